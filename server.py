@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # takes a second to import, so `create_app` imports it when t
     from fastapi import FastAPI
 
     from chains import CallLimits, Routes, Upstream
+    from store.backend import Sharing
 
 __all__ = ["Settings", "create_app", "main", "read_settings"]
 
@@ -52,8 +54,11 @@ __all__ = ["Settings", "create_app", "main", "read_settings"]
 _OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")
 
 
-def create_app(settings: Settings | None = None) -> "FastAPI":
-    """Return the app for these settings, by default those of the environment. Raises ThreadholdError."""
+def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = None) -> "FastAPI":
+    """Return the app for these settings, by default those of the environment. Raises ThreadholdError.
+
+    With `sharing`, other processes that share the store can use it, too; it is meant for tests (see `open_backend`).
+    """
     from api.app import build_app
     from api.depends import Deps
     from api.gc_tuning import tuned_interpreter
@@ -88,7 +93,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         async with AsyncExitStack() as stack:
             if embedder is not None:
                 stack.push_async_callback(embedder.close)
-            opening = open_backend(settings.database, room=index_space, has_reserve=True)
+            opening = open_backend(settings.database, room=index_space, has_reserve=True, sharing=sharing)
             backend = await stack.enter_async_context(opening)
             stack.push_async_callback(routes.close)
             store, files = backend.records, backend.files
@@ -99,8 +104,11 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             )
             stack.push_async_callback(caller.close)
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
-            ingestion = Ingestion(store, files, blobs, backend.vectors, embedder, Extractor(), room=index_space)
-            uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes)
+            processes = backend.processes
+            ingestion = Ingestion(
+                store, files, blobs, backend.vectors, embedder, Extractor(), room=index_space, processes=processes
+            )
+            uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes, processes=processes)
             attachments = Attachments(store, files, wake=ingestion.wake)
             prompts = Prompts.changed(settings.prompts)
             searcher = FileSearch(store, backend.vectors, embedder, ready=ingestion.ready, prompts=prompts)
@@ -122,12 +130,13 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                 expiry_s=settings.run_expiry_s,
                 max_tool_rounds=settings.max_tool_rounds,
                 limits=limits,
+                processes=processes,
             )
             await blobs.open()
             await routes.open()
             if lost := unopened(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
-            retention = Retention(store, backend.ages, days=settings.retention_days)
+            retention = Retention(store, backend.ages, days=settings.retention_days, processes=processes)
             tuned = tuned_interpreter(lambda: runner.executing)
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield Deps(
@@ -232,9 +241,10 @@ def _call_limits(settings: Settings) -> "CallLimits":
     return CallLimits(idle_s, min(10.0, idle_s), retry)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line, the console script `threadhold`. Without a command, it serves."""
-    sys.exit(run(Parts(settings=read_settings, app=create_app, routes=_routes, version=installed_version()), arguments))
+def main(arguments: Sequence[str] | None = None, *, sharing: "Sharing | None" = None) -> None:
+    """Run the command line, the console script `threadhold`. Without a command, it serves. See `create_app`."""
+    app = partial(create_app, sharing=sharing)
+    sys.exit(run(Parts(settings=read_settings, app=app, routes=_routes, version=installed_version()), arguments))
 
 
 def read_settings(**given: Any) -> Settings:

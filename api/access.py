@@ -11,7 +11,7 @@ import hmac
 import logging
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -111,7 +111,8 @@ class Gate:
         try:
             await self._app(scope, receive, send)
         except BrokenOff as error:  # the connection closes because the answer is incomplete
-            logger.warning("an answer was aborted: %s", error)
+            if outgoing.refusal is None:
+                logger.warning("an answer was aborted: %s", error)
 
     def _admit(self, scope: Scope) -> str | None:
         """Check everything that needs no route. Return the owner if the body is to be read now, else None.
@@ -121,7 +122,7 @@ class Gate:
         headers = head_of(scope)
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
-        state: dict[str, Any] = scope.setdefault("state", {})
+        state: dict[str, object] = scope.setdefault("state", {})
         state["owner"] = owner = self._owner(scope, headers)
         act_for(owner)
         if scope["method"] in _SAFE:

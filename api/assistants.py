@@ -2,7 +2,6 @@
 
 import time
 from contextlib import suppress
-from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -66,23 +65,24 @@ async def modify_assistant(
     assistant_id: AssistantId, body: AssistantModify, deps: Parts, owner: Owner, v1: V1
 ) -> Response:
     """Change the given fields only."""
-    row = await must_get(deps, "assistant", assistant_id, owner)
-    return answer(show_assistant(await amend(deps, row, body), v1=v1), v1=v1)
+    async with deps.store.changing():
+        row = await must_get(deps, "assistant", assistant_id, owner)
+        return answer(show_assistant(await amend(deps, row, body), v1=v1), v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
 async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner) -> Response:
     """Delete an assistant. Its runs continue and stay readable. Of its vector stores, only the one that was created for
     `file_ids` is deleted."""
-    row = await must_get(deps, "assistant", assistant_id, owner)
+    made = store_of(await must_get(deps, "assistant", assistant_id, owner))
     await deps.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
-    if (made := store_of(row)) is not None:
+    if made is not None:
         with suppress(Missing):
             await deps.ingestion.delete_store(owner, made)
     return answer(deletion(assistant_id, "assistant"))
 
 
-def show_assistant(row: Row, *, v1: bool) -> dict[str, Any]:
+def show_assistant(row: Row, *, v1: bool) -> dict[str, object]:
     """Return the wire object, with `file_ids` for a v1 client."""
     return {**row.body, "file_ids": list(files_of(row))} if v1 else row.body
 
@@ -93,7 +93,7 @@ async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
     if body.file_ids is not None and _keeps_files(body, row):
         body = body.model_copy(update={"file_ids": None})
     changed = amend_assistant(body, row.body)
-    private: dict[str, Any] = {}
+    private: dict[str, object] = {}
     store_changes: list[Change] = []
     if "tools" in changed:
         stored = row.private["tools"]
@@ -135,7 +135,7 @@ def _keeps_files(body: AssistantModify, row: Row) -> bool:
     )
 
 
-async def check_tools(tools: list[dict[str, Any]]) -> None:
+async def check_tools(tools: list[dict[str, object]]) -> None:
     """Check that runs can use the tools. Raises Problem."""
     await make_toolset(tools)
     await check_schemas(tools)

@@ -23,6 +23,7 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from api.cycles import Abandonable, end_by_closing, end_if_refused
 from api.request_parser import RequestParser
 from api.transport import Flow, JoiningTransport
 from wire.errors import InvalidRequest
@@ -33,6 +34,9 @@ __all__ = ["Connection"]
 
 _PARSED_AT_ONCE: Final = 8 * 1024
 """Bytes that are parsed before the next check for waiting requests: one read of 256 KB can contain 14,000."""
+
+_UNSENT: Final = 16 * 1024
+"""Bytes that wait for a client that reads late before the app must stop writing. Each connection can keep them."""
 
 
 class Connection(HttpToolsProtocol):
@@ -45,6 +49,12 @@ class Connection(HttpToolsProtocol):
     """Maximum bytes without progress, such as those of a head, and maximum bytes that wait for earlier answers; one
     read can exceed it."""
 
+    MAX_HEADERS: ClassVar[int] = 256
+    """Maximum headers of a request. Each is Python objects of 150 bytes, however short it is."""
+
+    MAX_HELD_BYTES: ClassVar[int] = 32 * 1024 * 1024
+    """Maximum bytes of all connections together that wait for earlier answers."""
+
     MIN_BODY_BYTES: ClassVar[int] = 1024
     """Bytes of a body that count as progress between two checks."""
 
@@ -52,7 +62,9 @@ class Connection(HttpToolsProtocol):
     """Minimum bytes per second that a client sends or reads, on average over the checks at which the server waits for
     it, except the first one or two."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    _held_by_all: ClassVar[int] = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # as uvicorn calls it
         super().__init__(*args, **kwargs)
         self.parser = RequestParser(self)
         self._looking: asyncio.TimerHandle | None = None
@@ -73,6 +85,7 @@ class Connection(HttpToolsProtocol):
         """Consecutive checks at which the client was behind, and the bytes that it had read at the first of them."""
         self._answering: RequestResponseCycle | None = None
         """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
+        self._running: Abandonable | None = None
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
         """Unparsed bytes after requests that wait."""
@@ -82,8 +95,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the checks."""
-        joining: Any = JoiningTransport(transport, self.loop, self._lingers)
+        joining: Any = JoiningTransport(transport, self.loop, self._lingers)  # it has the transport's other methods
         super().connection_made(joining)
+        joining.set_write_buffer_limits(high=_UNSENT)
         self.flow = Flow(joining, self._is_full)
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
 
@@ -94,7 +108,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.transport.lost()  # type: ignore[attr-defined]
         self.pipeline.clear()
-        self._held = b""
+        self._keep(b"")
         self._disconnect()
         super().connection_lost(exc)
 
@@ -104,8 +118,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header; trailers after a chunked body are ignored."""
+        """Add a header; trailers after a chunked body are ignored. Stops the parser after too many."""
         if self._in_head:
+            if len(self.headers) >= self.MAX_HEADERS:
+                raise _TooManyHeaders
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -136,18 +152,18 @@ class Connection(HttpToolsProtocol):
             # HTTP/1.0 has no status 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
             self.cycle.waiting_for_100_continue = not is_old and self._expects_100_continue()
             if self.cycle.waiting_for_100_continue:
-                _end_if_refused(self.cycle)
+                end_if_refused(self.cycle)
         if is_old:
-            _end_by_closing(self.cycle)
+            end_by_closing(self.cycle)
 
     def _expects_100_continue(self) -> bool:
         """Uvicorn itself recognises the expectation only if the header contains nothing else, not even a space."""
         expected = b",".join(value for name, value in self.headers if name == b"expect")
         return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's type of apps is private
+        self._answering, self._running = cycle, Abandonable(app, cycle)
+        super()._start_asgi_task(cycle, self._running)
 
     def on_response_complete(self) -> None:
         """Continue with what waits: the next request, unparsed bytes, or the last answer."""
@@ -158,7 +174,8 @@ class Connection(HttpToolsProtocol):
             if self._is_idle():
                 self._hang_up()
         elif self._held:
-            held, self._held = self._held, b""
+            held = self._held
+            self._keep(b"")
             self.flow.resume_reading()
             self.data_received(held)
 
@@ -177,9 +194,13 @@ class Connection(HttpToolsProtocol):
     def _feed(self, data: memoryview) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("Invalid HTTP request received.")
+            if isinstance(error.__context__, _TooManyHeaders):
+                message = f"The request has more than {self.MAX_HEADERS} headers."
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+            else:
+                self.send_400_response("Invalid HTTP request received.")
             return
         self._idle_bytes += len(data)
         if self._idle_bytes > self.MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -188,9 +209,15 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()  # a client that leaves is noticed only while the socket is read
 
     def _hold(self, data: memoryview) -> None:
-        self._held += data
-        if self._is_full():
+        self._keep(self._held + data)
+        if Connection._held_by_all > self.MAX_HELD_BYTES:
+            self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
+        elif self._is_full():
             self.flow.pause_reading()
+
+    def _keep(self, held: bytes) -> None:
+        Connection._held_by_all += len(held) - len(self._held)
+        self._held = held
 
     def _is_full(self) -> bool:
         return len(self._held) > self.MAX_HEAD_BYTES
@@ -225,7 +252,7 @@ class Connection(HttpToolsProtocol):
         elif self._refusal is not None or self.transport.is_closing():
             return
         elif self._holds_too_long():
-            self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
+            self._end_reading(b"")  # see `_hold`
         elif message := self._find_slow_body():
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, message)
         elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.LOOK_S:
@@ -282,7 +309,7 @@ class Connection(HttpToolsProtocol):
         """Return whether the client can still be sending data that is not needed. It is discarded during the close."""
         unread = self._in_body or self._refusal is not None or bool(self.pipeline or self._held)
         if unread:
-            self._held = b""
+            self._keep(b"")
             self.flow.resume_reading()
         return unread
 
@@ -295,7 +322,7 @@ class Connection(HttpToolsProtocol):
     def _end_reading(self, last: bytes) -> None:
         """Discard further input, and close the connection after the answers that are due and this one."""
         self._refusal = last
-        self._held = b""
+        self._keep(b"")
         self.flow.resume_reading()  # further input is discarded
         if self._in_body and self.pipeline:
             self.pipeline.popleft()  # the latest request, whose body will never be complete
@@ -309,11 +336,17 @@ class Connection(HttpToolsProtocol):
         self._disconnect()
 
     def _disconnect(self) -> None:
-        """Notify the request that is being answered that its client has left."""
+        """Notify the request that is being answered that its client has left, or cancel it."""
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
+            if self._running is not None:
+                self._running.abandon()
             self.flow.resume_writing()
+
+
+class _TooManyHeaders(Exception):
+    """A head has more than `MAX_HEADERS`."""
 
 
 def _refusal(status: HTTPStatus, message: str) -> bytes:
@@ -324,40 +357,3 @@ def _refusal(status: HTTPStatus, message: str) -> bytes:
         f"x-request-id: {new_id('req')}\r\nconnection: close\r\n\r\n"
     )
     return STATUS_LINE[status] + head.encode() + body
-
-
-def _end_if_refused(cycle: RequestResponseCycle) -> None:
-    """Close the connection after an answer that is sent instead of status 100: it is unknown whether the client still
-    sends the body, and where its next request would start (RFC 9110, section 10.1.1)."""
-    send = cycle.send
-
-    async def send_last(message: Any) -> None:
-        if cycle.waiting_for_100_continue:
-            cycle.keep_alive = False
-        await send(message)
-
-    cycle.send = send_last  # type: ignore[method-assign]
-
-
-def _end_by_closing(cycle: RequestResponseCycle) -> None:
-    """Send answers of unknown length to an HTTP/1.0 client unencoded, and end them by closing the connection.
-
-    HTTP/1.0 has no chunked coding (RFC 9112, section 6.1), but uvicorn 0.54 applies it to every answer without
-    `Content-Length`, and no setting prevents that. `chunked_encoding` and `expected_content_length` are what its cycle
-    goes by. It looks `send` up when its task starts, which is after this.
-    """
-    send, is_sized = cycle.send, True
-
-    async def send_plain(message: Any) -> None:
-        nonlocal is_sized
-        if message["type"] == "http.response.start":
-            # Uvicorn adds `Connection: close`. LangServe's streams send `keep-alive`, which would contradict it.
-            headers = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
-            message = {**message, "headers": headers}
-            is_sized = any(name.lower() == b"content-length" for name, _ in headers)
-            cycle.chunked_encoding = None if is_sized else False
-        elif not is_sized:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await send(message)
-
-    cycle.send = send_plain  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """Files: upload, list, read, download, delete."""
 
 import time
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,7 +22,7 @@ __all__ = ["must_get_file", "router"]
 
 router = APIRouter(tags=["files"])
 
-_FORM: dict[str, Any] = {
+_FORM: dict[str, object] = {
     "type": "object",
     "required": ["file", "purpose"],
     "properties": {
@@ -75,7 +75,7 @@ async def get_content(file_id: FileId, deps: Parts, owner: Owner) -> Response:
     row = await must_get_file(deps, file_id, owner)
     if row.body["purpose"] == "assistants":
         raise InvalidRequest("Not allowed to download files of purpose: assistants")
-    if await deps.blobs.path(file_id) is None:
+    if await deps.blobs.size(file_id) is None:
         raise no_such_file(file_id)
     name = quote(row.body["filename"], safe="")
     return StreamingResponse(

@@ -1,8 +1,9 @@
 """Sends large answers block by block, and limits their total memory.
 
 A client that reads slowly, or not at all, can keep an answer in memory without end. Invariants: answers in transit are
-counted by owner, together with request bodies. An answer that exceeds the limit is replaced by a 503, or aborted if it
-has started. Each write waits until the client has read the previous one.
+counted by owner, together with request bodies; those without a key are an owner's, too. An answer that exceeds the
+limit is replaced by a 503, or aborted if it has started. Each write waits until the client has read most of the
+previous one, and bytes are counted until then.
 """
 
 from typing import Final
@@ -15,7 +16,11 @@ from wire.errors import Unavailable
 __all__ = ["Answer", "BrokenOff"]
 
 _BLOCK: Final = 256 * 1024
-"""Bytes that are written at a time; bodies up to this size are not counted."""
+"""Bytes that are written at a time."""
+
+_UNCOUNTED: Final = 16 * 1024
+"""Bytes. Bodies and blocks up to this size are not counted. It must exceed no connection's limit for unsent bytes
+(see `api.connection`), so that one after the other has to be read."""
 
 
 class BrokenOff(OSError):
@@ -35,16 +40,16 @@ class Answer:
         self.refusal: Unavailable | None = None
 
     async def send(self, message: Message) -> None:
-        """Send a head or a block; nothing more after a refusal. Raises BrokenOff."""
+        """Send a head or a block. Raises BrokenOff, also for what follows a refusal."""
         if self.refusal is not None:
-            return
+            raise BrokenOff(self.refusal.message)
         if message["type"] == "http.response.start":
             self._head = message
-            if _length(message) <= _BLOCK:
+            if _length(message) <= _UNCOUNTED:
                 await self._send_head()
             return
         body: bytes = message.get("body", b"")
-        if len(body) <= _BLOCK:
+        if len(body) <= _UNCOUNTED:
             await self._send_head()
             await self._send(message)
             return
@@ -53,10 +58,9 @@ class Answer:
             return
         try:
             await self._send_head()
-            last = (len(body) - 1) // _BLOCK * _BLOCK
-            for start in range(0, last, _BLOCK):
+            for start in range(0, len(body), _BLOCK):
                 await self._send({**message, "body": body[start : start + _BLOCK], "more_body": True})
-            await self._send({**message, "body": body[last:]})
+            await self._send({**message, "body": b""})  # waits for the client, as each block does
         finally:
             self._memory.release(owner, len(body))
 

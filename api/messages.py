@@ -1,7 +1,8 @@
 """Messages of a thread: add, list, read, change metadata, delete."""
 
 import time
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 
@@ -11,13 +12,16 @@ from api.json_response import answer
 from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
 from store.ports import Delete, Insert, Patch, RequireNoActiveRun
-from wire.errors import InvalidRequest, ThreadBusy
+from wire.errors import Changed, InvalidRequest, ThreadBusy
 from wire.messages import Message, MessageCreate, MessageModify
 from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
 from wire.validation import check_id
 
 __all__ = ["TURN", "router"]
+
+_TRIES: Final = 20
+"""How often a message with attachments is added anew because the thread's resources were changed meanwhile."""
 
 router = APIRouter(tags=["messages"], route_class=BodyRoute)
 
@@ -26,12 +30,17 @@ async def create_message(thread_id: ThreadId, body: MessageCreate, deps: Parts, 
     """Add a message. This is refused while the thread has an active run."""
     (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
     try:
-        async with deps.attachments.of_messages(owner, thread_id, (row,)) as attached:
-            await deps.store.commit([RequireNoActiveRun(thread_id, owner), *attached, Insert(row)], durable=True)
+        for _ in range(_TRIES):
+            with suppress(Changed):
+                async with deps.attachments.of_messages(owner, thread_id, (row,)) as attached:
+                    await deps.store.commit(
+                        [RequireNoActiveRun(thread_id, owner), *attached, Insert(row)], durable=True
+                    )
+                return answer(row.body, v1=v1)
     except ThreadBusy as busy:
         message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
         raise InvalidRequest(message) from busy
-    return answer(row.body, v1=v1)
+    raise InvalidRequest(f"The resources of {thread_id} keep being changed; try again once they are not.")
 
 
 TURN = (TurnEndpoint("/threads/{thread_id}/messages", "messages", create_message, Message),)
@@ -66,13 +75,14 @@ async def modify_message(
     thread_id: ThreadId, message_id: MessageId, body: MessageModify, deps: Parts, owner: Owner, v1: V1
 ) -> Response:
     """Replace a message's metadata."""
-    row = await must_get(deps, "message", message_id, owner, thread_id=thread_id)
-    if "metadata" in body.model_fields_set:
-        change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
-        (row,) = await deps.store.commit([change], durable=True)
-        if row.run_id is not None:
-            deps.runner.note_message(row.run_id, message_id, row.body["metadata"])
-    return answer(row.body, v1=v1)
+    async with deps.store.changing():
+        row = await must_get(deps, "message", message_id, owner, thread_id=thread_id)
+        if "metadata" in body.model_fields_set:
+            change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
+            (row,) = await deps.store.commit([change], durable=True)
+            if row.run_id is not None:
+                deps.runner.note_message(row.run_id, message_id, row.body["metadata"])
+        return answer(row.body, v1=v1)
 
 
 @router.delete("/threads/{thread_id}/messages/{message_id}", response_model=Deletion)

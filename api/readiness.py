@@ -37,27 +37,36 @@ class Readiness:
         self._clock = clock
         self._found: dict[str, str | None] = {}
         self._found_at = float("-inf")
-        self._checking = asyncio.Lock()
+        self._checking: asyncio.Future[None] | None = None
 
     async def checks(self) -> Mapping[str, str | None]:
-        """Return what is wrong by check, None for a check that passed. Concurrent calls share the result."""
-        async with self._checking:
-            fresh_s = _AGAIN_S if any(self._found.values()) else _FRESH_S
-            if self._clock() - self._found_at > fresh_s:
-                found = dict(
-                    zip(
-                        ("store", "disk", "upstream"),
-                        await asyncio.gather(
-                            _in_time("the store", _STORE_S, self._store()),
-                            _in_time("the disk", _DISK_S, self._disk()),
-                            _in_time("the upstream", _UPSTREAM_S, self._deps.upstream.check()),
-                        ),
-                        strict=True,
-                    )
-                )
-                self._log_changes(found)
-                self._found, self._found_at = found, self._clock()
+        """Return what is wrong by check, None for a check that passed. Concurrent calls share the result.
+
+        A call that is cancelled stops no check: clients that ask and leave would cause more of them.
+        """
+        if self._checking is None or (self._checking.done() and self._is_stale()):
+            self._checking = asyncio.ensure_future(self._check())
+        await asyncio.shield(self._checking)
         return self._found
+
+    def _is_stale(self) -> bool:
+        fresh_s = _AGAIN_S if any(self._found.values()) else _FRESH_S
+        return self._clock() - self._found_at > fresh_s
+
+    async def _check(self) -> None:
+        found = dict(
+            zip(
+                ("store", "disk", "upstream"),
+                await asyncio.gather(
+                    _in_time("the store", _STORE_S, self._store()),
+                    _in_time("the disk", _DISK_S, self._disk()),
+                    _in_time("the upstream", _UPSTREAM_S, self._deps.upstream.check()),
+                ),
+                strict=True,
+            )
+        )
+        self._log_changes(found)
+        self._found, self._found_at = found, self._clock()
 
     def _log_changes(self, found: dict[str, str | None]) -> None:
         for name, wrong in found.items():

@@ -1,6 +1,6 @@
 """Runs: start, create-and-run, read, change metadata, submit outputs, cancel; and the replay of their events."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
@@ -9,6 +9,7 @@ from api.depends import V1, Deps, Extensions, Include, Listing, Owner, Parts, Ru
 from api.json_response import answer, not_offered
 from api.sse import EventStream
 from api.turn_route import TurnEndpoint
+from graphs.drafts import RunChoices
 from graphs.runner import Started
 from wire.errors import InvalidRequest
 from wire.pages import Listing as ListOf
@@ -23,11 +24,11 @@ router = APIRouter(tags=["runs"], route_class=BodyRoute)
 _POLL_AFTER_MS = "250"
 """How soon a client should poll again; without it, Node's SDK waits five seconds."""
 
-_STREAM: dict[int | str, dict[str, Any]] = {
+_STREAM: dict[int | str, dict[str, object]] = {
     200: {"description": "The run, or its events when `stream` is true", "content": {"text/event-stream": {}}}
 }
 
-_NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
+_NUMBER: dict[str, object] = {"pattern": "^[0-9]{0,18}$"}
 
 
 async def create_thread_and_run(
@@ -50,7 +51,7 @@ async def create_run(
 ) -> Response:
     """Start a run."""
     check_id("assistant_id", body.assistant_id, "asst")
-    started = await deps.runner.start(owner, thread_id, body, contents=contents)
+    started = await deps.runner.start(owner, thread_id, body, RunChoices(contents))
     return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
@@ -86,8 +87,9 @@ async def modify_run(
     """Replace a run's metadata."""
     if "metadata" not in body.model_fields_set:
         return await get_run(thread_id, run_id, deps, owner, v1, extensions)
-    changed = await deps.runner.amend(owner, thread_id, run_id, body.metadata or {})
-    return _run(changed, v1=v1, extensions=extensions)
+    async with deps.store.changing():
+        changed = await deps.runner.amend(owner, thread_id, run_id, body.metadata or {})
+        return _run(changed, v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_model=Run)
@@ -95,7 +97,8 @@ async def cancel_run(
     thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Cancel a run and its upstream request."""
-    return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
+    async with deps.store.changing():
+        return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", response_model=Run, responses=_STREAM)
@@ -110,8 +113,9 @@ async def submit_tool_outputs(
 ) -> Response:
     """Submit all outputs that a run waits for."""
     outputs = [one.model_dump() for one in body.tool_outputs]
-    started = await deps.runner.submit(owner, thread_id, run_id, outputs)
-    return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
+    async with deps.store.changing():
+        started = await deps.runner.submit(owner, thread_id, run_id, outputs)
+        return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 @router.get(
@@ -157,6 +161,6 @@ def _started(deps: Deps, started: Started, *, stream: bool | None, v1: bool, ext
     return _run(started.run, v1=v1, extensions=extensions)
 
 
-def _run(body: dict[str, Any], *, v1: bool, extensions: bool) -> Response:
+def _run(body: dict[str, object], *, v1: bool, extensions: bool) -> Response:
     headers = {"openai-poll-after-ms": _POLL_AFTER_MS} if body["status"] in ACTIVE else None
     return answer(body, v1=v1, extensions=extensions, headers=headers)

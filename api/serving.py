@@ -7,9 +7,9 @@ app. A failed start ends the process with the reason. At the end, runs are drain
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 import uvicorn
@@ -20,6 +20,7 @@ from wire.errors import Unavailable
 
 if TYPE_CHECKING:  # takes a second to import, so it is imported after the port is open
     from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
 
     from api.depends import Deps
 
@@ -33,8 +34,6 @@ _RETRY_S: Final = 5
 _KEEP_ALIVE_S: Final = 75
 """Longer than clients and proxies keep idle connections (httpx 5 s, aiohttp 15 s, nginx 60 s). They then close first,
 and no request arrives while the server is closing the connection."""
-
-Send = Callable[[Any], Awaitable[None]]
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -127,7 +126,7 @@ class _StartupGate:
         """Refuse waiting and new requests: the app will not be ready."""
         self._opened.set()
 
-    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if self.app is None:
             if _asks_health(scope):
                 body = b'{"status":"ok"}' if scope["method"] == "GET" else b""
@@ -151,7 +150,7 @@ class _StartupGate:
             raise
 
 
-async def _refuse(send: Send, message: str) -> None:
+async def _refuse(send: "Send", message: str) -> None:
     """Answer any request with 503, in the shape of every other error."""
     body = orjson.dumps(Unavailable(message).body())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -160,7 +159,7 @@ async def _refuse(send: Send, message: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _asks_health(scope: Any) -> bool:
+def _asks_health(scope: "Scope") -> bool:
     """Return whether the request is for health under a loopback name. `api.access`, which checks hosts, is not loaded
     yet."""
     if scope["type"] != "http" or scope["path"] not in _HEALTH or scope["method"] not in ("GET", "HEAD"):

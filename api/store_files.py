@@ -3,7 +3,7 @@
 import time
 from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Response
@@ -88,7 +88,7 @@ async def get_store_content(vector_store_id: VectorStoreId, file_id: FileId, dep
     file = await _must_get_store_file(deps, vector_store_id, file_id, owner)
     if file.body["status"] != "completed":
         raise InvalidRequest(f"The file '{file_id}' is {file.body['status']}; only completed files have content.")
-    if await deps.blobs.path(f"{file_id}.text") is None:
+    if await deps.blobs.size(f"{file_id}.text") is None:
         raise NotFound(f"The text of the file '{file_id}' is not in this server's folder any more. Add the file again.")
     return StreamingResponse(_content(deps, f"{file_id}.text"), media_type="application/json")
 
@@ -110,7 +110,7 @@ async def list_places(
     *,
     status: str | None = None,
     batch_id: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return one page of a store's, or a batch's, files in the list envelope."""
     page_query = PageQuery(
         limit=query.limit,

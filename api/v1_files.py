@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -33,18 +32,19 @@ async def add_assistant_file(
     assistant_id: AssistantId, body: AssistantFileCreate, deps: Parts, owner: Owner
 ) -> Response:
     """Add a file to an assistant."""
-    row = await must_get(deps, "assistant", assistant_id, owner)
-    files = files_of(row)
-    if body.file_id not in files and len(files) >= _MAX_FILES:
-        raise InvalidRequest(f"The assistant has {len(files)} files; at most {_MAX_FILES} are allowed.")
-    now, store_id = int(time.time()), store_of(row)
-    files.setdefault(body.file_id, now)
-    if store_id is None:
-        await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
-    else:
-        file = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
-        await deps.ingestion.put(owner, [file], *_file_changes(row, files))
-    return answer(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
+    async with deps.store.changing():
+        row = await must_get(deps, "assistant", assistant_id, owner)
+        files = files_of(row)
+        if body.file_id not in files and len(files) >= _MAX_FILES:
+            raise InvalidRequest(f"The assistant has {len(files)} files; at most {_MAX_FILES} are allowed.")
+        now, store_id = int(time.time()), store_of(row)
+        files.setdefault(body.file_id, now)
+        if store_id is None:
+            await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
+        else:
+            file = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
+            await deps.ingestion.put(owner, [file], *_file_changes(row, files))
+        return answer(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/files", response_model=ListOf[AssistantFile])
@@ -64,16 +64,17 @@ async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: P
 @router.delete("/assistants/{assistant_id}/files/{file_id}", response_model=Deletion)
 async def remove_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Remove a file from an assistant; the file itself is kept."""
-    row = await must_get(deps, "assistant", assistant_id, owner)
-    files = files_of(row)
-    _one(files, file_id, assistant_id=assistant_id)
-    del files[file_id]
-    if (store_id := store_of(row)) is not None:
-        gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_there=True)
-        await deps.ingestion.put(owner, [], gone, *_file_changes(row, files))
-    else:
-        await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
-    return answer(deletion(file_id, "assistant.file"))
+    async with deps.store.changing():
+        row = await must_get(deps, "assistant", assistant_id, owner)
+        files = files_of(row)
+        _one(files, file_id, assistant_id=assistant_id)
+        del files[file_id]
+        if (store_id := store_of(row)) is not None:
+            gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_there=True)
+            await deps.ingestion.put(owner, [], gone, *_file_changes(row, files))
+        else:
+            await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
+        return answer(deletion(file_id, "assistant.file"))
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}/files", response_model=ListOf[MessageFile])
@@ -107,13 +108,13 @@ async def _attached(deps: Deps, owner: str, thread_id: str, message_id: str) -> 
     return {attachment["file_id"]: body["created_at"] for attachment in body["attachments"]}
 
 
-def _one(files: Mapping[str, int], file_id: str, **holder: str) -> dict[str, Any]:
+def _one(files: Mapping[str, int], file_id: str, **holder: str) -> dict[str, object]:
     if file_id not in files:
         raise NotFound(f"No file found with id '{file_id}'.")
     return file_object(file_id, files[file_id], **holder)
 
 
-def _page(files: Mapping[str, int], query: ListQuery, **holder: str) -> dict[str, Any]:
+def _page(files: Mapping[str, int], query: ListQuery, **holder: str) -> dict[str, object]:
     ids = list(files) if query.order == "asc" else list(files)[::-1]
     for param, cursor in (("after", query.after), ("before", query.before)):
         if cursor and cursor not in ids:

@@ -37,7 +37,7 @@ class Sizes:
     turns: int = 200
     """Turns of a round with twenty clients; a single client makes a fifth of them."""
 
-    crowd: int = 50
+    clients: int = 50
     """Concurrent clients in the measurement of first tokens."""
 
     tokens: int = 2000
@@ -122,7 +122,7 @@ class _Rounds:
 
         async def concurrent(client: Client) -> float:
             seed = len(self.samples["first_50"].get(client.name, ()))
-            return await measurements.first_tokens(client, self._script, clients=self._sizes.crowd, seed=seed)
+            return await measurements.first_tokens(client, self._script, clients=self._sizes.clients, seed=seed)
 
         await self._measure("first_1", clients, 8, alone, group=self._sizes.group)
         await self._measure("first_50", clients, 5, concurrent)

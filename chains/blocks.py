@@ -17,7 +17,16 @@ from chains.transport import failure
 from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
 
-__all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "Blocks", "blocks", "heard", "too_long", "when_closed", "whole"]
+__all__ = [
+    "MAX_ANSWER_BYTES",
+    "SHORTER_ANSWERS",
+    "Blocks",
+    "blocks",
+    "too_long",
+    "until_silent",
+    "when_closed",
+    "whole",
+]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as received; about 200,000 tokens of some 300 bytes each
 SHORTER_ANSWERS: Final = "Set MAX_REPLY_TOKENS."
@@ -133,7 +142,7 @@ async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGen
         reading.close()
 
 
-async def heard(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]:
+async def until_silent(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]:
     """Yield what another library reads, with a silence limit: keep-alive bytes reset the library's own timeout.
 
     Raises TimeoutError after `idle_s` plus `_LATE_S` of silence, and whatever the stream raises.

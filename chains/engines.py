@@ -1,7 +1,7 @@
 """The engines of the models in use: loaded on demand, at most two at a time, and restarted after they end.
 
 Invariants: a model in use is never unloaded. A model that waits to be loaded is loaded next, however busy the others
-are. If a long answer delays that, its engine accepts requests again during every other `LEAVE_S`. An engine that ends
+are. If a long answer delays that, its engine accepts requests again during every other `leave_s`. An engine that ends
 repeatedly is restarted with a growing delay.
 
 At most two models stay loaded: two assistants with different models can alternate without reloading them and
@@ -28,7 +28,6 @@ __all__ = ["LEAVE_S", "MAX_LOADED", "Engines"]
 MAX_LOADED: Final = 2
 
 LEAVE_S: Final = 5.0
-"""How long requests for a model wait while it is about to be unloaded, and how long they are then accepted again."""
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -53,9 +52,11 @@ class Engines:
         find: Callable[[str], Awaitable[Gguf]],
         outcomes: Counts,
         loaded: Callable[[str, int], None],
+        leave_s: float = LEAVE_S,
     ) -> None:
         """Starts nothing. `find` returns the file of a name or raises RunError; `loaded` is called with the name of a
-        loaded model and its context in tokens."""
+        loaded model and its context in tokens. `leave_s` is how long requests for a model wait while it is about to be
+        unloaded, and how long they are then accepted again."""
         self.ends: Counts = Counts()
         """How often an engine crashed, or was ended because it was stuck."""
         self.failed: dict[str, str] = {}
@@ -65,6 +66,7 @@ class Engines:
         self._find = find
         self._outcomes = outcomes
         self._loaded = loaded
+        self._leave_s = leave_s
         self._engines: dict[str, Engine] = {}  # loaded ones, the most recently used last
         self._loads: dict[str, _Load] = {}
         self._restarts = Restarts()
@@ -184,7 +186,7 @@ class Engines:
                 continue
             if time.monotonic() > end:
                 raise UpstreamFailed(f"`{engine.model.name}` was busy for {self._limits.idle_s:g} s. Try again later.")
-            await asyncio.sleep(LEAVE_S)
+            await asyncio.sleep(self._leave_s)
 
     async def _unload(self, engine: Engine) -> bool:
         """End an engine once it is idle. Return False if that takes too long; the engine then accepts requests
@@ -192,7 +194,7 @@ class Engines:
         engine.leaving = True
         is_idle = False
         try:
-            is_idle = await engine.until_idle(min(LEAVE_S, self._limits.idle_s))
+            is_idle = await engine.until_idle(min(self._leave_s, self._limits.idle_s))
         finally:
             if not is_idle and engine.alive:
                 self._accept_again(engine)

@@ -4,8 +4,8 @@ Invariants: a prompt that is certainly small is sent without asking the engine. 
 one, else the calibrated estimate. If even the shortest prompt does not fit, it is sent: the upstream decides.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from langchain_core.messages import BaseMessage
 
@@ -35,7 +35,7 @@ class Window(Protocol):
         ...
 
     async def count_tokens(
-        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return the number of tokens of a prompt; None if the upstream does not count."""
         ...
@@ -52,7 +52,7 @@ class Uncounted:
         return self.context_limit(model)
 
     async def count_tokens(
-        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return None."""
         del model, messages, tools

@@ -136,7 +136,7 @@ async def open_passage(
         return Passage(response.status, kind, headers, whole_body)
     if response.status < 400:
         redirect = await transport.refusal(response)
-        raise UpstreamProblem(explain(redirect, **transport.endpoint.told).message, http_status=502)
+        raise UpstreamProblem(explain(redirect, **transport.endpoint.named).message, http_status=502)
     redacted = _without_key(await transport.error_body(response), transport.endpoint)
     return normalize_error(Passage(response.status, kind, headers, redacted), transport.endpoint, path, overflow_advice)
 
@@ -157,7 +157,7 @@ def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_ad
     if passage.status == 404 and path != CHAT and _lacks_path(passage, refusal, path):
         raise _unknown_path(refusal, endpoint, path)
     if "json" not in passage.content_type:
-        raise UpstreamProblem(explain(refusal, **endpoint.told).message, http_status=passage.status)
+        raise UpstreamProblem(explain(refusal, **endpoint.named).message, http_status=passage.status)
     return passage
 
 

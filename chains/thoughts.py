@@ -8,7 +8,7 @@ yielded until then is taken back. This happens once per model: its next answers 
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["Heard", "Thoughts"]
+__all__ = ["Split", "Thoughts"]
 
 _OPEN: Final = re.compile(r"<think(?:ing)?>|\[THINK\]")
 _CLOSE: Final = re.compile(r"</think(?:ing)?>|\[/THINK\]")
@@ -19,7 +19,7 @@ _BLOCK: Final = 4_096
 """Characters that are read at a time: the rest is copied at each tag."""
 
 
-class Heard(NamedTuple):
+class Split(NamedTuple):
     """Text and thoughts of a piece; `taken` means that all text before it was thoughts as well."""
 
     text: str = ""
@@ -57,10 +57,10 @@ class Thoughts:
         self._line = _line(self._line, piece) if not piece or piece.isspace() else piece
         return True
 
-    def feed(self, piece: str) -> Heard:
+    def feed(self, piece: str) -> Split:
         """Process a piece of the stream; a possible start of a tag is held back until the next piece."""
         if self.is_plain(piece):
-            return Heard(piece)
+            return Split(piece)
         texts: list[str] = []
         thoughts: list[str] = []
         taken = False
@@ -73,15 +73,15 @@ class Thoughts:
                     data, is_taken_back = self._read_text(data, texts)
                     if is_taken_back:
                         taken, thoughts, texts = True, [*thoughts, *texts], []
-        return Heard("".join(texts), "".join(thoughts), taken)
+        return Split("".join(texts), "".join(thoughts), taken)
 
-    def end(self) -> Heard:
+    def end(self) -> Split:
         """Return what was held back. If thoughts were assumed wrongly, they are returned as the answer's text."""
         held, self._held = "".join(self._blank) + self._held, ""
         self._blank.clear()
         if self.assumed_wrongly:
-            return Heard("".join(self._all) + held)
-        return Heard("", held) if self._thinking else Heard(held)
+            return Split("".join(self._all) + held)
+        return Split("", held) if self._thinking else Split(held)
 
     def _read_thoughts(self, data: str, thoughts: list[str]) -> str:
         close = _CLOSE.search(data)

@@ -9,8 +9,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
+from graphs.cancellation import announced, cancelled_instead
 from graphs.log import BLOCK, RunLog
 from graphs.machine.log_lines import log_run
 from graphs.machine.metrics import RunMetrics
@@ -19,17 +21,17 @@ from graphs.machine.state import RunContext
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
 from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
-from wire.errors import NotFound, RunError, StoreError, StoreFailed, Unavailable
+from wire.errors import LeaseLost, Missing, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
 from wire.events import Event
 from wire.status import Status
 
-__all__ = ["ActiveRun", "Stop", "last_error", "parked"]
+__all__ = ["ActiveRun", "Stop", "last_error", "lost_stop", "parked"]
 
 logger = logging.getLogger("threadhold.runs")
 
-Stop = Literal["cancelled", "expired", "parked", "refused", "unwritten", "deleted"]
+Stop = Literal["cancelled", "expired", "parked", "refused", "unwritten", "deleted", "lost"]
 """Why a task was stopped: the client cancelled; the run expired; the server shuts down; the first commit was refused;
-a later commit failed; the thread was deleted."""
+a later commit failed; the thread was deleted; this process was declared dead, so another one continues the run."""
 
 _RESERVE_BEFORE = BLOCK // 2
 _READ_EVENTS = 1024
@@ -58,11 +60,15 @@ class ActiveRun:
     """Whether checkpoints can exist that the end must drop."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     weight: int = 1
-    """The number of runs that it counts as (see `graphs.admission.weigh`)."""
+    """The number of runs that it counts as (see `Admission.weigh`)."""
+    size: int = 0
+    """The bytes of its object."""
+    number: int = 0
+    """The number of its start (see `Admission.begin`)."""
     memory: int = 0
     """Bytes that `graphs.admission` counts for the run."""
     history_memory: int = 0
-    """The part of `memory` that the history takes."""
+    """The part of `memory` that the history and the run's object take."""
     resize: Callable[[int, bool], bool] = lambda _memory, _only_if_free: True
     """Changes the bytes that are counted for the run; the second argument: only if they are free."""
     begun_at: float = 0.0
@@ -128,12 +134,25 @@ class ActiveRun:
 
     def _write(self, changes: Sequence[Change], *, durable: bool = False) -> "asyncio.Future[list[Row]]":
         commit = self.store.commit(changes, durable=durable)
-        commit.add_done_callback(self._written)
+        commit.add_done_callback(partial(self._written, self.log.next - 1 - len(self._unstored)))
         return commit
 
     async def commit_end(self, recorded: Recorded, *more: Change) -> None:
-        """Commit a pause or an end, synced, and publish its events only then. Raises StoreError."""
+        """Commit a pause or an end, synced, and publish its events only then. If another process has cancelled the run
+        meanwhile, commit that end instead. Raises StoreError."""
         self.ending = True
+        unstored = [*self._unstored]
+        try:
+            await self._commit_last(recorded, *more)
+        except StatusConflict as conflict:
+            if conflict.status != "cancelling" or self.run["status"] == "cancelled":
+                raise
+            self.log.take_back(len(recorded.events))
+            self._unstored = unstored
+            await self._commit_last(cancelled_instead(self.recorder, recorded), *self._dropped())
+        self._report()
+
+    async def _commit_last(self, recorded: Recorded, *more: Change) -> None:
         events = self.log.number(recorded.events)
         *before, move = recorded.changes
         if not isinstance(move, Patch):
@@ -145,7 +164,9 @@ class ActiveRun:
         changes = [*before, move, *self._flushed(events), *more]
         await self.store.commit(changes, durable=True)  # it takes place even if this wait is cancelled
         self.log.publish(events)
-        self._report()
+
+    def _dropped(self) -> Sequence[Change]:
+        return (DropCheckpoints(self.run_id),) if self.checkpointed else ()
 
     def _report(self) -> None:
         """Count how the run ended or paused here, and log it."""
@@ -159,14 +180,13 @@ class ActiveRun:
 
     async def end(self, status: Status, **fields: Any) -> None:
         """End the run with this status."""
-        drop = (DropCheckpoints(self.run_id),) if self.checkpointed else ()
         recorded = Recorded()
         if status in ("completed", "incomplete"):
             recorded = self._last_close()
         elif self._held is not None:  # the reply is complete, so its tokens count
             self.recorder.count_usage(self._held.usage)
         recorded.extend(self.recorder.move(status, **fields))
-        await self.commit_end(recorded, *drop)
+        await self.commit_end(recorded, *self._dropped())
 
     def _last_close(self) -> Recorded:
         """Return the close of the last message. It is held back so that it shares a commit with the run's end: after a
@@ -174,10 +194,20 @@ class ActiveRun:
         held, self._held = self._held, None
         return Recorded() if held is None else self.recorder.record(held)
 
-    def _written(self, commit: "asyncio.Future[list[Row]]") -> None:
-        if not commit.cancelled() and (error := commit.exception()) is not None and self.stop is None:
-            logger.error("run %s: a commit failed, so the run is stopped: %s", self.run_id, error)
-            self.stop_for("unwritten")
+    def _written(self, number: int, commit: "asyncio.Future[list[Row]]") -> None:
+        """Note that a commit with the events up to `number` has ended."""
+        if self.stop is not None or commit.cancelled():
+            return
+        if (error := commit.exception()) is None:
+            self.log.drop_stored(number)
+        else:
+            if isinstance(error, StatusConflict) and error.status == "cancelling":
+                self.cancel_as_stored()
+                return
+            stop = lost_stop(error) or "unwritten"
+            if stop == "unwritten":
+                logger.error("run %s: a commit failed, so the run is stopped: %s", self.run_id, error)
+            self.stop_for(stop)
 
     def _reserve(self) -> None:
         """Reserve the next block of event numbers in the run's row before the current one is used up."""
@@ -193,6 +223,12 @@ class ActiveRun:
             self.stop = stop
         if self.task is not None and not self.ending:
             self.task.cancel()
+
+    def cancel_as_stored(self) -> None:
+        """Act on a cancellation that another process has committed."""
+        if not self.ending and self.stop is None:
+            self.commit_progress(announced(self.recorder, self.owner))
+            self.stop_for("cancelled")
 
     # --- driving --------------------------------------------------------------------------------------------------
 
@@ -287,6 +323,8 @@ class ActiveRun:
                 raise StoreFailed(_UNWRITTEN)
             case "deleted":
                 self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
+            case "lost":
+                self.log.close(moved(self.run_id, self.log.next - 1))
             case "refused" | None:
                 pass
 
@@ -301,6 +339,25 @@ def parked(run_id: str, after: int) -> Unavailable:
     return Unavailable(
         f"The server is shutting down. Run {run_id} continues when it is back: read its events from number {after}."
     )
+
+
+def moved(run_id: str, after: int) -> Unavailable:
+    """Return the error for readers of a run that another process continues."""
+    return Unavailable(
+        f"Another server process continues run {run_id}: read its events from number {after}.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def lost_stop(error: BaseException) -> Stop | None:
+    """Return why a failed commit means that the run is no longer this process's; None if it still is."""
+    match error:
+        case LeaseLost():
+            return "lost"
+        case Missing(kind="run" | "step" | "thread"):  # they leave the store only with the thread
+            return "deleted"
+        case _:
+            return None
 
 
 _UNWRITTEN = "The server could not store the run's progress; see its log. Nothing that was acknowledged is lost."

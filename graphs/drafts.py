@@ -6,8 +6,9 @@ later does not change an existing run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from graphs.machine.spec import ClientCalls
 from retrieval.assistant_files import FILES, files_of
 from store.ports import Change, Insert, Row
 from wire.actions import mask_tools, restore_secrets
@@ -19,7 +20,20 @@ from wire.runs import RunCreate, ThreadRunCreate, new_run
 from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 
-__all__ = ["Draft", "draft_run", "draft_thread", "message_rows"]
+__all__ = ["USUAL", "Draft", "RunChoices", "draft_run", "draft_thread", "message_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunChoices:
+    """What is chosen for a run besides its request. `client_calls`: see `RunSpec`."""
+
+    contents: bool = False
+    """Whether its events show the texts of the passages that searches found."""
+    client_calls: ClientCalls = "pause"
+
+
+USUAL: Final = RunChoices()
+"""The choices of most runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +49,12 @@ class Draft:
         """The run's wire object."""
         return self.row.body
 
-    def changes(self) -> list[Change]:
-        """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock."""
+    def changes(self, *, held: bool) -> list[Change]:
+        """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock.
+
+        This process holds the run if `held`: it executes it at once."""
         rows = [] if self.thread is None else [self.thread]
-        return [Insert(row) for row in (*rows, *self.messages, self.row)]
+        return [*(Insert(row) for row in (*rows, *self.messages)), Insert(self.row, held)]
 
     def events(self) -> list[tuple[str, bytes]]:
         """The first events of the run's log."""
@@ -47,10 +63,21 @@ class Draft:
         return [*made, ("thread.run.created", run), ("thread.run.queued", run)]
 
 
-def draft_run(request: RunCreate, assistant: Row, owner: str, thread_id: str, *, now: int, expiry_s: int) -> Draft:
+def draft_run(
+    request: RunCreate,
+    assistant: Row,
+    owner: str,
+    thread_id: str,
+    choices: RunChoices,
+    *,
+    now: int,
+    expiry_s: int,
+) -> Draft:
     """Draft a run on a thread, its additional messages first."""
     messages = message_rows(request.additional_messages or (), owner, thread_id, now=now)
-    return Draft(_run_row(request, assistant, owner, thread_id, now, expiry_s), messages)
+    row = _run_row(request, assistant, owner, thread_id, now, expiry_s)
+    row.private.update({"contents": choices.contents, "client_calls": choices.client_calls})
+    return Draft(row, messages)
 
 
 def draft_thread(request: ThreadRunCreate, assistant: Row, owner: str, *, now: int, expiry_s: int) -> Draft:

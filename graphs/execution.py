@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from graphs.active_run import ActiveRun, parked
+from graphs.active_run import ActiveRun, lost_stop, parked
 from graphs.admission import Admission, Limits, QueuedRun
+from graphs.checkpoints import StoreSaver
 from graphs.fanout import SOME_EVENTS, fanout
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import RunContext
-from store.ports import Store
+from store.alone import alone
+from store.ports import Processes, Store
 from telemetry.context import act_for, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
@@ -34,16 +36,20 @@ _LINGER_S: Final = 1.0
 class Execution:
     """Owns the tasks of executing runs. `open` is whether new runs are accepted."""
 
-    def __init__(self, store: Store, max_tool_rounds: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self, store: Store, max_tool_rounds: int, limits: Limits | None = None, processes: Processes | None = None
+    ) -> None:
         self.open = False
         self.turns = Admission(limits or Limits())
         self.take_up: Callable[[QueuedRun], Awaitable[bool]] | None = None
         """Continues a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
-        self.graph = compile_run_graph(store.checkpoints)
+        self.graph = compile_run_graph(StoreSaver(store.checkpoints))
         self._reply_graph = compile_reply_graph()
         self.broken: dict[str, Exception] = {}
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
+        self._processes = processes or alone(store)
+        self._processes.presence.on_loss(self._lose_all)
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._active_runs: dict[str, ActiveRun] = {}
         self._tasks = asyncio.TaskGroup()
@@ -65,6 +71,10 @@ class Execution:
     def __len__(self) -> int:
         return len(self._active_runs)
 
+    def executed(self) -> list[ActiveRun]:
+        """Return the runs that this process executes."""
+        return list(self._active_runs.values())
+
     def lasting(self, longer_than_s: float) -> list[ActiveRun]:
         """Return the runs that this process has executed for longer than that."""
         since = asyncio.get_running_loop().time() - longer_than_s
@@ -85,6 +95,15 @@ class Execution:
             live.stop_for("parked")
         await self._wait(_CLOSE_S)
 
+    async def _lose_all(self) -> None:
+        """Stop every run, because other processes can take it over. Returns once all have stopped."""
+        lives = list(self._active_runs.values())
+        for live in lives:
+            live.stop_for("lost")
+        for live in lives:
+            await live.ended.wait()
+        self.broken.clear()
+
     async def _wait(self, limit_s: float) -> None:
         waits = [asyncio.ensure_future(live.ended.wait()) for live in self._active_runs.values()]
         if waits:
@@ -95,7 +114,7 @@ class Execution:
     def begin(self, live: ActiveRun, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
         """Execute a run that `work` drives. A run that was `called` from the queue has already been counted."""
         if not called:
-            self.turns.begin(live.owner, live.weight, live.memory)
+            live.number = self.turns.begin(live.owner, live.weight, live.memory)
         live.resize = partial(self._resize, live)
         self._active_runs[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
@@ -117,12 +136,12 @@ class Execution:
         except StoreError as error:
             logger.error("run %s could not be continued and is queued again: %s", run.run_id, error)
             self.turns.requeue(run)
-            self.turns.end(run.owner, run.weight, run.memory)
+            self.turns.end(run.owner, run.weight, run.memory, number=run.number)
             return  # the sweep calls the queue again
-        self._ended(run.owner, run.weight, run.memory)
+        self._ended(run)
 
-    def _ended(self, owner: str, weight: int, memory: int) -> None:
-        self.turns.end(owner, weight, memory)
+    def _ended(self, run: ActiveRun | QueuedRun) -> None:
+        self.turns.end(run.owner, run.weight, run.memory, number=run.number)
         self.call()
 
     def _resize(self, live: ActiveRun, memory: int, only_if_free: bool) -> bool:
@@ -167,7 +186,10 @@ class Execution:
                     await live.failed(error)
                 end_run(span, live.run)
         except Exception as error:
-            if live.stop not in ("refused", "deleted"):
+            if live.stop is None and (stop := lost_stop(error)) is not None:
+                live.stop = stop
+                await live.stopped()
+            if live.stop not in ("refused", "deleted", "lost"):
                 defect = None if isinstance(error, StoreError) else error  # a failure of the disk needs no traceback
                 reason = error.plain if isinstance(error, StoreError) else type(error).__name__
                 logger.error("run %s cannot continue: %s", live.run_id, reason, exc_info=defect)
@@ -179,16 +201,17 @@ class Execution:
             if live.log.error is None:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
-            self._ended(live.owner, live.weight, live.memory)
+            self._ended(live)
             live.resize = lambda _memory, _only_if_free: False  # its memory must not be counted again
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
         The last batch is a `LastEvents` if it is known to be the last. Ends when everything is read and the run pauses
-        or has ended. For a queued run, yields what there is and continues when its turn comes. The caller checks the
-        owner. Raises Unavailable when the server parks the run.
+        or has ended, wherever it is executed. For a queued run, yields what there is and continues when its turn comes.
+        The caller checks the owner. Raises Unavailable when the server parks the run.
         """
+        has_stopped = False
         while True:
             log = self._log(run_id)  # not the run itself, which a slow reader would keep in memory
             if log is not None and after + 1 >= log.first:
@@ -198,21 +221,39 @@ class Execution:
                 if after + 1 >= log.first:
                     return
                 continue  # the run has ended and released events that this reader has not read
-            stored = await self._store.events(run_id, after=after, limit=_READ_EVENTS)
-            if log is not None:
-                stored = [event for event in stored if event.number < log.first]
-            if stored:
+            if stored := await self._stored(run_id, after, log):
                 after = stored[-1].number
                 await fanout().turn(run_id, len(stored))
                 yield stored
             elif log is not None:
                 after = log.first - 1
-            elif not await self._turn_comes(run_id, after) and self._log(run_id) is None:
+            elif has_stopped:
                 return
+            elif (tail := await self._grown(run_id, after)) is None:
+                has_stopped = True  # perhaps since the last read, so there can be events
+            elif tail:
+                after = tail[-1].number
+                yield tail
 
     def _log(self, run_id: str) -> RunLog | None:
         live = self._active_runs.get(run_id)
         return None if live is None else live.log
+
+    async def _stored(self, run_id: str, after: int, log: RunLog | None) -> list[Event]:
+        """Read events of a run from the store, up to those that the log has."""
+        stored = await self._store.events(run_id, after=after, limit=_READ_EVENTS)
+        return stored if log is None else [event for event in stored if event.number < log.first]
+
+    async def _grown(self, run_id: str, after: int) -> list[Event] | None:
+        """Wait until the log of a run that is not executed here can have grown; returns its new events if they are at
+        hand. None if it does not grow any more. Raises Unavailable if the server stops."""
+        if await self._turn_comes(run_id, after) or self._log(run_id) is not None:
+            return []
+        if not await self._processes.presence.is_elsewhere(run_id):
+            return None
+        if not self.open:
+            raise parked(run_id, after)
+        return await self._processes.tail.next(run_id, after)
 
     async def _turn_comes(self, run_id: str, after: int) -> bool:
         """Wait until a run leaves the queue; False if it is not queued. Raises Unavailable if the server stops."""

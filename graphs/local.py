@@ -101,10 +101,11 @@ def build_run_graph(
                 attachments=Attachments(opened, backend.files),
                 expiry_s=expiry_s,
                 max_tool_rounds=max_tool_rounds,
+                processes=backend.processes,
             )
             assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)
-            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, tells_failures=False)
+            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False)
             yield _Deps(opened, runner, facade, assistant_id)
 
     return RunGraph(open_deps, functions)

@@ -1,6 +1,7 @@
 """Runs that no task executes: left by a crash or a shutdown, waiting for outputs, overdue, or broken.
 
-Each is processed under its own lock, from its rows alone. The store's compare-and-set decides conflicts.
+Each is processed under its own lock, from its rows alone, by the process that holds it. The store's compare-and-set
+decides conflicts.
 """
 
 import asyncio
@@ -10,26 +11,35 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from graphs.active_run import ActiveRun, Stop
-from graphs.admission import QueuedRun, weigh_bytes
+from graphs.admission import QueuedRun
+from graphs.cancellation import UNANNOUNCED, announced
 from graphs.execution import Execution
 from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
 from graphs.run_context import RunContexts
-from graphs.run_memory import exchange_memory
-from store.ports import Append, Patch, Row, Store, Unfinished
-from wire.errors import StoreError
+from graphs.run_memory import exchange_memory, object_memory
+from store.ports import Append, Hold, Patch, Processes, Row, Store, Unfinished
+from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError
 
 __all__ = ["OrphanedRuns"]
 
 logger = logging.getLogger("threadhold.runs")
 
 _SWEEP_S: Final = 1.0
+_STARTABLE: Final = frozenset({"queued", "in_progress"})
 
 
 class OrphanedRuns:
     """Continues runs that were left, and ends those that must end."""
 
     def __init__(
-        self, store: Store, execution: Execution, contexts: RunContexts, clock: Callable[[], int], *, expiry_s: int
+        self,
+        store: Store,
+        execution: Execution,
+        contexts: RunContexts,
+        clock: Callable[[], int],
+        *,
+        expiry_s: int,
+        processes: Processes,
     ) -> None:
         self._store = store
         self._execution = execution
@@ -37,6 +47,9 @@ class OrphanedRuns:
         self._clock = clock
         self._expiry_s = expiry_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._line = processes.line
+        self._woken = asyncio.Event()
+        processes.signals.subscribe("runs", self._woken.set)
         execution.take_up = self.begin
 
     def lock(self, run_id: str) -> asyncio.Lock:
@@ -46,24 +59,69 @@ class OrphanedRuns:
             lock = self._locks[run_id] = asyncio.Lock()
         return lock
 
+    async def claim(self, id: str, owner: str, only_if: frozenset[str]) -> Row | None:
+        """Make this process the holder of a run with one of these statuses, and return its row.
+
+        None if the run has another status or is gone, or if another process holds it. Raises StoreError.
+        """
+        try:
+            await self._store.commit([Hold("run", id, owner, only_if)], durable=False)
+        except (Missing, StatusConflict, HeldElsewhere):
+            return None
+        return await self._store.get("run", id, owner)
+
     async def take_up(self) -> None:
-        """Queue every run that another process left. Those that wait for the client keep waiting."""
-        for run in await self._store.unfinished():
-            if run.status in ("queued", "in_progress"):
-                turns, weight = self._execution.turns, weigh_bytes(run.size)
-                turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
-            elif run.status == "cancelling" and (row := await self._row(run)) is not None:
-                await self.finish(row, "cancelled")
+        """Queue every run that is to be executed and that no live process holds; those that wait for the client keep
+        waiting. Stop the runs of this process that another one has cancelled, deleted or taken over."""
+        executed, queued = self._execution.executed(), self._execution.turns.queued()
+        listed = set()
+        for run in await self._line.runs():
+            listed.add(run.id)
+            live = self._execution.get(run.id)
+            if live is None:
+                if run.id not in self._execution.broken:  # the sweep ends it
+                    await self._take_up(run)
+            elif run.status == "cancelling" and live.run["status"] != "cancelling":
+                live.cancel_as_stored()
+        for live in executed:
+            if live.run_id not in listed and not live.ending:
+                row = await self._store.get("run", live.run_id, live.owner)
+                live.stop_for("deleted" if row is None else "lost")
+        for run_id in queued:
+            if run_id not in listed:
+                self._execution.turns.leave(run_id)
         self._execution.call()
 
+    async def _take_up(self, run: Unfinished) -> None:
+        if run.status != "cancelling":
+            if self._execution.open:
+                turns = self._execution.turns
+                needs = turns.weigh(run.size), turns.unread + object_memory(run.size), run.size
+                turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, *needs))
+            return
+        async with self.lock(run.id):
+            if self._execution.get(run.id) is None:
+                await self.finish(run.id, run.owner, "cancelling", "cancelled")
+
+    async def take_up_forever(self) -> None:
+        """Take up runs whenever other processes have committed changes of runs."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                await self.take_up()
+            except StoreError as error:
+                logger.error("the runs of other processes could not be read: %s", error)
+                await asyncio.sleep(_SWEEP_S)
+
     async def begin(self, run: QueuedRun) -> bool:
-        """Continue a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
+        """Continue a run whose turn it is; returns False if it has ended or moved meanwhile. Raises StoreError."""
         async with self.lock(run.run_id):
-            row = await self._store.get("run", run.run_id, run.owner, thread_id=run.thread_id)
-            if row is None or row.body["status"] not in ("queued", "in_progress"):
+            row = await self.claim(run.run_id, run.owner, _STARTABLE)
+            if row is None:
                 return False
             live = make_live(self._store, row, self._clock, self._contexts.metrics)
-            live.weight, live.memory = run.weight, run.memory
+            live.weight, live.memory, live.size, live.number = run.weight, run.memory, run.size, run.number
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 
@@ -108,10 +166,9 @@ class OrphanedRuns:
             live.stop_for("expired")
             return
         async with self.lock(run.id):
-            row = await self._row(run)
-            unchanged = row is not None and row.body["status"] == run.status
-            if row is not None and unchanged and self._execution.get(run.id) is None:
-                await self.finish(row, "cancelled" if run.status == "cancelling" else "expired")
+            if self._execution.get(run.id) is None:
+                stop: Stop = "cancelled" if run.status == "cancelling" else "expired"
+                await self.finish(run.id, run.owner, run.status, stop)
 
     async def _end_broken(self) -> None:
         """End the runs that are broken now; one that breaks meanwhile is ended in the next sweep."""
@@ -123,12 +180,18 @@ class OrphanedRuns:
                         live = await revive(self._store, row, self._clock, self._contexts.metrics)
                         await live.failed(broken[run.id])
         for run_id in broken:
-            del self._execution.broken[run_id]
+            self._execution.broken.pop(run_id, None)
 
-    async def finish(self, row: Row, stop: Stop) -> None:
-        """End a run that no task executes. Raises StoreError."""
+    async def finish(self, run_id: str, owner: str, status: str, stop: Stop) -> None:
+        """End a run that no task executes, if it still has this status and no other process holds it. Raises
+        StoreError."""
+        row = await self.claim(run_id, owner, frozenset({status}))
+        if row is None:
+            return
         live = await revive(self._store, row, self._clock, self._contexts.metrics)
+        if row.private.get(UNANNOUNCED):
+            live.commit_progress(announced(live.recorder, live.owner))
         live.stop = stop
         await live.stopped()
         live.log.close()
-        self._execution.turns.leave(row.id)
+        self._execution.turns.leave(run_id)

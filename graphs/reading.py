@@ -7,16 +7,19 @@ run's history only when the run leaves the queue.
 from contextlib import ExitStack
 from typing import Any
 
+import orjson
+
 from graphs.active_run import ActiveRun
-from graphs.admission import Admission, weigh
+from graphs.admission import Admission
 from graphs.machine.state import RunContext
 from graphs.run_context import RunContexts
-from graphs.run_memory import entries_memory, exchange_memory
+from graphs.run_memory import entries_memory, exchange_memory, object_memory
 from graphs.start_errors import HeavyStart
 from graphs.tools.toolset import ToolSet
-from store.ports import Page, Row
+from store.ports import Page, Row, Store
+from wire.errors import NotFound
 
-__all__ = ["count_reading", "read_if_free"]
+__all__ = ["count_reading", "must_get_run", "read_if_free"]
 
 
 def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
@@ -38,11 +41,22 @@ async def read_if_free(
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
     `live`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
-    live.weight = weigh(row.body)
-    live.memory = row.private.get("memory", turns.unread) + exchange
+    live.size = len(orjson.dumps(row.body))
+    live.weight = turns.weigh(live.size)
+    live.memory = row.private.get("memory", turns.unread + object_memory(live.size)) + exchange
     if not turns.free(live.owner, live.weight, live.memory):
         return None
     with turns.reading(live.owner, live.memory):
         context = await contexts.again(live, row, toolset)
     live.memory = live.history_memory + exchange
     return context if turns.free(live.owner, live.weight, live.memory) else None
+
+
+async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> Row:
+    """Return a run's row. Raises NotFound, which names the thread if it does not exist either."""
+    row = await store.get("run", run_id, owner, thread_id=thread_id)
+    if row is None:
+        if await store.get("thread", thread_id, owner) is None:
+            raise NotFound(f"No thread found with id '{thread_id}'.")
+        raise NotFound(f"No run found with id '{run_id}'.")
+    return row

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from store.ports import Ages, Delete, Idleness, RequireNewest, RequireNoActiveRun, Store
+from store.alone import alone
+from store.ports import Ages, Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store
 from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
 
 __all__ = ["DAY_S", "Pruned", "Retention", "prune"]
@@ -87,7 +88,10 @@ class Retention:
         first_s: float = _FIRST_S,
         every_s: float = _EVERY_S,
         clock: Callable[[], float] = time.time,
+        processes: Processes | None = None,
     ) -> None:
+        """`processes` are the other processes on the store; None: there are none."""
+        self._duties = (processes or alone(store)).duties
         self._store = store
         self._ages = ages
         self._days = days
@@ -123,10 +127,13 @@ class Retention:
                 await asyncio.sleep(self._every_s)
                 continue
             try:
-                done = await prune(self._store, self._ages, before=int(self._clock() - self._days * DAY_S))
+                if await self._duties.has("retention"):
+                    await self._prune()
             except StoreError as error:
                 logger.error("old threads could not be deleted, next try in %g s: %s", self._every_s, error)
-            else:
-                if done.threads:
-                    logger.info("deleted %d threads not used for %g days", done.threads, self._days)
             await asyncio.sleep(self._every_s)
+
+    async def _prune(self) -> None:
+        done = await prune(self._store, self._ages, before=int(self._clock() - self._days * DAY_S))
+        if done.threads:
+            logger.info("deleted %d threads not used for %g days", done.threads, self._days)

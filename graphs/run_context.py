@@ -13,7 +13,7 @@ from graphs.machine.metrics import RunMetrics
 from graphs.machine.spec import RunSpec
 from graphs.machine.state import RunContext
 from graphs.past_calls import past_chars
-from graphs.run_memory import exchange_memory, history_memory, picture_memory
+from graphs.run_memory import exchange_memory, history_memory, object_memory, picture_memory
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
 from graphs.tools.file_search import FileSearch
@@ -91,16 +91,16 @@ class RunContexts:
             first=first,
         )
 
-    async def memory(self, owner: str, history: History) -> int:
-        """Return the bytes that a run with this history holds, with earlier calls and the pictures that it shows."""
-        pictures = 0 if self._pictures is None else await self._pictures.measure(owner, history.messages)
+    async def memory(self, live: ActiveRun, history: History) -> int:
+        """Return the bytes that a run with this history holds, its object, earlier calls and its pictures."""
+        pictures = 0 if self._pictures is None else await self._pictures.measure(live.owner, history.messages)
         past = exchange_memory(past_chars(history.past)) if history.past else 0
-        return history_memory(history.messages) + picture_memory(pictures) + past
+        return history_memory(history.messages) + picture_memory(pictures) + object_memory(live.size) + past
 
     async def again(self, live: ActiveRun, row: Row, toolset: ToolSet) -> RunContext:
         """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
         history = await self.history(row.body, row.owner, own=row.id)
-        live.history_memory = await self.memory(row.owner, history)
+        live.history_memory = await self.memory(live, history)
         return self.context(live, row.private, toolset, history)
 
     def context(self, live: ActiveRun, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:

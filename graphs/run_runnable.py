@@ -107,13 +107,13 @@ class RunRunnable(
     name = "assistant"
 
     def __init__(
-        self, runner: Runner, store: Store, *, owner: str = DEFAULT_OWNER, tells_failures: bool = True
+        self, runner: Runner, store: Store, *, owner: str = DEFAULT_OWNER, returns_errors: bool = True
     ) -> None:
-        """Without `tells_failures`, errors are raised as ThreadholdError instead of returned as events."""
+        """Without `returns_errors`, errors are raised as ThreadholdError instead of returned as events."""
         self._runner = runner
         self._store = store
         self._owner = owner
-        self._tells_failures = tells_failures
+        self._returns_errors = returns_errors
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
         """Return Turn."""
@@ -139,7 +139,7 @@ class RunRunnable(
         try:
             reading = self._reading(input, config)
         except InvalidRequest as error:
-            if not self._tells_failures:
+            if not self._returns_errors:
                 raise
             yield _chunk(_error_event(error, -1))
             return
@@ -191,7 +191,7 @@ class RunRunnable(
                     yield batch
             reading.settled = True
         except ThreadholdError as error:
-            if not self._tells_failures:
+            if not self._returns_errors:
                 raise
             yield (_error_event(as_problem(error), reading.number),)
 

@@ -10,37 +10,50 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
+import orjson
 from langgraph.types import Command
 
 from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
-from graphs.admission import Limits, QueuedRun, weigh
-from graphs.drafts import Draft, draft_run, draft_thread
+from graphs.admission import Limits, QueuedRun
+from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
+from graphs.drafts import USUAL, Draft, RunChoices, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.log import RunLog
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.spec import ClientCalls
 from graphs.machine.state import RunContext
 from graphs.orphans import OrphanedRuns
-from graphs.reading import count_reading, read_if_free
+from graphs.reading import count_reading, must_get_run, read_if_free
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
 from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
-from graphs.tool_outputs import check_outputs
+from graphs.started import Started
+from graphs.tool_outputs import check_outputs, not_waiting
 from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch
 from retrieval.attachments import Attachments, searched_stores
 from retrieval.images import Images
-from store.ports import Append, Change, Delete, Patch, RequireNewest, Row, Store
+from store.alone import alone
+from store.ports import Append, Change, Delete, Hold, Patch, Processes, RequireNewest, Row, Store, Wake
 from telemetry.shares import Shares
-from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
+from wire.errors import (
+    Changed,
+    InvalidRequest,
+    Missing,
+    NotFound,
+    Problem,
+    StatusConflict,
+    StoreError,
+    ThreadBusy,
+    Unavailable,
+)
 from wire.events import Event
 from wire.runs import RunCreate, ThreadRunCreate
 
@@ -50,20 +63,6 @@ logger = logging.getLogger("threadhold.runs")
 
 _TRIES: Final = 20
 """How often a start is repeated because messages were added between its read and its commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A run that was just started or continued: its committed body, and the number that its new events follow."""
-
-    run: dict[str, Any]
-    after: int
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        run_id: str = self.run["id"]
-        return run_id
 
 
 class Runner:
@@ -83,28 +82,34 @@ class Runner:
         max_tool_rounds: int = 20,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
+        processes: Processes | None = None,
     ) -> None:
+        """`processes` are the other processes on the store; None: there are none."""
+        processes = processes or alone(store)
         self._store = store
         self._attachments = attachments
         self._expiry_s = expiry_s
         self._clock = clock
         self._contexts = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)
         self._heavy = Shares(0, least=1)
-        self._execution = Execution(store, max_tool_rounds, limits)
-        self._orphans = OrphanedRuns(store, self._execution, self._contexts, self._now, expiry_s=expiry_s)
-        self._sweeping: asyncio.Task[None] | None = None
+        self._execution = Execution(store, max_tool_rounds, limits, processes)
+        self._orphans = OrphanedRuns(
+            store, self._execution, self._contexts, self._now, expiry_s=expiry_s, processes=processes
+        )
+        self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         await self._execution.enter()
         await self._orphans.take_up()
-        self._sweeping = self._execution.own(self._orphans.sweep())
+        watches = (self._orphans.sweep(), self._orphans.take_up_forever())
+        self._watching = [self._execution.own(watch) for watch in watches]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for task in self._watching:
+            task.cancel()
         await self._execution.leave()
 
     async def drain(self, limit_s: float) -> None:
@@ -129,17 +134,9 @@ class Runner:
     # --- requests of clients --------------------------------------------------------------------------------------
 
     async def start(
-        self,
-        owner: str,
-        thread_id: str,
-        request: RunCreate,
-        *,
-        contents: bool = False,
-        replaces: str = "",
-        client_calls: ClientCalls = "pause",
+        self, owner: str, thread_id: str, request: RunCreate, choices: RunChoices = USUAL, *, replaces: str = ""
     ) -> Started:
-        """Start a run on a thread. With `contents`, its events show the passages that file searches found.
-        `client_calls` is what calls of the client's functions do (see `RunSpec`).
+        """Start a run on a thread.
 
         The message `replaces` and all later entries are deleted in the run's commit: if the run is refused, they stay.
         Returns once the run is committed and synced; by then the model call has started, or the run is queued.
@@ -147,19 +144,18 @@ class Runner:
         Unavailable during shutdown.
         """
         for _ in range(_TRIES):
-            with suppress(ThreadMoved):
-                kept = {"contents": contents, "client_calls": client_calls}
-                start = partial(self._try_to_start, owner, thread_id, request, replaces, kept=kept)
+            with suppress(Changed):
+                start = partial(self._try_to_start, owner, thread_id, request, replaces, choices)
                 return await start_in_turn(self._heavy, owner, start)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again once no more are added.")
 
     async def _try_to_start(
-        self, owner: str, thread_id: str, request: RunCreate, cut: str, *, kept: dict[str, Any], its_turn: bool = False
+        self, owner: str, thread_id: str, request: RunCreate, cut: str, choices: RunChoices, *, its_turn: bool = False
     ) -> Started:
-        """Start a run on the thread as it is now, up to the message `cut`. The run's row keeps `kept`.
+        """Start a run on the thread as it is now, up to the message `cut`.
 
-        Raises ThreadMoved if a message was added or deleted meanwhile, as the model would not be shown the current
-        thread; HeavyStart if it is not `its_turn` but has to be."""
+        Raises Changed if a message was added or deleted meanwhile, as the model would not be shown the current thread;
+        HeavyStart if it is not `its_turn` but has to be."""
         self._require_accepting(owner)
         found = await self._store.run_start(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
@@ -174,9 +170,8 @@ class Runner:
         if cut:
             first, gone = await cut_from(self._store, owner, thread_id, cut)
             guards += gone
-        draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
+        draft = draft_run(request, assistant, owner, thread_id, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
-        draft.row.private.update(kept)
         with count_reading(self._execution.turns, owner, first, its_turn=its_turn) as read:
             history = await self._contexts.history(draft.run, owner, first=first)
             whole = history.and_then(row.body for row in draft.messages)
@@ -206,12 +201,12 @@ class Runner:
         """Give a waiting run all of its tool outputs, and continue it."""
         self._require_accepting()
         async with self._orphans.lock(run_id):
-            row = await self._run(owner, thread_id, run_id)
+            row = await must_get_run(self._store, owner, thread_id, run_id)
             if row.body["status"] == "requires_action" and row.body["expires_at"] <= self._now():
-                await self._orphans.finish(row, "expired")
-                row = await self._run(owner, thread_id, run_id)
+                await self._orphans.finish(run_id, owner, "requires_action", "expired")
+                row = await must_get_run(self._store, owner, thread_id, run_id)
             if row.body["status"] != "requires_action":
-                raise InvalidRequest(f'Runs in status "{row.body["status"]}" do not accept tool outputs.')
+                raise not_waiting(row.body["status"])
             used = row.private.get("exchange_bytes", 0)
             given = check_outputs(row.body["required_action"], outputs, used=used)
             live = await revive(self._store, row, self._now, self.metrics)
@@ -226,9 +221,13 @@ class Runner:
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The status comes first: if another request was faster, its compare-and-set refuses the whole commit.
             changes = [*recorded.changes[-1:], kept, *recorded.changes[:-1]]
-            if context is None:  # queued regardless of the limits, because the run was accepted earlier
-                return await self._enqueue(live, changes, recorded.events)
-            return await self._launch(live, changes, recorded.events, (Command(resume=given), True), context)
+            try:
+                if context is None:  # queued regardless of the limits, because the run was accepted earlier
+                    return await self._enqueue(live, changes, recorded.events)
+                changes.append(Hold("run", run_id, owner, frozenset({"queued"})))
+                return await self._launch(live, changes, recorded.events, (Command(resume=given), True), context)
+            except StatusConflict as conflict:
+                raise not_waiting(conflict.status) from conflict
 
     async def cancel(self, owner: str, thread_id: str, run_id: str) -> dict[str, Any]:
         """Cancel a run; returns it as `cancelling`. The model call stops at once; the answer waits for the commit."""
@@ -236,24 +235,28 @@ class Runner:
         if live is not None and live.ending:
             await live.ended.wait()
         async with self._orphans.lock(run_id):
-            row = await self._run(owner, thread_id, run_id)
+            row = await must_get_run(self._store, owner, thread_id, run_id)
             live = self._execution.get(run_id)
             status = live.run["status"] if live is not None else row.body["status"]
             stopping = live is not None and (live.ending or live.stop is not None)
-            if stopping or status not in ("queued", "in_progress", "requires_action"):
-                raise InvalidRequest(f"Cannot cancel run with status '{status}'.")
+            del row  # it can be large
+            if stopping or status not in CANCELLABLE:
+                raise not_cancellable(status)
             executed = live is not None
             if live is None:
-                live = await revive(self._store, row, self._now, self.metrics)
-            commit = live.commit_progress(live.recorder.move("cancelling"), durable=True)
-            cancelling = dict(live.run)
+                held = await self._orphans.claim(run_id, owner, CANCELLABLE)
+                if held is None:
+                    return await cancel_elsewhere(self._store, owner, run_id)
+                live = await revive(self._store, held, self._now, self.metrics)
+            commit = live.commit_progress(cancelling(live.recorder), durable=True)
+            body = dict(live.run)
             live.stop_for("cancelled")
             await asyncio.shield(commit)
             if not executed:
                 await live.stopped()
                 live.log.close()
                 self._execution.turns.leave(run_id)
-            return cancelling
+            return body
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
         """Cancel a run that is no longer needed, in a task of the server; does nothing if it has ended."""
@@ -268,8 +271,8 @@ class Runner:
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replace a run's metadata, in any status."""
-        await self._run(owner, thread_id, run_id)
         async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
+            await must_get_run(self._store, owner, thread_id, run_id)
             if (live := self._execution.get(run_id)) is not None:
                 live.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
@@ -284,16 +287,18 @@ class Runner:
     async def delete_thread(self, owner: str, thread_id: str) -> None:
         """Delete a thread and its contents, and stop a run on it with its model call. Raises NotFound."""
         active = await self._store.active_run(thread_id, owner)
-        async with self._orphans.lock(active.id if active is not None else thread_id):
-            if active is not None and (live := self._execution.get(active.id)) is not None:
+        active_id = None if active is None else active.id
+        del active  # rows of runs can be large, and the deletion can wait
+        async with self._orphans.lock(active_id or thread_id):
+            if active_id is not None and (live := self._execution.get(active_id)) is not None:
                 live.stop_for("deleted")
                 await live.ended.wait()
             try:
-                await self._store.commit([Delete("thread", thread_id, owner)], durable=True)
+                await self._store.commit([Delete("thread", thread_id, owner), Wake("runs")], durable=True)
             except Missing as missing:
                 raise NotFound(f"No thread found with id '{thread_id}'.") from missing
-            if active is not None:
-                self._execution.turns.leave(active.id)
+            if active_id is not None:
+                self._execution.turns.leave(active_id)
 
     def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`; see `Execution.follow`."""
@@ -310,14 +315,15 @@ class Runner:
         live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.metrics)
         events = draft.events()
         queued = draft.run
-        live.weight = weigh(draft.run)
-        live.memory = live.history_memory = await self._contexts.memory(draft.row.owner, history)
+        live.size = len(orjson.dumps(draft.run))
+        live.weight = self._execution.turns.weigh(live.size)
+        live.memory = live.history_memory = await self._contexts.memory(live, history)
         read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, live.weight, live.memory
         if not self._execution.turns.free(*needs):
             draft.row.private["next_event"] = len(events)
             with refused(), self._execution.turns.entering(*needs):
-                return await self._enqueue(live, [*guards, *draft.changes()], events)
+                return await self._enqueue(live, [*guards, *draft.changes(held=False)], events)
         draft.row.private["next_event"] = live.log.ceiling
         # No reader sees the row while it is `queued`, so it is stored with the status that follows.
         events += recorder.move("in_progress").events
@@ -326,7 +332,7 @@ class Runner:
             logger.info("run %s: this server cannot offer %s", draft.row.id, ", ".join(toolset.not_offered))
         context = self._contexts.context(live, draft.row.private, toolset, history)
         with refused():
-            changes = [*guards, *replace(draft, row=row).changes()]
+            changes = [*guards, *replace(draft, row=row).changes(held=True)]
             started = await self._launch(live, changes, events, ({}, False), context)
             return replace(started, run=queued)
 
@@ -363,14 +369,16 @@ class Runner:
         """Commit a queued run, synced, and queue it; its history is read when it leaves the queue."""
         after = live.log.next - 1
         run = dict(live.run)
-        queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
+        needs = live.weight, live.memory, live.size
+        queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], *needs)
 
         def enqueue(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:
                 self._execution.turns.enqueue(queued)
                 self._execution.call()
 
-        commit = self._store.commit([*changes, Append(live.run_id, live.log.number(events))], durable=True)
+        appended = Append(live.run_id, live.log.number(events))
+        commit = self._store.commit([*changes, appended, Wake("runs")], durable=True)
         commit.add_done_callback(enqueue)  # even if the client's request is gone
         await asyncio.shield(commit)
         return Started(run, after)
@@ -386,11 +394,3 @@ class Runner:
 
     def _now(self) -> int:
         return int(self._clock())
-
-    async def _run(self, owner: str, thread_id: str, run_id: str) -> Row:
-        row = await self._store.get("run", run_id, owner, thread_id=thread_id)
-        if row is None:
-            if await self._store.get("thread", thread_id, owner) is None:
-                raise NotFound(f"No thread found with id '{thread_id}'.")
-            raise NotFound(f"No run found with id '{run_id}'.")
-        return row

@@ -10,7 +10,7 @@ from graphs.machine.exchange import check_submitted
 from wire.errors import InvalidRequest
 from wire.validation import shown
 
-__all__ = ["check_outputs"]
+__all__ = ["check_outputs", "not_waiting"]
 
 
 def check_outputs(
@@ -29,3 +29,8 @@ def check_outputs(
     by_call = {output["tool_call_id"]: output.get("output") or "" for output in outputs}
     check_submitted(by_call, used)
     return by_call
+
+
+def not_waiting(status: str) -> InvalidRequest:
+    """Return the error for a run that does not wait for outputs."""
+    return InvalidRequest(f'Runs in status "{status}" do not accept tool outputs.')

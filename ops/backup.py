@@ -1,11 +1,11 @@
-"""`threadhold backup`: copies all stored data to a folder, while a server runs or not. See `store/sqlite/backup.py`."""
+"""`threadhold backup`: copies all stored data to a folder, while a server runs or not."""
 
 from pathlib import Path
 
 from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import complain, say
-from store.sqlite.backup import back_up
+from store.backend import maintenance_of
 
 __all__ = ["run_backup"]
 
@@ -15,7 +15,7 @@ _NAMED = 10
 def run_backup(settings: Configured, target: Path) -> int:
     """Make the copy and print its size. The exit code is 1 if bytes of files are missing in the server's own folder."""
     with progress() as watch:
-        made = back_up(settings.database, settings.data_dir / "files", target, watch=watch)
+        made = maintenance_of(settings.database).back_up(settings.data_dir / "files", target, watch=watch)
     size = f"{made.bytes / 1e6:.1f} MB"
     say(f"{target}: {made.threads} threads and {made.files} files, {size}; the copy was verified")
     if made.lost:

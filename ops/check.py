@@ -21,9 +21,9 @@ from ops.owners import unopened
 from ops.parts import Configured, Parts
 from ops.question import ask
 from ops.terminal import say
-from store.sqlite.export import owners
-from store.sqlite.failures import find_obstacle
-from store.sqlite.offline import in_use, open_beside, snapshot
+from store.backend import maintenance_of
+from store.obstacles import find_obstacle, nearest_existing
+from store.ports import Maintenance
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterato
     yield from _app(settings, parts)
     served = False
     try:
-        served = in_use(settings.database)
-        yield from _store(settings.database, settings.api_keys)
+        maintenance = maintenance_of(settings.database)
+        served = maintenance.in_use()
+        yield from _store(maintenance, settings.api_keys)
         yield _folder("files", settings.data_dir / "files")
         yield _disk(Path(settings.database).expanduser().absolute().parent)
     except ThreadholdError as error:
@@ -177,50 +178,31 @@ def _embeddings(setting: str, routes: "Routes") -> Finding | None:
 # --- store, disk, port ----------------------------------------------------------------------------------------------
 
 
-def _store(database: Path | str, api_keys: Mapping[str, str]) -> Iterator[Finding]:
-    path = Path(database).expanduser().absolute()
-    if (obstacle := find_obstacle("The database", path.resolve())) is not None:
-        yield Finding("store", "wrong", obstacle)
+def _store(maintenance: Maintenance, api_keys: Mapping[str, str]) -> Iterator[Finding]:
+    condition = maintenance.condition()
+    if condition.state != "present":
+        yield Finding("store", "ok" if condition.state == "new" else "wrong", condition.text)
         return
-    if not path.exists():
-        yield _new_store(path)
-        return
-    if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
-        yield Finding("store", "wrong", f"this user has no permission to write {path} or its folder")
-        return
-    if not path.stat().st_size:
-        yield Finding("store", "ok", f"{path} is empty; the first start fills it")
-        return
-    with open_beside(path, any_schema=True, untouched=True) as store, snapshot(store):
-        threads = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
-        messages = store.execute("SELECT COUNT(*) FROM messages").fetchone()[0]
-        lost = unopened(owners(store), api_keys)
-    used = "in use by a server" if in_use(path) else "not in use"
-    log = path.with_name(f"{path.name}-wal")
-    size = (path.stat().st_size + (log.stat().st_size if log.exists() else 0)) / 1e6
-    yield Finding("store", "ok", f"{path}: {threads} threads, {messages} messages, {size:.1f} MB, {used}")
+    with maintenance.snapshot(any_schema=True, untouched=True) as moment:
+        threads, messages = moment.counts()
+        lost = unopened(moment.owners(), api_keys)
+    used = "in use by a server" if maintenance.in_use() else "not in use"
+    yield Finding("store", "ok", f"{condition.text}: {threads} threads, {messages} messages, {used}")
     if lost is not None:
         yield Finding("store", "warning", lost)
-
-
-def _new_store(path: Path) -> Finding:
-    folder = _nearest(path.parent)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return Finding("store", "wrong", f"{path} cannot be created: no permission to write in {folder}")
-    return Finding("store", "ok", f"{path} does not exist yet; the first start creates it")
 
 
 def _folder(about: str, folder: Path) -> Finding:
     if (obstacle := find_obstacle("The folder", folder.expanduser().absolute(), is_folder=True)) is not None:
         return Finding(about, "wrong", obstacle)
-    nearest = _nearest(folder.expanduser().absolute())
+    nearest = nearest_existing(folder.expanduser().absolute())
     if not os.access(nearest, os.W_OK | os.X_OK):
         return Finding(about, "wrong", f"no permission to write in {nearest}")
     return Finding(about, "ok", str(folder))
 
 
 def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(_nearest(folder)).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     state: State = "wrong" if free < _MIN_FREE else "warning" if free < _LOW_FREE else "ok"
     least = "" if state == "ok" else f"; at least {_MIN_FREE / 1e6:.0f} MB are needed"
     return Finding("disk", state, f"{free / 1e9:.1f} GB free at {folder}{least}")
@@ -234,10 +216,3 @@ def _port(host: str, port: int, *, served: bool) -> Finding:
             return Finding("port", "ok", f"{host}:{port} is in use, most likely by the server that uses the store")
         return Finding("port", "wrong", str(error))
     return Finding("port", "ok", f"{host}:{port} is free")
-
-
-def _nearest(path: Path) -> Path:
-    """Return the path itself, or the first folder above it that exists."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import orjson
+from typing_extensions import Buffer
 
 from ops.owners import owner_of_export
 from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import complain
-from store.sqlite.export import count_exported, count_left_out, count_under_way, exported, owners
-from store.sqlite.offline import open_beside, snapshot
+from store.backend import maintenance_of
 from wire.dumps import missing_keys
 from wire.errors import ThreadholdError
 
@@ -30,10 +30,10 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
     """Write a line per object to the file `target`, or to standard output for `-`. Raises ThreadholdError, OSError."""
     seen: set[str] = set()
     count = keys = 0
-    with open_beside(settings.database) as store, snapshot(store), _written(target) as out, progress() as watch:
-        whose = owner_of_export(owner, owners(store))
-        total = len(thread_ids) or count_exported(store, whose)
-        for one in exported(store, whose, thread_ids):
+    with maintenance_of(settings.database).snapshot() as moment, _written(target) as out, progress() as watch:
+        whose = owner_of_export(owner, moment.owners())
+        total = len(thread_ids) or moment.count_exported(whose)
+        for one in moment.exported(whose, thread_ids):
             out.write(orjson.dumps(one) + b"\n")
             count += 1
             seen.add(one["id"])
@@ -42,12 +42,12 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             watch("exporting", count, total)
         if missing := [id for id in thread_ids if id not in seen]:
             raise ThreadholdError(f"There is no thread {', '.join(missing)}. The export was not saved.")
-        files, vector_stores = count_left_out(store, whose)
+        left = moment.left_out(whose, thread_ids)
         counts = {
-            "files": files,
-            "vector stores": vector_stores,
+            "files": left.files,
+            "vector stores": left.vector_stores,
             "keys of actions": keys,
-            "runs under way": count_under_way(store, whose, thread_ids),
+            "runs under way": left.active_runs,
         }
     complain(f"{count} objects of {whose}")
     if listed := [f"{number} {name}" for name, number in counts.items() if number]:
@@ -59,9 +59,11 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
 class _Shown(BytesIO):
     """Writes JSON to a terminal, in ASCII, so that no character in it can control the terminal."""
 
-    def write(self, line: Any) -> int:
+    def write(self, line: Buffer) -> int:
         """Print a line of JSON."""
-        return sys.stdout.buffer.write(json.dumps(orjson.loads(line)).replace("\x7f", "\\u007f").encode() + b"\n")
+        return sys.stdout.buffer.write(
+            json.dumps(orjson.loads(memoryview(line))).replace("\x7f", "\\u007f").encode() + b"\n"
+        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ops.conversations import Survey, assistant_rows, rows_of, survey
 from ops.dump import Dump, open_dump
@@ -17,14 +17,9 @@ from ops.owners import owner_of_import
 from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import complain, say
-from store import SqliteStore, open_store
-from store.ports import Insert, Row
-from store.sqlite.ballast import BALLAST_BYTES
-from store.sqlite.offline import in_use
+from store.backend import maintenance_of, open_backend
+from store.ports import Insert, Row, Store, Watch
 from wire.errors import StoreError, StoreFailed
-
-if TYPE_CHECKING:
-    from store.sqlite.offline import Watch
 
 __all__ = ["run_import"]
 
@@ -47,7 +42,7 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
     """Import a dump and return the exit code. Raises ThreadholdError, OSError."""
     whose = owner_of_import(owner, settings.api_keys)
     now = int(time.time())
-    if not dry_run and in_use(settings.database):
+    if not dry_run and maintenance_of(settings.database).in_use():
         raise StoreFailed(
             f"A server uses the database `{settings.database}`. Stop it, import, and start it again. --dry-run only "
             "reads the dump and works while the server runs."
@@ -117,12 +112,12 @@ def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: st
 
 
 async def _write_all(
-    settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, watch: "Watch"
+    settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, watch: Watch
 ) -> _Outcome:
     """Write the objects that do not exist yet."""
     outcome = _Outcome()
-    store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES)
-    try:
+    async with open_backend(settings.database, has_reserve=True) as backend:
+        store = backend.records
         await store.tidy()  # a deleted thread can be imported again with its id
         assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)
@@ -131,12 +126,10 @@ async def _write_all(
             await _write(store, [rows_of(each, dump, owner, now=now) for each in some], outcome)
             watch("importing", start + len(some), len(found.conversations))
         await store.commit([], durable=True)  # after this, all of them are on disk
-    finally:
-        await store.close()
     return outcome
 
 
-async def _write(store: SqliteStore, groups: Sequence[list[Row]], into: _Outcome) -> None:
+async def _write(store: Store, groups: Sequence[list[Row]], into: _Outcome) -> None:
     there = await asyncio.gather(*(store.get(rows[0].kind, rows[0].id, rows[0].owner) for rows in groups))
     new = [rows for rows, known in zip(groups, there, strict=True) if known is None]
     into.done["there"] += len(groups) - len(new)

@@ -12,11 +12,8 @@ from graphs.retention import DAY_S, Pruned, prune
 from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import say
-from store import open_store
-from store.sqlite.ballast import BALLAST_BYTES
-from store.sqlite.compaction import compact
-from store.sqlite.offline import in_use, open_beside, snapshot
-from store.sqlite.thread_ages import SqliteAges, idleness
+from store.backend import maintenance_of, open_backend
+from store.ports import Maintenance
 from wire.errors import StoreFailed, ThreadholdError
 
 __all__ = ["run_prune"]
@@ -33,46 +30,43 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
         raise ThreadholdError("No age is given. Use --older-than, such as --older-than 30d, or set RETENTION_DAYS.")
     before = int(time.time() - (settings.retention_days * DAY_S if older_s is None else older_s))
     day = datetime.fromtimestamp(before, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    maintenance = maintenance_of(settings.database)
     if dry_run:
-        say(f"would delete {_count(settings, before)} threads last used before {day}; nothing was changed")
+        say(f"would delete {_count(maintenance, before)} threads last used before {day}; nothing was changed")
         return 0
-    if in_use(settings.database):
+    if maintenance.in_use():
         raise StoreFailed(
             f"A server uses the database `{settings.database}`. Set RETENTION_DAYS to make it prune, or stop it, "
             "prune, and start it again. --dry-run only counts and works while the server runs."
         )
-    with open_beside(
-        settings.database, any_schema=True
-    ) as store:  # raises if there is no database, which `open_store` would create
-        total = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
+    # Raises if there is no database, which `open_backend` would create.
+    with maintenance.snapshot(any_schema=True) as moment:
+        total, _ = moment.counts()
     done = asyncio.run(_prune(settings, before, total))
     kept = f"; {done.kept} are in use and were kept" if done.kept else ""
     say(f"deleted {done.threads} threads last used before {day}{kept}")
     if shrink:
-        freed = compact(settings.database)
+        freed = maintenance.compact()
         say(f"the database file is {freed / 1e6:.1f} MB smaller")
     return 0
 
 
-def _count(settings: Configured, before: int) -> int:
+def _count(maintenance: Maintenance, before: int) -> int:
     count, after = 0, 0
-    with open_beside(settings.database) as store, snapshot(store):
-        while page := idleness(store, after, _PAGE):
+    with maintenance.snapshot() as moment:
+        while page := moment.idleness(after, _PAGE):
             after = page[-1].seq
             count += sum(each.used_at < before for each in page)
     return count
 
 
 async def _prune(settings: Configured, before: int, total: int) -> Pruned:
-    store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES)
-    try:
+    async with open_backend(settings.database, has_reserve=True) as backend:
         with progress() as watch:
             return await prune(
-                store,
-                SqliteAges(store.engine),
+                backend.records,
+                backend.ages,
                 before=before,
                 pause_s=0,
                 watch=lambda looked: watch("threads", looked, total),
             )
-    finally:
-        await store.close()

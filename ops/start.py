@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from api.connection_limit import open_door
+from api.connection_limit import limit_connections
 from api.serving import open_port, serve
 from ops.parts import Configured, Parts
 from telemetry.log import open_log
@@ -46,7 +46,7 @@ def _start(settings: Configured, parts: Parts) -> None:
     serve(
         lambda: parts.app(settings),
         listening,
-        connection_limit=open_door(settings.max_connections),
+        connection_limit=limit_connections(settings.max_connections),
         drain_s=settings.drain_s,
         ready=lambda app: _announce_ready(url, _models(settings, app.state.deps.upstream)),
     )

@@ -1,6 +1,7 @@
 """Adds the files that messages attach to the thread's `tool_resources`, and so to its vector store.
 
-Invariants: a message and the changes for its attachments are one commit. A thread has one vector store. The first
+Invariants: a message and the changes for its attachments are one commit. A thread has one vector store; two processes
+that make one at the same time do so one after the other (compare-and-set). The first
 attachment for `file_search` creates it; it expires seven days after its last use. One request can name thousands of
 files: they are looked up in one query, and their rows are made in a thread, so that other requests are not delayed.
 """
@@ -14,7 +15,19 @@ from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, touch
-from store.ports import Change, Delete, Insert, Library, Patch, RequireRow, Row, Store, store_file_id
+from store.ports import (
+    Change,
+    Delete,
+    Insert,
+    Library,
+    Patch,
+    RequireRow,
+    RequireUnchanged,
+    Row,
+    Store,
+    Wake,
+    store_file_id,
+)
 from telemetry.shares import REQUESTS
 from wire.errors import Missing
 from wire.vector_stores import NewStoreFile, VectorStoreCreate
@@ -129,7 +142,8 @@ class Attachments:
     async def of_messages(self, owner: str, thread_id: str, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
         """Yield the changes to commit with new messages of a thread. Meanwhile, no other call attaches to the thread.
 
-        Raises Missing if the thread or a file does not exist.
+        If another process changes the thread's resources meanwhile, the commit is refused with Changed: call this again
+        then. Raises Missing if the thread or a file does not exist.
         """
         bodies = [message.body for message in messages]
         if not named_files(bodies):
@@ -145,6 +159,8 @@ class Attachments:
             draft = _ResourceDraft(thread.body["tool_resources"])
             await self._fill(draft, owner, bodies)
             if draft.resources != thread.body["tool_resources"]:
+                before = thread.body["tool_resources"]
+                draft.changes.append(RequireUnchanged("thread", thread_id, owner, "tool_resources", before))
                 draft.changes.append(Patch("thread", thread_id, owner, {"tool_resources": draft.resources}))
             yield draft.changes
         if draft.inserted("vector_store_file"):
@@ -185,6 +201,8 @@ class Attachments:
             if not is_new:
                 draft.changes.append(Delete("vector_store_file", row.id, owner, if_there=True))
             draft.changes.append(Insert(row))
+        if rows:
+            draft.changes.append(Wake("files"))
 
 
 async def _in_thread(count: int, owner: str, work: Callable[[], T]) -> T:

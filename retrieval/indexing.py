@@ -20,7 +20,7 @@ from documents.extraction import Extractor
 from documents.pieces import Piece, cut
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
 from telemetry.blocks import cut_blocks
-from telemetry.shares import DISK, INDEXING, Shares
+from telemetry.shares import INDEXING, Shares
 from wire.errors import Missing, Unreadable
 
 __all__ = ["Indexer", "Limits"]
@@ -107,15 +107,14 @@ class Indexer:
         store has no field for them, as `last_error` is null for a completed file.
         """
         name = f"{file.id}.text"
-        done = await self._blobs.path(name)
+        done = await self._blobs.size(name)
         if done is not None:
-            return (await DISK.run(file.owner, done.stat)).st_size
-        path = await self._blobs.path(file.id)
-        if path is None:
+            return done
+        if await self._blobs.size(file.id) is None:
             raise Unreadable(
                 "The contents of the file are no longer in this server's data folder.", code="server_error"
             )
-        async with self._readers.share(file.owner):
+        async with self._readers.share(file.owner), self._blobs.local_file(file.id) as path:
             extracted = await self._extractor.read(path, file.body["filename"])
             if extracted.note is not None:
                 logger.info("file %s: %s", file.id, extracted.note)

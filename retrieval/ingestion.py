@@ -2,8 +2,9 @@
 
 Each owner has up to `_PARALLEL` files in progress, independent of other owners; in `retrieval.indexing`, owners take
 turns. Invariants: a vector store file that is `in_progress` in the store is still to be indexed, even after a crash,
-which loses only time. Its status changes once, by compare-and-set, to `completed` or `failed`. A file fails alone, with
-its reason. What is deleted or cancelled meanwhile stays so, and leaves nothing in the index.
+which loses only time. The process that holds it indexes it. Its status changes once, by compare-and-set, to `completed`
+or `failed`. A file fails alone, with its reason. What is deleted or cancelled meanwhile stays so, and leaves nothing in
+the index.
 """
 
 import asyncio
@@ -18,12 +19,30 @@ from typing import Any, Final, Self
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
 from retrieval.indexing import Indexer, Limits
+from retrieval.upkeep import Upkeep
+from store.alone import alone
 from store.free_space import Room
-from store.ports import Blobs, Change, Delete, Insert, Library, PageQuery, Patch, Row, Store, Vectors, store_file_id
+from store.ports import (
+    Blobs,
+    Change,
+    Delete,
+    Hold,
+    Insert,
+    Library,
+    PageQuery,
+    Patch,
+    Processes,
+    RequireHeld,
+    Row,
+    Store,
+    Vectors,
+    Wake,
+    store_file_id,
+)
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
 from telemetry.shares import Shares
-from wire.errors import Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
+from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 
 __all__ = ["Ingestion"]
 
@@ -62,8 +81,10 @@ class Ingestion:
         limits: Limits | None = None,
         sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
+        processes: Processes | None = None,
     ) -> None:
-        """Without an embedder, files are found by their words only. `room` limits the disk space of the index."""
+        """Without an embedder, files are found by their words only. `room` limits the disk space of the index.
+        `processes` are the other processes on the store; None: there are none."""
         self._store = store
         self._library = library
         self._blobs = blobs
@@ -79,19 +100,20 @@ class Ingestion:
         self.indexed = Counts()
         """Files by the result of indexing: completed, failed, or gone."""
         self.seconds = Histogram()
-        self.outdated = 0
-        """Files whose words are still indexed in an older version's form."""
         self._untidy = asyncio.Event()
         self._untidy.set()
+        processes = processes or alone(store)
+        self._duties = processes.duties
+        self.upkeep = Upkeep(library, blobs, vectors, processes, again_s=sweep_s)
+        processes.presence.on_loss(self._lose_all)
+        processes.signals.subscribe("files", self._note_others)
         self._tasks = asyncio.TaskGroup()
         self._workers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        left = await self._blobs.sweep(self._library.unknown)
-        if left:
-            logger.info("removed %d blobs that a crash left", left)
+        await self.upkeep.start()
         await self._tasks.__aenter__()
-        works = (self._work(), self._sweep(), self._tidy(), self._refresh())
+        works = (self._work(), self._sweep(), self._tidy(), self.upkeep.sweep_forever(), self.upkeep.refresh())
         self._workers = [self._tasks.create_task(work) for work in works]
         return self
 
@@ -140,7 +162,7 @@ class Ingestion:
         changes: list[Change] = list(before)
         for store_file in store_files:
             changes += [Delete("vector_store_file", store_file.id, owner, if_there=True), Insert(store_file)]
-        await self._store.commit(changes, durable=True)
+        await self._store.commit([*changes, Wake("files")], durable=True)
         self._untidy.set()
         self.wake()
 
@@ -220,6 +242,15 @@ class Ingestion:
         if tasks:
             await asyncio.wait(tasks)
 
+    async def _lose_all(self) -> None:
+        """Stop all work, because other processes can take it over."""
+        await self._stop(lambda _: True)
+
+    def _note_others(self) -> None:
+        """Look for work, and for changes of status, because another process has committed some."""
+        self.wake()
+        self._notify()
+
     def _notify(self) -> None:
         """Wake the callers that wait for a status to change."""
         moved, self._moved = self._moved, asyncio.Event()
@@ -264,6 +295,8 @@ class Ingestion:
         """Index one vector store file, and store the result. The outermost frame of a file: errors affect no other."""
         begun_at = time.monotonic()
         act_for(store_file.owner)
+        if not await self._claim(store_file):
+            return
         try:
             moved = await self._indexer.index(store_file)
         except (Missing, StatusConflict):
@@ -288,12 +321,26 @@ class Ingestion:
             await asyncio.sleep(_AGAIN_S)
         self._notify()
 
+    async def _claim(self, store_file: Row) -> bool:
+        """Make this process the holder of a vector store file; False if it cannot be."""
+        try:
+            await self._store.commit([Hold("vector_store_file", store_file.id, store_file.owner, _OPEN)], durable=False)
+        except (Missing, StatusConflict, HeldElsewhere):
+            return False
+        except StoreError as error:
+            logger.error("file %s waits, as the store failed: %s", store_file.file_id, error)
+            await asyncio.sleep(_AGAIN_S)
+            return False
+        return True
+
     async def _end(self, store_file: Row, moved: dict[str, Any] | None) -> None:
         """Store the result for a vector store file; `moved` is None if it is gone. Raises StoreError."""
         if moved is not None:
+            required = RequireHeld("vector_store_file", store_file.id, store_file.owner)
             change = Patch("vector_store_file", store_file.id, store_file.owner, moved, only_if=_OPEN)
             with suppress(Missing, StatusConflict):
-                await self._store.commit([change], durable=True)
+                with suppress(HeldElsewhere):  # it was added anew meanwhile, and its former index entry is hidden
+                    await self._store.commit([required, change, Wake("files")], durable=True)
                 return
         # Deleted or cancelled while it was indexed: chunks can have been added after the index entry was removed.
         await self._vectors.remove(store_file.owner, str(store_file.vector_store_id), store_file.file_id)
@@ -305,15 +352,18 @@ class Ingestion:
         """Forever: delete expired files, and expire vector stores that are due."""
         while True:
             try:
-                now = int(self._clock())
-                for file in await self._library.due("file", now):
-                    with suppress(Missing):
-                        await self.delete_file(file.owner, file.id)
-                for store in await self._library.due("vector_store", now):
-                    await self._expire(store)
+                if await self._duties.has("expiry"):
+                    await self._expire_all(int(self._clock()))
             except StoreError as error:
                 logger.error("expired files could not be removed, next try in %g s: %s", self._sweep_s, error)
             await asyncio.sleep(self._sweep_s)
+
+    async def _expire_all(self, now: int) -> None:
+        for file in await self._library.due("file", now):
+            with suppress(Missing):
+                await self.delete_file(file.owner, file.id)
+        for store in await self._library.due("vector_store", now):
+            await self._expire(store)
 
     async def _expire(self, store: Row) -> None:
         """Remove a vector store from the index. The list of its files is kept, so they can be added to a new one."""
@@ -337,26 +387,6 @@ class Ingestion:
                 logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)
                 self._untidy.set()
                 await asyncio.sleep(self._sweep_s)
-
-    async def _refresh(self) -> None:
-        """Rewrite, once, the words that an older version indexed."""
-        while True:
-            try:
-                await self._rewrite()
-                return
-            except StoreError as error:
-                logger.error("the index could not be rewritten, next try in %g s: %s", self._sweep_s, error)
-                await asyncio.sleep(self._sweep_s)
-
-    async def _rewrite(self) -> None:
-        total, since = 0, time.monotonic()
-        async for left in self._vectors.refresh():
-            self.outdated = left
-            if left > total:
-                total = left
-                logger.info("rewriting the word index in the background, files left: %d; searches continue", total)
-        if total:
-            logger.info("rewrote the word index, files: %d, seconds: %.1f", total, time.monotonic() - since)
 
 
 def _failed(code: str, message: str) -> dict[str, Any]:

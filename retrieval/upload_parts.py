@@ -10,15 +10,28 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 from weakref import WeakValueDictionary
 
-from store.ports import Blobs, BlobSize, Insert, Library, Patch, Row, Store, Writing
+from store.alone import alone
+from store.ports import (
+    Blobs,
+    BlobSize,
+    Insert,
+    Library,
+    Patch,
+    Processes,
+    RequireUnchanged,
+    Row,
+    Store,
+    Writing,
+)
 from telemetry.context import acting_owner
 from telemetry.shares import DISK
 from wire.byte_limits import ByteLimit
-from wire.errors import InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
+from wire.errors import Changed, InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
 from wire.files import FileCreate, FileExpiry, new_file
 from wire.ids import new_id
 from wire.uploads import MAX_PART_BYTES, MAX_PARTS, PART_LIMIT, UploadComplete, UploadCreate, new_part, new_upload
@@ -33,6 +46,9 @@ _MOST_TIMES: Final = 3
 
 _PENDING = frozenset({"pending"})
 
+_TRIES: Final = 100
+"""How often the addition of a part is repeated because other processes add parts to the upload."""
+
 
 class Uploads:
     """An async context manager: while it is entered, expired uploads are removed. `clock` returns Unix seconds."""
@@ -46,8 +62,11 @@ class Uploads:
         max_bytes: int,
         sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
+        processes: Processes | None = None,
     ) -> None:
-        """`max_bytes` is the maximum size of a file that an upload can become."""
+        """`max_bytes` is the maximum size of a file that an upload can become. `processes` are the other processes on
+        the store; None: there are none."""
+        self._duties = (processes or alone(store)).duties
         self._store = store
         self._library = library
         self._blobs = blobs
@@ -100,14 +119,22 @@ class Uploads:
             await receive(writing)
             size = await writing.keep(part_id)
         try:
-            async with self._lock(id):
-                row = await self._pending(owner, id)
-                parts = _with_part(row, part_id, size.bytes)
-                await self._change(row, private={"parts": parts})
+            await self._keep_part(owner, id, part_id, size.bytes)
         except (StoreError, Problem):  # no row refers to the part
             await self._blobs.remove(part_id)
             raise
         return new_part(id=part_id, upload_id=id, now=self._now())
+
+    async def _keep_part(self, owner: str, id: str, part_id: str, size: int) -> None:
+        async with self._lock(id):
+            for _ in range(_TRIES):
+                row = await self._pending(owner, id)
+                parts = _with_part(row, part_id, size)
+                unchanged = RequireUnchanged("upload", id, owner, "parts", row.private["parts"], is_private=True)
+                with suppress(Changed):  # another process has added a part meanwhile
+                    await self._change(row, private={"parts": parts}, guard=unchanged)
+                    return
+        raise InvalidRequest(f"Parts keep being added to the upload '{id}'; add the part again.")
 
     async def complete(self, owner: str, id: str, asked: UploadComplete) -> dict[str, Any]:
         """Return the completed upload. Repeating the call that completed it returns it again.
@@ -162,12 +189,17 @@ class Uploads:
             raise _not_pending(row.id, status)
 
     async def _change(
-        self, row: Row, body: dict[str, Any] | None = None, private: dict[str, Any] | None = None, *also: Insert
+        self,
+        row: Row,
+        body: dict[str, Any] | None = None,
+        private: dict[str, Any] | None = None,
+        *also: Insert,
+        guard: RequireUnchanged | None = None,
     ) -> Row:
         """Change a pending upload; the change is on disk when this returns. Raises InvalidRequest, StoreError."""
         change = Patch("upload", row.id, row.owner, body or {}, private or {}, only_if=_PENDING)
         try:
-            changed = await self._store.commit([change, *also], durable=True)
+            changed = await self._store.commit([*([guard] if guard else []), change, *also], durable=True)
         except StatusConflict as conflict:
             raise _not_pending(row.id, conflict.status) from conflict
         return changed[0]
@@ -201,7 +233,7 @@ class Uploads:
         limit = ByteLimit("The upload", self._max_bytes, "MAX_FILE_BYTES", "send a smaller file")
         async with self._blobs.writing(limit.most, limit.message(announced), announced=announced) as writing:
             for part_id in asked.part_ids:
-                if await self._blobs.path(part_id) is None:
+                if await self._blobs.size(part_id) is None:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
                 async for block in self._blobs.read(part_id):
                     if asked.md5 is not None:
@@ -228,8 +260,9 @@ class Uploads:
         """Expire uploads whose `expires_at` has passed, until cancelled."""
         while True:
             try:
-                for row in await self._library.due("upload", self._now()):
-                    await self._expire(row)
+                if await self._duties.has("expiry"):
+                    for row in await self._library.due("upload", self._now()):
+                        await self._expire(row)
             except StoreError as error:
                 logger.error("expired uploads could not be removed, next try in %g s: %s", self._sweep_s, error)
             await asyncio.sleep(self._sweep_s)
@@ -238,7 +271,8 @@ class Uploads:
         async with self._lock(found.id):
             row = await self._store.get("upload", found.id, found.owner)
             if row is not None and row.body["status"] == "pending":  # it can have ended since it was found
-                await self._end(row, "expired")
+                with suppress(InvalidRequest):  # another process ends it
+                    await self._end(row, "expired")
 
 
 def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:

@@ -1,18 +1,21 @@
-"""The one place that chooses a backend: `open_backend` opens what a database setting names, behind the ports."""
+"""The one place that chooses a backend for what a database setting names; everything is behind the ports."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.alone import alone
 from store.free_space import Room
-from store.ports import Ages, Library, Store, StoreHealth, Vectors
+from store.ports import Ages, Library, Maintenance, Processes, Store, StoreHealth, Vectors
 from store.sqlite.ballast import BALLAST_BYTES
 from store.sqlite.health import SqliteHealth
+from store.sqlite.maintenance import SqliteMaintenance
+from store.sqlite.processes import SharedFile, Sharing
 from store.sqlite.store import open_store
 from store.sqlite.thread_ages import SqliteAges
 
-__all__ = ["Backend", "open_backend"]
+__all__ = ["Backend", "Sharing", "maintenance_of", "open_backend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +27,36 @@ class Backend:
     vectors: Vectors
     ages: Ages
     health: StoreHealth
+    processes: Processes
 
 
 @asynccontextmanager
 async def open_backend(
-    database: str | Path, *, room: Room | None = None, has_reserve: bool = False
+    database: str | Path, *, room: Room | None = None, has_reserve: bool = False, sharing: Sharing | None = None
 ) -> AsyncIterator[Backend]:
     """Open the store that `database` names: a file, created if necessary, or `":memory:"`.
 
     `room` limits the index of files on the database's disk. With `has_reserve`, disk space is reserved for deletions.
+    By default, no other process can open the file. With `sharing`, those can that share it, too; it is meant for tests.
     Raises StoreFailed.
     """
-    store = await open_store(database, reserve_bytes=BALLAST_BYTES if has_reserve else 0, room=room)
-    try:
+    async with AsyncExitStack() as stack:
+        reserve_bytes = BALLAST_BYTES if has_reserve else 0
+        store = await open_store(database, reserve_bytes=reserve_bytes, room=room, is_shared=sharing is not None)
+        stack.push_async_callback(store.close)
+        processes = alone(store)
+        if sharing is not None:
+            processes = (await stack.enter_async_context(SharedFile(store.engine, sharing))).ports
         yield Backend(
             records=store,
             files=store.library,
             vectors=store.vectors,
             ages=SqliteAges(store.engine),
             health=SqliteHealth(store.engine),
+            processes=processes,
         )
-    finally:
-        await store.close()
+
+
+def maintenance_of(database: str | Path) -> Maintenance:
+    """Return the operator's commands for what `database` names. Opens nothing."""
+    return SqliteMaintenance(database)

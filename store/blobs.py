@@ -7,17 +7,19 @@ file, or a complete blob that no row refers to; the next start removes both (`sw
 
 import asyncio
 import hashlib
+import math
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Final
 
 from store.disk import Disk
 from store.free_space import Claim, Room
+from store.obstacles import find_obstacle
 from store.ports import BlobSize, Writing
-from store.sqlite.failures import find_obstacle
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -63,9 +65,21 @@ class FolderBlobs:
         finally:
             await asyncio.shield(_DISK.call(file.close))
 
-    async def path(self, name: str) -> Path | None:
+    async def size(self, name: str) -> int | None:
         path = self._path(name)
-        return path if await _DISK.call(path.is_file) else None
+
+        def measure() -> int | None:
+            with suppress(FileNotFoundError):
+                return path.stat().st_size
+            return None
+
+        return await _DISK.call(measure)
+
+    @asynccontextmanager
+    async def local_file(self, name: str) -> AsyncIterator[Path]:
+        if await self.size(name) is None:
+            raise StoreFailed(f"There is no blob '{name}'.")
+        yield self._path(name)  # absolute: child processes have other working directories
 
     async def remove(self, name: str) -> None:
         def unlink() -> None:
@@ -74,9 +88,12 @@ class FolderBlobs:
 
         await _DISK.call(unlink)
 
-    async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
-        await _DISK.call(self._empty_aside)
-        names = await _DISK.call(blob_names, self._folder)
+    async def sweep(
+        self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]], *, min_age_s: float = 0.0
+    ) -> int:
+        before = time.time() - min_age_s if min_age_s else math.inf
+        await _DISK.call(self._empty_aside, before)
+        names = await _DISK.call(self._names, before)
         ids = sorted({name.removesuffix(".text") for name in names})
         gone = await unknown(ids)  # once, because it reads all pending uploads
         for id in gone:
@@ -86,9 +103,22 @@ class FolderBlobs:
     def _path(self, name: str) -> Path:
         return blob_place(self._folder, name)
 
-    def _empty_aside(self) -> None:
+    def _empty_aside(self, before: float) -> None:
         for left in self._aside.iterdir():  # the folder is kept: a full disk can lack space for a new one
-            left.unlink()
+            if _is_older(left, before):
+                left.unlink(missing_ok=True)
+
+    def _names(self, before: float) -> list[str]:
+        """Return the names of the blobs that were written before that time (Unix seconds)."""
+        names = blob_names(self._folder)
+        return names if before == math.inf else [name for name in names if _is_older(self._path(name), before)]
+
+
+def _is_older(path: Path, before: float) -> bool:
+    try:
+        return path.stat().st_mtime < before
+    except FileNotFoundError:  # another process has just removed or renamed it
+        return False
 
 
 class _FolderWriting:

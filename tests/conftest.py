@@ -66,12 +66,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)  # when those that are not asked for are gone, and the others have their limits
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that may take longest, so that no process is left with one of them at the end."""
+    """Begin with the files that may take longest, so that no process is left with one of them at the end: those with
+    the highest limits, then those that start programs."""
     limits: dict[Path, float] = {}
     for item in items:
         marker = item.get_closest_marker("timeout")
         limits[item.path] = max(limits.get(item.path, 0.0), float(marker.args[0]) if marker and marker.args else 0.0)
-    items.sort(key=lambda item: -limits[item.path])
+    items.sort(key=lambda item: (-limits[item.path], not _starts_programs(item.path)))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -18,12 +18,15 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     ├── StoreError                  a commit that the store refused; none of its changes was kept
     │   ├── Missing                 a row that a change names does not exist (for this owner)
     │   ├── ThreadBusy              the thread has an active run
-    │   ├── ThreadMoved             the thread's newest message is not the one that was read
+    │   ├── Changed                 the row is not as it was read; read it again
+    │   │   └── ThreadMoved         the thread's newest message is not the one that was read
+    │   ├── HeldElsewhere           another process works on the row
     │   ├── StatusConflict          the row's status does not allow the change
     │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
     │       ├── StoreFull           no space on the disk
-    │       └── StoreLocked         another program holds a lock on the database
+    │       ├── StoreLocked         another program holds a lock on the database
+    │       └── LeaseLost           this process was declared dead
     ├── EmbeddingFailed             texts could not be made into vectors; a search continues with words
     ├── TooCostly                   work in a child process that exceeded its budget or could not be done
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
@@ -38,11 +41,14 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
 from typing import Any, ClassVar, Final, Literal
 
 __all__ = [
+    "Changed",
     "ContextOverflow",
     "EmbeddingFailed",
     "Forbidden",
+    "HeldElsewhere",
     "InvalidRequest",
     "InvalidSetting",
+    "LeaseLost",
     "MalformedCall",
     "Missing",
     "NotFound",
@@ -228,7 +234,18 @@ class ThreadBusy(StoreError):
         self.run_id = run_id
 
 
-class ThreadMoved(StoreError):
+class Changed(StoreError):
+    """Compare-and-set failed: the row is not as it was read."""
+
+
+class HeldElsewhere(StoreError):
+    """Another live process works on the row."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(f"Another process works on the {kind.replace('_', ' ')} '{id}'.")
+
+
+class ThreadMoved(Changed):
     """The thread's newest message is not the one that the change was prepared for."""
 
     def __init__(self, thread_id: str) -> None:
@@ -260,6 +277,13 @@ class ReserveReached(StoreError):
 
 class StoreLocked(StoreFailed):
     """Another program holds a lock on the database, and did not release it in time."""
+
+
+class LeaseLost(StoreFailed):
+    """This process was declared dead, so other processes can have taken its work; it registers again soon."""
+
+    def __init__(self) -> None:
+        super().__init__("This process was taken for dead and is registering again. Try again in a moment.")
 
 
 class EmbeddingFailed(ThreadholdError):

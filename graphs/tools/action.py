@@ -6,11 +6,9 @@ cost microseconds.
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from graphs.machine.parts import Call
@@ -23,6 +21,7 @@ from graphs.tools.port import CallInput, Kind, Offer, Outcome, ServerTool, Tools
 from graphs.tools.reading import refused, unpack
 from graphs.tools.urls import check_url, split_url
 from telemetry.context import acting_owner
+from telemetry.owned_cache import OwnedCache
 from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 from wire.validation import shown
@@ -143,19 +142,16 @@ def _read_action(data: dict[str, Any], param: str) -> list[Operation]:
 
 
 class _Documents:
-    """Operations by the content of their document. Evicts the least recently used; has no secrets. Thread-safe."""
+    """The operations of each owner's documents, by the documents' content; has no secrets. Thread-safe."""
 
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._entries: OrderedDict[bytes, tuple[int, tuple[Operation, ...]]] = OrderedDict()
-        self._lock = Lock()
+        self._cache: OwnedCache[bytes, tuple[Operation, ...]] = OwnedCache(max_entries=max_entries, max_size=max_bytes)
 
     def operations(self, source: Any, base_url: str | None, param: str) -> tuple[Operation, ...]:
         """Return a document's operations; blocks while a child parses an unknown one. Raises InvalidRequest."""
         refuse = partial(_refusal, param)
         key = _key(source, base_url, refuse)
-        if (known := self._known(key)) is not None:
+        if (known := self._cache.get(acting_owner(), key)) is not None:
             return known
         try:
             packed = workers().call(_READ, source, base_url, budget=DOCUMENT)
@@ -168,7 +164,7 @@ class _Documents:
         source, base_url = data.get("openapi_spec"), data.get("base_url")
         refuse = partial(_refusal, param)
         key = await REQUESTS.run(acting_owner(), _key, source, base_url, refuse)
-        if self._known(key) is not None:
+        if self._cache.get(acting_owner(), key) is not None:
             return
         if base_url is not None and (not isinstance(base_url, str) or check_url(base_url)):
             return  # `build_toolset` reports it
@@ -178,24 +174,10 @@ class _Documents:
             raise _too_costly(error, refuse) from None
         await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
 
-    def _known(self, key: bytes) -> tuple[Operation, ...] | None:
-        with self._lock:
-            if key not in self._entries:
-                return None
-            self._entries.move_to_end(key)
-            return self._entries[key][1]
-
     def _keep(self, key: bytes, packed: dict[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
         read = unpack(packed, refuse)
-        size = _length(read)
-        with self._lock:
-            self._entries[key] = size, read
-            while len(self._entries) > self._max_entries or self._size() > self._max_bytes:
-                self._entries.popitem(last=False)
+        self._cache.put(acting_owner(), key, read, _length(read))
         return read
-
-    def _size(self) -> int:
-        return sum(size for size, _ in self._entries.values())
 
 
 def _length(operations: Sequence[Operation]) -> int:

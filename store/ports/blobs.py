@@ -1,6 +1,7 @@
 """The port of files' bytes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +34,7 @@ class Writing(Protocol):
 
 
 class Blobs(Protocol):
-    """Five methods. Names are ids; the extracted text of a file has its id and `.text`."""
+    """Six methods. Names are ids; the extracted text of a file has its id and `.text`."""
 
     def writing(self, max_bytes: int, too_large: str, *, announced: int = 0) -> Writing:
         """Start a blob; `too_large` is the error message if the blob exceeds `max_bytes`. Entering it raises StoreFull
@@ -44,15 +45,24 @@ class Blobs(Protocol):
         """Yield the bytes in blocks. Raises StoreFailed, at the first block, if there is no such blob."""
         ...
 
-    async def path(self, name: str) -> Path | None:
-        """Return a local file with these bytes, which must only be read; None if there is no such blob."""
+    async def size(self, name: str) -> int | None:
+        """Return the number of bytes; None if there is no such blob."""
+        ...
+
+    def local_file(self, name: str) -> AbstractAsyncContextManager[Path]:
+        """Lend a local file with these bytes until the context ends, for programs that read files. It must only be
+        read. Raises StoreFailed if there is no such blob."""
         ...
 
     async def remove(self, name: str) -> None:
         """Remove a blob and its text; does nothing if there is none."""
         ...
 
-    async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
-        """Remove what a crash left, before anything is written; `unknown` returns the ids that no row has. Returns the
-        number of removed ids."""
+    async def sweep(
+        self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]], *, min_age_s: float = 0.0
+    ) -> int:
+        """Remove what a crash left; `unknown` returns the ids that no row has. Returns the number of removed ids.
+
+        Bytes that were written in the last `min_age_s` seconds are kept. Without it, nobody can be writing any.
+        """
         ...

@@ -58,8 +58,8 @@ class Library(Protocol):
         ...
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
-        """Return vector store files that are `in_progress`, oldest first, except `besides` and those of the owners in
-        `full`. Owners of files in `besides` come after all others."""
+        """Return vector store files that are `in_progress` and that no other live process holds, oldest first, except
+        `besides` and those of the owners in `full`. Owners of files in `besides` come after all others."""
         ...
 
     async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:

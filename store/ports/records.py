@@ -8,11 +8,11 @@ body.
 
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
-
+from store.ports.checkpoints import Checkpoints
 from wire.events import Event
 
 __all__ = [
@@ -20,20 +20,26 @@ __all__ = [
     "Change",
     "Delete",
     "DropCheckpoints",
+    "HeldKind",
+    "Hold",
     "Insert",
     "Kind",
     "ListKind",
     "Page",
     "PageQuery",
     "Patch",
+    "RequireHeld",
     "RequireNewest",
     "RequireNoActiveRun",
     "RequireRow",
+    "RequireUnchanged",
     "Retract",
     "Row",
     "RunStart",
     "Store",
+    "Topic",
     "Unfinished",
+    "Wake",
 ]
 
 _OfThreads = Literal["thread", "message", "item", "run", "step"]
@@ -44,6 +50,12 @@ ListKind = Literal[Kind, "entry"]
 """A kind of list: the objects of one kind, or the entries of a thread, which are its messages and items in one order.
 
 Messages and items are in the order of their insertion."""
+
+HeldKind = Literal["run", "vector_store_file"]
+"""Kinds that a process holds while it works on them."""
+
+Topic = Literal["runs", "files"]
+"""What a process can be woken for: runs to execute, cancel or delete; vector store files to index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,23 @@ class Insert:
     """
 
     row: Row
+    held: bool = False
+    """Whether this process holds the new run (see `Hold`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Make this process the holder of a run or vector store file: the only process that works on it.
+
+    A process holds a run until the run pauses or ends, and a vector store file until it is indexed. What a dead process
+    held is free. Raises Missing, StatusConflict if the status is not in `only_if`, and
+    HeldElsewhere if another live process holds the row.
+    """
+
+    kind: HeldKind
+    id: str
+    owner: str
+    only_if: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +203,30 @@ class RequireRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RequireHeld:
+    """Refuse the commit unless this process holds the row: with HeldElsewhere, or with Missing if there is no row."""
+
+    kind: HeldKind
+    id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequireUnchanged:
+    """Refuse the commit with Changed unless the row still has this value, and with Missing if there is no row.
+
+    `key` is one of the body, or of the private part if `is_private`. Read, change and commit again after a refusal.
+    """
+
+    kind: Kind
+    id: str
+    owner: str
+    key: str
+    value: Any
+    is_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RequireNoActiveRun:
     """Refuse the commit with ThreadBusy while the thread has an active run, with Missing if it does not exist."""
 
@@ -213,11 +266,20 @@ class DropCheckpoints:
     run_id: str
 
 
-Change = Insert | Patch | Delete | RequireRow | RequireNoActiveRun | RequireNewest | Append | Retract | DropCheckpoints
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Wake the subscribers of other processes once this is committed (see `Signals`)."""
+
+    topic: Topic
+
+
+_Required = RequireRow | RequireHeld | RequireUnchanged | RequireNoActiveRun | RequireNewest
+Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropCheckpoints | Wake
 
 
 class Store(Protocol):
-    """Nine methods. Reads see every commit that was requested earlier and touches the same thread."""
+    """Ten methods. Reads see every commit that was requested earlier and touches the same thread. Every commit of a
+    process that was declared dead is refused with LeaseLost (see `store.ports.processes`)."""
 
     def commit(
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
@@ -245,6 +307,14 @@ class Store(Protocol):
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
 
+    def changing(self) -> AbstractAsyncContextManager[None]:
+        """Enclose a change that reads a row and keeps it until its commit.
+
+        If a row that is read in the block is large, the owner's other such blocks wait until this one ends: otherwise
+        every change that waits for its commit would keep a copy. Take locks before the first read.
+        """
+        ...
+
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
         """Return the thread's active run, or None."""
         ...
@@ -263,12 +333,8 @@ class Store(Protocol):
         ...
 
     @property
-    def checkpoints(self) -> "BaseCheckpointSaver[str]":
-        """LangGraph's saver, with the same writer. Its thread id is our run id.
-
-        If `configurable["fresh"]` is true, nothing is stored yet, so nothing is read. A checkpoint whose `exchange`
-        channel is empty or missing is not written, so a run without tools writes none.
-        """
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of unfinished runs, with the same writer."""
         ...
 
     async def tidy(self) -> None:

@@ -18,10 +18,11 @@ from typing import Final
 import orjson
 
 from store.blobs import blob_names, blob_place, sync_folder
-from store.sqlite.offline import Watch, open_beside, snapshot
+from store.ports import Backup, Watch
+from store.sqlite.offline import open_beside, snapshot
 from wire.errors import StoreFailed
 
-__all__ = ["DATABASE_NAME", "FILES_NAME", "Backup", "back_up"]
+__all__ = ["DATABASE_NAME", "FILES_NAME", "back_up"]
 
 DATABASE_NAME: Final = "threadhold.db"
 FILES_NAME: Final = "files"
@@ -30,24 +31,11 @@ _PAGES: Final = 2_000  # pages of the database between two reports of progress
 _ATTEMPTS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """The contents of a copy. `lost` are the ids of files whose bytes are missing or changed on the server itself."""
-
-    threads: int
-    files: int
-    bytes: int
-    lost: tuple[str, ...] = ()
-
-
 def back_up(database: Path | str, files: Path, target: Path, *, watch: Watch) -> Backup:
-    """Copy the database and the folder of files to a new folder `target`. Blocks.
+    """See `Maintenance.back_up`.
 
-    It is made next to it under another name. An interrupted backup leaves that folder, and the next one removes it.
-
-    Raises:
-        StoreFailed: `target` exists, the disk has no space, or the copy is damaged.
-        OSError: the disk fails.
+    The copy is made next to `target` under another name. An interrupted backup leaves that folder, and the next one
+    removes it.
     """
     target, files = target.expanduser().absolute(), files.expanduser().absolute()
     if target.exists():

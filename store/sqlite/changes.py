@@ -16,19 +16,24 @@ from store.ports import (
     Change,
     Delete,
     DropCheckpoints,
+    HeldKind,
+    Hold,
     Insert,
     Kind,
     Patch,
+    RequireHeld,
     RequireNewest,
     RequireNoActiveRun,
     RequireRow,
+    RequireUnchanged,
     Retract,
     Row,
+    Wake,
 )
 from store.sqlite.event_log import append, retract
 from store.sqlite.owned_parts import leave
-from store.sqlite.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
-from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from store.sqlite.tables import ACTIVE_SQL, FREE_SQL, TABLES, decode, insert_values, update_values
+from wire.errors import Changed, HeldElsewhere, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 
 __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
 
@@ -43,29 +48,50 @@ class Prepared(NamedTuple):
     size: int | None = None
 
 
-def prepare(change: Change) -> Prepared:
-    """Return the operation of a change. Raises TypeError for a body that is not JSON."""
+_Requirement = RequireRow | RequireHeld | RequireUnchanged | RequireNoActiveRun | RequireNewest
+
+
+def prepare(change: Change, process: int) -> Prepared:
+    """Return the operation of a change by this process. Raises TypeError for a body that is not JSON."""
     match change:
-        case Insert(row):
-            return _insert(row)
+        case Insert(row, held):
+            return _insert(row, process if held else None)
+        case Hold():
+            return Prepared(_hold(change, process), 0)
         case Patch():
             return _patch(change)
         case Delete(kind, id, owner, if_there):
             return Prepared(_delete(kind, id, owner, if_there=if_there))
-        case RequireRow(kind, id, owner):
-            return Prepared(_require_row(kind, id, owner), 0)
-        case RequireNoActiveRun(thread_id, owner):
-            return Prepared(_require_no_active_run(thread_id, owner), 0)
         case Append(run_id, events):
             return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
-        case RequireNewest(thread_id, owner, entry_id):
-            return Prepared(_require_newest(thread_id, owner, entry_id), 0)
         case Retract(run_id, object_ids):
             return Prepared(retract(run_id, sorted(object_ids)))
         case DropCheckpoints(run_id):
             return Prepared(drop_checkpoints(run_id))
+        case Wake():
+            return Prepared(_do_nothing, 0)  # other processes look at the store themselves
+        case _:
+            return Prepared(_require(change, process), 0)
+
+
+def _require(change: _Requirement, process: int) -> Operation:
+    match change:
+        case RequireRow(kind, id, owner):
+            return _require_row(kind, id, owner)
+        case RequireHeld(kind, id, owner):
+            return _require_held(kind, id, owner, process)
+        case RequireUnchanged():
+            return _require_unchanged(change)
+        case RequireNoActiveRun(thread_id, owner):
+            return _require_no_active_run(thread_id, owner)
+        case RequireNewest(thread_id, owner, entry_id):
+            return _require_newest(thread_id, owner, entry_id)
         case _:
             assert_never(change)
+
+
+def _do_nothing(conn: sqlite3.Connection) -> None:
+    """See `Wake`."""
 
 
 def touch(conn: sqlite3.Connection) -> None:
@@ -83,10 +109,10 @@ def drop_checkpoints(run_id: str) -> Operation:
     return run
 
 
-def _insert(row: Row) -> Prepared:
+def _insert(row: Row, holder: int | None) -> Prepared:
     sql = TABLES[row.kind].insert
     body, private = orjson.dumps(row.body), orjson.dumps(row.private)
-    values = insert_values(row, body.decode(), private.decode())
+    values = insert_values(row, body.decode(), private.decode(), holder)
     held = (row.thread_id, row.run_id, row.vector_store_id, row.batch_id, row.file_id)
 
     def run(conn: sqlite3.Connection) -> Row:
@@ -148,6 +174,58 @@ def _patch(change: Patch) -> Prepared:
         return row
 
     return Prepared(run, len(body) + len(private))
+
+
+def _hold(change: Hold, process: int) -> Operation:
+    kind, id, owner = change.kind, change.id, change.owner
+    statuses = sorted(change.only_if)
+    table = TABLES[kind]
+    found = f"FROM {table.name} WHERE id = ? AND owner = ?{table.visible}"
+    take = (
+        f"UPDATE {table.name} SET holder = ? WHERE id = ? AND owner = ?{table.visible} "
+        f"AND status IN ({', '.join('?' * len(statuses))}) AND ({FREE_SQL} OR holder = ?)"
+    )
+
+    def run(conn: sqlite3.Connection) -> None:
+        if conn.execute(take, (process, id, owner, *statuses, process)).rowcount:
+            return
+        status = conn.execute(f"SELECT status {found}", (id, owner)).fetchone()
+        if status is None:
+            raise Missing(kind, id)
+        if status[0] not in statuses:
+            raise StatusConflict(kind, id, status[0])
+        raise HeldElsewhere(kind, id)
+
+    return run
+
+
+def _require_held(kind: HeldKind, id: str, owner: str, process: int) -> Operation:
+    sql = f"SELECT holder FROM {TABLES[kind].name} WHERE id = ? AND owner = ?{TABLES[kind].visible}"
+
+    def run(conn: sqlite3.Connection) -> None:
+        found = conn.execute(sql, (id, owner)).fetchone()
+        if found is None:
+            raise Missing(kind, id)
+        if found[0] != process:
+            raise HeldElsewhere(kind, id)
+
+    return run
+
+
+def _require_unchanged(change: RequireUnchanged) -> Operation:
+    kind, id, owner, key = change.kind, change.id, change.owner, change.key
+    select, _ = TABLES[kind].select_one({})
+    value = orjson.dumps(change.value)
+
+    def run(conn: sqlite3.Connection) -> None:
+        found = conn.execute(select, (id, owner)).fetchone()
+        if found is None:
+            raise Missing(kind, id)
+        row = decode(kind, found)
+        if (row.private if change.is_private else row.body).get(key) != orjson.loads(value):
+            raise Changed(f"The {kind.replace('_', ' ')} '{id}' has changed since it was read.")
+
+    return run
 
 
 def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None) -> StoreError:

@@ -1,7 +1,8 @@
 """One open SQLite file: its lock, the writer thread, the readers, and the commits in progress.
 
 Invariants: commits are made in the order of the requests, and a request never blocks. A read waits for the commits that
-it must see, and for no others. While the file is open here, no other process opens it for writing.
+it must see, and for no others. While the file is open here, no other process opens it for writing, unless all of them
+share it.
 """
 
 import asyncio
@@ -12,25 +13,26 @@ import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
+from store.obstacles import find_obstacle
 from store.ports import Row, StoreMetrics
 from store.sqlite.ballast import Ballast, ballast_place
 from store.sqlite.changes import Operation, touch
-from store.sqlite.failures import failed, find_obstacle
+from store.sqlite.failures import failed
+from store.sqlite.large_reads import LargeReads
 from store.sqlite.lock import FileLock
 from store.sqlite.migrations import migrate
 from store.sqlite.pending import Pending
 from store.sqlite.readers import Readers
+from store.sqlite.registration import Fence, register
 from store.sqlite.transactions import Commit, Outcomes, never
 from store.sqlite.writer import Writer
 from telemetry.context import acting_owner
-from telemetry.shares import Shares
-from wire.errors import StoreError, StoreFailed, ThreadholdError
+from wire.errors import LeaseLost, StoreError, StoreFailed, ThreadholdError
 
 __all__ = ["Engine", "LargeRead", "Trace"]
 
@@ -43,8 +45,7 @@ interpreter while the event that it stores is being sent."""
 _SMALL_READ_BYTES: Final = 256 * 1024
 
 _LARGE_READS: Final = 2
-"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner: more of them would fill the memory before the first
-result is used."""
+"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner."""
 
 Trace = Callable[[str], None]
 """Called with every SQL statement, with its values, on the thread that executes it."""
@@ -72,31 +73,36 @@ class Engine:
         busy_timeout_s: float,
         trace: Trace | None,
         reserve_bytes: int = 0,
+        is_shared: bool = False,
     ) -> None:
         """Open the file; blocks. If it raises, nothing is left open."""
         self.pending = Pending()
+        self.lost = asyncio.Event()
+        """Set when a commit was refused because this process was declared dead."""
         self._loop = loop
         self._closed = False
         self._held: list[Commit] = []
         with ExitStack() as undo:
-            self._lock = FileLock(path)
+            self._lock = FileLock(path, is_shared=is_shared)
             undo.callback(self._lock.release)
             # It contains secrets: only the user of this process has access, also to its -wal and -shm.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             ballast = Ballast(ballast_place(path), reserve_bytes)
             writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, ballast)))
+            self.fence = Fence(register(writing, is_alone=not is_shared))
             reading = [
                 undo.enter_context(closing(_connect(path, busy_timeout_s, trace, read_only=True)))
                 for _ in range(_READERS)
             ]
             undo.pop_all()
         self._readers = Readers(reading)
-        self._large_reads = Shares(0, least=_LARGE_READS)
+        self.large_reads = LargeReads(_LARGE_READS)
         self._connection = writing
         self._writer = Writer(
             writing,
             loop=loop,
             deliver=self._deliver,
+            fence=self.fence,
             busy_timeout_s=busy_timeout_s,
             synced=synced,
             ballast=ballast,
@@ -105,11 +111,18 @@ class Engine:
 
     @classmethod
     async def open(
-        cls, path: Path | None, *, busy_timeout_s: float, trace: Trace | None, reserve_bytes: int = 0
+        cls,
+        path: Path | None,
+        *,
+        busy_timeout_s: float,
+        trace: Trace | None,
+        reserve_bytes: int = 0,
+        is_shared: bool = False,
     ) -> "Engine":
         """Open a file; None opens a temporary one. Raises StoreFailed.
 
-        `reserve_bytes` of the disk are reserved for changes that free space (see `store.sqlite.ballast`).
+        `reserve_bytes` of the disk are reserved for changes that free space (see `store.sqlite.ballast`). A file that
+        `is_shared` can be open in several processes, all of which share it.
         """
         loop = asyncio.get_running_loop()
 
@@ -128,6 +141,7 @@ class Engine:
                     busy_timeout_s=busy_timeout_s,
                     trace=trace,
                     reserve_bytes=reserve_bytes,
+                    is_shared=is_shared,
                 )
             except (OSError, sqlite3.Error) as error:
                 raise failed(f"The database `{path}` could not be opened", error) from error
@@ -147,8 +161,12 @@ class Engine:
         renews: bool = False,
         failed: Callable[[], None] | None = None,
         relieves: Callable[[], bool] = never,
+        registers: bool = False,
     ) -> "Future[list[Row]]":
-        """Queue one commit; cancelling the future does not withdraw it. See `store.sqlite.transactions.Commit`."""
+        """Queue one commit; cancelling the future does not withdraw it. See `store.sqlite.transactions.Commit`.
+
+        Raises LeaseLost (through the future) if this process was declared dead, unless the commit `registers` it.
+        """
         future: Future[list[Row]] = self._loop.create_future()
         commit = Commit(
             operations,
@@ -163,6 +181,7 @@ class Engine:
             failed,
             owner=acting_owner(),
             relieves=relieves,
+            process=None if registers else self.fence.process,
         )
         if self._closed or not self._writer.alive:
             _fail(commit, StoreFailed("The store is closed."))
@@ -210,8 +229,8 @@ class Engine:
         `read` gets `most`, the number of bytes beyond which it raises `LargeRead`, or None.
         """
         with suppress(LargeRead):
-            return await self.read(partial(read, most=_SMALL_READ_BYTES), *args)
-        async with self._large_reads.share(owner):  # outside `with`: the exception's frames hold what was read
+            return await self.read(_read_small, read, *args)
+        async with self.large_reads.turn(owner):  # outside `with`: the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:
@@ -237,12 +256,27 @@ class Engine:
         for commit, outcome in outcomes:
             self.pending.remove(commit)
             if isinstance(outcome, StoreError):
+                if isinstance(outcome, LeaseLost) and commit.process == self.fence.process:
+                    self.lost.set()
                 _fail(commit, outcome)
                 continue
             for row in outcome:
                 self.pending.learn(row)
             if not commit.future.done():
                 commit.future.set_result(outcome)
+
+
+def _read_small(connection: sqlite3.Connection, read: Callable[..., R], *args: Any) -> R:
+    """Return `read(connection, …, most=…)`. SQLite itself stops at a longer value, before it reads it."""
+    usual = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SMALL_READ_BYTES)
+    try:
+        return read(connection, *args, most=_SMALL_READ_BYTES)
+    except sqlite3.DataError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
+            raise LargeRead from None
+        raise
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, usual)
 
 
 class _Temporary(Engine):

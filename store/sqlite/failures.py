@@ -2,12 +2,11 @@
 
 import errno
 import sqlite3
-from pathlib import Path
 from typing import Final
 
 from wire.errors import StoreFailed, StoreFull, StoreLocked
 
-__all__ = ["failed", "find_obstacle"]
+__all__ = ["failed"]
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -25,18 +24,3 @@ def failed(what: str, error: sqlite3.Error | OSError) -> StoreFailed:
         case _:
             kind = StoreFailed
     return kind(f"{what}: {error}.")
-
-
-def find_obstacle(what: str, path: Path, *, is_folder: bool = False) -> str | None:
-    """Return what is wrong if a file is where a folder must be, or a folder where a file must be. Blocks.
-
-    Raises OSError for a path that cannot be examined.
-    """
-    nearest = path
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if nearest.is_dir() == (is_folder or nearest != path):
-        return None
-    found, wanted = ("folder", "file") if nearest.is_dir() else ("file", "folder")
-    advice = "Move it away, or set another DATA_DIR or DATABASE_URL."
-    return f"{what} `{path}` cannot be used: `{nearest}` is a {found}, not a {wanted}. {advice}"

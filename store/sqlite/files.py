@@ -12,7 +12,7 @@ import orjson
 from store.ports import Expiring, Kind, Page, PageQuery, Row, Tally, Whole
 from store.sqlite.database import Engine
 from store.sqlite.pages import read_page
-from store.sqlite.tables import TABLES, decode
+from store.sqlite.tables import FREE_SQL, TABLES, decode
 from telemetry.context import acting_owner
 
 __all__ = ["SqliteLibrary"]
@@ -54,7 +54,8 @@ class SqliteLibrary:
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
         served = {row.owner for row in besides}
-        return await self._engine.read(_waiting, limit, {row.id for row in besides}, served, sorted(full))
+        process = self._engine.fence.process
+        return await self._engine.read(_waiting, process, limit, {row.id for row in besides}, served, sorted(full))
 
     async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
         return await self._engine.read_long(owner, _statuses, kind, owner, ids)
@@ -88,15 +89,16 @@ def _statuses(conn: sqlite3.Connection, kind: Kind, owner: str, ids: Sequence[st
 
 
 def _waiting(
-    conn: sqlite3.Connection, limit: int, besides: set[str], served: set[str], full: Sequence[str]
+    conn: sqlite3.Connection, process: int, limit: int, besides: set[str], served: set[str], full: Sequence[str]
 ) -> list[Row]:
     table = TABLES["vector_store_file"]
     found: dict[str, Row] = {}
+    waits = f"status = 'in_progress' AND ({FREE_SQL} OR holder = ?)"
     # Two statements, each in the order of the index, instead of one that sorts everything that waits.
     for owners in (sorted(served.union(full)), full):
-        where = f"status = 'in_progress' AND owner NOT IN ({', '.join('?' * len(owners))}){table.visible}"
+        where = f"{waits} AND owner NOT IN ({', '.join('?' * len(owners))}){table.visible}"
         sql = f"SELECT {table.row} FROM {table.name} WHERE {where} ORDER BY seq LIMIT ?"
-        for row in conn.execute(sql, (*owners, limit + len(besides))):
+        for row in conn.execute(sql, (process, *owners, limit + len(besides))):
             found.setdefault(row[0], decode("vector_store_file", row))
     return [row for id, row in found.items() if id not in besides][:limit]
 

@@ -1,4 +1,4 @@
-"""Ensures that one process opens a database file, with a lock file next to it.
+"""Ensures that one process opens a database file, with a lock file next to it; or several that agreed to share it.
 
 Invariant: the process that holds the lock is alive: the operating system releases the lock when the process ends,
 however it ends.
@@ -18,18 +18,19 @@ _LOOK_S: Final = 0.02
 
 
 class FileLock:
-    """The exclusive right to open `database`, from construction to `release`."""
+    """The right to open `database`, from construction to `release`; exclusive unless it `is_shared` with others."""
 
-    def __init__(self, database: Path) -> None:
-        """Take the lock. Raises StoreFailed if another process, or another store in this process, has it."""
+    def __init__(self, database: Path, *, is_shared: bool = False) -> None:
+        """Take the lock. Raises StoreFailed if another process, or another store in this process, has it, unless all of
+        them share it."""
         path = database.with_name(database.name + ".lock")
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
-                _take(self._fd)
+                _take(self._fd, is_shared=is_shared)
             except OSError:
                 time.sleep(_LOOK_S)  # `is_locked` can hold it for a moment
-                _take(self._fd)
+                _take(self._fd, is_shared=is_shared)
         except OSError as error:
             os.close(self._fd)
             raise StoreFailed(
@@ -60,11 +61,13 @@ def is_locked(database: Path) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(fd: int) -> None:
+    def _take(fd: int, *, is_shared: bool = False) -> None:
+        if is_shared:
+            raise OSError("Windows has no shared locks.")
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _take(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _take(fd: int, *, is_shared: bool = False) -> None:
+        fcntl.flock(fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

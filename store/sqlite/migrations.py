@@ -264,7 +264,23 @@ def m009_remains(db: Database) -> None:
 
 
 @MIGRATIONS()
-def m010_items(db: Database) -> None:
+def m010_processes(db: Database) -> None:
+    """The processes that use the file, what each works on (`holder`), and its duties. A process that is not listed is
+    dead, whatever it held; its number is never used again."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE processes (id INTEGER PRIMARY KEY AUTOINCREMENT, beat_at REAL NOT NULL);
+        CREATE TABLE duties (name TEXT PRIMARY KEY, holder INTEGER NOT NULL) WITHOUT ROWID;
+        ALTER TABLE runs ADD COLUMN holder INTEGER;
+        ALTER TABLE vector_store_files ADD COLUMN holder INTEGER;
+        ALTER TABLE index_files ADD COLUMN holder INTEGER
+        """,
+    )
+
+
+@MIGRATIONS()
+def m011_items(db: Database) -> None:
     """Items of threads. They take their `seq` from the sequence of messages, so both have one order in a thread."""
     _run_all(
         db,
@@ -302,6 +318,7 @@ STEPS = (
     "m007_uploads",
     "m008_forms",
     "m009_remains",
-    "m010_items",
+    "m010_processes",
+    "m011_items",
 )
 """All migrations, oldest first."""

@@ -5,7 +5,7 @@ whatever the server writes meanwhile; only the write-ahead log grows in that tim
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -17,12 +17,9 @@ from store.sqlite.lock import is_locked
 from store.sqlite.migrations import MIGRATIONS, STEPS
 from wire.errors import StoreFailed
 
-__all__ = ["Watch", "in_use", "open_beside", "snapshot"]
+__all__ = ["in_use", "open_beside", "snapshot"]
 
 _BUSY_S: Final = 10.0
-
-Watch = Callable[[str, int, int], None]
-"""Called with the progress of some work: its name, the amount done, and the total."""
 
 
 def in_use(database: str | Path) -> bool:

@@ -14,26 +14,32 @@ from store.ports import (
     Change,
     Delete,
     DropCheckpoints,
+    Hold,
     Insert,
     Patch,
+    RequireHeld,
     RequireNewest,
     RequireNoActiveRun,
     RequireRow,
+    RequireUnchanged,
     Retract,
     Row,
+    Wake,
 )
 from store.sqlite.transactions import Commit
 from wire.errors import StoreFailed
 
-__all__ = ["ANYTHING", "Pending"]
-
-ANYTHING: Final = "*"
-"""Touched by a change whose thread is unknown here: every read of a thread waits for it."""
+__all__ = ["Pending", "unknown_thread"]
 
 _MAX_THREADS: Final = 50_000
 """Objects whose thread is remembered, about 10 MB. An older one counts as unknown, which is slower but never wrong."""
 
 _MAX_WAIT_S: Final = 60.0
+
+
+def unknown_thread(owner: str) -> str:
+    """Return what a change touches whose thread is unknown here: every read of a thread of its owner waits for it."""
+    return f"*{owner}"
 
 
 class Pending:
@@ -62,14 +68,16 @@ class Pending:
                     touched.add(row.id)
                     if row.thread_id is not None:
                         touched.add(row.thread_id)
-                case Patch(kind, id) | Delete(kind, id):
+                case Patch(kind, id) | Delete(kind, id) | Hold(kind, id):
                     touched.add(id)
                     if kind in ("message", "item", "run", "step"):
-                        touched.add(self._threads.get(id, ANYTHING))
+                        touched.add(self._threads.get(id) or unknown_thread(change.owner))
                 case Append(run_id) | Retract(run_id) | DropCheckpoints(run_id):
                     # Logs and checkpoints are read by the run's id only.
                     touched.add(run_id)
-                case RequireNoActiveRun() | RequireNewest() | RequireRow():
+                case RequireNoActiveRun() | RequireNewest() | RequireRow() | RequireHeld() | RequireUnchanged():
+                    pass
+                case Wake():
                     pass
         return frozenset(touched)
 

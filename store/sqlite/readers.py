@@ -1,7 +1,8 @@
 """Reads concurrently with the writer, in a few threads; each call has a read-only connection to itself.
 
-Invariants: no reader ever writes, not even a checkpoint of the WAL. Owners take turns with reads that can be long, and
-these leave threads free for all other reads.
+Invariants: no reader ever writes, not even a checkpoint of the WAL. Owners take turns: a read waits only for a thread,
+never for all reads that another owner has asked for. Reads that can be long leave threads free for all other reads. A
+read whose caller stops waiting before it starts is not done.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from store.sqlite.failures import failed
+from telemetry.context import acting_owner
 from telemetry.shares import Shares
 from wire.errors import InvalidRequest, StoreFailed, ThreadholdError
 
@@ -25,6 +27,9 @@ R = TypeVar("R")
 
 _KEPT_FREE: Final = 2
 """Threads that long reads leave free for others."""
+
+_PORTION: Final = 4
+"""How many times as many threads one owner can use as it leaves free for others: four of five."""
 
 _LONG_S: Final = 10.0
 _STEPS: Final = 10_000
@@ -41,11 +46,15 @@ class Readers:
             self._free.put(connection)
         self._under_way: set[Future[Any]] = set()
         self._closed = False
+        self._threads = Shares(len(connections), portion=_PORTION)
         self._long = Shares(max(1, len(connections) - _KEPT_FREE), portion=1)
 
     async def run(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `read(connection, …)`, called on a reader thread. Raises StoreFailed if the database fails."""
-        return await _result(self._submit(lambda connection: read(connection, *args, **kwargs)))
+        """Return `read(connection, …)`, called on a reader thread when it is the acting owner's turn.
+
+        Raises StoreFailed if the database fails.
+        """
+        return await self._run(acting_owner(), lambda connection: read(connection, *args, **kwargs))
 
     async def run_long(
         self,
@@ -61,13 +70,7 @@ class Readers:
         """
         await self._long.acquire(owner)
         work = _within_time(lambda connection: read(connection, *args, **kwargs))
-        try:
-            # The slot is free only when the thread is, even if the result is no longer awaited.
-            future = self._submit(work, lambda: self._long.release(owner))
-        except BaseException:
-            self._long.release(owner)
-            raise
-        return await _result(future)
+        return await self._run(owner, work, lambda: self._long.release(owner))
 
     def close(self, end: float) -> None:
         """Finish the reads in progress until `end` (`time.monotonic`), then close the connections. A connection whose
@@ -78,9 +81,28 @@ class Readers:
         while not self._free.empty():
             self._free.get().close()
 
-    def _submit(
-        self, read: Callable[[sqlite3.Connection], R], done: Callable[[], None] = lambda: None
-    ) -> "asyncio.Future[R]":
+    async def _run(
+        self, owner: str, read: Callable[[sqlite3.Connection], R], done: Callable[[], None] = lambda: None
+    ) -> R:
+        """Read on a thread when it is the owner's turn. `done` is called on the event loop, in any case."""
+
+        def free() -> None:
+            self._threads.release(owner)
+            done()
+
+        try:
+            await self._threads.acquire(owner)
+        except BaseException:
+            done()
+            raise
+        try:
+            future = self._submit(read, free)  # the thread's slot is free only when the thread is
+        except BaseException:
+            free()
+            raise
+        return await _result(future)
+
+    def _submit(self, read: Callable[[sqlite3.Connection], R], done: Callable[[], None]) -> "asyncio.Future[R]":
         """Start a read in a thread; `done` is called on the event loop when the thread is free.
 
         `asyncio.wrap_future` is not used, because its futures form a cycle that holds each result until the garbage

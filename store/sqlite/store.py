@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from asyncio import Future
 from collections.abc import Callable, Sequence, Set
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from store.ports import (
     Change,
     Delete,
     DropCheckpoints,
+    Hold,
     Insert,
     Kind,
     ListKind,
@@ -30,14 +32,14 @@ from store.ports import (
     Unfinished,
 )
 from store.sqlite.changes import Prepared, prepare, touch
-from store.sqlite.checkpoints import Keeps, SqliteCheckpoints, has_exchange
+from store.sqlite.checkpoints import SqliteCheckpoints
 from store.sqlite.database import Engine, LargeRead, Trace
 from store.sqlite.event_log import read_events
 from store.sqlite.files import SqliteLibrary
 from store.sqlite.pages import MAX_BYTES, read_page
-from store.sqlite.pending import ANYTHING
+from store.sqlite.pending import unknown_thread
 from store.sqlite.remains import Remains
-from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, decode
+from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, decode
 from store.sqlite.vectors import SqliteVectors
 from wire.events import Event
 from wire.status import ACTIVE
@@ -57,25 +59,27 @@ async def open_store(
     *,
     busy_timeout_s: float = _BUSY_TIMEOUT_S,
     trace: Trace | None = None,
-    keeps: Keeps = has_exchange,
     reserve_bytes: int = 0,
     room: Room | None = None,
+    is_shared: bool = False,
 ) -> "SqliteStore":
     """Open a database file, creating it and its folder if necessary; `":memory:"` is discarded at the end.
 
     Args:
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
         trace: Called with every SQL statement, with its values.
-        keeps: Which LangGraph checkpoints are worth writing.
         reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.ballast`).
         room: Limits the index of files on the file's disk; None: only the disk itself limits it.
+        is_shared: Whether other processes can open the file, too, all of them sharing it.
 
     Raises:
         StoreFailed: the file is in use by another process, is newer than this code, or cannot be opened.
     """
     file = None if path == ":memory:" else Path(path)
-    engine = await Engine.open(file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
-    store = SqliteStore(engine, keeps=keeps, room=room)
+    engine = await Engine.open(
+        file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes, is_shared=is_shared
+    )
+    store = SqliteStore(engine, room=room)
     store.remains.wake()
     return store
 
@@ -83,10 +87,10 @@ async def open_store(
 class SqliteStore:
     """See `store.ports.Store`, which documents each method."""
 
-    def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange, room: Room | None = None) -> None:
+    def __init__(self, engine: Engine, *, room: Room | None = None) -> None:
         self.engine = engine
         self.vectors = SqliteVectors(engine, room)
-        self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
+        self._checkpoints = SqliteCheckpoints(engine)
         self.library = SqliteLibrary(engine)
         self.remains = Remains(engine)
 
@@ -94,7 +98,8 @@ class SqliteStore:
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
     ) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
-        prepared = [prepare(change) for change in changes]
+        process = self.engine.fence.process
+        prepared = [prepare(change, process) for change in changes]
         if any(isinstance(change, Delete) and change.kind in DEFERRED for change in changes):
             self.remains.wake()
         return self.engine.queue(
@@ -120,19 +125,22 @@ class SqliteStore:
         self, kind: ListKind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Page:
         if thread_id is not None:
-            await self.engine.pending.wait_for(thread_id, ANYTHING)
+            await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         pins = {"thread_id": thread_id, "run_id": run_id}
         page = await self.engine.read_long(owner, read_page, kind, owner, query, pins)
         for row in page.rows:
             self.engine.pending.learn(row)
         return page
 
+    def changing(self) -> AbstractAsyncContextManager[None]:
+        return self.engine.large_reads.held()
+
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
-        await self.engine.pending.wait_for(thread_id, ANYTHING)
+        await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
     async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
-        await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
+        await self.engine.pending.wait_for(thread_id, assistant_id, unknown_thread(owner))
         found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, entries)
         for row in (found.active, *found.newest.rows):
             self._learned(row)
@@ -194,8 +202,9 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
-    """Return whether a commit frees space, ends a run or is a barrier: these must succeed even on a full disk."""
-    if ends or not changes:
+    """Return whether a commit frees space, ends a run, only takes one (to end it) or is a barrier: these must succeed
+    even on a full disk."""
+    if ends or all(isinstance(change, Hold) for change in changes):
         return True
     if any(isinstance(change, Insert) for change in changes):
         return False
@@ -283,7 +292,4 @@ def _read_run_start(
 
 def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:
     due, values = ("", ()) if due_before is None else (" AND expires_at <= ?", (due_before,))
-    visible = TABLES["run"].visible
-    columns = "id, owner, thread_id, status, json_extract(body, '$.created_at'), length(body)"
-    sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due}{visible} ORDER BY seq"
-    return [Unfinished(*found) for found in conn.execute(sql, values)]
+    return [Unfinished(*found) for found in conn.execute(f"{UNFINISHED}{due} ORDER BY seq", values)]

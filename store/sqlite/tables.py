@@ -10,16 +10,34 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from store.ports import Kind, ListKind, PageQuery, Row
+from store.ports import HeldKind, Kind, ListKind, PageQuery, Row
 from wire.status import ACTIVE
 
-__all__ = ["ACTIVE_SQL", "DEFERRED", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
+__all__ = [
+    "ACTIVE_SQL",
+    "DEFERRED",
+    "EXECUTED_SQL",
+    "FREE_SQL",
+    "TABLES",
+    "UNFINISHED",
+    "Pins",
+    "Table",
+    "decode",
+    "insert_values",
+    "update_values",
+]
 
 Pins = Mapping[str, str | None]
 """Column → value that rows must have. None, and columns that a kind does not have, are ignored."""
 
 ACTIVE_SQL: Final = "status IN (" + ", ".join(f"'{s}'" for s in sorted(ACTIVE)) + ")"
 """Literal, and in the order of the partial index `runs_active`, because the planner compares the text."""
+
+EXECUTED_SQL: Final = "('queued', 'in_progress', 'cancelling')"
+"""Statuses in which a process can hold a run."""
+
+FREE_SQL: Final = "(holder IS NULL OR holder NOT IN (SELECT id FROM processes))"
+"""A row that no live process holds: a process that leaves or is declared dead leaves `processes`, and nothing else."""
 
 _NAMES: Final[dict[ListKind, str]] = {"file_batch": "file_batches", "entry": "entries"}
 """Names of tables that are not the kind with an `s`."""
@@ -47,6 +65,8 @@ _INDEXED: Final[dict[ListKind, tuple[str, ...]]] = {
     "upload": ("status", "expires_at"),
 }
 """Columns that repeat a key of the body."""
+
+_WITH_HOLDER: Final[frozenset[ListKind]] = frozenset(get_args(HeldKind))
 
 _ABOVE: Final[dict[ListKind, tuple[tuple[Kind, str], ...]]] = {
     "message": (("thread", "thread_id"),),
@@ -133,7 +153,7 @@ class Table:
 def _table(kind: ListKind) -> Table:
     name, places, indexed = _NAMES.get(kind, f"{kind}s"), _PLACES[kind], _INDEXED.get(kind, ())
     held = [column if column in places else f"NULL AS {column}" for column in _HELD]
-    columns = ("id", "owner", *places, *indexed, "body", "private")
+    columns = ("id", "owner", *places, *indexed, "body", "private", *(("holder",) if kind in _WITH_HOLDER else ()))
     values = ", ".join("?" * len(columns))
     if kind == "item":
         columns = ("seq", *columns)
@@ -147,6 +167,8 @@ def _table(kind: ListKind) -> Table:
         if kind in DEFERRED
     ]
     sets = ", ".join(f"{column} = ?" for column in ("body", "private", *indexed))
+    if kind == "run":  # a run that pauses or ends is held by nobody; its status is the third value
+        sets += f", holder = iif(?3 IN {EXECUTED_SQL}, holder, NULL)"
     return Table(
         kind=kind,
         name=name,
@@ -165,13 +187,20 @@ def _table(kind: ListKind) -> Table:
 TABLES: Final[dict[ListKind, Table]] = {kind: _table(kind) for kind in get_args(ListKind)}
 
 
-def insert_values(row: Row, body: str, private: str) -> list[Any]:
-    """Return the values for `Table.insert`."""
+_UNFINISHED: Final = "id, owner, thread_id, status, json_extract(body, '$.created_at'), length(body)"
+UNFINISHED: Final = f"SELECT {_UNFINISHED} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{TABLES['run'].visible}"
+"""Selects the columns of `store.ports.Unfinished`; conditions can follow."""
+
+
+def insert_values(row: Row, body: str, private: str, holder: int | None) -> list[Any]:
+    """Return the values for `Table.insert`; kinds that no process holds have no `holder`."""
     table = TABLES[row.kind]
     values: list[Any] = [row.id, row.owner]
     values += [getattr(row, column) for column in table.places]
     values += [row.body.get(column) for column in table.indexed]
     values += [body, private]
+    if row.kind in _WITH_HOLDER:
+        values.append(holder)
     for _, column in table.above:
         values += [getattr(row, column), row.owner]
     return values

@@ -1,6 +1,7 @@
 """A batch of commits as one transaction on the writing connection.
 
-Invariants: a commit that is refused leaves nothing behind and affects no other commit. A batch that fails as a whole
+Invariants: a commit of a process that was declared dead is refused. A commit that is refused leaves nothing behind and
+affects no other commit. A batch that fails as a whole
 (disk full, file locked) keeps nothing and fails every commit in it. A batch is synced to disk if one of its commits is
 durable. On a full disk, commits that free space are retried with the ballast's space, without the rest of their batch.
 """
@@ -19,7 +20,8 @@ from store.ports import Row, StoreMetrics
 from store.sqlite.ballast import Ballast
 from store.sqlite.changes import Operation
 from store.sqlite.failures import failed
-from wire.errors import StoreError, StoreFailed, StoreLocked
+from store.sqlite.registration import Fence
+from wire.errors import LeaseLost, StoreError, StoreFailed, StoreLocked
 
 __all__ = ["Commit", "Outcomes", "Transactions", "never"]
 
@@ -81,6 +83,8 @@ class Commit:
     """The owner of the commit; owners take turns."""
     relieves: Callable[[], bool] = never
     """Whether it frees space or ends something; called only when the disk is full."""
+    process: int | None = None
+    """The number of this process when it made the commit; None if the commit registers it."""
     settled: "Future[None] | None" = field(default=None)
     """Made by the first read that has to wait. The caller's own future can be cancelled, this one is not."""
 
@@ -97,15 +101,24 @@ class Transactions:
     """Runs batches, one after the other. The caller makes sure that calls do not overlap."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, busy_timeout_s: float, synced: bool, ballast: Ballast | None = None
+        self,
+        connection: sqlite3.Connection,
+        *,
+        fence: Fence,
+        busy_timeout_s: float,
+        synced: bool,
+        ballast: Ballast | None = None,
     ) -> None:
-        """Without `synced`, nothing ever waits for the disk.
+        """Without `synced`, nothing ever waits for the disk. `fence` refuses the commits of a dead process.
 
         A batch waits for a foreign lock for `busy_timeout_s`. After a lock that lasted longer, each batch waits only
         for a moment until the lock is gone: consecutive commits must not each wait that long.
         """
         self.metrics = StoreMetrics()
         self._conn = connection
+        self._fence = fence
+        self._admitted: int | None = None
+        """The process whose commits are accepted in the current transaction."""
         self._synced = synced
         self._ballast = ballast
         self._level = ""
@@ -214,10 +227,14 @@ class Transactions:
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
 
+    def _begin(self) -> None:
+        self._conn.execute("BEGIN IMMEDIATE")
+        self._admitted = self._fence.admitted(self._conn)
+
     def _run_together(self, batch: Sequence[Commit]) -> Outcomes | None:
         """Run a batch without savepoints, for `_BATCH_S`; return None, and keep nothing, if one of several commits is
         refused. That is rare, and two more statements for each commit would be a third of all."""
-        self._conn.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             outcomes: Outcomes = []
             until = time.perf_counter() + _BATCH_S
@@ -232,7 +249,7 @@ class Transactions:
 
     def _run_with_savepoints(self, batch: Sequence[Commit], limit_s: float = _BATCH_S) -> Outcomes:
         """Run a batch, for `limit_s`, with a savepoint for each commit."""
-        self._conn.execute("BEGIN IMMEDIATE")
+        self._begin()
         outcomes: Outcomes = []
         until = time.perf_counter() + limit_s
         for commit in batch:
@@ -248,6 +265,8 @@ class Transactions:
         return outcomes
 
     def _run(self, commit: Commit) -> list[Row]:
+        if commit.process != self._admitted and commit.process is not None:
+            raise LeaseLost
         self._check_saved(commit)
         rows = [row for operation in commit.operations if (row := operation(self._conn)) is not None]
         self._unsaved -= commit.ends
@@ -256,7 +275,7 @@ class Transactions:
         return rows
 
     def _refuse(self, commit: Commit, error: Exception) -> StoreError:
-        if commit.saves is not None:
+        if commit.saves is not None and not isinstance(error, LeaseLost):  # then the run is stopped
             self._unsaved.add(commit.saves)
         self.metrics.refused += 1
         return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")

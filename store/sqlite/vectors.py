@@ -81,7 +81,7 @@ class SqliteVectors:
         size = _GROWTH * (sum(len(chunk.text) for chunk in chunks) + len(matrix or b""))
         try:
             async with nullcontext() if self._room is None else self._room.claimed(size):
-                await self._commit(_begin(numbers, vector_store_id, values))
+                await self._commit(_begin(numbers, vector_store_id, (*values, self._engine.fence.process)))
                 for some in cut_blocks(
                     chunks, lambda chunk: len(chunk.text), max_items=_SLICE, max_length=_SLICE_CHARS
                 ):
@@ -108,8 +108,11 @@ class SqliteVectors:
     async def tidy(self) -> None:
         async with self._tidying:
             await self._engine.read(self._lookup.drop_deleted)
-            sql = "SELECT seq, state FROM index_files WHERE state <> 'whole' ORDER BY seq"
-            for file, state in await self._engine.read(lambda conn: conn.execute(sql).fetchall()):
+            mine = self._engine.fence.process
+            theirs = "holder <> ? AND holder IN (SELECT id FROM processes)"
+            sql = f"""SELECT seq, state FROM index_files
+                      WHERE state <> 'whole' AND (state = 'gone' OR holder IS NULL OR NOT ({theirs})) ORDER BY seq"""
+            for file, state in await self._engine.read(lambda conn: conn.execute(sql, (mine,)).fetchall()):
                 if state == "gone" or all(numbers.file not in (file, None) for numbers in self._adding):
                     await self._clear(file)
 
@@ -175,7 +178,7 @@ def _revise(conn: sqlite3.Connection, store: int) -> None:
 
 
 def _begin(
-    numbers: _Numbers, vector_store_id: str, values: tuple[str, str, str | None, int | None, int, str]
+    numbers: _Numbers, vector_store_id: str, values: tuple[str, str, str | None, int | None, int, str, int]
 ) -> Operation:
     """Insert the row of a file that is being added, and set its `numbers`."""
     _, owner, model, dimensions, *_ = values
@@ -194,8 +197,9 @@ def _begin(
         if store is None:  # deleted, while its files are still being removed
             raise Missing("vector store", vector_store_id)
         numbers.store = store
-        sql = """INSERT INTO index_files (store, form, state, file_id, owner, model, dimensions, chunks, attributes)
-                 VALUES (?, ?, 'adding', ?, ?, ?, ?, ?, ?)"""
+        sql = """INSERT INTO index_files
+                 (store, form, state, file_id, owner, model, dimensions, chunks, attributes, holder)
+                 VALUES (?, ?, 'adding', ?, ?, ?, ?, ?, ?, ?)"""
         numbers.file = conn.execute(sql, (numbers.store, FORM, *values)).lastrowid
 
     return run

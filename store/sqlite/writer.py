@@ -17,6 +17,7 @@ from typing import Final
 
 from store.ports import StoreMetrics
 from store.sqlite.ballast import Ballast
+from store.sqlite.registration import Fence
 from store.sqlite.transactions import Commit, Outcomes, Transactions
 from wire.errors import StoreFailed
 
@@ -38,12 +39,15 @@ class Writer:
         *,
         loop: AbstractEventLoop,
         deliver: Callable[[Outcomes], None],
+        fence: Fence,
         busy_timeout_s: float,
         synced: bool = True,
         ballast: Ballast | None = None,
     ) -> None:
         """`deliver` is called on the event loop, once for each batch. See `Transactions` for the rest."""
-        self._transactions = Transactions(connection, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast)
+        self._transactions = Transactions(
+            connection, fence=fence, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast
+        )
         self._loop = loop
         self._deliver = deliver
         self._queues: OrderedDict[str, deque[Commit]] = OrderedDict()

@@ -43,7 +43,7 @@ async def test_the_chain_streams_and_sends_only_what_was_set(up: ScriptedUpstrea
 async def test_an_input_that_does_not_fit_is_refused_by_name(
     up: ScriptedUpstream, connect: Connect, given: Any, param: str
 ) -> None:
-    chain = build_chat_chain(await connect(up.url), tells_failures=True)
+    chain = build_chat_chain(await connect(up.url), returns_errors=True)
     with pytest.raises(InvalidRequest) as refused:
         await chain.ainvoke(given)
     assert refused.value.param == param
@@ -99,7 +99,7 @@ async def test_a_failure_is_raised_or_shown(up: ScriptedUpstream, connect: Conne
     upstream = await connect(up.url)
     with pytest.raises(RunError, match="no such model"):
         await build_chat_chain(upstream).ainvoke(ASKED)
-    assert "no such model" in await build_chat_chain(upstream, tells_failures=True).ainvoke(ASKED)
+    assert "no such model" in await build_chat_chain(upstream, returns_errors=True).ainvoke(ASKED)
 
 
 def test_the_chain_shows_its_fields_and_can_be_drawn() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
+from graphs.drafts import RunChoices
 from store.ports import PageQuery, Row
 from store.sqlite.migrations import MIGRATIONS
 from tests.graphs.world import OWNER, TIME, WEATHER, World, text_of, world
@@ -179,7 +180,7 @@ async def test_client_calls_can_end_a_run_and_a_later_one_goes_on(upstream: Scri
     async with world(upstream) as small:
         thread_id, assistant_id = await small.thread("How is Rome?"), await small.assistant(tools=[WEATHER])
         request = RunCreate(assistant_id=assistant_id)
-        started = await small.runner.start(OWNER, thread_id, request, client_calls="end")
+        started = await small.runner.start(OWNER, thread_id, request, RunChoices(client_calls="end"))
         events = await small.events(started.run_id)
         assert events[-1].name == "thread.run.completed"
         run = await small.run(started)
@@ -232,7 +233,7 @@ async def test_items_of_a_discarded_reply_are_made_anew(upstream: ScriptedUpstre
 def former(path: Path) -> None:
     """Write the store of the previous revision."""
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
-        MIGRATIONS.apply(Database(conn), stop_before="m010_items")
+        MIGRATIONS.apply(Database(conn), stop_before="m010_processes")
         conn.executescript(Path(__file__).with_name("run_of_8c8ddf0.sql").read_text())
 
 

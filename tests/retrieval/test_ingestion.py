@@ -167,9 +167,8 @@ async def test_a_file_is_read_once_for_all_stores(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         file = await w.file("Cats purr.")
         assert await w.ingestion.ready([await w.shelf(file)], 10)
-        path = await w.blobs.path(file)
-        assert path is not None
-        await asyncio.to_thread(path.write_bytes, b"")  # reading it again would fail
+        async with w.blobs.local_file(file) as path:
+            await asyncio.to_thread(path.write_bytes, b"")  # reading it again would fail
         second = await w.shelf(file)
         assert await w.ingestion.ready([second], 10)
         assert (await w.place(second, file))["status"] == "completed"
@@ -256,7 +255,7 @@ async def test_files_and_stores_whose_time_has_come_go(tmp_path: Path) -> None:
             return await w.store.get("file", short, OWNER) is None
 
         await until(gone)
-        assert await w.blobs.path(short) is None
+        assert await w.blobs.size(short) is None
         assert await w.found(store) == {file}
         w.clock.now += DAY_S
 
@@ -280,8 +279,8 @@ async def test_bytes_that_no_row_speaks_of_go_at_the_start(tmp_path: Path) -> No
         async with w.blobs.writing(100, "") as writing:
             await writing.keep("file-orphan")
     async with world(tmp_path) as w:
-        assert await w.blobs.path("file-orphan") is None
-        assert await w.blobs.path(file) is not None
+        assert await w.blobs.size("file-orphan") is None
+        assert await w.blobs.size(file) is not None
 
 
 async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from store.ports import Append, Insert, Row, Store, store_file_id
+from store.ports import Append, CheckpointKey, CheckpointWrite, Insert, Row, Store, StoredCheckpoint, store_file_id
 from wire.events import Event, encode
 from wire.ids import new_id
 from wire.status import ACTIVE
@@ -89,3 +89,11 @@ async def put_run(store: Store, status: str = "queued", *, events: int = 0) -> t
 
 ENDED = ("completed", "incomplete", "failed", "cancelled", "expired")
 STATUSES = (*sorted(ACTIVE), *ENDED)
+
+
+def checkpoint(run_id: str, id: str, state: bytes = b"{}") -> StoredCheckpoint:
+    return StoredCheckpoint(CheckpointKey(run_id, "", id), None, ("json", state), ("json", b"{}"))
+
+
+def checkpoint_write(value: bytes = b"1", *, task_id: str = "task", index: int = 0) -> CheckpointWrite:
+    return CheckpointWrite(task_id, "", index, "exchange", ("json", value))

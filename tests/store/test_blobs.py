@@ -54,22 +54,22 @@ async def test_what_is_kept_reads_back_whole_and_is_measured(blobs: Blobs) -> No
         size = await writing.keep(ID)
     assert (size.bytes, size.sha256) == (2_700_000, hashlib.sha256(b"".join(blocks)).hexdigest())
     assert await got(blobs, ID) == b"".join(blocks)
-    path = await blobs.path(ID)
-    assert path is not None
+    assert await blobs.size(ID) == 2_700_000
     await put(blobs, ID, b"anew")
     assert await got(blobs, ID) == b"anew"
 
 
-async def test_a_path_is_whole_wherever_the_folder_was_named_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_local_file_has_an_absolute_path_and_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await asyncio.to_thread(monkeypatch.chdir, tmp_path)
     blobs = FolderBlobs(Path("here"))
     await blobs.open()
     await put(blobs, ID, b"x")
-    path = await blobs.path(ID)
-    assert path is not None
-    assert path.is_absolute()
+    async with blobs.local_file(ID) as path:
+        assert path.is_absolute()
+        assert await asyncio.to_thread(path.read_bytes) == b"x"
+    with pytest.raises(StoreFailed, match="no blob"):
+        async with blobs.local_file(f"{ID}.text"):
+            pass
 
 
 async def test_nothing_can_be_kept_is_kept_too(blobs: Blobs) -> None:
@@ -83,7 +83,7 @@ async def test_what_is_not_kept_leaves_nothing(blobs: Blobs, folder: Path) -> No
             await writing.write(b"x" * 2_000_000)
             raise RuntimeError
     assert await files(folder) == []
-    assert await blobs.path(ID) is None
+    assert await blobs.size(ID) is None
     with pytest.raises(StoreFailed):
         await got(blobs, ID)
 
@@ -118,6 +118,29 @@ async def test_a_sweep_removes_what_no_row_speaks_of_and_what_was_never_finished
     assert await files(folder) == [ID, f"{ID}.text"]
 
 
+async def test_a_sweep_keeps_what_was_written_lately(blobs: Blobs, folder: Path) -> None:
+    for name in (ID, f"{ID}.text", "file-old"):
+        await put(blobs, name, b"x")
+    async with blobs.writing(10, TOLD) as left, blobs.writing(10, TOLD) as old:
+        for writing in (left, old):
+            await writing.write(b"x")
+
+        def age() -> list[str]:
+            first, *others = sorted((folder / "incoming").iterdir())
+            for path in (first, *folder.rglob("file-old")):
+                os.utime(path, (1, 1))
+            return [path.name for path in others]
+
+        young = await asyncio.to_thread(age)
+
+        async def unknown(ids: Sequence[str]) -> Sequence[str]:
+            return ids
+
+        assert await blobs.sweep(unknown, min_age_s=60) == 1
+        assert await files(folder) == sorted([ID, f"{ID}.text", *young])
+    assert await files(folder) == [ID, f"{ID}.text"]
+
+
 async def test_a_sweep_asks_once_however_many_blobs_there_are(blobs: Blobs) -> None:
     for number in range(600):
         await put(blobs, f"file-{number}", b"x")
@@ -133,7 +156,7 @@ async def test_a_sweep_asks_once_however_many_blobs_there_are(blobs: Blobs) -> N
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x.text.text", "file-\n", "x\x00", "file-a.txt"])
 async def test_a_name_is_an_id_and_nothing_else(blobs: Blobs, name: str) -> None:
-    for call in (blobs.path(name), blobs.remove(name), got(blobs, name), put(blobs, name, b"x")):
+    for call in (blobs.size(name), blobs.remove(name), got(blobs, name), put(blobs, name, b"x")):
         with pytest.raises(StoreFailed, match="not a name of a blob"):
             await call
 

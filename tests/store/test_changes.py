@@ -1,17 +1,16 @@
 """What the conformance suite cannot see of changes: what a deleted thread leaves in the tables."""
 
 from store import open_store
-from store.ports import Append, Delete
-from tests.store.rows import event, message, put, put_run, step
+from store.ports import Append, CheckpointKey, Delete
+from tests.store.rows import checkpoint_write, event, message, put, put_run, step
 
 
 async def test_a_deleted_thread_leaves_nothing_but_its_own_tombstone() -> None:
-    store = await open_store(keeps=lambda _: True)
+    store = await open_store()
     of, run = await put_run(store)
     gone = message(of)
     await put(store, message(of, run_id=run.id), step(run), gone)
-    config = {"configurable": {"thread_id": run.id, "checkpoint_ns": "", "checkpoint_id": "1"}}
-    await store.checkpoints.aput_writes(config, [("exchange", 1)], "task")
+    store.checkpoints.put_writes(CheckpointKey(run.id, "", "1"), [checkpoint_write()])
     await store.commit([Append(run.id, [event(0)]), Delete("message", gone.id, "ann")], durable=False)
     await store.commit([Delete("thread", of.id, "ann")], durable=False)
     await store.tidy()

@@ -1,22 +1,13 @@
-"""LangGraph's saver: its published conformance suite, and our own rule that a run without tools writes none."""
+"""The port of checkpoints: what is found, replaced, kept and dropped. Every backend must pass."""
 
-import operator
-import sqlite3
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from langgraph.checkpoint.conformance import checkpointer_test, validate
-from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, interrupt
-from typing_extensions import TypedDict
 
 from store import SqliteStore, open_store
-from store.ports import DropCheckpoints, Patch
-from store.sqlite.checkpoints import SqliteCheckpoints
-from tests.store.rows import put_run
+from store.ports import CheckpointKey, DropCheckpoints, StoredCheckpoint
+from tests.store.rows import checkpoint, checkpoint_write, put_run
 
 
 @pytest.fixture
@@ -26,106 +17,79 @@ async def store() -> AsyncIterator[SqliteStore]:
     await opened.close()
 
 
-@pytest.mark.timeout(120)
-async def test_the_published_conformance_suite_passes() -> None:
-    @checkpointer_test(name="SqliteCheckpoints")
-    async def saver() -> AsyncIterator[SqliteCheckpoints]:
-        opened = await open_store(keeps=lambda _: True)
-        yield opened.checkpoints
-        await opened.close()
-
-    report = await validate(saver)
-    failures = {name: result.failures for name, result in report.results.items() if result.failures}
-    assert failures == {}
-    passed = {name for name, result in report.results.items() if result.passed}
-    assert passed == {"put", "put_writes", "get_tuple", "list", "delete_thread"}
+def ids(found: Sequence[StoredCheckpoint]) -> list[str]:
+    return [one.key.id for one in found]
 
 
-class State(TypedDict):
-    exchange: Annotated[list[BaseMessage], operator.add]
+async def test_a_checkpoint_is_found_by_its_id_and_as_the_newest_before_it_is_committed(store: SqliteStore) -> None:
+    older, newer = checkpoint("run_1", "1"), replace(checkpoint("run_1", "2", b"newer"), parent_id="1")
+    store.checkpoints.put(older)
+    store.checkpoints.put(newer)
+    assert await store.checkpoints.get("run_1", "", "1") == replace(older, writes=[])
+    assert await store.checkpoints.get("run_1", "", None) == replace(newer, writes=[])
 
 
-def graph(saver: SqliteCheckpoints, *, tools: bool) -> Any:
-    calls = [{"name": "f", "args": {}, "id": "call_1"}]
-
-    async def reply(state: State) -> State:
-        done = any(isinstance(message, ToolMessage) for message in state["exchange"])
-        return {"exchange": [AIMessage("", tool_calls=calls)] if tools and not done else []}
-
-    async def pause(_: State) -> State:
-        return {"exchange": [ToolMessage(interrupt("?"), tool_call_id="call_1")]}
-
-    def route(state: State) -> str:
-        return "pause" if state["exchange"] and isinstance(state["exchange"][-1], AIMessage) else END
-
-    built = StateGraph(State)
-    built.add_node("reply", reply)
-    built.add_node("pause", pause)
-    built.add_edge(START, "reply")
-    built.add_conditional_edges("reply", route, ["pause", END])
-    built.add_edge("pause", "reply")
-    return built.compile(checkpointer=saver)
+@pytest.mark.parametrize(
+    ("run_id", "namespace", "id"), [("run_2", "", None), ("run_1", "sub", None), ("run_1", "", "9")]
+)
+async def test_another_run_namespace_or_id_finds_nothing(
+    store: SqliteStore, run_id: str, namespace: str, id: str | None
+) -> None:
+    store.checkpoints.put(checkpoint("run_1", "1"))
+    assert await store.checkpoints.get(run_id, namespace, id) is None
 
 
-def config(run_id: str, **more: Any) -> dict[str, Any]:
-    return {"configurable": {"thread_id": run_id, **more}}
+async def test_the_same_key_replaces_a_checkpoint(store: SqliteStore) -> None:
+    store.checkpoints.put(checkpoint("run_1", "1", b"first"))
+    store.checkpoints.put(checkpoint("run_1", "1", b"second"))
+    (found,) = await store.checkpoints.find(run_id="run_1")
+    assert found.state == ("json", b"second")
 
 
-def counted(table: str) -> Callable[[sqlite3.Connection], int]:
-    return lambda connection: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+@pytest.mark.parametrize(("index", "kept"), [(0, b"first"), (-1, b"second")], ids=["own result", "special channel"])
+async def test_a_second_write_is_kept_for_special_channels_only(store: SqliteStore, index: int, kept: bytes) -> None:
+    key = CheckpointKey("run_1", "", "1")
+    store.checkpoints.put(checkpoint("run_1", "1"))
+    for value in (b"first", b"second"):
+        store.checkpoints.put_writes(key, [checkpoint_write(value, index=index)])
+    found = await store.checkpoints.get("run_1", "", "1")
+    assert found is not None
+    assert [write.value for write in found.writes] == [("json", kept)]
 
 
-async def rows(store: SqliteStore) -> tuple[int, int]:
-    await store.unfinished()
-    return await store.engine.read(counted("checkpoints")), await store.engine.read(counted("checkpoint_writes"))
+async def test_writes_come_in_the_order_of_tasks_and_indexes(store: SqliteStore) -> None:
+    store.checkpoints.put(checkpoint("run_1", "1"))
+    writes = [checkpoint_write(task_id=task, index=index) for task, index in (("b", 0), ("a", 1), ("a", 0))]
+    store.checkpoints.put_writes(CheckpointKey("run_1", "", "1"), writes)
+    found = await store.checkpoints.get("run_1", "", "1")
+    assert found is not None
+    assert [(write.task_id, write.index) for write in found.writes] == [("a", 0), ("a", 1), ("b", 0)]
 
 
-async def test_a_run_without_tools_writes_no_checkpoint_and_no_task_write(store: SqliteStore) -> None:
-    await graph(store.checkpoints, tools=False).ainvoke({"exchange": []}, config("run_1", fresh=True))
-    assert await rows(store) == (0, 0)
+async def test_find_lists_what_matches_newest_first(store: SqliteStore) -> None:
+    for id in ("1", "3", "2"):
+        store.checkpoints.put(checkpoint("run_1", id))
+    store.checkpoints.put(checkpoint("run_2", "4"))
+    assert ids(await store.checkpoints.find()) == ["4", "3", "2", "1"]
+    assert ids(await store.checkpoints.find(run_id="run_1", before="3")) == ["2", "1"]
+    assert ids(await store.checkpoints.find(run_id="run_1", namespace="", id="2")) == ["2"]
+    assert ids(await store.checkpoints.find(namespace="sub")) == []
 
 
-@pytest.mark.parametrize("durability", ["sync", "async"])
-async def test_a_pause_is_resumed_by_another_process_and_dropped_at_the_end(tmp_path: Path, durability: str) -> None:
-    store = await open_store(tmp_path / "t.db")
-    _, run = await put_run(store, "in_progress")
-    paused = graph(store.checkpoints, tools=True)
-    await paused.ainvoke({"exchange": []}, config(run.id, fresh=True), durability=durability)
-    await store.commit([Patch("run", run.id, "ann", {"status": "requires_action"})], durable=True)
-    await store.close()
-    store = await open_store(tmp_path / "t.db")
-    resumed = graph(store.checkpoints, tools=True)
-    assert (await resumed.aget_state(config(run.id))).next == ("pause",)
-    end = await resumed.ainvoke(Command(resume="42"), config(run.id), durability=durability)
-    assert [message.content for message in end["exchange"]] == ["", "42"]
-    await store.commit([DropCheckpoints(run.id)], durable=False)
-    assert await rows(store) == (0, 0)
-    assert await store.checkpoints.aget_tuple(config(run.id)) is None  # type: ignore[arg-type]
-    await store.close()
+async def test_large_checkpoints_remove_all_but_the_newest_two(store: SqliteStore) -> None:
+    for number in range(1, 5):
+        parent_id = str(number - 1) if number > 1 else None
+        store.checkpoints.put(replace(checkpoint("run_1", str(number), b"x" * 100_000), parent_id=parent_id))
+    assert ids(await store.checkpoints.find(run_id="run_1")) == ["4", "3"]
 
 
-async def test_a_fresh_run_is_not_looked_up(tmp_path: Path) -> None:
-    seen: list[str] = []
-    store = await open_store(tmp_path / "t.db", trace=seen.append)
-    seen.clear()
-    assert await store.checkpoints.aget_tuple(config("run_1", fresh=True)) is None  # type: ignore[arg-type]
-    assert seen == []
-    await store.close()
-
-
-async def test_a_checkpoint_is_seen_before_it_is_committed_and_costs_no_wait(store: SqliteStore) -> None:
-    paused = graph(store.checkpoints, tools=True)
-    await paused.ainvoke({"exchange": []}, config("run_1", fresh=True))
-    assert (await paused.aget_state(config("run_1"))).interrupts[0].value == "?"
-
-
-async def test_the_synchronous_methods_are_not_implemented(store: SqliteStore) -> None:
-    with pytest.raises(NotImplementedError):
-        store.checkpoints.get_tuple(config("run_1"))  # type: ignore[arg-type]
-
-
-def test_versions_rise_as_text(store: SqliteStore) -> None:
-    versions = [None]
-    for _ in range(12):
-        versions.append(store.checkpoints.get_next_version(versions[-1], None))  # type: ignore[arg-type]
-    assert versions[1:] == sorted(versions[1:])  # type: ignore[type-var]
+@pytest.mark.parametrize("how", ["drop", "change"])
+async def test_dropping_removes_the_checkpoints_of_one_run(store: SqliteStore, how: str) -> None:
+    _, run = await put_run(store)
+    for run_id in (run.id, "run_2"):
+        store.checkpoints.put(checkpoint(run_id, "1"))
+    if how == "drop":
+        await store.checkpoints.drop(run.id)
+    else:
+        await store.commit([DropCheckpoints(run.id)], durable=False)
+    assert [one.key.run_id for one in await store.checkpoints.find()] == ["run_2"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from store import open_store
-from store.ports import Insert, PageQuery
-from tests.store.rows import put, put_run, thread
+from store.ports import CheckpointKey, Insert, PageQuery
+from tests.store.rows import checkpoint_write, put, put_run, thread
 from wire.errors import StoreFailed
 
 
@@ -105,8 +105,7 @@ async def test_checkpoints_of_runs_that_are_gone_go_at_the_next_start(tmp_path: 
     store = await open_store(path)
     _, run = await put_run(store)
     for id in (run.id, "run_gone"):
-        config = {"configurable": {"thread_id": id, "checkpoint_ns": "", "checkpoint_id": "1"}}
-        await store.checkpoints.aput_writes(config, [("exchange", "x")], "task")
+        store.checkpoints.put_writes(CheckpointKey(id, "", "1"), [checkpoint_write()])
     await store.commit([Insert(thread())], durable=True)
     await store.close()
     await (await open_store(path)).close()

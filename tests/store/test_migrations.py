@@ -10,6 +10,8 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from store import open_store
+from store.backend import open_backend
+from store.ports import Hold
 from store.sqlite.migrations import MIGRATIONS, STEPS, migrate
 from tests.store.rows import put, thread, upload
 from wire.errors import StoreFailed
@@ -38,6 +40,7 @@ def test_every_table_has_an_owner(db: Database) -> None:
     tables = set(db.table_names()) - {"sqlite_sequence", Migrations.migrations_table}
     # The full-text index has no columns of its own choice; what is in it belongs to a row of `index_chunks`.
     tables -= {name for name in tables if name.startswith(("index_words", "index_terms"))}
+    tables -= {"processes", "duties"}  # they are the servers' own
     assert len(tables) == 20
     assert [name for name in tables if "owner" not in db[name].columns_dict] == []
 
@@ -92,3 +95,49 @@ async def test_rows_survive_a_restart_and_its_migration(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     assert await store.get("thread", row.id, "ann") == row
     await store.close()
+
+
+@pytest.fixture
+def former(db: Database) -> tuple[str, str]:
+    """A file of the last revision without processes, with a run and a vector store file that a crash left."""
+    MIGRATIONS.apply(db, stop_before="m010_processes")
+    conn = db.conn
+    conn.execute("INSERT INTO threads (id, owner, body, private) VALUES ('thread_1', 'ann', '{}', '{}')")
+    values = (
+        "run_1",
+        "ann",
+        "thread_1",
+        "in_progress",
+        2_000_000_000,
+        '{"status": "in_progress", "created_at": 1}',
+        "{}",
+    )
+    conn.execute(
+        "INSERT INTO runs (id, owner, thread_id, status, expires_at, body, private) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        values,
+    )
+    conn.execute(
+        "INSERT INTO vector_stores (id, owner, status, body, private) VALUES ('vs_1', 'ann', 'completed', '{}', '{}')"
+    )
+    conn.execute(
+        "INSERT INTO files (id, owner, purpose, body, private) VALUES ('file_1', 'ann', 'assistants', '{}', '{}')"
+    )
+    conn.execute(
+        "INSERT INTO vector_store_files "
+        "(id, owner, vector_store_id, file_id, status, usage_bytes, body, private) "
+        "VALUES ('vs_1/file_1', 'ann', 'vs_1', 'file_1', 'in_progress', 0, '{\"status\": \"in_progress\"}', '{}')"
+    )
+    return "run_1", "vs_1/file_1"
+
+
+async def test_a_file_of_the_last_revision_is_migrated_and_what_it_left_is_taken_up(
+    tmp_path: Path, former: tuple[str, str]
+) -> None:
+    async with open_backend(tmp_path / "t.db") as backend:
+        assert [run.id for run in await backend.processes.line.runs()] == [former[0]]
+        assert [row.id for row in await backend.files.waiting(5)] == [former[1]]
+        held = [
+            Hold("run", former[0], "ann", frozenset({"in_progress"})),
+            Hold("vector_store_file", former[1], "ann", frozenset({"in_progress"})),
+        ]
+        await backend.records.commit(held, durable=True)

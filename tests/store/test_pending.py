@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from store.ports import Append, Delete, DropCheckpoints, Insert, Patch, RequireNoActiveRun, Retract
-from store.sqlite.pending import ANYTHING, Pending
+from store.sqlite.pending import Pending, unknown_thread
 from store.sqlite.transactions import Commit
 from tests.store.rows import event, message, run, step, thread
 
@@ -30,10 +30,10 @@ async def test_a_reader_waits_for_the_youngest_commit_that_touches_its_thread() 
 
 async def test_of_two_things_it_names_the_younger_commit_counts() -> None:
     pending = Pending()
-    first, second = commit("t"), commit(ANYTHING)
+    first, second = commit("t"), commit(unknown_thread("ann"))
     for each in (first, second):
         pending.add(each)
-    waiting = asyncio.ensure_future(pending.wait_for("t", ANYTHING))
+    waiting = asyncio.ensure_future(pending.wait_for("t", unknown_thread("ann")))
     for each, ends in ((first, False), (second, True)):
         await asyncio.sleep(0)
         pending.remove(each)
@@ -78,7 +78,7 @@ def test_a_patch_touches_the_thread_of_its_object_or_any_when_that_is_not_known(
     r = run(of)
     if known:
         pending.learn(r)
-    assert pending.touched_by([Patch("run", r.id, "ann")]) == {r.id, of.id if known else ANYTHING}
+    assert pending.touched_by([Patch("run", r.id, "ann")]) == {r.id, of.id if known else unknown_thread("ann")}
 
 
 def test_changes_touch_objects_threads_and_logs() -> None:
@@ -95,3 +95,10 @@ def test_changes_touch_objects_threads_and_logs() -> None:
         "asst_x",
     }
     assert pending.touched_by([RequireNoActiveRun(of.id, "ann")]) == frozenset()
+
+
+def test_a_change_of_an_unknown_thread_makes_no_other_owner_wait() -> None:
+    pending = Pending()
+    touched = pending.touched_by([Patch("run", "run_1", "ann"), Delete("message", "msg_1", "ann")])
+    assert unknown_thread("ann") in touched
+    assert unknown_thread("bob") not in touched

@@ -8,7 +8,8 @@ from typing import NoReturn
 import pytest
 
 from store import open_store
-from store.ports import PageQuery
+from store.ports import PageQuery, Row
+from telemetry.context import act_for
 from tests.store.rows import put, thread
 from wire.errors import StoreFailed
 
@@ -72,4 +73,59 @@ async def test_long_reads_of_one_owner_delay_no_other_read() -> None:
         assert await store.engine.read(lambda conn: conn.execute("SELECT 1").fetchone()) == (1,)
     go.set()
     assert all(await asyncio.gather(*long))
+    await store.close()
+
+
+@pytest.mark.timeout(20)
+async def test_short_reads_of_one_owner_delay_no_other_owner() -> None:
+    store, go = await open_store(), threading.Event()
+    begun = 0
+
+    def wait(_: sqlite3.Connection) -> bool:
+        nonlocal begun
+        begun += 1
+        return go.wait(10)
+
+    async def read(owner: str) -> bool:
+        act_for(owner)
+        return await store.engine.read(wait)
+
+    reads = [asyncio.create_task(read("ann")) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        assert await store.get("thread", "thread_none", "bob") is None
+        assert (await store.page("thread", "bob", PageQuery())).rows == []
+        assert await store.events("run_none", after=-1, limit=1) == []
+    for task in reads[20:]:
+        task.cancel()
+    await asyncio.wait(reads[20:])
+    go.set()
+    assert all(await asyncio.gather(*reads[:20]))
+    assert begun == 20  # those that were cancelled before they started were not done
+    await store.close()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("field", ["body", "private"])
+async def test_a_large_row_is_read_only_when_it_is_its_turn(field: str) -> None:
+    """Large reads of one owner are two at a time, so those that wait must not have read the row already."""
+    store, go = await open_store(), threading.Event()
+    row = Row("thread", "thread_1", "ann", {"id": "thread_1", "object": "thread", "created_at": 1}, private={})
+    getattr(row, field)["x"] = "x" * 1_000_000
+    await put(store, row)
+    read_bytes = 0
+
+    def read(conn: sqlite3.Connection, *, most: int | None = None) -> None:
+        nonlocal read_bytes
+        found = conn.execute("SELECT body, private FROM threads").fetchone()
+        read_bytes += sum(map(len, found))
+        if most is None:
+            go.wait(10)
+
+    reads = [asyncio.create_task(store.engine.read_rows("ann", read)) for _ in range(20)]
+    await asyncio.sleep(0.2)
+    assert 2_000_000 < read_bytes < 2_001_000
+    go.set()
+    await asyncio.gather(*reads)
+    assert await store.get("thread", "thread_1", "ann") == row
     await store.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from store import SqliteStore, open_store
 from store.ports import (
     Append,
+    CheckpointKey,
     Delete,
     DropCheckpoints,
     Insert,
@@ -21,14 +22,27 @@ from store.ports import (
     Row,
 )
 from store.sqlite.tables import ACTIVE_SQL
-from tests.store.rows import assistant, event, file, file_batch, message, place, run, step, thread, upload, vector_store
+from tests.store.rows import (
+    assistant,
+    checkpoint_write,
+    event,
+    file,
+    file_batch,
+    message,
+    place,
+    run,
+    step,
+    thread,
+    upload,
+    vector_store,
+)
 from wire.status import ACTIVE
 
 
 async def everything_once(path: Path) -> list[str]:
     """Call every method of the store; return the statements."""
     seen: list[str] = []
-    store = await open_store(path, trace=seen.append, keeps=lambda _: True)
+    store = await open_store(path, trace=seen.append)
     seen.clear()
     a, t = assistant(), thread()
     r = run(t)
@@ -38,10 +52,9 @@ async def everything_once(path: Path) -> list[str]:
     p, u = place(v, f, b), upload()
     inserts = [Insert(row) for row in (a, t, f, v, b, p, u)]
     await store.commit([*inserts, RequireNoActiveRun(t.id, "ann"), Insert(r), Insert(m), Insert(s)], durable=False)
-    config = {"configurable": {"thread_id": r.id, "checkpoint_ns": "", "checkpoint_id": "1"}}
-    await store.checkpoints.aput_writes(config, [("exchange", 1)], "task")
-    await store.checkpoints.aget_tuple(config)
-    await store.checkpoints.aget_tuple({"configurable": {"thread_id": r.id}})
+    store.checkpoints.put_writes(CheckpointKey(r.id, "", "1"), [checkpoint_write()])
+    await store.checkpoints.get(r.id, "", "1")
+    await store.checkpoints.get(r.id, "", None)
     await store.commit([Append(r.id, [event(0)]), Retract(r.id, frozenset({"msg_1"}))], durable=False)
     await store.events(r.id, after=-1, limit=10)
     await store.active_run(t.id, "ann")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from store import open_store
-from store.ports import Append, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
+from store.ports import Append, CheckpointKey, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
 from telemetry.context import act_for
-from tests.store.rows import assistant, event, message, put, put_run, run, step, thread
+from tests.store.rows import assistant, checkpoint, checkpoint_write, event, message, put, put_run, run, step, thread
 from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
 
 
@@ -293,15 +293,11 @@ async def test_a_reader_does_not_wait_for_other_threads_commits(tmp_path: Path) 
 
 @pytest.mark.parametrize("way_out", ["end", "drop", "renew"])
 async def test_a_run_whose_checkpoint_was_lost_is_not_acknowledged(tmp_path: Path, way_out: str) -> None:
-    store = await open_store(tmp_path / "t.db", keeps=lambda _: True)
+    store = await open_store(tmp_path / "t.db")
     _, run = await put_run(store, "in_progress")
     pause = Patch("run", run.id, "ann", {"status": "requires_action"})
     with file_size_limit(2_000_000):
-        await store.checkpoints.aput_writes(
-            {"configurable": {"thread_id": run.id, "checkpoint_ns": "", "checkpoint_id": "1"}},
-            [("exchange", "x" * 10_000_000)],
-            "task",
-        )
+        store.checkpoints.put_writes(CheckpointKey(run.id, "", "1"), [checkpoint_write(b"x" * 10_000_000)])
         await store.unfinished()
     with pytest.raises(StoreError, match="checkpoint"):
         await store.commit([pause], durable=True)
@@ -311,8 +307,6 @@ async def test_a_run_whose_checkpoint_was_lost_is_not_acknowledged(tmp_path: Pat
     elif way_out == "drop":
         await store.commit([DropCheckpoints(run.id), pause], durable=True)
     else:
-        whole = {"v": 1, "id": "2", "ts": "", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}
-        config = {"configurable": {"thread_id": run.id, "checkpoint_ns": ""}}
-        await store.checkpoints.aput(config, {**whole, "updated_channels": None}, {"step": 1}, {})  # type: ignore[typeddict-item]
+        store.checkpoints.put(checkpoint(run.id, "2"))
         await store.commit([pause], durable=True)
     await store.close()

@@ -1,0 +1,83 @@
+"""Changes to uvicorn's cycles of request and answer: how they end.
+
+Invariant: each change uses only what the `RequestResponseCycle` of uvicorn 0.54 (`httptools_impl.py`) goes by.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+__all__ = ["Abandonable", "end_by_closing", "end_if_refused"]
+
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+class Abandonable:
+    """An app whose call for one request is cancelled if its client leaves before the answer has started.
+
+    This holds for GET and HEAD only, which change nothing: a client that repeats them and leaves would otherwise keep
+    all threads busy with what nobody reads. All other requests are carried out.
+    """
+
+    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+        self._task: asyncio.Task[Any] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Call the app."""
+        if self._is_abandoned():
+            return
+        self._task = asyncio.current_task()
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._is_abandoned():
+                raise
+
+    def abandon(self) -> None:
+        """Note that the client has left."""
+        if self._task is not None and self._is_abandoned():
+            self._task.cancel()
+
+    def _is_abandoned(self) -> bool:
+        cycle = self._cycle
+        return cycle.disconnected and not cycle.response_started and cycle.scope["method"] in _SAFE
+
+
+def end_if_refused(cycle: RequestResponseCycle) -> None:
+    """Close the connection after an answer that is sent instead of status 100: it is unknown whether the client still
+    sends the body, and where its next request would start (RFC 9110, section 10.1.1)."""
+    send = cycle.send
+
+    async def send_last(message: Any) -> None:
+        if cycle.waiting_for_100_continue:
+            cycle.keep_alive = False
+        await send(message)
+
+    cycle.send = send_last  # type: ignore[method-assign]
+
+
+def end_by_closing(cycle: RequestResponseCycle) -> None:
+    """Send answers of unknown length to an HTTP/1.0 client unencoded, and end them by closing the connection.
+
+    HTTP/1.0 has no chunked coding (RFC 9112, section 6.1), but uvicorn 0.54 applies it to every answer without
+    `Content-Length`, and no setting prevents that. `chunked_encoding` and `expected_content_length` are what its cycle
+    goes by. It looks `send` up when its task starts, which is after this.
+    """
+    send, is_sized = cycle.send, True
+
+    async def send_plain(message: Any) -> None:
+        nonlocal is_sized
+        if message["type"] == "http.response.start":
+            # Uvicorn adds `Connection: close`. LangServe's streams send `keep-alive`, which would contradict it.
+            headers = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
+            message = {**message, "headers": headers}
+            is_sized = any(name.lower() == b"content-length" for name, _ in headers)
+            cycle.chunked_encoding = None if is_sized else False
+        elif not is_sized:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_plain  # type: ignore[method-assign]

@@ -1,0 +1,83 @@
+"""Cancellations of runs that another process executes: one process commits the status, the other ends the run.
+
+Invariant: a run that is cancelled in the store ends as `cancelled`, and its log has both events of a cancellation.
+"""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from graphs.record import Recorded, Recorder
+from store.ports import Patch, Store, Wake
+from wire.errors import InvalidRequest, StatusConflict
+from wire.events import encode
+from wire.status import sources
+
+__all__ = [
+    "CANCELLABLE",
+    "UNANNOUNCED",
+    "announced",
+    "cancel_elsewhere",
+    "cancelled_instead",
+    "cancelling",
+    "not_cancellable",
+]
+
+CANCELLABLE: Final = frozenset(sources("cancelling"))
+
+UNANNOUNCED: Final = "unannounced"
+"""A key of a run's private part: whether the event of its cancellation is still missing."""
+
+_CANCELLING: Final[dict[str, Any]] = {
+    "status": "cancelling",
+    "required_action": None,
+    "completed_at": None,
+    "failed_at": None,
+    "incomplete_details": None,
+    "last_error": None,
+}
+
+
+async def cancel_elsewhere(store: Store, owner: str, run_id: str) -> dict[str, Any]:
+    """Commit that a run is `cancelling`, and return it; the process that executes it ends it. Raises InvalidRequest."""
+    moved = {"status": "cancelling", "required_action": None}
+    change = Patch("run", run_id, owner, moved, {UNANNOUNCED: True}, only_if=CANCELLABLE)
+    try:
+        rows = await store.commit([change, Wake("runs")], durable=True)
+    except StatusConflict as conflict:
+        raise not_cancellable(conflict.status) from conflict
+    return rows[0].body
+
+
+def not_cancellable(status: str) -> InvalidRequest:
+    """Return the error for a run that is ending or has ended."""
+    return InvalidRequest(f"Cannot cancel run with status '{status}'.")
+
+
+def cancelling(recorder: Recorder) -> Recorded:
+    """Move a run that this process holds to `cancelling`; another process can just have committed that, too."""
+    moved = recorder.move("cancelling")
+    last = moved.changes[-1]
+    assert isinstance(last, Patch), "the last change of a move is the run's status"
+    moved.changes[-1] = replace(last, only_if=CANCELLABLE | {"cancelling"}, private={UNANNOUNCED: False})
+    return moved
+
+
+def announced(recorder: Recorder, owner: str) -> Recorded:
+    """Return the event of a cancellation that is already committed."""
+    event = _move(recorder)
+    return Recorded([Patch("run", recorder.run["id"], owner, private={UNANNOUNCED: False})], [event])
+
+
+def cancelled_instead(recorder: Recorder, refused: Recorded) -> Recorded:
+    """Return the end of a run as `cancelled`, with the same changes and events otherwise.
+
+    `refused` is the end or pause that came too late; its last change and event are those of the run.
+    """
+    instead = Recorded(refused.changes[:-1], [*refused.events[:-1], _move(recorder)])
+    instead.extend(recorder.move("cancelled"))
+    return instead
+
+
+def _move(recorder: Recorder) -> tuple[str, bytes]:
+    recorder.run |= _CANCELLING
+    return "thread.run.cancelling", encode(recorder.run)

@@ -1,0 +1,20 @@
+"""What the caller that starts or continues a run gets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Started"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run that was just started or continued: its committed body, and the number that its new events follow."""
+
+    run: dict[str, Any]
+    after: int
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        run_id: str = self.run["id"]
+        return run_id

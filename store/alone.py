@@ -1,0 +1,41 @@
+"""The ports of several processes for the only process of a store, which holds and does everything."""
+
+from collections.abc import Awaitable, Callable
+
+from store.ports import Duty, Processes, Store, Topic, Unfinished
+from wire.events import Event
+
+__all__ = ["alone"]
+
+
+def alone(store: Store) -> Processes:
+    """Return the ports for the only process of this store."""
+    only = _Alone(store)
+    return Processes(presence=only, line=only, tail=only, signals=only, duties=only)
+
+
+class _Alone:
+    """See the protocols in `store.ports.processes`."""
+
+    is_alone = True
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def on_loss(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Nobody declares the only process dead."""
+
+    async def is_elsewhere(self, run_id: str) -> bool:  # noqa: ARG002
+        return False
+
+    async def runs(self) -> list[Unfinished]:
+        return [run for run in await self._store.unfinished() if run.status != "requires_action"]
+
+    async def next(self, run_id: str, after: int) -> list[Event]:  # noqa: ARG002
+        return []
+
+    def subscribe(self, topic: Topic, wake: Callable[[], None]) -> None:
+        """There is nobody else who commits."""
+
+    async def has(self, duty: Duty) -> bool:  # noqa: ARG002
+        return True

@@ -1,0 +1,109 @@
+"""The port of an operator's commands: they read, copy and compact a database, mostly while a server uses it.
+
+Everything here blocks. Nothing here changes the database, except `compact`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from store.ports.files import Idleness
+
+__all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "Snapshot", "Watch"]
+
+Watch = Callable[[str, int, int], None]
+"""Called with the progress of some work: its name, the amount done, and the total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether a server could open the database. `state` is `new` if the first start creates it; `text` describes it."""
+
+    state: Literal["unusable", "new", "present"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How much of an owner's data a dump does not contain."""
+
+    files: int
+    vector_stores: int
+    active_runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """The contents of a copy. `lost` are the ids of files whose bytes are missing or changed on the server itself."""
+
+    threads: int
+    files: int
+    bytes: int
+    lost: tuple[str, ...] = ()
+
+
+class Snapshot(Protocol):
+    """The database at one moment, whatever a server writes meanwhile."""
+
+    def counts(self) -> tuple[int, int]:
+        """Return the numbers of threads and of messages."""
+        ...
+
+    def owners(self) -> list[str]:
+        """Return the owners who have assistants or threads, sorted."""
+        ...
+
+    def idleness(self, after: int, limit: int) -> list[Idleness]:
+        """Return what `Ages.threads` returns."""
+        ...
+
+    def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Yield assistants, then threads with their `messages` and `runs`, and runs with their `steps`; oldest first.
+
+        With `thread_ids`, yield only these threads, in that order, and skip unknown ids. The objects are as the API
+        shows them. Active runs and messages in progress are left out.
+        """
+        ...
+
+    def count_exported(self, owner: str) -> int:
+        """Return how many objects `exported` yields without `thread_ids`."""
+        ...
+
+    def left_out(self, owner: str, thread_ids: Sequence[str] = ()) -> LeftOut:
+        """Return how much `exported` leaves out."""
+        ...
+
+
+class Maintenance(Protocol):
+    """Five methods. Each raises StoreFailed if the database cannot be used."""
+
+    def in_use(self) -> bool:
+        """Return whether a process, most likely a server, has the database open for writing."""
+        ...
+
+    def condition(self) -> Condition:
+        """Examine the database without opening it."""
+        ...
+
+    def snapshot(self, *, any_schema: bool = False, untouched: bool = False) -> AbstractContextManager[Snapshot]:
+        """Open the database for reading; also translates its errors in the block.
+
+        Args:
+            any_schema: Accept what an older version has written, without migrating it.
+            untouched: Create nothing next to a database that no process has open; only for short reads.
+        """
+        ...
+
+    def back_up(self, files: Path, target: Path, *, watch: Watch) -> Backup:
+        """Copy the database and the folder of files to a new folder `target`, and compare the copy.
+
+        Raises StoreFailed if `target` exists, if the disk has no space, or if the copy is damaged, and OSError.
+        """
+        ...
+
+    def compact(self) -> int:
+        """Give unused space back; return by how many bytes the database is smaller. Raises StoreFailed if a server has
+        it open, or the disk has no space; the database is then unchanged."""
+        ...

@@ -1,0 +1,86 @@
+"""The ports of several processes that share a store: who is alive, what is to be done, and who does it.
+
+All processes are equal. The one that accepts a run executes it, and holds it meanwhile (`Insert.held`, `Hold`): nobody
+else works on what a live process holds. A process without a heartbeat for a lease is declared dead. From then on, the
+store refuses its commits (LeaseLost), and what it held is free.
+
+The store is the truth: signals and tails only save waiting, and nothing is lost with them.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from store.ports.records import Topic, Unfinished
+from wire.events import Event
+
+__all__ = ["Duties", "Duty", "Line", "Presence", "Processes", "Signals", "Tail"]
+
+Duty = Literal["blobs", "expiry", "reindexing", "retention"]
+"""Work that one process does for all: removing the bytes that no row refers to; ending what has expired; rewriting what
+an older version indexed; deleting old threads."""
+
+
+class Presence(Protocol):
+    """Who is alive, and who holds a run."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process can use the store: what this one did not write since it started is a dead one's."""
+        ...
+
+    def on_loss(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Call `stop` when this process was declared dead, or must expect it. `stop` ends all work on what is held, and
+        returns once it has ended. Then the process registers again, and commits are accepted again."""
+        ...
+
+    async def is_elsewhere(self, run_id: str) -> bool:
+        """Return whether another process executes a run, or can take it up: then its log can grow."""
+        ...
+
+
+class Line(Protocol):
+    """The runs that are to be executed or ended."""
+
+    async def runs(self) -> list[Unfinished]:
+        """Return every owner's active runs, except those that wait for the client and those that other live processes
+        hold; oldest first. Executing one takes a `Hold`."""
+        ...
+
+
+class Tail(Protocol):
+    """The newest events of runs that other processes execute."""
+
+    async def next(self, run_id: str, after: int) -> list[Event]:
+        """Wait a moment for events of a run, and return those that follow number `after` without a gap. An empty list
+        means that there can be events in the store."""
+        ...
+
+
+class Signals(Protocol):
+    """What other processes have committed. The other half is the change `Wake`."""
+
+    def subscribe(self, topic: Topic, wake: Callable[[], None]) -> None:
+        """Call `wake`, on the event loop, after other processes committed something of this topic; possibly also
+        without a reason. What it is about is in the store."""
+        ...
+
+
+class Duties(Protocol):
+    """Work that only one process does at a time."""
+
+    async def has(self, duty: Duty) -> bool:
+        """Return whether this process has the duty; takes it if no live process has it. It is kept until the process
+        ends or is declared dead. Ask before each piece of work. Raises StoreError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The ports of one store."""
+
+    presence: Presence
+    line: Line
+    tail: Tail
+    signals: Signals
+    duties: Duties

@@ -1,0 +1,65 @@
+"""Limits how many large rows an owner's requests read, and keep, at the same time.
+
+Rows have up to 10 MB, and ten times as much memory if they consist of small values. Without a limit, the first results
+would fill the memory while the others are read.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+
+from telemetry.shares import Shares
+
+__all__ = ["LargeReads"]
+
+
+class _Block:
+    """A block that keeps what it reads. Its turn begins with the first large read, and ends with the block."""
+
+    def __init__(self, reads: "LargeReads") -> None:
+        self.reads = reads
+        self.is_open = True
+        self.has_turn = False
+        self.turn = AsyncExitStack()
+
+
+_BLOCK: ContextVar[_Block | None] = ContextVar("block", default=None)
+
+
+class LargeReads:
+    """Turns for large reads. An owner has `most` of them at a time; one owner never waits for another."""
+
+    def __init__(self, most: int) -> None:
+        self._shares = Shares(0, least=most)
+
+    @asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a turn, and have it until the end of this context, or of the `held` block around it.
+
+        A block has one turn, however much it reads: a block that waited for a second turn could wait for itself.
+        """
+        block = _BLOCK.get()
+        if block is None or block.reads is not self or not block.is_open:  # a task can outlive the block it began in
+            async with self._shares.share(owner):
+                yield
+            return
+        if not block.has_turn:
+            block.has_turn = True
+            await block.turn.enter_async_context(self._shares.share(owner))
+        yield
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Keep the turn of a large read until the block ends. Blocks can be nested; the outermost one counts."""
+        outer = _BLOCK.get()
+        if outer is not None and outer.reads is self and outer.is_open:
+            yield
+            return
+        block = _Block(self)
+        token = _BLOCK.set(block)
+        try:
+            async with block.turn:
+                yield
+        finally:
+            block.is_open = False
+            _BLOCK.reset(token)

@@ -1,0 +1,40 @@
+"""Readiness: how often it is checked, whoever asks and leaves."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from api.readiness import Readiness
+
+
+class Slow:
+    """A store's health and an upstream that count their checks."""
+
+    def __init__(self) -> None:
+        self.probes = 0
+        self.go = asyncio.Event()
+
+    async def probe(self) -> None:
+        self.probes += 1
+        await self.go.wait()
+
+    async def check(self) -> str | None:
+        return "it is down"
+
+
+async def test_clients_that_ask_and_leave_cause_one_check() -> None:
+    slow = Slow()
+    deps: Any = SimpleNamespace(embedder=None, health=slow, upstream=slow, folders=())
+    readiness = Readiness(deps)
+    for _ in range(20):
+        asking = asyncio.ensure_future(readiness.checks())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+    stays = asyncio.ensure_future(readiness.checks())
+    await asyncio.sleep(0)
+    slow.go.set()
+    assert await stays == {"store": None, "disk": None, "upstream": "it is down"}
+    assert slow.probes == 1
+    assert await readiness.checks() == await stays
+    assert slow.probes == 1

@@ -1,0 +1,208 @@
+"""Two runners on one store, as two processes would be: what one does to the runs of the other."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from pathlib import Path
+
+import pytest
+
+from chains import CallLimits, Replies, Upstream
+from graphs.admission import Limits
+from graphs.runner import Runner, Started
+from graphs.tools.actions import ActionCaller
+from retrieval.attachments import Attachments
+from store import SqliteStore
+from store.backend import Sharing, open_backend
+from tests.graphs.world import OWNER, TIME, World, names, text_of, until
+from tests.upstream import Reply, ScriptedUpstream
+from wire.errors import InvalidRequest, LeaseLost, NotFound, Unavailable
+
+WORDS = [f"w{number} " for number in range(8)]
+
+
+@asynccontextmanager
+async def two(
+    upstream: ScriptedUpstream, folder: Path, *, first_poll_s: float = 0.05, limits: Limits | None = None
+) -> AsyncIterator[tuple[World, World]]:
+    """Open two worlds on one store. With a long `first_poll_s`, the first one does not notice what the other does."""
+    async with AsyncExitStack() as stack:
+        model = Upstream(upstream.url, limits=CallLimits(idle_s=10))
+        stack.push_async_callback(model.close)
+        await model.open()
+        worlds = []
+        for poll_s in (first_poll_s, 0.05):
+            sharing = Sharing(lease_s=5, beat_s=0.1, poll_s=poll_s)
+            backend = await stack.enter_async_context(open_backend(folder / "store.db", sharing=sharing))
+            store = backend.records
+            assert isinstance(store, SqliteStore)
+            caller = ActionCaller()
+            stack.push_async_callback(caller.close)
+            attachments = Attachments(store, backend.files)
+            processes = backend.processes
+            runner = Runner(store, Replies(model), caller, attachments=attachments, processes=processes, limits=limits)
+            worlds.append(World(store, await stack.enter_async_context(runner), upstream))
+        yield worlds[0], worlds[1]
+
+
+async def test_an_end_that_meets_a_cancellation_becomes_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
+        started = await a.begin()
+        await until(lambda: upstream.requests)
+        assert (await b.runner.cancel(OWNER, started.run["thread_id"], started.run_id))["status"] == "cancelling"
+        upstream.release()
+        events = await a.events(started.run_id)
+        assert names(events)[-4:] == [
+            "message.completed",
+            "run.step.completed",
+            "run.cancelling",
+            "run.cancelled",
+        ]
+        assert text_of(events) == "".join(WORDS)
+        run = await b.run(started)
+        assert (run["status"], run["completed_at"], run["expires_at"]) == ("cancelled", None, None)
+        assert run["cancelled_at"] is not None
+        assert events == await b.store.events(started.run_id, after=-1, limit=1000)
+        assert [message["status"] for message in await b.rows("message", started)] == ["completed", "completed"]
+
+
+async def test_a_run_cancelled_at_both_is_cancelled_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
+        started = await a.begin()
+        await until(lambda: upstream.requests)
+        for each in (b, a):
+            cancelled = await each.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
+            assert cancelled["status"] == "cancelling"
+        events = await a.events(started.run_id)
+        assert names(events)[-1] == "run.cancelled"
+        assert names(events).count("run.cancelling") == 1
+        assert events == await b.store.events(started.run_id, after=-1, limit=1000)
+        await until(lambda: upstream.closed_early)
+
+
+async def test_a_pause_that_meets_a_cancellation_becomes_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Reply(tool_calls=[("getTime", "{}")], start_s=0.3))
+    async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
+        started = await a.begin(tools=[TIME])
+        await until(lambda: upstream.requests)
+        await b.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
+        events = await a.events(started.run_id)
+        assert names(events)[-3:] == ["run.cancelling", "run.step.cancelled", "run.cancelled"]
+        run = await b.run(started)
+        assert (run["status"], run["required_action"]) == ("cancelled", None)
+
+
+def declare_oldest_dead(store: Path) -> None:
+    """Do what other processes do to one without a heartbeat."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM processes WHERE id = (SELECT min(id) FROM processes)")
+
+
+async def test_a_cancellation_whose_holder_dies_is_completed_by_another(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
+        started = await a.begin()
+        await until(lambda: upstream.requests)
+        await b.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
+        await asyncio.to_thread(declare_oldest_dead, tmp_path / "store.db")
+        events = await b.events(started.run_id)
+        assert names(events)[-1] == "run.cancelled"
+        assert names(events).count("run.cancelling") == 1
+        await until(lambda: upstream.closed_early)
+        assert await a.events(started.run_id) == events
+
+
+async def begin_once_registered(world: World) -> Started:
+    """Start a run when the process has registered again."""
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(LeaseLost):
+                return await world.begin()
+            await asyncio.sleep(0.05)
+
+
+async def test_a_run_whose_holder_dies_is_continued_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3), Reply("Done."))
+    async with two(upstream, tmp_path) as (a, b):
+        started = await a.begin()
+        await until(lambda: upstream.requests)
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(declare_oldest_dead, tmp_path / "store.db")
+        await until(lambda: upstream.closed_early)
+        events = await b.events(started.run_id)
+        assert names(events)[-1] == "run.completed"
+        assert [message["content"][0]["text"]["value"] for message in await b.rows("message", started)] == [
+            "Hello",
+            "Done.",
+        ]
+        assert len(upstream.requests) == 2
+        again = await begin_once_registered(a)
+        assert names(await a.events(again.run_id))[-1] == "run.completed"
+
+
+async def test_a_deleted_threads_run_stops_in_both(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
+        started = await a.begin()
+        await until(lambda: upstream.requests)
+        await b.runner.delete_thread(OWNER, started.run["thread_id"])
+        upstream.release()  # the next commit shows it
+        await until(lambda: a.runner.executing == 0)
+        with pytest.raises(NotFound):
+            await a.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
+
+
+async def test_queued_runs_are_executed_by_whoever_has_room(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    limits = Limits(max_executing=1)
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, limits=limits) as (a, b):
+        first = await a.begin()
+        await until(lambda: upstream.requests)
+        others = [await a.begin() for _ in range(5)]
+        for each in others:
+            assert names(await a.events(each.run_id))[-1] == "run.completed"
+        assert len(upstream.requests) == 6
+        upstream.release()
+        assert names(await b.events(first.run_id))[-1] == "run.completed"
+
+
+async def test_a_process_that_stops_leaves_readers_and_queued_runs_to_others(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, limits=Limits(max_executing=1)) as (a, b):
+        await a.runner.drain(0)
+        first, second = await b.begin(), await b.begin()
+        await asyncio.sleep(0.3)  # time to see the queued run
+        assert a.runner.waiting == 0
+        for each in (first, second):
+            async with asyncio.timeout(5):
+                with pytest.raises(Unavailable, match="read its events from number"):
+                    await a.events(each.run_id)
+        upstream.release()
+        assert names(await b.events(second.run_id))[-1] == "run.completed"
+
+
+async def test_a_run_that_ended_elsewhere_is_read_to_its_end(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    async with two(upstream, tmp_path) as (a, b):
+        started = await a.begin()
+        seen = await b.events(started.run_id)
+        assert names(seen)[-1] == "run.completed"
+        assert seen == await a.events(started.run_id)
+
+
+async def test_what_is_not_there_or_over_is_refused_by_both(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    async with two(upstream, tmp_path) as (a, b):
+        started = await a.begin()
+        await a.events(started.run_id)
+        for each in (a, b):
+            with pytest.raises(InvalidRequest, match="Cannot cancel run with status 'completed'"):
+                await each.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
+        await b.runner.delete_thread(OWNER, started.run["thread_id"])
+        with pytest.raises(NotFound):
+            await a.runner.cancel(OWNER, started.run["thread_id"], started.run_id)

@@ -1,0 +1,45 @@
+"""What each form of the ports keeps for a process that is the only one, whether or not it shares the store."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from store.backend import Backend
+from store.ports import Hold, Insert
+from tests.store.processes.conftest import SharedStore
+from tests.store.processes.test_holding import QUEUED, queued_run
+from tests.store.rows import run, thread
+
+
+@pytest.fixture(params=["alone", "sharing"])
+async def only(request: pytest.FixtureRequest, shared: SharedStore) -> AsyncIterator[Backend]:
+    """The only process of a store, in each form."""
+    async with shared.open_alone() if request.param == "alone" else shared.open() as backend:
+        yield backend
+
+
+async def test_the_line_has_all_runs_that_do_not_wait_for_the_client(only: Backend) -> None:
+    rows = [await queued_run(only), await queued_run(only, held=True)]
+    for status in ("in_progress", "cancelling", "requires_action", "completed", "cancelled"):
+        of = thread()
+        rows.append(run(of, status))
+        await only.records.commit([Insert(of), Insert(rows[-1])], durable=True)
+    assert [each.id for each in await only.processes.line.runs()] == [row.id for row in rows[:4]]
+
+
+async def test_a_run_of_ones_own_is_not_elsewhere(only: Backend) -> None:
+    row = await queued_run(only)
+    await only.records.commit([Hold("run", row.id, row.owner, QUEUED)], durable=True)
+    assert not await only.processes.presence.is_elsewhere(row.id)
+
+
+async def test_every_duty_is_ones_own(only: Backend) -> None:
+    for _ in range(2):
+        for duty in ("blobs", "expiry", "reindexing", "retention"):
+            assert await only.processes.duties.has(duty)
+
+
+async def test_a_tail_does_not_wait_for_long(only: Backend) -> None:
+    row = await queued_run(only)
+    assert await asyncio.wait_for(only.processes.tail.next(row.id, -1), 5) == []
