@@ -23,7 +23,7 @@ class Abandonable:
     def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
         self._app = app
         self._cycle = cycle
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[object] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the app."""

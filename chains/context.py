@@ -10,21 +10,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import ceil
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chains.calls.arguments import portable_arguments
+from chains.chat_types import FunctionTool
 from chains.passback import EXTRA_FIELDS, extra_fields
 from chains.tokens import DEFAULT_RATIO
 from wire.errors import ContextOverflow, PromptRefused
-from wire.messages import plain_text
+from wire.json import JsonView
+from wire.messages import TextValue, plain_text
 
 __all__ = ["PastCall", "PastRound", "Prompt", "build_prompt", "calls_message"]
 
 _MESSAGE_CHARS: Final = 16  # approximately what a chat template adds to a message
 _IMAGE_CHARS: Final = 3000  # approximate size of an image, in characters
 _PROMPT_SHARE: Final = 0.85  # of the context; the rest is for the answer
+WireMessage: TypeAlias = JsonView
+"""A message of the wire. Imported ones can have older forms than `wire.messages`."""
+
 _NO_CALLS: Final[Mapping[str, Sequence["PastRound"]]] = {}
 
 
@@ -97,7 +102,7 @@ class Prompt:
     newest: _Part
     rounds: tuple[_Part, ...]
     dropped: int = 0
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: tuple[FunctionTool, ...] = ()
     """The functions that the request offers: they are part of the context, too."""
     tool_chars: int = 0
 
@@ -165,10 +170,10 @@ class Prompt:
 def build_prompt(
     *,
     instructions: str,
-    history: Sequence[dict[str, Any]],
+    history: Sequence[WireMessage],
     exchange: Sequence[BaseMessage],
-    truncation: Mapping[str, Any],
-    tools: Sequence[dict[str, Any]] = (),
+    truncation: Mapping[str, object],
+    tools: Sequence[FunctionTool] = (),
     past: Mapping[str, Sequence[PastRound]] = _NO_CALLS,
 ) -> Prompt:
     """Build the prompt of a run.
@@ -204,11 +209,11 @@ def build_prompt(
     )
 
 
-def _truncated(history: Sequence[dict[str, Any]], truncation: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+def _truncated(history: Sequence[WireMessage], truncation: Mapping[str, object]) -> list[tuple[int, WireMessage]]:
     """Return the messages to show, with their indexes: the last n, and the newest user message if it is older."""
     indexed = list(enumerate(history))
     count = truncation.get("last_messages") if truncation.get("type") == "last_messages" else None
-    if count is None or count >= len(indexed):
+    if not isinstance(count, int) or count >= len(indexed):
         return indexed
     last = indexed[len(indexed) - count :]
     if any(message["role"] == "user" for _, message in last):
@@ -234,7 +239,7 @@ def calls_message(text: str, calls: Iterable[tuple[str, str, str]], extra: str) 
 
 
 def _turns(
-    shown: Iterable[tuple[dict[str, Any], BaseMessage | None]], past: Mapping[str, Sequence[PastRound]]
+    shown: Iterable[tuple[WireMessage, BaseMessage | None]], past: Mapping[str, Sequence[PastRound]]
 ) -> list[list[BaseMessage | PastRound]]:
     turns: list[list[BaseMessage | PastRound]] = []
     for message, converted in shown:
@@ -271,7 +276,7 @@ def _rounds(exchange: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
     return rounds
 
 
-def _to_langchain(message: dict[str, Any], *, strict: bool) -> BaseMessage | None:
+def _to_langchain(message: WireMessage, *, strict: bool) -> BaseMessage | None:
     """Convert a wire message; None for an assistant message without text, cut off before its first word."""
     content = message.get("content") or []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -317,7 +322,7 @@ def _text(part: dict[str, Any]) -> str:
     if part["type"] == "refusal":
         return str(part.get("refusal") or "")
     text = part.get("text")
-    return plain_text(text) if isinstance(text, dict) else str(text or "")
+    return plain_text(cast("TextValue", text)) if isinstance(text, dict) else str(text or "")
 
 
 def _chars(message: BaseMessage) -> int:

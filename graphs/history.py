@@ -8,12 +8,13 @@ them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from chains.context import PastRound
 from graphs.past_calls import PastCalls
-from store.ports import Delete, ListKind, Page, PageQuery, Store
+from store.ports import Delete, ListKind, Page, PageQuery, Store, is_item, is_message
 from wire.errors import InvalidRequest, NotFound
+from wire.messages import Message, MessageContent
 
 __all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "cut_from", "load_history"]
 
@@ -45,14 +46,14 @@ _PAGE: Final = 100
 class History:
     """Message bodies, oldest first; `clipped` if older ones were not read because they would be of no use."""
 
-    messages: list[dict[str, Any]]
+    messages: list[Message]
     clipped: bool = False
     past: Mapping[str, Sequence[PastRound]] = field(default_factory=dict)
     """The answered calls of earlier runs, by the id of the message that they follow."""
 
-    def and_then(self, bodies: Iterable[dict[str, Any]]) -> "History":
+    def and_then(self, bodies: Iterable[Message]) -> "History":
         """Return the history with newer messages appended, within the same limits as a thread's."""
-        kept: list[dict[str, Any]] = []
+        kept: list[Message] = []
         chars = 0
         for body in reversed([*self.messages, *bodies]):
             if chars > MAX_CHARS or len(kept) == _MAX_MESSAGES:
@@ -78,7 +79,7 @@ async def load_history(
     messages are read. It reads at most 2,000 messages, and at most 40 MiB as stored (the page that crosses the bound is
     included). `first` is the FIRST_PAGE if the caller already has it.
     """
-    newest_first: list[dict[str, Any]] = []
+    newest_first: list[Message] = []
     past = PastCalls(max_chars)
     chars = stored = 0
     page = first or await store.page("entry", owner, FIRST_PAGE, thread_id=thread_id)
@@ -86,8 +87,10 @@ async def load_history(
         for row in page.rows:
             if run_id is not None and row.run_id == run_id:
                 continue
-            if row.kind == "item":
+            if is_item(row):
                 past.add(row)
+                continue
+            if not is_message(row):
                 continue
             past.add_message(row)
             newest_first.append(_lean(row.body))
@@ -133,21 +136,23 @@ async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) ->
     return before, gone
 
 
-def _lean(body: dict[str, Any]) -> dict[str, Any]:
+def _lean(body: Message) -> Message:
     """Return a message without its attachments: no prompt uses them, and they can have thousands of values."""
     return {**body, "attachments": []} if body.get("attachments") else body
 
 
-def _size(body: dict[str, Any]) -> int:
+def _size(body: Message) -> int:
     """Return how many characters a message counts for."""
     return _PART_CHARS + sum(map(_weigh, body["content"]))
 
 
-def _weigh(part: dict[str, Any]) -> int:
+def _weigh(part: MessageContent) -> int:
     """Return the number of characters that a part counts for."""
-    if part["type"] in ("image_url", "image_file"):
-        return _IMAGE_CHARS
-    text = part.get("text") or part.get("refusal") or ""
-    if isinstance(text, str):
-        return _PART_CHARS + len(text)
-    return _PART_CHARS * (1 + len(text.get("annotations") or ())) + len(text["value"])
+    match part["type"]:
+        case "text":
+            text = part["text"]
+            return _PART_CHARS * (1 + len(text.get("annotations") or ())) + len(text["value"])
+        case "refusal":
+            return _PART_CHARS + len(part["refusal"])
+        case _:
+            return _IMAGE_CHARS

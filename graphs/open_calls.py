@@ -5,12 +5,13 @@ always written whole, so small outputs of a large step are written together.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from graphs.tools.kinds import STEP_CALLS
 from graphs.tools.port import ItemChange
+from wire.json import Json, JsonObject, JsonView
 
 __all__ = ["OpenCalls"]
 
@@ -30,8 +31,8 @@ class OpenCalls:
     `contents` are parts of calls by call id that are kept apart from the details, such as the passages of searches.
     """
 
-    def __init__(self, details: Mapping[str, Any] | None = None, contents: dict[str, list[Any]] | None = None) -> None:
-        self.contents: dict[str, list[Any]] = contents or {}
+    def __init__(self, details: JsonView | None = None, contents: dict[str, list[Json]] | None = None) -> None:
+        self.contents: dict[str, list[Json]] = contents or {}
         self._by_id = {call["id"]: call for call in (details or {}).get("tool_calls", ())}
         self._written = len(orjson.dumps(details)) if self._by_id else 0
         self._unwritten = 0
@@ -60,7 +61,7 @@ class OpenCalls:
                     self._unstored[call_id] = None
                 self._unwritten += len(output) + _OUTPUT_BYTES
 
-    def show_details(self, call_id: str, details: dict[str, Any], contents: list[Any] | None) -> None:
+    def show_details(self, call_id: str, details: JsonObject, contents: list[Json] | None) -> None:
         """Add what the step shows of a call besides its output."""
         if (call := self._by_id.get(call_id)) is None:
             return
@@ -95,7 +96,7 @@ class OpenCalls:
         self._is_urgent = False
 
 
-def _object(call: dict[str, Any]) -> dict[str, Any]:
+def _object(call: JsonObject) -> JsonObject:
     """Return the object under the name of the call's type."""
-    found: dict[str, Any] = call[call["type"]]
+    found: JsonObject = call[call["type"]]
     return found

@@ -8,13 +8,14 @@ any that was ever sent.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal, cast, overload
 
-from langgraph.types import Command
+from langgraph.types import Command, StateSnapshot
 
 from chains.passback import extra_fields
 from graphs.active_run import ActiveRun
 from graphs.log import RunLog
+from graphs.machine.build import CompiledRun
 from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.parts import (
@@ -26,10 +27,10 @@ from graphs.machine.parts import (
     MessageOpened,
     Part,
 )
-from graphs.machine.state import Reply
+from graphs.machine.state import GraphInput, Reply, RunState
 from graphs.record import Recorder
 from retrieval.grounding import Source
-from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
+from store.ports import Change, Delete, ItemRow, Kind, MessageRow, PageQuery, Retract, Row, RunRow, StepRow, Store
 from wire.events import own_data
 from wire.items import reasoning_item_id
 
@@ -43,13 +44,13 @@ _READ_EVENTS = 1000
 class Plan:
     """How to continue: the graph's input, and what to write first."""
 
-    given: Any
+    given: GraphInput
     resumed: bool
     changes: list[Change] = field(default_factory=list)
     events: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-def make_live(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
+def make_live(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return the run, ready to be continued; its rows are not read yet."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
     live = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
@@ -57,13 +58,19 @@ def make_live(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetr
     return live
 
 
-async def load_rows(live: ActiveRun, row: Row) -> None:
+async def load_rows(live: ActiveRun, row: RunRow) -> None:
     """Read the run's steps and messages; the recorder is not restored from them yet."""
     live.steps += await _rows(live.store, "step", row)
     live.messages += await _rows(live.store, "message", row)
 
 
-async def _rows(store: Store, kind: Kind, run: Row) -> list[Row]:
+@overload
+async def _rows(store: Store, kind: Literal["step"], run: RunRow) -> list[StepRow]: ...
+@overload
+async def _rows(store: Store, kind: Literal["message"], run: RunRow) -> list[MessageRow]: ...
+@overload
+async def _rows(store: Store, kind: Literal["item"], run: RunRow) -> list[ItemRow]: ...
+async def _rows(store: Store, kind: Kind, run: RunRow) -> Sequence[Row]:
     rows: list[Row] = []
     cursor = None
     while True:
@@ -75,7 +82,7 @@ async def _rows(store: Store, kind: Kind, run: Row) -> list[Row]:
         cursor = page.rows[-1].id
 
 
-async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
+async def revive(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return a waiting or orphaned run, restored from all of its rows and, if a message is open, from its log."""
     live = make_live(store, row, clock, metrics)
     await load_rows(live, row)
@@ -87,10 +94,10 @@ async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunM
     return live
 
 
-async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
+async def plan_recovery(graph: CompiledRun, live: ActiveRun, row: RunRow) -> Plan:
     """Compare the run's rows with its newest checkpoint, and restore the recorder from the rows that are kept."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
-    values: dict[str, Any] = snapshot.values or {}
+    values = cast("RunState", snapshot.values or {})
     plan = Plan(given=_given(snapshot, row), resumed=bool(values)) if values else Plan(given={}, resumed=False)
     newest: Reply | None = values.get("reply")
     doomed: set[str] = set()
@@ -112,21 +119,21 @@ async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
     return plan
 
 
-def _given(snapshot: Any, row: Row) -> Any:
+def _given(snapshot: StateSnapshot, row: RunRow) -> GraphInput:
     """Return the input for outputs that were acknowledged but had not reached the graph; None if there are none."""
     waiting = {call["id"] for interrupt in snapshot.interrupts for call in interrupt.value["calls"]}
-    submitted: dict[str, str] = row.private.get("submitted") or {}
+    submitted = row.private.get("submitted") or {}
     return Command(resume=submitted) if waiting and waiting <= submitted.keys() else None
 
 
-async def _doomed_items(live: ActiveRun, row: Row, doomed: set[str]) -> list[Row]:
+async def _doomed_items(live: ActiveRun, row: RunRow, doomed: set[str]) -> list[ItemRow]:
     """Return the items of replies that are discarded, by the ids of their messages and steps."""
     reasoning = {reasoning_item_id(id) for id in doomed}
     items = await _rows(live.store, "item", row)
     return [item for item in items if item.id in reasoning or item.private.get("step_id") in doomed]
 
 
-def _discard(plan: Plan, live: ActiveRun, row: Row, doomed: set[str], items: Sequence[Row]) -> None:
+def _discard(plan: Plan, live: ActiveRun, row: RunRow, doomed: set[str], items: Sequence[ItemRow]) -> None:
     plan.changes += [Delete("message", gone.id, row.owner) for gone in live.messages if gone.id in doomed]
     plan.changes += [Delete("step", gone.id, row.owner) for gone in live.steps if gone.id in doomed]
     plan.changes += [Delete("item", gone.id, row.owner) for gone in items]

@@ -5,10 +5,11 @@ also keeps its UTF-8 form. A text takes up to 3.8 times its size, and a picture 
 """
 
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from store.ports import Row
+from wire.json import JsonView
 
 __all__ = [
     "UNKNOWN_BYTES",
@@ -32,7 +33,7 @@ _PART_BYTES: Final = 1024
 _MESSAGE_BYTES: Final = 4 * 1024
 
 
-def history_memory(messages: Iterable[Mapping[str, Any]]) -> int:
+def history_memory(messages: Iterable[JsonView]) -> int:
     """Return the bytes that wire messages take, without the pictures that they name by file."""
     size = 0
     for message in messages:

@@ -229,7 +229,7 @@ def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
     assert [step["status"] for step in steps] == ["completed", "completed"]
     assert steps[0]["step_details"]["tool_calls"][0]["function"]["output"] == "noon"
     assert len(messages(server, thread)) == 2
-    assert items(server) == ["function_call", "function_call_output"]
+    assert items(server) == ["reasoning", "function_call", "function_call_output"]
 
 
 def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, upstream: ScriptedUpstream) -> None:

@@ -4,13 +4,14 @@ A thread's messages and items have one order. The Assistants API shows the messa
 the ids of calls and messages, so a reply that is generated again after a crash gets the same ones.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from typing_extensions import TypedDict
 
 from wire.errors import InvalidRequest
 from wire.ids import derive_id
+from wire.json import JsonObject
 from wire.validation import MAX_ID, Id, parse
 
 __all__ = [
@@ -176,7 +177,7 @@ _MODELS: Final[dict[str, type[_Dumped]]] = {
 }
 
 
-def item_body(data: dict[str, Any]) -> dict[str, Any]:
+def item_body(data: JsonObject) -> JsonObject:
     """Make the item that an entry of a dump describes. Raises InvalidRequest."""
     kind = data.get("type")
     if not isinstance(kind, str) or kind not in _MODELS:

@@ -20,7 +20,7 @@ from langgraph.graph.state import CompiledStateGraph
 from graphs.machine import edges, nodes
 from graphs.machine.state import RunContext, RunState
 
-__all__ = ["compile_reply_graph", "compile_run_graph", "recursion_limit"]
+__all__ = ["CompiledRun", "compile_reply_graph", "compile_run_graph", "recursion_limit"]
 
 CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
 

@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self, TypeAlias
 
-__all__ = ["ClientCalls", "RunSpec"]
+from chains.chat_types import NamedFunction, ResponseFormat
+from wire.json import JsonView
+
+__all__ = ["ClientCalls", "RunSpec", "WireMessage", "WireRun"]
 
 ClientCalls = Literal["pause", "end"]
+
+WireMessage: TypeAlias = JsonView
+"""A message's wire object. Its type is in `wire.messages`, which the machine does not import."""
+
+WireRun: TypeAlias = JsonView
+"""A run's wire object. Its type is in `wire.runs`, which the machine does not import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +27,11 @@ class RunSpec:
     model: str
     """As the client named it; aliases and upstreams are resolved in the model call."""
     instructions: str = ""
-    truncation: Mapping[str, Any] = field(default_factory=lambda: {"type": "auto"})
+    truncation: Mapping[str, object] = field(default_factory=lambda: {"type": "auto"})
     """OpenAI's `truncation_strategy`."""
-    tool_choice: str | Mapping[str, Any] = "auto"
+    tool_choice: str | NamedFunction = "auto"
     parallel_tool_calls: bool = True
-    response_format: str | Mapping[str, Any] = "auto"
+    response_format: str | ResponseFormat = "auto"
     reasoning_effort: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
     """The requested sampling parameters; the upstream decides the others."""
@@ -39,7 +48,7 @@ class RunSpec:
     @classmethod
     def of_run(
         cls,
-        run: Mapping[str, Any],
+        run: WireRun,
         *,
         sampling: Mapping[str, float],
         max_tool_rounds: int,

@@ -10,8 +10,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema
 from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
 from graphs.machine.parts import Call
@@ -23,6 +24,7 @@ from retrieval.vector_store_drafts import touch
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
 from wire.items import FileSearchCall, FileSearchResult, search_item_id
+from wire.json import Json, JsonObject
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources
@@ -60,10 +62,10 @@ class SearchTool:
     ranker: str = _RANKER
 
     @classmethod
-    def of(cls, tool: dict[str, Any], name: str) -> "SearchTool":
+    def of(cls, tool: JsonObject, name: str) -> "SearchTool":
         """Return the options of a stored tool."""
-        options: dict[str, Any] = tool.get("file_search") or {}
-        ranking: dict[str, Any] = options.get("ranking_options") or {}
+        options: JsonObject = tool.get("file_search") or {}
+        ranking: JsonObject = options.get("ranking_options") or {}
         ranker = ranking.get("ranker")
         return cls(
             name,
@@ -72,14 +74,14 @@ class SearchTool:
             _RANKER if ranker in (None, "auto") else ranker,
         )
 
-    def spec(self, prompts: Prompts = DEFAULT_PROMPTS) -> dict[str, Any]:
+    def spec(self, prompts: Prompts = DEFAULT_PROMPTS) -> FunctionTool:
         """Return the function that the model is offered."""
         query = {"type": "string", "description": "What to look for, in words that the files may use"}
-        parameters = {"type": "object", "properties": {"query": query}, "required": ["query"]}
-        about = {"name": self.name, "description": prompts.file_search, "parameters": parameters}
+        parameters: JsonSchema = {"type": "object", "properties": {"query": query}, "required": ["query"]}
+        about = FunctionSpec(name=self.name, description=prompts.file_search, parameters=parameters)
         return {"type": "function", "function": about}
 
-    def ranking_options(self) -> dict[str, Any]:
+    def ranking_options(self) -> JsonObject:
         """Return the ranking options as a step shows them."""
         return {"ranker": self.ranker, "score_threshold": self.threshold}
 
@@ -106,7 +108,7 @@ def _item(call: Call) -> FileSearchCall:
     )
 
 
-def _item_change(call_id: str, shown: dict[str, Any], contents: list[Any] | None) -> ItemChange:
+def _item_change(call_id: str, shown: JsonObject, contents: list[Json] | None) -> ItemChange:
     results = [
         FileSearchResult(
             file_id=each["file_id"],
@@ -182,7 +184,7 @@ class Findings:
     by the numbers in their markers (`search:passage`)."""
 
     output: str
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[JsonObject] = field(default_factory=list)
     sources: dict[str, Source] = field(default_factory=dict)
 
 

@@ -1,10 +1,12 @@
 """The tool `function`: a function of the client's program. A run waits for its output."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from chains.chat_types import FunctionSpec
 from graphs.machine.parts import Call
 from graphs.tools.port import ItemChange, Kind, Offer, StepCalls, Tools
 from wire.items import FunctionCall, FunctionCallOutput, call_item_id, output_item_id
+from wire.json import JsonObject
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources
@@ -18,18 +20,18 @@ def _offer(tools: Tools, _: "Resources", taken: set[str]) -> list[Offer]:
     return [Offer(index, {"type": "function", "function": _with_parameters(tool["function"])}) for index, tool in tools]
 
 
-def _with_parameters(function: dict[str, Any]) -> dict[str, Any]:
+def _with_parameters(function: FunctionSpec) -> FunctionSpec:
     # OpenAI accepts functions without parameters; several upstreams do not.
     if function.get("parameters") is not None:
         return function
     return {**function, "parameters": {"type": "object", "properties": {}}}
 
 
-def _show(call: Call) -> dict[str, Any]:
+def _show(call: Call) -> JsonObject:
     return {"name": call["name"], "arguments": call["arguments"], "output": None}
 
 
-def _answer(shown: dict[str, Any], output: str) -> bool:
+def _answer(shown: JsonObject, output: str) -> bool:
     changes: bool = shown["output"] != output
     shown["output"] = output
     return changes
@@ -46,7 +48,7 @@ def _item(call: Call) -> FunctionCall:
     )
 
 
-def _item_change(call_id: str, shown: dict[str, Any], _: object) -> ItemChange:
+def _item_change(call_id: str, shown: JsonObject, _: object) -> ItemChange:
     id = output_item_id(call_id)
     made = FunctionCallOutput(
         id=id, type="function_call_output", status="completed", call_id=call_id, output=shown["output"]

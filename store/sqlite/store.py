@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from store.free_space import Room
 from store.ports import (
@@ -39,7 +39,7 @@ from store.sqlite.files import SqliteLibrary
 from store.sqlite.pages import MAX_BYTES, read_page
 from store.sqlite.pending import unknown_thread
 from store.sqlite.remains import Remains
-from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, decode
+from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, SqlRow, StoredRow, decode
 from store.sqlite.vectors import SqliteVectors
 from wire.events import Event
 from wire.status import ACTIVE
@@ -115,7 +115,7 @@ class SqliteStore:
 
     async def get(
         self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
-    ) -> Row | None:
+    ) -> StoredRow | None:
         pending = self.engine.pending
         await pending.wait_for(id, thread_id or pending.thread_of(id))
         row = await self.engine.read_rows(owner, _read_row, kind, id, owner, thread_id, run_id)
@@ -123,7 +123,7 @@ class SqliteStore:
 
     async def page(
         self, kind: ListKind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
-    ) -> Page:
+    ) -> Page[StoredRow]:
         if thread_id is not None:
             await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         pins = {"thread_id": thread_id, "run_id": run_id}
@@ -135,7 +135,7 @@ class SqliteStore:
     def changing(self) -> AbstractAsyncContextManager[None]:
         return self.engine.large_reads.held()
 
-    async def active_run(self, thread_id: str, owner: str) -> Row | None:
+    async def active_run(self, thread_id: str, owner: str) -> StoredRow | None:
         await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
@@ -167,7 +167,7 @@ class SqliteStore:
         await self.remains.stopped()
         await asyncio.to_thread(self.vectors.close)
 
-    def _learned(self, row: Row | None) -> Row | None:
+    def _learned(self, row: StoredRow | None) -> StoredRow | None:
         if row is not None:
             self.engine.pending.learn(row)
         return row
@@ -222,20 +222,20 @@ def _read_row(
     thread_id: str | None,
     run_id: str | None,
     most: int | None = None,
-) -> Row | None:
+) -> StoredRow | None:
     sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
     found = conn.execute(sql, (id, owner, *pins)).fetchone()
     return _decode_limited(kind, found, most)
 
 
-def _decode_limited(kind: Kind, found: Any, most: int | None) -> Row | None:
+def _decode_limited(kind: Kind, found: SqlRow | None, most: int | None) -> StoredRow | None:
     if found is None:
         return None
     _remaining(most, found)
     return decode(kind, found)
 
 
-def _remaining(most: int | None, found: Any) -> int | None:
+def _remaining(most: int | None, found: SqlRow) -> int | None:
     """Return about how many bytes of JSON can follow these columns of `Table.row`. Raises LargeRead."""
     if most is None:
         return None
@@ -245,7 +245,7 @@ def _remaining(most: int | None, found: Any) -> int | None:
     return most
 
 
-def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> Row | None:
+def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> StoredRow | None:
     table = TABLES["run"]
     sql = f"SELECT {table.row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}{table.visible}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
@@ -271,8 +271,8 @@ def _read_run_start(
 ) -> RunStart:
     """Read with one statement, which sees one state of the file and locks it once instead of four times."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, entries + 1)
-    rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": []}
-    newest: list[Row] = []
+    rows: dict[Kind, list[StoredRow]] = {"assistant": [], "thread": [], "run": []}
+    newest: list[StoredRow] = []
     size, has_more = 0, False
     for found in conn.execute(_RUN_START, values):
         most = _remaining(most, found)

@@ -6,7 +6,7 @@ Invariant: every statement compares the owner and uses an index; none of them sc
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 import orjson
 
@@ -21,11 +21,19 @@ __all__ = [
     "TABLES",
     "UNFINISHED",
     "Pins",
+    "SqlRow",
+    "StoredRow",
     "Table",
     "decode",
     "insert_values",
     "update_values",
 ]
+
+StoredRow: TypeAlias = Row[Any, Any]
+"""A row of any kind: what this server wrote as that kind's body is not checked again when it is read."""
+
+SqlRow: TypeAlias = tuple[Any, ...]
+"""A row of a result, in the columns of the statement."""
 
 Pins = Mapping[str, str | None]
 """Column → value that rows must have. None, and columns that a kind does not have, are ignored."""
@@ -192,10 +200,10 @@ UNFINISHED: Final = f"SELECT {_UNFINISHED} FROM runs INDEXED BY runs_active WHER
 """Selects the columns of `store.ports.Unfinished`; conditions can follow."""
 
 
-def insert_values(row: Row, body: str, private: str, holder: int | None) -> list[Any]:
+def insert_values(row: Row, body: str, private: str, holder: int | None) -> list[object]:
     """Return the values for `Table.insert`; kinds that no process holds have no `holder`."""
     table = TABLES[row.kind]
-    values: list[Any] = [row.id, row.owner]
+    values: list[object] = [row.id, row.owner]
     values += [getattr(row, column) for column in table.places]
     values += [row.body.get(column) for column in table.indexed]
     values += [body, private]
@@ -206,13 +214,13 @@ def insert_values(row: Row, body: str, private: str, holder: int | None) -> list
     return values
 
 
-def update_values(row: Row) -> list[Any]:
+def update_values(row: Row) -> list[object]:
     """Return the values for `Table.update`, before id and owner."""
-    values: list[Any] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
+    values: list[object] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
     return values + [row.body.get(column) for column in TABLES[row.kind].indexed]
 
 
-def decode(kind: Kind, found: Any) -> Row:
+def decode(kind: Kind, found: SqlRow) -> StoredRow:
     """Return the Row in the columns of `Table.row`."""
     id, owner, thread_id, run_id, vector_store_id, batch_id, file_id, body, private = found[:9]
     body, private = orjson.loads(body), orjson.loads(private)
