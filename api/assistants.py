@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from typing import cast
 
 from fastapi import APIRouter, Response
 
@@ -12,7 +13,7 @@ from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
 from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of
-from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
+from store.ports import AssistantPrivate, AssistantRow, Change, Delete, Insert, PageQuery, Patch, Row
 from telemetry.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
@@ -36,11 +37,13 @@ async def create_assistant(body: AssistantCreate, deps: Parts, owner: Owner, v1:
     tools = restore_secrets(made["tools"], [])
     await check_tools(tools)
     await check_schemas((), made["response_format"])
-    private = {"tools": tools, "sampling": sampling(body)}
+    private: AssistantPrivate = {"tools": tools, "sampling": sampling(body)}
     made["tool_resources"], store_changes = await deps.attachments.create_inline_stores(owner, made["tool_resources"])
     if body.file_ids is not None:
-        private |= remember(body.file_ids, store_changes, now=now)
-    row = Row("assistant", made["id"], owner, {**made, "tools": mask_tools(tools)}, private=private)
+        remembered = remember(body.file_ids, store_changes, now=now)
+        private["v1_files"], private["v1_store"] = remembered["v1_files"], remembered["v1_store"]
+    made["tools"] = mask_tools(tools)
+    row = Row("assistant", made["id"], owner, made, private=private)
     await deps.store.commit([*store_changes, Insert(row)], durable=True)
     deps.ingestion.wake()
     return answer(show_assistant(row, v1=v1), v1=v1)
@@ -82,12 +85,12 @@ async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner)
     return answer(deletion(assistant_id, "assistant"))
 
 
-def show_assistant(row: Row, *, v1: bool) -> dict[str, object]:
+def show_assistant(row: AssistantRow, *, v1: bool) -> Assistant:
     """Return the wire object, with `file_ids` for a v1 client."""
     return {**row.body, "file_ids": list(files_of(row))} if v1 else row.body
 
 
-async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
+async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> AssistantRow:
     """Change an assistant and return its new row. New `file_ids` delete the store of the earlier ones."""
     now = int(time.time())
     if body.file_ids is not None and _keeps_files(body, row):
@@ -117,14 +120,15 @@ async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
     rows = await deps.store.commit(
         [*store_changes, Patch("assistant", row.id, row.owner, changed, private)], durable=True
     )
+    changed_row = cast("AssistantRow", rows[-1])  # the row after the Patch of an assistant
     deps.ingestion.wake()
-    if (made := store_of(row)) is not None and store_of(rows[-1]) != made:
+    if (made := store_of(row)) is not None and store_of(changed_row) != made:
         with suppress(Missing):
             await deps.ingestion.delete_store(row.owner, made)
-    return rows[-1]
+    return changed_row
 
 
-def _keeps_files(body: AssistantModify, row: Row) -> bool:
+def _keeps_files(body: AssistantModify, row: AssistantRow) -> bool:
     """Return whether a v1 object came back with the same files for the same tools; its store is then kept."""
     tools = row.body["tools"] if body.tools is None else [tool.model_dump() for tool in body.tools]
     resources = row.body["tool_resources"]

@@ -6,7 +6,7 @@ They are async although they wait for nothing, because FastAPI runs each plain f
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, overload
 
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
@@ -20,9 +20,23 @@ from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
 from store.free_space import Room
-from store.ports import Blobs, Kind, Library, PageQuery, Row, Store, StoreHealth, Vectors
+from store.ports import (
+    AssistantRow,
+    Blobs,
+    Kind,
+    Library,
+    MessageRow,
+    PageQuery,
+    Row,
+    RunRow,
+    Store,
+    StoreHealth,
+    StoreRow,
+    ThreadRow,
+    Vectors,
+)
 from wire.errors import InvalidRequest, Missing, NotFound
-from wire.pages import ListQuery, list_envelope
+from wire.pages import ListBody, ListQuery, list_envelope
 from wire.validation import MAX_ID, check_id, shown
 
 __all__ = [
@@ -163,6 +177,22 @@ Include = Annotated[bool, Depends(_include)]
 Listing = Annotated[ListQuery, Query()]
 
 
+@overload
+async def must_get(deps: Deps, kind: Literal["assistant"], id: str, owner: str) -> AssistantRow: ...
+@overload
+async def must_get(deps: Deps, kind: Literal["thread"], id: str, owner: str) -> ThreadRow: ...
+@overload
+async def must_get(deps: Deps, kind: Literal["vector_store"], id: str, owner: str) -> StoreRow: ...
+@overload
+async def must_get(
+    deps: Deps, kind: Literal["message"], id: str, owner: str, *, thread_id: str | None = None
+) -> MessageRow: ...
+@overload
+async def must_get(
+    deps: Deps, kind: Literal["run"], id: str, owner: str, *, thread_id: str | None = None
+) -> RunRow: ...
+@overload
+async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row: ...
 async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
     """Return a row. Raises NotFound, which names the thread if the thread itself is missing."""
     row = await deps.store.get(kind, id, owner, thread_id=thread_id)
@@ -175,7 +205,7 @@ async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: st
 
 async def list_rows(
     deps: Deps, kind: Kind, owner: str, query: ListQuery, *, thread_id: str | None = None, run_id: str | None = None
-) -> dict[str, object]:
+) -> ListBody:
     """Return one page in the list envelope."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page(kind, owner, page_query, thread_id=thread_id, run_id=run_id)

@@ -9,7 +9,7 @@ from api.depends import BatchId, Deps, Listing, Owner, Parts, VectorStoreId, mus
 from api.json_response import answer
 from api.store_files import POLL_AFTER, StatusFilter, list_places
 from retrieval.vector_store_drafts import add_store_files, refuse_expired, touch
-from store.ports import Insert, Patch, Row, Tally
+from store.ports import BatchRow, Insert, Patch, Row, Tally
 from wire.errors import InvalidRequest, NotFound
 from wire.ids import new_id
 from wire.pages import Listing as ListOf
@@ -70,7 +70,7 @@ async def list_batch_files(
 _CANCELLED = {"status": "cancelled"}
 
 
-async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner: str) -> Row:
+async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner: str) -> BatchRow:
     row = await deps.store.get("file_batch", batch_id, owner)
     if row is None or row.vector_store_id != vector_store_id:
         await must_get(deps, "vector_store", vector_store_id, owner)
@@ -78,10 +78,10 @@ async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner
     return row
 
 
-async def _read_answer(deps: Deps, batch: Row) -> Response:
+async def _read_answer(deps: Deps, batch: BatchRow) -> Response:
     return _answer(batch, (await deps.library.tallies("batch_id", [batch.id]))[batch.id])
 
 
-def _answer(batch: Row, tally: Tally) -> Response:
+def _answer(batch: BatchRow, tally: Tally) -> Response:
     shown = show_batch(batch.body, tally.counts)
     return answer(shown, headers=POLL_AFTER if shown["status"] == "in_progress" else None)

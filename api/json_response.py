@@ -1,20 +1,20 @@
 """JSON answers, encoded once. Bodies are wire objects already, so they are not validated again."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 from fastapi import Response
 
 from graphs.tools.kinds import KINDS
 from wire.extensions import without_extensions
+from wire.json import JsonView
 from wire.v1 import as_v1
 
 __all__ = ["answer", "not_offered"]
 
 
 def answer(
-    body: Any,  # a wire object
+    body: Mapping[str, object],
     *,
     v1: bool = False,
     extensions: bool = False,
@@ -28,7 +28,7 @@ def answer(
     return Response(content, status, headers=headers, media_type="application/json")
 
 
-def not_offered(body: Mapping[str, Any]) -> dict[str, str]:  # an assistant or a run
+def not_offered(body: JsonView) -> dict[str, str]:
     """Return the header that names the tools of an assistant or run that are not offered to the model."""
     types = dict.fromkeys(tool["type"] for tool in body.get("tools") or () if tool["type"] not in KINDS)
     return {"x-threadhold-not-offered": ", ".join(types)} if types else {}

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Generic, TypeVar, get_args
 
 from fastapi import Request
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
+from pydantic_core import ErrorDetails
 
 from api.body_threads import LARGE, work_on_body
 from wire.errors import InvalidRequest
@@ -97,7 +98,7 @@ def _validate(model: type[BaseModel], data: object) -> None:
         raise _refusal(list_mistakes(model, data, error, MAX_EXPLAINED).errors, model) from None
 
 
-def _refusal(errors: Sequence[object], model: type[BaseModel]) -> InvalidRequest:
+def _refusal(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> InvalidRequest:
     first = first_mistake(errors)  # a misspelt name is both unknown and missing
     problem = explain([first])
     if first["type"] not in ("missing", "extra_forbidden"):

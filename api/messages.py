@@ -79,9 +79,10 @@ async def modify_message(
         row = await must_get(deps, "message", message_id, owner, thread_id=thread_id)
         if "metadata" in body.model_fields_set:
             change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
-            (row,) = await deps.store.commit([change], durable=True)
-            if row.run_id is not None:
-                deps.runner.note_message(row.run_id, message_id, row.body["metadata"])
+            (changed,) = await deps.store.commit([change], durable=True)
+            if changed.run_id is not None:
+                deps.runner.note_message(changed.run_id, message_id, changed.body["metadata"])
+            return answer(changed.body, v1=v1)
         return answer(row.body, v1=v1)
 
 

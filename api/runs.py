@@ -9,6 +9,7 @@ from api.depends import V1, Deps, Extensions, Include, Listing, Owner, Parts, Ru
 from api.json_response import answer, not_offered
 from api.sse import EventStream
 from api.turn_route import TurnEndpoint
+from graphs.drafts import RunChoices
 from graphs.runner import Started
 from wire.errors import InvalidRequest
 from wire.pages import Listing as ListOf
@@ -50,7 +51,7 @@ async def create_run(
 ) -> Response:
     """Start a run."""
     check_id("assistant_id", body.assistant_id, "asst")
-    started = await deps.runner.start(owner, thread_id, body, contents=contents)
+    started = await deps.runner.start(owner, thread_id, body, RunChoices(contents))
     return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
@@ -111,9 +112,8 @@ async def submit_tool_outputs(
     extensions: Extensions,
 ) -> Response:
     """Submit all outputs that a run waits for."""
-    outputs = [one.model_dump() for one in body.tool_outputs]
     async with deps.store.changing():
-        started = await deps.runner.submit(owner, thread_id, run_id, outputs)
+        started = await deps.runner.submit(owner, thread_id, run_id, body.given())
         return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
@@ -160,6 +160,6 @@ def _started(deps: Deps, started: Started, *, stream: bool | None, v1: bool, ext
     return _run(started.run, v1=v1, extensions=extensions)
 
 
-def _run(body: dict[str, object], *, v1: bool, extensions: bool) -> Response:
+def _run(body: Run, *, v1: bool, extensions: bool) -> Response:
     headers = {"openai-poll-after-ms": _POLL_AFTER_MS} if body["status"] in ACTIVE else None
     return answer(body, v1=v1, extensions=extensions, headers=headers)

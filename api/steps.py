@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from api.depends import V1, Include, Listing, Owner, Parts, RunId, StepId, ThreadId, must_get
 from api.json_response import answer
-from store.ports import PageQuery, Row
+from store.ports import PageQuery, StepRow
 from wire.errors import NotFound
 from wire.pages import Listing as ListOf
 from wire.pages import list_envelope
@@ -38,5 +38,5 @@ async def get_step(
     return answer(_shown(row, contents), v1=v1)
 
 
-def _shown(row: Row, contents: bool) -> dict[str, object]:
+def _shown(row: StepRow, contents: bool) -> RunStep:
     return show_contents(row.body, row.private.get("contents", {})) if contents else row.body

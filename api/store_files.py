@@ -16,7 +16,7 @@ from api.json_response import answer
 from retrieval.vector_store_drafts import refuse_expired, store_file_row, touch
 from store.ports import PageQuery, Row, store_file_id
 from wire.errors import InvalidRequest, NotFound
-from wire.pages import Deletion, ListQuery, deletion, list_envelope
+from wire.pages import Deletion, ListBody, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.vector_stores import NewStoreFile, PlaceModify, VectorStoreFile
 
@@ -110,7 +110,7 @@ async def list_places(
     *,
     status: str | None = None,
     batch_id: str | None = None,
-) -> dict[str, object]:
+) -> ListBody:
     """Return one page of a store's, or a batch's, files in the list envelope."""
     page_query = PageQuery(
         limit=query.limit,

@@ -9,12 +9,13 @@ from api.assistants import amend
 from api.body_route import BodyRoute
 from api.depends import AssistantId, Deps, FileId, Listing, MessageId, Owner, Parts, ThreadId, must_get
 from api.json_response import answer
-from retrieval.assistant_files import FILES, files_of, store_of
+from retrieval.assistant_files import files_of, store_of
 from retrieval.vector_store_drafts import store_file_row
 from store.ports import Change, Delete, Patch, Row, store_file_id
 from wire.assistants import AssistantModify
 from wire.errors import InvalidRequest, NotFound
-from wire.pages import Deletion, ListQuery, deletion, list_envelope
+from wire.json import JsonObject
+from wire.pages import Deletion, ListBody, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.v1 import AssistantFile, AssistantFileCreate, MessageFile, file_object
 from wire.validation import parse
@@ -100,7 +101,7 @@ def _file_changes(row: Row, files: Mapping[str, int]) -> list[Change]:
     if "code_interpreter" in row.body["tool_resources"]:
         resources = {**row.body["tool_resources"], "code_interpreter": {"file_ids": list(files)}}
         body = {"tool_resources": resources}
-    return [Patch("assistant", row.id, row.owner, body, {FILES: dict(files)})]
+    return [Patch("assistant", row.id, row.owner, body, {"v1_files": dict(files)})]
 
 
 async def _attached(deps: Deps, owner: str, thread_id: str, message_id: str) -> dict[str, int]:
@@ -108,13 +109,13 @@ async def _attached(deps: Deps, owner: str, thread_id: str, message_id: str) -> 
     return {attachment["file_id"]: body["created_at"] for attachment in body["attachments"]}
 
 
-def _one(files: Mapping[str, int], file_id: str, **holder: str) -> dict[str, object]:
+def _one(files: Mapping[str, int], file_id: str, **holder: str) -> JsonObject:
     if file_id not in files:
         raise NotFound(f"No file found with id '{file_id}'.")
     return file_object(file_id, files[file_id], **holder)
 
 
-def _page(files: Mapping[str, int], query: ListQuery, **holder: str) -> dict[str, object]:
+def _page(files: Mapping[str, int], query: ListQuery, **holder: str) -> ListBody:
     ids = list(files) if query.order == "asc" else list(files)[::-1]
     for param, cursor in (("after", query.after), ("before", query.before)):
         if cursor and cursor not in ids:

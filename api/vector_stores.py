@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
@@ -11,7 +12,7 @@ from api.depends import Deps, Listing, Owner, Parts, VectorStoreId, must_get
 from api.json_response import answer
 from api.sse import unless_left
 from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
-from store.ports import Hit, Insert, PageQuery, Patch, Query, Row, Tally
+from store.ports import Hit, Insert, PageQuery, Patch, Query, StoreRow, Tally
 from wire.errors import EmbeddingFailed
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
@@ -64,7 +65,8 @@ async def modify_vector_store(
     row = await must_get(deps, "vector_store", vector_store_id, owner)
     changed = amend_vector_store(body, row.body, now=int(time.time()))
     rows = await deps.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
-    return answer((await _shown(deps, rows))[0])
+    changed_row = cast("StoreRow", rows[0])  # the row after the Patch of a vector store
+    return answer((await _shown(deps, [changed_row]))[0])
 
 
 @router.delete("/vector_stores/{vector_store_id}", response_model=Deletion)
@@ -136,6 +138,6 @@ async def _names(deps: Deps, owner: str, file_ids: set[str]) -> dict[str, str]:
     return {row.id: row.body["filename"] for row in rows if row is not None}
 
 
-async def _shown(deps: Deps, rows: list[Row]) -> list[dict[str, object]]:
+async def _shown(deps: Deps, rows: Sequence[StoreRow]) -> list[VectorStore]:
     tallies = await deps.library.tallies("vector_store_id", [row.id for row in rows])
     return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]

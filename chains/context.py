@@ -1,28 +1,71 @@
 """Builds the prompt of a thread: the only module that converts wire messages to LangChain messages. Pure.
 
-Invariants: the instructions come first and always. Turns are dropped whole, oldest first. The newest user message is
-never dropped. Tool calls are never separated from their outputs. A turn is a user message and the messages up to the
-next one; a round is an assistant message with tool calls and their outputs. Attachments are not part of the prompt.
+Invariants: the instructions come first and always. Turns are dropped whole, oldest first, but the calls of all older
+turns before any message. The newest user message is never dropped. Tool calls are never separated from their outputs.
+A turn is a user message and the messages up to the next one; a round is an assistant message with tool calls and their
+outputs. Attachments are not part of the prompt.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import ceil
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.passback import extra_fields
+from chains.calls.arguments import portable_arguments
+from chains.chat_types import FunctionTool
+from chains.passback import EXTRA_FIELDS, extra_fields
 from chains.tokens import DEFAULT_RATIO
 from wire.errors import ContextOverflow, PromptRefused
-from wire.messages import plain_text
+from wire.json import JsonView
+from wire.messages import TextValue, plain_text
 
-__all__ = ["Prompt", "build_prompt"]
+__all__ = ["PastCall", "PastRound", "Prompt", "build_prompt", "calls_message"]
 
 _MESSAGE_CHARS: Final = 16  # approximately what a chat template adds to a message
 _IMAGE_CHARS: Final = 3000  # approximate size of an image, in characters
 _PROMPT_SHARE: Final = 0.85  # of the context; the rest is for the answer
+WireMessage: TypeAlias = JsonView
+"""A message of the wire. Imported ones can have older forms than `wire.messages`."""
+
+_NO_CALLS: Final[Mapping[str, Sequence["PastRound"]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class PastCall:
+    """An answered call of an earlier run. `upstream_id` is the id that the model's server gave it."""
+
+    id: str
+    upstream_id: str
+    name: str
+    arguments: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastRound:
+    """The answered calls of one reply of an earlier run."""
+
+    calls: tuple[PastCall, ...]
+    extra_fields: str = ""
+    """What the engine requires back with the calls; see `chains.passback`."""
+    has_text: bool = False
+    """Whether the message before the calls is the text of the same reply."""
+
+    def messages(self, text: str, *, is_current: bool) -> list[BaseMessage]:
+        """Return the reply with this text, and the outputs.
+
+        Engines require their own ids and fields back only until they have answered. Later, the calls have the server's
+        ids, because those of some engines are not unique in a thread.
+        """
+        ids = [call.upstream_id if is_current else call.id for call in self.calls]
+        made = [(id, call.name, call.arguments) for id, call in zip(ids, self.calls, strict=True)]
+        outputs = [
+            ToolMessage(call.output, tool_call_id=id, name=call.name) for id, call in zip(ids, self.calls, strict=True)
+        ]
+        return [calls_message(text, made, self.extra_fields if is_current else ""), *outputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +74,27 @@ class _Part:
 
     messages: tuple[BaseMessage, ...]
     chars: int
+    plain: "Self | None" = None
+    """The same turn without its calls; None if it has none."""
 
     @classmethod
     def of(cls, messages: Iterable[BaseMessage]) -> Self:
         whole = tuple(messages)
         return cls(whole, sum(map(_chars, whole)))
 
+    @classmethod
+    def of_turn(cls, turn: Sequence[BaseMessage | PastRound]) -> Self:
+        whole = tuple(_spelled(turn, is_current=False))
+        texts = [each for each in turn if not isinstance(each, PastRound)]
+        return cls(whole, sum(map(_chars, whole)), None if len(texts) == len(turn) else cls.of(texts))
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt that can be shortened. `dropped` counts the messages left out because of the length.
 
-    `older` turns and all `rounds` but the last can be dropped, in this order; `instructions` and `newest` never are.
+    The calls of `older` turns, `older` turns, and all `rounds` but the last can be dropped, in this order;
+    `instructions` and `newest` never are.
     """
 
     instructions: str
@@ -50,7 +102,7 @@ class Prompt:
     newest: _Part
     rounds: tuple[_Part, ...]
     dropped: int = 0
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: tuple[FunctionTool, ...] = ()
     """The functions that the request offers: they are part of the context, too."""
     tool_chars: int = 0
 
@@ -95,7 +147,10 @@ class Prompt:
         return (*self.older, self.newest, *self.rounds)
 
     def without_oldest(self) -> "Prompt | None":
-        """Drop the oldest turn; None if only the newest is left."""
+        """Drop the calls of the oldest turn that has some, or else the oldest turn; None if only the newest is left."""
+        for at, part in enumerate(self.older):
+            if part.plain is not None:
+                return replace(self, older=(*self.older[:at], part.plain, *self.older[at + 1 :]))
         if self.older:
             gone, *kept = self.older
             return replace(self, older=tuple(kept), dropped=self.dropped + len(gone.messages))
@@ -115,10 +170,11 @@ class Prompt:
 def build_prompt(
     *,
     instructions: str,
-    history: Sequence[dict[str, Any]],
+    history: Sequence[WireMessage],
     exchange: Sequence[BaseMessage],
-    truncation: Mapping[str, Any],
-    tools: Sequence[dict[str, Any]] = (),
+    truncation: Mapping[str, object],
+    tools: Sequence[FunctionTool] = (),
+    past: Mapping[str, Sequence[PastRound]] = _NO_CALLS,
 ) -> Prompt:
     """Build the prompt of a run.
 
@@ -128,6 +184,7 @@ def build_prompt(
         exchange: this run's own tool calls and outputs so far.
         truncation: the run's `truncation_strategy`.
         tools: the functions that the request offers.
+        past: calls of earlier runs, by the id of the message in `history` that they follow.
 
     Raises:
         PromptRefused: the newest user message has a part that no model can read; in older ones a note replaces it.
@@ -137,24 +194,26 @@ def build_prompt(
         (message, _to_langchain(message, strict=index == newest_user))
         for index, message in _truncated(history, truncation)
     ]
-    turns = _turns([converted for _, converted in shown if converted is not None])
-    *older, newest = turns or [[]]  # only the first turn can lack a user message, so the last one has the newest
-    rounds = tuple(map(_Part.of, _rounds(exchange)))
+    *older, newest = _turns(shown, past) or [[]]  # only the first can lack a user message, so the last has the newest
+    # Calls at the end belong to the reply that follows; those before an answer are over.
+    current = _spelled(newest, is_current=bool(newest) and isinstance(newest[-1], PastRound))
+    called = next((at for at, message in enumerate(current) if _has_calls(message)), len(current))
+    rounds = _rounds([*current[called:], *exchange])
     return Prompt(
         instructions,
-        tuple(map(_Part.of, older)),
-        _Part.of(newest),
-        rounds,
+        tuple(map(_Part.of_turn, older)),
+        _Part.of(current[:called]),
+        tuple(map(_Part.of, rounds)),
         tools=tuple(tools),
         tool_chars=sum(len(str(tool)) for tool in tools),
     )
 
 
-def _truncated(history: Sequence[dict[str, Any]], truncation: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+def _truncated(history: Sequence[WireMessage], truncation: Mapping[str, object]) -> list[tuple[int, WireMessage]]:
     """Return the messages to show, with their indexes: the last n, and the newest user message if it is older."""
     indexed = list(enumerate(history))
     count = truncation.get("last_messages") if truncation.get("type") == "last_messages" else None
-    if count is None or count >= len(indexed):
+    if not isinstance(count, int) or count >= len(indexed):
         return indexed
     last = indexed[len(indexed) - count :]
     if any(message["role"] == "user" for _, message in last):
@@ -163,13 +222,49 @@ def _truncated(history: Sequence[dict[str, Any]], truncation: Mapping[str, Any])
     return [*newest, *last]
 
 
-def _turns(messages: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
-    turns: list[list[BaseMessage]] = []
-    for message in messages:
-        if not turns or isinstance(message, HumanMessage):
+def calls_message(text: str, calls: Iterable[tuple[str, str, str]], extra: str) -> AIMessage:
+    """Return a reply with calls as a message for the model; `calls` are (id, name, arguments).
+
+    Arguments that are not a JSON object become an empty one: strict servers reject a history with invalid arguments,
+    and the call's output already tells the model the error.
+    """
+    return AIMessage(
+        content=text,
+        additional_kwargs={EXTRA_FIELDS: extra} if extra else {},
+        tool_calls=[
+            {"name": name, "args": portable_arguments(arguments), "id": id, "type": "tool_call"}
+            for id, name, arguments in calls
+        ],
+    )
+
+
+def _turns(
+    shown: Iterable[tuple[WireMessage, BaseMessage | None]], past: Mapping[str, Sequence[PastRound]]
+) -> list[list[BaseMessage | PastRound]]:
+    turns: list[list[BaseMessage | PastRound]] = []
+    for message, converted in shown:
+        entries = [] if converted is None else [converted]
+        rounds = past.get(message["id"], ()) if past else ()
+        if not turns or isinstance(converted, HumanMessage):
             turns.append([])
-        turns[-1].append(message)
-    return turns
+        turns[-1] += (*entries, *rounds)
+    return [turn for turn in turns if turn]
+
+
+def _spelled(turn: Sequence[BaseMessage | PastRound], *, is_current: bool) -> list[BaseMessage]:
+    """Return the messages of a turn. Calls are added to the message with the text of their reply."""
+    messages: list[BaseMessage] = []
+    for entry in turn:
+        if not isinstance(entry, PastRound):
+            messages.append(entry)
+            continue
+        joined = messages.pop() if entry.has_text and messages and isinstance(messages[-1], AIMessage) else None
+        messages += entry.messages("" if joined is None else str(joined.content), is_current=is_current)
+    return messages
+
+
+def _has_calls(message: BaseMessage) -> bool:
+    return isinstance(message, AIMessage) and bool(message.tool_calls)
 
 
 def _rounds(exchange: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
@@ -181,7 +276,7 @@ def _rounds(exchange: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
     return rounds
 
 
-def _to_langchain(message: dict[str, Any], *, strict: bool) -> BaseMessage | None:
+def _to_langchain(message: WireMessage, *, strict: bool) -> BaseMessage | None:
     """Convert a wire message; None for an assistant message without text, cut off before its first word."""
     content = message.get("content") or []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -227,7 +322,7 @@ def _text(part: dict[str, Any]) -> str:
     if part["type"] == "refusal":
         return str(part.get("refusal") or "")
     text = part.get("text")
-    return plain_text(text) if isinstance(text, dict) else str(text or "")
+    return plain_text(cast("TextValue", text)) if isinstance(text, dict) else str(text or "")
 
 
 def _chars(message: BaseMessage) -> int:

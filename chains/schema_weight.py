@@ -68,6 +68,7 @@ _TYPES: Final = {
     list: "array",
     type(None): "null",
 }
+_NAMES: Final = {type(None): "null", bool: "a boolean", str: "a string", list: "an array", dict: "an object"}
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
 _REFERENCE: Final = re.compile(r"#(?:/[^/]+)*")
 
@@ -385,15 +386,4 @@ def _length(value: object) -> int:
 
 
 def _kind(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-        case dict():
-            return "an object"
-    return "a number"
+    return _NAMES.get(type(value), "a number")

@@ -10,20 +10,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
+
+from langchain_core.runnables import RunnableConfig
 
 from graphs.cancellation import announced, cancelled_instead
 from graphs.log import BLOCK, RunLog
+from graphs.machine.build import CompiledRun
 from graphs.machine.log_lines import log_run
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.parts import MessageClosed, Part, RunEnded, TextDeltas
-from graphs.machine.state import RunContext
+from graphs.machine.parts import Call, MessageClosed, Part, RunEnded, TextDeltas
+from graphs.machine.state import GraphInput, RunContext
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
-from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
+from store.ports import Append, Change, DropCheckpoints, MessageRow, Patch, Row, RunProgress, StepRow, Store
 from wire.errors import LeaseLost, Missing, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
 from wire.events import Event
-from wire.status import Status
+from wire.runs import LastError, RequiredAction, Run, RunOutcome, WantedCall
+from wire.status import RunEnd
 
 __all__ = ["ActiveRun", "Stop", "last_error", "lost_stop", "parked"]
 
@@ -74,10 +78,10 @@ class ActiveRun:
     begun_at: float = 0.0
     """When this process began to execute it, on the event loop's clock, which cannot be set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None
-    steps: list[Row] = field(default_factory=list)
+    steps: list[StepRow] = field(default_factory=list)
     """The run's steps, as stored when this process took the run over."""
-    messages: list[Row] = field(default_factory=list)
-    private: dict[str, Any] = field(default_factory=dict)
+    messages: list[MessageRow] = field(default_factory=list)
+    private: RunProgress = field(default_factory=lambda: RunProgress())
     """What the run's row keeps for the run's continuation; written when the run pauses."""
     _ended: RunEnded | None = None
     """The graph's end, if it has emitted one."""
@@ -89,15 +93,14 @@ class ActiveRun:
     _error: BaseException | None = None
 
     @property
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Run:
         """The run's wire object in its current state."""
         return self.recorder.run
 
     @property
     def run_id(self) -> str:
         """The run's id."""
-        run_id: str = self.recorder.run["id"]
-        return run_id
+        return self.recorder.run["id"]
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class ActiveRun:
             self.metrics.first_token_seconds.add(first_s)
         log_run(self.run, owner=self.owner, took_s=took_s, first_s=first_s, error=self._error)
 
-    async def end(self, status: Status, **fields: Any) -> None:
+    async def end(self, status: RunEnd, **fields: Unpack[RunOutcome]) -> None:
         """End the run with this status."""
         recorded = Recorded()
         if status in ("completed", "incomplete"):
@@ -237,10 +240,15 @@ class ActiveRun:
         if self.run["status"] == "queued" and self.stop is None:
             self.commit_progress(self.recorder.move("in_progress"))
 
-    async def drive(self, graph: Any, given: Any, config: dict[str, Any], context: RunContext) -> None:
+    async def drive(self, graph: CompiledRun, given: GraphInput, config: RunnableConfig, context: RunContext) -> None:
         """Execute the graph until it pauses, ends or fails, and commit a pause or an end."""
-        durability = {"durability": "sync"} if self.checkpointed else {}
-        updates = graph.astream(given, config, context=context, stream_mode="updates", **durability)
+        updates: Any = graph.astream(  # an async generator, although its type does not say so
+            given,
+            config,
+            context=context,
+            stream_mode="updates",
+            durability="sync" if self.checkpointed else None,
+        )
         try:
             async for update in updates:
                 if "__interrupt__" in update:
@@ -294,8 +302,8 @@ class ActiveRun:
         if reserving.done():
             self._reserving = None
 
-    async def _pause(self, calls: Sequence[dict[str, Any]], exchange_bytes: int = 0) -> None:
-        wanted = [
+    async def _pause(self, calls: Sequence[Call], exchange_bytes: int = 0) -> None:
+        wanted: list[WantedCall] = [
             {
                 "id": call["id"],
                 "type": "function",
@@ -304,7 +312,7 @@ class ActiveRun:
             for call in calls
         ]
         self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
-        action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
+        action: RequiredAction = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
         await self.commit_end(self.recorder.move("requires_action", required_action=action))
 
     async def stopped(self) -> None:
@@ -363,7 +371,7 @@ def lost_stop(error: BaseException) -> Stop | None:
 _UNWRITTEN = "The server could not store the run's progress; see its log. Nothing that was acknowledged is lost."
 
 
-def last_error(error: BaseException) -> dict[str, str]:
+def last_error(error: BaseException) -> LastError:
     """Return the wire's `last_error`: that of a RunError, or OpenAI's own sentence for an unexpected error."""
     if isinstance(error, RunError):
         return {"code": error.code, "message": error.message}

@@ -3,7 +3,7 @@
 Invariant: a preview is built like the request itself and shows no secret: credentials are added only on sending.
 """
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
@@ -15,6 +15,7 @@ from graphs.tools.toolset import make_toolset
 from store.ports import Row
 from telemetry.context import acting_owner
 from telemetry.shares import REQUESTS
+from wire.json import JsonObject
 
 __all__ = ["Approval", "pending_approvals"]
 
@@ -73,7 +74,7 @@ async def _approval(id: str, operation: Operation, arguments: str, most: int) ->
     return _as_approval(id, operation, unmade, problem)
 
 
-def _preview(id: str, operation: Operation, values: dict[str, Any]) -> Approval:
+def _preview(id: str, operation: Operation, values: JsonObject) -> Approval:
     return _as_approval(id, operation, build_call(operation, values), None)
 
 

@@ -4,12 +4,13 @@ Invariant: a run that is cancelled in the store ends as `cancelled`, and its log
 """
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final, cast
 
 from graphs.record import Recorded, Recorder
-from store.ports import Patch, Store, Wake
+from store.ports import Patch, RunRow, Store, Wake
 from wire.errors import InvalidRequest, StatusConflict
 from wire.events import encode
+from wire.runs import Run, RunChange
 from wire.status import sources
 
 __all__ = [
@@ -27,7 +28,7 @@ CANCELLABLE: Final = frozenset(sources("cancelling"))
 UNANNOUNCED: Final = "unannounced"
 """A key of a run's private part: whether the event of its cancellation is still missing."""
 
-_CANCELLING: Final[dict[str, Any]] = {
+_CANCELLING: Final[RunChange] = {
     "status": "cancelling",
     "required_action": None,
     "completed_at": None,
@@ -37,7 +38,7 @@ _CANCELLING: Final[dict[str, Any]] = {
 }
 
 
-async def cancel_elsewhere(store: Store, owner: str, run_id: str) -> dict[str, Any]:
+async def cancel_elsewhere(store: Store, owner: str, run_id: str) -> Run:
     """Commit that a run is `cancelling`, and return it; the process that executes it ends it. Raises InvalidRequest."""
     moved = {"status": "cancelling", "required_action": None}
     change = Patch("run", run_id, owner, moved, {UNANNOUNCED: True}, only_if=CANCELLABLE)
@@ -45,7 +46,7 @@ async def cancel_elsewhere(store: Store, owner: str, run_id: str) -> dict[str, A
         rows = await store.commit([change, Wake("runs")], durable=True)
     except StatusConflict as conflict:
         raise not_cancellable(conflict.status) from conflict
-    return rows[0].body
+    return cast("RunRow", rows[0]).body  # the row after the Patch of a run
 
 
 def not_cancellable(status: str) -> InvalidRequest:
@@ -79,5 +80,5 @@ def cancelled_instead(recorder: Recorder, refused: Recorded) -> Recorded:
 
 
 def _move(recorder: Recorder) -> tuple[str, bytes]:
-    recorder.run |= _CANCELLING
+    recorder.run.update(_CANCELLING)  # type: ignore[typeddict-item]  # there is no type for some keys of a TypedDict
     return "thread.run.cancelling", encode(recorder.run)

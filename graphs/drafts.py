@@ -6,32 +6,46 @@ later does not change an existing run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
-from retrieval.assistant_files import FILES, files_of
-from store.ports import Change, Insert, Row
+from graphs.machine.spec import ClientCalls
+from retrieval.assistant_files import files_of
+from store.ports import AssistantRow, Change, Insert, MessageRow, Row, RunRow, ThreadRow
 from wire.actions import mask_tools, restore_secrets
 from wire.events import encode
 from wire.ids import new_id
 from wire.messages import MessageCreate, new_message
 from wire.resources import resources_body
-from wire.runs import RunCreate, ThreadRunCreate, new_run
+from wire.runs import Run, RunCreate, ThreadRunCreate, new_run
 from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 
-__all__ = ["Draft", "draft_run", "draft_thread", "message_rows"]
+__all__ = ["USUAL", "Draft", "RunChoices", "draft_run", "draft_thread", "message_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunChoices:
+    """What is chosen for a run besides its request. `client_calls`: see `RunSpec`."""
+
+    contents: bool = False
+    """Whether its events show the texts of the passages that searches found."""
+    client_calls: ClientCalls = "pause"
+
+
+USUAL: Final = RunChoices()
+"""The choices of most runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """The rows of a new run; `thread` only if it is created with the run."""
 
-    row: Row
-    messages: list[Row]
-    thread: Row | None = None
+    row: RunRow
+    messages: list[MessageRow]
+    thread: ThreadRow | None = None
 
     @property
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Run:
         """The run's wire object."""
         return self.row.body
 
@@ -39,7 +53,7 @@ class Draft:
         """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock.
 
         This process holds the run if `held`: it executes it at once."""
-        rows = [] if self.thread is None else [self.thread]
+        rows: list[Row] = [] if self.thread is None else [self.thread]
         return [*(Insert(row) for row in (*rows, *self.messages)), Insert(self.row, held)]
 
     def events(self) -> list[tuple[str, bytes]]:
@@ -49,13 +63,24 @@ class Draft:
         return [*made, ("thread.run.created", run), ("thread.run.queued", run)]
 
 
-def draft_run(request: RunCreate, assistant: Row, owner: str, thread_id: str, *, now: int, expiry_s: int) -> Draft:
+def draft_run(
+    request: RunCreate,
+    assistant: AssistantRow,
+    owner: str,
+    thread_id: str,
+    choices: RunChoices,
+    *,
+    now: int,
+    expiry_s: int,
+) -> Draft:
     """Draft a run on a thread, its additional messages first."""
     messages = message_rows(request.additional_messages or (), owner, thread_id, now=now)
-    return Draft(_run_row(request, assistant, owner, thread_id, now, expiry_s), messages)
+    row = _run_row(request, assistant, owner, thread_id, now, expiry_s)
+    row.private.update({"contents": choices.contents, "client_calls": choices.client_calls})
+    return Draft(row, messages)
 
 
-def draft_thread(request: ThreadRunCreate, assistant: Row, owner: str, *, now: int, expiry_s: int) -> Draft:
+def draft_thread(request: ThreadRunCreate, assistant: AssistantRow, owner: str, *, now: int, expiry_s: int) -> Draft:
     """Draft a thread, its messages, and a run on it."""
     thread_request = request.thread or ThreadCreate()
     thread = new_thread(thread_request, id=new_id("thread"), now=now)
@@ -66,20 +91,20 @@ def draft_thread(request: ThreadRunCreate, assistant: Row, owner: str, *, now: i
     return Draft(run, messages, Row("thread", thread["id"], owner, thread))
 
 
-def message_rows(requests: Sequence[MessageCreate], owner: str, thread_id: str, *, now: int) -> list[Row]:
+def message_rows(requests: Sequence[MessageCreate], owner: str, thread_id: str, *, now: int) -> list[MessageRow]:
     """Make the rows of new messages, in their order."""
     bodies = [new_message(request, id=new_id("msg"), thread_id=thread_id, now=now) for request in requests]
     return [Row("message", body["id"], owner, body, thread_id) for body in bodies]
 
 
 def _run_row(
-    request: RunCreate | ThreadRunCreate, assistant: Row, owner: str, thread_id: str, now: int, expiry_s: int
-) -> Row:
+    request: RunCreate | ThreadRunCreate, assistant: AssistantRow, owner: str, thread_id: str, now: int, expiry_s: int
+) -> RunRow:
     run = new_run(request, assistant.body, id=new_id("run"), thread_id=thread_id, now=now, expiry_s=expiry_s)
     kept = assistant.private.get("tools") or assistant.body["tools"]
     tools = kept if request.tools is None else restore_secrets(run["tools"], kept)
     run["tools"] = mask_tools(tools)
-    if assistant.private.get(FILES):
+    if assistant.private.get("v1_files"):
         run["file_ids"] = list(files_of(assistant))  # a v1 field that no other field of the run contains
     asked = {**assistant.private.get("sampling", {}), **sampling(request)}
     return Row("run", run["id"], owner, run, thread_id, private={"tools": tools, "sampling": asked})

@@ -7,7 +7,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Final
+
+from langchain_core.runnables import RunnableConfig
 
 from graphs.active_run import ActiveRun, lost_stop, parked
 from graphs.admission import Admission, Limits, QueuedRun
@@ -16,7 +18,7 @@ from graphs.fanout import SOME_EVENTS, fanout
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
-from graphs.machine.state import RunContext
+from graphs.machine.state import GraphInput, RunContext
 from store.alone import alone
 from store.ports import Processes, Row, Store
 from telemetry.context import act_for, bind
@@ -80,7 +82,7 @@ class Execution:
         since = asyncio.get_running_loop().time() - longer_than_s
         return [live for live in self._active_runs.values() if live.begun_at < since]
 
-    def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a task of the server; it is awaited when the server stops."""
         return self._tasks.create_task(work)
 
@@ -111,7 +113,7 @@ class Execution:
             for wait in late:
                 wait.cancel()
 
-    def begin(self, live: ActiveRun, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
+    def begin(self, live: ActiveRun, work: Coroutine[object, object, None], *, called: bool = False) -> None:
         """Execute a run that `work` drives. A run that was `called` from the queue has already been counted."""
         if not called:
             live.number = self.turns.begin(live.owner, live.weight, live.memory)
@@ -157,7 +159,7 @@ class Execution:
     async def drive(
         self,
         live: ActiveRun,
-        given: Any,
+        given: GraphInput,
         context: RunContext,
         *,
         resumed: bool,
@@ -173,13 +175,13 @@ class Execution:
         live.checkpointed = resumed or bool(context.tools.specs)
         graph = self.graph if live.checkpointed else self._reply_graph
         live.start()
-        config = {
+        config: RunnableConfig = {
             "recursion_limit": self._recursion_limit,
             "configurable": {"thread_id": live.run_id, "fresh": not resumed},
         }
         await live.drive(graph, given, config, context)
 
-    async def _supervise(self, live: ActiveRun, work: Coroutine[Any, Any, None]) -> None:
+    async def _supervise(self, live: ActiveRun, work: Coroutine[object, object, None]) -> None:
         """The outermost frame of a run: no error in it affects other runs, and the run always ends or pauses with a
         valid status, if need be only once the store accepts writes again (see `broken`)."""
         act_for(live.owner)

@@ -2,15 +2,19 @@
 
 Pages are read newest first. Limits apply to the characters, to the number of messages, and to the size that the store
 reads, such as pictures within messages. A run therefore costs the same in a thread of ten messages as in one of ten
-thousand.
+thousand. Calls of earlier runs have limits of their own (`graphs.past_calls`), so no message is left out because of
+them.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from store.ports import Delete, Page, PageQuery, Store
+from chains.context import PastRound
+from graphs.past_calls import PastCalls
+from store.ports import Delete, ListKind, Page, PageQuery, Store, is_item, is_message
 from wire.errors import InvalidRequest, NotFound
+from wire.messages import Message, MessageContent
 
 __all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "cut_from", "load_history"]
 
@@ -42,16 +46,18 @@ _PAGE: Final = 100
 class History:
     """Message bodies, oldest first; `clipped` if older ones were not read because they would be of no use."""
 
-    messages: list[dict[str, Any]]
+    messages: list[Message]
     clipped: bool = False
+    past: Mapping[str, Sequence[PastRound]] = field(default_factory=dict)
+    """The answered calls of earlier runs, by the id of the message that they follow."""
 
-    def and_then(self, bodies: Iterable[dict[str, Any]]) -> "History":
+    def and_then(self, bodies: Iterable[Message]) -> "History":
         """Return the history with newer messages appended, within the same limits as a thread's."""
-        kept: list[dict[str, Any]] = []
+        kept: list[Message] = []
         chars = 0
         for body in reversed([*self.messages, *bodies]):
             if chars > MAX_CHARS or len(kept) == _MAX_MESSAGES:
-                return History(kept[::-1], clipped=True)
+                return History(kept[::-1], clipped=True, past=self.past)
             kept.append(body)
             chars += _size(body)
         return replace(self, messages=kept[::-1])
@@ -67,73 +73,86 @@ async def load_history(
     last: int | None = None,
     first: Page | None = None,
 ) -> History:
-    """Return the thread's messages without those of the run `run_id` itself.
+    """Return the thread's messages and earlier calls without those of the run `run_id` itself.
 
     Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
     messages are read. It reads at most 2,000 messages, and at most 40 MiB as stored (the page that crosses the bound is
     included). `first` is the FIRST_PAGE if the caller already has it.
     """
-    newest_first: list[dict[str, Any]] = []
+    newest_first: list[Message] = []
+    past = PastCalls(max_chars)
     chars = stored = 0
-    page = first or await store.page("message", owner, FIRST_PAGE, thread_id=thread_id)
+    page = first or await store.page("entry", owner, FIRST_PAGE, thread_id=thread_id)
     while True:
         for row in page.rows:
             if run_id is not None and row.run_id == run_id:
                 continue
+            if is_item(row):
+                past.add(row)
+                continue
+            if not is_message(row):
+                continue
+            past.add_message(row)
             newest_first.append(_lean(row.body))
             chars += _size(row.body)
             if last is not None and len(newest_first) >= last:
-                return History(newest_first[::-1])
+                return History(newest_first[::-1], past=past.rounds())
             if chars > max_chars or len(newest_first) == _MAX_MESSAGES:
-                return History(newest_first[::-1], clipped=page.has_more or row is not page.rows[-1])
+                is_clipped = page.has_more or row is not page.rows[-1]
+                return History(newest_first[::-1], is_clipped, past.rounds())
         if not page.has_more or not page.rows:
-            return History(newest_first[::-1])
+            return History(newest_first[::-1], past=past.rounds())
         stored += page.size
         if stored > _MAX_STORED:
-            return History(newest_first[::-1], clipped=True)
-        query = PageQuery(limit=_PAGE, after=page.rows[-1].id)
-        page = await store.page("message", owner, query, thread_id=thread_id)
+            return History(newest_first[::-1], True, past.rounds())
+        # Once no more calls are read, the pages contain messages only.
+        kind: ListKind = "message" if past.is_full else "entry"
+        oldest = next((row.id for row in reversed(page.rows) if kind == "entry" or row.kind == "message"), None)
+        after = oldest or (newest_first[-1]["id"] if newest_first else None)
+        page = await store.page(kind, owner, PageQuery(limit=_PAGE, after=after), thread_id=thread_id)
 
 
 async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) -> tuple[Page, list[Delete]]:
-    """Return the FIRST_PAGE of the messages before that message, and the deletions of it and all later messages.
+    """Return the FIRST_PAGE of the entries before that message, and the deletions of it and all later entries.
 
-    Raises NotFound, or InvalidRequest if those are too many messages for one commit.
+    Raises NotFound, or InvalidRequest if those are too many entries for one commit.
     """
     if await store.get("message", message_id, owner, thread_id=thread_id) is None:
         raise NotFound(f"No message found with id '{message_id}'.", param="replaces")
-    gone = [message_id]
+    gone = [Delete("message", message_id, owner, if_there=True)]
     more = True
     while more:
-        query = PageQuery(limit=_PAGE, order="asc", after=gone[-1])
-        page = await store.page("message", owner, query, thread_id=thread_id)
-        gone += [row.id for row in page.rows]
+        query = PageQuery(limit=_PAGE, order="asc", after=gone[-1].id)
+        page = await store.page("entry", owner, query, thread_id=thread_id)
+        gone += [Delete(row.kind, row.id, owner, if_there=True) for row in page.rows]
         if len(gone) > _MAX_MESSAGES:
             raise InvalidRequest(
-                f"`replaces` can replace at most {_MAX_MESSAGES} messages, and more follow '{message_id}'. Delete the "
-                "newest ones first.",
+                f"`replaces` can replace at most {_MAX_MESSAGES} messages and tool calls, and more follow "
+                f"'{message_id}'. Delete the newest ones first.",
                 param="replaces",
             )
         more = page.has_more
-    before = await store.page("message", owner, replace(FIRST_PAGE, after=message_id), thread_id=thread_id)
-    return before, [Delete("message", id, owner, if_there=True) for id in gone]
+    before = await store.page("entry", owner, replace(FIRST_PAGE, after=message_id), thread_id=thread_id)
+    return before, gone
 
 
-def _lean(body: dict[str, Any]) -> dict[str, Any]:
+def _lean(body: Message) -> Message:
     """Return a message without its attachments: no prompt uses them, and they can have thousands of values."""
     return {**body, "attachments": []} if body.get("attachments") else body
 
 
-def _size(body: dict[str, Any]) -> int:
+def _size(body: Message) -> int:
     """Return how many characters a message counts for."""
     return _PART_CHARS + sum(map(_weigh, body["content"]))
 
 
-def _weigh(part: dict[str, Any]) -> int:
+def _weigh(part: MessageContent) -> int:
     """Return the number of characters that a part counts for."""
-    if part["type"] in ("image_url", "image_file"):
-        return _IMAGE_CHARS
-    text = part.get("text") or part.get("refusal") or ""
-    if isinstance(text, str):
-        return _PART_CHARS + len(text)
-    return _PART_CHARS * (1 + len(text.get("annotations") or ())) + len(text["value"])
+    match part["type"]:
+        case "text":
+            text = part["text"]
+            return _PART_CHARS * (1 + len(text.get("annotations") or ())) + len(text["value"])
+        case "refusal":
+            return _PART_CHARS + len(part["refusal"])
+        case _:
+            return _IMAGE_CHARS

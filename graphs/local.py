@@ -38,6 +38,8 @@ from wire.actions import mask_tools
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, StoreError
 from wire.ids import DEFAULT_OWNER, derive_id
+from wire.json import JsonObject
+from wire.runs import Run, WantedCall
 from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 from wire.validation import parse
@@ -119,7 +121,7 @@ class _Deps:
     assistant_id: str
 
 
-class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
+class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
     """Takes turns (`graphs.run_runnable.Turn` as a dict) and yields the run's events; invoke returns the last one, with
     the `text`.
 
@@ -184,30 +186,30 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
     # --- running --------------------------------------------------------------------------------------------------
 
     async def ainvoke(
-        self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
+        self, input: JsonObject | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> JsonObject:
         """Run until the run ends or waits for outputs; returns the run's last event, and the `text`."""
         return await join(whole(self._events(input, config, kwargs)))
 
     async def astream(
-        self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[dict[str, Any]]:
+        self, input: JsonObject | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[JsonObject]:
         """Yield the events as they come."""
         async for chunk in follow(lambda: self._events(input, config, kwargs)):
             yield chunk
 
     async def _events(
-        self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None, kwargs: dict[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
+        self, input: JsonObject | Command[Any], config: RunnableConfig | None, kwargs: JsonObject
+    ) -> AsyncIterator[JsonObject]:
         deps = await self._deps.get()
-        turn: dict[str, Any] | None = await _turn(deps, self._functions, input, (config or {}).get("configurable", {}))
-        last: dict[str, Any] = {}
+        turn: JsonObject | None = await _turn(deps, self._functions, input, (config or {}).get("configurable", {}))
+        last: JsonObject = {}
         while turn is not None:
             async for last in deps.facade.astream(turn, config, **kwargs):
                 yield last
             turn = await self._own_outputs(deps, turn, last)
 
-    async def _own_outputs(self, deps: _Deps, turn: dict[str, Any], last: dict[str, Any]) -> dict[str, Any] | None:
+    async def _own_outputs(self, deps: _Deps, turn: JsonObject, last: JsonObject) -> JsonObject | None:
         """Call our functions for a waiting run; returns the turn that continues it.
 
         Returns None if nothing is to be done, or if the caller has outputs to submit, too: our functions are then
@@ -235,8 +237,8 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
 
 
 async def _turn(
-    deps: _Deps, functions: LocalFunctions, input: dict[str, Any] | Command[Any], configurable: dict[str, Any]
-) -> dict[str, Any]:
+    deps: _Deps, functions: LocalFunctions, input: JsonObject | Command[Any], configurable: JsonObject
+) -> JsonObject:
     """Return the turn for the facade: with thread and assistant, and with our own outputs added to the caller's."""
     named = str(configurable.get("thread_id") or "")
     if isinstance(input, Command):
@@ -254,7 +256,7 @@ async def _turn(
     return turn
 
 
-async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any], thread_id: str) -> dict[str, Any]:
+async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any], thread_id: str) -> JsonObject:
     """Return a command as the equivalent turn."""
     row = await deps.store.active_run(thread_id, DEFAULT_OWNER) if thread_id else None
     if row is None or row.body["status"] != "requires_action":
@@ -269,7 +271,7 @@ async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any]
     return {"run_id": row.id, "tool_outputs": [{"tool_call_id": id, "output": each} for id, each in outputs.items()]}
 
 
-async def _with_own_outputs(deps: _Deps, functions: LocalFunctions, turn: dict[str, Any]) -> dict[str, Any]:
+async def _with_own_outputs(deps: _Deps, functions: LocalFunctions, turn: JsonObject) -> JsonObject:
     """Add the outputs of the waiting calls that the caller omitted."""
     row = await deps.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
     if row is None or row.body["status"] != "requires_action":
@@ -279,12 +281,12 @@ async def _with_own_outputs(deps: _Deps, functions: LocalFunctions, turn: dict[s
     return {**turn, "tool_outputs": [*turn["tool_outputs"], *ours]}
 
 
-def _calls(run: dict[str, Any]) -> list[dict[str, Any]]:
-    calls: list[dict[str, Any]] = run["required_action"]["submit_tool_outputs"]["tool_calls"]
-    return calls
+def _calls(run: Run) -> list[WantedCall]:
+    action = run["required_action"]
+    return [] if action is None else action["submit_tool_outputs"]["tool_calls"]
 
 
-async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[dict[str, Any]]) -> str:
+async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[JsonObject]) -> str:
     """Store the graph's assistant, or find it in a file that already has it; returns its id."""
     id = derive_id("asst", "graph", request.model, request.instructions or "", json.dumps(tools, sort_keys=True))
     body = {**new_assistant(request, id=id, now=_now()), "tools": mask_tools(tools)}

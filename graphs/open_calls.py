@@ -1,15 +1,17 @@
-"""Tracks the calls of a run's open step, and which of their outputs the step's row lacks. Pure.
+"""Tracks the calls of a run's open step, and which of their outputs the step's row and the thread's items lack. Pure.
 
 Invariant: all writes of a step have bytes in proportion to its size, whatever the number of its calls. A step's row is
 always written whole, so small outputs of a large step are written together.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import orjson
 
 from graphs.tools.kinds import STEP_CALLS
+from graphs.tools.port import ItemChange
+from wire.json import Json, JsonObject, JsonView
 
 __all__ = ["OpenCalls"]
 
@@ -29,13 +31,15 @@ class OpenCalls:
     `contents` are parts of calls by call id that are kept apart from the details, such as the passages of searches.
     """
 
-    def __init__(self, details: Mapping[str, Any] | None = None, contents: dict[str, list[Any]] | None = None) -> None:
-        self.contents: dict[str, list[Any]] = contents or {}
+    def __init__(self, details: JsonView | None = None, contents: dict[str, list[Json]] | None = None) -> None:
+        self.contents: dict[str, list[Json]] = contents or {}
         self._by_id = {call["id"]: call for call in (details or {}).get("tool_calls", ())}
         self._written = len(orjson.dumps(details)) if self._by_id else 0
         self._unwritten = 0
         self._urgent_bytes = 0
         self._is_urgent = False
+        self._stored = {id for id, call in self._by_id.items() if STEP_CALLS[call["type"]].has_outcome(_object(call))}
+        self._unstored: dict[str, None] = {}
 
     @property
     def is_behind(self) -> bool:
@@ -53,22 +57,46 @@ class OpenCalls:
         for call_id, output in outputs.items():
             call = self._by_id.get(call_id)
             if call is not None and (answer := STEP_CALLS[call["type"]].answer) is not None:
-                answer(call[call["type"]], output)
+                if answer(_object(call), output):
+                    self._unstored[call_id] = None
                 self._unwritten += len(output) + _OUTPUT_BYTES
 
-    def show_details(self, call_id: str, details: dict[str, Any], contents: list[Any] | None) -> None:
+    def show_details(self, call_id: str, details: JsonObject, contents: list[Json] | None) -> None:
         """Add what the step shows of a call besides its output."""
         if (call := self._by_id.get(call_id)) is None:
             return
         call[call["type"]] = details
+        self._unstored[call_id] = None
         if contents is not None:
             self.contents[call_id] = contents
         self._unwritten += len(orjson.dumps([details, contents])) + _OUTPUT_BYTES
         self._urgent_bytes += self._written
         self._is_urgent = self._urgent_bytes <= _URGENT_BYTES
 
+    def item_changes(self) -> Iterator[tuple[ItemChange, bool]]:
+        """Yield the outcomes that the thread's items lack, and whether items have an earlier outcome of the same call.
+        They count as stored from then on."""
+        for id in self._unstored:
+            call = self._by_id[id]
+            yield STEP_CALLS[call["type"]].item_change(id, _object(call), self.contents.get(id)), id in self._stored
+        self._stored.update(self._unstored)
+        self._unstored.clear()
+
+    def waiting_items(self) -> Iterator[str]:
+        """Yield the ids of the items that wait for an outcome."""
+        for id, call in self._by_id.items():
+            item_id = STEP_CALLS[call["type"]].waiting_item
+            if item_id is not None and id not in self._stored and id not in self._unstored:
+                yield item_id(id)
+
     def note_written(self) -> None:
         """Record that the row has all outputs."""
         self._written += self._unwritten
         self._unwritten = 0
         self._is_urgent = False
+
+
+def _object(call: JsonObject) -> JsonObject:
+    """Return the object under the name of the call's type."""
+    found: JsonObject = call[call["type"]]
+    return found

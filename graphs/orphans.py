@@ -17,7 +17,7 @@ from graphs.execution import Execution
 from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
 from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, object_memory
-from store.ports import Append, Hold, Patch, Processes, Row, Store, Unfinished
+from store.ports import Append, Hold, Patch, Processes, RunRow, Store, Unfinished
 from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError
 
 __all__ = ["OrphanedRuns"]
@@ -59,7 +59,7 @@ class OrphanedRuns:
             lock = self._locks[run_id] = asyncio.Lock()
         return lock
 
-    async def claim(self, id: str, owner: str, only_if: frozenset[str]) -> Row | None:
+    async def claim(self, id: str, owner: str, only_if: frozenset[str]) -> RunRow | None:
         """Make this process the holder of a run with one of these statuses, and return its row.
 
         None if the run has another status or is gone, or if another process holds it. Raises StoreError.
@@ -125,7 +125,7 @@ class OrphanedRuns:
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 
-    async def _resume(self, live: ActiveRun, row: Row) -> None:
+    async def _resume(self, live: ActiveRun, row: RunRow) -> None:
         await load_rows(live, row)
         context = await self._contexts.again(live, row, await self._contexts.toolset(row))
         used = exchange_memory(row.private.get("exchange_bytes", 0))
@@ -142,7 +142,7 @@ class OrphanedRuns:
         live.log.publish(numbered)
         await self._execution.drive(live, plan.given, context, resumed=plan.resumed)
 
-    async def _row(self, run: Unfinished) -> Row | None:
+    async def _row(self, run: Unfinished) -> RunRow | None:
         return await self._store.get("run", run.id, run.owner, thread_id=run.thread_id)
 
     async def sweep(self) -> None:

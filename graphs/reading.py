@@ -5,7 +5,6 @@ run's history only when the run leaves the queue.
 """
 
 from contextlib import ExitStack
-from typing import Any
 
 import orjson
 
@@ -13,10 +12,10 @@ from graphs.active_run import ActiveRun
 from graphs.admission import Admission
 from graphs.machine.state import RunContext
 from graphs.run_context import RunContexts
-from graphs.run_memory import exchange_memory, history_memory, object_memory
+from graphs.run_memory import entries_memory, exchange_memory, object_memory
 from graphs.start_errors import HeavyStart
 from graphs.tools.toolset import ToolSet
-from store.ports import Page, Row, Store
+from store.ports import Page, RunRow, Store
 from wire.errors import NotFound
 
 __all__ = ["count_reading", "must_get_run", "read_if_free"]
@@ -27,7 +26,7 @@ def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) 
 
     Raises HeavyStart if the memory is not free, unless it is the owner's turn.
     """
-    memory = turns.unread if first.has_more else history_memory(row.body for row in first.rows)
+    memory = turns.unread if first.has_more else entries_memory(first.rows)
     if not its_turn and not turns.has_memory(owner, memory):
         raise HeavyStart
     read = ExitStack()
@@ -36,7 +35,7 @@ def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) 
 
 
 async def read_if_free(
-    turns: Admission, contexts: RunContexts, live: ActiveRun, row: Row, toolset: ToolSet, given: dict[str, Any]
+    turns: Admission, contexts: RunContexts, live: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
     `live`."""
@@ -52,7 +51,7 @@ async def read_if_free(
     return context if turns.free(live.owner, live.weight, live.memory) else None
 
 
-async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> Row:
+async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> RunRow:
     """Return a run's row. Raises NotFound, which names the thread if it does not exist either."""
     row = await store.get("run", run_id, owner, thread_id=thread_id)
     if row is None:

@@ -4,12 +4,13 @@ Invariant: row first, then event, so every event comes with the change that make
 current body and whatever is open: at most one step, and at most one message in it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Final, Literal, Unpack, assert_never
 
 import orjson
 
+from graphs.items import RunItems
 from graphs.machine.deltas import NO_USAGE, add_usage
 from graphs.machine.parts import (
     Call,
@@ -29,18 +30,21 @@ from graphs.machine.parts import (
     ThoughtDelta,
     Usage,
 )
-from graphs.machine.pieces import Pieces
+from graphs.message_text import MessageText
 from graphs.open_calls import OpenCalls
 from graphs.tools.kinds import STEP_CALLS
-from store.ports import Change, Insert, Patch, Row
+from store.ports import Change, Insert, MessageRow, Patch, Row, StepRow
 from wire.events import Event, encode, own_data
-from wire.messages import annotation, open_message
-from wire.status import Status, sources
-from wire.steps import open_step, show_contents
+from wire.json import JsonObject
+from wire.messages import Message, open_message
+from wire.runs import LastError, Run, RunChange, RunNotes, RunOutcome
+from wire.status import RunEnd, Status, sources
+from wire.steps import RunStep, StepDetails, StepEnd, close_step, open_step, show_contents
 
 __all__ = ["Recorded", "Recorder"]
 
-_MESSAGE_REASON = {"cancelled": "run_cancelled", "expired": "run_expired", "failed": "run_failed"}
+_CLOSED: Final = ("status", "content", "incomplete_details", "completed_at", "incomplete_at")
+"""Fields of a message that change at its end."""
 
 
 @dataclass(slots=True)
@@ -59,27 +63,24 @@ class Recorded:
 class Recorder:
     """Records one run. `clock` returns Unix seconds."""
 
-    def __init__(
-        self, run: dict[str, Any], owner: str, clock: Callable[[], int], *, shows_contents: bool = False
-    ) -> None:
+    def __init__(self, run: Run, owner: str, clock: Callable[[], int], *, shows_contents: bool = False) -> None:
         """`shows_contents`: the run's events include the texts of the passages that searches found."""
         self.run = run
         self._shows_contents = shows_contents
-        self.step: dict[str, Any] | None = None
+        self.step: RunStep | None = None
         self.usage: Usage = run.get("usage") or NO_USAGE
         self._owner = owner
         self._clock = clock
-        self._message: dict[str, Any] | None = None
-        self._text = Pieces()
-        self._annotations: list[dict[str, Any]] = []
-        self._refusals: list[str] = []
+        self._message: Message | None = None
+        self._text = MessageText()
         self._calls = OpenCalls()
+        self._items = RunItems(run["thread_id"], run["id"], owner)
         self._prefix = b""
         self._booked: Usage | None = None  # the open step's usage, which is null on the wire until the step ends
 
     # --- restoring ------------------------------------------------------------------------------------------------
 
-    def restore(self, steps: Sequence[Row], messages: Sequence[Row]) -> None:
+    def restore(self, steps: Sequence[StepRow], messages: Sequence[MessageRow]) -> None:
         """Restore the state from existing rows."""
         for row in steps:
             usage = row.body["usage"] or row.private.get("usage")
@@ -97,20 +98,8 @@ class Recorder:
     def restore_text(self, events: Sequence[Event]) -> None:
         """Restore the open message's text from the log; its row has the text only once the message is closed."""
         for event in events:
-            if self._message is None or event.name not in ("thread.message.delta", "threadhold.reasoning.delta"):
-                continue
-            data = event.data()
-            if data["id"] != self._message["id"]:
-                continue
-            if data.get("taken"):
-                self._clear_texts()
-            for part in data.get("delta", {}).get("content", ()):
-                if part["type"] == "refusal":
-                    self._refusals.append(part["refusal"])
-                else:
-                    self._text.extend([part["text"]["value"]])
-                    made = part["text"].get("annotations", ())
-                    self._annotations += [{key: each[key] for key in each if key != "index"} for each in made]
+            if self._message is not None:
+                self._text.restore(event, self._message["id"])
 
     def note_message(self, message_id: str, metadata: dict[str, str]) -> None:
         """Set the open message's metadata to what a client gave it."""
@@ -123,8 +112,8 @@ class Recorder:
         """Return one event for each token, and no row. This is the hot path.
 
         The first event of a message has an empty list of annotations: clients iterate over them at every delta."""
-        begins = not self._text
-        self._text.extend(texts)
+        begins = not self._text.has_text
+        self._text.add(texts)
         prefix = self._prefix
         events = [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
         if begins and events:
@@ -183,11 +172,11 @@ class Recorder:
                 self.answer_all(part.outputs, done)
 
     def _open_message(self, part: MessageOpened, done: Recorded) -> None:
-        details = {"type": "message_creation", "message_creation": {"message_id": part.message_id}}
-        self._open_step(part.step_id, "message_creation", details, done)
-        self._clear_texts()
-        self._refusals = []
+        details = StepDetails(type="message_creation", message_creation={"message_id": part.message_id})
+        self._open_step(part.step_id, details, done)
+        self._text = MessageText()
         self._open_prefix(part.message_id)
+        done.changes += self._items.write_reasoning(part.message_id)
         self._message = open_message(
             id=part.message_id,
             thread_id=self.run["thread_id"],
@@ -196,7 +185,7 @@ class Recorder:
             now=self._clock(),
         )
         # A copy: the writer encodes it later, and this body keeps changing.
-        body = dict(self._message)
+        body = self._message.copy()
         row = Row("message", part.message_id, self._owner, body, self.run["thread_id"], self.run["id"])
         done.changes.append(Insert(row))
         done.events.append(("thread.message.created", encode(self._message)))
@@ -208,20 +197,15 @@ class Recorder:
         )
         self._prefix = head % message_id.encode()
 
-    def _clear_texts(self) -> None:
-        self._text, self._annotations = Pieces(), []
-
     def _cite(self, part: Citation, done: Recorded) -> None:
-        made = annotation(part.marker, part.file_id, self._text.chars)
-        self._text.extend([part.marker])
-        self._annotations.append(made)
-        text = {"value": part.marker, "annotations": [{"index": len(self._annotations) - 1, **made}]}
+        index, made = self._text.cite(part)
+        text = {"value": part.marker, "annotations": [{"index": index, **made}]}
         content = [{"index": 0, "type": "text", "text": text}]
         data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
         done.events.append(("thread.message.delta", encode(data)))
 
     def _leave_out(self, part: LeftOut, done: Recorded) -> None:
-        report: dict[str, Any] = {"left_out_messages": part.messages, "context_limit": part.context_limit}
+        report: RunNotes = {"left_out_messages": part.messages, "context_limit": part.context_limit}
         if part.at_least:
             report["at_least"] = True
         if self.run.get("threadhold") == report:
@@ -232,33 +216,34 @@ class Recorder:
         done.events.append(("threadhold.context", own_data("threadhold.context", fields)))
 
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
+        self._items.add_thoughts(part)
         name = "threadhold.reasoning.delta"
-        fields: dict[str, Any] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
+        fields: dict[str, object] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
         if part.taken:
-            self._clear_texts()
+            self._text.clear_text()
             fields["taken"] = True
         done.events.append((name, own_data(name, fields)))
 
     def _refuse(self, part: RefusalDelta, done: Recorded) -> None:
-        self._refusals.append(part.text)
-        content = [{"index": int(bool(self._text)), "type": "refusal", "refusal": part.text}]
+        self._text.refuse(part.text)
+        content = [{"index": int(self._text.has_text), "type": "refusal", "refusal": part.text}]
         data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
         done.events.append(("thread.message.delta", encode(data)))
 
-    def _open_step(self, step_id: str, kind: str, details: dict[str, Any], done: Recorded) -> None:
+    def _open_step(self, step_id: str, details: StepDetails, done: Recorded) -> None:
         self._calls = OpenCalls()
-        self.step = open_step(id=step_id, run=self.run, type=kind, step_details=details, now=self._clock())
+        self.step = open_step(id=step_id, run=self.run, step_details=details, now=self._clock())
         done.changes.append(
-            Insert(Row("step", step_id, self._owner, dict(self.step), self.run["thread_id"], self.run["id"]))
+            Insert(Row("step", step_id, self._owner, self.step.copy(), self.run["thread_id"], self.run["id"]))
         )
         done.events.append(("thread.run.step.created", encode(self.step)))
         done.events.append(("thread.run.step.in_progress", encode(self.step)))
 
     def _open_calls(self, part: CallsOpened, done: Recorded) -> None:
-        self._open_step(part.step_id, "tool_calls", {"type": "tool_calls", "tool_calls": []}, done)
+        self._open_step(part.step_id, {"type": "tool_calls", "tool_calls": []}, done)
 
     def _call_delta(self, part: CallDelta, done: Recorded) -> None:
-        calls: list[dict[str, Any]] = []
+        calls: list[JsonObject] = []
         head, shown_as = {"index": part.index, "type": part.kind}, STEP_CALLS[part.kind]
         if part.call_id is not None:
             calls.append({**head, "id": part.call_id, part.kind: shown_as.start(part.name or "")})
@@ -273,8 +258,9 @@ class Recorder:
         step = self._open(part.step_id)
         step["step_details"] = {"type": "tool_calls", "tool_calls": [_shown(call) for call in part.calls]}
         self._calls = OpenCalls(step["step_details"])
+        done.changes += self._items.add_calls(part)
         if part.cut_off:
-            error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
+            error = LastError(code="server_error", message="A token limit cut the reply off inside a tool call.")
             self._close_step(done, "failed", usage=part.usage, error=error)
             return
         self.count_usage(part.usage)
@@ -291,7 +277,7 @@ class Recorder:
         done = Recorded()
         if self.step is not None and self._calls.is_behind:
             self._calls.note_written()
-            done.changes.append(self._patch_step("step_details"))
+            done.changes += [self._patch_step("step_details"), *self._items.add_outcomes(self.step["id"], self._calls)]
         return done
 
     def answer_all(self, outputs: dict[str, str], done: Recorded) -> None:
@@ -300,29 +286,22 @@ class Recorder:
             self._calls.answer(outputs)
             self._close_step(done, "completed", usage=None)
 
-    def _open(self, step_id: str) -> dict[str, Any]:
+    def _open(self, step_id: str) -> RunStep:
         if self.step is None or self.step["id"] != step_id:
             raise AssertionError(f"step {step_id} is not open")
         return self.step
 
-    def _close_message(self, done: Recorded, status: str, reason: str | None) -> None:
+    def _close_message(self, done: Recorded, status: Literal["completed", "incomplete"], reason: str | None) -> None:
         if (message := self._message) is None:
             return
         now = self._clock()
-        content: list[dict[str, Any]] = []
-        if self._text or not self._refusals:
-            text = {"value": str(self._text), "annotations": list(self._annotations)}
-            content.append({"type": "text", "text": text})
-        if self._refusals:
-            content.append({"type": "refusal", "refusal": "".join(self._refusals)})
-        changed = {
-            "status": status,
-            "content": content,
-            "incomplete_details": {"reason": reason} if reason else None,
-            "completed_at": now if status == "completed" else None,
-            "incomplete_at": now if status == "incomplete" else None,
-        }
-        message |= changed
+        message["status"] = status
+        message["content"] = self._text.content()
+        message["incomplete_details"] = {"reason": reason} if reason else None
+        message["completed_at"] = now if status == "completed" else None
+        message["incomplete_at"] = now if status == "incomplete" else None
+        changed = _part_of(message, *_CLOSED)
+        done.changes += self._items.write_reasoning(message["id"])
         # The client may have deleted the message meanwhile, which is no error of the run.
         done.changes.append(Patch("message", message["id"], self._owner, changed, if_there=True))
         done.events.append((f"thread.message.{status}", encode(message)))
@@ -333,29 +312,32 @@ class Recorder:
         if step is None:
             raise AssertionError("no step is open")
         private = {"contents": self._calls.contents} if self._calls.contents else {}
-        return Patch("step", step["id"], self._owner, {key: step[key] for key in keys}, private)
+        return Patch("step", step["id"], self._owner, _part_of(step, *keys), private)
 
     def _close_step(
-        self, done: Recorded, status: str, *, usage: Usage | None, error: dict[str, str] | None = None
+        self, done: Recorded, status: StepEnd, *, usage: Usage | None, error: LastError | None = None
     ) -> None:
         if (step := self.step) is None:
             return
         if usage is not None:
             self.count_usage(usage)
-        step |= {"status": status, f"{status}_at": self._clock(), "last_error": error, "usage": self._booked}
+        close_step(step, status, now=self._clock(), error=error, usage=self._booked)
         self._booked = None
         done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))
+        done.changes += self._items.add_outcomes(step["id"], self._calls)
+        done.changes += self._items.close_calls(self._calls)
         shown = show_contents(step, self._calls.contents) if self._shows_contents else step
         done.events.append((f"thread.run.step.{status}", encode(shown)))
         self.step = None
 
     # --- the run itself -------------------------------------------------------------------------------------------
 
-    def move(self, status: Status, **fields: Any) -> Recorded:
+    def move(self, status: Status, **fields: Unpack[RunOutcome]) -> Recorded:
         """Move the run to a status. An end first closes what is open and sets the end's own fields."""
         done = Recorded()
         now = self._clock()
-        changed: dict[str, Any] = {"status": status, **fields}
+        changed: RunChange = {"status": status}
+        changed.update(fields)  # type: ignore[typeddict-item]  # there is no type for some keys of a TypedDict
         match status:
             case "in_progress":
                 changed["started_at"] = now
@@ -366,22 +348,33 @@ class Recorder:
             case "completed" | "incomplete" | "failed" | "cancelled" | "expired":
                 self._close_open(status, done, changed.get("last_error"))
                 changed |= {"expires_at": None, "required_action": None, "usage": self.usage}
-                if status in ("completed", "failed", "cancelled"):
-                    changed[f"{status}_at"] = now
-        self.run |= changed
+                if status == "completed":
+                    changed["completed_at"] = now
+                elif status == "failed":
+                    changed["failed_at"] = now
+                elif status == "cancelled":
+                    changed["cancelled_at"] = now
+        self.run.update(changed)  # type: ignore[typeddict-item]  # as above
         done.changes.append(Patch("run", self.run["id"], self._owner, changed, only_if=frozenset(sources(status))))
         done.events.append((f"thread.run.{status}", encode(self.run)))
         return done
 
-    def _close_open(self, status: str, done: Recorded, error: dict[str, str] | None) -> None:
-        if status in _MESSAGE_REASON:
-            self._close_message(done, "incomplete", _MESSAGE_REASON[status])
-            if error is not None and error["code"] == "invalid_prompt":
-                error = error | {"code": "server_error"}  # steps have only server_error and rate_limit_exceeded
-            self._close_step(done, status, usage=None, error=error)
+    def _close_open(self, status: RunEnd, done: Recorded, error: LastError | None) -> None:
+        if status == "completed" or status == "incomplete":
+            self._close_step(done, "completed", usage=None)  # the run ends with calls that its client answers later
+            return
+        self._close_message(done, "incomplete", f"run_{status}")
+        if error is not None and error["code"] == "invalid_prompt":
+            # Steps have only server_error and rate_limit_exceeded.
+            error = LastError(code="server_error", message=error["message"])
+        self._close_step(done, status, usage=None, error=error)
 
 
-def _shown(call: Call) -> dict[str, Any]:
+def _part_of(body: Mapping[str, object], *keys: str) -> dict[str, object]:
+    return {key: body[key] for key in keys}
+
+
+def _shown(call: Call) -> JsonObject:
     """Return the wire object of a call that has no output yet."""
     kind = call.get("kind", "function")
     return {"id": call["id"], "type": kind, kind: STEP_CALLS[kind].show(call)}

@@ -6,14 +6,16 @@ informs the readers that have seen it, and the reply is generated again with the
 any that was ever sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal, cast, overload
 
-from langgraph.types import Command
+from langgraph.types import Command, StateSnapshot
 
+from chains.passback import extra_fields
 from graphs.active_run import ActiveRun
 from graphs.log import RunLog
+from graphs.machine.build import CompiledRun
 from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.parts import (
@@ -25,11 +27,12 @@ from graphs.machine.parts import (
     MessageOpened,
     Part,
 )
-from graphs.machine.state import Reply
+from graphs.machine.state import GraphInput, Reply, RunState
 from graphs.record import Recorder
 from retrieval.grounding import Source
-from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
+from store.ports import Change, Delete, ItemRow, Kind, MessageRow, PageQuery, Retract, Row, RunRow, StepRow, Store
 from wire.events import own_data
+from wire.items import reasoning_item_id
 
 __all__ = ["Plan", "load_rows", "make_live", "plan_recovery", "revive"]
 
@@ -41,13 +44,13 @@ _READ_EVENTS = 1000
 class Plan:
     """How to continue: the graph's input, and what to write first."""
 
-    given: Any
+    given: GraphInput
     resumed: bool
     changes: list[Change] = field(default_factory=list)
     events: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-def make_live(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
+def make_live(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return the run, ready to be continued; its rows are not read yet."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
     live = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
@@ -55,22 +58,31 @@ def make_live(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetr
     return live
 
 
-async def load_rows(live: ActiveRun, row: Row) -> None:
+async def load_rows(live: ActiveRun, row: RunRow) -> None:
     """Read the run's steps and messages; the recorder is not restored from them yet."""
-    rows: list[Row]
-    kinds: tuple[tuple[Kind, list[Row]], ...] = (("step", live.steps), ("message", live.messages))
-    for kind, rows in kinds:
-        cursor = None
-        while True:
-            query = PageQuery(limit=_PAGE, order="asc", after=cursor)
-            page = await live.store.page(kind, row.owner, query, thread_id=row.thread_id, run_id=row.id)
-            rows.extend(page.rows)
-            if not page.has_more:
-                break
-            cursor = page.rows[-1].id
+    live.steps += await _rows(live.store, "step", row)
+    live.messages += await _rows(live.store, "message", row)
 
 
-async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
+@overload
+async def _rows(store: Store, kind: Literal["step"], run: RunRow) -> list[StepRow]: ...
+@overload
+async def _rows(store: Store, kind: Literal["message"], run: RunRow) -> list[MessageRow]: ...
+@overload
+async def _rows(store: Store, kind: Literal["item"], run: RunRow) -> list[ItemRow]: ...
+async def _rows(store: Store, kind: Kind, run: RunRow) -> Sequence[Row]:
+    rows: list[Row] = []
+    cursor = None
+    while True:
+        query = PageQuery(limit=_PAGE, order="asc", after=cursor)
+        page = await store.page(kind, run.owner, query, thread_id=run.thread_id, run_id=run.id)
+        rows += page.rows
+        if not page.has_more:
+            return rows
+        cursor = page.rows[-1].id
+
+
+async def revive(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return a waiting or orphaned run, restored from all of its rows and, if a message is open, from its log."""
     live = make_live(store, row, clock, metrics)
     await load_rows(live, row)
@@ -82,10 +94,10 @@ async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunM
     return live
 
 
-async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
+async def plan_recovery(graph: CompiledRun, live: ActiveRun, row: RunRow) -> Plan:
     """Compare the run's rows with its newest checkpoint, and restore the recorder from the rows that are kept."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
-    values: dict[str, Any] = snapshot.values or {}
+    values = cast("RunState", snapshot.values or {})
     plan = Plan(given=_given(snapshot, row), resumed=bool(values)) if values else Plan(given={}, resumed=False)
     newest: Reply | None = values.get("reply")
     doomed: set[str] = set()
@@ -95,26 +107,36 @@ async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
     if newest is not None and remake:
         doomed.update(reply_ids(row.id, newest["number"]))
     if doomed:
-        _discard(plan, live, row, doomed)
+        _discard(plan, live, row, doomed, await _doomed_items(live, row, doomed))
     live.restore()
     if newest is not None and remake:
-        for part in _parts(newest, row.id, values.get("sources", {})):
+        made = next((message for message in reversed(values.get("exchange", ())) if message.type == "ai"), None)
+        extra = extra_fields(made) if made is not None else ""
+        for part in _parts(newest, row.id, values.get("sources", {}), extra):
             recorded = live.recorder.record(part)
             plan.changes += recorded.changes
             plan.events += recorded.events
     return plan
 
 
-def _given(snapshot: Any, row: Row) -> Any:
+def _given(snapshot: StateSnapshot, row: RunRow) -> GraphInput:
     """Return the input for outputs that were acknowledged but had not reached the graph; None if there are none."""
     waiting = {call["id"] for interrupt in snapshot.interrupts for call in interrupt.value["calls"]}
-    submitted: dict[str, str] = row.private.get("submitted") or {}
+    submitted = row.private.get("submitted") or {}
     return Command(resume=submitted) if waiting and waiting <= submitted.keys() else None
 
 
-def _discard(plan: Plan, live: ActiveRun, row: Row, doomed: set[str]) -> None:
+async def _doomed_items(live: ActiveRun, row: RunRow, doomed: set[str]) -> list[ItemRow]:
+    """Return the items of replies that are discarded, by the ids of their messages and steps."""
+    reasoning = {reasoning_item_id(id) for id in doomed}
+    items = await _rows(live.store, "item", row)
+    return [item for item in items if item.id in reasoning or item.private.get("step_id") in doomed]
+
+
+def _discard(plan: Plan, live: ActiveRun, row: RunRow, doomed: set[str], items: Sequence[ItemRow]) -> None:
     plan.changes += [Delete("message", gone.id, row.owner) for gone in live.messages if gone.id in doomed]
     plan.changes += [Delete("step", gone.id, row.owner) for gone in live.steps if gone.id in doomed]
+    plan.changes += [Delete("item", gone.id, row.owner) for gone in items]
     plan.changes.append(Retract(row.id, frozenset(doomed)))
     live.messages = [kept for kept in live.messages if kept.id not in doomed]
     live.steps = [kept for kept in live.steps if kept.id not in doomed]
@@ -144,8 +166,8 @@ def _shown(reply: Reply, run_id: str) -> list[Call]:
     return [call for call in reply["calls"] if call["id"] in ids]
 
 
-def _parts(reply: Reply, run_id: str, sources: dict[str, Source]) -> list[Part]:
-    """Return the parts of the whole checkpointed reply."""
+def _parts(reply: Reply, run_id: str, sources: dict[str, Source], extra: str) -> list[Part]:
+    """Return the parts of the whole checkpointed reply; `extra` is what its engine requires back."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
     shown = _shown(reply, run_id)
     parts: list[Part] = []
@@ -162,5 +184,5 @@ def _parts(reply: Reply, run_id: str, sources: dict[str, Source]) -> list[Part]:
             CallDelta(calls_step, index, call["id"], call["name"], call["arguments"], call.get("kind", "function"))
             for index, call in enumerate(shown)
         ]
-        parts.append(CallsMade(calls_step, tuple(shown), reply["usage"]))
+        parts.append(CallsMade(calls_step, tuple(shown), reply["usage"], message_id=message_id, extra_fields=extra))
     return parts

@@ -4,7 +4,7 @@ A context is made each time a process starts or continues a run. None of it is c
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
@@ -12,15 +12,17 @@ from graphs.history import MAX_CHARS, History, load_history
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.spec import RunSpec
 from graphs.machine.state import RunContext
-from graphs.run_memory import history_memory, object_memory, picture_memory
+from graphs.past_calls import past_chars
+from graphs.run_memory import exchange_memory, history_memory, object_memory, picture_memory
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
 from graphs.tools.file_search import FileSearch
 from graphs.tools.resources import Resources
 from graphs.tools.toolset import ToolSet, make_toolset
 from retrieval.images import Images
-from store.ports import Page, Row, Store
-from wire.runs import RunCreate, ThreadRunCreate
+from store.ports import Page, RunPrivate, RunRow, Store
+from wire.messages import Message
+from wire.runs import Run, RunCreate, ThreadRunCreate
 
 __all__ = ["RunContexts"]
 
@@ -54,7 +56,7 @@ class RunContexts:
         self._searcher = searcher
         self._pictures = pictures
 
-    async def toolset(self, row: Row) -> ToolSet:
+    async def toolset(self, row: RunRow) -> ToolSet:
         """Build the tools of a run; a child process parses the documents. Raises InvalidRequest."""
         run = row.body
         resources = Resources(
@@ -66,7 +68,7 @@ class RunContexts:
         )
         return await make_toolset(row.private["tools"], resources)
 
-    async def check(self, request: RunCreate | ThreadRunCreate, run: dict[str, Any]) -> None:
+    async def check(self, request: RunCreate | ThreadRunCreate, run: Run) -> None:
         """Refuse uncheckable schemas of the request itself; the assistant's schemas were checked before. Raises
         Problem."""
         await check_schemas(
@@ -74,9 +76,7 @@ class RunContexts:
             None if request.response_format is None else run["response_format"],
         )
 
-    async def history(
-        self, run: dict[str, Any], owner: str, *, own: str | None = None, first: Page | None = None
-    ) -> History:
+    async def history(self, run: Run, owner: str, *, own: str | None = None, first: Page | None = None) -> History:
         """Read the thread's messages for this run, oldest first, without those of the run `own`."""
         limit = self._model.context_limit(run["model"])
         strategy = run["truncation_strategy"]
@@ -91,23 +91,24 @@ class RunContexts:
         )
 
     async def memory(self, live: ActiveRun, history: History) -> int:
-        """Return the bytes that a run with this history holds, including its object and the pictures that it shows."""
+        """Return the bytes that a run with this history holds, its object, earlier calls and its pictures."""
         pictures = 0 if self._pictures is None else await self._pictures.measure(live.owner, history.messages)
-        return history_memory(history.messages) + picture_memory(pictures) + object_memory(live.size)
+        past = exchange_memory(past_chars(history.past)) if history.past else 0
+        return history_memory(history.messages) + picture_memory(pictures) + object_memory(live.size) + past
 
-    async def again(self, live: ActiveRun, row: Row, toolset: ToolSet) -> RunContext:
+    async def again(self, live: ActiveRun, row: RunRow, toolset: ToolSet) -> RunContext:
         """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
         history = await self.history(row.body, row.owner, own=row.id)
         live.history_memory = await self.memory(live, history)
         return self.context(live, row.private, toolset, history)
 
-    def context(self, live: ActiveRun, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
+    def context(self, live: ActiveRun, private: RunPrivate, toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""
 
-        seen: list[dict[str, Any]] = []
+        seen: list[Message] = []
         looking = asyncio.Lock()
 
-        async def messages() -> list[dict[str, Any]]:
+        async def messages() -> list[Message]:
             if self._pictures is None:
                 return history.messages
             async with looking:  # concurrent tool calls ask for the history concurrently
@@ -116,7 +117,12 @@ class RunContexts:
             return seen
 
         return RunContext(
-            spec=RunSpec.of_run(live.run, sampling=private["sampling"], max_tool_rounds=self.max_tool_rounds),
+            spec=RunSpec.of_run(
+                live.run,
+                sampling=private["sampling"],
+                max_tool_rounds=self.max_tool_rounds,
+                client_calls=private.get("client_calls", "pause"),
+            ),
             model=self._model,
             tools=toolset,
             history=messages,
@@ -126,10 +132,11 @@ class RunContexts:
             note_output=live.note_output,
             reserve=live.reserve,
             clipped=history.clipped,
+            past=history.past,
             metrics=self.metrics,
         )
 
-    def _passage_chars(self, run: dict[str, Any]) -> int:
+    def _passage_chars(self, run: Run) -> int:
         """Return how many characters of passages a search can add: at most a third of the model's context."""
         model, budget = run["model"], run["max_prompt_tokens"]
         limit = self._model.context_limit(model) or _SEARCH_TOKENS

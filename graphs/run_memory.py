@@ -5,10 +5,20 @@ also keeps its UTF-8 form. A text takes up to 3.8 times its size, and a picture 
 """
 
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
-__all__ = ["UNKNOWN_BYTES", "exchange_memory", "history_memory", "object_memory", "picture_memory"]
+from store.ports import Row
+from wire.json import JsonView
+
+__all__ = [
+    "UNKNOWN_BYTES",
+    "entries_memory",
+    "exchange_memory",
+    "history_memory",
+    "object_memory",
+    "picture_memory",
+]
 
 UNKNOWN_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are counted for a run until its history has been read."""
@@ -23,7 +33,7 @@ _PART_BYTES: Final = 1024
 _MESSAGE_BYTES: Final = 4 * 1024
 
 
-def history_memory(messages: Iterable[Mapping[str, Any]]) -> int:
+def history_memory(messages: Iterable[JsonView]) -> int:
     """Return the bytes that wire messages take, without the pictures that they name by file."""
     size = 0
     for message in messages:
@@ -37,6 +47,17 @@ def history_memory(messages: Iterable[Mapping[str, Any]]) -> int:
             if part["type"] == "image_url":
                 size += picture_memory(len(part["image_url"]["url"]))
     return size
+
+
+def entries_memory(rows: Iterable[Row]) -> int:
+    """Return the bytes that messages and items of a thread take."""
+    messages, items = 0, 0
+    for row in rows:
+        if row.kind == "item":
+            items += sum(len(value) for value in row.body.values() if isinstance(value, str))
+        else:
+            messages += history_memory([row.body])
+    return messages + exchange_memory(items)
 
 
 def picture_memory(chars: int) -> int:

@@ -19,11 +19,12 @@ from chains.backpressure import BackpressureRunnable, context_without_reader, fi
 from chains.bridge import BridgedRunnable
 from chains.disconnect import on_leaving
 from graphs.runner import Runner, Started
-from store.ports import Insert, Row, Store
+from store.ports import AssistantPrivate, Insert, Row, RunRow, Store
 from wire.assistants import AssistantCreate, ModelName, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event, encode
 from wire.ids import DEFAULT_OWNER, derive_id
+from wire.json import Json, JsonObject
 from wire.messages import MessageCreate
 from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
@@ -80,7 +81,7 @@ class RunChunk(BaseModel):
     """One event: its name, its data, and its sequence number. The last one stands for the whole run."""
 
     event: str
-    data: dict[str, Any]
+    data: JsonObject
     id: int
     text: str = Field("", description="Of all messages; of a whole run only, chunks of a stream have none")
 
@@ -99,9 +100,7 @@ class _Reading:
     """Whether a log or events are read. The run does not wait for their reader, so it does not report to it."""
 
 
-class RunRunnable(
-    BackpressureRunnable[dict[str, Any], dict[str, Any]], BridgedRunnable[dict[str, Any], dict[str, Any]]
-):
+class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[JsonObject, JsonObject]):
     """See the module. Synchronous calls need a runner that was entered on the bridge's loop, as `graphs.local` does."""
 
     name = "assistant"
@@ -123,9 +122,7 @@ class RunRunnable(
         """Return RunChunk."""
         return RunChunk
 
-    async def ainvoke(
-        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
+    async def ainvoke(self, input: JsonObject, config: RunnableConfig | None = None, **kwargs: Any) -> JsonObject:
         """Run until the run pauses or ends; returns the run's own last event, and the `text` of its messages.
 
         An error is returned as `error`.
@@ -133,8 +130,8 @@ class RunRunnable(
         return await whole(self.astream(input, config, **kwargs))
 
     async def astream(
-        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[dict[str, Any]]:
+        self, input: JsonObject, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[JsonObject]:
         """Yield the events as they come."""
         try:
             reading = self._reading(input, config)
@@ -147,7 +144,7 @@ class RunRunnable(
         reader = find_reader(config)
         reading.logged = reader is not None
 
-        async def chunks(_: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
+        async def chunks(_: AsyncIterator[Json]) -> AsyncIterator[JsonObject]:
             if reader is not None:
                 await reader.wait()
             async for batch in self._batches(reading):
@@ -156,16 +153,14 @@ class RunRunnable(
                     if reader is not None:
                         await reader.wait()
 
-        async def given() -> AsyncIterator[dict[str, Any]]:
+        async def given() -> AsyncIterator[JsonObject]:
             yield input
 
         with on_leaving(lambda: self._left(reading)):
             async for chunk in self._atransform_stream_with_config(given(), chunks, config, **kwargs):
                 yield chunk
 
-    async def batches(
-        self, input: dict[str, Any], config: RunnableConfig | None = None
-    ) -> AsyncIterator[Sequence[Event]]:
+    async def batches(self, input: JsonObject, config: RunnableConfig | None = None) -> AsyncIterator[Sequence[Event]]:
         """Yield the same events, encoded, in the batches in which they come. Callbacks are not called, and an invalid
         turn always becomes an event."""
         try:
@@ -177,7 +172,7 @@ class RunRunnable(
             async for batch in self._batches(reading):
                 yield batch
 
-    def _reading(self, input: dict[str, Any], config: RunnableConfig | None) -> _Reading:
+    def _reading(self, input: JsonObject, config: RunnableConfig | None) -> _Reading:
         turn = parse(Turn, input)
         return _Reading(turn, (config or {}).get("configurable", {}).get(OWNER, self._owner), number=turn.after)
 
@@ -233,12 +228,11 @@ class RunRunnable(
         given = {"tool_outputs": [output.model_dump() for output in reading.turn.tool_outputs]}
         outputs = parse(SubmitToolOutputs, given)
         row = await self._row(reading.turn.run_id, reading.owner)
-        checked = [output.model_dump() for output in outputs.tool_outputs]
-        return await self._runner.submit(reading.owner, row.body["thread_id"], row.id, checked)
+        return await self._runner.submit(reading.owner, row.body["thread_id"], row.id, outputs.given())
 
     async def _start(self, reading: _Reading) -> Started:
         turn, owner = reading.turn, reading.owner
-        fields: dict[str, Any] = {"assistant_id": turn.assistant_id or await self._assistant(turn, owner)}
+        fields: JsonObject = {"assistant_id": turn.assistant_id or await self._assistant(turn, owner)}
         if turn.assistant_id and turn.model:
             fields["model"] = turn.model
         if turn.assistant_id and turn.instructions:
@@ -258,14 +252,14 @@ class RunRunnable(
         begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
         return await self._runner.create_and_start(owner, begun)
 
-    async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[dict[str, Any]] | None:
+    async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[JsonObject] | None:
         """Return the assistant's tools with `file_search` added; None if that is not needed."""
         if not turn.file_ids:
             thread = await self._store.get("thread", turn.thread_id, owner) if turn.thread_id else None
             if thread is None or not thread.body["tool_resources"].get("file_search"):
                 return None
         assistant = await self._store.get("assistant", assistant_id, owner)
-        tools: list[dict[str, Any]] = [] if assistant is None else assistant.body["tools"]
+        tools: list[JsonObject] = [] if assistant is None else assistant.body["tools"]
         return None if any(tool["type"] == "file_search" for tool in tools) else [*tools, _FILE_SEARCH]
 
     async def _assistant(self, turn: Turn, owner: str) -> str:
@@ -279,7 +273,8 @@ class RunRunnable(
             }
             request = parse(AssistantCreate, fields)
             body = new_assistant(request, id=id, now=int(time.time()))
-            row = Row("assistant", id, owner, body, private={"tools": [], "sampling": {}})
+            private = AssistantPrivate(tools=[], sampling={})
+            row = Row("assistant", id, owner, body, private=private)
             try:
                 await self._store.commit([Insert(row)], durable=True)
             except StoreError:
@@ -287,16 +282,16 @@ class RunRunnable(
                     raise
         return id
 
-    async def _row(self, run_id: str, owner: str) -> Row:
+    async def _row(self, run_id: str, owner: str) -> RunRow:
         row = await self._store.get("run", run_id, owner)
         if row is None:
             raise NotFound(f"No run found with id '{run_id}'.", param="run_id")
         return row
 
 
-async def whole(chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+async def whole(chunks: AsyncIterator[JsonObject]) -> JsonObject:
     """Return the run's own last event, or `error`, with the `text` of all its messages."""
-    last: dict[str, Any] = {}
+    last: JsonObject = {}
     texts: dict[str, str] = {}
     async for chunk in chunks:
         name, data = chunk["event"], chunk["data"]
@@ -307,15 +302,15 @@ async def whole(chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
     return {**last, "text": "\n".join(texts.values())}
 
 
-def _content(turn: Turn) -> str | list[dict[str, Any]]:
+def _content(turn: Turn) -> str | list[JsonObject]:
     """Return the new message's content: its text alone, or its parts if it has pictures."""
     if not turn.image_ids:
         return turn.content
-    text: list[dict[str, Any]] = [{"type": "text", "text": turn.content}] if turn.content else []
+    text: list[JsonObject] = [{"type": "text", "text": turn.content}] if turn.content else []
     return [*text, *({"type": "image_file", "image_file": {"file_id": id}} for id in turn.image_ids)]
 
 
-def _chunk(event: Event) -> dict[str, Any]:
+def _chunk(event: Event) -> JsonObject:
     return {"event": event.name, "data": event.data(), "id": event.number}
 
 

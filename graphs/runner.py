@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self, cast
 
 import orjson
 from langgraph.types import Command
@@ -22,12 +22,12 @@ from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
 from graphs.admission import Limits, QueuedRun
 from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
-from graphs.drafts import Draft, draft_run, draft_thread
+from graphs.drafts import USUAL, Draft, RunChoices, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.log import RunLog
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.state import RunContext
+from graphs.machine.state import GraphInput, RunContext
 from graphs.orphans import OrphanedRuns
 from graphs.reading import count_reading, must_get_run, read_if_free
 from graphs.record import Recorded, Recorder
@@ -41,7 +41,7 @@ from graphs.tools.file_search import FileSearch
 from retrieval.attachments import Attachments, searched_stores
 from retrieval.images import Images
 from store.alone import alone
-from store.ports import Append, Change, Delete, Hold, Patch, Processes, RequireNewest, Row, Store, Wake
+from store.ports import Append, Change, Delete, Hold, Patch, Processes, RequireNewest, Row, RunRow, Store, Wake
 from telemetry.shares import Shares
 from wire.errors import (
     Changed,
@@ -55,7 +55,7 @@ from wire.errors import (
     Unavailable,
 )
 from wire.events import Event
-from wire.runs import RunCreate, ThreadRunCreate
+from wire.runs import Run, RunCreate, SubmittedOutput, ThreadRunCreate
 
 __all__ = ["Runner", "Started"]
 
@@ -134,23 +134,23 @@ class Runner:
     # --- requests of clients --------------------------------------------------------------------------------------
 
     async def start(
-        self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False, replaces: str = ""
+        self, owner: str, thread_id: str, request: RunCreate, choices: RunChoices = USUAL, *, replaces: str = ""
     ) -> Started:
-        """Start a run on a thread. With `contents`, its events show the passages that file searches found.
+        """Start a run on a thread.
 
-        The message `replaces` and all later ones are deleted in the run's commit: if the run is refused, they stay.
+        The message `replaces` and all later entries are deleted in the run's commit: if the run is refused, they stay.
         Returns once the run is committed and synced; by then the model call has started, or the run is queued.
         Raises NotFound, InvalidRequest (busy thread, invalid tools), TooManyRequests if the queue is full, and
         Unavailable during shutdown.
         """
         for _ in range(_TRIES):
             with suppress(Changed):
-                start = partial(self._try_to_start, owner, thread_id, request, contents, replaces)
+                start = partial(self._try_to_start, owner, thread_id, request, replaces, choices)
                 return await start_in_turn(self._heavy, owner, start)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again once no more are added.")
 
     async def _try_to_start(
-        self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str, *, its_turn: bool = False
+        self, owner: str, thread_id: str, request: RunCreate, cut: str, choices: RunChoices, *, its_turn: bool = False
     ) -> Started:
         """Start a run on the thread as it is now, up to the message `cut`.
 
@@ -170,9 +170,8 @@ class Runner:
         if cut:
             first, gone = await cut_from(self._store, owner, thread_id, cut)
             guards += gone
-        draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
+        draft = draft_run(request, assistant, owner, thread_id, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
-        draft.row.private["contents"] = contents
         with count_reading(self._execution.turns, owner, first, its_turn=its_turn) as read:
             history = await self._contexts.history(draft.run, owner, first=first)
             whole = history.and_then(row.body for row in draft.messages)
@@ -198,22 +197,23 @@ class Runner:
             history = History([]).and_then(row.body for row in draft.messages)
             return await self._launch_new(draft, history, ExitStack(), *attached)
 
-    async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
+    async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[SubmittedOutput]) -> Started:
         """Give a waiting run all of its tool outputs, and continue it."""
         self._require_accepting()
         async with self._orphans.lock(run_id):
             row = await must_get_run(self._store, owner, thread_id, run_id)
-            if row.body["status"] == "requires_action" and row.body["expires_at"] <= self._now():
+            if row.body["status"] == "requires_action" and (row.body["expires_at"] or 0) <= self._now():
                 await self._orphans.finish(run_id, owner, "requires_action", "expired")
                 row = await must_get_run(self._store, owner, thread_id, run_id)
-            if row.body["status"] != "requires_action":
+            action = row.body["required_action"]
+            if row.body["status"] != "requires_action" or action is None:
                 raise not_waiting(row.body["status"])
             used = row.private.get("exchange_bytes", 0)
-            given = check_outputs(row.body["required_action"], outputs, used=used)
+            given = check_outputs(action, outputs, used=used)
             live = await revive(self._store, row, self._now, self.metrics)
             toolset, turns = await self._contexts.toolset(row), self._execution.turns
             context = await read_if_free(turns, self._contexts, live, row, toolset, given)
-            calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
+            calls = action["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
             if not any(call["function"]["name"] in toolset.served for call in calls):
                 live.recorder.answer_all(given, recorded)
@@ -230,7 +230,7 @@ class Runner:
             except StatusConflict as conflict:
                 raise not_waiting(conflict.status) from conflict
 
-    async def cancel(self, owner: str, thread_id: str, run_id: str) -> dict[str, Any]:
+    async def cancel(self, owner: str, thread_id: str, run_id: str) -> Run:
         """Cancel a run; returns it as `cancelling`. The model call stops at once; the answer waits for the commit."""
         live = self._execution.get(run_id)
         if live is not None and live.ending:
@@ -250,7 +250,7 @@ class Runner:
                     return await cancel_elsewhere(self._store, owner, run_id)
                 live = await revive(self._store, held, self._now, self.metrics)
             commit = live.commit_progress(cancelling(live.recorder), durable=True)
-            body = dict(live.run)
+            body = live.run.copy()
             live.stop_for("cancelled")
             await asyncio.shield(commit)
             if not executed:
@@ -270,14 +270,14 @@ class Runner:
 
         self._execution.own(cancel())
 
-    async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
+    async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""
         async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
             await must_get_run(self._store, owner, thread_id, run_id)
             if (live := self._execution.get(run_id)) is not None:
                 live.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
-        return rows[0].body
+        return cast("RunRow", rows[0]).body  # the row after the Patch of a run
 
     def note_message(self, run_id: str, message_id: str, metadata: dict[str, str]) -> None:
         """Pass on the metadata that was just given to a message that the run may be writing."""
@@ -312,7 +312,7 @@ class Runner:
         toolset = await self._contexts.toolset(draft.row)
         # A copy: the writer encodes the row later, while the run's body keeps changing.
         shows_contents = draft.row.private.get("contents", False)
-        recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
+        recorder = Recorder(draft.run.copy(), draft.row.owner, self._now, shows_contents=shows_contents)
         live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.metrics)
         events = draft.events()
         queued = draft.run
@@ -328,7 +328,7 @@ class Runner:
         draft.row.private["next_event"] = live.log.ceiling
         # No reader sees the row while it is `queued`, so it is stored with the status that follows.
         events += recorder.move("in_progress").events
-        row = replace(draft.row, body=dict(recorder.run))
+        row = replace(draft.row, body=recorder.run.copy())
         if toolset.not_offered:
             logger.info("run %s: this server cannot offer %s", draft.row.id, ", ".join(toolset.not_offered))
         context = self._contexts.context(live, draft.row.private, toolset, history)
@@ -342,7 +342,7 @@ class Runner:
         live: ActiveRun,
         changes: Sequence[Change],
         events: Sequence[tuple[str, bytes]],
-        given: tuple[Any, bool],
+        given: tuple[GraphInput, bool],
         context: RunContext,
     ) -> Started:
         """Queue the commit, start the model call without waiting for it, and return when the commit is synced.
@@ -351,7 +351,7 @@ class Runner:
         """
         after = live.log.next - 1
         numbered = live.log.number(events)
-        run = dict(live.run)
+        run = live.run.copy()
         # If the commit is refused, the model call is stopped, even if the client's request is gone.
         changed = [*changes, Append(live.run_id, numbered)]
         commit = self._store.commit(changed, durable=True, failed=lambda: live.stop_for("refused"))
@@ -370,7 +370,7 @@ class Runner:
     ) -> Started:
         """Commit a queued run, synced, and queue it; its history is read when it leaves the queue."""
         after = live.log.next - 1
-        run = dict(live.run)
+        run = live.run.copy()
         needs = live.weight, live.memory, live.size
         queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], *needs)
 

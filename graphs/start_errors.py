@@ -1,13 +1,14 @@
 """The reasons why a run cannot start, or cannot start yet, as API errors."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import orjson
 
 from telemetry.shares import Shares
 from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
+from wire.json import JsonView
 
 __all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn", "start_in_turn"]
 
@@ -21,7 +22,7 @@ class HeavyStart(Exception):
     """The run can start only in its owner's turn: its assistant is large, or no memory is free for its history."""
 
 
-def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:
+def require_turn(assistant: JsonView, *, its_turn: bool) -> None:
     """Raise HeavyStart for a large assistant if it is not `its_turn`."""
     if not its_turn and len(orjson.dumps(assistant)) > _LIGHT_BYTES:
         raise HeavyStart

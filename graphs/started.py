@@ -1,7 +1,8 @@
 """What the caller that starts or continues a run gets."""
 
 from dataclasses import dataclass
-from typing import Any
+
+from wire.runs import Run
 
 __all__ = ["Started"]
 
@@ -10,11 +11,10 @@ __all__ = ["Started"]
 class Started:
     """A run that was just started or continued: its committed body, and the number that its new events follow."""
 
-    run: dict[str, Any]
+    run: Run
     after: int
 
     @property
     def run_id(self) -> str:
         """The run's id."""
-        run_id: str = self.run["id"]
-        return run_id
+        return self.run["id"]

@@ -4,17 +4,17 @@ The wording of the errors is OpenAI's.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from graphs.machine.exchange import check_submitted
 from wire.errors import InvalidRequest
+from wire.runs import RequiredAction, SubmittedOutput
 from wire.validation import shown
 
 __all__ = ["check_outputs", "not_waiting"]
 
 
 def check_outputs(
-    required_action: dict[str, Any], outputs: Sequence[dict[str, Any]], *, used: int = 0
+    required_action: RequiredAction, outputs: Sequence[SubmittedOutput], *, used: int = 0
 ) -> dict[str, str]:
     """Return outputs by call id; `used` is the size of the run's exchange so far, in bytes.
 

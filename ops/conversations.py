@@ -14,7 +14,7 @@ import orjson
 from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
 from ops.pages import Page, Pages
-from store.ports import Row, Watch
+from store.ports import AssistantPrivate, Row, RunPrivate, Watch
 from wire.actions import drop_masked
 from wire.dumps import (
     DumpKind,
@@ -32,6 +32,7 @@ from wire.dumps import (
 )
 from wire.errors import InvalidRequest
 from wire.ids import derive_id
+from wire.items import item_body
 
 __all__ = ["Conversation", "Refusal", "Survey", "assistant_rows", "rows_of", "survey"]
 
@@ -136,8 +137,8 @@ class _Surveyor:
         self._pages.note_within(entry.number, place, kind, data, thread_id)
 
     def _take_assistant(self, entry: Entry, index: int, data: dict[str, object]) -> None:
-        body, private = assistant_parts(data, now=self._now)
-        build_toolset(private["tools"])
+        body, tools, _ = assistant_parts(data, now=self._now)
+        build_toolset(tools)
         if body["id"] in self._assistant_ids:
             return
         self._assistant_ids.add(body["id"])
@@ -176,7 +177,8 @@ def assistant_rows(found: Survey, dump: Dump, owner: str, *, now: int) -> list[R
         for index in indexes:
             data = objects[index]
             assert isinstance(data, dict)  # as the survey has found
-            body, private = assistant_parts(data, now=now)
+            body, tools, sampling = assistant_parts(data, now=now)
+            private = AssistantPrivate(tools=tools, sampling=sampling)
             rows.append(Row("assistant", body["id"], owner, body, private=private))
     return sorted(rows, key=lambda row: int(row.body["created_at"]))
 
@@ -217,7 +219,7 @@ def _check(kind: DumpKind, data: dict[str, object], thread_id: str) -> None:
     """Make the rows of the object, to check that it is possible. Raises InvalidRequest."""
     if kind == "step":
         _rows(thread_id, {}, (), "", now=0)  # checks the thread's id
-        _step(data, {"id": data.get("run_id"), "thread_id": thread_id, "assistant_id": "asst_"})
+        step_body(data, run_id=str(data.get("run_id")), thread_id=thread_id, assistant_id="asst_")
         return
     head = data if kind == "thread" else {}
     _rows(thread_id, head, [(kind, data)], "", now=0)
@@ -230,8 +232,9 @@ def _rows(thread_id: str, head: dict[str, object], every: Sequence[Item], owner:
     created_at = time_of(head)
     times = [time for each in _in_order(messages, "messages") if (time := time_of(each)) is not None]
     created_at = created_at if created_at is not None else min(times, default=now)
-    rows = [Row("thread", thread_id, owner, thread_body(head, id=thread_id, created_at=created_at))]
-    rows += _message_rows(messages, thread_id, owner, created_at)
+    rows: list[Row] = [Row("thread", thread_id, owner, thread_body(head, id=thread_id, created_at=created_at))]
+    made = _message_rows(messages, thread_id, owner, created_at)
+    rows += _with_items(made, _within(head, "items", thread_id), thread_id, owner)
     rows += _run_rows(runs, steps, thread_id, owner, created_at)
     return rows
 
@@ -250,6 +253,23 @@ def _message_rows(messages: Sequence[dict[str, object]], thread_id: str, owner: 
     return list(made.values())
 
 
+def _with_items(messages: Sequence[Row], items: Sequence[dict[str, object]], thread_id: str, owner: str) -> list[Row]:
+    """Return the messages, and each item behind the message that it comes `after`; at the start if there is none."""
+    after: dict[str | None, dict[str, Row]] = {}
+    known = {row.id for row in messages}
+    for data in items:
+        with _naming(items, data, "items"):
+            body = item_body(data)
+        run_id, named = data.get("run_id"), data.get("after")
+        at = named if isinstance(named, str) and named in known else None
+        made = Row("item", body["id"], owner, body, thread_id, run_id if isinstance(run_id, str) else None)
+        after.setdefault(at, {}).setdefault(made.id, made)
+    rows: list[Row] = [*after.get(None, {}).values()]
+    for message in messages:
+        rows += (message, *after.get(message.id, {}).values())
+    return rows
+
+
 def _run_rows(
     runs: Sequence[dict[str, object]], steps: Sequence[dict[str, object]], thread_id: str, owner: str, created_at: int
 ) -> list[Row]:
@@ -260,12 +280,12 @@ def _run_rows(
             body = run_body({"created_at": created_at, **data}, thread_id=thread_id)
         if body is None:
             continue
-        private = {"tools": drop_masked(body["tools"])[0], "sampling": {}}
+        private = RunPrivate(tools=drop_masked(body["tools"])[0], sampling={})
         made.setdefault(body["id"], Row("run", body["id"], owner, body, thread_id, private=private))
         inner = listed(data.get("steps"), "steps")
         for step in (*inner, *(each for each in steps if each.get("run_id") == body["id"])):
-            row = _step(step, body)
-            made.setdefault(row.id, Row("step", row.id, owner, row.body, thread_id, body["id"]))
+            of = step_body(step, run_id=body["id"], thread_id=thread_id, assistant_id=body["assistant_id"])
+            made.setdefault(of["id"], Row("step", of["id"], owner, of, thread_id, body["id"]))
     return list(made.values())
 
 
@@ -286,11 +306,6 @@ def _naming(objects: Sequence[object], one: object, name: str) -> Iterator[None]
             raise
         index = next(index for index, each in enumerate(objects) if each is one)
         raise InvalidRequest(f"{name}[{index}]: {error.message}", param=error.param) from error
-
-
-def _step(data: dict[str, object], run: dict[str, object]) -> Row:
-    body = step_body(data, run=run)
-    return Row("step", body["id"], "", body)
 
 
 def _within(head: dict[str, object], name: str, thread_id: str) -> list[dict[str, object]]:

@@ -5,36 +5,39 @@ Invariant: `file_ids` are valid while the assistant's `tool_resources` contain t
 same files for the code interpreter). A v2 client that sets another store ends them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
-from store.ports import Change, Insert, Row
+from typing_extensions import TypedDict
 
-__all__ = ["FILES", "STORE", "files_of", "remember", "store_of"]
+from store.ports import AssistantRow, Change, Insert
 
-FILES: Final = "v1_files"
-"""Key in the private part: file id → when the file was added (Unix s)."""
-STORE: Final = "v1_store"
-"""Key in the private part: the vector store that was made for them."""
+__all__ = ["RememberedFiles", "files_of", "remember", "store_of"]
 
 
-def store_of(assistant: Row) -> str | None:
+class RememberedFiles(TypedDict):
+    """The keys of `AssistantPrivate` for `file_ids`."""
+
+    v1_files: dict[str, int]
+    v1_store: str | None
+
+
+def store_of(assistant: AssistantRow) -> str | None:
     """Return the vector store that was made for `file_ids`, if the assistant still has it."""
-    made: str | None = assistant.private.get(STORE)
+    made = assistant.private.get("v1_store")
     search = assistant.body["tool_resources"].get("file_search", {})
     return made if made in search.get("vector_store_ids", ()) else None
 
 
-def files_of(assistant: Row) -> dict[str, int]:
+def files_of(assistant: AssistantRow) -> dict[str, int]:
     """Return the files as v1 shows them: file id → when the file was added (Unix s)."""
     code: Sequence[str] = assistant.body["tool_resources"].get("code_interpreter", {}).get("file_ids", ())
-    known: Mapping[str, int] = assistant.private.get(FILES) or {}
+    known = assistant.private.get("v1_files") or {}
     if store_of(assistant) is not None:
         return {**known, **{id: known.get(id, assistant.body["created_at"]) for id in code}}
     return {id: known.get(id, assistant.body["created_at"]) for id in code}
 
 
-def remember(file_ids: Sequence[str], changes: Sequence[Change], *, now: int) -> dict[str, Any]:
+def remember(file_ids: Sequence[str], changes: Sequence[Change], *, now: int) -> RememberedFiles:
     """Return the private part for `file_ids` that were just given; `changes` can insert their store."""
     made = [each.row.id for each in changes if isinstance(each, Insert) and each.row.kind == "vector_store"]
-    return {FILES: dict.fromkeys(file_ids, now), STORE: made[0] if made else None}
+    return {"v1_files": dict.fromkeys(file_ids, now), "v1_store": made[0] if made else None}

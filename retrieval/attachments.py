@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, touch
@@ -20,16 +20,22 @@ from store.ports import (
     Delete,
     Insert,
     Library,
+    MessageRow,
     Patch,
     RequireRow,
     RequireUnchanged,
     Row,
     Store,
+    ThreadRow,
     Wake,
     store_file_id,
 )
 from telemetry.shares import REQUESTS
+from wire.assistants import Assistant
 from wire.errors import Missing
+from wire.messages import Message
+from wire.resources import Resources
+from wire.threads import Thread, ThreadChanges
 from wire.vector_stores import NewStoreFile, VectorStoreCreate
 
 __all__ = ["Attachments", "attached_files", "searched_stores"]
@@ -41,7 +47,7 @@ _FEW: Final = 64
 """Maximum files whose rows are made on the event loop, which takes about a millisecond."""
 
 
-def attached_files(messages: Sequence[dict[str, Any]], tool: str) -> list[str]:
+def attached_files(messages: Sequence[Message], tool: str) -> list[str]:
     """Return the ids of the files that messages attach for a tool, each once."""
     found = [
         attachment["file_id"]
@@ -52,19 +58,20 @@ def attached_files(messages: Sequence[dict[str, Any]], tool: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def named_files(messages: Sequence[dict[str, Any]]) -> list[str]:
+def named_files(messages: Sequence[Message]) -> list[str]:
     """Return the ids of all files that messages name, in attachments and as images."""
     found = [attachment["file_id"] for message in messages for attachment in message["attachments"]]
-    parts = [part for message in messages for part in message["content"]]
-    found += [part["image_file"]["file_id"] for part in parts if part["type"] == "image_file"]
+    for message in messages:
+        found += [part["image_file"]["file_id"] for part in message["content"] if part["type"] == "image_file"]
     return list(dict.fromkeys(found))
 
 
-def searched_stores(assistant: dict[str, Any], thread: dict[str, Any], changes: Sequence[Change] = ()) -> list[str]:
+def searched_stores(assistant: Assistant, thread: Thread, changes: Sequence[Change] = ()) -> list[str]:
     """Return the ids of the vector stores that a run searches, each once; `changes` can include the thread's."""
     changed = [each.body for each in changes if isinstance(each, Patch) and each.kind == "thread"]
-    bodies = [assistant, *([body for body in changed if "tool_resources" in body][-1:] or [thread])]
-    searched = [(body.get("tool_resources") or {}).get("file_search") or {} for body in bodies]
+    changed_to = [cast("ThreadChanges", body)["tool_resources"] for body in changed if "tool_resources" in body][-1:]
+    found = [assistant["tool_resources"], *(changed_to or [thread["tool_resources"]])]
+    searched = [(resources or {}).get("file_search") or {} for resources in found]
     return list(dict.fromkeys(id for each in searched for id in each.get("vector_store_ids") or ()))
 
 
@@ -72,15 +79,13 @@ def searched_stores(assistant: dict[str, Any], thread: dict[str, Any], changes: 
 class _ResourceDraft:
     """A thread's resources while attachments are added to them."""
 
-    resources: dict[str, Any]
+    resources: Resources
     changes: list[Change] = field(default_factory=list)
 
     @property
     def store_id(self) -> str | None:
         """The thread's vector store."""
-        ids = self.resources.get("file_search", {}).get("vector_store_ids") or [None]
-        found: str | None = ids[0]
-        return found
+        return next(iter(self.resources.get("file_search", {}).get("vector_store_ids", ())), None)
 
     def inserted(self, kind: str) -> dict[str, Row]:
         """The rows of a kind that the changes add."""
@@ -112,7 +117,7 @@ class Attachments:
             if (missing := next((id for id in file_ids if id not in known), None)) is not None:
                 raise Missing("file", missing)
 
-    async def create_inline_stores(self, owner: str, resources: dict[str, Any]) -> tuple[dict[str, Any], list[Change]]:
+    async def create_inline_stores(self, owner: str, resources: Resources) -> tuple[Resources, list[Change]]:
         """Do what `vector_store_drafts.create_inline_stores` does, off the event loop.
 
         Raises InvalidRequest, Missing for a file that does not exist.
@@ -124,7 +129,7 @@ class Attachments:
         return await _in_thread(len(file_ids), owner, lambda: create_inline_stores(owner, resources, now=now))
 
     @asynccontextmanager
-    async def of_new_thread(self, thread: Row, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
+    async def of_new_thread(self, thread: ThreadRow, messages: Sequence[MessageRow]) -> AsyncIterator[list[Change]]:
         """Create the vector stores of the thread's `tool_resources`, and yield the changes to commit with the thread.
 
         Raises InvalidRequest, Missing for a file that does not exist.
@@ -139,7 +144,9 @@ class Attachments:
             self._wake()
 
     @asynccontextmanager
-    async def of_messages(self, owner: str, thread_id: str, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
+    async def of_messages(
+        self, owner: str, thread_id: str, messages: Sequence[MessageRow]
+    ) -> AsyncIterator[list[Change]]:
         """Yield the changes to commit with new messages of a thread. Meanwhile, no other call attaches to the thread.
 
         If another process changes the thread's resources meanwhile, the commit is refused with Changed: call this again
@@ -166,7 +173,7 @@ class Attachments:
         if draft.inserted("vector_store_file"):
             self._wake()
 
-    async def _fill(self, draft: _ResourceDraft, owner: str, messages: Sequence[dict[str, Any]]) -> None:
+    async def _fill(self, draft: _ResourceDraft, owner: str, messages: Sequence[Message]) -> None:
         named = named_files(messages)
         await self.require(owner, named)
         draft.changes += [RequireRow("file", id, owner) for id in named]

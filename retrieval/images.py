@@ -7,11 +7,12 @@ newest user message and mentions in an older one. Nothing of this is stored.
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from store.ports import Blobs, Store
 from telemetry.shares import REQUESTS
 from wire.errors import StoreError
+from wire.messages import Message, MessageContent, ShownFile
 
 __all__ = ["MAX_BYTES", "Images"]
 
@@ -36,7 +37,7 @@ class Images:
         self._store = store
         self._blobs = blobs
 
-    async def show(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def show(self, owner: str, messages: Sequence[Message]) -> list[Message]:
         """Return the messages, in their order (oldest first), with `image_url` instead of `image_file`."""
         shown = list(messages)
         left = _MAX_TOTAL
@@ -47,18 +48,21 @@ class Images:
             left -= sum(len(part["image_url"]["url"]) for part in content if part["type"] == "image_url")
             if not any(part["type"] == "image_file" for part in content):
                 continue
-            parts = []
+            parts: list[MessageContent] = []
             for part in content:
-                url = await self._url(owner, part["image_file"], left) if part["type"] == "image_file" else None
+                if part["type"] != "image_file":
+                    parts.append(part)
+                    continue
+                url = await self._url(owner, part["image_file"], left)
                 left -= len(url or "")
-                detail = None if url is None else part["image_file"].get("detail")
+                detail = part["image_file"].get("detail")
                 parts.append(
                     part if url is None else {"type": "image_url", "image_url": {"url": url, "detail": detail}}
                 )
             shown[index] = {**shown[index], "content": parts}
         return shown
 
-    async def measure(self, owner: str, messages: Sequence[dict[str, Any]]) -> int:
+    async def measure(self, owner: str, messages: Sequence[Message]) -> int:
         """Return the maximum number of characters of URLs that `show` adds."""
         sizes: dict[str, int] = {}
         total = 0
@@ -76,7 +80,7 @@ class Images:
                     return _MAX_TOTAL
         return total
 
-    async def _url(self, owner: str, image: dict[str, Any], most: int) -> str | None:
+    async def _url(self, owner: str, image: ShownFile, most: int) -> str | None:
         if most <= 0:
             return None
         file = await self._store.get("file", image.get("file_id") or "", owner)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
@@ -22,6 +22,7 @@ from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
 from telemetry.blocks import cut_blocks
 from telemetry.shares import INDEXING, Shares
 from wire.errors import Missing, Unreadable
+from wire.vector_stores import StoreFileEnd
 
 __all__ = ["Indexer", "Limits"]
 
@@ -83,7 +84,7 @@ class Indexer:
         self._readers = Shares(_READERS, portion=1)
         self._large = Shares(_LARGE_FILES, portion=1)
 
-    async def index(self, store_file: Row) -> dict[str, Any]:
+    async def index(self, store_file: Row) -> StoreFileEnd:
         """Index the file of `store_file`, and return the changes to the body of `store_file`.
 
         Raises Missing if the file is deleted, Unreadable, EmbeddingFailed, StoreError.

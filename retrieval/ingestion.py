@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Literal, Self
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
@@ -43,6 +43,7 @@ from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
 from telemetry.shares import Shares
 from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
+from wire.vector_stores import Attributes, StoreFileEnd
 
 __all__ = ["Ingestion"]
 
@@ -166,7 +167,7 @@ class Ingestion:
         self._untidy.set()
         self.wake()
 
-    async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: dict[str, Any]) -> Row:
+    async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> Row:
         """Replace the attributes of a vector store file, in its row and in the index. Raises Missing."""
         id = store_file_id(vector_store_id, file_id)
         rows = await self._store.commit(
@@ -274,7 +275,7 @@ class Ingestion:
                 continue
             await self._wake.wait()
 
-    async def _waiting(self) -> list[Row]:
+    async def _waiting(self) -> Sequence[Row]:
         """Return vector store files in progress that have not been started, of owners who can start more."""
         busy = [store_file for store_file, _ in self._busy.values()]
         full = {store_file.owner for store_file in busy if not self._slots.free(store_file.owner)}
@@ -336,7 +337,7 @@ class Ingestion:
             return False
         return True
 
-    async def _end(self, store_file: Row, moved: dict[str, Any] | None) -> None:
+    async def _end(self, store_file: Row, moved: StoreFileEnd | None) -> None:
         """Store the result for a vector store file; `moved` is None if it is gone. Raises StoreError."""
         if moved is not None:
             required = RequireHeld("vector_store_file", store_file.id, store_file.owner)
@@ -393,5 +394,5 @@ class Ingestion:
                 await asyncio.sleep(self._sweep_s)
 
 
-def _failed(code: str, message: str) -> dict[str, Any]:
+def _failed(code: Literal["server_error", "unsupported_file", "invalid_file"], message: str) -> StoreFileEnd:
     return {"status": "failed", "last_error": {"code": code, "message": message}}

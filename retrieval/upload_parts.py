@@ -9,10 +9,10 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self, cast
 from weakref import WeakValueDictionary
 
 from store.alone import alone
@@ -26,15 +26,27 @@ from store.ports import (
     RequireUnchanged,
     Row,
     Store,
+    UploadPrivate,
+    UploadRow,
     Writing,
 )
 from telemetry.context import acting_owner
 from telemetry.shares import DISK
 from wire.byte_limits import ByteLimit
 from wire.errors import Changed, InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
-from wire.files import FileCreate, FileExpiry, new_file
+from wire.files import File, FileCreate, FileExpiry, new_file
 from wire.ids import new_id
-from wire.uploads import MAX_PART_BYTES, MAX_PARTS, PART_LIMIT, UploadComplete, UploadCreate, new_part, new_upload
+from wire.uploads import (
+    MAX_PART_BYTES,
+    MAX_PARTS,
+    PART_LIMIT,
+    Upload,
+    UploadComplete,
+    UploadCreate,
+    UploadPart,
+    new_part,
+    new_upload,
+)
 
 __all__ = ["Uploads"]
 
@@ -44,6 +56,7 @@ _SWEEP_S: Final = 20.0
 _MOST_TIMES: Final = 3
 """The parts of an upload can total this many times its bytes, as a part whose answer was lost is sent again."""
 
+_NOTHING: Final[Mapping[str, object]] = {}
 _PENDING = frozenset({"pending"})
 
 _TRIES: Final = 100
@@ -89,7 +102,7 @@ class Uploads:
             self._sweeping.cancel()
         await self._tasks.__aexit__(None, None, None)
 
-    async def create(self, owner: str, asked: UploadCreate) -> dict[str, Any]:
+    async def create(self, owner: str, asked: UploadCreate) -> Upload:
         """Return a new upload. Raises TooLarge, StoreError."""
         if asked.bytes > self._max_bytes:
             raise TooLarge(
@@ -101,13 +114,13 @@ class Uploads:
             pass  # refuses a file without disk space before its parts are sent
         body = new_upload(asked, id=new_id("upload"), now=self._now())
         lifetime_s = None if asked.expires_after is None else asked.expires_after.seconds
-        private: dict[str, Any] = {"parts": {}, "mime_type": asked.mime_type, "file_lifetime_s": lifetime_s}
+        private: UploadPrivate = {"parts": {}, "mime_type": asked.mime_type, "file_lifetime_s": lifetime_s}
         await self._store.commit([Insert(Row("upload", body["id"], owner, body, private=private))], durable=True)
         return body
 
     async def add_part(
         self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
-    ) -> dict[str, Any]:
+    ) -> UploadPart:
         """Return a new part, whose bytes `receive` writes. `announced` is their number, 0 if unknown. The part is on
         disk when this returns.
 
@@ -136,7 +149,7 @@ class Uploads:
                     return
         raise InvalidRequest(f"Parts keep being added to the upload '{id}'; add the part again.")
 
-    async def complete(self, owner: str, id: str, asked: UploadComplete) -> dict[str, Any]:
+    async def complete(self, owner: str, id: str, asked: UploadComplete) -> Upload:
         """Return the completed upload. Repeating the call that completed it returns it again.
 
         Raises NotFound, InvalidRequest if the parts or the status do not allow it, StoreError.
@@ -162,7 +175,7 @@ class Uploads:
         await self._remove(row.private["parts"])
         return completed.body
 
-    async def cancel(self, owner: str, id: str) -> dict[str, Any]:
+    async def cancel(self, owner: str, id: str) -> Upload:
         """Return the cancelled upload. Raises NotFound, InvalidRequest, StoreError."""
         async with self._lock(id):
             row = await self._pending(owner, id)
@@ -170,18 +183,18 @@ class Uploads:
 
     # --- states ---------------------------------------------------------------------------------------------------
 
-    async def _must_get(self, owner: str, id: str) -> Row:
+    async def _must_get(self, owner: str, id: str) -> UploadRow:
         row = await self._store.get("upload", id, owner)
         if row is None:
             raise NotFound(Missing("upload", id).message, param="upload_id")
         return row
 
-    async def _pending(self, owner: str, id: str) -> Row:
+    async def _pending(self, owner: str, id: str) -> UploadRow:
         row = await self._must_get(owner, id)
         self._check_pending(row)
         return row
 
-    def _check_pending(self, row: Row) -> None:
+    def _check_pending(self, row: UploadRow) -> None:
         status = row.body["status"]
         if status == "pending" and row.body["expires_at"] <= self._now():
             status = "expired"
@@ -190,21 +203,21 @@ class Uploads:
 
     async def _change(
         self,
-        row: Row,
-        body: dict[str, Any] | None = None,
-        private: dict[str, Any] | None = None,
+        row: UploadRow,
+        body: Mapping[str, object] = _NOTHING,
+        private: Mapping[str, object] = _NOTHING,
         *also: Insert,
         guard: RequireUnchanged | None = None,
-    ) -> Row:
+    ) -> UploadRow:
         """Change a pending upload; the change is on disk when this returns. Raises InvalidRequest, StoreError."""
-        change = Patch("upload", row.id, row.owner, body or {}, private or {}, only_if=_PENDING)
+        change = Patch("upload", row.id, row.owner, body, private, only_if=_PENDING)
         try:
             changed = await self._store.commit([*([guard] if guard else []), change, *also], durable=True)
         except StatusConflict as conflict:
             raise _not_pending(row.id, conflict.status) from conflict
-        return changed[0]
+        return cast("UploadRow", changed[0])  # the row after the first change, a Patch of an upload
 
-    async def _end(self, row: Row, status: str) -> Row:
+    async def _end(self, row: UploadRow, status: str) -> UploadRow:
         """Remove the parts, then commit the status: on a full disk, this frees space for the commit."""
         await self._remove(row.private["parts"])
         return await self._change(row, {"status": status}, {"parts": {}})
@@ -248,7 +261,7 @@ class Uploads:
                 )
             return await writing.keep(file_id)
 
-    def _new_file(self, row: Row, file_id: str, size: BlobSize) -> dict[str, Any]:
+    def _new_file(self, row: UploadRow, file_id: str, size: BlobSize) -> File:
         lifetime_s = row.private["file_lifetime_s"]
         expiry = None if lifetime_s is None else FileExpiry(anchor="created_at", seconds=lifetime_s)
         asked = FileCreate(purpose=row.body["purpose"], expires_after=expiry)
@@ -267,7 +280,7 @@ class Uploads:
                 logger.error("expired uploads could not be removed, next try in %g s: %s", self._sweep_s, error)
             await asyncio.sleep(self._sweep_s)
 
-    async def _expire(self, found: Row) -> None:
+    async def _expire(self, found: UploadRow) -> None:
         async with self._lock(found.id):
             row = await self._store.get("upload", found.id, found.owner)
             if row is not None and row.body["status"] == "pending":  # it can have ended since it was found
@@ -275,9 +288,9 @@ class Uploads:
                     await self._end(row, "expired")
 
 
-def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:
+def _with_part(row: UploadRow, part_id: str, size: int) -> dict[str, int]:
     """Return the upload's parts with one more. Raises InvalidRequest if that exceeds a limit."""
-    parts: dict[str, int] = row.private["parts"]
+    parts = row.private["parts"]
     whole = row.body["bytes"]
     if size > whole:
         raise InvalidRequest(
@@ -295,9 +308,9 @@ def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:
     return {**parts, part_id: size}
 
 
-def _check_parts(row: Row, part_ids: Sequence[str]) -> None:
+def _check_parts(row: UploadRow, part_ids: Sequence[str]) -> None:
     """Raise InvalidRequest unless these are parts of the upload, each named once, and total its bytes."""
-    parts: dict[str, int] = row.private["parts"]
+    parts = row.private["parts"]
     for part_id in part_ids:
         if part_id not in parts:
             raise InvalidRequest(f"The upload '{row.id}' has no part '{part_id}'.", param="part_ids")

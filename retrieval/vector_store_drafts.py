@@ -4,13 +4,14 @@ Invariant: the transaction that adds a new object checks what it refers to (`Req
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from store.ports import Change, Insert, Patch, RequireRow, Row, store_file_id
+from store.ports import Change, Insert, Patch, RequireRow, Row, StoreFileRow, StoreRow, store_file_id
 from wire.errors import InvalidRequest
 from wire.ids import new_id
+from wire.resources import Resources
 from wire.validation import parse
-from wire.vector_stores import NewStoreFile, VectorStoreCreate, expiry, new_store_file, new_vector_store
+from wire.vector_stores import NewStoreFile, StoreChanges, VectorStoreCreate, expiry, new_store_file, new_vector_store
 
 __all__ = ["add_store_files", "create_inline_stores", "draft_store", "refuse_expired", "store_file_row", "touch"]
 
@@ -20,7 +21,7 @@ _STALE_S: Final = 60
 
 def store_file_row(
     owner: str, vector_store_id: str, request: NewStoreFile, *, now: int, batch_id: str | None = None
-) -> Row:
+) -> StoreFileRow:
     """Return the row of a vector store file."""
     body = new_store_file(request, vector_store_id=vector_store_id, now=now)
     return Row(
@@ -36,13 +37,15 @@ def store_file_row(
 
 def add_store_files(
     owner: str, vector_store_id: str, requests: Iterable[NewStoreFile], *, now: int, batch_id: str | None = None
-) -> list[Row]:
+) -> list[StoreFileRow]:
     """Return the rows of several vector store files; if a file occurs twice, the last one applies."""
     rows = [store_file_row(owner, vector_store_id, request, now=now, batch_id=batch_id) for request in requests]
     return list({row.id: row for row in rows}.values())
 
 
-def draft_store(owner: str, request: VectorStoreCreate, *, now: int, id: str | None = None) -> tuple[Row, list[Row]]:
+def draft_store(
+    owner: str, request: VectorStoreCreate, *, now: int, id: str | None = None
+) -> tuple[StoreRow, list[StoreFileRow]]:
     """Return the rows of a new vector store and of its files."""
     body = new_vector_store(request, id=id or new_id("vs"), now=now)
     given = [
@@ -51,7 +54,7 @@ def draft_store(owner: str, request: VectorStoreCreate, *, now: int, id: str | N
     return Row("vector_store", body["id"], owner, body), add_store_files(owner, body["id"], given, now=now)
 
 
-def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> tuple[dict[str, Any], list[Change]]:
+def create_inline_stores(owner: str, resources: Resources, *, now: int) -> tuple[Resources, list[Change]]:
     """Return `tool_resources` with the ids of new stores instead of `vector_stores`, and the changes to commit.
 
     The commit checks objects that are named by id. Raises InvalidRequest if both an existing store and a new one are
@@ -60,7 +63,7 @@ def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> 
     changes: list[Change] = [
         RequireRow("file", file_id, owner) for file_id in resources.get("code_interpreter", {}).get("file_ids", ())
     ]
-    search: dict[str, Any] = resources.get("file_search", {})
+    search = resources.get("file_search", {})
     ids: Sequence[str] = search.get("vector_store_ids", ())
     changes += [RequireRow("vector_store", id, owner) for id in ids]
     if "vector_stores" not in search:
@@ -82,15 +85,15 @@ def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> 
     return {**resources, "file_search": {"vector_store_ids": [*ids, *made]}}, changes
 
 
-def touch(store: Row, *, now: int, at_once: bool = False) -> list[Change]:
+def touch(store: StoreRow, *, now: int, at_once: bool = False) -> list[Change]:
     """Return the change that renews the expiry of a store that is used; empty if that happened in the last minute."""
     if not at_once and now - (store.body["last_active_at"] or 0) < _STALE_S:
         return []
-    body = {"last_active_at": now, "expires_at": expiry(store.body["expires_after"], now)}
+    body: StoreChanges = {"last_active_at": now, "expires_at": expiry(store.body["expires_after"], now)}
     return [Patch("vector_store", store.id, store.owner, body, if_there=True)]
 
 
-def refuse_expired(store: Row) -> None:
+def refuse_expired(store: StoreRow) -> None:
     """Raise InvalidRequest if the store has expired."""
     if store.body["status"] == "expired":
         raise InvalidRequest(

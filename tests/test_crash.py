@@ -4,10 +4,11 @@ The upstream lives on in this process; the server is a process of its own on a r
 """
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import httpx2
@@ -101,6 +102,12 @@ def text_of(events: list[tuple[int, str, Any]]) -> str:
     return "".join(
         data["delta"]["content"][0]["text"]["value"] for _, name, data in events if name == "thread.message.delta"
     )
+
+
+def items(server: ServerProcess) -> list[str]:
+    """The types of all items in the store, in the threads' order."""
+    with closing(sqlite3.connect(server.log.parent / "threadhold.db")) as store:
+        return [kind for (kind,) in store.execute("SELECT body ->> 'type' FROM items ORDER BY seq")]
 
 
 def messages(server: ServerProcess, thread: str) -> list[Any]:
@@ -222,6 +229,7 @@ def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
     assert [step["status"] for step in steps] == ["completed", "completed"]
     assert steps[0]["step_details"]["tool_calls"][0]["function"]["output"] == "noon"
     assert len(messages(server, thread)) == 2
+    assert items(server) == ["reasoning", "function_call", "function_call_output"]
 
 
 def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, upstream: ScriptedUpstream) -> None:
@@ -258,6 +266,7 @@ def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, 
     assert [step["status"] for step in steps] == ["completed", "completed"]
     assert all(call["function"]["output"] for call in steps[0]["step_details"]["tool_calls"])
     assert [name for _, name, _ in replay(server, thread, run)].count("thread.run.step.created") == 2
+    assert items(server) == ["function_call"] * 2 + ["function_call_output"] * 2
 
 
 def test_a_cancel_that_was_acknowledged_holds(server: ServerProcess, upstream: ScriptedUpstream) -> None:

@@ -8,25 +8,25 @@ never a mask.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from wire.errors import InvalidRequest
+from wire.json import Json, JsonObject
 
 __all__ = ["MASK", "drop_masked", "mask_tools", "restore_secrets"]
 
 MASK = "********"
 _SECRET_FIELDS = ("token", "password", "value")
 
-Origins = Callable[[dict[str, Any]], frozenset[str]]
+Origins = Callable[[JsonObject], frozenset[str]]
 """Returns the origins that an action's `data` calls, as `https://api.example:8443`."""
 
 
-def mask_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def mask_tools(tools: list[JsonObject]) -> list[JsonObject]:
     """Return a copy of `tools` with the values of `data.headers` and the secrets of `data.auth` masked."""
     return [_mask(tool) if _is_action(tool) else tool for tool in tools]
 
 
-def drop_masked(tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[int, list[str]]]:
+def drop_masked(tools: list[JsonObject]) -> tuple[list[JsonObject], dict[int, list[str]]]:
     """Return a copy of `tools` without masked values, and the names of the removed values by the index of the tool.
 
     A masked header is removed alone; `auth` is removed as a whole, because it is useless without its secret.
@@ -40,8 +40,8 @@ def drop_masked(tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict
 
 
 def restore_secrets(
-    tools: list[dict[str, Any]], earlier_private_tools: list[dict[str, Any]], *, origins: Origins | None = None
-) -> list[dict[str, Any]]:
+    tools: list[JsonObject], earlier_private_tools: list[JsonObject], *, origins: Origins | None = None
+) -> list[JsonObject]:
     """Return `tools` with each masked value replaced by the stored one.
 
     An action is matched with the stored action that has the same document, else with the one at the same position. If
@@ -53,7 +53,7 @@ def restore_secrets(
     """
     earlier = [tool["data"] for tool in earlier_private_tools if tool.get("type") == "action"]
     matches = iter(_match([tool["data"] for tool in tools if tool.get("type") == "action"], earlier))
-    restored: list[dict[str, Any]] = []
+    restored: list[JsonObject] = []
     for index, tool in enumerate(tools):
         if tool.get("type") == "action":
             stored = next(matches)
@@ -63,18 +63,18 @@ def restore_secrets(
     return restored
 
 
-def _has_moved(data: dict[str, Any], stored: dict[str, Any], origins: Origins | None) -> bool:
+def _has_moved(data: JsonObject, stored: JsonObject, origins: Origins | None) -> bool:
     if all(data.get(name) == stored.get(name) for name in ("openapi_spec", "base_url")):
         return False
     return origins is None or not origins(data) <= origins(stored)
 
 
-def _is_action(tool: dict[str, Any]) -> bool:
+def _is_action(tool: JsonObject) -> bool:
     """Return whether the tool is an action. The tools of a run from a dump can be anything."""
     return tool.get("type") == "action" and isinstance(tool.get("data"), dict)
 
 
-def _masked(data: dict[str, Any]) -> list[str]:
+def _masked(data: JsonObject) -> list[str]:
     """Return the names of the masked values in an action's `data`: `headers.X-Key`, `auth.token`."""
     parts = {name: data[name] for name in ("headers", "auth") if isinstance(data.get(name), dict)}
     return [
@@ -85,7 +85,7 @@ def _masked(data: dict[str, Any]) -> list[str]:
     ]
 
 
-def _without(masked: list[str], data: dict[str, Any]) -> dict[str, Any]:
+def _without(masked: list[str], data: JsonObject) -> JsonObject:
     left = dict(data)
     if isinstance(data.get("headers"), dict):
         left["headers"] = {name: value for name, value in data["headers"].items() if f"headers.{name}" not in masked}
@@ -94,7 +94,7 @@ def _without(masked: list[str], data: dict[str, Any]) -> dict[str, Any]:
     return left
 
 
-def _mask(tool: dict[str, Any]) -> dict[str, Any]:
+def _mask(tool: JsonObject) -> JsonObject:
     data = dict(tool["data"])
     if isinstance(data.get("headers"), dict):
         data["headers"] = dict.fromkeys(data["headers"], MASK)
@@ -103,7 +103,7 @@ def _mask(tool: dict[str, Any]) -> dict[str, Any]:
     return {**tool, "data": data}
 
 
-def _match(actions: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _match(actions: list[JsonObject], earlier: list[JsonObject]) -> Iterator[JsonObject]:
     left = list(range(len(earlier)))
     found: dict[int, int] = {}
     for place, data in enumerate(actions):
@@ -117,7 +117,7 @@ def _match(actions: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> Iter
     return (earlier[found[place]] if place in found else {} for place in range(len(actions)))
 
 
-def _restore(data: dict[str, Any], stored: dict[str, Any], param: str, *, moved: bool) -> dict[str, Any]:
+def _restore(data: JsonObject, stored: JsonObject, param: str, *, moved: bool) -> JsonObject:
     result = dict(data)
     if isinstance(data.get("headers"), dict):
         known = {name.lower(): value for name, value in (stored.get("headers") or {}).items()}
@@ -136,7 +136,7 @@ def _restore(data: dict[str, Any], stored: dict[str, Any], param: str, *, moved:
     return result
 
 
-def _keep(value: Any, stored: Any, param: str, *, moved: bool) -> Any:
+def _keep(value: Json, stored: Json, param: str, *, moved: bool) -> Json:
     if value != MASK:
         return value
     if stored is None or moved:

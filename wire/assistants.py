@@ -1,12 +1,15 @@
 """Assistants: the requests to create and modify them, the object, and how it is made from a request."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator, with_config
+from typing_extensions import TypedDict
 
 from wire import v1
+from wire.closed import CLOSED
+from wire.json import Json, JsonObject
 from wire.metadata import Metadata
-from wire.resources import NewToolResources, ToolResources, attach_files, resources_body
+from wire.resources import NewToolResources, Resources, ToolResources, attach_files, resources_body
 from wire.tools import ReasoningEffort, ResponseFormat, Tool, echo
 from wire.validation import Id, Request
 
@@ -36,7 +39,7 @@ class _AssistantFields(Request):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_v1(cls, data: Any) -> Any:
+    def _from_v1(cls, data: Json) -> Json:
         return v1.rename_retrieval(data)
 
 
@@ -54,10 +57,9 @@ class AssistantModify(_AssistantFields):
     tool_resources: ToolResources | None = None
 
 
-class Assistant(BaseModel):
+@with_config(CLOSED)
+class Assistant(TypedDict):
     """The object `assistant`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["assistant"]
@@ -66,17 +68,17 @@ class Assistant(BaseModel):
     description: str | None
     model: str
     instructions: str | None
-    tools: list[dict[str, Any]]
-    tool_resources: dict[str, Any]
+    tools: list[JsonObject]
+    tool_resources: Resources
     metadata: dict[str, str]
     temperature: float
     top_p: float
-    response_format: str | dict[str, Any]
+    response_format: str | JsonObject
     reasoning_effort: str | None
-    file_ids: list[str] = Field(default=[], description="only under `OpenAI-Beta: assistants=v1`")
+    file_ids: NotRequired[Annotated[list[str], Field(description="only under `OpenAI-Beta: assistants=v1`")]]
 
 
-def new_assistant(request: AssistantCreate, *, id: str, now: int) -> dict[str, Any]:
+def new_assistant(request: AssistantCreate, *, id: str, now: int) -> Assistant:
     """Make the wire object; `now` in Unix seconds."""
     tools = [echo(tool) for tool in request.tools or ()]
     resources = resources_body(request.tool_resources)
@@ -99,9 +101,9 @@ def new_assistant(request: AssistantCreate, *, id: str, now: int) -> dict[str, A
     }
 
 
-def amend_assistant(request: AssistantModify, body: dict[str, Any]) -> dict[str, Any]:
+def amend_assistant(request: AssistantModify, body: Assistant) -> JsonObject:
     """Return the keys of `body` that the request changes, with their new values."""
-    changes: dict[str, Any] = {}
+    changes: JsonObject = {}
     for name in request.model_fields_set - {"file_ids", "tool_resources", "tools", "model"}:
         value = getattr(request, name)
         changes[name] = _DEFAULTS.get(name) if value is None else echo(value)
@@ -118,4 +120,4 @@ def amend_assistant(request: AssistantModify, body: dict[str, Any]) -> dict[str,
     return changes
 
 
-_DEFAULTS: dict[str, Any] = {"metadata": {}, "temperature": 1.0, "top_p": 1.0, "response_format": "auto"}
+_DEFAULTS: Final[JsonObject] = {"metadata": {}, "temperature": 1.0, "top_p": 1.0, "response_format": "auto"}

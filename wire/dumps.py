@@ -6,22 +6,24 @@ than its role and content.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, RootModel, Tag
 
 from wire.actions import drop_masked, mask_tools
-from wire.assistants import AssistantCreate, new_assistant
+from wire.assistants import Assistant, AssistantCreate, new_assistant
 from wire.errors import InvalidRequest
+from wire.json import Json, JsonObject, JsonView
 from wire.leniency import mend
-from wire.messages import open_message
+from wire.messages import Annotation, AttachedFile, Message, MessageContent, Reason, UsableBy, open_message
 from wire.metadata import Metadata
 from wire.resources import ToolResources, resources_body
 from wire.runs import Run
 from wire.sampling import sampling
 from wire.steps import RunStep
+from wire.threads import Thread
 from wire.validation import Id, check_id, one_of, parse
 
 __all__ = [
@@ -56,11 +58,11 @@ class _Dumped(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: Json) -> Json:
     return int(value) if isinstance(value, float) else value
 
 
-def _valued(value: Any) -> Any:
+def _valued(value: Json) -> Json:
     return {"value": value} if isinstance(value, str) else value
 
 
@@ -114,6 +116,7 @@ class _ImageFilePart(_Dumped):
     image_file: _ImageFile
 
 
+_AnyPart = _TextPart | _RefusalPart | _ImageUrlPart | _ImageFilePart
 _Part: TypeAlias = one_of(  # type: ignore[valid-type]
     text=_TextPart, image_url=_ImageUrlPart, image_file=_ImageFilePart, refusal=_RefusalPart
 )
@@ -136,7 +139,7 @@ class _Message(_Dumped):
     role: Literal["user", "assistant"]
     content: _Content
     status: Literal["in_progress", "incomplete", "completed"] | None = None
-    incomplete_details: dict[str, Any] | None = None
+    incomplete_details: JsonObject | None = None
     completed_at: Seconds | None = None
     incomplete_at: Seconds | None = None
     assistant_id: Id | None = None
@@ -163,7 +166,7 @@ class _Times(_Time):
     completed_at: Seconds | None = None
 
 
-def kind_of(data: Any) -> DumpKind:
+def kind_of(data: Json) -> DumpKind:
     """Return the kind of an entry of a dump. Raises InvalidRequest if it cannot be imported."""
     if not isinstance(data, dict):
         raise InvalidRequest("This is not a JSON object.")
@@ -181,7 +184,7 @@ def kind_of(data: Any) -> DumpKind:
     )
 
 
-def unwrapped(data: Any) -> Any:
+def unwrapped(data: Json) -> Json:
     """Return a thread that contains its `messages` and `runs`, for an entry that has these next to its `thread`: the
     page saves threads in that form. Return anything else unchanged."""
     if not isinstance(data, dict) or "object" in data or not isinstance(data.get("thread"), dict):
@@ -190,7 +193,7 @@ def unwrapped(data: Any) -> Any:
     return {"object": "thread", **data["thread"], **parts}
 
 
-def listed(value: Any, where: str) -> list[dict[str, Any]]:
+def listed(value: Json, where: str) -> list[JsonObject]:
     """Return the objects of a plain list, or of a listing as the API returns it. Raises InvalidRequest."""
     found = value.get("data") if isinstance(value, dict) else value
     if found is None:
@@ -200,12 +203,12 @@ def listed(value: Any, where: str) -> list[dict[str, Any]]:
     return found
 
 
-def time_of(data: dict[str, Any]) -> int | None:
+def time_of(data: JsonObject) -> int | None:
     """Return `created_at` in Unix seconds, None if it is missing. Raises InvalidRequest."""
     return parse(_Time, data).created_at
 
 
-def oldest_first(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def oldest_first(objects: Sequence[JsonObject]) -> list[JsonObject]:
     """Return the objects in order of `created_at`.
 
     Objects of the same second keep their order. It is reversed if newer objects mostly come first, as in the API's
@@ -222,7 +225,7 @@ def oldest_first(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for _, each in sorted(paired, key=lambda pair: pair[0])]
 
 
-def thread_body(data: dict[str, Any], *, id: str, created_at: int) -> dict[str, Any]:
+def thread_body(data: JsonObject, *, id: str, created_at: int) -> Thread:
     """Make a thread's wire object. Raises InvalidRequest."""
     _check_id(id, "thread_")
     resources = data.get("tool_resources")
@@ -235,7 +238,7 @@ def thread_body(data: dict[str, Any], *, id: str, created_at: int) -> dict[str, 
     }
 
 
-def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: int) -> dict[str, Any]:
+def message_body(data: JsonObject, *, id: str, thread_id: str, created_at: int) -> Message:
     """Make a message's wire object; one that was in progress becomes incomplete. Raises InvalidRequest."""
     _check_id(id, "msg_")
     given = parse(_Message, data)
@@ -244,9 +247,9 @@ def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: i
     made = open_message(
         id=id, thread_id=thread_id, run_id=given.run_id, assistant_id=given.assistant_id, now=created_at
     )
-    details = given.incomplete_details or {"reason": "run_failed"}
-    attachments = [each.model_dump(exclude_none=True) for each in given.attachments or ()]
-    both = [{"type": "file_search"}, {"type": "code_interpreter"}]  # the meaning of v1's `file_ids`
+    details = Reason(reason=str((given.incomplete_details or {}).get("reason") or "run_failed"))
+    attachments = [_attached(each) for each in given.attachments or ()]
+    both: list[UsableBy] = [{"type": "file_search"}, {"type": "code_interpreter"}]  # the meaning of v1's `file_ids`
     attachments += [{"file_id": file_id, "tools": both} for file_id in given.file_ids or () if not attachments]
     return {
         **made,
@@ -261,24 +264,27 @@ def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: i
     }
 
 
-def run_body(data: dict[str, Any], *, thread_id: str) -> dict[str, Any] | None:
+def run_body(data: JsonObject, *, thread_id: str) -> Run | None:
     """Make a run's wire object; None if the run had not ended. Raises InvalidRequest."""
     _check_id(str(data.get("id", "")), "run_")
     if data.get("status") in ("queued", "in_progress", "requires_action", "cancelling"):
         return None
-    made = _filled(Run, data, _RUN, {"object": "thread.run", "thread_id": thread_id, "required_action": None})
+    fixed = {"object": "thread.run", "thread_id": thread_id, "required_action": None}
+    made = _filled(_WholeRun, Run.__annotations__, data, _RUN, fixed)
     return {**made, "tools": mask_tools(made["tools"])}
 
 
-def step_body(data: dict[str, Any], *, run: dict[str, Any]) -> dict[str, Any]:
+def step_body(data: JsonObject, *, run_id: str, thread_id: str, assistant_id: str) -> RunStep:
     """Make the wire object of a step of a run. Raises InvalidRequest."""
     _check_id(str(data.get("id", "")), "step_")
-    of = {"object": "thread.run.step", "thread_id": run["thread_id"], "run_id": run["id"]}
-    return _filled(RunStep, data, {**_STEP, "assistant_id": run["assistant_id"]}, of)
+    of = {"object": "thread.run.step", "thread_id": thread_id, "run_id": run_id}
+    return _filled(_WholeStep, RunStep.__annotations__, data, {**_STEP, "assistant_id": assistant_id}, of)
 
 
-def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make an assistant's wire object and its private data. Raises InvalidRequest.
+def assistant_parts(data: JsonObject, *, now: int) -> tuple[Assistant, list[JsonObject], dict[str, float]]:
+    """Make an assistant's wire object, its tools with their secrets, and the sampling parameters that are set.
+
+    Raises InvalidRequest.
 
     A temperature or top_p of 1.0 counts as not set, because objects show it if the request set none. Masked keys of
     actions are left out; see `missing_keys`.
@@ -290,10 +296,10 @@ def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], 
     request = parse(AssistantCreate, known)
     made = new_assistant(request, id=data["id"], now=time_of(data) or now)
     tools, _ = drop_masked(made["tools"])
-    return {**made, "tools": mask_tools(tools)}, {"tools": tools, "sampling": sampling(request)}
+    return {**made, "tools": mask_tools(tools)}, tools, sampling(request)
 
 
-def missing_keys(data: dict[str, Any]) -> dict[int, list[str]]:
+def missing_keys(data: JsonView) -> dict[int, list[str]]:
     """Return the names of the keys that the assistant of `assistant_parts` lacks, by the index of the tool."""
     return drop_masked(data.get("tools") or [])[1]
 
@@ -305,16 +311,23 @@ def _check_id(id: str, prefix: str) -> None:
         raise InvalidRequest(f"Invalid 'id': '{id}'. Only letters, digits, `_` and `-` are allowed.", param="id")
 
 
-def _content(content: Any) -> list[dict[str, Any]]:
+def _attached(attachment: _Attachment) -> AttachedFile:
+    if attachment.tools is None:
+        return {"file_id": attachment.file_id}
+    return {"file_id": attachment.file_id, "tools": [{"type": tool.type} for tool in attachment.tools]}
+
+
+def _content(content: str | list[_AnyPart]) -> list[MessageContent]:
     if isinstance(content, str):
         return [{"type": "text", "text": {"value": content, "annotations": []}}]
     return [_part(part) for part in content]
 
 
-def _part(part: _TextPart | _RefusalPart | _ImageUrlPart | _ImageFilePart) -> dict[str, Any]:
+def _part(part: _AnyPart) -> MessageContent:
     match part:
         case _TextPart(text=text):
-            cited = sorted((each.model_dump() for each in text.annotations), key=lambda each: int(each["start_index"]))
+            found = sorted(text.annotations, key=lambda each: each.start_index)
+            cited = cast("list[Annotation]", [each.model_dump() for each in found])  # with any other fields
             return {"type": "text", "text": {"value": text.value, "annotations": cited}}
         case _RefusalPart(refusal=refusal):
             return {"type": "text", "text": {"value": refusal, "annotations": []}}
@@ -324,19 +337,30 @@ def _part(part: _TextPart | _RefusalPart | _ImageUrlPart | _ImageFilePart) -> di
             return {"type": "image_file", "image_file": {"file_id": file.file_id, "detail": file.detail or "auto"}}
 
 
+T = TypeVar("T")
+
+
+class _WholeRun(RootModel[Run]):
+    """A run, checked."""
+
+
+class _WholeStep(RootModel[RunStep]):
+    """A step, checked."""
+
+
 def _filled(
-    model: type[BaseModel], data: dict[str, Any], otherwise: dict[str, Any], fixed: dict[str, Any]
-) -> dict[str, Any]:
+    model: type[RootModel[T]], names: Iterable[str], data: JsonObject, otherwise: JsonObject, fixed: JsonObject
+) -> T:
     """Return an object's fields: from `fixed`, else from the data, else from `otherwise`. Raises InvalidRequest."""
-    given = {name: data[name] for name in model.model_fields if data.get(name) is not None and name != "file_ids"}
+    given = {name: data[name] for name in names if data.get(name) is not None and name != "file_ids"}
     parse(_Times, given)
     made = {**otherwise, **given, **fixed}
     made = mend(model, made).data
     parse(model, made)
-    return {name: made[name] for name in model.model_fields if name in made}
+    return cast("T", made)  # as it is in the dump, not as pydantic converts it
 
 
-_RUN: Final[dict[str, Any]] = {
+_RUN: Final[JsonObject] = {
     **dict.fromkeys(
         ["last_error", "expires_at", "started_at", "cancelled_at", "failed_at", "completed_at", "incomplete_details"]
     ),
@@ -352,7 +376,7 @@ _RUN: Final[dict[str, Any]] = {
     "response_format": "auto",
     "reasoning_effort": None,
 }
-_STEP: Final[dict[str, Any]] = {
+_STEP: Final[JsonObject] = {
     **dict.fromkeys(["last_error", "expires_at", "expired_at", "cancelled_at", "failed_at", "completed_at", "usage"]),
     "metadata": {},
 }

@@ -7,11 +7,12 @@ import base64
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from wire.assistants import MAX_MODEL_NAME
+from wire.json import Json, JsonObject
 
 __all__ = ["EmbeddingCreate", "EmbeddingList", "decode_vector", "encode_vector", "new_embeddings"]
 
@@ -22,7 +23,7 @@ _TEXT: Final = {"type": "string", "minLength": 1}
 _INPUT: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": _MAX_INPUTS}]}
 
 
-def _check_input(value: Any) -> Any:
+def _check_input(value: Json) -> Json:
     if isinstance(value, str):
         if not value:
             raise ValueError("it must not be an empty string")
@@ -42,7 +43,7 @@ def _check_input(value: Any) -> Any:
     return value
 
 
-def _is_token(value: Any) -> bool:
+def _is_token(value: Json) -> bool:
     return type(value) is int
 
 
@@ -52,7 +53,7 @@ class EmbeddingCreate(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     model: str = Field(min_length=1, max_length=MAX_MODEL_NAME)
-    input: Annotated[Any, AfterValidator(_check_input), WithJsonSchema(_INPUT)]
+    input: Annotated[Json, AfterValidator(_check_input), WithJsonSchema(_INPUT)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)
     user: str | None = None
@@ -105,7 +106,7 @@ def decode_vector(encoded: str) -> list[float]:
     return numbers.tolist()
 
 
-def new_embeddings(vectors: Sequence[list[float] | str], *, model: str, usage: dict[str, Any]) -> dict[str, Any]:
+def new_embeddings(vectors: Sequence[list[float] | str], *, model: str, usage: JsonObject) -> JsonObject:
     """Make the wire object of vectors in the order of the input."""
     data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
     return {"object": "list", "data": data, "model": model, "usage": usage}

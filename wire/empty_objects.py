@@ -6,11 +6,13 @@ model describes.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
+
+from wire.json import Json
 
 __all__ = ["fill_action", "fill_document", "fill_forwarded", "fill_langserve", "fill_schema"]
 
-Shape = Callable[[Any], Any]
+Shape = Callable[[Json], Json]
 """Returns a value with `{}` for `[]` where an object is meant; the same value if there is nothing to change."""
 
 
@@ -27,13 +29,13 @@ def _map(inner: Shape) -> Shape:
 def _list(inner: Shape) -> Shape:
     """Make the shape of an array; an empty one stays one."""
 
-    def fill(value: Any) -> Any:
+    def fill(value: Json) -> Json:
         return [inner(each) for each in value] if isinstance(value, list) else value
 
     return fill
 
 
-def _filled(value: Any, shape_of: Callable[[str, Any], Shape | None]) -> Any:
+def _filled(value: Json, shape_of: Callable[[str, Json], Shape | None]) -> Json:
     if isinstance(value, list) and not value:
         return {}
     if not isinstance(value, dict):
@@ -48,12 +50,12 @@ _any_object: Final = _object()
 # --- JSON Schema ----------------------------------------------------------------------------------------------------
 
 
-def fill_schema(value: Any) -> Any:
+def fill_schema(value: Json) -> Json:
     """Fill a JSON Schema of any draft, or a schema of OpenAPI 3."""
     return _filled(value, lambda name, inner: _schema_part(value, name, inner))
 
 
-def _schema_part(schema: Any, name: str, inner: Any) -> Shape | None:
+def _schema_part(schema: Json, name: str, inner: Json) -> Shape | None:
     if name == "items" and (inner or "additionalItems" in schema):  # a tuple of older drafts
         return _list(fill_schema) if isinstance(inner, list) else fill_schema
     if name == "default":
@@ -79,15 +81,15 @@ _SCHEMA: Final[Mapping[str, Shape]] = {
 # --- OpenAPI --------------------------------------------------------------------------------------------------------
 
 
-def _media(value: Any) -> Any:
+def _media(value: Json) -> Json:
     return _MEDIA(value)
 
 
-def _parameter(value: Any) -> Any:
+def _parameter(value: Json) -> Json:
     return _PARAMETER(value)
 
 
-def _path_item(value: Any) -> Any:
+def _path_item(value: Json) -> Json:
     return _PATH_ITEM(value)
 
 

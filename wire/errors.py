@@ -38,7 +38,9 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
             └── MalformedCall       the upstream could not parse its own model's function call
 """
 
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
+
+from wire.json import JsonObject
 
 __all__ = [
     "Changed",
@@ -119,7 +121,7 @@ class Problem(ThreadholdError):
         self.code = code if code is not None else type(self).code
         self.headers = headers or {}
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> JsonObject:
         """Return the wire shape, `{"error": {message, type, param, code}}`, always with all four keys.
 
         `message` and `param` can quote what a client sent; long ones are truncated.
@@ -182,7 +184,7 @@ class UpstreamProblem(Problem):
 
     type = "upstream_error"
 
-    def __init__(self, message: str, *, http_status: int, upstream_body: dict[str, Any] | None = None) -> None:
+    def __init__(self, message: str, *, http_status: int, upstream_body: JsonObject | None = None) -> None:
         super().__init__(message)
         self.http_status = http_status
         self.upstream_body = upstream_body
@@ -319,7 +321,7 @@ class RunError(ThreadholdError):
     """A run cannot continue. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt. `kind`
     is our own, more precise term."""
 
-    code: ClassVar[str] = "server_error"
+    code: ClassVar[Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]] = "server_error"
     kind: str = "failed"
     refusal: object = None
     """The upstream's answer that caused the error, as `chains.refusals` parsed it."""

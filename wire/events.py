@@ -4,9 +4,12 @@ An event's `number` is its sequence number in the run's log: it starts at 0 and 
 skip values. `json` is the data, encoded once; every reader and the store use the same bytes.
 """
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import orjson
+
+from wire.json import Json
 
 __all__ = ["EVENT_NAMES", "RUN_ENDS", "Event", "LastEvents", "encode", "own_data"]
 
@@ -57,7 +60,7 @@ class Event(NamedTuple):
         """Return the event as a server-sent event, whose id is the sequence number."""
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (self.number, self.name.encode(), self.json)
 
-    def data(self) -> Any:
+    def data(self) -> Json:
         """Return the decoded data."""
         return orjson.loads(self.json)
 
@@ -66,13 +69,13 @@ class LastEvents(list[Event]):
     """The last batch of a run's events."""
 
 
-def encode(data: Any) -> bytes:
+def encode(data: object) -> bytes:
     """Encode event data once, compactly, as UTF-8 JSON."""
     # Copied, because orjson's result keeps its whole buffer, 4 KB for 300 bytes, and a log keeps its events.
     return b"".join((orjson.dumps(data), b""))
 
 
-def own_data(name: str, fields: dict[str, Any]) -> bytes:
+def own_data(name: str, fields: Mapping[str, object]) -> bytes:
     """Encode the data of one of our own events so that every SDK can read it.
 
     openai-python 3's async client returns the data of an event whose name does not begin with `thread.` as the event

@@ -6,9 +6,10 @@ extensions skips some, and can be resumed from any number that it had.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from wire.events import EVENT_NAMES, Event, encode
+from wire.json import JsonView
 
 __all__ = ["EXTENSION_EVENTS", "events_without_extensions", "without_extensions"]
 
@@ -27,7 +28,7 @@ _MODEL: Final = frozenset({"id", "object", "created", "owned_by", "shutdown_date
 """All fields of OpenAI's `model`. Each engine adds its own."""
 
 
-def without_extensions(body: dict[str, Any], *, v1: bool = False) -> dict[str, Any]:
+def without_extensions(body: JsonView, *, v1: bool = False) -> JsonView:
     """Return an answer with OpenAI's fields only, those of v1 with `v1`; lists too. The argument is not changed."""
     kind = body.get("object")
     if kind == "list":

@@ -5,10 +5,12 @@ without folders; the bytes are stored under the file's id.
 """
 
 import unicodedata
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, with_config
+from typing_extensions import TypedDict
 
+from wire.closed import CLOSED
 from wire.errors import InvalidRequest, NotFound
 from wire.validation import Request
 
@@ -51,10 +53,9 @@ class FileQuery(BaseModel):
     after: str | None = Field(None, max_length=64)
 
 
-class File(BaseModel):
+@with_config(CLOSED)
+class File(TypedDict):
     """The object `file`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["file"]
@@ -67,7 +68,7 @@ class File(BaseModel):
     status_details: str | None
 
 
-def new_file(request: FileCreate, *, id: str, filename: str, size: int, now: int) -> dict[str, Any]:
+def new_file(request: FileCreate, *, id: str, filename: str, size: int, now: int) -> File:
     """Make the wire object; `size` in bytes, `now` in Unix seconds."""
     return {
         "id": id,

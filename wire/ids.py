@@ -19,7 +19,24 @@ __all__ = ["DEFAULT_OWNER", "Prefix", "derive_id", "new_id"]
 DEFAULT_OWNER: Final = "default"
 """Owner of everything that is created while no keys are set."""
 
-Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "vs", "vsfb", "file", "upload", "part", "req"]
+Prefix = Literal[
+    "asst",
+    "thread",
+    "msg",
+    "run",
+    "step",
+    "call",
+    "fc",
+    "fco",
+    "fs",
+    "rs",
+    "vs",
+    "vsfb",
+    "file",
+    "upload",
+    "part",
+    "req",
+]
 
 _ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 24

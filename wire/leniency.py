@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
+from wire.json import Json
 from wire.mistakes import Mistakes, find_mistakes, first_mistake
 from wire.paths import Location, find_place, spell_path
 
@@ -52,15 +54,15 @@ class Mended:
     """A request's data after the repair. `ignored` are the paths that were removed, such as `messages[0].id`; `refused`
     is the error to report if leniency was not enough."""
 
-    data: Any
+    data: Json
     changed: bool = False
     ignored: Sequence[str] = ()
-    refused: Any = None
+    refused: ErrorDetails | None = None
 
 
 def mend(
     model: type[BaseModel],
-    data: Any,
+    data: Json,
     leniency: Leniency = STRICT,
     *,
     mistakes: Mistakes | None = None,
@@ -105,18 +107,18 @@ def _encoded(path: str) -> Iterator[str]:
 class _Mending:
     """A request's data during the repair. The original is copied before the first change."""
 
-    def __init__(self, data: Any, leniency: Leniency) -> None:
+    def __init__(self, data: Json, leniency: Leniency) -> None:
         self._holder = [data]
         self._leniency = leniency
         self.changed = False
         self.ignored: list[str] = []
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Json:
         """The data as it is now."""
         return self._holder[0]
 
-    def apply(self, mistakes: Mistakes, start: int) -> Any:
+    def apply(self, mistakes: Mistakes, start: int) -> ErrorDetails | None:
         """Repair the positions that pydantic's errors name; return the error to report if one remains.
 
         The first `start` parts of the errors' locations are not part of the data; the returned error omits them.
@@ -127,16 +129,17 @@ class _Mending:
             return {**hopeless, "loc": hopeless["loc"][start:]}
         if not self.changed:
             self._holder = deepcopy(self._holder)
-        refused: Any = None
+        refused: ErrorDetails | None = None
         for error in errors:
             loc: Location = error["loc"][start:]
             if self._mend(loc, error["type"]):
                 self.changed = True
             elif refused is None or (refused["type"] == "missing" and error["type"] != "missing"):
-                refused = {**error, "loc": loc}
+                refused = error.copy()
+                refused["loc"] = tuple(loc)
         return refused
 
-    def _find_hopeless(self, mistakes: Mistakes) -> Any:
+    def _find_hopeless(self, mistakes: Mistakes) -> ErrorDetails | None:
         """Return the error to report if examining every error would be useless or take too long, else None."""
         errors = mistakes.errors
         if not mistakes.complete:
@@ -161,7 +164,7 @@ class _Mending:
             return self._write_text(within, key, loc)
         return self._leniency.ignore_unknown and isinstance(within, dict) and self._ignore(within, key, loc, kind)
 
-    def _write_text(self, within: Any, key: Any, loc: Location) -> bool:
+    def _write_text(self, within: Json, key: Json, loc: Location) -> bool:
         """Replace a boolean or number by its JSON text."""
         given = within[key]
         if not isinstance(given, bool | int | float):
@@ -173,12 +176,12 @@ class _Mending:
         return True
 
     @cached_property
-    def _sent(self) -> Any:
+    def _sent(self) -> Json:
         """The data that was sent, with numbers as text: 64-bit integers and floats can lose digits."""
         sent = self._leniency.sent
         return [None if sent is None else json.loads(sent, parse_int=str, parse_float=str)]
 
-    def _ignore(self, within: dict[Any, Any], key: Any, loc: Location, kind: str) -> bool:
+    def _ignore(self, within: dict[Json, Json], key: Json, loc: Location, kind: str) -> bool:
         """Remove a field that the model does not have, or convert a value from the form in which the API returns it."""
         given = within[key]
         match kind:
@@ -201,6 +204,6 @@ class _Mending:
             self.ignored.append(spell_path(loc))
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Json) -> bool:
     """Return whether the value is a text as the API returns it: `{"value": …, "annotations": […]}`."""
     return isinstance(value, dict) and isinstance(value.get("value"), str)

@@ -1,18 +1,29 @@
 """Messages: the requests to create and modify them, the object, and how it is made from a request."""
 
 from operator import itemgetter
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, NotRequired, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, with_config
+from typing_extensions import TypedDict
 
+from wire.closed import CLOSED, OPEN
 from wire.metadata import Metadata
 from wire.validation import Id, Request, one_of
 
 __all__ = [
+    "Annotation",
+    "AttachedFile",
     "Message",
+    "MessageContent",
     "MessageCreate",
     "MessageModify",
     "NewMessages",
+    "Reason",
+    "RefusalContent",
+    "ShownFile",
+    "TextContent",
+    "TextValue",
+    "UsableBy",
     "annotation",
     "new_message",
     "open_message",
@@ -83,10 +94,11 @@ class Attachment(Request):
     tools: Annotated[list[AttachmentTool], Field(max_length=_MAX_ATTACHMENT_TOOLS)] | None = None
 
 
+_Part = TextPart | ImageUrlPart | ImageFilePart
 Part: TypeAlias = one_of(text=TextPart, image_url=ImageUrlPart, image_file=ImageFilePart)  # type: ignore[valid-type]
 
 
-def _check_text(parts: list[Any]) -> list[Any]:
+def _check_text(parts: list["_Part"]) -> list["_Part"]:
     length = sum(len(part.text) for part in parts if isinstance(part, TextPart))
     if length > _MAX_TEXT:
         raise ValueError(f"its texts have {length} characters together, and at most {_MAX_TEXT} are allowed")
@@ -127,16 +139,111 @@ class MessageModify(Request):
     metadata: Metadata | None = None
 
 
-class Reason(BaseModel):
+@with_config(OPEN)
+class Reason(TypedDict):
     """Why a message or run is incomplete."""
 
     reason: str
 
 
-class Message(BaseModel):
-    """The object `thread.message`."""
+@with_config(OPEN)
+class Citation(TypedDict):
+    """The file of a citation."""
 
-    model_config = ConfigDict(extra="forbid")
+    file_id: str
+
+
+@with_config(ConfigDict(extra="allow"))
+class Annotation(TypedDict):
+    """A citation in a text, from `start_index` up to `end_index`. Imported ones can have other fields."""
+
+    type: Literal["file_citation", "file_path"]
+    text: str
+    start_index: int
+    end_index: int
+    file_citation: NotRequired[Citation]
+    file_path: NotRequired[Citation]
+
+
+@with_config(OPEN)
+class TextValue(TypedDict):
+    """A text with its citations."""
+
+    value: str
+    annotations: list[Annotation]
+
+
+@with_config(OPEN)
+class TextContent(TypedDict):
+    """A part that is text."""
+
+    type: Literal["text"]
+    text: TextValue
+
+
+@with_config(OPEN)
+class ShownUrl(TypedDict):
+    """The address of an image."""
+
+    url: str
+    detail: str | None
+
+
+@with_config(OPEN)
+class ImageUrlContent(TypedDict):
+    """A part that is an image by URL."""
+
+    type: Literal["image_url"]
+    image_url: ShownUrl
+
+
+@with_config(OPEN)
+class ShownFile(TypedDict):
+    """The file of an image."""
+
+    file_id: str
+    detail: str
+
+
+@with_config(OPEN)
+class ImageFileContent(TypedDict):
+    """A part that is an image by file."""
+
+    type: Literal["image_file"]
+    image_file: ShownFile
+
+
+@with_config(OPEN)
+class RefusalContent(TypedDict):
+    """A part that is a model's refusal."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+MessageContent: TypeAlias = Annotated[
+    TextContent | ImageUrlContent | ImageFileContent | RefusalContent, Field(discriminator="type")
+]
+
+
+@with_config(OPEN)
+class UsableBy(TypedDict):
+    """A tool that can use an attached file."""
+
+    type: str
+
+
+@with_config(OPEN)
+class AttachedFile(TypedDict):
+    """A file, and the tools that can use it."""
+
+    file_id: str
+    tools: NotRequired[list[UsableBy]]
+
+
+@with_config(CLOSED)
+class Message(TypedDict):
+    """The object `thread.message`."""
 
     id: str
     object: Literal["thread.message"]
@@ -147,18 +254,18 @@ class Message(BaseModel):
     completed_at: int | None
     incomplete_at: int | None
     role: Literal["user", "assistant"]
-    content: list[dict[str, Any]]
+    content: list[MessageContent]
     assistant_id: str | None
     run_id: str | None
-    attachments: list[dict[str, Any]]
+    attachments: list[AttachedFile]
     metadata: dict[str, str]
-    file_ids: list[str] = Field(default=[], description="only under `OpenAI-Beta: assistants=v1`")
+    file_ids: NotRequired[Annotated[list[str], Field(description="only under `OpenAI-Beta: assistants=v1`")]]
 
 
-def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) -> dict[str, Any]:
+def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) -> Message:
     """Make the wire object of a complete message; `now` in Unix seconds."""
-    attachments = [each.model_dump(exclude_none=True) for each in request.attachments or ()]
-    tools = [{"type": "file_search"}, {"type": "code_interpreter"}]
+    attachments = [_attached(each) for each in request.attachments or ()]
+    tools: list[UsableBy] = [{"type": "file_search"}, {"type": "code_interpreter"}]
     attached = {
         each["file_id"] for each in attachments
     }  # a v1 message that a client sends back lists its files in both fields
@@ -174,7 +281,7 @@ def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) ->
     }
 
 
-def open_message(*, id: str, thread_id: str, run_id: str | None, assistant_id: str | None, now: int) -> dict[str, Any]:
+def open_message(*, id: str, thread_id: str, run_id: str | None, assistant_id: str | None, now: int) -> Message:
     """Make the wire object of an empty message that a run is going to write; `now` in Unix seconds."""
     return {
         "id": id,
@@ -194,13 +301,19 @@ def open_message(*, id: str, thread_id: str, run_id: str | None, assistant_id: s
     }
 
 
-def _content(content: Any) -> list[dict[str, Any]]:
+def _attached(attachment: Attachment) -> AttachedFile:
+    if attachment.tools is None:
+        return {"file_id": attachment.file_id}
+    return {"file_id": attachment.file_id, "tools": [{"type": tool.type} for tool in attachment.tools]}
+
+
+def _content(content: str | list[_Part]) -> list[MessageContent]:
     if isinstance(content, str):
         return [_text(content)]
     return [_part(part) for part in content]
 
 
-def _part(part: TextPart | ImageUrlPart | ImageFilePart) -> dict[str, Any]:
+def _part(part: _Part) -> MessageContent:
     match part:
         case TextPart():
             return _text(part.text)
@@ -212,11 +325,11 @@ def _part(part: TextPart | ImageUrlPart | ImageFilePart) -> dict[str, Any]:
             return {"type": "image_file", "image_file": {"file_id": file.file_id, "detail": file.detail or "auto"}}
 
 
-def _text(value: str) -> dict[str, Any]:
+def _text(value: str) -> TextContent:
     return {"type": "text", "text": {"value": value, "annotations": []}}
 
 
-def annotation(marker: str, file_id: str, at: int) -> dict[str, Any]:
+def annotation(marker: str, file_id: str, at: int) -> Annotation:
     """Make the annotation of a marker that begins at character `at` of the text."""
     return {
         "type": "file_citation",
@@ -227,9 +340,9 @@ def annotation(marker: str, file_id: str, at: int) -> dict[str, Any]:
     }
 
 
-def plain_text(text: dict[str, Any]) -> str:
+def plain_text(text: TextValue) -> str:
     """Return the value of a text part without its citation markers."""
-    value: str = text["value"]
+    value = text["value"]
     cited = [each for each in text.get("annotations") or () if each["type"] == "file_citation"]
     if not cited:
         return value

@@ -6,10 +6,12 @@ the server runs meanwhile. A request with more than `MAX_MISTAKES` is therefore 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from wire.json import Json
 from wire.paths import find_place
 
 __all__ = ["MAX_MISTAKES", "Mistakes", "find_mistakes", "first_mistake", "list_mistakes"]
@@ -25,11 +27,11 @@ _WIDTHS: Final = (8, 128)
 class Mistakes:
     """Pydantic's errors, without links. If `complete` is false, there are more of them."""
 
-    errors: Sequence[Any] = ()
+    errors: Sequence[ErrorDetails] = ()
     complete: bool = True
 
 
-def find_mistakes(model: type[BaseModel], data: Any) -> Mistakes:
+def find_mistakes(model: type[BaseModel], data: Json) -> Mistakes:
     """Validate the data and return its errors."""
     try:
         model.model_validate(data)
@@ -38,7 +40,7 @@ def find_mistakes(model: type[BaseModel], data: Any) -> Mistakes:
     return Mistakes()
 
 
-def list_mistakes(model: type[BaseModel], data: Any, error: ValidationError, most: int = MAX_MISTAKES) -> Mistakes:
+def list_mistakes(model: type[BaseModel], data: Json, error: ValidationError, most: int = MAX_MISTAKES) -> Mistakes:
     """Return the errors of a validation, or only some of the first ones if there are more than `most`."""
     if error.error_count() <= most:
         return Mistakes(error.errors(include_url=False))
@@ -52,12 +54,12 @@ def list_mistakes(model: type[BaseModel], data: Any, error: ValidationError, mos
     return Mistakes(error.errors(include_url=False), complete=False)
 
 
-def first_mistake(errors: Sequence[Any]) -> Any:
+def first_mistake(errors: Sequence[ErrorDetails]) -> ErrorDetails:
     """Return the error to report: the first one, but an unknown parameter outranks a missing one."""
     return min(errors, key=lambda each: each["type"] == "missing")
 
 
-def _narrowed(value: Any, width: int) -> Any:
+def _narrowed(value: Json, width: int) -> Json:
     """Return a copy in which each array and object ends after its first `width` elements."""
     if isinstance(value, list):
         return [_narrowed(each, width) for each in value[:width]]
@@ -66,7 +68,7 @@ def _narrowed(value: Any, width: int) -> Any:
     return value
 
 
-def _input(data: Any, error: Any) -> Any:
+def _input(data: Json, error: ErrorDetails) -> Json:
     """Return the invalid value as it was sent, because messages can state its length."""
     place = find_place([data], (0, *error["loc"]))
     return error["input"] if place is None or error["type"] != "too_long" else place[0][place[1]]

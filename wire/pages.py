@@ -3,12 +3,13 @@
 Invariant: the page after the last id is empty, so that clients that ignore `has_more` also stop.
 """
 
-from collections.abc import Sequence
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
-__all__ = ["Deletion", "ListQuery", "Listing", "deletion", "list_envelope"]
+__all__ = ["Deletion", "ListBody", "ListQuery", "Listing", "deletion", "list_envelope"]
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Listing(BaseModel, Generic[T]):
     has_more: bool
 
 
-class Deletion(BaseModel):
+class Deletion(TypedDict):
     """The answer to a deletion."""
 
     id: str
@@ -40,17 +41,27 @@ class Deletion(BaseModel):
     deleted: Literal[True]
 
 
-def list_envelope(bodies: Sequence[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+class ListBody(TypedDict):
+    """The object `list` of any objects."""
+
+    object: Literal["list"]
+    data: list[Mapping[str, object]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def list_envelope(bodies: Sequence[Mapping[str, object]], has_more: bool) -> ListBody:
     """Make the list of these wire objects, in this order."""
     return {
         "object": "list",
         "data": list(bodies),
-        "first_id": bodies[0]["id"] if bodies else None,
-        "last_id": bodies[-1]["id"] if bodies else None,
+        "first_id": str(bodies[0]["id"]) if bodies else None,
+        "last_id": str(bodies[-1]["id"]) if bodies else None,
         "has_more": has_more,
     }
 
 
-def deletion(id: str, object: str) -> dict[str, Any]:
+def deletion(id: str, object: str) -> Deletion:
     """Make the answer to a deletion; `object` is the deleted object's type, such as `thread`."""
     return {"id": id, "object": f"{object}.deleted", "deleted": True}

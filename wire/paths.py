@@ -1,7 +1,9 @@
 """Locations in a request: as pydantic reports them, as a client reads them, and in the data itself. Pure."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
+
+from wire.json import Json
 
 __all__ = ["KEY", "TAG", "Location", "find_place", "shown", "spell_path"]
 
@@ -17,7 +19,7 @@ Location = Sequence[int | str]
 """Keys, indexes and tags, from the outside in."""
 
 
-def shown(value: Any) -> str:
+def shown(value: Json) -> str:
     """Return a client's own text as an error repeats it; long text is truncated."""
     text = str(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
@@ -34,12 +36,12 @@ def spell_path(loc: Location) -> str:
     return path
 
 
-def find_place(root: Any, loc: Location) -> tuple[Any, Any] | None:
+def find_place(root: Json, loc: Location) -> tuple[Json, Json] | None:
     """Return the dict or list that holds a location, and its key or index there; None if the data does not have it.
 
     A part that looks like a tag and is not a key of the data is skipped.
     """
-    place: tuple[Any, Any] | None = None
+    place: tuple[Json, Json] | None = None
     current = root
     for part in loc:
         if isinstance(part, str) and part.startswith(TAG) and not (isinstance(current, dict) and part in current):

@@ -1,27 +1,39 @@
 """Runs: the requests to create and modify them and to submit outputs, the object, and how it is made from a request."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, NotRequired, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator, with_config
+from typing_extensions import TypedDict
 
 from wire import v1
-from wire.assistants import Instructions, ModelName
+from wire.assistants import Assistant, Instructions, ModelName
+from wire.closed import CLOSED, OPEN
+from wire.json import Json, JsonObject
 from wire.messages import NewMessages, Reason
 from wire.metadata import Metadata
-from wire.resources import ToolResources
+from wire.resources import Resources, ToolResources
+from wire.status import Status
 from wire.threads import ThreadCreate
 from wire.tools import ReasoningEffort, ResponseFormat, Tool, ToolChoice, TruncationStrategy, echo
 from wire.validation import Id, Request
 
 __all__ = [
+    "LastError",
+    "RequiredAction",
     "Run",
+    "RunChange",
     "RunCreate",
     "RunModify",
     "RunNotes",
+    "RunOutcome",
     "RunUsage",
     "SubmitToolOutputs",
+    "SubmittedOutput",
     "ThreadRunCreate",
     "ToolOutput",
+    "Truncation",
+    "WantedCall",
+    "WantedFunction",
     "new_run",
 ]
 
@@ -34,7 +46,7 @@ _MAX_OUTPUT: Final = 1_048_576
 """Maximum characters of one output, as at OpenAI. The total of all outputs in a request has a lower limit, in bytes."""
 
 
-def _unlimited(value: Any) -> Any:
+def _unlimited(value: Json) -> Json:
     """Convert -1, which old clients send for no limit."""
     return None if type(value) is int and value == -1 else value
 
@@ -60,7 +72,7 @@ class _RunFields(Request):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_v1(cls, data: Any) -> Any:
+    def _from_v1(cls, data: Json) -> Json:
         return v1.rename_retrieval(data)
 
 
@@ -92,14 +104,26 @@ class ToolOutput(Request):
     output: Annotated[str, Field(max_length=_MAX_OUTPUT)] | None = None
 
 
+class SubmittedOutput(TypedDict, total=False):
+    """A `ToolOutput` inside the server."""
+
+    tool_call_id: str
+    output: str | None
+
+
 class SubmitToolOutputs(Request):
     """POST …/submit_tool_outputs: all outputs in one request."""
 
     tool_outputs: Annotated[list[ToolOutput], Field(max_length=_MAX_TOOL_OUTPUTS)]
     stream: bool | None = None
 
+    def given(self) -> list[SubmittedOutput]:
+        """Return the outputs."""
+        return [{"tool_call_id": one.tool_call_id, "output": one.output} for one in self.tool_outputs]
 
-class RunUsage(BaseModel):
+
+@with_config(OPEN)
+class RunUsage(TypedDict):
     """Tokens of all completions."""
 
     prompt_tokens: int
@@ -107,45 +131,76 @@ class RunUsage(BaseModel):
     total_tokens: int
 
 
-class LastError(BaseModel):
+@with_config(OPEN)
+class LastError(TypedDict):
     """Why a run or step failed."""
 
     code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
     message: str
 
 
-class RunNotes(BaseModel):
+@with_config(OPEN)
+class RunNotes(TypedDict):
     """Notes on a run that only this server makes, for clients that ask for extensions."""
 
-    left_out_messages: int = Field(
-        description="messages of the thread that its newest prompt left out for their length"
-    )
-    at_least: bool = Field(default=False, description="there are more, too old to be counted")
-    context_limit: int | None = Field(description="the model's context in tokens, as far as it is known")
+    left_out_messages: Annotated[
+        int, Field(description="messages of the thread that its newest prompt left out for their length")
+    ]
+    at_least: NotRequired[Annotated[bool, Field(description="there are more, too old to be counted")]]
+    context_limit: Annotated[int | None, Field(description="the model's context in tokens, as far as it is known")]
 
 
-class Run(BaseModel):
+@with_config(OPEN)
+class WantedFunction(TypedDict):
+    """A call that the client must answer."""
+
+    name: str
+    arguments: str
+
+
+@with_config(OPEN)
+class WantedCall(TypedDict):
+    """A call that the client must answer: of a function, or of an action that needs approval."""
+
+    id: str
+    type: Literal["function"]
+    function: WantedFunction
+
+
+@with_config(OPEN)
+class WantedOutputs(TypedDict):
+    """All calls that the client must answer, in one request."""
+
+    tool_calls: list[WantedCall]
+
+
+@with_config(OPEN)
+class RequiredAction(TypedDict):
+    """What a run waits for."""
+
+    type: Literal["submit_tool_outputs"]
+    submit_tool_outputs: WantedOutputs
+
+
+@with_config(OPEN)
+class Truncation(TypedDict):
+    """Which messages of the thread a run reads."""
+
+    type: Literal["auto", "last_messages"]
+    last_messages: NotRequired[int | None]
+
+
+@with_config(CLOSED)
+class Run(TypedDict):
     """The object `thread.run`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["thread.run"]
     created_at: int
     thread_id: str
     assistant_id: str
-    status: Literal[
-        "queued",
-        "in_progress",
-        "requires_action",
-        "cancelling",
-        "cancelled",
-        "failed",
-        "completed",
-        "incomplete",
-        "expired",
-    ]
-    required_action: dict[str, Any] | None
+    status: Status
+    required_action: RequiredAction | None
     last_error: LastError | None
     expires_at: int | None
     started_at: int | None
@@ -155,35 +210,61 @@ class Run(BaseModel):
     incomplete_details: Reason | None
     model: str
     instructions: str
-    tools: list[dict[str, Any]]
-    tool_resources: dict[str, Any]
+    tools: list[JsonObject]
+    tool_resources: Resources
     metadata: dict[str, str]
     usage: RunUsage | None
     temperature: float | None
     top_p: float | None
     max_prompt_tokens: int | None
     max_completion_tokens: int | None
-    truncation_strategy: dict[str, Any]
-    tool_choice: str | dict[str, Any]
+    truncation_strategy: Truncation
+    tool_choice: str | JsonObject
     parallel_tool_calls: bool
-    response_format: str | dict[str, Any]
+    response_format: str | JsonObject
     reasoning_effort: str | None
-    threadhold: RunNotes | None = Field(default=None, description="an extension; there once something was left out")
-    file_ids: list[str] = Field(
-        default=[],
-        description="v1's: under `OpenAI-Beta: assistants=v1`, and with extensions where the assistant has them",
-    )
+    threadhold: NotRequired[
+        Annotated[RunNotes | None, Field(description="an extension; there once something was left out")]
+    ]
+    file_ids: NotRequired[
+        Annotated[
+            list[str],
+            Field(
+                description="v1's: under `OpenAI-Beta: assistants=v1`, and with extensions where the assistant has them"
+            ),
+        ]
+    ]
+
+
+class RunOutcome(TypedDict, total=False):
+    """Why a run pauses or ends."""
+
+    required_action: RequiredAction | None
+    last_error: LastError | None
+    incomplete_details: Reason | None
+
+
+class RunChange(RunOutcome, total=False):
+    """The fields of a run that change with its status."""
+
+    status: Status
+    expires_at: int | None
+    started_at: int | None
+    cancelled_at: int | None
+    failed_at: int | None
+    completed_at: int | None
+    usage: RunUsage | None
 
 
 def new_run(
     request: RunCreate | ThreadRunCreate,
-    assistant: dict[str, Any],
+    assistant: Assistant,
     *,
     id: str,
     thread_id: str,
     now: int,
     expiry_s: int,
-) -> dict[str, Any]:
+) -> Run:
     """Make the wire object, queued, with the values that apply to this run; `now` in Unix seconds."""
     tools = assistant["tools"] if request.tools is None else [echo(tool) for tool in request.tools]
     truncation = request.truncation_strategy
@@ -212,19 +293,28 @@ def new_run(
         "top_p": _or(request.top_p, assistant["top_p"]),
         "max_prompt_tokens": request.max_prompt_tokens,
         "max_completion_tokens": request.max_completion_tokens,
-        "truncation_strategy": truncation.model_dump() if truncation else {"type": "auto", "last_messages": None},
+        "truncation_strategy": Truncation(type="auto", last_messages=None)
+        if truncation is None
+        else Truncation(type=truncation.type, last_messages=truncation.last_messages),
         "tool_choice": _or(echo(request.tool_choice), "auto"),
         "parallel_tool_calls": _or(request.parallel_tool_calls, True),
         "response_format": _or(echo(request.response_format), assistant["response_format"]),
-        "reasoning_effort": _or(getattr(request, "reasoning_effort", None), assistant["reasoning_effort"]),
+        "reasoning_effort": _effort(request) or assistant["reasoning_effort"],
     }
 
 
-def _instructions(request: RunCreate | ThreadRunCreate, assistant: dict[str, Any]) -> str:
+def _effort(request: RunCreate | ThreadRunCreate) -> ReasoningEffort | None:
+    return request.reasoning_effort if isinstance(request, RunCreate) else None
+
+
+def _instructions(request: RunCreate | ThreadRunCreate, assistant: Assistant) -> str:
     base = _or(request.instructions, assistant["instructions"]) or ""
     added = request.additional_instructions if isinstance(request, RunCreate) else None
     return "\n\n".join(part for part in (base, added) if part)
 
 
-def _or(value: Any, otherwise: Any) -> Any:
+_T = TypeVar("_T")
+
+
+def _or(value: _T | None, otherwise: _T) -> _T:
     return otherwise if value is None else value

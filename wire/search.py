@@ -1,11 +1,12 @@
 """Searches of a vector store: the request, and the page of results."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, StringConstraints, Tag
 
 from wire.filters import Filter, count_values
+from wire.json import JsonObject
 from wire.validation import Request
 
 __all__ = ["ResultsPage", "VectorStoreSearch", "results_page"]
@@ -57,12 +58,12 @@ class ResultsPage(BaseModel):
 
     object: Literal["vector_store.search_results.page"]
     search_query: list[str]
-    data: list[dict[str, Any]]
+    data: list[JsonObject]
     has_more: bool
     next_page: str | None
 
 
-def results_page(queries: Sequence[str], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def results_page(queries: Sequence[str], results: Sequence[JsonObject]) -> JsonObject:
     """Make the wire object, with all results on one page."""
     return {
         "object": "vector_store.search_results.page",

@@ -15,7 +15,7 @@ The store makes every transition by compare-and-set: the row's status must be on
 
 from typing import Final, Literal, get_args
 
-__all__ = ["ACTIVE", "TERMINAL", "TRANSITIONS", "Status", "may_move", "sources"]
+__all__ = ["ACTIVE", "TERMINAL", "TRANSITIONS", "RunEnd", "Status", "may_move", "sources"]
 
 Status = Literal[
     "queued",
@@ -28,6 +28,9 @@ Status = Literal[
     "cancelled",
     "expired",
 ]
+
+RunEnd = Literal["completed", "incomplete", "failed", "cancelled", "expired"]
+"""Statuses that end a run."""
 
 TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     "queued": frozenset({"in_progress", "cancelling", "failed", "expired"}),

@@ -1,19 +1,41 @@
 """Run steps: the object, and how a run creates one."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import with_config
+from typing_extensions import TypedDict
 
-from wire.runs import LastError, RunUsage
+from wire.closed import CLOSED, OPEN
+from wire.json import JsonObject
+from wire.runs import LastError, Run, RunUsage
 
-__all__ = ["RunStep", "open_step", "show_contents"]
+__all__ = ["RunStep", "StepDetails", "StepEnd", "close_step", "open_step", "show_contents"]
 
 
-class RunStep(BaseModel):
+StepEnd = Literal["cancelled", "failed", "completed", "expired"]
+"""Statuses that end a step."""
+
+
+@with_config(OPEN)
+class CreatedMessage(TypedDict):
+    """The message of a step."""
+
+    message_id: str
+
+
+@with_config(OPEN)
+class StepDetails(TypedDict):
+    """The message, or the tool calls, of a step. A call has `id`, `type`, and an object under the name of its type."""
+
+    type: Literal["message_creation", "tool_calls"]
+    message_creation: NotRequired[CreatedMessage]
+    tool_calls: NotRequired[list[JsonObject]]
+
+
+@with_config(CLOSED)
+class RunStep(TypedDict):
     """The object `thread.run.step`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["thread.run.step"]
@@ -22,8 +44,8 @@ class RunStep(BaseModel):
     thread_id: str
     run_id: str
     type: Literal["message_creation", "tool_calls"]
-    status: Literal["in_progress", "cancelled", "failed", "completed", "expired"]
-    step_details: dict[str, Any]
+    status: Literal["in_progress"] | StepEnd
+    step_details: StepDetails
     last_error: LastError | None
     expires_at: int | None
     expired_at: int | None
@@ -37,11 +59,10 @@ class RunStep(BaseModel):
 def open_step(
     *,
     id: str,
-    run: dict[str, Any],
-    type: str,
-    step_details: dict[str, Any],
+    run: Run,
+    step_details: StepDetails,
     now: int,
-) -> dict[str, Any]:
+) -> RunStep:
     """Make the wire object of a step in progress; `now` in Unix seconds."""
     return {
         "id": id,
@@ -50,7 +71,7 @@ def open_step(
         "assistant_id": run["assistant_id"],
         "thread_id": run["thread_id"],
         "run_id": run["id"],
-        "type": type,
+        "type": step_details["type"],
         "status": "in_progress",
         "step_details": step_details,
         "last_error": None,
@@ -64,7 +85,25 @@ def open_step(
     }
 
 
-def show_contents(step: dict[str, Any], contents: Mapping[str, list[Any]]) -> dict[str, Any]:
+def close_step(
+    step: RunStep, status: StepEnd, *, now: int, error: LastError | None = None, usage: RunUsage | None = None
+) -> None:
+    """Set the fields of a step that ends; `now` in Unix seconds."""
+    step["status"] = status
+    step["last_error"] = error
+    step["usage"] = usage
+    match status:
+        case "cancelled":
+            step["cancelled_at"] = now
+        case "failed":
+            step["failed_at"] = now
+        case "completed":
+            step["completed_at"] = now
+        case "expired":
+            step["expired_at"] = now
+
+
+def show_contents(step: RunStep, contents: Mapping[str, list[JsonObject]]) -> RunStep:
     """Return the step with the passages that its searches found, as `include[]` asks for; `contents` by call id."""
     if not contents:
         return step

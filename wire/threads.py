@@ -1,15 +1,17 @@
 """Threads: the requests to create and modify them, the object, and how it is made from a request."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import with_config
+from typing_extensions import TypedDict
 
+from wire.closed import CLOSED
 from wire.messages import NewMessages
 from wire.metadata import Metadata
-from wire.resources import NewToolResources, ToolResources, resources_body
+from wire.resources import NewToolResources, Resources, ToolResources, resources_body
 from wire.validation import Request
 
-__all__ = ["Thread", "ThreadCreate", "ThreadModify", "amend_thread", "new_thread"]
+__all__ = ["Thread", "ThreadChanges", "ThreadCreate", "ThreadModify", "amend_thread", "new_thread"]
 
 
 class ThreadCreate(Request):
@@ -27,19 +29,25 @@ class ThreadModify(Request):
     metadata: Metadata | None = None
 
 
-class Thread(BaseModel):
+@with_config(CLOSED)
+class Thread(TypedDict):
     """The object `thread`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["thread"]
     created_at: int
     metadata: dict[str, str]
-    tool_resources: dict[str, Any]
+    tool_resources: Resources
 
 
-def new_thread(request: ThreadCreate, *, id: str, now: int) -> dict[str, Any]:
+class ThreadChanges(TypedDict, total=False):
+    """Keys of a thread that a request changes."""
+
+    metadata: dict[str, str]
+    tool_resources: Resources
+
+
+def new_thread(request: ThreadCreate, *, id: str, now: int) -> Thread:
     """Make the wire object, without its messages; `now` in Unix seconds."""
     return {
         "id": id,
@@ -50,9 +58,9 @@ def new_thread(request: ThreadCreate, *, id: str, now: int) -> dict[str, Any]:
     }
 
 
-def amend_thread(request: ThreadModify) -> dict[str, Any]:
+def amend_thread(request: ThreadModify) -> ThreadChanges:
     """Return the keys that the request changes, with their new values."""
-    changes: dict[str, Any] = {}
+    changes: ThreadChanges = {}
     if "metadata" in request.model_fields_set:
         changes["metadata"] = request.metadata or {}
     if "tool_resources" in request.model_fields_set:

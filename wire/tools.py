@@ -4,17 +4,18 @@ Invariants: tools are returned as the client sent them; only PHP's `[]` is repla
 schemas must be objects. `action` is the only type of tool that OpenAI does not have. `graphs` checks its `data`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from wire.empty_objects import fill_action, fill_schema
+from wire.json import Json, JsonObject
 from wire.validation import Request, one_of
 
 __all__ = ["ReasoningEffort", "ResponseFormat", "Tool", "ToolChoice", "TruncationStrategy", "echo"]
 
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
-Schema = Annotated[dict[str, Any], AfterValidator(fill_schema)]
+Schema = Annotated[JsonObject, AfterValidator(fill_schema)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -65,7 +66,7 @@ class ActionTool(Request):
     """An API that this server calls: `openapi_spec` and optional `headers`, `auth`, `is_consequential`."""
 
     type: Literal["action"]
-    data: Annotated[dict[str, Any], AfterValidator(fill_action)]
+    data: Annotated[JsonObject, AfterValidator(fill_action)]
 
 
 Tool = one_of(
@@ -144,6 +145,6 @@ class TruncationStrategy(Request):
     last_messages: int | None = Field(None, ge=1)
 
 
-def echo(value: Any) -> Any:
+def echo(value: Json) -> Json:
     """Return a union's value as the client sent it: a string, or an object without unset fields."""
     return value.model_dump(exclude_unset=True, by_alias=True) if isinstance(value, Request) else value

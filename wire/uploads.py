@@ -4,11 +4,13 @@ Statuses: pending → completed: on `complete`; pending → cancelled: on `cance
 creation. The other three are final.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
 
 from wire.byte_limits import ByteLimit
+from wire.closed import CLOSED
 from wire.files import File, FileExpiry, UploadPurpose, clean_filename
 from wire.validation import Id, Request
 
@@ -57,10 +59,9 @@ class UploadComplete(Request):
     md5: str | None = None
 
 
-class Upload(BaseModel):
+@with_config(CLOSED)
+class Upload(TypedDict):
     """The object `upload`; `file` is null until it is completed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["upload"]
@@ -68,15 +69,14 @@ class Upload(BaseModel):
     created_at: int
     expires_at: int
     filename: str
-    purpose: str
+    purpose: UploadPurpose
     status: Literal["pending", "completed", "cancelled", "expired"]
     file: File | None
 
 
-class UploadPart(BaseModel):
+@with_config(CLOSED)
+class UploadPart(TypedDict):
     """The object `upload.part`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["upload.part"]
@@ -84,7 +84,7 @@ class UploadPart(BaseModel):
     upload_id: str
 
 
-def new_upload(asked: UploadCreate, *, id: str, now: int) -> dict[str, Any]:
+def new_upload(asked: UploadCreate, *, id: str, now: int) -> Upload:
     """Make the wire object; `now` in Unix seconds."""
     return {
         "id": id,
@@ -99,6 +99,6 @@ def new_upload(asked: UploadCreate, *, id: str, now: int) -> dict[str, Any]:
     }
 
 
-def new_part(*, id: str, upload_id: str, now: int) -> dict[str, Any]:
+def new_part(*, id: str, upload_id: str, now: int) -> UploadPart:
     """Make the wire object of a part; `now` in Unix seconds."""
     return {"id": id, "object": "upload.part", "created_at": now, "upload_id": upload_id}

@@ -3,10 +3,11 @@
 Invariant: everything inside the server is v2. Requests are converted when they are read, answers when they are sent.
 """
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel
+from typing_extensions import TypedDict
 
+from wire.json import Json, JsonObject, JsonView
 from wire.validation import Id, Request
 
 __all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "as_v1", "file_object", "rename_retrieval"]
@@ -28,7 +29,7 @@ class AssistantFileCreate(Request):
     file_id: Id
 
 
-class AssistantFile(BaseModel):
+class AssistantFile(TypedDict):
     """The object `assistant.file`; its id is the file's."""
 
     id: str
@@ -37,7 +38,7 @@ class AssistantFile(BaseModel):
     assistant_id: str
 
 
-class MessageFile(BaseModel):
+class MessageFile(TypedDict):
     """The object `thread.message.file`; its id is the file's."""
 
     id: str
@@ -46,13 +47,13 @@ class MessageFile(BaseModel):
     message_id: str
 
 
-def file_object(file_id: str, created_at: int, **holder: str) -> dict[str, Any]:
+def file_object(file_id: str, created_at: int, **holder: str) -> JsonObject:
     """Make one of the two objects above; `holder` is its `assistant_id` or its `message_id`."""
     kind = "assistant.file" if "assistant_id" in holder else "thread.message.file"
     return {"id": file_id, "object": kind, "created_at": created_at, **holder}
 
 
-def rename_retrieval(data: Any) -> Any:
+def rename_retrieval(data: Json) -> Json:
     """Return a request with the type `retrieval` of tools and the tool choice renamed to v2's `file_search`."""
     if not isinstance(data, dict):
         return data
@@ -64,7 +65,7 @@ def rename_retrieval(data: Any) -> Any:
     return renamed
 
 
-def as_v1(obj: dict[str, Any]) -> dict[str, Any]:
+def as_v1(obj: JsonView) -> JsonView:
     """Return an answer or an event's data in v1's form, including the objects of a list.
 
     Assistants, messages and runs have `file_ids`, `file_search` is `retrieval`, each `file_citation` has a `quote`, and
@@ -91,27 +92,27 @@ def as_v1(obj: dict[str, Any]) -> dict[str, Any]:
             return obj
 
 
-def _without_v2(obj: dict[str, Any]) -> dict[str, Any]:
+def _without_v2(obj: JsonView) -> JsonObject:
     added = _ADDED_IN_V2[obj["object"]]
     return {name: value for name, value in obj.items() if name not in added}
 
 
-def _tools(obj: dict[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"tools": [_bare(_renamed(tool, "file_search", "retrieval")) for tool in obj["tools"]]}
+def _tools(obj: JsonView) -> JsonObject:
+    shown: JsonObject = {"tools": [_bare(_renamed(tool, "file_search", "retrieval")) for tool in obj["tools"]]}
     if isinstance(obj.get("tool_choice"), dict):
         shown["tool_choice"] = _renamed(obj["tool_choice"], "file_search", "retrieval")
     return shown
 
 
-def _renamed(tool: Any, old: str, new: str) -> Any:
+def _renamed(tool: Json, old: str, new: str) -> Json:
     return {**tool, "type": new} if isinstance(tool, dict) and tool.get("type") == old else tool
 
 
-def _bare(tool: dict[str, Any]) -> dict[str, Any]:
+def _bare(tool: JsonObject) -> JsonObject:
     return {"type": "retrieval"} if tool["type"] == "retrieval" else tool
 
 
-def _calls(details: dict[str, Any]) -> dict[str, Any]:
+def _calls(details: JsonObject) -> JsonObject:
     if "tool_calls" not in details:
         return details
     shown = []
@@ -122,7 +123,7 @@ def _calls(details: dict[str, Any]) -> dict[str, Any]:
     return {**details, "tool_calls": shown}
 
 
-def _quoting(part: dict[str, Any]) -> dict[str, Any]:
+def _quoting(part: JsonObject) -> JsonObject:
     """Add quotes to the citations of a message's part. They are empty, because passages are not kept with messages.
     openai-python 1.3 and 1.10 cannot parse a citation without a quote."""
     made = part.get("text", {}).get("annotations")
@@ -135,12 +136,12 @@ def _quoting(part: dict[str, Any]) -> dict[str, Any]:
     return {**part, "text": {**part["text"], "annotations": shown}}
 
 
-def _file_ids(obj: dict[str, Any]) -> list[str]:
+def _file_ids(obj: JsonView) -> list[str]:
     found = [file["file_id"] for file in obj.get("attachments") or ()] + _resource_files(obj.get("tool_resources"))
     return list(dict.fromkeys(found))
 
 
-def _resource_files(resources: dict[str, Any] | None) -> list[str]:
+def _resource_files(resources: JsonView | None) -> list[str]:
     given = resources or {}
     found = list(given.get("code_interpreter", {}).get("file_ids", ()))
     # `vector_stores` is in requests only: these stores do not exist yet.

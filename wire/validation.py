@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wire.errors import InvalidRequest
+from wire.json import Json, JsonObject
 from wire.leniency import STRICT, Leniency, mend
 from wire.mistakes import first_mistake, list_mistakes
-from wire.paths import KEY, TAG, shown, spell_path
+from wire.paths import KEY, TAG, Location, shown, spell_path
 
 __all__ = ["MAX_EXPLAINED", "MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse", "shown"]
 
@@ -48,7 +49,7 @@ class Request(BaseModel):
 Id = Annotated[str, StringConstraints(max_length=MAX_ID)]
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: Json) -> Json:
     """Report an invalid type in one error for the whole union, not in that of its first member."""
     if not isinstance(value, str | bool | int | float):
         raise PydanticCustomError("scalar_type", "not a string, number or boolean")
@@ -72,8 +73,8 @@ def one_of(**members: Any) -> Any:
     return Annotated[union, Discriminator(_tag_of("text_" in members))]
 
 
-def _tag_of(strings: bool) -> Callable[[Any], str | None]:
-    def tag(value: Any) -> str | None:
+def _tag_of(strings: bool) -> Callable[[Json], str | None]:
+    def tag(value: Json) -> str | None:
         if strings and isinstance(value, str):
             return TAG + "text_"
         kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
@@ -82,7 +83,7 @@ def _tag_of(strings: bool) -> Callable[[Any], str | None]:
     return tag
 
 
-def parse(model: type[M], data: Any, leniency: Leniency = STRICT) -> M:
+def parse(model: type[M], data: Json, leniency: Leniency = STRICT) -> M:
     """Validate a request, repaired as far as leniency allows. Raises InvalidRequest in OpenAI's wording."""
     try:
         return model.model_validate(data)
@@ -107,7 +108,7 @@ def check_id(param: str, value: str, prefix: str) -> None:
         )
 
 
-def explain(errors: Sequence[Any]) -> InvalidRequest:
+def explain(errors: Sequence[ErrorDetails]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
     error = first_mistake(errors)
     loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",), ("header",)) else error["loc"]
@@ -130,22 +131,22 @@ def explain(errors: Sequence[Any]) -> InvalidRequest:
 # --- one translation per kind of error ------------------------------------------------------------------------------
 
 
-def _missing(where: str, *_: Any) -> InvalidRequest:
+def _missing(where: str, *_: Json) -> InvalidRequest:
     message = f"Missing required parameter: '{where}'."
     return InvalidRequest(message, param=where, code="missing_required_parameter")
 
 
-def _unknown(where: str, *_: Any) -> InvalidRequest:
+def _unknown(where: str, *_: Json) -> InvalidRequest:
     return InvalidRequest(f"Unknown parameter: '{where}'.", param=where, code="unknown_parameter")
 
 
-def _enum(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+def _enum(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
     if given is None or isinstance(given, dict | list):
         return _wrong_type(where, "a string", given)
     return _unsupported(where, given, re.findall(r"'([^']*)'", context["expected"]))
 
 
-def _union_tag(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+def _union_tag(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
     known = [tag.removeprefix(TAG) for tag in re.findall(r"'([^']*)'", context["expected_tags"])]
     kinds = [tag for tag in known if tag not in ("text_", "action")]  # `action` is ours; the wording is OpenAI's
     kind = given.get("type") if isinstance(given, dict) else given
@@ -155,13 +156,13 @@ def _union_tag(where: str, given: Any, context: dict[str, Any], *_: Any) -> Inva
     return _unsupported(path, kind, kinds) if isinstance(kind, str) else _wrong_type(path, "a string", kind)
 
 
-def _union_no_tag(where: str, given: Any, *_: Any) -> InvalidRequest:
+def _union_no_tag(where: str, given: Json, *_: Json) -> InvalidRequest:
     if isinstance(given, dict):
         return _missing(f"{where}.type" if where else "type")
     return _wrong_type(where, "an object", given)
 
 
-def _string_long(where: str, given: Any, context: dict[str, Any], loc: tuple[Any, ...]) -> InvalidRequest:
+def _string_long(where: str, given: Json, context: JsonObject, loc: Location) -> InvalidRequest:
     if loc[-1:] == (KEY,):
         within = spell_path(loc[:-2])
         message = (
@@ -172,7 +173,7 @@ def _string_long(where: str, given: Any, context: dict[str, Any], loc: tuple[Any
     return _too_long(where, context["max_length"], len(given))
 
 
-def _string_short(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+def _string_short(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
     message = (
         f"Invalid '{where}': string too short. Expected a string with minimum length {context['min_length']}, "
         f"but got a string with length {len(given)} instead."
@@ -180,7 +181,7 @@ def _string_short(where: str, given: Any, context: dict[str, Any], *_: Any) -> I
     return InvalidRequest(message, param=where, code="string_below_min_length")
 
 
-def _pattern(where: str, _: Any, context: dict[str, Any], *__: Any) -> InvalidRequest:
+def _pattern(where: str, _: Json, context: JsonObject, *__: Json) -> InvalidRequest:
     message = (
         f"Invalid '{where}': string does not match pattern. "
         f"Expected a string that matches the pattern '{context['pattern']}'."
@@ -188,7 +189,7 @@ def _pattern(where: str, _: Any, context: dict[str, Any], *__: Any) -> InvalidRe
     return InvalidRequest(message, param=where, code="invalid_value")
 
 
-def _many(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+def _many(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
     limit = context["max_length"]
     if isinstance(given, dict):
         message = (
@@ -203,7 +204,7 @@ def _many(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRe
     return InvalidRequest(message, param=where, code="array_above_max_length")
 
 
-def _few(where: str, _: Any, context: dict[str, Any], *__: Any) -> InvalidRequest:
+def _few(where: str, _: Json, context: JsonObject, *__: Json) -> InvalidRequest:
     message = (
         f"Invalid '{where}': empty array. Expected an array with minimum length {context['min_length']}, "
         "but got an empty array instead."
@@ -211,15 +212,15 @@ def _few(where: str, _: Any, context: dict[str, Any], *__: Any) -> InvalidReques
     return InvalidRequest(message, param=where, code="empty_array")
 
 
-def _above(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+def _above(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
     return _beyond(where, given, context["le"], ("above", "maximum", "<="))
 
 
-def _below(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+def _below(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
     return _beyond(where, given, context["ge"], ("below", "minimum", ">="))
 
 
-def _beyond(where: str, given: Any, limit: float, words: tuple[str, str, str]) -> InvalidRequest:
+def _beyond(where: str, given: Json, limit: float, words: tuple[str, str, str]) -> InvalidRequest:
     kind = "decimal" if isinstance(limit, float) else "integer"
     side, end, sign = words
     message = (
@@ -229,7 +230,7 @@ def _beyond(where: str, given: Any, limit: float, words: tuple[str, str, str]) -
     return InvalidRequest(message, param=where, code=f"{kind}_{side}_{end[:3]}_value")
 
 
-_Translate = Callable[[str, Any, dict[str, Any], tuple[Any, ...]], InvalidRequest]
+_Translate = Callable[[str, Json, JsonObject, Location], InvalidRequest]
 _TRANSLATORS: Final[dict[str, _Translate]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
@@ -254,21 +255,21 @@ def _too_long(where: str, limit: int, length: int) -> InvalidRequest:
     return InvalidRequest(message, param=where, code="string_above_max_length")
 
 
-def _wrong_type(where: str, expected: str, given: Any) -> InvalidRequest:
+def _wrong_type(where: str, expected: str, given: Json) -> InvalidRequest:
     message = f"Invalid type for '{where}': expected {expected}, but got {_kind(given)} instead."
     if not where:
         message = f"Invalid type for the request body: expected {expected}, but got {_kind(given)} instead."
     return InvalidRequest(message, param=where or None, code="invalid_type")
 
 
-def _unsupported(where: str, given: Any, supported: Sequence[str]) -> InvalidRequest:
+def _unsupported(where: str, given: Json, supported: Sequence[str]) -> InvalidRequest:
     quoted = [f"'{value}'" for value in supported]
     listed = " and ".join(quoted) if len(quoted) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
     message = f"Invalid value: '{shown(given)}'. Supported values are: {listed}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Json) -> str:
     match value:
         case None:
             return "null"

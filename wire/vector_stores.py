@@ -3,24 +3,33 @@
 Invariant: stored objects have no counts, sizes or statuses derived from them. These are added when an object is shown.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, NotRequired, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator, with_config
 from pydantic_core import PydanticKnownError
+from typing_extensions import TypedDict
 
+from wire.closed import CLOSED, OPEN
+from wire.json import Json
 from wire.metadata import Metadata
 from wire.validation import Id, Request, Scalar, one_of
 
 __all__ = [
     "AUTO",
     "Attributes",
+    "Chunking",
     "ChunkingStrategy",
     "FileBatch",
     "FileBatchCreate",
+    "FileCounts",
+    "LastError",
     "NewStoreFile",
     "PlaceModify",
+    "StoreChanges",
+    "StoreFileEnd",
+    "StoredBatch",
+    "StoredStore",
     "VectorStore",
     "VectorStoreCreate",
     "VectorStoreFile",
@@ -35,9 +44,6 @@ __all__ = [
     "show_vector_store",
 ]
 
-AUTO: Final = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
-"""The chunk sizes of the strategy `auto`."""
-
 _DAY_S: Final = 86_400
 _Key = Annotated[str, StringConstraints(max_length=64)]
 _MAX_TEXT: Final = 512
@@ -46,7 +52,7 @@ _MAX_COMMON_BYTES: Final = 20_000_000
 0.4 s of the database."""
 
 
-def _short(value: Any) -> Any:
+def _short(value: Json) -> Json:
     if isinstance(value, str) and len(value) > _MAX_TEXT:
         raise PydanticKnownError("string_too_long", {"max_length": _MAX_TEXT})
     return value
@@ -59,7 +65,6 @@ _Value = Annotated[
 ]
 Attributes = Annotated[dict[_Key, _Value], Field(max_length=16)]
 Name = Annotated[str, StringConstraints(max_length=256)]
-Counts = Mapping[str, int]
 
 
 class AutoChunking(Request):
@@ -164,7 +169,8 @@ class FileBatchCreate(Request):
         ]
 
 
-class FileCounts(BaseModel):
+@with_config(OPEN)
+class FileCounts(TypedDict):
     """The number of files by status."""
 
     in_progress: int
@@ -174,36 +180,78 @@ class FileCounts(BaseModel):
     total: int
 
 
-class VectorStore(BaseModel):
-    """The object `vector_store`."""
+@with_config(OPEN)
+class Expiry(TypedDict):
+    """When a store expires, in days after its last use."""
 
-    model_config = ConfigDict(extra="forbid")
+    anchor: Literal["last_active_at"]
+    days: int
+
+
+class StoredStore(TypedDict):
+    """A vector store as it is stored."""
 
     id: str
     object: Literal["vector_store"]
     created_at: int
     name: str
     description: str | None
-    usage_bytes: int
-    file_counts: FileCounts
     status: Literal["expired", "in_progress", "completed"]
-    expires_after: dict[str, Any] | None
+    expires_after: Expiry | None
     expires_at: int | None
     last_active_at: int | None
     metadata: dict[str, str]
 
 
-class LastError(BaseModel):
+@with_config(CLOSED)
+class VectorStore(StoredStore):
+    """The object `vector_store`."""
+
+    usage_bytes: int
+    file_counts: FileCounts
+
+
+class StoreChanges(TypedDict, total=False):
+    """Keys of a vector store that a request or a use of the store changes."""
+
+    name: str
+    metadata: dict[str, str]
+    expires_after: Expiry | None
+    expires_at: int | None
+    last_active_at: int
+
+
+@with_config(OPEN)
+class Sizes(TypedDict):
+    """Chunk sizes, in tokens."""
+
+    max_chunk_size_tokens: int
+    chunk_overlap_tokens: int
+
+
+AUTO: Final[Sizes] = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
+"""The chunk sizes of the strategy `auto`."""
+
+
+@with_config(OPEN)
+class Chunking(TypedDict):
+    """How a file is split."""
+
+    type: Literal["static"]
+    static: Sizes
+
+
+@with_config(OPEN)
+class LastError(TypedDict):
     """Why a file failed."""
 
     code: Literal["server_error", "unsupported_file", "invalid_file"]
     message: str
 
 
-class VectorStoreFile(BaseModel):
+@with_config(CLOSED)
+class VectorStoreFile(TypedDict):
     """The object `vector_store.file`; its id is the file's."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     object: Literal["vector_store.file"]
@@ -212,37 +260,56 @@ class VectorStoreFile(BaseModel):
     usage_bytes: int
     status: Literal["in_progress", "completed", "cancelled", "failed"]
     last_error: LastError | None
-    chunking_strategy: dict[str, Any]
-    attributes: dict[str, Any]
+    chunking_strategy: Chunking
+    attributes: dict[str, str | float | bool]
 
 
-class FileBatch(BaseModel):
-    """The object `vector_store.files_batch`."""
+class StoreFileEnd(TypedDict):
+    """The fields of a vector store file that change once it is indexed."""
 
-    model_config = ConfigDict(extra="forbid")
+    status: Literal["completed", "failed"]
+    usage_bytes: NotRequired[int]
+    last_error: LastError | None
+
+
+class StoredBatch(TypedDict):
+    """A batch as it is stored."""
 
     id: str
     object: Literal["vector_store.files_batch"]
     created_at: int
     vector_store_id: str
     status: Literal["in_progress", "completed", "cancelled", "failed"]
+
+
+@with_config(CLOSED)
+class FileBatch(StoredBatch):
+    """The object `vector_store.files_batch`."""
+
     file_counts: FileCounts
 
 
-def chunking(strategy: Any) -> dict[str, Any]:
+def chunking(strategy: AutoChunking | StaticChunking | None) -> Chunking:
     """Return the static strategy that a request's strategy stands for, the default one for None."""
-    sizes = strategy.static.model_dump() if isinstance(strategy, StaticChunking) else dict(AUTO)
+    if not isinstance(strategy, StaticChunking):
+        return {"type": "static", "static": AUTO.copy()}
+    given = strategy.static
+    sizes = Sizes(max_chunk_size_tokens=given.max_chunk_size_tokens, chunk_overlap_tokens=given.chunk_overlap_tokens)
     return {"type": "static", "static": sizes}
 
 
-def expiry(expires_after: Mapping[str, Any] | None, last_active_at: int) -> int | None:
+def expiry(expires_after: Expiry | None, last_active_at: int) -> int | None:
     """Return when a store expires that was last used at `last_active_at`, both in Unix seconds."""
     return None if expires_after is None else last_active_at + expires_after["days"] * _DAY_S
 
 
-def new_vector_store(request: VectorStoreCreate, *, id: str, now: int) -> dict[str, Any]:
+def _expiry(given: StoreExpiry | None) -> Expiry | None:
+    return None if given is None else Expiry(anchor=given.anchor, days=given.days)
+
+
+def new_vector_store(request: VectorStoreCreate, *, id: str, now: int) -> StoredStore:
     """Make the stored object; `now` in Unix seconds."""
-    expires_after = None if request.expires_after is None else request.expires_after.model_dump()
+    expires_after = _expiry(request.expires_after)
     return {
         "id": id,
         "object": "vector_store",
@@ -257,26 +324,27 @@ def new_vector_store(request: VectorStoreCreate, *, id: str, now: int) -> dict[s
     }
 
 
-def amend_vector_store(request: VectorStoreModify, body: dict[str, Any], *, now: int) -> dict[str, Any]:
+def amend_vector_store(request: VectorStoreModify, body: StoredStore, *, now: int) -> StoreChanges:
     """Return the keys of `body` that the request changes, with their new values."""
-    changes: dict[str, Any] = {}
+    changes: StoreChanges = {}
     if "name" in request.model_fields_set:
         changes["name"] = request.name or ""
     if "metadata" in request.model_fields_set:
         changes["metadata"] = request.metadata or {}
     if "expires_after" in request.model_fields_set:
-        expires_after = None if request.expires_after is None else request.expires_after.model_dump()
-        changes |= {"expires_after": expires_after, "expires_at": expiry(expires_after, body["last_active_at"] or now)}
+        expires_after = _expiry(request.expires_after)
+        changes["expires_after"] = expires_after
+        changes["expires_at"] = expiry(expires_after, body["last_active_at"] or now)
     return changes
 
 
-def show_vector_store(body: dict[str, Any], counts: Counts, usage_bytes: int) -> dict[str, Any]:
+def show_vector_store(body: StoredStore, counts: FileCounts, usage_bytes: int) -> VectorStore:
     """Make the wire object from the stored one."""
     status = "in_progress" if body["status"] != "expired" and counts["in_progress"] else body["status"]
-    return {**body, "status": status, "usage_bytes": usage_bytes, "file_counts": dict(counts)}
+    return {**body, "status": status, "usage_bytes": usage_bytes, "file_counts": counts}
 
 
-def new_store_file(request: NewStoreFile, *, vector_store_id: str, now: int) -> dict[str, Any]:
+def new_store_file(request: NewStoreFile, *, vector_store_id: str, now: int) -> VectorStoreFile:
     """Make the wire object of a file that will be indexed."""
     return {
         "id": request.file_id,
@@ -291,7 +359,7 @@ def new_store_file(request: NewStoreFile, *, vector_store_id: str, now: int) -> 
     }
 
 
-def new_batch(*, id: str, vector_store_id: str, now: int) -> dict[str, Any]:
+def new_batch(*, id: str, vector_store_id: str, now: int) -> StoredBatch:
     """Make the stored object of a batch. Its status is derived from its files unless the batch is cancelled."""
     return {
         "id": id,
@@ -302,9 +370,9 @@ def new_batch(*, id: str, vector_store_id: str, now: int) -> dict[str, Any]:
     }
 
 
-def show_batch(body: dict[str, Any], counts: Counts) -> dict[str, Any]:
+def show_batch(body: StoredBatch, counts: FileCounts) -> FileBatch:
     """Make the wire object: in progress while a file is, and failed if every file failed."""
     status = body["status"]
     if status != "cancelled" and not counts["in_progress"]:
         status = "failed" if counts["failed"] and counts["failed"] == counts["total"] else "completed"
-    return {**body, "status": status, "file_counts": dict(counts)}
+    return {**body, "status": status, "file_counts": counts}

@@ -24,7 +24,7 @@ from chains.calls.checks import calls_in, object_in, shape_call
 from chains.calls.holder import Holder
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.parser import Written
-from chains.calls.plain import answered_calls, canonical, plain_messages, transcript
+from chains.calls.plain import answered_calls, canonical, current_turn, plain_messages, transcript
 from chains.calls.shapes import MAX_CALLS, NONE, calls_shape, choice_shape
 from chains.calls.tally import Tally, texts_of
 from chains.chat_types import FunctionTool, JsonSchema, ResponseFormat
@@ -146,7 +146,7 @@ class Constrained:
             examples.append((described, name))
         talk = [(line, NONE) for line in self.prompts.small_talk.splitlines() if line.strip()]
         shown = examples[:_MAX_EXAMPLES] if self._binds else [*talk, *examples[:_MAX_EXAMPLES]]
-        if not self._binds and any(isinstance(message, ToolMessage) for message in self.call.messages):
+        if not self._binds and any(isinstance(message, ToolMessage) for message in current_turn(self.call.messages)):
             described, name = examples[0]
             result = fill(self.prompts.result, name=name, arguments="{}", output="ok")
             shown.append((f"{described}\n\n{result}", NONE))

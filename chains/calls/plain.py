@@ -16,6 +16,7 @@ from chains.prompts import Prompts, fill
 __all__ = [
     "answered_calls",
     "canonical",
+    "current_turn",
     "fold_system",
     "merge_turns",
     "plain_messages",
@@ -90,7 +91,8 @@ def transcript(messages: Sequence[BaseMessage], prompts: Prompts) -> str:
 
 
 def answered_calls(messages: Sequence[BaseMessage]) -> set[tuple[str, str]]:
-    """Return (name, arguments as canonical JSON) of every call that has its output among the messages."""
+    """Return (name, arguments as canonical JSON) of every call of the current turn that has its output."""
+    messages = current_turn(messages)
     answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     return {
         (call["name"], canonical(call["args"]))
@@ -99,6 +101,12 @@ def answered_calls(messages: Sequence[BaseMessage]) -> set[tuple[str, str]]:
         for call in message.tool_calls
         if call["id"] in answered
     }
+
+
+def current_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
+    """Return the messages after the newest user message: earlier calls do not answer it."""
+    users = (at for at in reversed(range(len(messages))) if isinstance(messages[at], HumanMessage))
+    return messages[next(users, -1) + 1 :]
 
 
 def canonical(arguments: object) -> str:

@@ -5,6 +5,8 @@ prepare → reply ─┬─ no tool calls ────────────�
            │     └─ functions, approvals → pause ─┬─ approved → act
            └──────────────────────────────────────┴──────────┘
 
+If the spec of a run says that calls for the client end it, `reply` and `act` lead to `finish` instead of `pause`.
+
 A run without tools takes the smaller graph. Its only node replies and finishes, so it can neither wait nor repeat
 anything and needs no checkpoints. That saves LangGraph 0.5 ms of processor time.
 """
@@ -18,7 +20,7 @@ from langgraph.graph.state import CompiledStateGraph
 from graphs.machine import edges, nodes
 from graphs.machine.state import RunContext, RunState
 
-__all__ = ["compile_reply_graph", "compile_run_graph", "recursion_limit"]
+__all__ = ["CompiledRun", "compile_reply_graph", "compile_run_graph", "recursion_limit"]
 
 CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
 
@@ -34,7 +36,7 @@ def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> C
     graph.add_edge(START, "prepare")
     graph.add_edge("prepare", "reply")
     graph.add_conditional_edges("reply", edges.after_reply, ["act", "pause", "reply", "finish"])
-    graph.add_conditional_edges("act", edges.after_act, ["pause", "reply"])
+    graph.add_conditional_edges("act", edges.after_act, ["pause", "reply", "finish"])
     graph.add_conditional_edges("pause", edges.after_pause, ["act", "reply"])
     graph.add_edge("finish", END)
     built: CompiledRun = graph.compile(checkpointer=checkpointer, name="run")

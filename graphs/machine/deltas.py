@@ -8,9 +8,9 @@ gets an error message as their output.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, InvalidToolCall, ToolCallChunk
 
 from chains.passback import extra_fields
 from chains.reply import TAKEN
@@ -21,6 +21,7 @@ from graphs.machine.parts import (
     CallsMade,
     CallsOpened,
     Citation,
+    CutReason,
     MessageClosed,
     MessageOpened,
     Part,
@@ -33,8 +34,12 @@ from graphs.machine.pieces import Pieces
 from retrieval.citations import Citations, Cited
 from retrieval.grounding import Source
 from wire.ids import derive_id
+from wire.json import Json, JsonObject
 
 __all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "spell"]
+
+_CUT_REASONS: Final[Mapping[str, CutReason]] = {"length": "max_tokens", "content_filter": "content_filter"}
+"""Finish reason of a model → why the message is incomplete."""
 
 NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
 
@@ -180,14 +185,16 @@ class ReplyParts:
             for piece in self._citations.feed(text):
                 yield _spelled(self.message_id, piece)
 
-    def _close_message(self, usage: Usage, reason: Any = None, *, is_answer: bool = False) -> Iterator[Part]:
+    def _close_message(
+        self, usage: Usage, reason: CutReason | None = None, *, is_answer: bool = False
+    ) -> Iterator[Part]:
         self._message = "closed"
         if self._citations is not None:
             for piece in _last(self._citations, self.text if is_answer else ""):
                 yield _spelled(self.message_id, piece)
         yield MessageClosed(self.message_step, self.message_id, usage, reason=reason)
 
-    def _feed_thoughts(self, kwargs: dict[str, Any]) -> Iterator[Part]:
+    def _feed_thoughts(self, kwargs: JsonObject) -> Iterator[Part]:
         """Thoughts are shown as they arrive. They are part neither of the message nor of any prompt."""
         thoughts, taken = kwargs.get("reasoning_content") or "", bool(kwargs.get(TAKEN))
         if taken:
@@ -208,7 +215,7 @@ class ReplyParts:
         if self._message == "open":
             yield RefusalDelta(self.message_id, refusal)
 
-    def _feed_call(self, fragment: Any) -> Iterator[Part]:
+    def _feed_call(self, fragment: ToolCallChunk) -> Iterator[Part]:
         index, upstream_id = fragment.get("index"), fragment.get("id") or ""
         slot = self._by_index.get(index) if index is not None else (self._slots[-1] if self._slots else None)
         is_new = slot is None or bool(upstream_id and slot.upstream_id and upstream_id != slot.upstream_id)
@@ -231,7 +238,7 @@ class ReplyParts:
         elif slot.shown >= 0:
             yield CallDelta(self.calls_step, slot.shown, None, None, arguments, self._kind(slot.name))
 
-    def _feed_wrong(self, call: Any) -> Iterator[Part]:
+    def _feed_wrong(self, call: InvalidToolCall) -> Iterator[Part]:
         yield from self._show_last()
         arguments = [call.get("args") or ""]
         self._count(arguments[0], is_new=True)
@@ -273,7 +280,7 @@ class ReplyParts:
         cut_off = self.finish == "length"
         if self._shown:
             calls = tuple(call for call, slot in zip(self.calls(), self._slots, strict=True) if slot.shown != -1)
-            yield CallsMade(self.calls_step, calls, usage, cut_off=cut_off)
+            yield CallsMade(self.calls_step, calls, usage, cut_off, self.message_id, self.extra_fields)
             return
         if self._message == "none" and not (self._slots and self._offered):
             # An empty answer is still an answer: clients read the newest message. There is no message only if tools
@@ -283,8 +290,8 @@ class ReplyParts:
         if self._message == "open":
             yield from self._close_message(usage, self._cut_reason(), is_answer=True)
 
-    def _cut_reason(self) -> Any:
-        return {"length": "max_tokens", "content_filter": "content_filter"}.get(self.finish or "")
+    def _cut_reason(self) -> CutReason | None:
+        return _CUT_REASONS.get(self.finish or "")
 
     def faults(self) -> dict[str, str]:
         """Return the error messages for the model about calls that stay off the wire, by call id."""
@@ -330,7 +337,7 @@ def _spelled(message_id: str, piece: str | Cited) -> Part:
     return TextDeltas(message_id, [piece])
 
 
-def _texts(content: str | list[Any]) -> list[str]:
+def _texts(content: str | list[str | Json]) -> list[str]:
     """Return the nonempty texts of a chunk."""
     if isinstance(content, str):
         return [content] if content else []

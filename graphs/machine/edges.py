@@ -24,8 +24,10 @@ def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Sen
 
 
 def after_act(state: RunState, runtime: Runtime[RunContext]) -> str:
-    """Wait for the client if a call of its functions is unanswered, otherwise reply."""
-    return "pause" if calls_for_client(state, runtime.context) else "reply"
+    """If only the client can answer a call, wait for it or end the run, as the spec says; otherwise reply."""
+    if not calls_for_client(state, runtime.context):
+        return "reply"
+    return "pause" if runtime.context.spec.client_calls == "pause" else "finish"
 
 
 def after_pause(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:

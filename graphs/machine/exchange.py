@@ -7,7 +7,7 @@ calls is replaced by a note for the model. A reply whose calls exceed the limit 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -64,7 +64,7 @@ NO_MEMORY: Final = (
 )
 
 
-def json_bytes(value: Any) -> int:
+def json_bytes(value: object) -> int:
     """Return the length of a value as JSON."""
     return len(orjson.dumps(value))
 

@@ -7,10 +7,11 @@ are enabled by LOG_CONTENT: the logger `threadhold.content`, and the full messag
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from graphs.machine.parts import Call
+from graphs.machine.spec import WireRun
 from telemetry.lines import fields
 from wire.errors import RunError, ThreadholdError
 
@@ -20,15 +21,13 @@ logger = logging.getLogger("threadhold.runs")
 content = logging.getLogger("threadhold.content")
 
 
-def log_run(
-    run: dict[str, Any], *, owner: str, took_s: float, first_s: float | None, error: BaseException | None
-) -> None:
+def log_run(run: WireRun, *, owner: str, took_s: float, first_s: float | None, error: BaseException | None) -> None:
     """Log in one line how a run ended or paused, without its texts."""
     level = logging.WARNING if run["status"] == "failed" else logging.INFO
     if not logger.isEnabledFor(level):
         return
     usage = run["usage"] or {}
-    logged: dict[str, Any] = {
+    logged: dict[str, object] = {
         "run_id": run["id"],
         "thread_id": run["thread_id"],
         "assistant_id": run["assistant_id"],
@@ -57,7 +56,7 @@ def _reason(error: BaseException) -> str:
     return error.message if content.isEnabledFor(logging.DEBUG) else error.plain
 
 
-def _word(run: dict[str, Any]) -> str:
+def _word(run: WireRun) -> str:
     if run["status"] == "requires_action":
         calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
         return f"waits for {len(calls)} outputs"
@@ -74,7 +73,7 @@ def log_prompt(run_id: str, messages: Sequence[BaseMessage]) -> None:
         content.debug("run %s asks: %s", run_id, json.dumps(prompt, ensure_ascii=False, default=str))
 
 
-def log_reply(run_id: str, text: str, calls: Sequence[Any]) -> None:
+def log_reply(run_id: str, text: str, calls: Sequence[Call]) -> None:
     """Log the reply of a model call, if content is logged."""
     if content.isEnabledFor(logging.DEBUG):
         content.debug("run %s is answered: %s", run_id, json.dumps([text, *calls], ensure_ascii=False, default=str))

@@ -1,7 +1,7 @@
 """One model call of a run: its prompt, its parameters, its stream, and what it used."""
 
 import logging
-from typing import Any
+from dataclasses import replace
 
 from langchain_core.messages import BaseMessage
 
@@ -28,6 +28,8 @@ async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Us
         exchange=exchange,
         truncation=spec.truncation,
         tools=context.tools.specs,
+        # Some servers refuse calls in a request without tools, and their models would not expect them.
+        past=context.past if context.tools.specs else {},
     )
     budget = spec.max_prompt_tokens
     if budget is not None:
@@ -41,11 +43,11 @@ async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Us
     )
 
 
-def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) -> dict[str, Any]:
-    """Return the fields of a `ReplyCall` other than its messages."""
+def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) -> ReplyCall:
+    """Return the call, without its messages."""
     spec = context.spec
     budget = spec.max_completion_tokens
-    choice: Any = spec.tool_choice
+    choice = spec.tool_choice
     if isinstance(choice, dict) and (name := tools.name_of(choice["type"])) is not None:
         choice = {"type": "function", "function": {"name": name}}
     named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
@@ -53,21 +55,23 @@ def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: T
     if choice != "none" and (not binds or state.get("exchange")):
         choice = "auto"  # a forced choice applies only until the run's first call
     response_format = spec.response_format
-    return {
-        "model": spec.model,
-        "tools": list(tools.specs),
-        "tool_choice": choice if tools.specs and choice != "auto" else None,
-        "parallel_tool_calls": False if tools.specs and spec.parallel_tool_calls is False else None,
-        "response_format": None if response_format == "auto" else response_format,
-        **spec.sampling,
-        "reasoning_effort": spec.reasoning_effort,
-        "max_tokens": None if budget is None else budget - usage["completion_tokens"],
-        "lenient": tools.lenient,
-        "together": True,
-    }
+    return ReplyCall(
+        model=spec.model,
+        messages=[],
+        tools=list(tools.specs),
+        tool_choice=choice if tools.specs and choice != "auto" else None,
+        parallel_tool_calls=False if tools.specs and spec.parallel_tool_calls is False else None,
+        response_format=None if isinstance(response_format, str) else response_format,
+        temperature=spec.sampling.get("temperature"),
+        top_p=spec.sampling.get("top_p"),
+        reasoning_effort=spec.reasoning_effort,
+        max_tokens=None if budget is None else budget - usage["completion_tokens"],
+        lenient=tools.lenient,
+        together=True,
+    )
 
 
-async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dict[str, Any]) -> Prompt:
+async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call: ReplyCall) -> Prompt:
     """Stream one reply. If the upstream reports that the prompt is too long, drop the oldest turns and ask again."""
     while True:
         if prompt.dropped:
@@ -75,7 +79,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
         try:
             messages = prompt.messages()
             log_prompt(context.spec.id, messages)
-            chunks = context.model.stream(ReplyCall(messages=messages, **call))
+            chunks = context.model.stream(replace(call, messages=messages))
             ended = seen = False
             try:
                 async for chunk in chunks:
@@ -94,7 +98,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
             return prompt
         except ContextOverflow as overflow:
             if overflow.limit is not None:
-                context.model.learn_limit(call["model"], overflow.limit)
+                context.model.learn_limit(call.model, overflow.limit)
             shorter = prompt.shrink(overflow)
             if parts.started or shorter is None:
                 raise

@@ -6,8 +6,8 @@ must not happen twice. Nodes report to their run by `RunContext.emit` and do not
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
@@ -15,8 +15,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from chains.call_chunks import chunk_of_calls
-from chains.calls.arguments import portable_arguments
-from chains.passback import EXTRA_FIELDS
+from chains.context import calls_message
 from graphs.machine.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.machine.edges import calls_for_client
 from graphs.machine.exchange import (
@@ -28,8 +27,9 @@ from graphs.machine.exchange import (
 )
 from graphs.machine.log_lines import log_reply
 from graphs.machine.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
-from graphs.machine.parts import Call, CallAnswered, CallsAnswered, Part, RunEnded, Usage
+from graphs.machine.parts import Call, CallAnswered, CallsAnswered, EndReason, Part, RunEnded, Usage
 from graphs.machine.spans import reply_span, spend, tool_span
+from graphs.machine.spec import WireMessage
 from graphs.machine.state import Act, Reply, RunContext, RunState
 from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
@@ -148,8 +148,7 @@ async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 
 async def finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Emit how the run ends."""
-    reason: Any = state.get("ended")
-    runtime.context.emit(RunEnded(reason))
+    runtime.context.emit(RunEnded(state.get("ended")))
     return {}
 
 
@@ -186,7 +185,7 @@ async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessa
     return tools, chunk_of_calls([tool_call_chunk(name=name, args=arguments, id=None, index=0)])
 
 
-def _newest_question(history: list[dict[str, Any]]) -> str:
+def _newest_question(history: Sequence[WireMessage]) -> str:
     newest = next((message for message in reversed(history) if message["role"] == "user"), None)
     parts = newest["content"] if newest is not None else ()
     return "\n".join(part["text"]["value"] for part in parts if part["type"] == "text").strip()
@@ -204,8 +203,12 @@ def _answers(state: RunState) -> list[BaseMessage]:
     ]
 
 
-def _ended(finish_reason: str | None) -> str | None:
-    return {"length": "max_completion_tokens", "content_filter": "content_filter"}.get(finish_reason or "")
+_END_REASONS: Final[Mapping[str, EndReason]] = {"length": "max_completion_tokens", "content_filter": "content_filter"}
+"""Finish reason of a model → why the run ends."""
+
+
+def _ended(finish_reason: str | None) -> EndReason | None:
+    return _END_REASONS.get(finish_reason or "")
 
 
 def _nothing(state: RunState) -> Reply:
@@ -213,20 +216,5 @@ def _nothing(state: RunState) -> Reply:
 
 
 def _as_message(text: str, calls: list[Call], extra: str) -> AIMessage:
-    """Return the reply as a message for the model, with the fields that its engine requires back.
-
-    Arguments that are not a JSON object become an empty one: strict servers reject a history with invalid arguments,
-    and the call's output already tells the model the error."""
-    return AIMessage(
-        content=text,
-        additional_kwargs={EXTRA_FIELDS: extra} if extra else {},
-        tool_calls=[
-            {
-                "name": call["name"],
-                "args": portable_arguments(call["arguments"]),
-                "id": call["upstream_id"],
-                "type": "tool_call",
-            }
-            for call in calls
-        ],
-    )
+    """Return the reply as a message for the model, with the fields that its engine requires back."""
+    return calls_message(text, [(call["upstream_id"], call["name"], call["arguments"]) for call in calls], extra)

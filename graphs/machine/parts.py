@@ -6,9 +6,11 @@ before calls open.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypeAlias
+from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
+
+from wire.json import Json, JsonObject
 
 __all__ = [
     "Call",
@@ -18,6 +20,8 @@ __all__ = [
     "CallsMade",
     "CallsOpened",
     "Citation",
+    "CutReason",
+    "EndReason",
     "LeftOut",
     "MessageClosed",
     "MessageOpened",
@@ -28,6 +32,13 @@ __all__ = [
     "ThoughtDelta",
     "Usage",
 ]
+
+
+CutReason = Literal["max_tokens", "content_filter"]
+"""Why a message is incomplete, as on the wire."""
+
+EndReason = Literal["max_completion_tokens", "max_prompt_tokens", "content_filter"]
+"""Why a run is incomplete, as on the wire."""
 
 
 class Usage(TypedDict):
@@ -101,7 +112,7 @@ class MessageClosed:
     step_id: str
     message_id: str
     usage: Usage
-    reason: Literal["max_tokens", "content_filter"] | None = None
+    reason: CutReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +142,10 @@ class CallsMade:
     calls: tuple[Call, ...]
     usage: Usage
     cut_off: bool = False
+    message_id: str = ""
+    """The id that the reply's message has or would have."""
+    extra_fields: str = ""
+    """What the engine requires back with the calls; see `chains.passback`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +155,8 @@ class CallAnswered:
     step_id: str
     call_id: str
     output: str
-    details: dict[str, Any] | None = None
-    contents: list[Any] | None = None
+    details: JsonObject | None = None
+    contents: list[Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +184,7 @@ class LeftOut:
 class RunEnded:
     """The graph has ended; `reason` is the wire's incomplete reason, None for completed."""
 
-    reason: Literal["max_completion_tokens", "max_prompt_tokens", "content_filter"] | None
+    reason: EndReason | None
 
 
 Part: TypeAlias = (

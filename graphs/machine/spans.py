@@ -7,13 +7,12 @@ person, a model or an error, only the kind of an error. A run's span is part of 
 import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, StatusCode, Tracer
 
-from graphs.machine.parts import Call
-from graphs.machine.spec import RunSpec
+from graphs.machine.parts import Call, Usage
+from graphs.machine.spec import RunSpec, WireRun
 from wire.errors import RunError
 
 __all__ = ["end_run", "reply_span", "run_span", "spend", "tool_span"]
@@ -21,7 +20,7 @@ __all__ = ["end_run", "reply_span", "run_span", "spend", "tool_span"]
 _NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
 
-def run_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
+def run_span(run: WireRun) -> AbstractContextManager[Span]:
     """Open the span of the run's execution in this process; `end_run` sets its result."""
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
@@ -33,7 +32,7 @@ def run_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
     return _span("invoke_agent", SpanKind.INTERNAL, attributes)
 
 
-def end_run(span: Span, run: dict[str, Any]) -> None:
+def end_run(span: Span, run: WireRun) -> None:
     """Set the run's status, tokens and error code on its span."""
     if span.is_recording():
         span.set_attribute("threadhold.run.status", run["status"])
@@ -65,13 +64,13 @@ def tool_span(call: Call, kind: str) -> AbstractContextManager[Span]:
     return _span(f"execute_tool {call['name']}", SpanKind.INTERNAL, attributes)
 
 
-def spend(span: Span, usage: Any) -> None:
+def spend(span: Span, usage: Usage) -> None:
     """Set the tokens on a span."""
     span.set_attribute("gen_ai.usage.input_tokens", usage["prompt_tokens"])
     span.set_attribute("gen_ai.usage.output_tokens", usage["completion_tokens"])
 
 
-def _span(name: str, kind: SpanKind, attributes: dict[str, Any]) -> AbstractContextManager[Span]:
+def _span(name: str, kind: SpanKind, attributes: dict[str, str]) -> AbstractContextManager[Span]:
     provider = trace.get_tracer_provider()
     if isinstance(provider, ProxyTracerProvider):  # no provider is configured
         return _NONE
@@ -79,7 +78,7 @@ def _span(name: str, kind: SpanKind, attributes: dict[str, Any]) -> AbstractCont
 
 
 @contextmanager
-def _recorded(tracer: Tracer, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Iterator[Span]:
+def _recorded(tracer: Tracer, name: str, kind: SpanKind, attributes: dict[str, str]) -> Iterator[Span]:
     with tracer.start_as_current_span(
         name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:

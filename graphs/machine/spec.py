@@ -2,9 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Literal, Self, TypeAlias
 
-__all__ = ["RunSpec"]
+from chains.chat_types import NamedFunction, ResponseFormat
+from wire.json import JsonView
+
+__all__ = ["ClientCalls", "RunSpec", "WireMessage", "WireRun"]
+
+ClientCalls = Literal["pause", "end"]
+
+WireMessage: TypeAlias = JsonView
+"""A message's wire object. Its type is in `wire.messages`, which the machine does not import."""
+
+WireRun: TypeAlias = JsonView
+"""A run's wire object. Its type is in `wire.runs`, which the machine does not import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +27,11 @@ class RunSpec:
     model: str
     """As the client named it; aliases and upstreams are resolved in the model call."""
     instructions: str = ""
-    truncation: Mapping[str, Any] = field(default_factory=lambda: {"type": "auto"})
+    truncation: Mapping[str, object] = field(default_factory=lambda: {"type": "auto"})
     """OpenAI's `truncation_strategy`."""
-    tool_choice: str | Mapping[str, Any] = "auto"
+    tool_choice: str | NamedFunction = "auto"
     parallel_tool_calls: bool = True
-    response_format: str | Mapping[str, Any] = "auto"
+    response_format: str | ResponseFormat = "auto"
     reasoning_effort: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
     """The requested sampling parameters; the upstream decides the others."""
@@ -30,9 +41,19 @@ class RunSpec:
     """The sum over all replies of the run; None is no limit."""
     max_tool_rounds: int = 20
     """Maximum replies with tools; the next one is made without tools."""
+    client_calls: ClientCalls = "pause"
+    """What calls do that only the client can answer: pause the run until it does, or end the run (as completed). A
+    later run of the thread continues with their outputs."""
 
     @classmethod
-    def of_run(cls, run: Mapping[str, Any], *, sampling: Mapping[str, float], max_tool_rounds: int) -> Self:
+    def of_run(
+        cls,
+        run: WireRun,
+        *,
+        sampling: Mapping[str, float],
+        max_tool_rounds: int,
+        client_calls: ClientCalls = "pause",
+    ) -> Self:
         """Return the spec of a run's wire object. Rows of older versions can lack the newer fields."""
         return cls(
             id=run["id"],
@@ -47,4 +68,5 @@ class RunSpec:
             max_prompt_tokens=run["max_prompt_tokens"],
             max_completion_tokens=run["max_completion_tokens"],
             max_tool_rounds=max_tool_rounds,
+            client_calls=client_calls,
         )

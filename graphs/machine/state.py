@@ -6,21 +6,23 @@ each time a process starts or continues the run.
 """
 
 import operator
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, NotRequired, TypeAlias
 
 from langchain_core.messages import BaseMessage
+from langgraph.types import Command
 from typing_extensions import TypedDict
 
+from chains.context import PastRound
 from chains.ports import ChatBackend
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.parts import Call, Part, Usage
-from graphs.machine.spec import RunSpec
+from graphs.machine.parts import Call, EndReason, Part, Usage
+from graphs.machine.spec import RunSpec, WireMessage
 from graphs.tools.toolset import ToolSet
 from retrieval.grounding import Source
 
-__all__ = ["Act", "Reply", "RunContext", "RunState"]
+__all__ = ["Act", "GraphInput", "Reply", "RunContext", "RunState"]
 
 
 class Reply(TypedDict):
@@ -57,8 +59,12 @@ class RunState(TypedDict, total=False):
     """Tokens of all replies so far."""
     owed: Usage
     """The part of `usage` that no step shows yet: tokens of replies with invalid calls only. The next step shows it."""
-    ended: str | None
+    ended: EndReason | None
     """The wire's incomplete reason if the run ends early, otherwise None."""
+
+
+GraphInput: TypeAlias = "RunState | Command[Any] | None"
+"""What a graph starts with: nothing, or the outputs that it waits for. None continues from the newest checkpoint."""
 
 
 class Act(TypedDict):
@@ -79,7 +85,7 @@ class RunContext:
     spec: RunSpec
     model: ChatBackend
     tools: ToolSet
-    history: Callable[[], Awaitable[list[dict[str, Any]]]]
+    history: Callable[[], Awaitable[Sequence[WireMessage]]]
     """Loads the thread's messages from before this run's own, oldest first. The provider caches them."""
     emit: Callable[[Part], None]
     """Reports a part to the run, which turns it into rows and events immediately."""
@@ -93,4 +99,6 @@ class RunContext:
     """Counts memory for an output of so many bytes; returns False if none is free, and the output is then omitted."""
     clipped: bool = False
     """Whether the thread has older messages that `history` does not have."""
+    past: Mapping[str, Sequence[PastRound]] = field(default_factory=dict)
+    """The answered calls of the thread's earlier runs, by the id of the message that they follow."""
     metrics: RunMetrics = field(default_factory=RunMetrics)

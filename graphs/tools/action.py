@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from graphs.machine.parts import Call
 from graphs.tools.caller import Caller
@@ -24,6 +24,7 @@ from telemetry.context import acting_owner
 from telemetry.owned_cache import OwnedCache
 from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest, TooCostly, Unavailable
+from wire.json import Json, JsonObject
 from wire.validation import shown
 from workers import DOCUMENT, workers
 
@@ -109,19 +110,19 @@ def operations_of(served: Mapping[str, ServerTool]) -> dict[str, Operation]:
     return {name: tool.operation for name, tool in served.items() if isinstance(tool, ActionTool)}
 
 
-async def read_ahead(tools: Sequence[dict[str, Any]]) -> None:
+async def read_ahead(tools: Sequence[JsonObject]) -> None:
     """Parse the documents of actions among `tools` that this process does not know yet. Raises Problem."""
     await _prepare([(index, tool) for index, tool in enumerate(tools) if tool["type"] == "action"])
 
 
-def action_origins(data: dict[str, Any]) -> frozenset[str]:
+def action_origins(data: JsonObject) -> frozenset[str]:
     """Return the origins that an action's operations call. Blocks while the document is parsed. Raises
     InvalidRequest."""
     urls = (split_url(operation.server) for operation in _read_action(data, "data"))
     return frozenset(f"{url.scheme}://{url.netloc}".lower() for url in urls)
 
 
-def _read_action(data: dict[str, Any], param: str) -> list[Operation]:
+def _read_action(data: JsonObject, param: str) -> list[Operation]:
     for key in data.keys() - _DATA:
         raise InvalidRequest(
             f"Unknown parameter: '{param}.{shown(key)}'.", param=f"{param}.{shown(key)}", code="unknown_parameter"
@@ -147,7 +148,7 @@ class _Documents:
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self._cache: OwnedCache[bytes, tuple[Operation, ...]] = OwnedCache(max_entries=max_entries, max_size=max_bytes)
 
-    def operations(self, source: Any, base_url: str | None, param: str) -> tuple[Operation, ...]:
+    def operations(self, source: Json, base_url: str | None, param: str) -> tuple[Operation, ...]:
         """Return a document's operations; blocks while a child parses an unknown one. Raises InvalidRequest."""
         refuse = partial(_refusal, param)
         key = _key(source, base_url, refuse)
@@ -159,7 +160,7 @@ class _Documents:
             raise _too_costly(error, refuse) from None
         return self._keep(key, packed, refuse)
 
-    async def read_ahead(self, data: dict[str, Any], param: str) -> None:
+    async def read_ahead(self, data: JsonObject, param: str) -> None:
         """Parse an action's document, so that `operations` finds it cached. Raises InvalidRequest."""
         source, base_url = data.get("openapi_spec"), data.get("base_url")
         refuse = partial(_refusal, param)
@@ -174,7 +175,7 @@ class _Documents:
             raise _too_costly(error, refuse) from None
         await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
 
-    def _keep(self, key: bytes, packed: dict[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
+    def _keep(self, key: bytes, packed: JsonObject, refuse: Refusal) -> tuple[Operation, ...]:
         read = unpack(packed, refuse)
         self._cache.put(acting_owner(), key, read, _length(read))
         return read
@@ -197,11 +198,11 @@ def _too_costly(error: TooCostly, refuse: Refusal) -> Exception:
     return refused(error, refuse)
 
 
-def _key(source: Any, base_url: Any, refuse: Refusal) -> bytes:
+def _key(source: Json, base_url: Json, refuse: Refusal) -> bytes:
     return hashlib.sha256(f"{base_url}\0".encode("utf-8", "surrogatepass") + _content(source, refuse)).digest()
 
 
-def _content(source: Any, refuse: Refusal) -> bytes:
+def _content(source: Json, refuse: Refusal) -> bytes:
     if isinstance(source, str):
         text = source
     elif isinstance(source, dict):

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import httpcore2
 import httpx2
@@ -27,6 +27,7 @@ from graphs.tools.urls import check_url, join_url
 from telemetry.context import acting_owner
 from telemetry.shares import REQUESTS, Shares
 from wire.errors import ThreadholdError
+from wire.json import JsonObject
 
 __all__ = ["ActionCaller"]
 
@@ -189,7 +190,7 @@ _FAILURES = (
 )
 
 
-def _first_request(operation: Operation, arguments: dict[str, Any], call_id: str) -> httpx2.Request:
+def _first_request(operation: Operation, arguments: JsonObject, call_id: str) -> httpx2.Request:
     """Return the request with its credentials. Raises BadArguments, _Refused."""
     call = build_call(operation, arguments)
     credentials = operation.credentials

@@ -1,6 +1,6 @@
 """Parses a model's arguments for an operation, fills in defaults and checks them. Errors become text for the model."""
 
-from typing import Any, Final
+from typing import Final
 
 from chains.calls.arguments import parse_arguments
 from chains.calls.checks import check_arguments
@@ -8,6 +8,7 @@ from graphs.tools.operations import Operation
 from telemetry.context import acting_owner
 from telemetry.shares import REQUESTS
 from wire.errors import ThreadholdError, TooCostly
+from wire.json import JsonObject
 
 __all__ = ["BadArguments", "read_arguments"]
 
@@ -21,7 +22,7 @@ class BadArguments(ThreadholdError):
         super().__init__(message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…")
 
 
-async def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
+async def read_arguments(operation: Operation, text: str) -> tuple[JsonObject, list[str]]:
     """Return the arguments, with the schema's `default` for missing required ones, and the names that are unknown.
 
     Raises:
@@ -37,7 +38,7 @@ async def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any
     return arguments, unknown
 
 
-def _read(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
+def _read(operation: Operation, text: str) -> tuple[JsonObject, list[str]]:
     parsed, problem = parse_arguments(text)
     if parsed is None:
         raise BadArguments(problem)
@@ -52,12 +53,12 @@ def _read(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
     return arguments, unknown
 
 
-def _fill(arguments: dict[str, Any], name: str, schema: dict[str, Any], *, needed: bool) -> None:
+def _fill(arguments: JsonObject, name: str, schema: JsonObject, *, needed: bool) -> None:
     if needed and name not in arguments and "default" in schema:
         arguments[name] = schema["default"]
 
 
-def _fill_body(operation: Operation, arguments: dict[str, Any]) -> None:
+def _fill_body(operation: Operation, arguments: JsonObject) -> None:
     body = operation.body
     assert body is not None
     parameters = {field.argument for field in operation.fields}

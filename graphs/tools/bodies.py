@@ -4,10 +4,10 @@ Of several media types, the one that text can express best is chosen: JSON, form
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from graphs.tools.pointers import Pointer
 from graphs.tools.schemas import Inliner
+from wire.json import Json, JsonObject
 
 __all__ = ["Body", "FieldOf", "is_json", "read_body"]
 
@@ -18,7 +18,7 @@ class FieldOf:
 
     argument: str
     name: str | None
-    schema: dict[str, Any]
+    schema: JsonObject
     required: bool
     description: str | None = None
 
@@ -31,7 +31,7 @@ class Body:
     required: bool
     fields: tuple[FieldOf, ...]
     extra: bool = False
-    encoding: dict[str, Any] = field(default_factory=dict)
+    encoding: JsonObject = field(default_factory=dict)
 
 
 def is_json(media_type: str) -> bool:
@@ -40,12 +40,12 @@ def is_json(media_type: str) -> bool:
     return bare in {"application/json", "*/*", "application/*", "text/json"} or bare.endswith("+json")
 
 
-def read_body(inliner: Inliner, node: Any, *, taken: set[str], place: Pointer) -> Body | None:
+def read_body(inliner: Inliner, node: Json, *, taken: set[str], place: Pointer) -> Body | None:
     """Return the body of an operation; argument names avoid those `taken` by parameters."""
     node = inliner.resolve(node)
     if not isinstance(node, dict) or not node.get("content"):
         return None
-    content: dict[str, Any] = node["content"]
+    content: JsonObject = node["content"]
     media_type = min(content, key=_rank)
     media = inliner.resolve(content[media_type])
     schema = inliner.schema(media.get("schema", {}), (*place, "content", media_type, "schema"))
@@ -85,13 +85,13 @@ def _free(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _as_object(schema: dict[str, Any]) -> dict[str, Any] | None:
+def _as_object(schema: JsonObject) -> JsonObject | None:
     """Return {properties, required, extra} if the schema, with its `allOf`, is an object; otherwise None."""
     if schema.keys() & {"anyOf", "oneOf", "not", "if", "patternProperties"}:
         return None
     if schema.get("type", "object") not in ("object", ["object"]):
         return None
-    properties: dict[str, Any] = dict(schema.get("properties") or {})
+    properties: JsonObject = dict(schema.get("properties") or {})
     required: set[str] = set(schema.get("required") or ())
     extra = bool(schema.get("additionalProperties", False))
     for part in schema.get("allOf") or ():

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, quote_plus
 
 from graphs.tools.arguments import BadArguments
 from graphs.tools.bodies import Body, is_json
 from graphs.tools.operations import Field, Operation
+from wire.json import Json, JsonObject
 
 __all__ = ["MAX_BODY_BYTES", "MAX_HEADER_BYTES", "MAX_URL_BYTES", "Call", "Pairs", "build_call", "spell_field"]
 
@@ -68,7 +69,7 @@ class Call:
     files: list[tuple[str, tuple[None, bytes, str | None]]] | None = None
 
 
-def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
+def build_call(operation: Operation, arguments: JsonObject) -> Call:
     """Return the request without credentials; `arguments` have passed `read_arguments`.
 
     Raises:
@@ -147,7 +148,7 @@ def _as_it_is(text: str) -> str:
     return text
 
 
-def spell_field(field: Field, value: Any, encode: Encode = _as_it_is) -> Pairs:
+def spell_field(field: Field, value: Json, encode: Encode = _as_it_is) -> Pairs:
     """Return a parameter's name and value as pairs, with each value encoded by `encode`; path values always are.
 
     The comma between values is not encoded (RFC 6570), so that a server can distinguish it from one inside a value.
@@ -158,7 +159,7 @@ def spell_field(field: Field, value: Any, encode: Encode = _as_it_is) -> Pairs:
     return list(_spell(field, value, encode, _Count("URL", MAX_URL_BYTES)))
 
 
-def _spell(field: Field, value: Any, encode: Encode, count: _Count) -> Iterator[tuple[str, str]]:
+def _spell(field: Field, value: Json, encode: Encode, count: _Count) -> Iterator[tuple[str, str]]:
     if field.place == "path":
         yield field.name, _spell_path(field, value, count)
     elif field.json:
@@ -169,11 +170,11 @@ def _spell(field: Field, value: Any, encode: Encode, count: _Count) -> Iterator[
         yield from _spell_form(field.name, value, _Form(field.style, field.explode, encode, count))
 
 
-def _json(value: Any) -> str:
+def _json(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
@@ -181,7 +182,7 @@ def _text(value: Any) -> str:
     return _json(value)
 
 
-def _join(value: Any, *, explode: bool) -> str:
+def _join(value: Json, *, explode: bool) -> str:
     """Return a value in the style `simple`: a,b for a list; k,v,k,v or (exploded) k=v,k=v for an object."""
     if isinstance(value, dict):
         pairs = [(key, _text(each)) for key, each in value.items()]
@@ -203,7 +204,7 @@ class _Form:
         return ("," if delimiter is None else self.encode(delimiter)).join(map(self.encode, parts))
 
 
-def _spell_form(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]:
+def _spell_form(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]]:
     encode = form.encode
     if form.style == "deepObject":
         yield from _spell_deep(name, value, form)
@@ -220,11 +221,11 @@ def _spell_form(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]
         yield name, form.join([part for key, each in value.items() for part in (key, _text(each))])
 
 
-def _spell_deep(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]:
+def _spell_deep(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]]:
     # OpenAPI defines one level of an object. Deeper values and lists, which Stripe's documents have, are written as
     # PHP, Rails and Node's qs read them: a[b][c]=1, a[]=1&a[]=2, and with an index if the list has lists or objects.
     if isinstance(value, dict):
-        inner: Iterable[tuple[str, Any]] = ((str(key), each) for key, each in value.items())
+        inner: Iterable[tuple[str, Json]] = ((str(key), each) for key, each in value.items())
     elif isinstance(value, list):
         numbered = any(isinstance(each, dict | list) for each in value)
         inner = ((str(index) if numbered else "", each) for index, each in enumerate(value))
@@ -237,11 +238,11 @@ def _spell_deep(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]
         yield from _spell_deep(f"{name}[{key}]", each, form)
 
 
-def _spell_path(field: Field, value: Any, count: _Count) -> str:
+def _spell_path(field: Field, value: Json, count: _Count) -> str:
     if field.json:
         return _encode(_json(value))
 
-    def encode(each: Any) -> str:
+    def encode(each: Json) -> str:
         return _encode(_text(each))
 
     mark, between = {"label": (".", "."), "matrix": (";", ";")}.get(field.style, ("", ","))
@@ -277,7 +278,7 @@ def _header_value(field: Field, value: str) -> str:
 
 
 def _content(
-    operation: Operation, arguments: dict[str, Any], headers: Pairs
+    operation: Operation, arguments: JsonObject, headers: Pairs
 ) -> tuple[bytes | None, list[tuple[str, tuple[None, bytes, str | None]]] | None]:
     body = operation.body
     if body is None:
@@ -297,7 +298,7 @@ def _content(
     return content, None
 
 
-def _body_value(operation: Operation, body: Body, arguments: dict[str, Any]) -> tuple[Any, bool]:
+def _body_value(operation: Operation, body: Body, arguments: JsonObject) -> tuple[Json, bool]:
     if body.fields and body.fields[0].name is None:  # the body as a whole
         argument = body.fields[0].argument
         return arguments.get(argument), argument in arguments
@@ -312,7 +313,7 @@ def _encode_form(text: str) -> str:
     return quote_plus(text, errors="replace")
 
 
-def _form(body: Body, value: dict[str | None, Any], count: _Count) -> Iterator[str]:
+def _form(body: Body, value: dict[str | None, Json], count: _Count) -> Iterator[str]:
     """Yield `name=value`, encoded."""
     for key, each in value.items():
         name = str(key)
@@ -326,7 +327,7 @@ def _form(body: Body, value: dict[str | None, Any], count: _Count) -> Iterator[s
 
 
 def _multipart(
-    body: Body, value: dict[str | None, Any], count: _Count
+    body: Body, value: dict[str | None, Json], count: _Count
 ) -> list[tuple[str, tuple[None, bytes, str | None]]]:
     parts: list[tuple[str, tuple[None, bytes, str | None]]] = []
     for key, each in value.items():

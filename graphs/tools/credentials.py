@@ -7,10 +7,11 @@ import base64
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote, quote_plus
 
 from wire.errors import InvalidRequest
+from wire.json import Json, JsonObject
 from wire.validation import shown
 
 __all__ = ["Credentials", "read_credentials"]
@@ -72,7 +73,7 @@ def _spell(secrets: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True))
 
 
-def read_credentials(data: dict[str, Any], *, param: str) -> Credentials:
+def read_credentials(data: JsonObject, *, param: str) -> Credentials:
     """Read `data.headers` and `data.auth` of a tool; `param` is the path of `data` in the request.
 
     Raises:
@@ -106,7 +107,7 @@ def read_credentials(data: dict[str, Any], *, param: str) -> Credentials:
     return Credentials(headers=tuple(headers), secrets=tuple(secrets))
 
 
-def _read_headers(headers: Any, param: str) -> list[tuple[str, str]]:
+def _read_headers(headers: Json, param: str) -> list[tuple[str, str]]:
     if headers is None:
         return []
     if not isinstance(headers, dict):
@@ -130,7 +131,7 @@ def _read_headers(headers: Any, param: str) -> list[tuple[str, str]]:
     return found
 
 
-def _check_header(name: str, value: Any, param: str) -> None:
+def _check_header(name: str, value: Json, param: str) -> None:
     if not _TOKEN.fullmatch(name) or name.lower() in _FORBIDDEN:
         raise InvalidRequest(
             f"Invalid value for '{param}': this header cannot be set.", param=param, code="invalid_value"
@@ -138,7 +139,7 @@ def _check_header(name: str, value: Any, param: str) -> None:
     _check_text(value, param)
 
 
-def _check_text(value: Any, param: str) -> None:
+def _check_text(value: Json, param: str) -> None:
     if not isinstance(value, str):
         raise InvalidRequest(f"Invalid type for '{param}': expected a string.", param=param, code="invalid_type")
     if len(value) > _MAX_VALUE_CHARS:
@@ -155,7 +156,7 @@ def _check_text(value: Any, param: str) -> None:
         )
 
 
-def _read_auth(auth: Any, param: str) -> tuple[Literal["bearer", "basic", "api_key"], dict[str, str]]:
+def _read_auth(auth: Json, param: str) -> tuple[Literal["bearer", "basic", "api_key"], dict[str, str]]:
     if not isinstance(auth, dict):
         raise InvalidRequest(f"Invalid type for '{param}': expected an object.", param=param, code="invalid_type")
     kind = auth.get("type")

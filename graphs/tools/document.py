@@ -8,7 +8,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import yaml
 
@@ -16,6 +15,7 @@ from graphs.tools.pointers import Pointer, follow, spell
 from graphs.tools.scalars import Scalar, resolve_scalars
 from wire.empty_objects import fill_document
 from wire.errors import InvalidRequest
+from wire.json import Json, JsonObject
 
 __all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "Refusal", "read_document"]
 
@@ -31,7 +31,7 @@ Refusal = Callable[[str], InvalidRequest]
 _MOVING = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"})
 
 
-def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, Any]:
+def read_document(source: str | JsonObject, refuse: Refusal) -> JsonObject:
     """Parse and check an OpenAPI 3.0 or 3.1 document. Takes up to a few seconds of CPU, so not on an event loop.
 
     Raises:
@@ -42,7 +42,7 @@ def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, An
         plain = fill_document(_plain(parsed, refuse))  # PHP writes `[]` for an empty object
         if not isinstance(plain, dict):
             raise refuse("the document is not an object")
-        document: dict[str, Any] = resolve_scalars(plain)
+        document: JsonObject = resolve_scalars(plain)
         _check_references(document, refuse)
         _check_specification(document, refuse)
     except RecursionError:
@@ -53,7 +53,7 @@ def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, An
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Safe YAML with the scalar types of YAML 1.2's core schema: `on` and `2024-01-01` stay text, as in OpenAPI."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
+    yaml_implicit_resolvers: JsonObject = {}  # noqa: RUF012 - PyYAML's own class attribute
     merged = 0
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -80,7 +80,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
-def _construct_scalar(loader: Any, node: yaml.ScalarNode) -> Scalar:
+def _construct_scalar(loader: Json, node: yaml.ScalarNode) -> Scalar:
     construct = yaml.SafeLoader.yaml_constructors[node.tag]
     return Scalar(construct(loader, node), node.value)
 
@@ -89,7 +89,7 @@ for _tag in ("bool", "int", "float", "null"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct_scalar)
 
 
-def _parse(text: str, refuse: Refusal) -> Any:
+def _parse(text: str, refuse: Refusal) -> Json:
     size = len(text.encode(errors="replace"))
     if size > MAX_DOCUMENT_BYTES:
         raise refuse(f"the document has {size} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")
@@ -132,11 +132,11 @@ def _too_large(place: str, *, deep: bool) -> str:
     return f"the document {figure} (at {place})"
 
 
-def _plain(value: Any, refuse: Refusal) -> Any:
+def _plain(value: Json, refuse: Refusal) -> Json:
     """Copy into dicts with text keys, lists and JSON's scalars. Aliases become copies, so that the size is counted."""
     count = 0
 
-    def copy(value: Any, place: Pointer) -> Any:
+    def copy(value: Json, place: Pointer) -> Json:
         nonlocal count
         count += 1
         if count > MAX_NODES or len(place) > MAX_DEPTH:
@@ -155,7 +155,7 @@ def _plain(value: Any, refuse: Refusal) -> Any:
     return copy(value, ())
 
 
-def _key(key: Any) -> str:
+def _key(key: Json) -> str:
     if isinstance(key, str):
         return key
     if isinstance(key, Scalar):
@@ -163,7 +163,7 @@ def _key(key: Any) -> str:
     return json.dumps(key) if key is None or isinstance(key, bool | int | float) else str(key)
 
 
-def _walk(value: Any, place: Pointer = ()) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+def _walk(value: Json, place: Pointer = ()) -> Iterator[tuple[Pointer, JsonObject]]:
     if isinstance(value, dict):
         yield place, value
         for key, item in value.items():
@@ -173,7 +173,7 @@ def _walk(value: Any, place: Pointer = ()) -> Iterator[tuple[Pointer, dict[str, 
             yield from _walk(item, (*place, index))
 
 
-def _check_references(document: dict[str, Any], refuse: Refusal) -> None:
+def _check_references(document: JsonObject, refuse: Refusal) -> None:
     for place, node in _walk(document):
         for key in _MOVING & node.keys():
             if isinstance(node[key], str):
@@ -182,7 +182,7 @@ def _check_references(document: dict[str, Any], refuse: Refusal) -> None:
         if not isinstance(reference, str):
             continue
         seen: set[str] = set()
-        target: Any = node
+        target: Json = node
         while isinstance(target, dict) and isinstance(target.get("$ref"), str):
             reference = target["$ref"]
             if reference in seen or len(seen) == MAX_DEPTH:
@@ -198,11 +198,11 @@ def _check_references(document: dict[str, Any], refuse: Refusal) -> None:
     _check_expansion(document, refuse)
 
 
-def _check_expansion(document: dict[str, Any], refuse: Refusal) -> None:
+def _check_expansion(document: JsonObject, refuse: Refusal) -> None:
     """Refuse `$ref` bombs: add up the values that the validator visits repeatedly."""
     sizes: dict[int, int] = {}
 
-    def size(node: Any) -> int:
+    def size(node: Json) -> int:
         if not isinstance(node, dict | list):
             return 1
         if id(node) in sizes:
@@ -224,7 +224,7 @@ def _check_expansion(document: dict[str, Any], refuse: Refusal) -> None:
             raise refuse(f"the `$ref`s at `{spell(place)}` expand to more than {MAX_EXPANDED} values")
 
 
-def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
+def _check_specification(document: JsonObject, refuse: Refusal) -> None:
     # Imported here: these take five megabytes and a few tenths of a second, and only actions need them.
     from jsonschema.validators import validator_for
     from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator, schemas
@@ -257,7 +257,7 @@ def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
         raise refuse(_deepest(error))
 
 
-def _deepest(error: Any) -> str:
+def _deepest(error: Json) -> str:
     # Under `oneOf` (object or `$ref`), the errors of the alternatives are more specific than "not valid under any".
     specific = [each for each in error.context or () if "$ref" not in each.message]
     if not specific:
@@ -274,7 +274,7 @@ def _short(message: str) -> str:
     return message if len(message) <= 300 else message[:140] + " … " + message[-140:]
 
 
-def _without_patterns(value: Any) -> Any:
+def _without_patterns(value: Json) -> Json:
     if isinstance(value, dict):
         return {
             key: {} if key == "patternProperties" else _without_patterns(item)

@@ -1,17 +1,17 @@
 """Refuses schemas that are too costly to check calls or answers against, when an assistant or a run is created."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from chains.calls.checks import why_unchecked
 from wire.errors import InvalidRequest, TooCostly, Unavailable
+from wire.json import Json, JsonObject
 
 __all__ = ["check_schemas"]
 
 _HINT = "Make it smaller, or inline its references"
 
 
-async def check_schemas(tools: Sequence[dict[str, Any]], response_format: Any = None) -> None:
+async def check_schemas(tools: Sequence[JsonObject], response_format: Json = None) -> None:
     """Check the schemas of functions, and of a response format.
 
     Raises:
@@ -33,14 +33,14 @@ async def check_schemas(tools: Sequence[dict[str, Any]], response_format: Any = 
     raise InvalidRequest(f"Invalid schema for {what}: it {why}. {_HINT}.", param=param, code="invalid_value")
 
 
-def _functions(tools: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:
+def _functions(tools: Sequence[JsonObject]) -> Iterator[tuple[str, str, Json]]:
     for index, tool in enumerate(tools):
         if tool["type"] == "function":
             function = tool["function"]
             yield f"function '{function['name']}'", f"tools[{index}].function.parameters", function.get("parameters")
 
 
-def _formats(response_format: Any) -> Iterator[tuple[str, str, Any]]:
+def _formats(response_format: Json) -> Iterator[tuple[str, str, Json]]:
     if isinstance(response_format, dict) and isinstance(described := response_format.get("json_schema"), dict):
         param = "response_format.json_schema.schema"
         yield f"response_format '{described.get('name')}'", param, described.get("schema")

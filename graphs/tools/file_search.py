@@ -10,18 +10,21 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema
 from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
 from graphs.machine.parts import Call
 from graphs.tools.names import free_name
-from graphs.tools.port import CallInput, Kind, Offer, Outcome, StepCalls, Tools
+from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, StepCalls, Tools
 from retrieval.citations import marker
 from retrieval.grounding import Source
 from retrieval.vector_store_drafts import touch
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
+from wire.items import FileSearchCall, FileSearchResult, search_item_id
+from wire.json import Json, JsonObject
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources
@@ -59,10 +62,10 @@ class SearchTool:
     ranker: str = _RANKER
 
     @classmethod
-    def of(cls, tool: dict[str, Any], name: str) -> "SearchTool":
+    def of(cls, tool: JsonObject, name: str) -> "SearchTool":
         """Return the options of a stored tool."""
-        options: dict[str, Any] = tool.get("file_search") or {}
-        ranking: dict[str, Any] = options.get("ranking_options") or {}
+        options: JsonObject = tool.get("file_search") or {}
+        ranking: JsonObject = options.get("ranking_options") or {}
         ranker = ranking.get("ranker")
         return cls(
             name,
@@ -71,14 +74,14 @@ class SearchTool:
             _RANKER if ranker in (None, "auto") else ranker,
         )
 
-    def spec(self, prompts: Prompts = DEFAULT_PROMPTS) -> dict[str, Any]:
+    def spec(self, prompts: Prompts = DEFAULT_PROMPTS) -> FunctionTool:
         """Return the function that the model is offered."""
         query = {"type": "string", "description": "What to look for, in words that the files may use"}
-        parameters = {"type": "object", "properties": {"query": query}, "required": ["query"]}
-        about = {"name": self.name, "description": prompts.file_search, "parameters": parameters}
+        parameters: JsonSchema = {"type": "object", "properties": {"query": query}, "required": ["query"]}
+        about = FunctionSpec(name=self.name, description=prompts.file_search, parameters=parameters)
         return {"type": "function", "function": about}
 
-    def ranking_options(self) -> dict[str, Any]:
+    def ranking_options(self) -> JsonObject:
         """Return the ranking options as a step shows them."""
         return {"ranker": self.ranker, "score_threshold": self.threshold}
 
@@ -94,7 +97,39 @@ def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]
 FILE_SEARCH: Final = Kind(_offer, is_available=lambda resources: resources.search is not None)
 """The search of files, available if this server indexes files."""
 
-FILE_SEARCH_CALLS: Final = StepCalls(start=lambda _: {}, show=lambda _: {})
+
+def _item(call: Call) -> FileSearchCall:
+    return FileSearchCall(
+        id=search_item_id(call["id"]),
+        type="file_search_call",
+        status="in_progress",
+        queries=[query_of(call["arguments"])],
+        results=None,
+    )
+
+
+def _item_change(call_id: str, shown: JsonObject, contents: list[Json] | None) -> ItemChange:
+    results = [
+        FileSearchResult(
+            file_id=each["file_id"],
+            filename=each["file_name"],
+            score=each["score"],
+            text="".join(part["text"] for part in content),
+            attributes={},
+        )
+        for each, content in zip(shown["results"], contents or (), strict=True)
+    ]
+    return ItemChange(search_item_id(call_id), {"status": "completed", "results": results})
+
+
+FILE_SEARCH_CALLS: Final = StepCalls(
+    start=lambda _: {},
+    show=lambda _: {},
+    item=_item,
+    item_change=_item_change,
+    has_outcome=bool,
+    waiting_item=search_item_id,
+)
 """Searches: results with files and scores, but neither the query nor the output, as at OpenAI."""
 
 
@@ -149,7 +184,7 @@ class Findings:
     by the numbers in their markers (`search:passage`)."""
 
     output: str
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[JsonObject] = field(default_factory=list)
     sources: dict[str, Source] = field(default_factory=dict)
 
 

@@ -1,9 +1,12 @@
 """The tool `function`: a function of the client's program. A run waits for its output."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from chains.chat_types import FunctionSpec
 from graphs.machine.parts import Call
-from graphs.tools.port import Kind, Offer, StepCalls, Tools
+from graphs.tools.port import ItemChange, Kind, Offer, StepCalls, Tools
+from wire.items import FunctionCall, FunctionCallOutput, call_item_id, output_item_id
+from wire.json import JsonObject
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources
@@ -17,19 +20,40 @@ def _offer(tools: Tools, _: "Resources", taken: set[str]) -> list[Offer]:
     return [Offer(index, {"type": "function", "function": _with_parameters(tool["function"])}) for index, tool in tools]
 
 
-def _with_parameters(function: dict[str, Any]) -> dict[str, Any]:
+def _with_parameters(function: FunctionSpec) -> FunctionSpec:
     # OpenAI accepts functions without parameters; several upstreams do not.
     if function.get("parameters") is not None:
         return function
     return {**function, "parameters": {"type": "object", "properties": {}}}
 
 
-def _show(call: Call) -> dict[str, Any]:
+def _show(call: Call) -> JsonObject:
     return {"name": call["name"], "arguments": call["arguments"], "output": None}
 
 
-def _answer(shown: dict[str, Any], output: str) -> None:
+def _answer(shown: JsonObject, output: str) -> bool:
+    changes: bool = shown["output"] != output
     shown["output"] = output
+    return changes
+
+
+def _item(call: Call) -> FunctionCall:
+    return FunctionCall(
+        id=call_item_id(call["id"]),
+        type="function_call",
+        status="completed",
+        call_id=call["id"],
+        name=call["name"],
+        arguments=call["arguments"],
+    )
+
+
+def _item_change(call_id: str, shown: JsonObject, _: object) -> ItemChange:
+    id = output_item_id(call_id)
+    made = FunctionCallOutput(
+        id=id, type="function_call_output", status="completed", call_id=call_id, output=shown["output"]
+    )
+    return ItemChange(id, made, is_new=True)
 
 
 FUNCTION: Final = Kind(_offer)
@@ -38,6 +62,9 @@ FUNCTION: Final = Kind(_offer)
 FUNCTION_CALLS: Final = StepCalls(
     start=lambda name: {"name": name, "arguments": "", "output": None},
     show=_show,
+    item=_item,
+    item_change=_item_change,
+    has_outcome=lambda shown: shown["output"] is not None,
     arguments_delta=lambda arguments: {"arguments": arguments},
     answer=_answer,
 )

@@ -12,11 +12,14 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from wire.json import Json, JsonObject
+from wire.runs import WantedCall
+
 __all__ = ["Given", "LocalFunctions"]
 
 logger = logging.getLogger("threadhold.tools")
 
-Given = BaseTool | Callable[..., Any] | dict[str, Any]
+Given = BaseTool | Callable[..., Any] | JsonObject
 """A LangChain tool or a Python function, called here; or a tool in the API's form, for the caller or an API."""
 
 
@@ -25,7 +28,7 @@ class LocalFunctions:
 
     def __init__(self, tools: Iterable[Given]) -> None:
         """Read the schemas. Raises ValueError for a function that has no docstring."""
-        self.specs: list[dict[str, Any]] = []
+        self.specs: list[JsonObject] = []
         self._tools: dict[str, BaseTool] = {}
         for given in tools:
             if isinstance(given, dict):
@@ -35,15 +38,15 @@ class LocalFunctions:
             self._tools[tool.name] = tool
             self.specs.append(convert_to_openai_tool(tool))
 
-    def has(self, call: dict[str, Any]) -> bool:
+    def has(self, call: WantedCall) -> bool:
         """Whether the call is made here."""
         return call["function"]["name"] in self._tools
 
-    async def outputs(self, calls: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    async def outputs(self, calls: Sequence[WantedCall]) -> list[dict[str, str]]:
         """Call, concurrently, our functions among a run's waiting calls; returns their tool outputs."""
         return await asyncio.gather(*(self._output(call) for call in calls if self.has(call)))
 
-    async def _output(self, call: dict[str, Any]) -> dict[str, str]:
+    async def _output(self, call: WantedCall) -> dict[str, str]:
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         try:
             given = json.loads(arguments or "{}")
@@ -62,5 +65,5 @@ def _tool(function: Callable[..., Any]) -> BaseTool:
     )
 
 
-def _spelled(value: Any) -> str:
+def _spelled(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)

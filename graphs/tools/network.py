@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import httpcore2
 
@@ -19,6 +19,7 @@ from graphs.tools.streams import PacedStream
 from telemetry.context import acting_owner
 from telemetry.shares import SharedThreads, Shares
 from wire.errors import ThreadholdError
+from wire.json import Json
 
 __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
 
@@ -116,7 +117,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 - the library's signature
         local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        socket_options: Iterable[Json] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first address that answers.
 
@@ -143,7 +144,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         port: int,
         timeout: float | None,  # noqa: ASYNC109
         local_address: str | None,
-        socket_options: Iterable[Any] | None,
+        socket_options: Iterable[Json] | None,
     ) -> httpcore2.AsyncNetworkStream:
         each_s = None if timeout is None else timeout / len(addresses)
         for address in addresses[:-1]:
@@ -153,7 +154,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
                 continue
         return await self._network.connect_tcp(str(addresses[-1]), port, each_s, local_address, socket_options)
 
-    async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
+    async def connect_unix_socket(self, *_: object, **__: object) -> httpcore2.AsyncNetworkStream:
         """Refuse: actions use TCP."""
         raise AddressRefused("unix sockets are not called")
 

@@ -9,14 +9,16 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
+from chains.chat_types import FunctionTool
 from graphs.tools.bodies import Body, FieldOf, read_body
 from graphs.tools.credentials import Credentials
 from graphs.tools.document import Refusal
 from graphs.tools.pointers import Pointer, spell
 from graphs.tools.schemas import Inliner
 from graphs.tools.servers import server_url
+from wire.json import JsonObject
 
 __all__ = ["MAX_OPERATIONS", "Field", "Operation", "Place", "build_parameters", "read_operations"]
 
@@ -43,7 +45,7 @@ class Field:
     place: Place
     style: str
     explode: bool
-    schema: dict[str, Any]
+    schema: JsonObject
     required: bool
     description: str | None = None
     json: bool = False  # `content` instead of `schema`: the value is sent as JSON text
@@ -56,7 +58,7 @@ class Operation:
 
     name: str
     description: str
-    parameters: dict[str, Any]
+    parameters: JsonObject
     is_consequential: bool
     method: str
     server: str
@@ -71,10 +73,12 @@ class Operation:
         """Return this operation with the length of its parameters set. This takes as long as encoding them."""
         return replace(self, written=len(json.dumps(self.parameters)))
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> FunctionTool:
         """Return the function tool that the model sees."""
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return {"type": "function", "function": function}
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": self.parameters},
+        }
 
     def bound(self, credentials: Credentials, *, is_consequential: bool | None) -> "Operation":
         """Return this operation with its secrets; the parameters that they provide are removed from the arguments."""
@@ -85,7 +89,7 @@ class Operation:
         return changed if is_consequential is None else replace(changed, is_consequential=is_consequential)
 
 
-def read_operations(document: dict[str, Any], *, base_url: str | None, refuse: Refusal) -> tuple[Operation, ...]:
+def read_operations(document: JsonObject, *, base_url: str | None, refuse: Refusal) -> tuple[Operation, ...]:
     """Return the operations of a document from `read_document`, in its order; names can still repeat."""
     inliner = Inliner(document, refuse)
     operations: list[Operation] = []
@@ -109,10 +113,10 @@ def read_operations(document: dict[str, Any], *, base_url: str | None, refuse: R
 class _Reader:
     inliner: Inliner
     refuse: Refusal
-    document: dict[str, Any]
+    document: JsonObject
     base_url: str | None
 
-    def operation(self, path: str, method: str, item: dict[str, Any]) -> Operation:
+    def operation(self, path: str, method: str, item: JsonObject) -> Operation:
         place: Pointer = ("paths", path, method)
         node = self.inliner.resolve(item[method])
         fields = self._fields(item, node, place)
@@ -134,14 +138,14 @@ class _Reader:
             body=body,
         )
 
-    def _is_consequential(self, *nodes: dict[str, Any]) -> bool:
+    def _is_consequential(self, *nodes: JsonObject) -> bool:
         for node in (*nodes, self.document):
             if isinstance(flag := node.get("x-openai-isConsequential"), bool):
                 return flag
         return False
 
-    def _fields(self, item: dict[str, Any], node: dict[str, Any], place: Pointer) -> tuple[Field, ...]:
-        found: dict[tuple[str, str], tuple[dict[str, Any], Pointer]] = {}
+    def _fields(self, item: JsonObject, node: JsonObject, place: Pointer) -> tuple[Field, ...]:
+        found: dict[tuple[str, str], tuple[JsonObject, Pointer]] = {}
         for owner, where in ((item, place[:-1]), (node, place)):
             for index, parameter in enumerate(owner.get("parameters") or []):
                 parameter = self.inliner.resolve(parameter)
@@ -158,7 +162,7 @@ class _Reader:
                     taken.add(fields[-1].argument)
         return tuple(fields)
 
-    def _field(self, parameter: dict[str, Any], kind: Place, taken: set[str], place: Pointer) -> Field:
+    def _field(self, parameter: JsonObject, kind: Place, taken: set[str], place: Pointer) -> Field:
         content = parameter.get("content")
         written = next(iter(content.values())).get("schema", {}) if content else parameter.get("schema", {})
         style = parameter.get("style", _STYLES[kind])
@@ -187,7 +191,7 @@ def free_name(name: str, place: str, taken: Iterable[str]) -> str:
     return candidate
 
 
-def _describe(node: dict[str, Any], item: dict[str, Any], fallback: str) -> str:
+def _describe(node: JsonObject, item: JsonObject, fallback: str) -> str:
     parts: list[str] = []
     for key in ("summary", "description"):
         text = str(node.get(key) or item.get(key) or "").strip()
@@ -197,9 +201,9 @@ def _describe(node: dict[str, Any], item: dict[str, Any], fallback: str) -> str:
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
 
 
-def build_parameters(fields: tuple[Field, ...], body: Body | None) -> dict[str, Any]:
+def build_parameters(fields: tuple[Field, ...], body: Body | None) -> JsonObject:
     """Return the schema of an operation's arguments: an object with a property for each field and part of the body."""
-    properties: dict[str, Any] = {}
+    properties: JsonObject = {}
     required: list[str] = []
     entries: list[Field | FieldOf] = [*fields, *(body.fields if body else ())]
     for each in entries:
@@ -210,5 +214,5 @@ def build_parameters(fields: tuple[Field, ...], body: Body | None) -> dict[str, 
         needed = each.required and (isinstance(each, Field) or (body is not None and body.required))
         if needed and "default" not in schema:
             required.append(each.argument)
-    result: dict[str, Any] = {"type": "object", "properties": properties}
+    result: JsonObject = {"type": "object", "properties": properties}
     return {**result, "required": required} if required else result

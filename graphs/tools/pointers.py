@@ -1,7 +1,8 @@
 """JSON pointers (RFC 6901) in their URI-fragment form: writing and following them."""
 
-from typing import Any
 from urllib.parse import unquote
+
+from wire.json import Json
 
 __all__ = ["Pointer", "follow", "spell"]
 
@@ -13,7 +14,7 @@ def spell(place: Pointer) -> str:
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
-def follow(document: Any, reference: str) -> Any:
+def follow(document: Json, reference: str) -> Json:
     """Return the value that `reference` (`#`, `#/…`) points at.
 
     Raises:

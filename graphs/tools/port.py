@@ -7,15 +7,18 @@ the others.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from chains.chat_types import FunctionTool
 from graphs.machine.parts import Call
 from retrieval.grounding import Source
+from wire.items import Item
+from wire.json import Json, JsonObject
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources
 
-__all__ = ["CallInput", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "Tools"]
+__all__ = ["CallInput", "ItemChange", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "Tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,9 @@ class Outcome:
     """The result of a call. `output` is the text for the model."""
 
     output: str
-    details: dict[str, Any] | None = None
+    details: JsonObject | None = None
     """The call's object in its run step, if that shows more than the output."""
-    contents: list[Any] | None = None
+    contents: list[Json] | None = None
     """Parts of the details that a step shows only if the client asks for them."""
     passages: Mapping[str, Source] = field(default_factory=dict)
     """Passages that the output contains, by the numbers in their markers (`call:passage`)."""
@@ -87,12 +90,12 @@ class Offer:
 
     position: int
     """The functions are offered in the order of their positions."""
-    spec: dict[str, Any]
+    spec: FunctionTool
     """The function as the model's server expects it: `{"type": "function", "function": …}`."""
     tool: ServerTool | None = None
 
 
-Tools = Sequence[tuple[int, dict[str, Any]]]
+Tools = Sequence[tuple[int, JsonObject]]
 """Tools of one kind as (index in `tools`, tool as stored with its secrets)."""
 
 
@@ -116,15 +119,33 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class StepCalls:
-    """How calls of one type appear in run steps: the object under the type's name, next to `id` and `type`."""
+class ItemChange:
+    """The outcome of a call in the thread's items: fields of the call's own item, or an item of its own (`is_new`)."""
 
-    start: Callable[[str], dict[str, Any]]
+    id: str
+    fields: Mapping[str, object]
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepCalls:
+    """How calls of one type appear in run steps: the object under the type's name, next to `id` and `type`. And how
+    they appear in the items of the thread, which have the same content in other shapes."""
+
+    start: Callable[[str], JsonObject]
     """Returns the object of a call's first delta, given the function's name: SDKs report that delta as the creation of
     the call, and only later ones as deltas, from which programs collect the arguments."""
-    show: Callable[[Call], dict[str, Any]]
+    show: Callable[[Call], JsonObject]
     """Returns the object of a call that has no output yet."""
-    arguments_delta: Callable[[str], dict[str, Any]] | None = None
+    item: Callable[[Call], Item]
+    """Returns the item of a call that has no output yet."""
+    item_change: Callable[[str, JsonObject, list[Json] | None], ItemChange]
+    """Returns the outcome as an item, given the call's id, its object with the outcome, and its contents."""
+    has_outcome: Callable[[JsonObject], bool]
+    """Whether the object has its outcome."""
+    arguments_delta: Callable[[str], JsonObject] | None = None
     """Returns the delta of a fragment of the arguments. None if arguments are not shown."""
-    answer: Callable[[dict[str, Any], str], None] | None = None
-    """Adds the output to the object. None if outputs are not shown."""
+    answer: Callable[[JsonObject, str], bool] | None = None
+    """Adds the output to the object, and returns whether that changes it. None if outputs are not shown."""
+    waiting_item: Callable[[str], str] | None = None
+    """Returns the id of the item of a call, by the call's id. None if items of calls are complete without outcomes."""

@@ -1,18 +1,17 @@
 """Parses OpenAPI documents in a child process, and transfers their operations as JSON."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from graphs.tools.bodies import Body, FieldOf
 from graphs.tools.document import Refusal, read_document
 from graphs.tools.operations import Field, Operation, build_parameters, read_operations
 from wire.errors import InvalidRequest, TooCostly
+from wire.json import JsonObject, JsonView
 
 __all__ = ["read_packed", "refused", "unpack"]
 
 
-def read_packed(source: str | dict[str, Any], base_url: str | None) -> dict[str, Any]:
+def read_packed(source: str | JsonObject, base_url: str | None) -> JsonObject:
     """Return `{"operations": [...]}`, or `{"refused": message}` if the document is invalid. Runs in a child process."""
 
     def refuse(message: str) -> InvalidRequest:
@@ -25,7 +24,7 @@ def read_packed(source: str | dict[str, Any], base_url: str | None) -> dict[str,
     return {"operations": [_pack(each) for each in operations]}
 
 
-def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
+def unpack(packed: JsonView, refuse: Refusal) -> tuple[Operation, ...]:
     """Return the operations that `read_packed` has packed. Raises the error that `refuse` makes from a refusal."""
     if "refused" in packed:
         raise refuse(packed["refused"])
@@ -43,16 +42,16 @@ def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:
     )
 
 
-def _pack(operation: Operation) -> dict[str, Any]:
+def _pack(operation: Operation) -> JsonObject:
     # `parameters` repeat the schemas of the fields; credentials are bound later and never leave the server.
     names = ("name", "description", "is_consequential", "method", "server", "path")
-    packed: dict[str, Any] = {name: getattr(operation, name) for name in names}
+    packed: JsonObject = {name: getattr(operation, name) for name in names}
     packed["fields"] = [asdict(each) for each in operation.fields]
     packed["body"] = None if operation.body is None else asdict(operation.body)
     return packed
 
 
-def _operation(packed: dict[str, Any]) -> Operation:
+def _operation(packed: JsonObject) -> Operation:
     fields = tuple(Field(**each) for each in packed["fields"])
     body = None if packed["body"] is None else _body(packed["body"])
     return Operation(
@@ -60,5 +59,5 @@ def _operation(packed: dict[str, Any]) -> Operation:
     ).counted()
 
 
-def _body(packed: dict[str, Any]) -> Body:
+def _body(packed: JsonObject) -> Body:
     return Body(**{**packed, "fields": tuple(FieldOf(**each) for each in packed["fields"])})

@@ -8,7 +8,9 @@ text, and keeps its type everywhere else. Pure.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+
+from wire.json import Json, JsonObject
 
 __all__ = ["Scalar", "resolve_scalars"]
 
@@ -55,7 +57,7 @@ _DATA: Final = frozenset({"value", "links"})
 """Fields whose content is the author's own."""
 
 
-def resolve_scalars(node: Any) -> Any:
+def resolve_scalars(node: Json) -> Json:
     """Return a document, or an object in it, without any `Scalar`."""
     if isinstance(node, list):
         return [resolve_scalars(each) for each in node]
@@ -64,7 +66,7 @@ def resolve_scalars(node: Any) -> Any:
     return {key: _field(key, value, node) for key, value in node.items()}
 
 
-def _field(key: str, value: Any, owner: dict[str, Any]) -> Any:
+def _field(key: str, value: Json, owner: JsonObject) -> Json:
     if key in _SWITCHES and isinstance(value, str):
         return _WORDS.get(value.lower(), value)
     if key in _DATA or (key.startswith("x-") and key not in _SWITCHES):
@@ -78,7 +80,7 @@ def _field(key: str, value: Any, owner: dict[str, Any]) -> Any:
     return _text(value, empty=key in _PROSE) if key in _TEXTS else _data(value)
 
 
-def _list(key: str, value: list[Any], owner: dict[str, Any]) -> list[Any]:
+def _list(key: str, value: list[Json], owner: JsonObject) -> list[Json]:
     if key in _LISTS_OF_TYPE:
         return [_of_type(each, owner) for each in value]
     if key in _LISTS_OF_TEXTS:  # `type: [string, null]` means the text
@@ -86,18 +88,18 @@ def _list(key: str, value: list[Any], owner: dict[str, Any]) -> list[Any]:
     return [resolve_scalars(each) for each in value]
 
 
-def _map(key: str, value: dict[str, Any]) -> dict[str, Any]:
+def _map(key: str, value: JsonObject) -> JsonObject:
     if key == "variables":
         return {name: _variable(each) for name, each in value.items()}
     if key in _MAPS_OF_TEXTS:
         return {name: _text(each, empty=False) for name, each in value.items()}
     if key in _MAPS:
         return {name: resolve_scalars(each) for name, each in value.items()}
-    resolved: dict[str, Any] = resolve_scalars(value)
+    resolved: JsonObject = resolve_scalars(value)
     return resolved
 
 
-def _variable(variable: Any) -> Any:
+def _variable(variable: Json) -> Json:
     """Resolve a server variable, whose values are text."""
     if not isinstance(variable, dict):
         return _data(variable)
@@ -105,7 +107,7 @@ def _variable(variable: Any) -> Any:
     return {key: resolved[key] for key in variable if key != "type"}
 
 
-def _of_type(value: Any, schema: Any) -> Any:
+def _of_type(value: Json, schema: Json) -> Json:
     """Resolve a value that a schema describes. It becomes text if the schema allows text but not the value's type, and
     YAML 1.1's words become booleans if the schema allows booleans but not text."""
     schema = schema if isinstance(schema, dict) else {}
@@ -123,11 +125,11 @@ def _of_type(value: Any, schema: Any) -> Any:
     return _text(value, empty=False) if wanted else _data(value)
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value: Json) -> bool:
     return not isinstance(value, dict | list)
 
 
-def _types_of(value: Any) -> Iterable[str]:
+def _types_of(value: Json) -> Iterable[str]:
     if isinstance(value, bool):
         return ("boolean",)
     if isinstance(value, int | float):
@@ -135,20 +137,20 @@ def _types_of(value: Any) -> Iterable[str]:
     return ("null",) if value is None else ("string",)
 
 
-def _text(value: Any, *, empty: bool) -> Any:
+def _text(value: Json, *, empty: bool) -> Json:
     """Return a scalar as text. Null stays null, or becomes empty text if that is allowed (`empty`)."""
     if _data(value) is None:
         return "" if empty else None
     return _spelling(value)
 
 
-def _spelling(value: Any) -> Any:
+def _spelling(value: Json) -> Json:
     if isinstance(value, Scalar):
         return value.text or "null"
     return json.dumps(value) if value is None or isinstance(value, bool | int | float) else value
 
 
-def _data(value: Any) -> Any:
+def _data(value: Json) -> Json:
     """Return the value as it was parsed."""
     if isinstance(value, dict):
         return {key: _data(each) for key, each in value.items()}

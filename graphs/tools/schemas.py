@@ -4,11 +4,10 @@ Invariant: the result is a finite tree. A schema that contains itself is cut at 
 description. One that consists only of itself, or that exceeds the budget, is refused.
 """
 
-from typing import Any
-
 from chains.calls.dialects import is_nullable, modernize, write_nullable
 from graphs.tools.document import Refusal
 from graphs.tools.pointers import Pointer, follow, spell
+from wire.json import Json, JsonObject
 
 __all__ = ["MAX_WRITTEN_OUT", "Inliner"]
 
@@ -27,31 +26,31 @@ _DROPPED = frozenset({"example", "examples", "xml", "externalDocs", "discriminat
 class Inliner:
     """Expands the schemas of one document; all of them share one budget."""
 
-    def __init__(self, document: dict[str, Any], refuse: Refusal) -> None:
+    def __init__(self, document: JsonObject, refuse: Refusal) -> None:
         self._document = document
         self._refuse = refuse
         self._old = str(document["openapi"]).startswith("3.0")
         self.written = 0
-        self._targets: dict[str, Any] = {}
+        self._targets: JsonObject = {}
 
-    def resolve(self, node: Any) -> Any:
+    def resolve(self, node: Json) -> Json:
         """Follow `$ref`s of parameters, bodies and path items to the object that they refer to."""
         while isinstance(node, dict) and isinstance(node.get("$ref"), str):
             node = self._target(node["$ref"])
         return node
 
-    def _target(self, reference: str) -> Any:
+    def _target(self, reference: str) -> Json:
         """Return the target of a reference. It is cached, as a document can refer to one target many times."""
         if reference not in self._targets:
             self._targets[reference] = follow(self._document, reference)
         return self._targets[reference]
 
-    def schema(self, schema: Any, place: Pointer) -> dict[str, Any]:
+    def schema(self, schema: Json, place: Pointer) -> JsonObject:
         """Return `schema` as a JSON Schema object without references."""
         result = self._write(schema, place, {}, 0)
         return result if isinstance(result, dict) else {} if result else {"not": {}}
 
-    def _write(self, schema: Any, place: Pointer, above: dict[str, int], structure: int) -> Any:
+    def _write(self, schema: Json, place: Pointer, above: dict[str, int], structure: int) -> Json:
         self.written += 1
         if self.written > MAX_WRITTEN_OUT or len(above) > _MAX_NESTING:
             raise self._refuse(f"the schema at `{spell(place)}` expands to more than {MAX_WRITTEN_OUT} values")
@@ -60,7 +59,7 @@ class Inliner:
         reference = schema.get("$ref")
         if isinstance(reference, str):
             return self._write_reference(schema, reference, place, above, structure)
-        result: dict[str, Any] = {}
+        result: JsonObject = {}
         for key, value in schema.items():
             if key in _DROPPED or key.startswith("x-"):
                 continue
@@ -68,7 +67,7 @@ class Inliner:
             result[key] = self._write_keyword(key, value, place, above, deeper)
         return _from_3_0(result, schema) if self._old else result
 
-    def _write_keyword(self, key: str, value: Any, place: Pointer, above: dict[str, int], structure: int) -> Any:
+    def _write_keyword(self, key: str, value: Json, place: Pointer, above: dict[str, int], structure: int) -> Json:
         if key in _MAPS and isinstance(value, dict):
             return {name: self._write(each, place, above, structure) for name, each in value.items()}
         if key in _LISTS and isinstance(value, list):
@@ -78,8 +77,8 @@ class Inliner:
         return value
 
     def _write_reference(
-        self, schema: dict[str, Any], reference: str, place: Pointer, above: dict[str, int], structure: int
-    ) -> Any:
+        self, schema: JsonObject, reference: str, place: Pointer, above: dict[str, int], structure: int
+    ) -> Json:
         target = self._target(reference)
         if reference in above:
             if above[reference] == structure:
@@ -97,11 +96,11 @@ class Inliner:
         return {"allOf": [written, siblings]}
 
 
-def _cut(target: Any) -> dict[str, Any]:
+def _cut(target: Json) -> JsonObject:
     if not isinstance(target, dict):
         return {}
     return {key: target[key] for key in ("type", "description") if key in target}
 
 
-def _from_3_0(result: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _from_3_0(result: JsonObject, schema: JsonObject) -> JsonObject:
     return write_nullable({**modernize(result), "nullable": is_nullable(schema)})

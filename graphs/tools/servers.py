@@ -4,16 +4,16 @@ A relative server URL needs `data.base_url`, since an uploaded document has no U
 """
 
 import re
-from typing import Any
 
 from graphs.tools.document import Refusal
 from graphs.tools.pointers import Pointer, spell
 from graphs.tools.urls import MAX_URL_CHARS, check_url, join_url, split_url
+from wire.json import JsonObject
 
 __all__ = ["server_url"]
 
 
-def server_url(servers: list[dict[str, Any]], *, base_url: str | None, place: Pointer, refuse: Refusal) -> str:
+def server_url(servers: list[JsonObject], *, base_url: str | None, place: Pointer, refuse: Refusal) -> str:
     """Return an absolute http(s) URL without a trailing slash."""
     first = ""
     for server in servers or [{"url": "/"}]:
@@ -44,7 +44,7 @@ def _scheme(url: str) -> str:
         return ""
 
 
-def _substitute(server: dict[str, Any]) -> str | None:
+def _substitute(server: JsonObject) -> str | None:
     """Return the URL with its variables at their defaults, None if it is too long."""
     variables = server.get("variables") or {}
     pieces = re.split(r"\{([^{}]+)\}", server["url"])  # texts and names alternate

@@ -9,12 +9,13 @@ import asyncio
 import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import httpcore2
 
 from telemetry.context import acting_owner
 from telemetry.shares import Shares
+from wire.json import Json
 
 __all__ = ["Allowance", "PacedStream", "read_at_most"]
 
@@ -74,6 +75,6 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         """Return the encrypted stream, which is read in the same way."""
         return PacedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._turns)
 
-    def get_extra_info(self, info: str) -> Any:
+    def get_extra_info(self, info: str) -> Json:
         """Return information about the connection."""
         return self._stream.get_extra_info(info)

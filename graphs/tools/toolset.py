@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
+from chains.chat_types import FunctionTool
 from graphs.tools.kinds import KINDS
 from graphs.tools.port import Offer, ServerTool
 from graphs.tools.resources import NO_RESOURCES, Resources
 from telemetry.context import acting_owner
 from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest
+from wire.json import JsonObject
 
 __all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "build_toolset", "make_toolset"]
 
@@ -20,7 +22,7 @@ MAX_TOOLS = 128  # functions and operations together; OpenAI's limit for `tools`
 class ToolSet:
     """The functions that a model is offered (`specs`), and which of them the server or the client answers."""
 
-    specs: tuple[dict[str, Any], ...] = ()
+    specs: tuple[FunctionTool, ...] = ()
     served: Mapping[str, ServerTool] = field(default_factory=dict)
     """The tools that the server calls, by name."""
     functions: frozenset[str] = frozenset()
@@ -76,7 +78,7 @@ NO_TOOLS: Final = ToolSet()
 """The tools of the last round: none."""
 
 
-async def make_toolset(tools: Sequence[dict[str, Any]], resources: Resources = NO_RESOURCES) -> ToolSet:
+async def make_toolset(tools: Sequence[JsonObject], resources: Resources = NO_RESOURCES) -> ToolSet:
     """Do what `build_toolset` does without blocking the event loop."""
     blocks = False
     for kind, given in _by_kind(tools).items():
@@ -87,7 +89,7 @@ async def make_toolset(tools: Sequence[dict[str, Any]], resources: Resources = N
     return await REQUESTS.run(acting_owner(), build_toolset, tools, resources)
 
 
-def build_toolset(tools: Sequence[dict[str, Any]], resources: Resources = NO_RESOURCES) -> ToolSet:
+def build_toolset(tools: Sequence[JsonObject], resources: Resources = NO_RESOURCES) -> ToolSet:
     """Return what `tools` (as stored with their secrets) offer to a model. Blocks if a kind of them does.
 
     Raises:
@@ -116,8 +118,8 @@ def _is_available(kind: str, resources: Resources) -> bool:
     return kind in KINDS and KINDS[kind].is_available(resources)
 
 
-def _by_kind(tools: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
-    given: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+def _by_kind(tools: Sequence[JsonObject]) -> dict[str, list[tuple[int, JsonObject]]]:
+    given: dict[str, list[tuple[int, JsonObject]]] = {}
     for index, tool in enumerate(tools):
         if tool["type"] in KINDS:
             given.setdefault(tool["type"], []).append((index, tool))

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, overload
 
-from store.ports.records import Kind, Page, PageQuery, Row
+from store.ports.records import Page, PageQuery
+from store.ports.rows import FileRow, Kind, Row, StoreFileRow, StoreRow, UploadRow
+from wire.vector_stores import FileCounts
 
 __all__ = ["Ages", "Expiring", "Idleness", "Library", "Tally", "Whole", "store_file_id"]
 
@@ -28,16 +30,24 @@ class Tally:
     usage_bytes: int = 0
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> FileCounts:
         """The wire's `file_counts`."""
-        named = {name: self.by_status.get(name, 0) for name in ("in_progress", "completed", "failed", "cancelled")}
-        return {**named, "total": sum(named.values())}
+        in_progress, completed, failed, cancelled = (
+            self.by_status.get(name, 0) for name in ("in_progress", "completed", "failed", "cancelled")
+        )
+        return FileCounts(
+            in_progress=in_progress,
+            completed=completed,
+            failed=failed,
+            cancelled=cancelled,
+            total=in_progress + completed + failed + cancelled,
+        )
 
 
 class Library(Protocol):
     """Eight reads of committed data."""
 
-    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
+    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page[FileRow]:
         """Return a page of files. Raises InvalidRequest for a cursor that was never in the list."""
         ...
 
@@ -49,7 +59,7 @@ class Library(Protocol):
         vector_store_id: str,
         batch_id: str | None = None,
         status: str | None = None,
-    ) -> Page:
+    ) -> Page[StoreFileRow]:
         """Return a page of a vector store's (and batch's) files; cursors are `store_file_id`s."""
         ...
 
@@ -57,7 +67,9 @@ class Library(Protocol):
         """Count the files of vector stores or batches of the acting owner; the result contains every id."""
         ...
 
-    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
+    async def waiting(
+        self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()
+    ) -> list[StoreFileRow]:
         """Return vector store files that are `in_progress` and that no other live process holds, oldest first, except
         `besides` and those of the owners in `full`. Owners of files in `besides` come after all others."""
         ...
@@ -66,11 +78,20 @@ class Library(Protocol):
         """Return the status of each of these objects that exists, by id."""
         ...
 
-    async def places_of(self, file_id: str) -> list[Row]:
+    async def places_of(self, file_id: str) -> list[StoreFileRow]:
         """Return the vector store files of a file."""
         ...
 
-    async def due(self, kind: Expiring, before: int) -> list[Row]:
+    @overload
+    async def due(self, kind: Literal["file"], before: int) -> list[FileRow]: ...
+    @overload
+    async def due(self, kind: Literal["vector_store"], before: int) -> list[StoreRow]: ...
+    @overload
+    async def due(self, kind: Literal["upload"], before: int) -> list[UploadRow]: ...
+    @overload
+    async def due(self, kind: Expiring, before: int) -> Sequence[Row]: ...
+
+    async def due(self, kind: Expiring, before: int) -> Sequence[Row]:
         """Return every owner's files, unexpired vector stores, or pending uploads, with an `expires_at` (Unix s) not
         after `before`."""
         ...
@@ -82,7 +103,7 @@ class Library(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """A thread, when it was last used (Unix seconds), and its newest message at that time. `seq` is its row number."""
+    """A thread, when it was last used (Unix seconds), and its newest entry at that time. `seq` is its row number."""
 
     seq: int
     thread_id: str

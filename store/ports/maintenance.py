@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from store.ports.files import Idleness
+from wire.json import JsonView
 
 __all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "Snapshot", "Watch"]
 
@@ -59,7 +60,7 @@ class Snapshot(Protocol):
         """Return what `Ages.threads` returns."""
         ...
 
-    def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
         """Yield assistants, then threads with their `messages` and `runs`, and runs with their `steps`; oldest first.
 
         With `thread_ids`, yield only these threads, in that order, and skip unknown ids. The objects are as the API

@@ -7,12 +7,30 @@ body.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Generic, Literal, Protocol, Unpack, overload
 
 from store.ports.checkpoints import Checkpoints
+from store.ports.rows import (
+    AnyRow,
+    AssistantRow,
+    BatchRow,
+    FileRow,
+    ItemRow,
+    Kind,
+    ListKind,
+    MessageRow,
+    Row,
+    RunRow,
+    StepRow,
+    StoreFileRow,
+    StoreRow,
+    ThreadRow,
+    UploadRow,
+    Within,
+)
 from wire.events import Event
 
 __all__ = [
@@ -23,7 +41,6 @@ __all__ = [
     "HeldKind",
     "Hold",
     "Insert",
-    "Kind",
     "Page",
     "PageQuery",
     "Patch",
@@ -33,7 +50,6 @@ __all__ = [
     "RequireRow",
     "RequireUnchanged",
     "Retract",
-    "Row",
     "RunStart",
     "Store",
     "Topic",
@@ -41,36 +57,12 @@ __all__ = [
     "Wake",
 ]
 
-_OfThreads = Literal["thread", "message", "run", "step"]
-_OfFiles = Literal["file", "vector_store", "vector_store_file", "file_batch", "upload"]
-Kind = Literal["assistant", _OfThreads, _OfFiles]
 
 HeldKind = Literal["run", "vector_store_file"]
 """Kinds that a process holds while it works on them."""
 
 Topic = Literal["runs", "files"]
 """What a process can be woken for: runs to execute, cancel or delete; vector store files to index."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
-    `vector_store_id` on batches and vector store files; `file_id` and, if it was added in a batch, `batch_id` on vector
-    store files.
-
-    On the wire, a vector store file has the id of its file; here, its id is `store_file_id`.
-    """
-
-    kind: Kind
-    id: str
-    owner: str
-    body: dict[str, Any]
-    thread_id: str | None = None
-    run_id: str | None = None
-    private: dict[str, Any] = field(default_factory=dict)
-    vector_store_id: str | None = None
-    batch_id: str | None = None
-    file_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +94,28 @@ class PageQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[AnyRow]):
     """Rows in the order of the list; `has_more` is whether rows follow the last one in that order.
 
     Rows of several megabytes in total span several pages, whatever the limit. A page has at least one row, if there is
     one. `size` is the number of characters of the rows as stored.
     """
 
-    rows: list[Row]
+    rows: Sequence[AnyRow]
     has_more: bool
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """What the start of a run reads: each row or None, and the thread's newest messages."""
+    """What the start of a run reads: each row or None, and the thread's newest entries."""
 
-    assistant: Row | None
-    thread: Row | None
-    active: Row | None
+    assistant: AssistantRow | None
+    thread: ThreadRow | None
+    active: RunRow | None
     """The thread's active run."""
     newest: Page
+    """Entries, newest first."""
 
 
 # --- changes: applied in order in one transaction, all or none ----------------------------------------------------
@@ -131,7 +124,8 @@ class RunStart:
 @dataclass(frozen=True, slots=True)
 class Insert:
     """Add a row. Refused with ThreadBusy for a run whose thread has an active one, and with Missing if this owner has
-    no such thread for a message, run or step, or no such vector store or file for a vector store file or batch."""
+    no such thread for a message, item, run or step, or no such vector store or file for a vector store file or batch.
+    """
 
     row: Row
     held: bool = False
@@ -163,8 +157,8 @@ class Patch:
     kind: Kind
     id: str
     owner: str
-    body: dict[str, Any] = field(default_factory=dict)
-    private: dict[str, Any] = field(default_factory=dict)
+    body: Mapping[str, object] = field(default_factory=dict)
+    private: Mapping[str, object] = field(default_factory=dict)
     only_if: frozenset[str] | None = None
     if_there: bool = False
     """Do nothing, instead of raising Missing, if the row does not exist; no row is returned for it then."""
@@ -172,8 +166,8 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a row and everything that belongs to it (a thread's messages, runs, steps, events, checkpoints; a vector
-    store's files and batches; a file's vector store files). Raises Missing.
+    """Remove a row and everything that belongs to it (a thread's messages, items, runs, steps, events, checkpoints; a
+    vector store's files and batches; a file's vector store files). Raises Missing.
 
     The parts of threads and vector stores are hidden immediately, and removed later, in short commits.
     """
@@ -214,7 +208,7 @@ class RequireUnchanged:
     id: str
     owner: str
     key: str
-    value: Any
+    value: object
     is_private: bool = False
 
 
@@ -228,11 +222,11 @@ class RequireNoActiveRun:
 
 @dataclass(frozen=True, slots=True)
 class RequireNewest:
-    """Refuse the commit with ThreadMoved unless this is the thread's newest message (None: it has none)."""
+    """Refuse the commit with ThreadMoved unless this is the thread's newest entry (None: it has none)."""
 
     thread_id: str
     owner: str
-    message_id: str | None
+    entry_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,15 +281,77 @@ class Store(Protocol):
         """
         ...
 
+    @overload
     async def get(
-        self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
-    ) -> Row | None:
+        self, kind: Literal["assistant"], id: str, owner: str, **within: Unpack[Within]
+    ) -> AssistantRow | None: ...
+    @overload
+    async def get(self, kind: Literal["thread"], id: str, owner: str, **within: Unpack[Within]) -> ThreadRow | None: ...
+    @overload
+    async def get(
+        self, kind: Literal["message"], id: str, owner: str, **within: Unpack[Within]
+    ) -> MessageRow | None: ...
+    @overload
+    async def get(self, kind: Literal["item"], id: str, owner: str, **within: Unpack[Within]) -> ItemRow | None: ...
+    @overload
+    async def get(self, kind: Literal["run"], id: str, owner: str, **within: Unpack[Within]) -> RunRow | None: ...
+    @overload
+    async def get(self, kind: Literal["step"], id: str, owner: str, **within: Unpack[Within]) -> StepRow | None: ...
+    @overload
+    async def get(self, kind: Literal["file"], id: str, owner: str, **within: Unpack[Within]) -> FileRow | None: ...
+    @overload
+    async def get(
+        self, kind: Literal["vector_store"], id: str, owner: str, **within: Unpack[Within]
+    ) -> StoreRow | None: ...
+    @overload
+    async def get(
+        self, kind: Literal["vector_store_file"], id: str, owner: str, **within: Unpack[Within]
+    ) -> StoreFileRow | None: ...
+    @overload
+    async def get(
+        self, kind: Literal["file_batch"], id: str, owner: str, **within: Unpack[Within]
+    ) -> BatchRow | None: ...
+    @overload
+    async def get(self, kind: Literal["upload"], id: str, owner: str, **within: Unpack[Within]) -> UploadRow | None: ...
+    @overload
+    async def get(self, kind: Kind, id: str, owner: str, **within: Unpack[Within]) -> Row | None: ...
+
+    async def get(self, kind: Kind, id: str, owner: str, **within: Unpack[Within]) -> Row | None:
         """Return one row of this owner (and, if given, of this thread and run), or None."""
         ...
 
+    @overload
     async def page(
-        self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
-    ) -> Page:
+        self, kind: Literal["assistant"], owner: str, query: PageQuery, **within: Unpack[Within]
+    ) -> Page[AssistantRow]: ...
+    @overload
+    async def page(
+        self, kind: Literal["thread"], owner: str, query: PageQuery, **within: Unpack[Within]
+    ) -> Page[ThreadRow]: ...
+    @overload
+    async def page(
+        self, kind: Literal["message"], owner: str, query: PageQuery, **within: Unpack[Within]
+    ) -> Page[MessageRow]: ...
+    @overload
+    async def page(
+        self, kind: Literal["item"], owner: str, query: PageQuery, **within: Unpack[Within]
+    ) -> Page[ItemRow]: ...
+    @overload
+    async def page(
+        self, kind: Literal["run"], owner: str, query: PageQuery, **within: Unpack[Within]
+    ) -> Page[RunRow]: ...
+    @overload
+    async def page(
+        self, kind: Literal["step"], owner: str, query: PageQuery, **within: Unpack[Within]
+    ) -> Page[StepRow]: ...
+    @overload
+    async def page(
+        self, kind: Literal["vector_store"], owner: str, query: PageQuery, **within: Unpack[Within]
+    ) -> Page[StoreRow]: ...
+    @overload
+    async def page(self, kind: ListKind, owner: str, query: PageQuery, **within: Unpack[Within]) -> Page: ...
+
+    async def page(self, kind: ListKind, owner: str, query: PageQuery, **within: Unpack[Within]) -> Page:
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
 
@@ -307,12 +363,12 @@ class Store(Protocol):
         """
         ...
 
-    async def active_run(self, thread_id: str, owner: str) -> Row | None:
+    async def active_run(self, thread_id: str, owner: str) -> RunRow | None:
         """Return the thread's active run, or None."""
         ...
 
-    async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
-        """Return, in one read, what a run of this assistant on this thread starts with: up to `messages` messages, the
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
+        """Return, in one read, what a run of this assistant on this thread starts with: up to `entries` entries, the
         newest first."""
         ...
 

@@ -84,8 +84,8 @@ def _require(change: _Requirement, process: int) -> Operation:
             return _require_unchanged(change)
         case RequireNoActiveRun(thread_id, owner):
             return _require_no_active_run(thread_id, owner)
-        case RequireNewest(thread_id, owner, message_id):
-            return _require_newest(thread_id, owner, message_id)
+        case RequireNewest(thread_id, owner, entry_id):
+            return _require_newest(thread_id, owner, entry_id)
         case _:
             assert_never(change)
 
@@ -274,12 +274,12 @@ def _require_no_active_run(thread_id: str, owner: str) -> Operation:
     return run
 
 
-def _require_newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
-    sql = "SELECT id FROM messages WHERE owner = ? AND thread_id = ? ORDER BY seq DESC LIMIT 1"
+def _require_newest(thread_id: str, owner: str, entry_id: str | None) -> Operation:
+    sql = "SELECT id FROM entries WHERE owner = ? AND thread_id = ? ORDER BY seq DESC LIMIT 1"
 
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(sql, (owner, thread_id)).fetchone()
-        if (None if found is None else found[0]) != message_id:
+        if (None if found is None else found[0]) != entry_id:
             raise ThreadMoved(thread_id)
 
     return run

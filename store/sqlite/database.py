@@ -14,7 +14,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
@@ -223,7 +223,7 @@ class Engine:
         """Return `read(connection, …)` as `read` does, but owners take turns; see `Readers.run_long`."""
         return await self._readers.run_long(owner, read, *args, **kwargs)
 
-    async def read_rows(self, owner: str, read: Callable[..., R], *args: Any) -> R:
+    async def read_rows(self, owner: str, read: Callable[..., R], *args: object) -> R:
         """Return `read(connection, …)` of a few rows as `read` does. Large ones are limited in number per owner.
 
         `read` gets `most`, the number of bytes beyond which it raises `LargeRead`, or None.
@@ -266,7 +266,7 @@ class Engine:
                 commit.future.set_result(outcome)
 
 
-def _read_small(connection: sqlite3.Connection, read: Callable[..., R], *args: Any) -> R:
+def _read_small(connection: sqlite3.Connection, read: Callable[..., R], *args: object) -> R:
     """Return `read(connection, …, most=…)`. SQLite itself stops at a longer value, before it reads it."""
     usual = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SMALL_READ_BYTES)
     try:

@@ -6,10 +6,10 @@ in progress are left out.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from store.ports import Kind, Row
+from store.ports import Kind, PageQuery, Row
 from store.sqlite.tables import ACTIVE_SQL, TABLES, decode
+from wire.json import JsonObject, JsonView
 from wire.status import ACTIVE
 
 __all__ = ["count_exported", "count_left_out", "count_under_way", "exported", "owners"]
@@ -50,8 +50,10 @@ def count_under_way(connection: sqlite3.Connection, owner: str, thread_ids: Sequ
     return sum(int(connection.execute(each, (owner, id)).fetchone()[0]) for id in set(thread_ids))
 
 
-def exported(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """Yield assistants, then threads with their `messages` and `runs`, and runs with their `steps`; oldest first.
+def exported(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
+    """Yield assistants, then threads with their `messages`, `items` and `runs`, and runs with their `steps`.
+
+    The oldest come first. An item has the `run_id` of its run, and the id of the message that it comes `after`.
 
     With `thread_ids`, yields only these threads, in that order, and skips unknown ids. Call it within a `snapshot`.
     """
@@ -64,18 +66,30 @@ def exported(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[st
             yield _whole(connection, decode("thread", found))
 
 
-def _whole(connection: sqlite3.Connection, thread: Row) -> dict[str, Any]:
+def _whole(connection: sqlite3.Connection, thread: Row) -> JsonObject:
     runs = [row for row in _rows(connection, "run", thread.owner, thread.id) if row.body["status"] not in ACTIVE]
-    steps: dict[str | None, list[dict[str, Any]]] = {row.id: [] for row in runs}
+    steps: dict[str | None, list[JsonView]] = {row.id: [] for row in runs}
     for row in _rows(connection, "step", thread.owner, thread.id):
         if row.run_id in steps:
             steps[row.run_id].append(row.body)
-    messages = [row.body for row in _rows(connection, "message", thread.owner, thread.id)]
+    messages: list[JsonView] = []
+    items: list[JsonObject] = []
+    for row in _entries(connection, thread):
+        if row.kind == "message" and row.body["status"] != "in_progress":
+            messages.append(row.body)
+        elif row.kind == "item" and (row.run_id is None or row.run_id in steps):
+            items.append({**row.body, "run_id": row.run_id, "after": messages[-1]["id"] if messages else None})
     return {
         **thread.body,
-        "messages": [message for message in messages if message["status"] != "in_progress"],
+        "messages": messages,
+        **({"items": items} if items else {}),
         "runs": [{**row.body, "steps": steps[row.id]} for row in runs],
     }
+
+
+def _entries(connection: sqlite3.Connection, thread: Row) -> Iterator[Row]:
+    sql, values = TABLES["entry"].select_page(PageQuery(order="asc"), {"thread_id": thread.id})
+    return (decode(found[9], found) for found in connection.execute(sql, (thread.owner, *values, -1)))
 
 
 def _rows(connection: sqlite3.Connection, kind: Kind, owner: str, thread_id: str | None = None) -> Iterator[Row]:

@@ -14,7 +14,7 @@ import orjson
 from store.ports import Expiring, Kind, Page, PageQuery, Row, Tally, Whole
 from store.sqlite.database import Engine
 from store.sqlite.pages import read_page
-from store.sqlite.tables import FREE_SQL, TABLES, decode
+from store.sqlite.tables import FREE_SQL, TABLES, StoredRow, decode
 from telemetry.context import acting_owner
 
 __all__ = ["SqliteLibrary"]
@@ -39,7 +39,7 @@ class SqliteLibrary:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
+    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page[StoredRow]:
         return await self._engine.read_long(owner, read_page, "file", owner, query, {"purpose": purpose})
 
     async def places(
@@ -50,30 +50,30 @@ class SqliteLibrary:
         vector_store_id: str,
         batch_id: str | None = None,
         status: str | None = None,
-    ) -> Page:
+    ) -> Page[StoredRow]:
         pins = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": status}
         return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
 
     async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
         return await self._engine.read_long(acting_owner(), _tallies, whole, ids)
 
-    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[StoredRow]:
         return await self._engine.read(_waiting, self._engine.fence.process, limit, besides, full)
 
     async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
         return await self._engine.read_long(owner, _statuses, kind, owner, ids)
 
-    async def places_of(self, file_id: str) -> list[Row]:
+    async def places_of(self, file_id: str) -> list[StoredRow]:
         return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
 
-    async def due(self, kind: Expiring, before: int) -> list[Row]:
+    async def due(self, kind: Expiring, before: int) -> list[StoredRow]:
         return await self._engine.read(_rows, kind, f"expires_at <= ?{_STILL[kind]}", before)
 
     async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
         return await self._engine.read(_unknown, blob_ids)
 
 
-def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) -> list[Row]:
+def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) -> list[StoredRow]:
     table = TABLES[kind]
     found = conn.execute(f"SELECT {table.row} FROM {table.name} WHERE {where}{table.visible}", (value,))
     return [decode(kind, row) for row in found]
@@ -93,7 +93,7 @@ def _statuses(conn: sqlite3.Connection, kind: Kind, owner: str, ids: Sequence[st
 
 def _waiting(
     conn: sqlite3.Connection, process: int, limit: int, besides: Sequence[Row], full: Collection[str]
-) -> list[Row]:
+) -> list[StoredRow]:
     table = TABLES["vector_store_file"]
     # Owner by owner, so that the cost does not depend on how many files wait. Files of deleted vector stores are
     # skipped, but only among the oldest: `Ingestion` looks again when they have been removed.

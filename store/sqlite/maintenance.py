@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from store.obstacles import find_obstacle, nearest_existing
 from store.ports import Backup, Condition, Idleness, LeftOut, Snapshot, Watch
@@ -14,6 +13,7 @@ from store.sqlite.compaction import compact
 from store.sqlite.export import count_exported, count_left_out, count_under_way, exported, owners
 from store.sqlite.offline import in_use, open_beside, snapshot
 from store.sqlite.thread_ages import idleness
+from wire.json import JsonView
 
 __all__ = ["SqliteMaintenance"]
 
@@ -71,7 +71,7 @@ class _Snapshot:
     def idleness(self, after: int, limit: int) -> list[Idleness]:
         return idleness(self._connection, after, limit)
 
-    def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
         return exported(self._connection, owner, thread_ids)
 
     def count_exported(self, owner: str) -> int:

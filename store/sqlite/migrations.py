@@ -295,6 +295,35 @@ def m011_vector_slices(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m012_items(db: Database) -> None:
+    """Items of threads. They take their `seq` from the sequence of messages, so both have one order in a thread."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE items (
+            seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            thread_id TEXT NOT NULL, run_id TEXT, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX items_list ON items (thread_id, owner);
+        CREATE INDEX items_of_run ON items (run_id, thread_id, owner) WHERE run_id IS NOT NULL;
+
+        INSERT INTO sqlite_sequence (name, seq) SELECT 'messages', 0
+            WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'messages');
+
+        CREATE VIEW entries AS
+            SELECT seq, id, owner, thread_id, run_id, body, private, 'message' AS kind FROM messages
+            UNION ALL SELECT seq, id, owner, thread_id, run_id, body, private, 'item' FROM items
+        """,
+    )
+    db.conn.execute(
+        """
+        CREATE TRIGGER items_seq AFTER INSERT ON items BEGIN
+            UPDATE sqlite_sequence SET seq = NEW.seq WHERE name = 'messages';
+        END
+        """
+    )
+
+
 STEPS = (
     "m001_objects",
     "m002_events",
@@ -307,5 +336,6 @@ STEPS = (
     "m009_remains",
     "m010_processes",
     "m011_vector_slices",
+    "m012_items",
 )
 """All migrations, oldest first."""

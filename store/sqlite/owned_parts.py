@@ -28,6 +28,7 @@ _PARTS: Final[dict[Kind, tuple[_Part, ...]]] = {
         _Part("runs", "thread_id", kind="run"),
         _Part("steps", "thread_id"),
         _Part("messages", "thread_id"),
+        _Part("items", "thread_id"),
         _Part("tombstones", "thread_id", "id, kind"),
     ),
     "run": (

@@ -1,10 +1,10 @@
 """Reads one page of a list, limited in rows and in bytes."""
 
 import sqlite3
-from typing import Any, Final
+from typing import Final
 
-from store.ports import Kind, Page, PageQuery
-from store.sqlite.tables import TABLES, Pins, decode
+from store.ports import ListKind, Page, PageQuery
+from store.sqlite.tables import TABLES, Pins, SqlRow, StoredRow, decode
 from wire.errors import InvalidRequest
 
 __all__ = ["MAX_BYTES", "read_page"]
@@ -14,14 +14,14 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 """Maximum characters in a page of several rows. A hundred rows of 10 MB would block other requests for seconds."""
 
 
-def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, pins: Pins) -> Page:
+def read_page(conn: sqlite3.Connection, kind: ListKind, owner: str, query: PageQuery, pins: Pins) -> Page[StoredRow]:
     """Return the page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
     table = TABLES[kind]
     cursor_sql, cursor_pins = table.select_cursor(pins)
     positions: list[int] = []
     for param, cursor in (("after", query.after), ("before", query.before)):
         if cursor is not None:
-            found = conn.execute(cursor_sql, (cursor, owner, *cursor_pins, cursor, owner, *cursor_pins, kind))
+            found = conn.execute(cursor_sql, (cursor, owner, *cursor_pins, cursor, owner, *cursor_pins))
             position = found.fetchone()
             if position is None:
                 shown = cursor.rpartition("/")[2]
@@ -32,17 +32,17 @@ def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery
     if query.before is not None and query.after is None:
         rows.reverse()
         beyond, values = table.select_any_beyond(query.order, pins)
-        asked: list[Any] = [owner, *values]
+        asked: list[object] = [owner, *values]
         has_more = bool(rows) and conn.execute(beyond, (*asked, rows[-1][-1])).fetchone() is not None
-    return Page([decode(kind, row) for row in rows], has_more, size)
+    return Page([decode(row[9], row) for row in rows], has_more, size)
 
 
-def _first(found: sqlite3.Cursor, limit: int) -> tuple[list[Any], int, bool]:
+def _first(found: sqlite3.Cursor, limit: int) -> tuple[list[SqlRow], int, bool]:
     """Return the first rows that fit into a page, their characters, and whether there are more."""
-    rows: list[Any] = []
+    rows: list[SqlRow] = []
     size = 0
     for row in found:
-        long = len(row[-3]) + len(row[-2])  # `body` and `private`; the last column is `seq`
+        long = len(row[7]) + len(row[8])  # `body` and `private`
         if len(rows) == limit or (rows and size + long > MAX_BYTES):
             found.close()
             return rows, size, True

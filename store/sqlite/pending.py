@@ -70,7 +70,7 @@ class Pending:
                         touched.add(row.thread_id)
                 case Patch(kind, id) | Delete(kind, id) | Hold(kind, id):
                     touched.add(id)
-                    if kind in ("message", "run", "step"):
+                    if kind in ("message", "item", "run", "step"):
                         touched.add(self._threads.get(id) or unknown_thread(change.owner))
                 case Append(run_id) | Retract(run_id) | DropCheckpoints(run_id):
                     # Logs and checkpoints are read by the run's id only.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from store.sqlite.failures import failed
 from telemetry.context import acting_owner
@@ -44,7 +44,7 @@ class Readers:
         self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()  # never empty: as many threads as connections
         for connection in connections:
             self._free.put(connection)
-        self._under_way: set[Future[Any]] = set()
+        self._under_way: set[Future[None]] = set()
         self._closed = False
         self._threads = Shares(len(connections), portion=_PORTION)
         self._long = Shares(max(1, len(connections) - _KEPT_FREE), portion=1)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from store.free_space import Room
 from store.ports import (
@@ -22,6 +22,7 @@ from store.ports import (
     Hold,
     Insert,
     Kind,
+    ListKind,
     Page,
     PageQuery,
     Patch,
@@ -38,7 +39,7 @@ from store.sqlite.files import SqliteLibrary
 from store.sqlite.pages import MAX_BYTES, read_page
 from store.sqlite.pending import unknown_thread
 from store.sqlite.remains import Remains
-from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, decode
+from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, SqlRow, StoredRow, decode
 from store.sqlite.vectors import SqliteVectors
 from wire.events import Event
 from wire.status import ACTIVE
@@ -114,15 +115,15 @@ class SqliteStore:
 
     async def get(
         self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
-    ) -> Row | None:
+    ) -> StoredRow | None:
         pending = self.engine.pending
         await pending.wait_for(id, thread_id or pending.thread_of(id))
         row = await self.engine.read_rows(owner, _read_row, kind, id, owner, thread_id, run_id)
         return self._learned(row)
 
     async def page(
-        self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
-    ) -> Page:
+        self, kind: ListKind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
+    ) -> Page[StoredRow]:
         if thread_id is not None:
             await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         pins = {"thread_id": thread_id, "run_id": run_id}
@@ -134,13 +135,13 @@ class SqliteStore:
     def changing(self) -> AbstractAsyncContextManager[None]:
         return self.engine.large_reads.held()
 
-    async def active_run(self, thread_id: str, owner: str) -> Row | None:
+    async def active_run(self, thread_id: str, owner: str) -> StoredRow | None:
         await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
-    async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
         await self.engine.pending.wait_for(thread_id, assistant_id, unknown_thread(owner))
-        found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, messages)
+        found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, entries)
         for row in (found.active, *found.newest.rows):
             self._learned(row)
         return found
@@ -166,7 +167,7 @@ class SqliteStore:
         await self.remains.stopped()
         await asyncio.to_thread(self.vectors.close)
 
-    def _learned(self, row: Row | None) -> Row | None:
+    def _learned(self, row: StoredRow | None) -> StoredRow | None:
         if row is not None:
             self.engine.pending.learn(row)
         return row
@@ -221,20 +222,20 @@ def _read_row(
     thread_id: str | None,
     run_id: str | None,
     most: int | None = None,
-) -> Row | None:
+) -> StoredRow | None:
     sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
     found = conn.execute(sql, (id, owner, *pins)).fetchone()
     return _decode_limited(kind, found, most)
 
 
-def _decode_limited(kind: Kind, found: Any, most: int | None) -> Row | None:
+def _decode_limited(kind: Kind, found: SqlRow | None, most: int | None) -> StoredRow | None:
     if found is None:
         return None
     _remaining(most, found)
     return decode(kind, found)
 
 
-def _remaining(most: int | None, found: Any) -> int | None:
+def _remaining(most: int | None, found: SqlRow) -> int | None:
     """Return about how many bytes of JSON can follow these columns of `Table.row`. Raises LargeRead."""
     if most is None:
         return None
@@ -244,7 +245,7 @@ def _remaining(most: int | None, found: Any) -> int | None:
     return most
 
 
-def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> Row | None:
+def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> StoredRow | None:
     table = TABLES["run"]
     sql = f"SELECT {table.row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}{table.visible}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
@@ -252,7 +253,7 @@ def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int
 
 
 def _one(kind: Kind, condition: str) -> str:
-    return f"SELECT {TABLES[kind].row}, NULL, '{kind}' FROM {TABLES[kind].name} WHERE {condition} AND owner = ?"
+    return f"SELECT {TABLES[kind].row}, '{kind}', NULL FROM {TABLES[kind].name} WHERE {condition} AND owner = ?"
 
 
 _RUN_START: Final = " UNION ALL ".join(
@@ -260,27 +261,27 @@ _RUN_START: Final = " UNION ALL ".join(
         _one("assistant", "id = ?"),
         _one("thread", "id = ?"),
         _one("run", f"{ACTIVE_SQL} AND thread_id = ?"),
-        f"SELECT *, 'message' FROM ({TABLES['message'].select_page(PageQuery(), {'thread_id': 'any'})[0]})",
+        f"SELECT * FROM ({TABLES['entry'].select_page(PageQuery(), {'thread_id': 'any'})[0]})",
     )
 )
 
 
 def _read_run_start(
-    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int, most: int | None = None
+    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, entries: int, most: int | None = None
 ) -> RunStart:
     """Read with one statement, which sees one state of the file and locks it once instead of four times."""
-    values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
-    rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": []}
-    newest: list[Row] = []
+    values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, entries + 1)
+    rows: dict[Kind, list[StoredRow]] = {"assistant": [], "thread": [], "run": []}
+    newest: list[StoredRow] = []
     size, has_more = 0, False
     for found in conn.execute(_RUN_START, values):
         most = _remaining(most, found)
-        kind = found[-1]
-        if kind != "message":
+        kind = found[9]
+        if kind in rows:
             rows[kind].append(decode(kind, found))
             continue
         long = len(found[7]) + len(found[8])
-        if len(newest) == messages or (newest and size + long > MAX_BYTES):
+        if len(newest) == entries or (newest and size + long > MAX_BYTES):
             has_more = True
             break
         newest.append(decode(kind, found))

@@ -1,16 +1,16 @@
-"""The SQL of each kind of object: its table, columns and statements.
+"""The SQL of each kind of list: its table (for entries, a view), columns and statements.
 
 Invariant: every statement compares the owner and uses an index; none of them scans a table.
-`seq` rises with every insert and is the order of every list.
+`seq` rises with every insert and is the order of every list. Messages and items share one sequence.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 import orjson
 
-from store.ports import HeldKind, Kind, PageQuery, Row
+from store.ports import HeldKind, Kind, ListKind, PageQuery, Row
 from wire.status import ACTIVE
 
 __all__ = [
@@ -21,11 +21,19 @@ __all__ = [
     "TABLES",
     "UNFINISHED",
     "Pins",
+    "SqlRow",
+    "StoredRow",
     "Table",
     "decode",
     "insert_values",
     "update_values",
 ]
+
+StoredRow: TypeAlias = Row[Any, Any]
+"""A row of any kind: what this server wrote as that kind's body is not checked again when it is read."""
+
+SqlRow: TypeAlias = tuple[Any, ...]
+"""A row of a result, in the columns of the statement."""
 
 Pins = Mapping[str, str | None]
 """Column → value that rows must have. None, and columns that a kind does not have, are ignored."""
@@ -39,10 +47,15 @@ EXECUTED_SQL: Final = "('queued', 'in_progress', 'cancelling')"
 FREE_SQL: Final = "(holder IS NULL OR holder NOT IN (SELECT id FROM processes))"
 """A row that no live process holds: a process that leaves or is declared dead leaves `processes`, and nothing else."""
 
-_PLACES: Final[dict[Kind, tuple[str, ...]]] = {
+_NAMES: Final[dict[ListKind, str]] = {"file_batch": "file_batches", "entry": "entries"}
+"""Names of tables that are not the kind with an `s`."""
+
+_PLACES: Final[dict[ListKind, tuple[str, ...]]] = {
     "assistant": (),
     "thread": (),
     "message": ("thread_id", "run_id"),
+    "item": ("thread_id", "run_id"),
+    "entry": ("thread_id", "run_id"),
     "run": ("thread_id",),
     "step": ("thread_id", "run_id"),
     "file": (),
@@ -52,7 +65,7 @@ _PLACES: Final[dict[Kind, tuple[str, ...]]] = {
     "upload": (),
 }
 
-_INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
+_INDEXED: Final[dict[ListKind, tuple[str, ...]]] = {
     "run": ("status", "expires_at"),
     "file": ("purpose", "expires_at"),
     "vector_store": ("status", "expires_at"),
@@ -61,10 +74,12 @@ _INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
 }
 """Columns that repeat a key of the body."""
 
-_WITH_HOLDER: Final[frozenset[Kind]] = frozenset(get_args(HeldKind))
+_WITH_HOLDER: Final[frozenset[ListKind]] = frozenset(get_args(HeldKind))
 
-_ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
+_ABOVE: Final[dict[ListKind, tuple[tuple[Kind, str], ...]]] = {
     "message": (("thread", "thread_id"),),
+    "item": (("thread", "thread_id"),),
+    "entry": (("thread", "thread_id"),),
     "run": (("thread", "thread_id"),),
     "step": (("thread", "thread_id"),),
     "vector_store_file": (("vector_store", "vector_store_id"), ("file", "file_id")),
@@ -80,9 +95,9 @@ _HELD: Final = ("thread_id", "run_id", "vector_store_id", "batch_id", "file_id")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Name, columns and prepared statements of one kind."""
+    """Name, columns and prepared statements of one kind. Nothing is added to the view of entries."""
 
-    kind: Kind
+    kind: ListKind
     name: str
     places: tuple[str, ...]
     row: str
@@ -92,6 +107,10 @@ class Table:
     indexed: tuple[str, ...]
     above: tuple[tuple[Kind, str], ...]
 
+    shown_kind: str
+    """The kind of a row, as SQL."""
+    kinds: str
+    """The kinds of rows, as a list in SQL."""
     visible: str
     """A condition, with AND before it, that hides the remaining rows of deleted objects."""
 
@@ -110,12 +129,14 @@ class Table:
         """Return the statement for the position (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
         where, values = self.where(pins, places_only=True)
         found = f"WHERE id = ? AND owner = ?{where}"
-        return f"SELECT seq FROM {self.name} {found} UNION ALL SELECT seq FROM tombstones {found} AND kind = ?", values
+        buried = f"SELECT seq FROM tombstones {found} AND kind IN ({self.kinds})"
+        return f"SELECT seq FROM {self.name} {found} UNION ALL {buried}", values
 
     def select_page(self, query: PageQuery, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for up to `limit` rows by (owner, *pins, *cursor positions in `query`'s order, limit).
 
-        A page that has only `before` is in reverse order, nearest to the cursor first.
+        A page that has only `before` is in reverse order, nearest to the cursor first. The columns are those of `row`,
+        then the kind, then `seq`.
         """
         where, values = self.where(pins)
         ascending = query.order == "asc"
@@ -127,7 +148,8 @@ class Table:
             ascending = not ascending
         order = "ASC" if ascending else "DESC"
         where = f"{where}{self.visible}"
-        return f"SELECT {self.row}, seq FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
+        columns = f"{self.row}, {self.shown_kind}, seq"
+        return f"SELECT {columns} FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
 
     def select_any_beyond(self, order: str, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for whether the list continues beyond a position: (owner, *pins, seq)."""
@@ -136,15 +158,14 @@ class Table:
         return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond}{self.visible} LIMIT 1", values
 
 
-def _table(kind: Kind) -> Table:
-    name, places, indexed = (
-        f"{kind}s" if kind != "file_batch" else "file_batches",
-        _PLACES[kind],
-        _INDEXED.get(kind, ()),
-    )
+def _table(kind: ListKind) -> Table:
+    name, places, indexed = _NAMES.get(kind, f"{kind}s"), _PLACES[kind], _INDEXED.get(kind, ())
     held = [column if column in places else f"NULL AS {column}" for column in _HELD]
     columns = ("id", "owner", *places, *indexed, "body", "private", *(("holder",) if kind in _WITH_HOLDER else ()))
     values = ", ".join("?" * len(columns))
+    if kind == "item":
+        columns = ("seq", *columns)
+        values = f"(SELECT seq + 1 FROM sqlite_sequence WHERE name = 'messages'), {values}"
     # A row is added only if what it belongs to exists and has the same owner: one statement, so no race.
     above = [f"EXISTS (SELECT 1 FROM {kind}s WHERE id = ? AND owner = ?)" for kind, _ in _ABOVE.get(kind, ())]
     condition = f" WHERE {' AND '.join(above)}" if above else ""
@@ -165,11 +186,13 @@ def _table(kind: Kind) -> Table:
         update=f"UPDATE {name} SET {sets} WHERE id = ? AND owner = ?",
         indexed=indexed,
         above=_ABOVE.get(kind, ()),
+        shown_kind="kind" if kind == "entry" else f"'{kind}'",
+        kinds="'message', 'item'" if kind == "entry" else f"'{kind}'",
         visible="".join(visible),
     )
 
 
-TABLES: Final[dict[Kind, Table]] = {kind: _table(kind) for kind in get_args(Kind)}
+TABLES: Final[dict[ListKind, Table]] = {kind: _table(kind) for kind in get_args(ListKind)}
 
 
 _UNFINISHED: Final = "id, owner, thread_id, status, json_extract(body, '$.created_at'), length(body)"
@@ -177,10 +200,10 @@ UNFINISHED: Final = f"SELECT {_UNFINISHED} FROM runs INDEXED BY runs_active WHER
 """Selects the columns of `store.ports.Unfinished`; conditions can follow."""
 
 
-def insert_values(row: Row, body: str, private: str, holder: int | None) -> list[Any]:
+def insert_values(row: Row, body: str, private: str, holder: int | None) -> list[object]:
     """Return the values for `Table.insert`; kinds that no process holds have no `holder`."""
     table = TABLES[row.kind]
-    values: list[Any] = [row.id, row.owner]
+    values: list[object] = [row.id, row.owner]
     values += [getattr(row, column) for column in table.places]
     values += [row.body.get(column) for column in table.indexed]
     values += [body, private]
@@ -191,13 +214,13 @@ def insert_values(row: Row, body: str, private: str, holder: int | None) -> list
     return values
 
 
-def update_values(row: Row) -> list[Any]:
+def update_values(row: Row) -> list[object]:
     """Return the values for `Table.update`, before id and owner."""
-    values: list[Any] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
+    values: list[object] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
     return values + [row.body.get(column) for column in TABLES[row.kind].indexed]
 
 
-def decode(kind: Kind, found: Any) -> Row:
+def decode(kind: Kind, found: SqlRow) -> StoredRow:
     """Return the Row in the columns of `Table.row`."""
     id, owner, thread_id, run_id, vector_store_id, batch_id, file_id, body, private = found[:9]
     body, private = orjson.loads(body), orjson.loads(private)

@@ -24,11 +24,15 @@ class SqliteAges:
 def idleness(connection: sqlite3.Connection, after: int, limit: int) -> list[Idleness]:
     """See `Ages.threads`; blocks."""
     newest = "WHERE thread_id = threads.id AND owner = threads.owner ORDER BY seq DESC LIMIT 1"
+    # Not the view `entries`: in a subquery, SQLite would scan both of its tables.
+    newest_of_both = " UNION ALL ".join(
+        f"SELECT * FROM (SELECT id, seq FROM {table} {newest})" for table in ("messages", "items")
+    )
     made = "json_extract(body, '$.created_at')"
     sql = f"""
         SELECT seq, id, owner,
             max({made}, coalesce((SELECT {made} FROM messages {newest}), 0),
                 coalesce((SELECT {made} FROM runs {newest}), 0)),
-            (SELECT id FROM messages {newest})
+            (SELECT id FROM ({newest_of_both}) ORDER BY seq DESC LIMIT 1)
         FROM threads WHERE seq > ? ORDER BY seq LIMIT ?"""
     return [Idleness(*found) for found in connection.execute(sql, (after, limit))]

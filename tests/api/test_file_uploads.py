@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from tests.api.conftest import World, client_of
+from tests.objects import check
 from tests.process import ServerProcess
 from wire.files import File
 from wire.uploads import Upload, UploadPart
@@ -37,23 +38,24 @@ def part_files(server: ServerProcess) -> list[str]:
 
 def test_parts_become_a_file_in_the_requested_order(world: World, server: ServerProcess) -> None:
     upload = create(world, purpose="user_data")
-    Upload.model_validate(upload)
+    check(Upload, upload)
     assert (upload["status"], upload["file"], upload["expires_at"] - upload["created_at"]) == ("pending", None, 3600)
     last, first = add(world, upload["id"], TEXT[100:]), add(world, upload["id"], TEXT[:100])
-    UploadPart.model_validate(last)
+    check(UploadPart, last)
     assert last["upload_id"] == upload["id"]
     asked = {"part_ids": [first["id"], last["id"]], "md5": hashlib.md5(TEXT).hexdigest()}
     done = world.post(f"/uploads/{upload['id']}/complete", asked)
     assert {**done, "file": None, "status": "pending"} == upload
-    file = File.model_validate(done["file"])
-    assert (done["status"], file.filename, file.bytes, file.purpose) == (
+    file = done["file"]
+    check(File, file)
+    assert (done["status"], file["filename"], file["bytes"], file["purpose"]) == (
         "completed",
         "cats.txt",
         len(TEXT),
         "user_data",
     )
-    assert world.get(f"/files/{file.id}") == done["file"]
-    assert world.client.get(f"/files/{file.id}/content").content == TEXT
+    assert world.get(f"/files/{file['id']}") == done["file"]
+    assert world.client.get(f"/files/{file['id']}/content").content == TEXT
     assert part_files(server) == []
 
 

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from tests.api.conftest import World, client_of
+from tests.objects import check
 from tests.process import ServerProcess
 from wire.files import File
 
@@ -31,7 +32,7 @@ SECONDS = ('form-data; name="expires_after[seconds]"', b"3600")
 def test_a_file_has_every_field_reads_back_and_downloads(world: World) -> None:
     data = bytes(range(256)) * 1000
     made = upload(world.client, "Zoë.bin", data).json()
-    File.model_validate(made)
+    check(File, made)
     assert re.fullmatch(r"file-[A-Za-z0-9]{24}", made["id"])
     told = {name: made[name] for name in ("object", "bytes", "filename", "purpose", "status", "expires_at")}
     assert told == {

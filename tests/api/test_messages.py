@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import World
+from tests.objects import check
 from tests.upstream import Reply
 from wire.messages import Message
 
@@ -13,7 +14,7 @@ from wire.messages import Message
 def test_a_message_has_every_field(world: World) -> None:
     thread = world.thread()
     made = world.post(f"/threads/{thread}/messages", {"role": "user", "content": "Hé", "metadata": {"a": "b"}})
-    Message.model_validate(made)
+    check(Message, made)
     assert made["content"] == [{"type": "text", "text": {"value": "Hé", "annotations": []}}]
     assert (made["status"], made["run_id"], made["assistant_id"], made["role"]) == ("completed", None, None, "user")
     assert world.get(f"/threads/{thread}/messages/{made['id']}") == made

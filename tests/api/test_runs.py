@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from tests.api.conftest import World
+from tests.objects import check
 from tests.upstream import Reply, ScriptedUpstream
 from wire.runs import Run
 from wire.steps import RunStep
@@ -38,15 +39,15 @@ def stream(world: World, path: str, body: Any = None, **options: Any) -> list[tu
 
 def test_a_run_has_every_field_at_every_moment(world: World) -> None:
     made = world.run(metadata={"a": "b"}, max_completion_tokens=-1, temperature=0.1)
-    Run.model_validate(made)
+    check(Run, made)
     assert (made["status"], made["usage"], made["started_at"]) == ("queued", None, None)
     assert made["expires_at"] == made["created_at"] + 600
     assert made["max_completion_tokens"] is None
     ended = world.ended(made)
-    Run.model_validate(ended)
+    check(Run, ended)
     assert (ended["status"], ended["expires_at"], ended["metadata"]) == ("completed", None, {"a": "b"})
     for step in world.get(f"/threads/{made['thread_id']}/runs/{made['id']}/steps")["data"]:
-        RunStep.model_validate(step)
+        check(RunStep, step)
 
 
 def test_an_active_run_has_a_polling_interval(world: World, says: Callable[..., None]) -> None:
@@ -101,7 +102,7 @@ def test_a_function_call_streams_in_two_parts(world: World, says: Callable[..., 
     first = stream(world, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
     assert [name for _, name, _ in first[-2:]] == ["thread.run.requires_action", "done"]
     run = json.loads(first[-2][2])
-    Run.model_validate(run)
+    check(Run, run)
     call = run["required_action"]["submit_tool_outputs"]["tool_calls"][0]
     outputs = [{"tool_call_id": call["id"], "output": "12:00"}]
     path = f"/threads/{thread}/runs/{run['id']}/submit_tool_outputs"

@@ -7,6 +7,7 @@ import pytest
 
 from tests.api.conftest import World, client_of
 from tests.documents.files import pdf_file
+from tests.objects import check
 from tests.process import ServerProcess
 from wire.vector_stores import FileBatch, VectorStore, VectorStoreFile
 
@@ -35,7 +36,7 @@ def test_a_vector_store_has_every_field_and_comes_to_its_end(world: World) -> No
     file = world.file("Cats purr.")
     expiry = {"anchor": "last_active_at", "days": 3}
     store = world.post("/vector_stores", {"name": "docs", "file_ids": [file], "expires_after": expiry})
-    VectorStore.model_validate(store)
+    check(VectorStore, store)
     assert store["file_counts"] == {"in_progress": 1, "completed": 0, "failed": 0, "cancelled": 0, "total": 1}
     assert (store["status"], store["name"], store["description"]) == ("in_progress", "docs", None)
     assert store["expires_at"] == store["last_active_at"] + 3 * 86_400
@@ -45,7 +46,7 @@ def test_a_vector_store_has_every_field_and_comes_to_its_end(world: World) -> No
     listed = world.get("/vector_stores", params={"limit": 1})["data"]
     assert listed == [done]
     place = world.get(f"/vector_stores/{store['id']}/files/{file}")
-    VectorStoreFile.model_validate(place)
+    check(VectorStoreFile, place)
     told = {name: place[name] for name in ("id", "status", "last_error", "attributes")}
     assert told == {"id": file, "status": "completed", "last_error": None, "attributes": {}}
     assert place["chunking_strategy"]["static"] == {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
@@ -147,7 +148,7 @@ def test_a_batch_goes_through_with_a_choice_for_each_file(world: World) -> None:
     store = made(world)
     given = [{"file_id": files[0], "attributes": {"n": 0}, "chunking_strategy": STATIC}, {"file_id": files[1]}]
     batch = world.post(f"/vector_stores/{store}/file_batches", {"files": given})
-    FileBatch.model_validate(batch)
+    check(FileBatch, batch)
     path = f"/vector_stores/{store}/file_batches/{batch['id']}"
     done = world.settled(path)
     assert (done["status"], done["file_counts"]["completed"], done["file_counts"]["total"]) == ("completed", 2, 2)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chains import Prompt, build_prompt
+from chains.context import PastCall, PastRound
+from chains.passback import extra_fields
 from wire.errors import ContextOverflow, PromptRefused
 
 AUTO = {"type": "auto", "last_messages": None}
@@ -212,3 +214,47 @@ def test_the_estimate_counts_everything_that_is_sent() -> None:
     assert 1000 < build(posted("user", image)).chars < 10_000
     assert build(TALK[0], exchange=round_of(1, 100)).chars > 1800
     assert build().messages() == [SystemMessage("be brief")]
+
+
+def past_of(*messages: dict[str, Any], size: int = 100, **fields: Any) -> dict[str, list[PastRound]]:
+    call = PastCall("call_1", "up1", "f", '{"a": 1}', "output" * size)
+    return {message["id"]: [PastRound((call,), **fields)] for message in messages}
+
+
+CALLED = [{**message, "id": f"msg_{number}"} for number, message in enumerate(TALK)]
+
+
+def test_calls_of_earlier_runs_follow_their_message() -> None:
+    prompt = build_prompt(instructions="", history=CALLED, exchange=(), truncation=AUTO, past=past_of(CALLED[0]))
+    assert [message.type for message in prompt.messages()] == ["human", "ai", "tool", "ai", "human", "ai", "human"]
+
+
+def test_calls_are_part_of_the_text_of_their_reply() -> None:
+    past = past_of(CALLED[1], has_text=True)
+    prompt = build_prompt(instructions="", history=CALLED, exchange=(), truncation=AUTO, past=past)
+    assert [message.type for message in prompt.messages()] == ["human", "ai", "tool", "human", "ai", "human"]
+    assert prompt.messages()[1].content == "a1"
+
+
+@pytest.mark.parametrize(("at", "id", "fields"), [(0, "call_1", ""), (4, "up1", "kept")], ids=["older", "current"])
+def test_engines_get_their_ids_and_fields_in_the_current_turn_only(at: int, id: str, fields: str) -> None:
+    past = past_of(CALLED[at], extra_fields="kept")
+    prompt = build_prompt(instructions="", history=CALLED, exchange=(), truncation=AUTO, past=past)
+    made = next(message for message in prompt.messages() if isinstance(message, AIMessage) and message.tool_calls)
+    assert made.tool_calls[0]["id"] == id
+    assert extra_fields(made) == fields
+
+
+def test_the_calls_of_all_older_turns_are_dropped_before_any_message() -> None:
+    past = past_of(CALLED[0], CALLED[2])
+    prompt = build_prompt(instructions="", history=CALLED, exchange=(), truncation=AUTO, past=past)
+    plain = build_prompt(instructions="", history=CALLED, exchange=(), truncation=AUTO)
+    fitted = prompt.fit(plain.tokens())
+    assert fitted is not None
+    assert (shown(fitted), fitted.dropped) == (shown(plain), 0)
+
+
+def test_calls_of_the_current_turn_can_be_dropped_but_the_last() -> None:
+    past = {CALLED[4]["id"]: past_of(CALLED[4])[CALLED[4]["id"]] * 3}
+    prompt = build_prompt(instructions="", history=CALLED[4:], exchange=(), truncation=AUTO, past=past)
+    assert [message.type for message in prompt.shortest().messages()] == ["human", "ai", "tool"]

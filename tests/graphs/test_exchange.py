@@ -178,7 +178,10 @@ def test_writes_of_a_step_are_linear_in_its_size(kind: Any) -> None:
     shelf.apply(record(books, CallsOpened("step_1"), CallsMade("step_1", tuple(calls), USAGE)))
     written = 0
     for call in calls:
-        found: tuple[Any, Any] = ({"results": [{"file_id": "file_1"}]}, [[{"type": "text", "text": "y" * 6_000}]])
+        found: tuple[Any, Any] = (
+            {"results": [{"file_id": "file_1", "file_name": "a.txt", "score": 1.0}]},
+            [[{"type": "text", "text": "y" * 6_000}]],
+        )
         part = CallAnswered("step_1", call["id"], "y" * 6_000, *(found if kind == "file_search" else ()))
         done = record(books, part)
         written += sum(json_bytes([each.body, each.private]) for each in done.changes if isinstance(each, Patch))

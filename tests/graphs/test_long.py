@@ -9,6 +9,7 @@ import pytest
 from store.ports import Insert, Row
 from tests.chains.test_context_window import speak_llama
 from tests.graphs.world import OWNER, World, world
+from tests.objects import check
 from tests.upstream import Reply, ScriptedUpstream
 from wire.ids import new_id
 from wire.messages import MessageCreate, new_message
@@ -50,7 +51,7 @@ async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
             events = await deps.events(started.run_id)
             run = await deps.run(started)
             assert (run["status"], run["last_error"]) == ("completed", None), turn
-            Run.model_validate(run)
+            check(Run, run)
             sent = upstream.requests[-1].body["messages"]
             assert sent[0] == {"role": "system", "content": "Be brief."}
             assert sent[-1]["content"].startswith(f"Question {turn}:")

@@ -84,6 +84,48 @@ def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and
     assert upstream.requests[-1].body["temperature"] == 0.5
 
 
+def test_items_are_exported_and_imported_at_their_places(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Reply("Let me see.", tool_calls=[("f", {"a": 1})]), Reply("Two."))
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    asked = {"thread": {"messages": [{"role": "user", "content": "One?"}]}}
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    with served(folders[0], upstream) as server:
+        assistant = server.request("POST", "/assistants", {"model": "m", "tools": [tool]})["id"]
+        run = server.request("POST", "/threads/runs", {"assistant_id": assistant, **asked})
+        path = f"/threads/{run['thread_id']}/runs/{run['id']}"
+        httpx2.get(f"{server.url}{path}/events", timeout=20).read()
+        waiting = server.request("GET", path)["required_action"]["submit_tool_outputs"]["tool_calls"]
+        outputs = [{"tool_call_id": call["id"], "output": "2"} for call in waiting]
+        server.request("POST", f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
+        httpx2.get(f"{server.url}{path}/events", timeout=20).read()
+    assert command(folders[0], "export", tmp_path / "dump.jsonl").returncode == 0
+    thread = json.loads((tmp_path / "dump.jsonl").read_text().splitlines()[1])
+    assert [item["type"] for item in thread["items"]] == ["function_call", "function_call_output"]
+    assert {item["after"] for item in thread["items"]} == {thread["messages"][1]["id"]}
+    assert command(folders[1], "import", tmp_path / "dump.jsonl").returncode == 0
+    sql = "SELECT id, kind, run_id, body FROM entries ORDER BY seq"
+    assert rows(folders[1], sql) == rows(folders[0], sql)
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ({"id": "x", "type": "computer_call"}, "`type` is 'computer_call'"),
+        ({"id": "a/b", "type": "reasoning", "content": []}, "'id'"),
+        ({"id": "fc_1", "type": "function_call", "name": "f", "arguments": "{}"}, "'call_id'"),
+    ],
+    ids=["unknown type", "id that is no path", "missing field"],
+)
+def test_an_invalid_item_refuses_its_thread(item: Any, why: str, tmp_path: Path) -> None:
+    thread = {"id": "thread_a", "object": "thread", "messages": [said("a", 1, "Hi", at=1)], "items": [item]}
+    (tmp_path / "dump.jsonl").write_text(lines(thread))
+    done = command(tmp_path, "import", tmp_path / "dump.jsonl")
+    assert done.returncode == 1
+    assert why in done.stderr
+
+
 def test_an_export_reports_what_it_leaves_out(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     with served(tmp_path, upstream, API_KEYS="ann=key-ann,bob=key-bob") as server:
         for key in ("ann", "bob"):

@@ -1,8 +1,8 @@
 """The numbers of lines with `Any` in each package can only fall.
 
-`Any` turns the type checker off. What a client or a server sends is `object` until its reader narrows it; what this
-server builds is a TypedDict or a dataclass. A line that needs `Any` says why. If a package has fewer such lines than
-its number here, lower the number.
+`Any` turns the type checker off. What a client or a server sends is `object`, or `Json` (`wire/json.py`), until its
+reader narrows it; what this server builds is a TypedDict or a dataclass. A line that needs `Any` says why. If a package
+has fewer such lines than its number here, lower the number.
 """
 
 import ast
@@ -12,15 +12,15 @@ import pytest
 from tests.repository.test_packages import SOURCES, TOP
 
 LINES = {
-    "api": 10,
-    "chains": 33,
+    "api": 9,
+    "chains": 28,
     "documents": 1,
-    "graphs": 262,
+    "graphs": 16,
     "ops": 3,
-    "retrieval": 24,
-    "store": 25,
+    "retrieval": 0,
+    "store": 4,
     "telemetry": 0,
-    "wire": 175,
+    "wire": 6,
     "workers": 3,
     "server.py": 1,
 }

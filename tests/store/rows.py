@@ -36,6 +36,12 @@ def step(of: Row, **body: Any) -> Row:
     return Row("step", id, of.owner, whole, thread_id=of.thread_id, run_id=of.id)
 
 
+def item(of: Row, *, run_id: str | None = None, owner: str | None = None, **body: Any) -> Row:
+    id = new_id("fc")
+    whole = {"id": id, "type": "function_call", "status": "completed", **body}
+    return Row("item", id, owner or of.owner, whole, thread_id=of.id, run_id=run_id)
+
+
 def file(owner: str = "ann", **body: Any) -> Row:
     id = new_id("file")
     return Row("file", id, owner, {"id": id, "object": "file", "purpose": "assistants", **body})

@@ -29,6 +29,7 @@ from tests.store.rows import (
     event,
     file,
     file_batch,
+    item,
     message,
     place,
     put,
@@ -49,7 +50,7 @@ async def world(store: Store) -> dict[Kind, Row]:
     """One row of each kind, all of one thread and run, or of one vector store and batch."""
     a, t, f, v = assistant(), thread(), file(), vector_store()
     r, b = run(t), file_batch(v)
-    rows = [a, t, r, message(t, run_id=r.id), step(r), f, v, b, place(v, f, b), upload()]
+    rows = [a, t, r, message(t, run_id=r.id), item(t, run_id=r.id), step(r), f, v, b, place(v, f, b), upload()]
     await put(store, *rows)
     return {row.kind: row for row in rows}
 
@@ -73,7 +74,7 @@ async def test_a_row_of_another_owner_looks_unknown(store: Store, kind: Kind) ->
     assert await store.get(kind, row.id, "ann") == row
 
 
-@pytest.mark.parametrize("kind", ["message", "run", "step"])
+@pytest.mark.parametrize("kind", ["message", "item", "run", "step"])
 async def test_get_compares_the_thread_and_the_run(store: Store, kind: Kind) -> None:
     rows = await world(store)
     row, run_id = rows[kind], rows["run"].id
@@ -278,7 +279,7 @@ async def test_a_deleted_thread_takes_all_below_it(store: Store) -> None:
     for each in (rows, others):
         await store.commit([Append(each["run"].id, [event(0)])], durable=False)
     await store.commit([Delete("thread", rows["thread"].id, "ann")], durable=True)
-    for kind in ("thread", "run", "message", "step"):
+    for kind in ("thread", "run", "message", "item", "step"):
         assert await store.get(kind, rows[kind].id, "ann") is None
         assert await store.get(kind, others[kind].id, "ann") == others[kind]
     assert await store.events(rows["run"].id, after=-1, limit=10) == []
@@ -384,6 +385,55 @@ async def test_list_a_page_delete_it_and_ask_for_the_next_sees_every_row_once(st
         seen += found
         await store.commit([Delete("message", id, "ann") for id in found], durable=False)
     assert seen == (ids if order == "asc" else ids[::-1])
+
+
+async def entries(store: Store) -> tuple[Row, list[Row]]:
+    t = thread()
+    rows = [item(t), message(t), item(t), item(t), message(t), message(t), item(t)]
+    await put(store, t, *rows)
+    return t, rows
+
+
+async def test_messages_and_items_are_listed_together_in_one_order(store: Store) -> None:
+    t, rows = await entries(store)
+    await entries(store)
+    for kind in ("message", "item", "entry"):
+        page = await store.page(kind, "ann", PageQuery(order="asc"), thread_id=t.id)
+        assert page.rows == [row for row in rows if kind in (row.kind, "entry")]
+    assert (await store.run_start("ann", t.id, "asst_none", 3)).newest.rows == rows[:3:-1]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 2, 6])
+@pytest.mark.parametrize("deletes", [False, True], ids=["there", "deleted"])
+async def test_pages_of_entries_go_on_from_messages_and_items(
+    store: Store, order: Any, limit: int, deletes: bool
+) -> None:
+    t, rows = await entries(store)
+    seen: list[Row] = []
+    more = True
+    while more:
+        query = PageQuery(limit=limit, order=order, after=seen[-1].id if seen else None)
+        page = await store.page("entry", "ann", query, thread_id=t.id)
+        seen, more = seen + page.rows, page.has_more
+        if deletes:
+            await store.commit([Delete(row.kind, row.id, "ann") for row in page.rows], durable=False)
+    assert seen == (rows if order == "asc" else rows[::-1])
+
+
+@pytest.mark.parametrize("kind", ["message", "item"])
+async def test_a_cursor_of_another_kind_is_refused(store: Store, kind: Any) -> None:
+    t, rows = await entries(store)
+    other = next(row for row in rows if row.kind != kind)
+    with pytest.raises(InvalidRequest):
+        await store.page(kind, "ann", PageQuery(after=other.id), thread_id=t.id)
+
+
+async def test_an_item_is_the_newest_entry_of_its_thread(store: Store) -> None:
+    t, rows = await entries(store)
+    await store.commit([RequireNewest(t.id, "ann", rows[-1].id)], durable=False)
+    with pytest.raises(ThreadMoved):
+        await store.commit([RequireNewest(t.id, "ann", rows[-2].id)], durable=False)
 
 
 async def test_a_thread_that_was_deleted_stays_a_cursor(store: Store) -> None:

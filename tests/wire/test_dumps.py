@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.objects import check
 from wire.dumps import assistant_parts, kind_of, message_body, oldest_first, run_body, step_body, thread_body
 from wire.errors import InvalidRequest
 from wire.messages import Message
@@ -15,7 +16,7 @@ from wire.steps import RunStep
 
 def message(**given: Any) -> dict[str, Any]:
     made = message_body({"role": "user", "content": "x", **given}, id="msg_1", thread_id="thread_1", created_at=7)
-    Message.model_validate(made)
+    check(Message, made)
     return made
 
 
@@ -120,14 +121,16 @@ def test_a_run_gets_what_an_object_must_have_and_one_that_had_not_ended_is_none(
     given = {"id": "run_1", "created_at": 1, "assistant_id": "asst_1", "status": "completed", "usage": None}
     made = run_body({**given, "instructions": None, "steps": [], "unheard_of": 1}, thread_id="thread_1")
     assert made is not None
-    Run.model_validate(made)
+    check(Run, made)
     assert (made["instructions"], made["thread_id"]) == ("", "thread_1")
     details = {"type": "message_creation", "message_creation": {"message_id": "msg_1"}}
     step = step_body(
         {"id": "step_1", "created_at": 1, "type": "message_creation", "status": "completed", "step_details": details},
-        run=made,
+        run_id=made["id"],
+        thread_id=made["thread_id"],
+        assistant_id=made["assistant_id"],
     )
-    RunStep.model_validate(step)
+    check(RunStep, step)
     assert (step["run_id"], step["assistant_id"], step["step_details"]) == ("run_1", "asst_1", details)
     assert run_body({**given, "status": "requires_action"}, thread_id="thread_1") is None
     with pytest.raises(InvalidRequest):
@@ -136,9 +139,9 @@ def test_a_run_gets_what_an_object_must_have_and_one_that_had_not_ended_is_none(
 
 def test_an_assistant_s_shown_defaults_count_as_not_asked_for() -> None:
     given = {"id": "asst_1", "model": "m", "created_at": 5, "temperature": 1.0, "top_p": 0.5}
-    body, private = assistant_parts({**given, "tools": [{"type": "retrieval"}], "file_ids": ["file-1"]}, now=9)
+    body, _, asked = assistant_parts({**given, "tools": [{"type": "retrieval"}], "file_ids": ["file-1"]}, now=9)
     assert (body["created_at"], body["temperature"], body["top_p"]) == (5, 1.0, 0.5)
-    assert private["sampling"] == {"top_p": 0.5}
+    assert asked == {"top_p": 0.5}
     assert [tool["type"] for tool in body["tools"]] == ["file_search"]
     assert body["tool_resources"] == {}
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.objects import check
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
 from wire.messages import Message, MessageCreate, annotation, new_message, open_message
 from wire.pages import deletion, list_envelope
@@ -23,25 +24,25 @@ def assistant(**fields: Any) -> dict[str, Any]:
 def run(assistant_fields: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     request = parse(RunCreate, {"assistant_id": "asst_1", **fields})
     made = new_run(request, assistant(**assistant_fields or {}), id="run_1", thread_id="thread_1", now=5, expiry_s=600)
-    Run.model_validate(made)
+    check(Run, made)
     return made
 
 
 def message(content: Any = "Hi", **fields: Any) -> dict[str, Any]:
     request = parse(MessageCreate, {"role": "user", "content": content, **fields})
     made = new_message(request, id="msg_1", thread_id="thread_1", now=5)
-    Message.model_validate(made)
+    check(Message, made)
     return made
 
 
 def test_new_objects_have_every_field_of_the_reference() -> None:
     made = run()
-    Assistant.model_validate(assistant())
-    Thread.model_validate(new_thread(ThreadCreate(), id="thread_1", now=5))
+    check(Assistant, assistant())
+    check(Thread, new_thread(ThreadCreate(), id="thread_1", now=5))
     opened = open_message(id="msg_1", thread_id="thread_1", run_id="run_1", assistant_id="asst_1", now=5)
-    Message.model_validate(opened)
-    details = {"type": "tool_calls", "tool_calls": []}
-    RunStep.model_validate(open_step(id="step_1", run=made, type="tool_calls", step_details=details, now=6))
+    check(Message, opened)
+    details: Any = {"type": "tool_calls", "tool_calls": []}
+    check(RunStep, open_step(id="step_1", run=made, step_details=details, now=6))
 
 
 def test_nulls_become_the_defaults() -> None:
@@ -158,7 +159,7 @@ def test_v1_reads_retrieval_where_v2_has_file_search() -> None:
     found: Any = {"id": "call_1", "type": "file_search", "file_search": {"results": []}}
     called: Any = {"id": "call_2", "type": "function", "function": {"name": "f", "arguments": "{}", "output": None}}
     details = {"type": "tool_calls", "tool_calls": [found, called]}
-    step = open_step(id="step_1", run=made, type="tool_calls", step_details=details, now=5)
+    step = open_step(id="step_1", run=made, step_details=details, now=5)
     expected = [{"id": "call_1", "type": "retrieval", "retrieval": {}}, called]
     assert as_v1(step)["step_details"] == {"type": "tool_calls", "tool_calls": expected}
     delta = {
