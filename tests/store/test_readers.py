@@ -3,14 +3,17 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from typing import NoReturn
 
 import pytest
 
 from store import open_store
 from store.ports import PageQuery
+from store.sqlite import readers
+from store.sqlite.readers import check_time, untimed
 from tests.store.rows import put, thread
-from wire.errors import StoreFailed
+from wire.errors import InvalidRequest, StoreFailed
 
 
 def broken(_: sqlite3.Connection) -> NoReturn:
@@ -72,4 +75,26 @@ async def test_long_reads_of_one_owner_delay_no_other_read() -> None:
         assert await store.engine.read(lambda conn: conn.execute("SELECT 1").fetchone()) == (1,)
     go.set()
     assert all(await asyncio.gather(*long))
+    await store.close()
+
+
+@pytest.mark.timeout(20)
+async def test_untimed_work_does_not_count_towards_the_limit_of_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LONG_S", 0.2)
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
+    finite = endless.replace("FROM n)", "FROM n WHERE i < 5000000)")
+
+    def loads(conn: sqlite3.Connection, then: str) -> None:
+        with untimed():
+            conn.execute(finite).fetchall()
+            time.sleep(0.3)
+        check_time()
+        conn.execute(then).fetchall()
+
+    store = await open_store()
+    await store.engine.read_long("ann", loads, "SELECT 1")
+    with pytest.raises(InvalidRequest, match="seconds of reading"):
+        await store.engine.read_long("ann", loads, endless)
+    with pytest.raises(InvalidRequest, match="seconds of reading"):
+        await store.engine.read_long("ann", lambda conn: conn.execute(endless).fetchall())
     await store.close()
