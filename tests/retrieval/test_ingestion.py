@@ -324,7 +324,7 @@ async def test_files_of_a_deleted_store_do_not_hide_others_that_wait(
         await go_on.wait()
 
     async with world(tmp_path, Scripted(wait)) as w:
-        files = [await w.file(f"Cat {number}.") for number in range(12)]
+        files = [await w.file(f"Cat {number}.") for number in range(200)]
         deleted = await w.shelf(*files)
         other = await w.shelf(files[0])
         await stuck.wait()

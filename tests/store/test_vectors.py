@@ -458,7 +458,7 @@ async def test_vectors_that_do_not_fit_are_refused(vectors: Vectors) -> None:
 
 async def test_of_two_lengths_added_concurrently_one_is_refused(vectors: Vectors) -> None:
     async def slow() -> AsyncIterator[Sequence[Chunk]]:
-        yield pieces("apple", vectors=[[1, 0]])
+        yield pieces(*["apple"] * 40, vectors=[[1, 0]] * 40)  # some of them are written before the next block
         await put(vectors, "file-2", "pear", store="vs_2", vectors=[[1, 0, 0]])
 
     with pytest.raises(StoreError, match="have 2 numbers, but those that are stored have 3"):
