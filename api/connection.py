@@ -35,6 +35,9 @@ __all__ = ["Connection"]
 _PARSED_AT_ONCE: Final = 8 * 1024
 """Bytes that are parsed before the next check for waiting requests: one read of 256 KB can contain 14,000."""
 
+_UNREAD: Final = 16 * 1024
+"""Bytes of a body that the app has not taken when reading pauses. Each connection can keep them, and one more read."""
+
 _UNSENT: Final = 16 * 1024
 """Bytes that wait for a client that reads late before the app must stop writing. Each connection can keep them."""
 
@@ -137,6 +140,8 @@ class Connection(HttpToolsProtocol):
         self._idle_bytes = 0
         self._body_bytes += len(body)
         super().on_body(body)
+        if len(self.cycle.body) > _UNREAD and not self.cycle.response_complete:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """End the body, unless it has not started yet: see `on_headers_complete`."""

@@ -17,6 +17,7 @@ import orjson
 
 from api.connection import Connection
 from api.file_limit import allow_files
+from api.transport import READ_BYTES, ShortReads
 from telemetry.shares import Shares
 from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
@@ -67,6 +68,7 @@ class ConnectionLimit:
         self._logged_at = -math.inf
         self._unlogged = 0
         self._requests = Shares(limit, portion=_PORTION)
+        self._buffer = memoryview(bytearray(READ_BYTES))
 
     def admit(self, owner: str) -> None:
         """Count a request of an owner until `leave`. Raises TooManyRequests if the owner has too many."""
@@ -82,9 +84,9 @@ class ConnectionLimit:
         """Note that a request has been answered or its client has left."""
         self._requests.release(owner)
 
-    def connection(self, *args: Any, **kwargs: Any) -> Connection:
+    def connection(self, *args: Any, **kwargs: Any) -> ShortReads:
         """Return a connection that counts toward this limit."""
-        return _Counted(self, *args, **kwargs)
+        return ShortReads(_Counted(self, *args, **kwargs), self._buffer)
 
     def rest(self, connection: Connection, now: float) -> None:
         """Note that a connection is idle."""
