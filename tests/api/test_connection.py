@@ -348,6 +348,46 @@ async def test_bytes_without_progress_are_limited_in_number(flood: str) -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("app", [empty, patient], ids=["refused", "read"])
+@pytest.mark.parametrize(
+    ("chunk", "count", "status"),
+    [
+        (b"1\r\nx\r\n", 1_000, b"204"),
+        (b"1\r\nx\r\n", 40_000, b"400"),
+        (b"1;a=b\r\nx\r\n", 20_000, b"400"),
+        (b"008\r\n12345678\r\n", 20_000, b"400"),
+        (b"28\r\n" + b"x" * 40 + b"\r\n", 40_000, b"204"),
+        (b"1\r\nx\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n", 3_000, b"204"),
+    ],
+    ids=["few", "bytes", "extensions", "eight", "forty", "mixed"],
+)
+async def test_the_chunks_of_a_body_have_a_minimum_length(app: Any, chunk: bytes, count: int, status: bytes) -> None:
+    async with serving(app) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CHUNKED + chunk * count + b"0\r\nx: y\r\n\r\n")
+        writer.write(HEAD + b"connection: close\r\n\r\n")
+        got = await reader.read()
+        statuses = [part[:3] for part in got.split(b"HTTP/1.1 ")[1:]]
+        if status == b"204":
+            assert statuses == [b"204", b"204"]
+        elif app is patient:
+            assert statuses == [b"400"]
+        else:  # it was answered before that
+            assert statuses in ([b"204"], [b"400"])
+        writer.close()
+
+
+@pytest.mark.parametrize(("count", "status"), [(250, b"204"), (300, b"400")])
+async def test_trailers_are_limited_in_number(count: int, status: bytes) -> None:
+    async with serving(patient) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        chunks = b"1\r\n{\r\n" * 500
+        head = POST + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + chunks + b"0\r\n" + b"a:b\r\n" * count + b"\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 " + status)
+        writer.close()
+
+
 BROKEN = {
     "garbage": b"GARBAGE\r\n\r\n",
     "a broken chunk": CHUNKED + b"ZZ\r\n",
