@@ -11,8 +11,10 @@ __all__ = ["failed"]
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def failed(what: str, error: sqlite3.Error | OSError) -> StoreFailed:
+def failed(what: str, error: sqlite3.Error | OSError | MemoryError) -> StoreFailed:
     """Return the store's error with the message "`what`: reason"."""
+    if isinstance(error, MemoryError):
+        return StoreFailed(f"{what}: the memory is full.")
     if isinstance(error, OSError):
         kind = StoreFull if error.errno in _NO_ROOM else StoreFailed
         return kind(f"{what}: {error.strerror or error}.")

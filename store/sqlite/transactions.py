@@ -29,7 +29,10 @@ log = logging.getLogger("threadhold.store")
 
 _MOMENT_MS: Final = 250  # for a lock that has already lasted longer than the timeout
 
-_REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError)
+_REFUSED = (
+    *(StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError),
+    MemoryError,
+)
 """Errors of the commit itself (a value too large, …); any other sqlite3.Error is the database's."""
 
 
@@ -144,7 +147,7 @@ class Transactions:
                 outcomes = self._run_with_savepoints(batch)
             if self._conn.in_transaction:
                 self._conn.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             self._abort()
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
             return self._failed(batch, error)
@@ -158,7 +161,7 @@ class Transactions:
             self._ballast.keep()
         return outcomes
 
-    def _failed(self, batch: Sequence[Commit], error: sqlite3.Error) -> Outcomes:
+    def _failed(self, batch: Sequence[Commit], error: sqlite3.Error | MemoryError) -> Outcomes:
         failure = failed("The store could not commit", error)
         if isinstance(failure, StoreLocked):
             self._waits_ms = min(self._patience_ms, _MOMENT_MS)
@@ -278,7 +281,10 @@ class Transactions:
         if commit.saves is not None and not isinstance(error, LeaseLost):  # then the run is stopped
             self._unsaved.add(commit.saves)
         self.metrics.refused += 1
-        return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
+        if isinstance(error, StoreError):
+            return error
+        reason = "the memory is full" if isinstance(error, MemoryError) else error
+        return StoreFailed(f"The store cannot keep this: {reason}.")
 
     def _check_saved(self, commit: Commit) -> None:
         """Refuse to acknowledge a run whose checkpoint, which is not awaited, was lost; it can only be ended."""

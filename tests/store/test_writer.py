@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -243,6 +244,21 @@ async def test_a_full_disk_fails_the_whole_batch_and_the_writer_lives_on(
     found = await store.get("thread", small.id, "ann")
     assert (found is None) is isinstance(results[1], StoreFailed)
     await put(store, large)
+    await store.close()
+
+
+async def test_a_commit_that_needs_too_much_memory_fails_alone_and_the_writer_lives_on(tmp_path: Path) -> None:
+    def grow(_: sqlite3.Connection) -> NoReturn:
+        raise MemoryError
+
+    store = await open_store(tmp_path / "t.db")
+    large = [store.engine.queue([grow], touches=frozenset()) for _ in range(2)]
+    others = [store.commit([Insert(thread())], durable=True) for _ in range(3)]
+    for one in large:
+        with pytest.raises(StoreFailed, match="memory is full"):
+            await one
+    await asyncio.gather(*others)
+    await store.commit([Insert(thread())], durable=True)
     await store.close()
 
 
