@@ -7,6 +7,7 @@ app. A failed start ends the process with the reason. At the end, runs are drain
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 import uvicorn
 
+from api.acceptor import Acceptor
 from api.connection_limit import ConnectionLimit
 from api.hosts import LOOPBACK, host_name
 from wire.errors import Unavailable
@@ -178,6 +180,22 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gate = gate
         self._drain_s = drain_s
+        self._acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections."""
+        if sys.platform == "win32":  # its event loop accepts as many as wait, and watches no sockets
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self._acceptors = [
+            Acceptor(listening, self._make_protocol, backlog=self.config.backlog) for listening in sockets or []
+        ]
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn itself does
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     def give_up(self) -> None:
         """End the server: the app will not become ready."""
@@ -192,4 +210,6 @@ class _Server(uvicorn.Server):
             if deps.runner.executing:
                 logger.info("waiting up to %g s for %d runs", self._drain_s, deps.runner.executing)
             await deps.runner.drain(self._drain_s)
+        for acceptor in self._acceptors:
+            acceptor.close()
         await super().shutdown(sockets)

@@ -19,14 +19,14 @@ import aiohttp
 from langchain_core.messages import BaseMessage
 
 from chains.blocks import when_closed
-from chains.chat_types import ModelDetails, ModelEntry
+from chains.chat_types import ModelEntry
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_fitting, require_text
-from chains.engine_requests import answer_count, fit_request, single_requests
-from chains.engines import LEAVE_S, Engines
+from chains.engine_requests import answer_count, fit_request, single_requests, template_tools
+from chains.engines import Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
-from chains.gguf import DEMO_NOTE, Gguf
+from chains.gguf import Gguf
 from chains.installed_models import installed_models, spelled
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
@@ -74,11 +74,9 @@ class Builtin(Upstream):
         default_model: str = "",
         limits: CallLimits = DEFAULT_LIMITS,
         is_shared: bool = False,
-        leave_s: float = LEAVE_S,
     ) -> None:
         """Loads nothing. `path` is a GGUF file or a folder of them, by default the demo model. `limits.idle_s` limits
-        the wait for a model, too. `is_shared` means that there are several owners, none of whom gets all slots.
-        `leave_s` is how long a long answer delays the unloading of its model (see `Engines`)."""
+        the wait for a model, too. `is_shared` means that there are several owners, none of whom gets all slots."""
         super().__init__(None, aliases=aliases, default_model=default_model, limits=limits)
         self.endpoint = _PLACEHOLDER
         self._path = path
@@ -87,12 +85,7 @@ class Builtin(Upstream):
         self._contexts: dict[str, int] = {}
         """Context lengths, in tokens, of the models that were loaded."""
         self._engines = Engines(
-            self._shape,
-            self.limits,
-            find=self._find,
-            outcomes=self.outcomes,
-            loaded=self._contexts.__setitem__,
-            leave_s=leave_s,
+            self._shape, self.limits, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
         )
         self._is_shared = is_shared
         self._per_owner = max(1, self._shape.parallel - is_shared)
@@ -167,7 +160,9 @@ class Builtin(Upstream):
         """Return the number of tokens of a prompt. Raises RunError if the model cannot be loaded."""
         name, upstream = await self.resolve(model), await self.at(model)
         await upstream.ask_limit(name)
-        return await upstream.count_tokens(name, messages, await self._fitted_tools(tools))
+        return await upstream.count_tokens(
+            name, messages, await template_tools(tools, context=self._shape.context_size)
+        )
 
     async def check(self) -> str | None:
         """Return None if a model is loaded or can be, else the obstacle, or the load in progress."""
@@ -359,18 +354,9 @@ class Builtin(Upstream):
         except RunError:
             return None
 
-    async def _fitted_tools(self, tools: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
-        """Return tools for a template, or none if they exceed the limits; the prompt then only counts as shorter."""
-        try:
-            body = {"tools": list(tools)}
-            fitted = await fit_request(body, CHAT, context=self._shape.context_size, lenient=True)
-        except (InvalidRequest, Unavailable):
-            return ()
-        found = fitted["tools"]
-        return found if isinstance(found, list) else ()
-
     async def _fetch_models(self) -> list[ModelEntry]:
-        return [self._entry(model) for model in (await self._refresh()).values()]
+        models = (await self._refresh()).values()
+        return [model.entry(self._engines.state(model.name), self.context_limit(model.name)) for model in models]
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -396,14 +382,3 @@ class Builtin(Upstream):
         """Return the name that `resolve` would find, as far as it is known without waiting."""
         name = self._models.known_as(model)
         return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name
-
-    def _entry(self, model: Gguf) -> ModelEntry:
-        state = self._engines.state(model.name)
-        details: ModelDetails = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
-        if model.is_demo:
-            details["note"] = f"This is {DEMO_NOTE}."
-        entry: ModelEntry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold"}
-        entry["threadhold"] = details
-        if limit := self.context_limit(model.name):
-            entry["context_length"] = limit
-        return entry

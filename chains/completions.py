@@ -43,7 +43,7 @@ _PASSED_ON: Final = (
 
 
 async def open_completion(
-    stream: Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]], body: dict[str, Any]
+    stream: Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]], body: dict[str, object]
 ) -> Passage:
     """Make a request, and return the answer: whole, or as a stream whose first chunk has arrived. Raises Problem.
 
@@ -55,7 +55,8 @@ async def open_completion(
     try:
         if body.get("stream"):
             first = await anext(chunks, None)
-            usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            options = body.get("stream_options")
+            usage = isinstance(options, dict) and bool(options.get("include_usage"))
             return _Streamed(200, _SSE, _frames=_frames(first, chunks, shape, usage=usage))
         async with aclosing(chunks):
             whole = Whole()

@@ -23,6 +23,9 @@ _BATCH_CHARS: Final = 200_000
 _PARALLEL: Final = 8
 """Concurrent requests to the upstream, in addition to one that each owner can always have; a lone owner gets four."""
 
+_MAX_DIMENSIONS: Final = 16_384
+"""Maximum numbers of a vector. The store's memory and commits are limited for vectors up to this length."""
+
 _SHORTEST: Final = 200
 """Characters below which a text is not halved again if the upstream refuses it as too long."""
 
@@ -96,7 +99,13 @@ class UpstreamEmbedder:
             if not any(mark in error.message for mark in _TOO_LONG):
                 raise EmbeddingFailed(error.message) from error
             return await self._embed_shorter(batch, owner, urgent, error)
-        vectors = [_unit(vector) for vector in _vectors(answer, len(batch))]
+        received = _vectors(answer, len(batch))
+        if (longest := max(map(len, received))) > _MAX_DIMENSIONS:
+            raise EmbeddingFailed(
+                f"`{self.name}` returned a vector of {longest} numbers; at most {_MAX_DIMENSIONS} are supported. "
+                "Set EMBEDDINGS_MODEL to another model."
+            )
+        vectors = [_unit(vector) for vector in received]
         for vector in vectors:
             if self.dimensions is None:
                 self.dimensions = len(vector)

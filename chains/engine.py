@@ -54,13 +54,15 @@ _log = logging.getLogger("threadhold.engine")
 class Shape:
     """How a model runs: tokens of context per answer, parallel answers, threads of a computation.
 
-    Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`.
+    Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`. `leave_s` is how long requests for
+    a model wait while it is about to be unloaded, and how long they are then accepted again.
     """
 
     context_size: int = 8_192
     parallel: int = 2
     threads: int = 1
     max_reply_tokens: int | None = None
+    leave_s: float = 5.0
 
     def reply_limit(self, model: Gguf) -> int:
         """Return how many tokens an answer can have if its request sets no limit."""

@@ -16,7 +16,7 @@ from chains.forwarding import CHAT
 from chains.schema_limits import is_number
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 
-__all__ = ["answer_count", "fit_request", "single_requests"]
+__all__ = ["answer_count", "fit_request", "single_requests", "template_tools"]
 
 _MAX_TOOLS: Final = 128
 _MAX_STOPS: Final = 16
@@ -87,6 +87,16 @@ async def fit_request(
         described = form.get("json_schema")
     await _bound_schemas(tools, described, lenient=lenient)
     return fitted
+
+
+async def template_tools(tools: Sequence[Mapping[str, object]], *, context: int) -> Sequence[Mapping[str, object]]:
+    """Return tools for a template, or none if they exceed the limits; the prompt then only counts as shorter."""
+    try:
+        fitted = await fit_request({"tools": list(tools)}, CHAT, context=context, lenient=True)
+    except (InvalidRequest, Unavailable):
+        return ()
+    found = fitted["tools"]
+    return found if isinstance(found, list) else ()
 
 
 def answer_count(fitted: Mapping[str, object]) -> int:

@@ -146,12 +146,7 @@ class _Weight:
     def of(self, schema: object, depth: int) -> _Open:
         """Weigh a subschema."""
         self._totals.nodes += 1
-        limit(
-            "subschemas",
-            self._totals.nodes,
-            _MAX_NODES,
-            "Use fewer properties or references.",
-        )
+        limit("subschemas", self._totals.nodes, _MAX_NODES, "Use fewer properties or references.")
         limit("levels", depth, _MAX_DEPTH, "Use a flatter structure.")
         if schema is True or schema == {}:
             return _Open(_TEXT, _TEXT)

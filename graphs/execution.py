@@ -20,7 +20,7 @@ from graphs.machine.build import compile_reply_graph, compile_run_graph, recursi
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
 from store.alone import alone
-from store.ports import Processes, Store
+from store.ports import Processes, Row, Store
 from telemetry.context import act_for, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
@@ -156,8 +156,22 @@ class Execution:
             self.call()
         return True
 
-    async def drive(self, live: ActiveRun, given: GraphInput, context: RunContext, *, resumed: bool) -> None:
-        """Drive a run's graph until it pauses or ends; `resumed` if checkpoints of it can exist."""
+    async def drive(
+        self,
+        live: ActiveRun,
+        given: GraphInput,
+        context: RunContext,
+        *,
+        resumed: bool,
+        commit: "asyncio.Future[list[Row]] | None" = None,
+    ) -> None:
+        """Drive a run's graph until it pauses or ends; `resumed` if checkpoints of it can exist.
+
+        `commit` is the start's, if it is not awaited. Until it stands, another process can have continued the run, so a
+        run that resumes waits for it.
+        """
+        if resumed and commit is not None and not self._processes.presence.is_alone:
+            await asyncio.shield(commit)
         live.checkpointed = resumed or bool(context.tools.specs)
         graph = self.graph if live.checkpointed else self._reply_graph
         live.start()
@@ -251,7 +265,7 @@ class Execution:
         hand. None if it does not grow any more. Raises Unavailable if the server stops."""
         if await self._turn_comes(run_id, after) or self._log(run_id) is not None:
             return []
-        if not await self._processes.presence.is_elsewhere(run_id):
+        if not await self._processes.presence.is_progressing(run_id):
             return None
         if not self.open:
             raise parked(run_id, after)

@@ -356,7 +356,8 @@ class Runner:
         changed = [*changes, Append(live.run_id, numbered)]
         commit = self._store.commit(changed, durable=True, failed=lambda: live.stop_for("refused"))
         live.log.publish(numbered)
-        self._execution.begin(live, self._execution.drive(live, given[0], context, resumed=given[1]))
+        work = self._execution.drive(live, given[0], context, resumed=given[1], commit=commit)
+        self._execution.begin(live, work)
         try:
             await asyncio.shield(commit)
         except StoreError:

@@ -53,7 +53,7 @@ def settled(server: ServerProcess, path: str) -> Any:
 
 
 def test_a_batch_goes_on_where_crashes_left_it(server: ServerProcess) -> None:
-    texts = ["".join(f"<p>Cat {number} purrs {times} times.</p>" for times in range(150)) for number in range(6)]
+    texts = ["".join(f"<p>Cat {number} purrs {times} times.</p>" for times in range(80)) for number in range(6)]
     files = [upload(server, text, f"{number}.html") for number, text in enumerate(texts)]
     store = server.request("POST", "/v1/vector_stores", {})["id"]
     batch = server.request("POST", f"/v1/vector_stores/{store}/file_batches", {"file_ids": files})

@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from server import Settings
+from tests.forked import run_forked
 from tests.process import ROOT, ServerProcess, free_port
 from wire.errors import ThreadholdError
 
@@ -24,15 +25,8 @@ def settings(**given: Any) -> Settings:
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "server.py"), *arguments],
-        env={**kept, "DATA_DIR": str(folder), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    words = [str(ROOT / "server.py"), *arguments]
+    return run_forked(words, env={**kept, "DATA_DIR": str(folder), **environment}, cwd=folder, timeout_s=20)
 
 
 def test_lists_are_written_with_commas() -> None:

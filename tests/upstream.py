@@ -187,14 +187,14 @@ class ScriptedUpstream:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._release)
 
-    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 5.0) -> None:
+    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 20.0) -> None:
         """Block until the condition holds (use `eventually` on an event loop). Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout_s):
                 raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
 
     async def eventually(
-        self, condition: Callable[[Self], bool], timeout_s: float = 5.0, *, asked_by: "asyncio.Task[Any] | None" = None
+        self, condition: Callable[[Self], bool], timeout_s: float = 20.0, *, asked_by: "asyncio.Task[Any] | None" = None
     ) -> None:
         """Wait until the condition holds, without blocking the loop. Raises TimeoutError, or at once what the task
         that asks has failed with."""

@@ -22,7 +22,7 @@ an older version indexed; deleting old threads."""
 
 
 class Presence(Protocol):
-    """Who is alive, and who holds a run."""
+    """Who is alive, and whether anybody executes a run."""
 
     @property
     def is_alone(self) -> bool:
@@ -34,8 +34,9 @@ class Presence(Protocol):
         returns once it has ended. Then the process registers again, and commits are accepted again."""
         ...
 
-    async def is_elsewhere(self, run_id: str) -> bool:
-        """Return whether another process executes a run, or can take it up: then its log can grow."""
+    async def is_progressing(self, run_id: str) -> bool:
+        """Return whether a run that is not executed here is executed by another process, or is to be taken up by any:
+        then its log can grow."""
         ...
 
 

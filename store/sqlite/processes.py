@@ -84,11 +84,11 @@ class SharedFile:
     def on_loss(self, stop: Callable[[], Awaitable[None]]) -> None:
         self._stops.append(stop)
 
-    async def is_elsewhere(self, run_id: str) -> bool:
-        sql = f"SELECT 1 FROM runs WHERE id = ? AND status IN {EXECUTED_SQL} AND ({FREE_SQL} OR holder <> ?)"
-        values = (run_id, self._engine.fence.process)
+    async def is_progressing(self, run_id: str) -> bool:
+        # Also if this process holds it: it is just being taken up or ended here.
+        sql = f"SELECT 1 FROM runs WHERE id = ? AND status IN {EXECUTED_SQL}"
         await self._engine.pending.wait_for(run_id)
-        return await self._engine.read(lambda conn: conn.execute(sql, values).fetchone() is not None)
+        return await self._engine.read(lambda conn: conn.execute(sql, (run_id,)).fetchone() is not None)
 
     async def _beat_forever(self) -> None:
         while True:

@@ -43,7 +43,7 @@ def attack(server: ServerProcess, folder: Path, *options: str) -> str:
 @pytest.mark.timeout(180)
 def test_every_operation_keeps_its_promises(fuzzed: ServerProcess, tmp_path: Path) -> None:
     """Once through every keyword of every schema, valid and broken, then along the links."""
-    told = attack(fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage,stateful", "--max-examples", "5")
+    told = attack(fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage,stateful", "--max-examples", "10")
     assert "Coverage" in told
     assert "Stateful" in told
     assert "Traceback" not in fuzzed.log.read_text()

@@ -17,7 +17,7 @@ from tests.process import ServerProcess
 GOOD: dict[str, Any] = {"/chat": {"human": "a"}, "/assistant": {"content": "a"}}
 ENDINGS = ("invoke", "batch", "stream", "stream_log", "stream_events")
 POSTS = [f"{path}{packed}/{ending}" for path in GOOD for packed in ("", "/c/N4XyA") for ending in ENDINGS]
-QUICK = {"/chat/batch", "/chat/stream_log", "/assistant/c/N4XyA/invoke"}
+QUICK = {"/chat/batch", "/assistant/c/N4XyA/stream"}
 EACH = [pytest.param(path, marks=() if path in QUICK else pytest.mark.soak) for path in POSTS]
 MANY = [str(n) for n in range(50_000)]
 LONG = "x" * 100_000

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ async def test_a_waiting_model_is_loaded_however_busy_the_others_are(engine: Ope
 
 async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: Open, folder: Path) -> None:
     leave_s = 0.5
-    builtin = await engine(folder, leave_s=leave_s)
+    builtin = await engine(folder, shape=replace(SMALL, leave_s=leave_s))
     async with contextlib.AsyncExitStack() as readings:
         for name in ("one", "two"):
             reading = await builtin.pass_through({**ENDLESS, "model": name, "stream": True})

@@ -18,7 +18,7 @@ from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyReque
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("engine")]
 
 ASK = [{"role": "user", "content": "Say hello."}]
-LONG = "word " * 200 + "Say hello."
+LONG = "word " * 120 + "Say hello."
 
 
 @contextlib.asynccontextmanager

@@ -126,6 +126,25 @@ async def begin_once_registered(world: World) -> Started:
             await asyncio.sleep(0.05)
 
 
+async def test_outputs_submitted_to_both_are_taken_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    async with two(upstream, tmp_path) as worlds:
+        for _ in range(8):
+            upstream.script(Reply(tool_calls=[("getTime", "{}")]), Reply("It is noon."))
+            started = await worlds[0].begin(tools=[TIME])
+            await worlds[0].events(started.run_id)
+            (call,) = (await worlds[1].run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
+            outputs = [{"tool_call_id": call["id"], "output": "noon"}]
+            where = (OWNER, started.run["thread_id"], started.run_id)
+            asked = [each.runner.submit(*where, outputs) for each in worlds]
+            done = await asyncio.gather(*asked, return_exceptions=True)
+            (refused,) = [each for each in done if isinstance(each, BaseException)]
+            assert isinstance(refused, InvalidRequest)
+            assert "do not accept tool outputs" in refused.message
+            for each in worlds:
+                assert text_of(await each.events(started.run_id)) == "It is noon."
+        assert len(upstream.requests) == 16
+
+
 async def test_a_run_whose_holder_dies_is_continued_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=WORDS, pause_after=3), Reply("Done."))
     async with two(upstream, tmp_path) as (a, b):

@@ -24,7 +24,7 @@ _ANSWERS = {
     "code-lines": "```\n" + "a\n" * 200_000,
     "spaces": "# a" + " " * 200_000 + "b",
 }
-_QUICK = ("ticks", "cells", "code-lines")
+_QUICK = ("ticks", "links", "code-lines")
 _EACH = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.soak) for name in _ANSWERS]
 _LONGEST = """
 window.longest = 0;
