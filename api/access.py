@@ -9,9 +9,10 @@ accepts a body. Other sites cannot show a page of this server in a frame.
 
 import hmac
 import logging
+import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.bodies import read_body
 from api.body_memory import BodyMemory, Share
 from api.connection_limit import ConnectionLimit
+from api.form_turns import MOST_FORMS, FormTurn
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
@@ -27,6 +29,7 @@ from api.large_answers import Answer, BrokenOff
 from api.problems import problem_answer
 from api.uploads import is_form
 from telemetry.context import act_for
+from telemetry.shares import Shares
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 from wire.paths import shown
@@ -67,6 +70,7 @@ class Gate:
         self._max_body_bytes = max_body_bytes
         self._is_shared = len(set(keys.values())) > 1
         self._bodies = BodyMemory(max_body_bytes, is_shared=self._is_shared)
+        self._forms = Shares(MOST_FORMS, portion=1 if self._is_shared else math.inf)
         self._metrics_key = metrics_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,14 +79,17 @@ class Gate:
             await self._app(scope, receive, send)
             return
         outgoing = Answer(scope, send, self._bodies)
-        share: Share | None = None
+        held: Share | FormTurn | None = None
         limit: ConnectionLimit | None = None
         try:
-            owner = self._admit(scope)
+            body = self._admit(scope)
             limit = self._counted(scope)
-            if owner is not None:
-                share = Share(self._bodies, owner)
-                receive = await read_body(scope, receive, self._max_body_bytes, share)
+            if body == "json":
+                held = Share(self._bodies, scope["state"]["owner"])
+                receive = await read_body(scope, receive, self._max_body_bytes, held)
+            elif body == "form":
+                held = FormTurn(self._forms, scope["state"]["owner"])
+                receive = held.receiver(receive)
             await self._answer(scope, receive, outgoing)
             if outgoing.refusal is not None:
                 raise outgoing.refusal
@@ -97,8 +104,8 @@ class Gate:
             error = {"message": message, "type": "server_error", "param": None, "code": None}
             await answer({"error": error}, status=500)(scope, receive, send)
         finally:
-            if share is not None:
-                share.release()
+            if held is not None:
+                held.release()
             if limit is not None:
                 limit.leave(scope["state"]["owner"])
 
@@ -114,8 +121,8 @@ class Gate:
             if outgoing.refusal is None:
                 logger.warning("an answer was aborted: %s", error)
 
-    def _admit(self, scope: Scope) -> str | None:
-        """Check everything that needs no route. Return the owner if the body is to be read now, else None.
+    def _admit(self, scope: Scope) -> Literal["json", "form", "none"]:
+        """Check everything that needs no route. Return which body the request has: `json` is read now, a form later.
 
         Raises Problem.
         """
@@ -126,12 +133,12 @@ class Gate:
         state["owner"] = owner = self._owner(scope, headers)
         act_for(owner)
         if scope["method"] in _SAFE:
-            return None
+            return "none"
         if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):
-            return None  # the app answers 404 or 405
+            return "none"  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
-            return None  # it is streamed to disk later, and limited there
-        return owner
+            return "form"  # it is streamed to disk later, and limited there
+        return "json"
 
     def _counted(self, scope: Scope) -> ConnectionLimit | None:
         """Count a request with a key as its owner's, and return where; None if there is one owner. Raises Problem."""

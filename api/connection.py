@@ -35,6 +35,9 @@ __all__ = ["Connection"]
 _PARSED_AT_ONCE: Final = 8 * 1024
 """Bytes that are parsed before the next check for waiting requests: one read of 256 KB can contain 14,000."""
 
+_UNREAD: Final = 16 * 1024
+"""Bytes of a body that the app has not taken when reading pauses. Each connection can keep them, and one more read."""
+
 _UNSENT: Final = 16 * 1024
 """Bytes that wait for a client that reads late before the app must stop writing. Each connection can keep them."""
 
@@ -50,7 +53,10 @@ class Connection(HttpToolsProtocol):
     read can exceed it."""
 
     MAX_HEADERS: ClassVar[int] = 256
-    """Maximum headers of a request. Each is Python objects of 150 bytes, however short it is."""
+    """Maximum headers of a request, and maximum trailers. Each is Python objects of 150 bytes, however short it is."""
+
+    CHUNKS: ClassVar[tuple[int, int]] = (1024, 32)
+    """A body in chunks can have so many, and one more for each so many bytes: a chunk takes as long as 5 KB."""
 
     MAX_HELD_BYTES: ClassVar[int] = 32 * 1024 * 1024
     """Maximum bytes of all connections together that wait for earlier answers."""
@@ -77,6 +83,9 @@ class Connection(HttpToolsProtocol):
         self._seen_body_bytes: int | None = None
         self._body_start = 0
         """The value of `_body_bytes` before the latest body."""
+        self._pieces = 0
+        """Chunks, or parts of them, of the latest body."""
+        self._trailers = 0
         self._body_looks = 0
         """Checks at which the server waited for more of the latest body."""
         self._pauses = 0
@@ -119,9 +128,11 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header; trailers after a chunked body are ignored. Stops the parser after too many."""
+        if not self._in_head:
+            self._trailers += 1
+        if (len(self.headers) if self._in_head else self._trailers) >= self.MAX_HEADERS:
+            raise _TooMany(f"The request has more than {self.MAX_HEADERS} headers or trailers.")
         if self._in_head:
-            if len(self.headers) >= self.MAX_HEADERS:
-                raise _TooManyHeaders
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -129,6 +140,7 @@ class Connection(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._in_head, self._in_body, self._idle_bytes = False, True, 0
             self._seen_body_bytes, self._body_start, self._body_looks = None, self._body_bytes, 0
+            self._pieces = self._trailers = 0
             self._unset_keepalive_if_required()
             self.start_request()
 
@@ -136,7 +148,13 @@ class Connection(HttpToolsProtocol):
         """Receive a block of the body."""
         self._idle_bytes = 0
         self._body_bytes += len(body)
+        self._pieces += 1
+        some, per_bytes = self.CHUNKS
+        if self._pieces > some + (self._body_bytes - self._body_start) // per_bytes:
+            raise _TooMany(f"The body has chunks of fewer than {per_bytes} bytes on average. Send larger ones.")
         super().on_body(body)
+        if len(self.cycle.body) > _UNREAD and not self.cycle.response_complete:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """End the body, unless it has not started yet: see `on_headers_complete`."""
@@ -196,9 +214,9 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.logger.warning("Invalid HTTP request received.")
-            if isinstance(error.__context__, _TooManyHeaders):
-                message = f"The request has more than {self.MAX_HEADERS} headers."
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+            if isinstance(error.__context__, _TooMany):
+                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if self._in_head else HTTPStatus.BAD_REQUEST
+                self._refuse(status, str(error.__context__))
             else:
                 self.send_400_response("Invalid HTTP request received.")
             return
@@ -345,8 +363,8 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_writing()
 
 
-class _TooManyHeaders(Exception):
-    """A head has more than `MAX_HEADERS`."""
+class _TooMany(Exception):
+    """A request has too many headers, trailers or chunks."""
 
 
 def _refusal(status: HTTPStatus, message: str) -> bytes:

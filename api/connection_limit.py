@@ -1,22 +1,24 @@
 """Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
-Invariants: a connection beyond the limit replaces the one that has been idle longest. If none is idle, its request gets
-503 with `Retry-After`. Health probes and metrics are still answered, on a few extra connections that close soon;
-connections beyond these are aborted. A connection that waits for an answer is never closed for a new one, so one of
-several owners can have at most three quarters of the free connections wait for answers.
+Invariants: a connection beyond the limit replaces the one that has been idle longest. If all are in use again and
+again, it replaces one of whoever has more than half of them: one of several owners, or all clients without a key. If
+none is idle, its request gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few extra
+connections that close soon; connections beyond these are aborted. A connection that waits for an answer is never closed
+for a new one, so one of several owners can have at most three quarters of the free connections wait for answers.
 """
 
 import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import orjson
 
 from api.connection import Connection
 from api.file_limit import allow_files
+from api.transport import READ_BYTES, ShortReads
 from telemetry.shares import Shares
 from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
@@ -57,19 +59,26 @@ class ConnectionLimit:
     """How long a connection must have been idle before another one can replace it: active clients pause between
     requests."""
 
+    BRIEFLY_IDLE_S: ClassVar[float] = 0.5
+    """The same for connections of whoever has more than half of all."""
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.refused = 0
         """Refused connections."""
         self.inside: Sized = ()
-        self._idle: OrderedDict[Connection, float] = OrderedDict()
-        """Idle connections → since when (monotonic seconds), longest idle first."""
+        self._idle: dict[str, OrderedDict[Connection, float]] = {}
+        """Idle connections by the owner of their last request → since when (monotonic seconds), longest idle first."""
         self._logged_at = -math.inf
         self._unlogged = 0
         self._requests = Shares(limit, portion=_PORTION)
+        self._is_shared = False
+        """Whether there are several owners."""
+        self._buffer = memoryview(bytearray(READ_BYTES))
 
     def admit(self, owner: str) -> None:
-        """Count a request of an owner until `leave`. Raises TooManyRequests if the owner has too many."""
+        """Count a request of one of several owners until `leave`. Raises TooManyRequests if the owner has too many."""
+        self._is_shared = True
         if not self._requests.free(owner):
             raise TooManyRequests(
                 f"You have as many requests in progress, streams included, as one of several owners can have: "
@@ -82,26 +91,37 @@ class ConnectionLimit:
         """Note that a request has been answered or its client has left."""
         self._requests.release(owner)
 
-    def connection(self, *args: object, **kwargs: object) -> Connection:
+    def connection(self, *args: object, **kwargs: object) -> ShortReads:
         """Return a connection that counts toward this limit."""
-        return _Counted(self, *args, **kwargs)
+        return ShortReads(_Counted(self, *args, **kwargs), self._buffer)
 
-    def rest(self, connection: Connection, now: float) -> None:
+    def rest(self, connection: Connection, owner: str, now: float) -> None:
         """Note that a connection is idle."""
-        self._idle[connection] = now
+        self._idle.setdefault(owner, OrderedDict())[connection] = now
 
-    def wake(self, connection: Connection) -> None:
+    def wake(self, connection: Connection, owner: str) -> None:
         """Note that a connection has a request or is closed."""
-        self._idle.pop(connection, None)
+        idle = self._idle.get(owner)
+        if idle is not None and idle.pop(connection, None) is not None and not idle:
+            del self._idle[owner]
 
     def make_room(self, now: float) -> bool:
-        """Close the connection that has been idle longest; return whether one was idle for `IDLE_S`."""
-        connection, since = next(iter(self._idle.items()), (None, now))
-        if connection is None or now - since < self.IDLE_S:
-            return False
-        self.wake(connection)
-        connection.transport.close()
-        return True
+        """Close an idle connection, see the module; return whether there was one."""
+        for owner, idle_s in self._replaceable():
+            connection, since = next(iter(self._idle[owner].items()))
+            if now - since >= idle_s:
+                self.wake(connection, owner)
+                connection.transport.close()
+                return True
+        return False
+
+    def _replaceable(self) -> Iterator[tuple[str, float]]:
+        """Yield whose longest idle connection can be replaced, and how long it must have been idle."""
+        if self._idle:
+            yield min(self._idle, key=lambda owner: next(iter(self._idle[owner].values()))), self.IDLE_S
+            owner = max(self._idle, key=lambda owner: len(self._idle[owner]))
+            if len(self._idle[owner]) > self.limit / 2 and (self._is_shared or not owner):
+                yield owner, self.BRIEFLY_IDLE_S
 
     def refuse(self, now: float) -> None:
         """Count a refused connection; log a flood of them once a minute (`now`: monotonic seconds)."""
@@ -145,6 +165,8 @@ class _Counted(Connection):
         super().__init__(*args, **kwargs)
         self._limit = limit
         self._waiting: asyncio.TimerHandle | None = None
+        self._owner = ""
+        """The owner of the last request; empty without a key."""
         limit.inside = self.connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -152,7 +174,7 @@ class _Counted(Connection):
         super().connection_made(transport)
         beyond = len(self.connections) - self._limit.limit
         if beyond <= 0 or self._limit.make_room(self.loop.time()):
-            self._limit.rest(self, self.loop.time())
+            self._limit.rest(self, self._owner, self.loop.time())
         elif beyond > self.SPARE:
             self._limit.refuse(self.loop.time())
             transport.abort()
@@ -162,12 +184,12 @@ class _Counted(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_waiting()
-        self._limit.wake(self)
+        self._limit.wake(self, self._owner)
         super().connection_lost(exc)
 
     def start_request(self) -> None:
         """Refuse the request while the limit is still exceeded, unless it is a probe."""
-        self._limit.wake(self)
+        self._limit.wake(self, self._owner)
         if self._waiting is None:
             super().start_request()
             return
@@ -184,7 +206,8 @@ class _Counted(Connection):
         """Become idle, unless another request has arrived."""
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
-            self._limit.rest(self, self.loop.time())
+            self._owner = self.cycle.scope["state"].get("owner", "")
+            self._limit.rest(self, self._owner, self.loop.time())
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

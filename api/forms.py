@@ -26,7 +26,7 @@ from wire.errors import InvalidRequest
 
 __all__ = ["DiskForm", "receive_form"]
 
-_BLOCK: Final = 1024 * 1024  # bytes
+_BLOCK: Final = 256 * 1024  # bytes
 _MAX_PARTS: Final = 128
 _MAX_MODEL_BYTES: Final = 1024
 

@@ -6,11 +6,43 @@ from typing import Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-__all__ = ["Flow", "JoiningTransport"]
+__all__ = ["READ_BYTES", "Flow", "JoiningTransport", "ShortReads"]
 
 _LINGER_S: Final = 5.0
 """How long the rest of a body is discarded after the last answer. Data that arrives at a closed socket resets the
 connection, and the client loses the answer."""
+
+
+READ_BYTES: Final = 32 * 1024
+"""Bytes that are read at a time. A connection that pauses reading keeps what it has read, which the client chooses."""
+
+
+class ShortReads(asyncio.BufferedProtocol):
+    """Passes what arrives to a protocol, `READ_BYTES` at a time; asyncio and uvloop read 256 KB for it otherwise.
+
+    `buffer` has this size, and is shared by all connections of an event loop: it is only used during a read.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol, buffer: memoryview) -> None:
+        self._protocol = protocol
+        self._buffer = buffer
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the protocol."""
+        self._protocol.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the buffer for the next read."""
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Pass on a copy of what was read."""
+        self._protocol.data_received(bytes(self._buffer[:nbytes]))
 
 
 class JoiningTransport:

@@ -39,6 +39,7 @@ from chains.upstream import Upstream
 from chains.whole_answers import answer_each, answer_whole
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
+from telemetry.shares import DISK
 from wire.errors import (
     InvalidRequest,
     PromptRefused,
@@ -362,7 +363,7 @@ class Builtin(Upstream):
 
     async def _refresh(self) -> dict[str, Gguf]:
         """Find the installed models, by name. Raises UpstreamFailed if there is none, or no engine."""
-        self._files = await asyncio.to_thread(installed_models, self._path)
+        self._files = await DISK.run(acting_owner(), installed_models, self._path)
         return self._files
 
     async def _find(self, name: str) -> Gguf:

@@ -1,7 +1,8 @@
 """Fits a prompt into a model's context, with space left for the answer.
 
 Invariants: a prompt that is certainly small is sent without asking the engine. The engine's own count decides if it has
-one, else the calibrated estimate. If even the shortest prompt does not fit, it is sent: the upstream decides.
+one, else the calibrated estimate. It never counts a history that is many times too long. If even the shortest prompt
+does not fit, it is sent: the upstream decides.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,9 @@ _SURELY_SMALL: Final = 700
 
 _DOUBTFUL: Final = 0.5
 """The share of the available context above which an exact count is requested."""
+
+_SURELY_LONG: Final = 8
+"""How many times the available context an estimate is surely too long: the engine is not made to count more."""
 
 _ROUNDS: Final = 4
 _SPARE_TOKENS: Final = 16
@@ -81,6 +85,8 @@ async def fit_prompt(prompt: Prompt, model: str, window: Window, *, ratio: float
     target = limit - room_for_answer(limit, answer) - _SPARE_TOKENS
     if estimate <= target * _DOUBTFUL:
         return prompt
+    if estimate > target * _SURELY_LONG:
+        prompt = prompt.fit(target * _SURELY_LONG, ratio) or prompt.shortest()
     for _ in range(_ROUNDS):
         count = await window.count_tokens(model, prompt.messages(), prompt.tools)
         if count is None:

@@ -4,7 +4,6 @@ Invariants: each field is dropped at most once. A dropped field is remembered fo
 after the server has accepted the request without it. The refusal that is reported was not caused by a change made here.
 """
 
-import asyncio
 import logging
 from typing import Final, TypeAlias
 
@@ -13,6 +12,8 @@ from chains.fields import find_changes
 from chains.quotes import Words
 from chains.recent import Learned
 from chains.refusals import Refusal, unquoted
+from telemetry.context import acting_owner
+from telemetry.shares import COMPARING
 
 __all__ = ["Known", "Negotiation"]
 
@@ -51,7 +52,7 @@ class Negotiation:
         self._tries += 1
         if refusal.overflow or refusal.malformed or refusal.blind or self._tries > _MOST_TRIES:
             return False
-        found = await asyncio.to_thread(self._find, refusal)  # request and refusal can have megabytes
+        found = await COMPARING.run(acting_owner(), self._find, refusal)  # request and refusal can have megabytes
         fresh = [change for change in found if change not in self._changes and not self._swaps_back(change)]
         if self._first is None or fresh:
             self._first = refusal
@@ -72,7 +73,10 @@ class Negotiation:
         """Return the refusal without its limit if that quotes the request."""
         if refusal.limit_at is None:
             return refusal
-        return await asyncio.to_thread(lambda: unquoted(refusal, Words(self._sent, self._more_texts)))
+        return await COMPARING.run(acting_owner(), self._unquoted, refusal)
+
+    def _unquoted(self, refusal: Refusal) -> Refusal:
+        return unquoted(refusal, Words(self._sent, self._more_texts))
 
     def _blamed(self, refusal: Refusal) -> Refusal:
         named = {change.name for change in self._changes}

@@ -35,7 +35,9 @@ from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.turns import OwnTurn, restore_turns
+from telemetry.context import acting_owner
 from telemetry.metrics import Counts
+from telemetry.shares import Shares
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Provider"]
@@ -78,7 +80,7 @@ class Provider:
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._client: Any = None  # an AsyncAnthropic, whose package is optional
-        self._lock = asyncio.Lock()
+        self._making = Shares(1)
         self._refused: Known = Learned()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
@@ -292,7 +294,7 @@ class Provider:
         """Return the LangChain model of that name, made once. Raises RunError if it cannot be made."""
         if (known := self._chats.get(model)) is not None:
             return known
-        async with self._lock:
+        async with self._making.share(acting_owner()):
             chat = self._chats.get(model)
             if chat is None:
                 chat = self._chats[model] = await asyncio.to_thread(self._make, model)

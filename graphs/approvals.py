@@ -22,6 +22,8 @@ __all__ = ["Approval", "pending_approvals"]
 _MAX_SHOWN: Final = 8_388_608
 """Maximum characters of URLs, headers and bodies in one answer; a single request can have half as many."""
 
+_TOO_LONG: Final = f"its request is too long to be shown: all requests together exceed {_MAX_SHOWN} characters"
+
 _MAX_PATH: Final = 2_048
 """Characters of the URL that are shown if no request can be built."""
 
@@ -55,19 +57,19 @@ async def pending_approvals(row: Row) -> list[Approval]:
         if operation is None:
             continue
         approval = await _approval(call["id"], operation, call["function"]["arguments"], left)
-        left -= _size(approval)
+        left = 0 if approval["problem"] == _TOO_LONG else left - _size(approval)  # with 0, no more are built
         shown.append(approval)
     return shown
 
 
 async def _approval(id: str, operation: Operation, arguments: str, most: int) -> Approval:
-    problem = None
+    problem = _TOO_LONG
     try:
-        values, _ = await read_arguments(operation, arguments)
-        approval = await REQUESTS.run(acting_owner(), _preview, id, operation, values)
-        if _size(approval) <= most:
-            return approval
-        problem = f"its request is too long to be shown: all requests together exceed {_MAX_SHOWN} characters"
+        if most > 0:
+            values, _ = await read_arguments(operation, arguments)
+            approval = await REQUESTS.run(acting_owner(), _preview, id, operation, values)
+            if _size(approval) <= most:
+                return approval
     except BadArguments as error:
         problem = str(error)
     unmade = Call(operation.method, (operation.server + operation.path)[:_MAX_PATH], [])

@@ -19,6 +19,7 @@ from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
+from graphs.stored_events import StoredEvents
 from store.alone import alone
 from store.ports import Processes, Row, Store
 from telemetry.context import act_for, bind
@@ -29,7 +30,6 @@ __all__ = ["Execution"]
 
 logger = logging.getLogger("threadhold.runs")
 
-_READ_EVENTS: Final = 256
 _CLOSE_S: Final = 5.0
 _LINGER_S: Final = 1.0
 """How long an ended run's events stay in memory for its readers; slower readers read them from the store."""
@@ -54,6 +54,7 @@ class Execution:
         self._processes.presence.on_loss(self._lose_all)
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._active_runs: dict[str, ActiveRun] = {}
+        self._stored = StoredEvents(store)
         self._tasks = asyncio.TaskGroup()
 
     async def enter(self) -> None:
@@ -237,10 +238,12 @@ class Execution:
                 if after + 1 >= log.first:
                     return
                 continue  # the run has ended and released events that this reader has not read
-            if stored := await self._stored(run_id, after, log):
-                after = stored[-1].number
-                await fanout().turn(run_id, len(stored))
-                yield stored
+            stored = await self._stored.next(run_id, after, None if log is None else log.first)
+            if stored.events:
+                with stored:
+                    after = stored.events[-1].number
+                    await fanout().turn(run_id, len(stored.events))
+                    yield stored.events
             elif log is not None:
                 after = log.first - 1
             elif has_stopped:
@@ -254,11 +257,6 @@ class Execution:
     def _log(self, run_id: str) -> RunLog | None:
         live = self._active_runs.get(run_id)
         return None if live is None else live.log
-
-    async def _stored(self, run_id: str, after: int, log: RunLog | None) -> list[Event]:
-        """Read events of a run from the store, up to those that the log has."""
-        stored = await self._store.events(run_id, after=after, limit=_READ_EVENTS)
-        return stored if log is None else [event for event in stored if event.number < log.first]
 
     async def _grown(self, run_id: str, after: int) -> list[Event] | None:
         """Wait until the log of a run that is not executed here can have grown; returns its new events if they are at

@@ -7,6 +7,7 @@ so any number of readers can follow without disk reads. Numbers are reserved in 
 
 import asyncio
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from graphs.fanout import fanout
@@ -25,6 +26,9 @@ _KEPT: Final = 512
 
 _BATCH: Final = 256
 """Maximum events in one batch for a reader that is behind, so that a batch costs little more than its events."""
+
+_BATCH_BYTES: Final = 1024 * 1024
+"""Bytes after which a batch ends. Each reader makes a copy of its batch."""
 
 
 class RunLog:
@@ -56,9 +60,15 @@ class RunLog:
         self._wake()
 
     def since(self, after: int) -> list[Event]:
-        """Return published events with a number above `after`, 256 at most; numbers here have no gaps."""
+        """Return published events with a number above `after`, 256 at most, fewer if they are large; numbers here have
+        no gaps."""
         start = max(0, after + 1 - self.first)
-        return self._events[start : start + _BATCH]
+        batch = self._events[start : start + _BATCH]
+        if len(batch) > 1:
+            for count, size in enumerate(accumulate(len(event.json) for event in batch), 1):
+                if size >= _BATCH_BYTES:
+                    return batch[:count]
+        return batch
 
     def drop_stored(self, number: int) -> None:
         """Drop events up to `number` from memory, because they are in the store; the newest ones are kept for readers

@@ -11,22 +11,29 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final, TypedDict
 
-from store.folding import fold
+from store.folding import fold, without_long_marks
 
 __all__ = ["Source", "supporting_passages"]
 
 _MOST: Final = 3
 """Maximum passages cited for one answer; more would not help a reader."""
 
-_MOST_CHARS: Final = 200_000
-"""Maximum characters of an answer and its passages that are compared, in 30 ms. The latest searches take precedence."""
+_MOST_WEIGHT: Final = 200_000
+"""Maximum weight of an answer and its passages that are compared, see `_weigh`: a quarter of a second. The latest
+searches take precedence."""
 _MOST_COMPARED: Final = 20_000
 """Maximum sentences times passages: another 30 ms. The rest of the answer is not examined."""
+_HEAVY: Final = 3
+"""What a character beyond ASCII weighs more: in a script without spaces, each is a word."""
+_BLOCK: Final = 1000
 
 _SHARE: Final = 0.6
 _NEW: Final = 2
 _WORD: Final = re.compile("[\\w\U000f0000-\U000ffffd]+")
 """The private-use characters are marks that `fold` keeps."""
+
+_MARKS: Final = re.compile("[^\\w\\s\0-\x7f]+")
+"""Marks, format characters and signs: `\\w` matches no marks."""
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 _CONTENT_CHARS: Final = 5
@@ -43,10 +50,10 @@ class Source(TypedDict):
 
 def supporting_passages(answer: str, sources: Mapping[str, Source]) -> list[str]:
     """Return the numbers (`search:passage`) of the passages that support the answer, in its order, at most three."""
-    answer = answer[:_MOST_CHARS]
+    answer, weight = _shorten(answer, _MOST_WEIGHT)
     passages = {
         number: (_content(source["text"]), _content(source["asked"]))
-        for number, source in _latest(sources, _MOST_CHARS - len(answer) // 2).items()
+        for number, source in _latest(sources, _MOST_WEIGHT - weight // 2).items()
     }
     found: dict[str, None] = {}
     left = _MOST_COMPARED
@@ -62,12 +69,31 @@ def supporting_passages(answer: str, sources: Mapping[str, Source]) -> list[str]
     return list(found)[:_MOST]
 
 
-def _latest(sources: Mapping[str, Source], most_chars: int) -> dict[str, Source]:
-    """Return the last sources that have at most `most_chars` characters in total, in their order."""
+def _shorten(text: str, most: int) -> tuple[str, int]:
+    """Return as much of a text's beginning as weighs at most `most`, and its weight."""
+    weight = 0
+    for start in range(0, len(text), _BLOCK):
+        added = _weigh(text[start : start + _BLOCK])
+        if weight + added > most:
+            return text[:start], weight
+        weight += added
+    return text, weight
+
+
+def _weigh(text: str) -> int:
+    """Return what the comparison of a text costs. Folding makes up to 18 characters of one, so these are counted."""
+    if text.isascii():
+        return len(text)
+    whole = unicodedata.normalize("NFKC", without_long_marks(text))
+    return len(whole) + _HEAVY * (len(whole) - len(whole.encode("ascii", "ignore")))
+
+
+def _latest(sources: Mapping[str, Source], most: int) -> dict[str, Source]:
+    """Return the last sources that weigh at most `most` in total, in their order."""
     kept: list[tuple[str, Source]] = []
     for number, source in reversed(list(sources.items())):
-        most_chars -= len(source["text"]) + len(source["asked"])
-        if most_chars < 0:
+        most -= _weigh(source["text"]) + _weigh(source["asked"])
+        if most < 0:
             break
         kept.append((number, source))
     return dict(reversed(kept))
@@ -84,10 +110,14 @@ def _support(words: set[str], passage: set[str], asked: set[str]) -> float:
 
 def _content(text: str) -> set[str]:
     """Return the content words of a text, without endings and diacritics."""
-    bare = "".join(char for char in unicodedata.normalize("NFD", fold(text)) if not unicodedata.combining(char))
+    bare = _MARKS.sub(lambda found: _without_combining(found.group()), unicodedata.normalize("NFD", fold(text)))
     plain = unicodedata.normalize("NFC", bare)  # makes a Hangul syllable one character again
     return {word[:_STEM_CHARS] for word in _WORD.findall(plain.casefold()) if _is_content(word)}
 
 
 def _is_content(word: str) -> bool:
-    return len(word) >= _CONTENT_CHARS or any(char.isdigit() for char in word) or unicodedata.category(word[0]) == "Lo"
+    return len(word) >= _CONTENT_CHARS or unicodedata.category(word[0]) == "Lo" or any(map(str.isdigit, word))
+
+
+def _without_combining(marks: str) -> str:
+    return "".join(mark for mark in marks if not unicodedata.combining(mark))

@@ -26,7 +26,8 @@ from wire.ids import new_id
 __all__ = ["FolderBlobs", "blob_names", "blob_place", "sync_folder"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.text)?")
-_BLOCK: Final = 1024 * 1024  # bytes
+_BLOCK: Final = 256 * 1024
+"""Bytes that a reader or a writer has in memory."""
 
 _DISK: Final = Disk("The disk refused")
 

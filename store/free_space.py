@@ -5,7 +5,6 @@ others have claimed but not yet written counts as used. Space that a client only
 could send slowly or not at all, and block all other writers.
 """
 
-import asyncio
 import shutil
 import threading
 from collections.abc import AsyncIterator
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from store.sqlite.failures import failed
+from telemetry.context import acting_owner
+from telemetry.shares import DISK
 from wire.errors import ReserveReached
 
 __all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Room", "free_bytes", "rooms"]
@@ -44,7 +45,7 @@ class Room:
         """
         claim = Claim(self)
         try:
-            await asyncio.to_thread(claim.extend, size, announced)
+            await DISK.run(acting_owner(), claim.extend, size, announced)
             yield claim
         finally:
             claim.release()

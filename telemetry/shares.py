@@ -16,7 +16,7 @@ from contextvars import copy_context
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["DISK", "INDEXING", "REQUESTS", "SharedThreads", "Shares"]
+__all__ = ["COMPARING", "DISK", "INDEXING", "REQUESTS", "SharedThreads", "Shares"]
 
 _URGENT_STREAK: Final = 4
 """Urgent grants in a row while other work waits; the next slot goes to that work."""
@@ -182,3 +182,6 @@ DISK: Final = SharedThreads(8, "disk", portion=2)
 
 INDEXING: Final = SharedThreads(1, "indexing")
 """Prepares files for the index, in blocks of some ten milliseconds."""
+
+COMPARING: Final = SharedThreads(1, "comparing")
+"""Compares texts with each other: answers with passages, refusals with requests. At most half a second at a time."""

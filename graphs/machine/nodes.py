@@ -4,7 +4,6 @@ When it is resumed, `pause` runs again from its top. So `interrupt` is its first
 must not happen twice. Nodes report to their run by `RunContext.emit` and do not use the store.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -33,6 +32,8 @@ from graphs.machine.spec import WireMessage
 from graphs.machine.state import Act, Reply, RunContext, RunState
 from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
+from telemetry.context import acting_owner
+from telemetry.shares import COMPARING
 from wire.errors import RunError
 
 __all__ = ["DENIED", "act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
@@ -110,9 +111,9 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 
 
 async def _ending(parts: ReplyParts, booked: Usage) -> Iterable[Part]:
-    """Return the parts that end the reply. For a long answer in Chinese, the comparison with passages takes 0.5 s."""
+    """Return the parts that end the reply. The comparison of a long answer with passages can take 0.5 s."""
     ending = parts.close(booked)
-    return await asyncio.to_thread(list, ending) if parts.compares else ending
+    return await COMPARING.run(acting_owner(), list, ending) if parts.compares else ending
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:

@@ -7,6 +7,7 @@ versions without blocks have no `last`, and one event.
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 from store.sqlite.tables import TABLES
@@ -17,6 +18,10 @@ __all__ = ["append", "read_events", "retract"]
 
 _MOST: Final = 256
 """Maximum events of a block, and of a reader's request."""
+
+_MOST_BYTES: Final = 1024 * 1024
+"""Bytes after which a block ends, and the answer to a reader; one event can have more. A run with 9 MB of functions has
+them in each event about the run, and can have sixty of these."""
 
 _VISIBLE: Final = TABLES["run"].visible
 _INSERT: Final = (
@@ -51,11 +56,13 @@ def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection
 
 
 def retract(run_id: str, object_ids: Sequence[str]) -> Callable[[sqlite3.Connection], None]:
-    """Return the removal of all events whose data `id` is one of these. Reads the whole log, but only after a crash."""
+    """Return the removal of all events whose data `id` is one of these. Reads the whole log, block by block, but only
+    after a crash."""
     gone = frozenset(object_ids)
 
     def run(conn: sqlite3.Connection) -> None:
-        for number, name, data in conn.execute(_SELECT, (run_id,)).fetchall():
+        for (number,) in conn.execute("SELECT number FROM events WHERE run_id = ?", (run_id,)).fetchall():
+            number, name, data = conn.execute(_SELECT + "AND number = ?", (run_id, number)).fetchone()
             events = list(_unpacked(number, name, data))
             kept = [event for event in events if event.data().get("id") not in gone]
             if len(kept) < len(events):
@@ -66,25 +73,39 @@ def retract(run_id: str, object_ids: Sequence[str]) -> Callable[[sqlite3.Connect
 
 
 def read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[Event]:
-    """Return up to `limit` events with numbers above `after`, in order."""
+    """Return the next events with numbers above `after`, in order: up to `limit`, fewer if they are large; none if
+    there are no more."""
     found: list[Event] = []
+    size = 0
     for number, name, data in conn.execute(_SELECT + _FROM, (run_id, run_id, run_id, after + 1)):
-        found += (event for event in _unpacked(number, name, data) if event.number > after)
-        if len(found) >= limit:
-            break
-    return found[:limit]
+        for event in _unpacked(number, name, data):
+            if event.number <= after:
+                continue
+            found.append(event)
+            size += len(event.json)
+            if len(found) >= limit or size >= _MOST_BYTES:  # a block of an older version can have any size
+                return found
+    return found
 
 
 def _blocks(events: Sequence[Event]) -> Iterator[Block]:
     """Yield the events as blocks, which end at a gap in the numbers, or when they are full."""
     start = 0
     while start < len(events):
-        most = events[start : start + _MOST]
+        most = _first_bytes(events[start : start + _MOST])
         if most[-1].number - most[0].number != len(most) - 1:  # rare
             gaps = (at for at, event in enumerate(most) if event.number - at != most[0].number)
             most = most[: next(gaps)]
         yield _packed(most)
         start += len(most)
+
+
+def _first_bytes(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the first events, up to the one with which they have `_MOST_BYTES`."""
+    for count, size in enumerate(accumulate(len(event.json) for event in events), 1):
+        if size >= _MOST_BYTES:
+            return events[:count]
+    return events
 
 
 def _packed(events: Sequence[Event]) -> Block:

@@ -25,7 +25,8 @@ _BUDGET: Final = 8000
 """Maximum occurrences of words that one query visits, besides its rarest word; each takes some microseconds."""
 
 _MANY: Final = 1000
-"""From this number of chunks in the index on, words that are in half of them are left out: they have no weight."""
+"""From this number of chunks in the searched stores on, words that are in half of the index are left out, because they
+have no weight. Only if these stores make up half of the index: what others have must not decide which words count."""
 
 _AFTER: Final = "\U0010ffff"
 """Sorts after every character of a term."""
@@ -70,11 +71,12 @@ class Words:
             words = list(dict.fromkeys([*words, *split_v1(text)]))
         size = self._ask_size(conn, total)
         counted = sorted((count, at, word) for at, (word, count) in enumerate(self._count(conn, words, size)) if count)
+        common = size / 2 if total >= max(_MANY, size / 2) else size
         chosen: list[tuple[int, str]] = []
         spent = 0
         for count, at, word in counted:
             cost = min(count, total)
-            if chosen and (spent + cost > _BUDGET or (size >= _MANY and count > size / 2)):
+            if chosen and (spent + cost > _BUDGET or count > common):
                 break
             chosen.append((at, word))
             spent += cost

@@ -23,7 +23,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from store.sqlite.readers import check_time
+from store.sqlite.readers import untimed
 from store.sqlite.vector_slices import Numbers, block_rows, read_blocks
 
 __all__ = ["File", "Matrices", "Shelf"]
@@ -178,7 +178,8 @@ class Matrices:
                         if not self._reserve(shelf, layout.nbytes):
                             return None
                     try:
-                        shelf.matrices[model] = _load(conn, layout, before)
+                        with untimed():
+                            shelf.matrices[model] = _load(conn, layout, before)
                     except BaseException:
                         self._release(shelf, layout)
                         raise
@@ -270,8 +271,6 @@ def _best(layout: _Layout, scores: Numbers, limit: int, allowed: frozenset[int] 
 
 
 def _cosines(blocks: Iterator[Numbers], query: Numbers) -> Numbers:
-    """Return all products, computed in blocks: OpenBLAS computes larger ones in several threads, which on a busy
-    machine wait for each other much longer than the work takes."""
     return np.concatenate([block @ query for block in blocks])
 
 
@@ -303,7 +302,6 @@ def _load(conn: sqlite3.Connection, layout: _Layout, before: _Matrix | None) -> 
                 start = known[file.seq]
                 vectors[at : at + file.count] = before.vectors[start : start + file.count]
                 at += file.count
-                check_time()
             continue
         for block in read_blocks(conn, [each.seq for each in group], layout.dimensions):
             vectors[at : at + len(block)] = block

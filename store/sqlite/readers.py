@@ -6,12 +6,13 @@ read whose caller stops waiting before it starts is not done.
 """
 
 import asyncio
+import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -20,7 +21,7 @@ from telemetry.context import acting_owner
 from telemetry.shares import Shares
 from wire.errors import InvalidRequest, StoreFailed, ThreadholdError
 
-__all__ = ["Readers", "check_time"]
+__all__ = ["Readers", "check_time", "untimed"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -157,10 +158,24 @@ def check_time() -> None:
         raise _too_long()
 
 
+@contextmanager
+def untimed() -> Iterator[None]:
+    """Do not count the time of the block, for work that is limited otherwise, and whose result is kept."""
+    end: float | None = getattr(_ENDS, "at", None)
+    since = time.monotonic()
+    if end is not None:
+        _ENDS.at = math.inf
+    try:
+        yield
+    finally:
+        if end is not None:
+            _ENDS.at = end + time.monotonic() - since
+
+
 def _within_time(call: Callable[[sqlite3.Connection], R]) -> Callable[[sqlite3.Connection], R]:
     def work(connection: sqlite3.Connection) -> R:
-        end = _ENDS.at = time.monotonic() + _LONG_S
-        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        _ENDS.at = time.monotonic() + _LONG_S
+        connection.set_progress_handler(lambda: time.monotonic() > _ENDS.at, _STEPS)
         try:
             return call(connection)
         except sqlite3.OperationalError as error:

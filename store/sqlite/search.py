@@ -131,10 +131,10 @@ class Lookup:
         if expression is None:
             return []
         sql, values = "SELECT rowid FROM index_words WHERE index_words MATCH ?", [expression]
-        if allowed is not None or _is_untidy(conn, numbers):
-            only = whole if allowed is None else allowed
-            sql += " AND (rowid >> 20) IN (SELECT value FROM json_each(?))"
-            values.append(orjson.dumps(sorted(only)).decode())
+        hidden = [] if allowed is not None else _hidden(conn, numbers)
+        if allowed is not None or hidden:
+            sql += f" AND (rowid >> 20) {'NOT IN' if hidden else 'IN'} (SELECT value FROM json_each(?))"
+            values.append(orjson.dumps(hidden or sorted(allowed or ())).decode())
         found = conn.execute(f"{sql} ORDER BY rank LIMIT ?", (*values, depth))
         # The index keeps no text, so words are deleted by folding the passage again. A Python with a newer Unicode
         # version folds newly assigned characters differently, and can leave words without a passage.
@@ -173,9 +173,10 @@ def _stores(conn: sqlite3.Connection, owner: str, ids: Sequence[str]) -> list[tu
     return conn.execute(sql, (orjson.dumps(list(ids)).decode(), owner)).fetchall()
 
 
-def _is_untidy(conn: sqlite3.Connection, stores: Sequence[int]) -> bool:
-    sql = "SELECT 1 FROM index_files WHERE store = ? AND state <> 'whole' LIMIT 1"
-    return any(conn.execute(sql, (store,)).fetchone() is not None for store in stores)
+def _hidden(conn: sqlite3.Connection, stores: Sequence[int]) -> list[int]:
+    """Return the files that are being added or removed."""
+    sql = "SELECT seq FROM index_files WHERE store = ? AND state <> 'whole'"
+    return [seq for store in stores for (seq,) in conn.execute(sql, (store,))]
 
 
 def _chunks(conn: sqlite3.Connection, start: int, stop: int) -> list[Chunk]:

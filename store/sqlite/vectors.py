@@ -82,12 +82,12 @@ class SqliteVectors:
         self._adding.add(adding)
         try:
             await self._commit(_begin(adding, vector_store_id, attributes or {}, self._engine.fence.process))
+            rest: Sequence[Chunk] = ()
             async for block in _blocks(chunks):
-                size = _GROWTH * sum(len(chunk.text) + 2 * _length(chunk) for chunk in block)
-                later = size * max(0, (total or 0) - adding.chunks - len(block)) // max(1, len(block))
-                async with nullcontext() if self._room is None else self._room.claimed(size, announced=later):
-                    for some in cut_blocks(block, _weight, max_items=_SLICE, max_length=_SLICE_WEIGHT):
-                        await self._commit(await INDEXING.run(owner, _write, adding, some))
+                slices = list(cut_blocks([*rest, *block], _weight, max_items=_SLICE, max_length=_SLICE_WEIGHT))
+                rest = slices.pop() if slices else ()  # it can be filled from the next block
+                await self._write(adding, slices, total)
+            await self._write(adding, [rest], total)
             await self._commit(_finish(adding), durable=True)
         finally:
             self._adding.discard(adding)
@@ -134,6 +134,17 @@ class SqliteVectors:
     def close(self) -> None:
         """Release what is held besides the engine. Call it when the engine is closed."""
         self._lookup.close()
+
+    async def _write(self, adding: _Adding, slices: Sequence[Sequence[Chunk]], total: int | None) -> None:
+        """Write the next slices, if there is space for them and for what follows."""
+        chunks = sum(map(len, slices))
+        if not chunks:
+            return
+        size = _GROWTH * sum(len(chunk.text) + 2 * _length(chunk) for each in slices for chunk in each)
+        later = size * max(0, (total or 0) - adding.chunks - chunks) // chunks
+        async with nullcontext() if self._room is None else self._room.claimed(size, announced=later):
+            for each in slices:
+                await self._commit(await INDEXING.run(adding.owner, _write, adding, each))
 
     async def _clear(self, file: int) -> None:
         more = [True]

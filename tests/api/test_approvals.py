@@ -117,7 +117,8 @@ def test_another_thread_s_run_has_no_approvals(world: World, says: Callable[...,
 
 
 def test_previews_share_one_limit(world: World, says: Callable[..., None]) -> None:
-    says(Reply(tool_calls=[("order", {"shop": "a", "item": "é" * 3_000})] * 128))
+    long, short = {"shop": "a", "item": "é" * 3_000}, {"shop": "a", "item": "tea", "note": "b"}
+    says(Reply(tool_calls=[("order", long)] * 127 + [("order", short)]))
     tool = order_api("http://api.test", "application/x-www-form-urlencoded", note="é" * 9_000)
     run = world.ended(world.run(tools=[tool]))
     approvals = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
@@ -125,4 +126,4 @@ def test_previews_share_one_limit(world: World, says: Callable[..., None]) -> No
     assert 100 < len(shown) < 128
     assert shown == approvals[: len(shown)]
     assert sum(len(each["url"]) + len(each["body"]) for each in shown) < 8_388_608
-    assert all("8388608 characters" in each["problem"] for each in approvals[len(shown) :])
+    assert all("8388608 characters" in each["problem"] for each in approvals[len(shown) :])  # the short one, too

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from api.connection import Connection
+from api.transport import READ_BYTES, ShortReads
 from tests.process import ServerProcess
 
 HEAD = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n"
@@ -27,6 +28,14 @@ class Hasty(Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         CONNECTIONS.add(self)
+
+
+BUFFER = memoryview(bytearray(READ_BYTES))
+
+
+def hasty(*args: Any, **kwargs: Any) -> ShortReads:
+    """A connection in a hurry, as the server makes connections."""
+    return ShortReads(Hasty(*args, **kwargs), BUFFER)
 
 
 def ask(server: ServerProcess, *parts: bytes) -> tuple[bytes, bytes]:
@@ -99,7 +108,7 @@ def test_what_comes_behind_a_broken_request_does_not_get_into_an_answer(server: 
 async def serving(app: Any) -> AsyncIterator[int]:
     """An app behind connections in a hurry; the port."""
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=Hasty, lifespan="off", log_config=None, timeout_keep_alive=1)
+        uvicorn.Config(app, port=0, http=hasty, lifespan="off", log_config=None, timeout_keep_alive=1)
     )
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -360,6 +369,46 @@ async def test_bytes_without_progress_are_limited_in_number(flood: str) -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("app", [empty, patient], ids=["refused", "read"])
+@pytest.mark.parametrize(
+    ("chunk", "count", "status"),
+    [
+        (b"1\r\nx\r\n", 1_000, b"204"),
+        (b"1\r\nx\r\n", 40_000, b"400"),
+        (b"1;a=b\r\nx\r\n", 20_000, b"400"),
+        (b"008\r\n12345678\r\n", 20_000, b"400"),
+        (b"28\r\n" + b"x" * 40 + b"\r\n", 40_000, b"204"),
+        (b"1\r\nx\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n", 3_000, b"204"),
+    ],
+    ids=["few", "bytes", "extensions", "eight", "forty", "mixed"],
+)
+async def test_the_chunks_of_a_body_have_a_minimum_length(app: Any, chunk: bytes, count: int, status: bytes) -> None:
+    async with serving(app) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CHUNKED + chunk * count + b"0\r\nx: y\r\n\r\n")
+        writer.write(HEAD + b"connection: close\r\n\r\n")
+        got = await reader.read()
+        statuses = [part[:3] for part in got.split(b"HTTP/1.1 ")[1:]]
+        if status == b"204":
+            assert statuses == [b"204", b"204"]
+        elif app is patient:
+            assert statuses == [b"400"]
+        else:  # it was answered before that
+            assert statuses in ([b"204"], [b"400"])
+        writer.close()
+
+
+@pytest.mark.parametrize(("count", "status"), [(250, b"204"), (300, b"400")])
+async def test_trailers_are_limited_in_number(count: int, status: bytes) -> None:
+    async with serving(patient) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        chunks = b"1\r\n{\r\n" * 500
+        head = POST + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + chunks + b"0\r\n" + b"a:b\r\n" * count + b"\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 " + status)
+        writer.close()
+
+
 BROKEN = {
     "garbage": b"GARBAGE\r\n\r\n",
     "a broken chunk": CHUNKED + b"ZZ\r\n",
@@ -410,6 +459,26 @@ async def test_a_client_that_leaves_is_noticed_behind_what_it_sent(behind: bytes
         await asyncio.sleep(0.05)
         writer.transport.abort()
         await left.wait()
+
+
+@pytest.mark.parametrize("frame", [b"content-length: 3000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n2dc6c0\r\n"])
+async def test_a_connection_keeps_little_of_a_body_that_nobody_takes(frame: bytes) -> None:
+    go, most = asyncio.Event(), 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await patient(scope, receive, send)
+
+    async with serving(app) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"connection: close\r\n" + frame + b"x" * 3_000_000 + b"\r\n0\r\n\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0.02)
+            most = max(most, *(len(one.cycle.body) for one in CONNECTIONS if one.cycle is not None))
+        go.set()
+        assert (await reader.read()).startswith(b"HTTP/1.1 204")
+        writer.close()
+    assert 0 < most <= 3 * READ_BYTES
 
 
 async def test_bytes_that_wait_for_answers_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:

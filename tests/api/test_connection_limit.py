@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -75,6 +76,38 @@ async def empty(_scope: Any, _receive: Any, send: Any) -> None:
     """Answer without a body."""
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize("kind", ["without a key", "one owner"])
+def test_connections_that_are_used_again_and_again_keep_no_other_owner_out(tmp_path: Path, kind: str) -> None:
+    key = "none" if kind == "without a key" else KEYS["ann"]
+    request = f"GET /v1/threads?limit=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    api_keys = ",".join(f"{owner}={key}" for owner, key in KEYS.items())
+    stop = threading.Event()
+
+    def use(port: int) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                connection.sendall(request)
+                while connection.recv(65_536) and not stop.wait(1.5):
+                    connection.sendall(request)
+
+    bob = {"Authorization": f"Bearer {KEYS['bob']}"}
+    with ServerProcess(tmp_path, MAX_CONNECTIONS="16", API_KEYS=api_keys) as server, ExitStack() as stack:
+        for _ in range(2):  # before the crowd, both owners were there
+            for each in KEYS.values():
+                httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {each}"})
+        users = [threading.Thread(target=use, args=(server.port,)) for _ in range(20)]
+        stack.callback(lambda: [user.join() for user in users])
+        stack.callback(stop.set)
+        for user in users:
+            user.start()
+        time.sleep(4)
+        answers = []
+        for _ in range(12):
+            answers.append(httpx2.post(f"{server.url}/v1/threads", json={}, headers=bob).status_code)
+            time.sleep(0.3)
+        assert answers.count(200) >= 5  # without the rule: none
 
 
 @asynccontextmanager

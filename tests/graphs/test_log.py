@@ -40,6 +40,16 @@ async def test_a_reader_gets_every_number_above_its_own_then_follows_live(first:
     assert await reader == list(range(first + after + 1, first + 6))
 
 
+async def test_a_batch_of_large_events_is_short() -> None:
+    log = RunLog(0)
+    log.publish(log.number([("a", b"x" * size) for size in (1, 700_000, 700_000, 1, 3_000_000, 1, 1)]))
+    sizes, after = [], -1
+    while batch := log.since(after):
+        sizes.append(len(batch))
+        after = batch[-1].number
+    assert sizes == [3, 2, 2]
+
+
 async def test_several_readers_see_the_same() -> None:
     log = RunLog(0)
     readers = [asyncio.ensure_future(read(log, -1)) for _ in range(5)]

@@ -5,6 +5,7 @@ import unicodedata
 import pytest
 
 from retrieval.grounding import Source, supporting_passages
+from tests.effort import within
 
 FERRY = "The ferry to Naxos leaves Piraeus at seven in the morning, on every day but Monday."
 WARRANTY = "Pumps of the Solvanic 3 series carry a warranty of 24 months from the day of purchase."
@@ -57,3 +58,29 @@ def test_three_passages_at_the_most_are_named() -> None:
     texts = ["Alpine marmots hibernate", "Turtles migrate slowly", "Badgers burrow deeply", "Falcons hunt pigeons"]
     sources = {f"0:{at}": Source(file_id="f", text=text, asked="") for at, text in enumerate(texts)}
     assert supporting_passages(". ".join(texts), sources) == ["0:0", "0:1", "0:2"]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "\ufdfa",
+        "\ufdfa. ",
+        "\u32ff\u3000",
+        "a" + "\u0315" * 15 + "\u0300" * 15,
+        "\U0001d160",
+        "한국어문장입니다 ",
+        "x1 ",
+        "",
+    ],
+    ids=["18 letters", "sentences", "signs", "marks", "notes", "hangul", "words", "han"],
+)
+def test_the_longest_answers_and_passages_are_compared_in_time(unit: str) -> None:
+    unit = unit or "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(20_000))
+    text = unit * (200_000 // len(unit) + 1)
+    sources = {f"0:{at}": Source(file_id="f", text=text[at * 3200 : at * 3200 + 3200], asked="q") for at in range(20)}
+    within(1.5, lambda: supporting_passages(text, sources))
+
+
+def test_a_long_answer_in_chinese_is_compared_from_its_beginning() -> None:
+    answer = "渡轮每天早上七点出发。" + "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(100_000))
+    assert supporting_passages(answer, SOURCES) == ["1:1"]

@@ -20,6 +20,7 @@ from retrieval.vector_store_drafts import draft_store
 from store import SqliteStore, open_store
 from store.blobs import FolderBlobs
 from store.ports import Delete, Insert, Query, Row, store_file_id
+from store.sqlite import files as store_files
 from tests.graphs.world import Clock
 from wire.errors import EmbeddingFailed, Missing
 from wire.files import FileCreate, new_file
@@ -310,6 +311,27 @@ async def test_a_file_that_stops_half_way_leaves_nothing_in_the_index(tmp_path: 
             return await rows_in_index(w) == 0
 
         await until(is_empty)
+
+
+async def test_files_of_a_deleted_store_do_not_hide_others_that_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_files, "_OLDEST", 3)
+    stuck, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Sequence[str]) -> None:
+        stuck.set()
+        await go_on.wait()
+
+    async with world(tmp_path, Scripted(wait)) as w:
+        files = [await w.file(f"Cat {number}.") for number in range(200)]
+        deleted = await w.shelf(*files)
+        other = await w.shelf(files[0])
+        await stuck.wait()
+        go_on.set()
+        await w.ingestion.delete_store(OWNER, deleted)
+        assert await w.ingestion.ready([other], 10)
+        assert (await w.place(other, files[0]))["status"] == "completed"
 
 
 async def test_ready_waits_as_long_as_it_may(tmp_path: Path) -> None:

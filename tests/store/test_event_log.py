@@ -109,3 +109,38 @@ def _read_counting(path: Path, run_id: str, after: int) -> tuple[list[int], int]
         read_events(conn, "run_none", 0, 1)  # and the schema
         conn.set_progress_handler(lambda: steps.append(1), 10)
         return [one.number for one in read_events(conn, run_id, after, 256)], len(steps)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one commit", "commits"])
+async def test_large_events_are_read_a_few_at_a_time(store: Store, together: bool) -> None:
+    _, r = await put_run(store)
+    log = [event(n, text="x" * size) for n, size in enumerate((1, 700_000, 700_000, 1, 3_000_000, 1, 1, 600_000, 2))]
+    for some in [log] if together else [[one] for one in log]:
+        await store.commit([Append(r.id, some)], durable=False)
+    reads, after = [], -1
+    while found := await store.events(r.id, after=after, limit=256):
+        reads.append([one.number for one in found])
+        assert found == log[after + 1 : after + 1 + len(found)]
+        after = found[-1].number
+    assert reads == [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
+    assert await numbers(store, r.id, after=1, limit=2) == [2, 3]
+
+
+async def test_a_large_block_of_an_older_version_is_read_in_parts(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    _, r = await put_run(store)
+    lines = b"\n".join(b'{"id":"msg_1","text":"%b"}' % (b"x" * 600_000) for _ in range(5))
+    await store.commit([], durable=True)
+
+    def write() -> None:
+        with closing(sqlite3.connect(tmp_path / "t.db")) as conn, conn:
+            values = (r.id, 0, 4, "ann", "thread.message.delta", lines.decode())
+            conn.execute(
+                "INSERT INTO events (run_id, number, last, owner, name, json) VALUES (?, ?, ?, ?, ?, ?)", values
+            )
+
+    await asyncio.to_thread(write)
+    assert await numbers(store, r.id) == [0, 1]
+    assert await numbers(store, r.id, after=1) == [2, 3]
+    assert await numbers(store, r.id, after=3) == [4]
+    await store.close()

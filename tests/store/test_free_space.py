@@ -1,6 +1,7 @@
 """Claims on a disk: together they never use the reserve, and none outlives its writer."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,13 @@ def test_a_ballast_gives_half_then_all_and_takes_it_back(tmp_path: Path) -> None
     for _ in ballast.portions():
         break
     assert place.stat().st_blocks * 512 >= MB
+
+
+async def test_claims_wait_for_no_other_threads(tmp_path: Path) -> None:
+    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
+    loop, go = asyncio.get_running_loop(), threading.Event()
+    busy = [loop.run_in_executor(None, go.wait, 10) for _ in range(64)]
+    async with asyncio.timeout(5), room.claimed(MB):
+        pass
+    go.set()
+    await asyncio.gather(*busy)

@@ -40,6 +40,18 @@ async def test_a_word_that_is_everywhere_is_left_out_unless_it_is_all_there_is(
     assert await look(store, statements, "unicorn") == []
 
 
+@pytest.mark.parametrize("owner", ["ann", "bob"])
+async def test_words_that_are_common_elsewhere_are_searched_for(
+    store: SqliteStore, statements: list[str], owner: str
+) -> None:
+    await store.vectors.add("ann", "vs", "file", [Chunk(0, "the penalty", 0, 1), Chunk(1, "zebra", 0, 1)], model=None)
+    many = [Chunk(index, "the penalty clause", 0, 1) for index in range(3000)]
+    await store.vectors.add(owner, "other", "file-2", many, model=None)
+    assert await look(store, statements, "penalty zebra") == ["penalty", "zebra"]
+    found = await store.vectors.search("ann", ["vs"], Query("penalty zebra"))
+    assert [hit.chunk.index for hit in found.hits] == [1, 0]
+
+
 async def test_in_a_small_index_every_word_counts(store: SqliteStore, statements: list[str]) -> None:
     chunks = [Chunk(index, "the cat", 0, 1) for index in range(20)]
     await store.vectors.add("ann", "vs", "file", chunks, model=None)

@@ -368,4 +368,4 @@ async def test_vectors_of_two_lengths_of_one_model_are_searched_apart(tmp_path: 
 def test_every_stored_number_is_widened_exactly() -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = halves[np.isfinite(halves)].reshape(-1, 8)
-    assert np.array_equal(vector_slices._widen(finite), finite.astype(np.float32))
+    assert np.array_equal(vector_slices._widen(finite, np.empty(finite.shape, np.int32)), finite.astype(np.float32))

@@ -3,15 +3,18 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from typing import NoReturn
 
 import pytest
 
 from store import open_store
 from store.ports import PageQuery, Row
+from store.sqlite import readers
+from store.sqlite.readers import check_time, untimed
 from telemetry.context import act_for
 from tests.store.rows import put, thread
-from wire.errors import StoreFailed
+from wire.errors import InvalidRequest, StoreFailed
 
 
 def broken(_: sqlite3.Connection) -> NoReturn:
@@ -128,4 +131,26 @@ async def test_a_large_row_is_read_only_when_it_is_its_turn(field: str) -> None:
     go.set()
     await asyncio.gather(*reads)
     assert await store.get("thread", "thread_1", "ann") == row
+    await store.close()
+
+
+@pytest.mark.timeout(20)
+async def test_untimed_work_does_not_count_towards_the_limit_of_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LONG_S", 0.2)
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
+    finite = endless.replace("FROM n)", "FROM n WHERE i < 5000000)")
+
+    def loads(conn: sqlite3.Connection, then: str) -> None:
+        with untimed():
+            conn.execute(finite).fetchall()
+            time.sleep(0.3)
+        check_time()
+        conn.execute(then).fetchall()
+
+    store = await open_store()
+    await store.engine.read_long("ann", loads, "SELECT 1")
+    with pytest.raises(InvalidRequest, match="seconds of reading"):
+        await store.engine.read_long("ann", loads, endless)
+    with pytest.raises(InvalidRequest, match="seconds of reading"):
+        await store.engine.read_long("ann", lambda conn: conn.execute(endless).fetchall())
     await store.close()

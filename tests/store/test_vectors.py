@@ -54,19 +54,13 @@ async def put(to: Vectors, file_id: str, *texts: str, store: str = "vs_1", owner
     await to.add(owner, store, file_id, pieces(*texts, vectors=vectors), model=model, **more)
 
 
-class Watched(list[Chunk]):
-    """Chunks that set an event when their third slice is read."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(pieces(*(f"ferry {number}" for number in range(count))))
-        self.taken = 0
-        self.under_way = asyncio.Event()
-
-    def __getitem__(self, key: Any) -> Any:
-        self.taken += 1
-        if self.taken == 3:
-            self.under_way.set()
-        return super().__getitem__(key)
+async def watched(count: int, under_way: asyncio.Event) -> AsyncIterator[Sequence[Chunk]]:
+    """Yield chunks in blocks; set `under_way` when some are written."""
+    chunks = pieces(*(f"ferry {number}" for number in range(count)))
+    for start in range(0, count, 40):
+        if start == 120:
+            under_way.set()
+        yield chunks[start : start + 40]
 
 
 async def look(
@@ -319,9 +313,9 @@ async def test_hidden_hits_do_not_displace_visible_ones(vectors: Vectors) -> Non
 
 @pytest.mark.parametrize("whole_store", [False, True], ids=["file", "store"])
 async def test_a_file_removed_while_it_is_added_stays_away(vectors: Vectors, whole_store: bool) -> None:
-    chunks = Watched(300)
-    adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", chunks, model=None))
-    await chunks.under_way.wait()
+    under_way = asyncio.Event()
+    adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", watched(300, under_way), model=None))
+    await under_way.wait()
     await vectors.remove("ann", "vs_1", None if whole_store else "file-1")
     with pytest.raises(Missing, match="file-1"):
         await adding
@@ -332,9 +326,9 @@ async def test_a_file_removed_while_it_is_added_stays_away(vectors: Vectors, who
 
 async def test_a_cancelled_addition_leaves_what_was_there(vectors: Vectors) -> None:
     await put(vectors, "file-1", "the old ferry")
-    chunks = Watched(300)
-    adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", chunks, model=None))
-    await chunks.under_way.wait()
+    under_way = asyncio.Event()
+    adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", watched(300, under_way), model=None))
+    await under_way.wait()
     adding.cancel()
     with pytest.raises(asyncio.CancelledError):
         await adding
@@ -372,12 +366,12 @@ async def test_a_file_that_is_added_in_blocks_is_found_as_a_whole(vectors: Vecto
     texts = [f"ferry number{number}" for number in range(50)]
     chunks = pieces(*texts, vectors=[[math.cos(number / 10), math.sin(number / 10)] for number in range(50)])
 
-    async def watched() -> AsyncIterator[Sequence[Chunk]]:
+    async def unfound() -> AsyncIterator[Sequence[Chunk]]:
         async for block in in_blocks(chunks, 7):
             assert (await look(vectors, "ferry", vector=[1.0, 0.0])).hits == []
             yield block
 
-    await vectors.add("ann", "vs_1", "file-1", watched(), model="m")
+    await vectors.add("ann", "vs_1", "file-1", unfound(), model="m")
     assert [chunk.text for chunk in await vectors.chunks("ann", "vs_1", "file-1")] == texts
     for number in (0, 6, 7, 49):
         nearest = await look(vectors, vector=[math.cos(number / 10), math.sin(number / 10)], limit=1, weight=1.0)
@@ -464,7 +458,7 @@ async def test_vectors_that_do_not_fit_are_refused(vectors: Vectors) -> None:
 
 async def test_of_two_lengths_added_concurrently_one_is_refused(vectors: Vectors) -> None:
     async def slow() -> AsyncIterator[Sequence[Chunk]]:
-        yield pieces("apple", vectors=[[1, 0]])
+        yield pieces(*["apple"] * 40, vectors=[[1, 0]] * 40)  # some of them are written before the next block
         await put(vectors, "file-2", "pear", store="vs_2", vectors=[[1, 0, 0]])
 
     with pytest.raises(StoreError, match="have 2 numbers, but those that are stored have 3"):

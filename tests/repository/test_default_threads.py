@@ -1,0 +1,43 @@
+"""asyncio's default threads are one line for all owners, so nothing runs there that an owner can make slow or frequent.
+
+Such work belongs in a `SharedThreads` of `telemetry/shares.py`, in which owners take turns.
+"""
+
+import ast
+
+from tests.repository.test_packages import SOURCES, TOP
+
+ALLOWED = {
+    "api/app.py": "imports LangServe, once",
+    "api/description.py": "makes the OpenAPI document, once",
+    "api/metrics.py": "formats the metrics, for whoever has their key",
+    "api/readiness.py": "asks for the free space, at most twice a second",
+    "api/serving.py": "imports and builds the app, once",
+    "api/tracing.py": "ends the tracing",
+    "chains/calls/modes.py": "imports modules, once",
+    "chains/engine.py": "reads the head of a model before it is loaded",
+    "chains/provider.py": "makes a model's client, one at a time for all owners, who take turns",
+    "chains/transport.py": "reads the trusted certificates, once",
+    "graphs/tools/caller.py": "makes the client for actions, once",
+    "ops/check.py": "a command of its own",
+    "store/sqlite/database.py": "opens and closes the database",
+    "store/sqlite/store.py": "closes the index",
+    "telemetry/shares.py": "ends threads",
+    "workers/pool.py": "ends processes",
+}
+
+
+def test_only_listed_files_use_the_default_threads() -> None:
+    found = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_to_thread = isinstance(node, ast.Attribute) and node.attr == "to_thread"
+            if is_to_thread or (isinstance(node, ast.Call) and _runs_in_default(node)):
+                found.add(path.relative_to(TOP).as_posix())
+    assert found == ALLOWED.keys()
+
+
+def _runs_in_default(call: ast.Call) -> bool:
+    if not (isinstance(call.func, ast.Attribute) and call.func.attr == "run_in_executor" and call.args):
+        return False
+    return isinstance(call.args[0], ast.Constant)
