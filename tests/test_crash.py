@@ -104,10 +104,11 @@ def text_of(events: list[tuple[int, str, Any]]) -> str:
     )
 
 
-def items(server: ServerProcess) -> list[str]:
-    """The types of all items in the store, in the threads' order."""
+def items(server: ServerProcess, thread: str) -> list[str]:
+    """The types of a thread's items, in their order."""
+    sql = "SELECT json_extract(body, '$.type') FROM items WHERE thread_id = ? ORDER BY seq"
     with closing(sqlite3.connect(server.log.parent / "threadhold.db")) as store:
-        return [kind for (kind,) in store.execute("SELECT body ->> 'type' FROM items ORDER BY seq")]
+        return [kind for (kind,) in store.execute(sql, (thread,))]
 
 
 def messages(server: ServerProcess, thread: str) -> list[Any]:
@@ -229,7 +230,7 @@ def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
     assert [step["status"] for step in steps] == ["completed", "completed"]
     assert steps[0]["step_details"]["tool_calls"][0]["function"]["output"] == "noon"
     assert len(messages(server, thread)) == 2
-    assert items(server) == ["reasoning", "function_call", "function_call_output"]
+    assert items(server, thread) == ["reasoning", "function_call", "function_call_output"]
 
 
 def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, upstream: ScriptedUpstream) -> None:
@@ -266,7 +267,7 @@ def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, 
     assert [step["status"] for step in steps] == ["completed", "completed"]
     assert all(call["function"]["output"] for call in steps[0]["step_details"]["tool_calls"])
     assert [name for _, name, _ in replay(server, thread, run)].count("thread.run.step.created") == 2
-    assert items(server) == ["function_call"] * 2 + ["function_call_output"] * 2
+    assert items(server, thread) == ["function_call"] * 2 + ["function_call_output"] * 2
 
 
 def test_a_cancel_that_was_acknowledged_holds(server: ServerProcess, upstream: ScriptedUpstream) -> None:
