@@ -167,19 +167,18 @@ class Matrices:
 
     def _matrix(self, conn: sqlite3.Connection, shelf: Shelf, model: _Model) -> _Matrix | None:
         """Return the vectors that this model made, loaded on first use; None if they do not fit into memory."""
-        with shelf.lock:
+        with untimed(), shelf.lock:  # a search that waits for another one's load must not fail for that
             if model not in shelf.matrices:
                 layout, before = shelf.layout(model), shelf.before.pop(model, None)
                 try:
-                    if not self._reserve(shelf, layout.nbytes):
+                    if not self._reserve(shelf, layout.nbytes):  # no time limit: at most `_max_bytes` are loaded
                         # The former matrix is in the way, and cannot be copied.
                         self._release(shelf, before)
                         before = None
                         if not self._reserve(shelf, layout.nbytes):
                             return None
                     try:
-                        with untimed():
-                            shelf.matrices[model] = _load(conn, layout, before)
+                        shelf.matrices[model] = _load(conn, layout, before)
                     except BaseException:
                         self._release(shelf, layout)
                         raise

@@ -2,11 +2,15 @@
 
 import asyncio
 import threading
+from array import array
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from store import open_store
 from store.free_space import Claim, Room, free_bytes
+from store.ports import Chunk
 from store.sqlite.ballast import Ballast
 from wire.errors import ReserveReached
 
@@ -38,6 +42,24 @@ async def test_announced_bytes_must_fit_but_are_not_claimed(tmp_path: Path) -> N
         with pytest.raises(ReserveReached):
             async with room.claimed(announced=60 * MB):
                 pass
+
+
+async def test_a_file_that_will_not_fit_is_refused_after_its_first_block(tmp_path: Path) -> None:
+    room = await asyncio.to_thread(roomy, tmp_path, 500 * MB)
+    store = await open_store(tmp_path / "t.db", room=room)
+    made = 0
+
+    async def blocks() -> AsyncIterator[Sequence[Chunk]]:
+        nonlocal made
+        for start in range(0, 1_280, 64):
+            made += 1
+            yield [Chunk(at, "ferry", 0, 5, array("f", [1.0] * 3_000)) for at in range(start, start + 64)]
+
+    with pytest.raises(ReserveReached, match="nearly full"):
+        await store.vectors.add("ann", "vs", "file-1", blocks(), model="m", total=64_000)
+    assert made == 1
+    await store.vectors.add("ann", "vs", "file-1", blocks(), model="m", total=1_280)
+    await store.close()
 
 
 async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -> None:
