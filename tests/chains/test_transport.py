@@ -177,7 +177,7 @@ async def test_cancelling_closes_the_upstream_immediately(up: ScriptedUpstream, 
         await cancel(task)
         await up.eventually(lambda up, closed=closed: up.closed_early > closed)  # type: ignore[misc]
         took_s.append(up.closed_at[-1] - began)
-    assert sorted(took_s)[2] < CLOSED_WITHIN_S, took_s
+    assert min(took_s) < CLOSED_WITHIN_S, took_s  # a delay of ours would be in each of them
     assert up.open_streams == 0
 
 

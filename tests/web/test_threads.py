@@ -120,8 +120,8 @@ def _long_thread(server: ServerProcess, count: int) -> str:
         {"role": "assistant" if number % 2 else "user", "content": f"Message number {number}."}
         for number in range(count)
     ]
-    id = str(server.request("POST", "/threads", {"metadata": {"title": "Long"}, "messages": messages[:100]})["id"])
-    for message in messages[100:]:
+    id = str(server.request("POST", "/threads", {"metadata": {"title": "Long"}, "messages": messages[:500]})["id"])
+    for message in messages[500:]:
         server.request("POST", f"/threads/{id}/messages", message)
     return id
 
