@@ -62,12 +62,15 @@ wheel: $(INSTALLED) ## Build the wheels of the server and of its demo model into
 	@$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
 	@cd demo_model && ../$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
 
+# Compiled modules are kept, whatever the environment says: otherwise each process compiles all tests again, for 10 s.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
 # Each file's tests stay in one process, with the servers that they share; ARGS="-n 0" is one process for all.
 test: $(TESTABLE) sdks ## Install the test tools and the official SDKs too, then run every test.
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(TESTABLE) ## Run the tests that start no program, no browser and no engine: about a minute.
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not soak and not slow" $(ARGS)
+	@$(PYTEST) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not soak and not slow" $(ARGS)
 
 check: $(TESTABLE) ## Format, lint, types and import contracts.
 	$(BIN)/ruff format --check .
@@ -79,7 +82,7 @@ bench: $(TESTABLE) ## Print a table of what the server costs; BASE=main also mea
 	@$(BIN)/python -m bench $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out; what they found goes to soak/report.md.
-	@$(BIN)/python -m pytest -m soak $(ARGS)
+	@$(PYTEST) -m soak $(ARGS)
 
 sdks: $(SDKS:=/.installed) $(NODE)
 

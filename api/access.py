@@ -12,7 +12,7 @@ import logging
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -129,7 +129,7 @@ class Gate:
         headers = head_of(scope)
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
-        state: dict[str, Any] = scope.setdefault("state", {})
+        state: dict[str, object] = scope.setdefault("state", {})
         state["owner"] = owner = self._owner(scope, headers)
         act_for(owner)
         if scope["method"] in _SAFE:

@@ -7,7 +7,7 @@ that monitoring repeats (`/health`, `/ready`, `/metrics`) are logged at level de
 
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,7 +84,7 @@ class Watch:
         level = logging.DEBUG if route in PROBES and answer.status else logging.INFO
         if not logger.isEnabledFor(level):
             return
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "method": scope["method"],
             "path": scope["path"],
             "route": route,

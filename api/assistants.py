@@ -2,7 +2,6 @@
 
 import time
 from contextlib import suppress
-from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -83,7 +82,7 @@ async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner)
     return answer(deletion(assistant_id, "assistant"))
 
 
-def show_assistant(row: Row, *, v1: bool) -> dict[str, Any]:
+def show_assistant(row: Row, *, v1: bool) -> dict[str, object]:
     """Return the wire object, with `file_ids` for a v1 client."""
     return {**row.body, "file_ids": list(files_of(row))} if v1 else row.body
 
@@ -94,7 +93,7 @@ async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
     if body.file_ids is not None and _keeps_files(body, row):
         body = body.model_copy(update={"file_ids": None})
     changed = amend_assistant(body, row.body)
-    private: dict[str, Any] = {}
+    private: dict[str, object] = {}
     store_changes: list[Change] = []
     if "tools" in changed:
         stored = row.private["tools"]
@@ -136,7 +135,7 @@ def _keeps_files(body: AssistantModify, row: Row) -> bool:
     )
 
 
-async def check_tools(tools: list[dict[str, Any]]) -> None:
+async def check_tools(tools: list[dict[str, object]]) -> None:
     """Check that runs can use the tools. Raises Problem."""
     await make_toolset(tools)
     await check_schemas(tools)

@@ -5,7 +5,7 @@ The result is JSON that can also be stored: encoding it again rules out numbers 
 
 import codecs
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from starlette.types import Message, Receive, Scope
@@ -143,7 +143,7 @@ def _unparsable(reason: str) -> InvalidRequest:
     return InvalidRequest(f"We could not parse the JSON body of your request: {reason}.", code="invalid_json")
 
 
-def _depth(value: Any) -> int:
+def _depth(value: object) -> int:
     """Return the levels of nesting, without recursion."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
@@ -156,7 +156,7 @@ def _depth(value: Any) -> int:
     return deepest
 
 
-def _inner(value: Any) -> Iterator[Any]:
+def _inner(value: dict[str, object] | list[object]) -> Iterator[object]:
     return iter(value.values() if isinstance(value, dict) else value)
 
 

@@ -7,7 +7,7 @@ bodies are decoded, repaired and validated in a thread.
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from inspect import isclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import orjson
 from fastapi import Request, Response
@@ -32,7 +32,7 @@ _BODY: Final = "body"
 """The first part of FastAPI's error locations."""
 
 M = TypeVar("M", bound=BaseModel)
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Handler = Callable[[Request], Coroutine[object, object, Response]]
 
 
 class BodyRoute(APIRoute):
@@ -64,11 +64,11 @@ class BodyRoute(APIRoute):
 class _Checked(Request):
     """A request whose body was validated: FastAPI's own validation accepts an existing model unchanged."""
 
-    def __init__(self, request: Request, body: Any) -> None:
+    def __init__(self, request: Request, body: object) -> None:
         super().__init__(request.scope, replayed(b"{}", request.receive))
         self._checked = body
 
-    async def json(self) -> Any:
+    async def json(self) -> object:
         """Return the body as its model."""
         return self._checked
 
@@ -99,7 +99,7 @@ def _check(model: type[BaseModel], body: bytes, leniency: Leniency) -> Mended:
     return mended if mended.refused is not None else replace(mended, data=model.model_validate(mended.data))
 
 
-def parse_leniently(model: type[M], data: Any, request: Request) -> tuple[M, dict[str, str]]:
+def parse_leniently(model: type[M], data: object, request: Request) -> tuple[M, dict[str, str]]:
     """Validate data that is not a JSON body, such as a form's fields; also return the headers of the answer.
 
     Raises InvalidRequest.

@@ -1,7 +1,5 @@
 """Chat completions, passed through to the upstream of the model, including streams and tools."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from api.depends import Parts
@@ -12,7 +10,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["chat"])
 
-_BODY: dict[str, Any] = {
+_BODY: dict[str, object] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 }
 

@@ -70,7 +70,7 @@ class Connection(HttpToolsProtocol):
 
     _held_by_all: ClassVar[int] = 0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # as uvicorn calls it
         super().__init__(*args, **kwargs)
         self.parser = RequestParser(self)
         self._looking: asyncio.TimerHandle | None = None
@@ -104,7 +104,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the checks."""
-        joining: Any = JoiningTransport(transport, self.loop, self._lingers)
+        joining: Any = JoiningTransport(transport, self.loop, self._lingers)  # it has the transport's other methods
         super().connection_made(joining)
         joining.set_write_buffer_limits(high=_UNSENT)
         self.flow = Flow(joining, self._is_full)
@@ -179,7 +179,7 @@ class Connection(HttpToolsProtocol):
         expected = b",".join(value for name, value in self.headers if name == b"expect")
         return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's type of apps is private
         self._answering, self._running = cycle, Abandonable(app, cycle)
         super()._start_asgi_task(cycle, self._running)
 

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sized
-from typing import Any, ClassVar, Final
+from collections.abc import Iterator, Sized
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import orjson
 
@@ -22,6 +22,9 @@ from api.transport import READ_BYTES, ShortReads
 from telemetry.shares import Shares
 from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
+
+if TYPE_CHECKING:  # the port opens before Starlette is imported
+    from starlette.types import Receive, Scope, Send
 
 __all__ = ["ConnectionLimit", "limit_connections"]
 
@@ -34,9 +37,6 @@ _PORTION: Final = 3
 _LOG_EVERY_S: Final = 60.0
 _FEWEST: Final = 16
 _OWN_FILES: Final = 100  # for the database, uploads and files being indexed; an idle server has 25 open
-
-Send = Callable[[Any], Awaitable[None]]
-Receive = Callable[[], Awaitable[Any]]
 
 
 def limit_connections(most: int) -> "ConnectionLimit":
@@ -91,7 +91,7 @@ class ConnectionLimit:
         """Note that a request has been answered or its client has left."""
         self._requests.release(owner)
 
-    def connection(self, *args: Any, **kwargs: Any) -> ShortReads:
+    def connection(self, *args: object, **kwargs: object) -> ShortReads:
         """Return a connection that counts toward this limit."""
         return ShortReads(_Counted(self, *args, **kwargs), self._buffer)
 
@@ -132,7 +132,7 @@ class ConnectionLimit:
             logger.warning(message, self.limit, self._unlogged)
             self._logged_at, self._unlogged = now, 0
 
-    async def send_away(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def send_away(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Refuse a request on a connection beyond the limit. This is an ASGI app; the connection discards the body."""
         del scope, receive
         self.refuse(asyncio.get_running_loop().time())
@@ -161,7 +161,7 @@ class _Counted(Connection):
     ASK_S: ClassVar[float] = 5.0
     """How long an extra connection can stay open without a request."""
 
-    def __init__(self, limit: ConnectionLimit, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, limit: ConnectionLimit, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self._limit = limit
         self._waiting: asyncio.TimerHandle | None = None

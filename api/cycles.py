@@ -20,12 +20,12 @@ class Abandonable:
     all threads busy with what nobody reads. All other requests are carried out.
     """
 
-    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:  # uvicorn's types of apps are private
         self._app = app
         self._cycle = cycle
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[object] | None = None
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
         """Call the app."""
         if self._is_abandoned():
             return
@@ -51,7 +51,7 @@ def end_if_refused(cycle: RequestResponseCycle) -> None:
     sends the body, and where its next request would start (RFC 9110, section 10.1.1)."""
     send = cycle.send
 
-    async def send_last(message: Any) -> None:
+    async def send_last(message: Any) -> None:  # uvicorn's types of ASGI events are private
         if cycle.waiting_for_100_continue:
             cycle.keep_alive = False
         await send(message)
@@ -68,7 +68,7 @@ def end_by_closing(cycle: RequestResponseCycle) -> None:
     """
     send, is_sized = cycle.send, True
 
-    async def send_plain(message: Any) -> None:
+    async def send_plain(message: Any) -> None:  # as in `end_if_refused`
         nonlocal is_sized
         if message["type"] == "http.response.start":
             # Uvicorn adds `Connection: close`. LangServe's streams send `keep-alive`, which would contradict it.

@@ -6,7 +6,7 @@ They are async although they wait for nothing, because FastAPI runs each plain f
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
@@ -54,7 +54,7 @@ INCLUDABLE: Final = "step_details.tool_calls[*].file_search.results[*].content"
 """The one value of `include[]`."""
 
 # FastAPI omits None: "a list or null" becomes a list, which is what a query can contain.
-_INCLUDED: Final[dict[str, Any]] = {"anyOf": None, "type": "array", "items": {"enum": [INCLUDABLE]}}
+_INCLUDED: Final[dict[str, object]] = {"anyOf": None, "type": "array", "items": {"enum": [INCLUDABLE]}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ async def _asks_extensions(
     return extensions or header
 
 
-def _path_id(param: str, prefix: str) -> Any:
+def _path_id(param: str, prefix: str) -> object:
     """Return a dependency on an id in the path. It raises InvalidRequest for an id that no such object can have."""
 
     # For the OpenAPI document only: `check_id` refuses ids in OpenAI's wording.
@@ -175,7 +175,7 @@ async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: st
 
 async def list_rows(
     deps: Deps, kind: Kind, owner: str, query: ListQuery, *, thread_id: str | None = None, run_id: str | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return one page in the list envelope."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page(kind, owner, page_query, thread_id=thread_id, run_id=run_id)

@@ -7,7 +7,7 @@ request for it, and validates neither requests nor answers.
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 from fastapi import FastAPI
@@ -18,6 +18,9 @@ from starlette.routing import Route
 from api.forwarding import FORWARDED
 
 __all__ = ["complete", "install"]
+
+Document: TypeAlias = dict[str, Any]
+"""FastAPI's OpenAPI document of our routes, or an object in it. FastAPI types it like this."""
 
 _METHODS: Final = ("get", "post", "delete")
 
@@ -92,9 +95,9 @@ def install(app: FastAPI) -> None:
     found = app.openapi
     making: list[asyncio.Future[None]] = []
     written: list[bytes] = []
-    made: dict[str, Any] = {}
+    made: Document = {}
 
-    def describe() -> dict[str, Any]:
+    def describe() -> Document:
         if not made:
             made.update(complete(found()))
         return made
@@ -113,7 +116,7 @@ def install(app: FastAPI) -> None:
     app.router.routes.insert(0, Route(str(app.openapi_url), respond, include_in_schema=False))  # before FastAPI's
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
+def complete(document: Document) -> Document:
     """Add every status, the links and the key to FastAPI's document, and return it; it is changed in place."""
     operations = {}
     for path, method, operation in _operations(document):
@@ -134,14 +137,14 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _operations(document: Document) -> Iterator[tuple[str, str, Document]]:
     for path, item in document["paths"].items():
         for method in _METHODS:
             if method in item:
                 yield path, method, item[method]
 
 
-def _add_errors(path: str, method: str, operation: dict[str, Any]) -> None:
+def _add_errors(path: str, method: str, operation: Document) -> None:
     answers = operation["responses"]
     answers.pop("422", None)  # FastAPI's own; ours are 400
     if path in _OPEN:
@@ -150,7 +153,7 @@ def _add_errors(path: str, method: str, operation: dict[str, Any]) -> None:
         answers.setdefault(status, _problem(status))
 
 
-def _statuses(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[str]:
+def _statuses(path: str, method: str, operation: Document) -> Iterator[str]:
     name = operation["operationId"]
     yield "403"
     if path in _OPEN:
@@ -167,8 +170,8 @@ def _statuses(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[
         yield "default"
 
 
-def _problem(status: str) -> dict[str, Any]:
-    response: dict[str, Any] = {
+def _problem(status: str) -> Document:
+    response: Document = {
         "description": _MEANINGS[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
@@ -177,7 +180,7 @@ def _problem(status: str) -> dict[str, Any]:
     return response
 
 
-def _mark_optional_body(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
+def _mark_optional_body(operation: Document, schemas: Document) -> None:
     """Mark a body as optional if it has no required fields: an empty body counts as `{}`."""
     body = operation.get("requestBody")
     if body is not None and (schema := body["content"].get("application/json", {}).get("schema")) is not None:
@@ -185,7 +188,7 @@ def _mark_optional_body(operation: dict[str, Any], schemas: Mapping[str, Any]) -
         body["required"] = bool(schemas.get(name, schema).get("required"))
 
 
-def _link(operations: Mapping[str, dict[str, Any]], name: str, places: Mapping[str, str]) -> None:
+def _link(operations: Mapping[str, Document], name: str, places: Mapping[str, str]) -> None:
     maker = operations[name]
     newest = [*places][-1]  # the id of the new object; the others are those of its parents
     links = maker["responses"]["200"].setdefault("links", {})

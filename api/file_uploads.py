@@ -1,7 +1,5 @@
 """Uploads: files that are sent in parts, each streamed to disk. A completed upload becomes an ordinary file."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from api.body_route import BodyRoute, parse_leniently
@@ -23,7 +21,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["uploads"], route_class=BodyRoute)
 
-_FORM: dict[str, Any] = {
+_FORM: dict[str, object] = {
     "type": "object",
     "required": ["data"],
     "properties": {"data": {"type": "string", "format": "binary"}},

@@ -1,7 +1,7 @@
 """Files: upload, list, read, download, delete."""
 
 import time
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,7 +22,7 @@ __all__ = ["must_get_file", "router"]
 
 router = APIRouter(tags=["files"])
 
-_FORM: dict[str, Any] = {
+_FORM: dict[str, object] = {
     "type": "object",
     "required": ["file", "purpose"],
     "properties": {

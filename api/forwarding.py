@@ -7,7 +7,7 @@ key; of the upstream's, those that `chains.passage` lists.
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -126,7 +126,7 @@ def _endpoint(entry: Forwarded) -> Callable[[Request, Deps], Awaitable[Response]
     return passed_on
 
 
-def _body(entry: Forwarded) -> dict[str, Any]:
+def _body(entry: Forwarded) -> dict[str, object]:
     content = {kind: {"schema": {"type": "object"}} for kind in entry.takes}
     return {"requestBody": {"required": True, "content": content}}
 

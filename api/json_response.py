@@ -1,5 +1,6 @@
 """JSON answers, encoded once. Bodies are wire objects already, so they are not validated again."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ __all__ = ["answer", "not_offered"]
 
 
 def answer(
-    body: Any,
+    body: Any,  # a wire object
     *,
     v1: bool = False,
     extensions: bool = False,
@@ -27,7 +28,7 @@ def answer(
     return Response(content, status, headers=headers, media_type="application/json")
 
 
-def not_offered(body: dict[str, Any]) -> dict[str, str]:
+def not_offered(body: Mapping[str, Any]) -> dict[str, str]:  # an assistant or a run
     """Return the header that names the tools of an assistant or run that are not offered to the model."""
     types = dict.fromkeys(tool["type"] for tool in body.get("tools") or () if tool["type"] not in KINDS)
     return {"x-threadhold-not-offered": ", ".join(types)} if types else {}

@@ -48,7 +48,7 @@ def build_router(deps: Deps) -> APIRouter:
     router = APIRouter(route_class=_Route)
     calls = deps.calls
 
-    def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:
+    def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:  # as LangServe calls it
         """Set the owner of the request; a value from the client is overwritten."""
         owner = request.state.owner
         own = {OWNER: owner, TURNS: calls.of_batch(owner), CALL_TURN: partial(calls.turn, owner)}
@@ -96,9 +96,9 @@ _MAX_FILE: Final = 255
 class _Request(Request):
     """A request whose body has PHP's empty arrays replaced by objects."""
 
-    _filled: list[Any] | None = None
+    _filled: list[object] | None = None
 
-    async def json(self) -> Any:
+    async def json(self) -> object:
         """Return the body with PHP's empty arrays replaced."""
         if self._filled is None:
             sent = await self.body()
@@ -110,7 +110,7 @@ class _Request(Request):
 class _Route(APIRoute):
     """Passes `_Request` to LangServe's endpoints. Batches and chats end if the client disconnects."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[object, object, Response]]:
         """Return FastAPI's handler, called with a `_Request`."""
         handle = super().get_route_handler()
 

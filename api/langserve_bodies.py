@@ -5,7 +5,7 @@ allowed names. LangServe itself drops unknown keys, and answers 500 to a batch w
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final, Generic, TypeVar, get_args
+from typing import Annotated, Final, Generic, TypeVar, get_args
 
 from fastapi import Request
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
@@ -30,7 +30,7 @@ Input = TypeVar("Input", bound=BaseModel)
 class Config(BaseModel):
     """The fields that every runnable's config has. LangServe checks the fields of `configurable`."""
 
-    configurable: dict[str, Any] | None = None
+    configurable: dict[str, object] | None = None
 
 
 # The alternatives are distinguished first, so that an error names the path within the intended one.
@@ -48,7 +48,7 @@ class _Call(BaseModel, Generic[Input]):
 
     input: Input
     config: Config = Field(default_factory=Config)
-    kwargs: Any = None
+    kwargs: object = None
 
 
 class _Batch(BaseModel, Generic[Input]):
@@ -56,7 +56,7 @@ class _Batch(BaseModel, Generic[Input]):
 
     inputs: Annotated[list[Input], Field(max_length=_MAX_INPUTS)]
     config: Configs = Field(default_factory=Config)
-    kwargs: Any = None
+    kwargs: object = None
 
 
 def body_check(schema: type[BaseModel]) -> Callable[[Request], Awaitable[None]]:
@@ -90,14 +90,14 @@ async def check_config_hash(request: Request) -> None:
         )
 
 
-def _validate(model: type[BaseModel], data: Any) -> None:
+def _validate(model: type[BaseModel], data: object) -> None:
     try:
         model.model_validate(data)
     except ValidationError as error:
         raise _refusal(list_mistakes(model, data, error, MAX_EXPLAINED).errors, model) from None
 
 
-def _refusal(errors: Sequence[Any], model: type[BaseModel]) -> InvalidRequest:
+def _refusal(errors: Sequence[object], model: type[BaseModel]) -> InvalidRequest:
     first = first_mistake(errors)  # a misspelt name is both unknown and missing
     problem = explain([first])
     if first["type"] not in ("missing", "extra_forbidden"):

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import State
 
 from api.access_log import RequestMetrics
 from api.connection_limit import ConnectionLimit
@@ -29,6 +30,7 @@ __all__ = ["router"]
 router = APIRouter(include_in_schema=False)
 
 Labels = tuple[str, ...]
+Values = TypeVar("Values", bound=Labels)
 
 _FIRST_TOKEN = "From a run's start until the model's first output: text, reasoning or a tool call."
 
@@ -42,7 +44,7 @@ async def metrics(request: Request) -> Response:
     return Response(body, headers={"content-type": content_type})
 
 
-def _expose(state: Any, accept: str) -> tuple[bytes, str]:
+def _expose(state: State, accept: str) -> tuple[bytes, str]:
     from prometheus_client.exposition import choose_encoder
 
     if not hasattr(state, "metrics"):
@@ -51,7 +53,7 @@ def _expose(state: Any, accept: str) -> tuple[bytes, str]:
     return encode(state.metrics), content_type
 
 
-def _registry(state: Any) -> "CollectorRegistry":
+def _registry(state: State) -> "CollectorRegistry":
     from prometheus_client import CollectorRegistry, ProcessCollector
     from prometheus_client.registry import Collector
 
@@ -168,7 +170,7 @@ def _gauge(name: str, text: str, value: float) -> "Metric":
     return _gauges(name, text, (), {(): value})
 
 
-def _histograms(name: str, text: str, labels: Labels, of: Mapping[Any, Histogram]) -> "Metric":
+def _histograms(name: str, text: str, labels: Labels, of: Mapping[Values, Histogram]) -> "Metric":
     from prometheus_client.metrics_core import HistogramMetricFamily
 
     family = HistogramMetricFamily(f"threadhold_{name}", text, labels=labels)

@@ -1,12 +1,13 @@
 """Models: what the upstreams list, in OpenAI's envelope, and the aliases of MODEL_ALIASES."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict
 
 from api.depends import Deps, Extensions, Parts
 from api.json_response import answer
+from chains.chat_types import ModelEntry
 from wire.errors import NotFound, Unavailable
 from wire.validation import shown
 
@@ -45,7 +46,7 @@ async def get_model(model: Annotated[str, Path()], deps: Parts, extensions: Exte
     raise NotFound(f"The model '{shown(model)}' does not exist", param="model", code="model_not_found")
 
 
-async def _models(deps: Deps) -> list[dict[str, Any]]:
+async def _models(deps: Deps) -> list[ModelEntry]:
     try:
         listed = await deps.upstream.models()
     except Unavailable:
@@ -54,12 +55,12 @@ async def _models(deps: Deps) -> list[dict[str, Any]]:
     known = {entry.get("id"): entry for entry in entries}
     aliases = {name: target for name, target in deps.aliases.items() if name != "*" and name not in known}
     return entries + [
-        {**known.get(target, {}), "id": name, "object": "model", "created": 0, "owned_by": "threadhold"}
+        {**known.get(target, {"id": name}), "id": name, "object": "model", "created": 0, "owned_by": "threadhold"}
         for name, target in aliases.items()
     ]
 
 
-def _model(entry: dict[str, Any]) -> dict[str, Any]:
+def _model(entry: ModelEntry) -> ModelEntry:
     """Return an upstream's entry with OpenAI's types for OpenAI's fields: one wrong type makes typed clients fail on
     the whole list."""
     created, owner = entry.get("created"), entry.get("owned_by")

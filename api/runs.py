@@ -1,6 +1,6 @@
 """Runs: start, create-and-run, read, change metadata, submit outputs, cancel; and the replay of their events."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
@@ -23,11 +23,11 @@ router = APIRouter(tags=["runs"], route_class=BodyRoute)
 _POLL_AFTER_MS = "250"
 """How soon a client should poll again; without it, Node's SDK waits five seconds."""
 
-_STREAM: dict[int | str, dict[str, Any]] = {
+_STREAM: dict[int | str, dict[str, object]] = {
     200: {"description": "The run, or its events when `stream` is true", "content": {"text/event-stream": {}}}
 }
 
-_NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
+_NUMBER: dict[str, object] = {"pattern": "^[0-9]{0,18}$"}
 
 
 async def create_thread_and_run(
@@ -160,6 +160,6 @@ def _started(deps: Deps, started: Started, *, stream: bool | None, v1: bool, ext
     return _run(started.run, v1=v1, extensions=extensions)
 
 
-def _run(body: dict[str, Any], *, v1: bool, extensions: bool) -> Response:
+def _run(body: dict[str, object], *, v1: bool, extensions: bool) -> Response:
     headers = {"openai-poll-after-ms": _POLL_AFTER_MS} if body["status"] in ACTIVE else None
     return answer(body, v1=v1, extensions=extensions, headers=headers)

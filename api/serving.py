@@ -7,19 +7,22 @@ app. A failed start ends the process with the reason. At the end, runs are drain
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 import uvicorn
 
+from api.acceptor import Acceptor
 from api.connection_limit import ConnectionLimit
 from api.hosts import LOOPBACK, host_name
 from wire.errors import Unavailable
 
 if TYPE_CHECKING:  # takes a second to import, so it is imported after the port is open
     from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
 
     from api.depends import Deps
 
@@ -33,8 +36,6 @@ _RETRY_S: Final = 5
 _KEEP_ALIVE_S: Final = 75
 """Longer than clients and proxies keep idle connections (httpx 5 s, aiohttp 15 s, nginx 60 s). They then close first,
 and no request arrives while the server is closing the connection."""
-
-Send = Callable[[Any], Awaitable[None]]
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -127,7 +128,7 @@ class _StartupGate:
         """Refuse waiting and new requests: the app will not be ready."""
         self._opened.set()
 
-    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if self.app is None:
             if _asks_health(scope):
                 body = b'{"status":"ok"}' if scope["method"] == "GET" else b""
@@ -151,7 +152,7 @@ class _StartupGate:
             raise
 
 
-async def _refuse(send: Send, message: str) -> None:
+async def _refuse(send: "Send", message: str) -> None:
     """Answer any request with 503, in the shape of every other error."""
     body = orjson.dumps(Unavailable(message).body())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -160,7 +161,7 @@ async def _refuse(send: Send, message: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _asks_health(scope: Any) -> bool:
+def _asks_health(scope: "Scope") -> bool:
     """Return whether the request is for health under a loopback name. `api.access`, which checks hosts, is not loaded
     yet."""
     if scope["type"] != "http" or scope["path"] not in _HEALTH or scope["method"] not in ("GET", "HEAD"):
@@ -179,6 +180,22 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gate = gate
         self._drain_s = drain_s
+        self._acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections."""
+        if sys.platform == "win32":  # its event loop accepts as many as wait, and watches no sockets
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self._acceptors = [
+            Acceptor(listening, self._make_protocol, backlog=self.config.backlog) for listening in sockets or []
+        ]
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn itself does
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     def give_up(self) -> None:
         """End the server: the app will not become ready."""
@@ -193,4 +210,6 @@ class _Server(uvicorn.Server):
             if deps.runner.executing:
                 logger.info("waiting up to %g s for %d runs", self._drain_s, deps.runner.executing)
             await deps.runner.drain(self._drain_s)
+        for acceptor in self._acceptors:
+            acceptor.close()
         await super().shutdown(sockets)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import orjson
 from fastapi import Response
@@ -36,7 +36,7 @@ _PING: Final = b": keep-alive\n\n"
 _DONE: Final = b"event: done\ndata: [DONE]\n\n"
 
 
-async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+async def unless_left(receive: Receive, work: Coroutine[object, object, T]) -> T | None:
     """Return the result of `work`, or None if the client leaves first; `work` is then cancelled."""
     leaving = asyncio.ensure_future(_left(receive))
     working = asyncio.ensure_future(work)
@@ -218,7 +218,7 @@ class KeepAliveSend:
 
 
 async def _left(receive: Receive) -> None:
-    message: Any = {}
+    message: Message = {}
     while message.get("type") != "http.disconnect":
         message = await receive()
 

@@ -1,7 +1,5 @@
 """Steps of a run: list and read."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 
 from api.depends import V1, Include, Listing, Owner, Parts, RunId, StepId, ThreadId, must_get
@@ -40,5 +38,5 @@ async def get_step(
     return answer(_shown(row, contents), v1=v1)
 
 
-def _shown(row: Row, contents: bool) -> dict[str, Any]:
+def _shown(row: Row, contents: bool) -> dict[str, object]:
     return show_contents(row.body, row.private.get("contents", {})) if contents else row.body

@@ -3,7 +3,7 @@
 import time
 from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Response
@@ -110,7 +110,7 @@ async def list_places(
     *,
     status: str | None = None,
     batch_id: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return one page of a store's, or a batch's, files in the list envelope."""
     page_query = PageQuery(
         limit=query.limit,

@@ -9,7 +9,7 @@ any other, building the app fails.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
@@ -57,9 +57,9 @@ class TurnEndpoint:
 
     path: str
     tag: str
-    endpoint: Callable[..., Any]
-    response_model: Any
-    responses: Mapping[int | str, dict[str, Any]] = field(default_factory=dict)
+    endpoint: Callable[..., object]
+    response_model: object
+    responses: Mapping[int | str, dict[str, object]] = field(default_factory=dict)
 
 
 def add_turn_routes(router: APIRouter, endpoints: Sequence[TurnEndpoint], prefix: str, *, in_schema: bool) -> None:
@@ -117,7 +117,7 @@ def _includes(request: Request) -> bool:
     return check_include([*query.getlist("include[]"), *query.getlist("include")])
 
 
-_READERS: Final[dict[Any, Callable[[Request], Any]]] = {
+_READERS: Final[dict[object, Callable[[Request], object]]] = {
     Parts: _deps,
     Owner: _owner,
     V1: _asks_v1,

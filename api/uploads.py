@@ -6,7 +6,7 @@ its `Content-Length` before the first byte.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -43,7 +43,7 @@ class Upload:
     """A form without the file's bytes: the decoded name of the file, and the fields, with `a[b]` as {"a": {"b": …}}."""
 
     filename: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -176,12 +176,12 @@ def _twice(name: str) -> InvalidRequest:
     return InvalidRequest(f"The form has more than one `{shown(name)}`.", param=shown(name))
 
 
-def _set_field(fields: dict[str, Any], name: str, value: str) -> None:
+def _set_field(fields: dict[str, object], name: str, value: str) -> None:
     outer, bracket, inner = name.partition("[")
     parsed: str | int = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else value
     into, key = fields, name
-    if bracket and inner.endswith("]") and isinstance(fields.setdefault(outer, {}), dict):
-        into, key = fields[outer], inner[:-1]
+    if bracket and inner.endswith("]") and isinstance(nested := fields.setdefault(outer, {}), dict):
+        into, key = nested, inner[:-1]
     if key in into:
         raise _twice(name)
     into[key] = parsed

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -109,13 +108,13 @@ async def _attached(deps: Deps, owner: str, thread_id: str, message_id: str) -> 
     return {attachment["file_id"]: body["created_at"] for attachment in body["attachments"]}
 
 
-def _one(files: Mapping[str, int], file_id: str, **holder: str) -> dict[str, Any]:
+def _one(files: Mapping[str, int], file_id: str, **holder: str) -> dict[str, object]:
     if file_id not in files:
         raise NotFound(f"No file found with id '{file_id}'.")
     return file_object(file_id, files[file_id], **holder)
 
 
-def _page(files: Mapping[str, int], query: ListQuery, **holder: str) -> dict[str, Any]:
+def _page(files: Mapping[str, int], query: ListQuery, **holder: str) -> dict[str, object]:
     ids = list(files) if query.order == "asc" else list(files)[::-1]
     for param, cursor in (("after", query.after), ("before", query.before)):
         if cursor and cursor not in ids:

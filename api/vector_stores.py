@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
@@ -11,7 +11,7 @@ from api.depends import Deps, Listing, Owner, Parts, VectorStoreId, must_get
 from api.json_response import answer
 from api.sse import unless_left
 from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
-from store.ports import Insert, PageQuery, Patch, Query, Row, Tally
+from store.ports import Hit, Insert, PageQuery, Patch, Query, Row, Tally
 from wire.errors import EmbeddingFailed
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
@@ -85,21 +85,21 @@ async def search_vector_store(
     return answer(found)
 
 
-async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, Any]:
+async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, object]:
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     if touched := touch(store, now=int(time.time())):
         await deps.store.commit(touched, durable=False)
     embedder = deps.embedder
     chars = sum(map(len, body.queries))
-    vectors: list[Any] = [None] * len(body.queries)
+    vectors: Sequence[list[float] | None] = [None] * len(body.queries)
     if embedder is not None:
         try:
             vectors = await embedder.embed(body.queries, owner=owner, urgent=chars <= _SHORT_CHARS)
         except EmbeddingFailed as error:
             logger.warning("a search uses words only: %s", error.message)
     threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None
-    best: dict[tuple[str, int], Any] = {}
+    best: dict[tuple[str, int], Hit] = {}
     for text, vector in zip(body.queries, vectors, strict=True):
         query = Query(
             text=text,
@@ -136,6 +136,6 @@ async def _names(deps: Deps, owner: str, file_ids: set[str]) -> dict[str, str]:
     return {row.id: row.body["filename"] for row in rows if row is not None}
 
 
-async def _shown(deps: Deps, rows: list[Row]) -> list[dict[str, Any]]:
+async def _shown(deps: Deps, rows: list[Row]) -> list[dict[str, object]]:
     tallies = await deps.library.tallies("vector_store_id", [row.id for row in rows])
     return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]

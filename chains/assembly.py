@@ -3,9 +3,11 @@
 llama.cpp stops a streamed answer when its reader leaves, but finishes one that is not streamed.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
+
+from chains.chat_types import Sent
 
 __all__ = ["Assembly"]
 
@@ -17,9 +19,9 @@ class Assembly:
     """The completion so far. `error` is the chunk with the upstream's error, if it sent one."""
 
     def __init__(self) -> None:
-        self.error: dict[str, Any] | None = None
-        self._rest: dict[str, Any] = {}
-        self._choices: dict[int, dict[str, Any]] = {}
+        self.error: Sent | None = None
+        self._rest: Sent = {}
+        self._choices: dict[int, Sent] = {}
 
     def add(self, payload: bytes) -> None:
         """Add one event's data; anything but a chunk, such as `[DONE]`, is ignored."""
@@ -36,7 +38,7 @@ class Assembly:
         for choice in chunk.get("choices") or ():
             self._add_choice(choice)
 
-    def whole(self) -> dict[str, Any] | None:
+    def whole(self) -> Sent | None:
         """Return the `chat.completion` or `text_completion`; None until a choice has its finish reason."""
         choices = [self._choices[index] for index in sorted(self._choices)]
         if not any(choice["finish_reason"] for choice in choices):
@@ -44,7 +46,7 @@ class Assembly:
         kind = "text_completion" if "text" in choices[0] else "chat.completion"
         return {**self._rest, "object": kind, "choices": choices}
 
-    def _add_choice(self, part: dict[str, Any]) -> None:
+    def _add_choice(self, part: Sent) -> None:
         index = part.get("index") or 0
         if isinstance(part.get("text"), str):
             self._add_text(index, part)
@@ -65,7 +67,7 @@ class Assembly:
             if message["content"] is None and "tool_calls" not in message:
                 message["content"] = ""
 
-    def _add_text(self, index: int, part: dict[str, Any]) -> None:
+    def _add_text(self, index: int, part: Sent) -> None:
         """Add a choice of a `/completions` chunk."""
         empty = {"index": index, "text": "", "logprobs": None, "finish_reason": None}
         choice = self._choices.setdefault(index, empty)
@@ -77,7 +79,7 @@ class Assembly:
                 kept[name] = kept.get(name, []) + value if isinstance(value, list) else value
 
     @staticmethod
-    def _add_call(calls: list[dict[str, Any]], fragment: dict[str, Any], index: int) -> None:
+    def _add_call(calls: list[Sent], fragment: Sent, index: int) -> None:
         while len(calls) <= index:
             calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
         call, function = calls[index], fragment.get("function") or {}

@@ -33,10 +33,12 @@ class BackpressureRunnable(Runnable[Given, Made]):
     """A Runnable whose logs and events are bounded. Its source awaits the reader that `find_reader` returns, first and
     after each chunk."""
 
+    # `Any` as in LangChain's own signatures, which are overloaded.
+
     async def astream_log(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield the log of a stream as LangChain does."""
         reader = Reader(logs=True)
-        log: AsyncIterator[Any] = super().astream_log(input, reader.added_to(config), **kwargs)
+        log: AsyncIterator[object] = super().astream_log(input, reader.added_to(config), **kwargs)
         async for patch in reader.follow(log):
             yield patch
 
@@ -86,7 +88,7 @@ class Reader:
         self.logs = logs
         self._waits = asyncio.Event()
         """Set while the reader waits for the next item."""
-        self._source: asyncio.Task[Any] | None = None
+        self._source: asyncio.Task[object] | None = None
         self._left = False
         self._acts: list[Callable[[], None]] = []
 

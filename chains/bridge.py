@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cache
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
@@ -31,7 +32,12 @@ show names that start with these underscores."""
 Turns = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a context manager that waits for a turn when it is entered, and ends the turn when it is left."""
 
-_END: Final = object()
+
+class _End(Enum):
+    END = auto()
+
+
+_END: Final = _End.END
 
 
 @cache
@@ -41,7 +47,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[object, object, T]) -> T:
     """Run a coroutine on the bridge's loop, and wait for its result or exception; interrupting the wait cancels it.
 
     Raises RuntimeError on the bridge's own loop, which would wait for itself.
@@ -56,7 +62,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         begun.stop()
 
 
-async def join(work: Coroutine[Any, Any, T]) -> T:
+async def join(work: Coroutine[object, object, T]) -> T:
     """Run a coroutine as `run` does, but from another event loop. On the bridge's own loop, just await it."""
     if _is_on_bridge():
         return await work
@@ -71,7 +77,7 @@ def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
     """Yield the items of an asynchronous generator as they arrive; leaving closes it. Raises as `run` does."""
     if _is_on_bridge():
         raise RuntimeError("Iterated synchronously on the bridge's own loop: use `async for` instead.")
-    chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    chunks: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
     begun = _begin(_pump(make, chunks.put))
     try:
         while (item := chunks.get()) is not _END:
@@ -89,17 +95,17 @@ async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
                 yield item
         return
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[Any] = asyncio.Queue()
+    chunks: asyncio.Queue[T | _End] = asyncio.Queue()
     begun = _begin(_pump(make, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)))
     try:
-        while (item := await chunks.get()) is not _END:
-            yield item
+        while (chunk := await chunks.get()) is not _END:
+            yield chunk
         await asyncio.wrap_future(begun.done)
     finally:
         begun.stop()
 
 
-async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[Any], object]) -> None:
+async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[T | _End], object]) -> None:
     try:
         async with aclosing(make()) as items:  # type: ignore[type-var]
             async for item in items:
@@ -128,7 +134,7 @@ def _is_on_bridge() -> bool:
         return False
 
 
-def _begin(work: Coroutine[Any, Any, T]) -> _Work[T]:
+def _begin(work: Coroutine[object, object, T]) -> _Work[T]:
     begun: _Work[T] = _Work(Future())
     begun.done.set_running_or_notify_cancel()  # the caller may leave; only the task sets the result
 
@@ -152,11 +158,11 @@ def _settle(task: "asyncio.Task[T]", done: "Future[T]") -> None:
 class BridgedRunnable(Runnable[Given, Made]):
     """A Runnable that implements only `ainvoke` and `astream`, and can be called from anywhere."""
 
-    def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Made:
+    def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: object) -> Made:
         """See `ainvoke`."""
         return run(self.ainvoke(input, config, **kwargs))
 
-    def stream(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Made]:
+    def stream(self, input: Given, config: RunnableConfig | None = None, **kwargs: object) -> Iterator[Made]:
         """See `astream`."""
         return iterate(lambda: self.astream(input, config, **kwargs))
 
@@ -166,7 +172,7 @@ class BridgedRunnable(Runnable[Given, Made]):
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> list[Made]:
         """Process several inputs concurrently, as many at a time as the configuration's `TURNS` allow."""
         configs = get_config_list(config, len(inputs)) if inputs else []

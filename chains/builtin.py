@@ -12,20 +12,21 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from langchain_core.messages import BaseMessage
 
 from chains.blocks import when_closed
+from chains.chat_types import ModelEntry
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_fitting, require_text
-from chains.engine_requests import fit_request, single_requests
+from chains.engine_requests import answer_count, fit_request, single_requests, template_tools
 from chains.engines import Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
-from chains.gguf import DEMO_NOTE, Gguf
+from chains.gguf import Gguf
 from chains.installed_models import installed_models, spelled
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
@@ -121,7 +122,7 @@ class Builtin(Upstream):
         """
         return (await self._find(await self._models.resolve(model))).name
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def models(self) -> list[ModelEntry]:
         """Return an entry for each model file; empty if there is none. Loads nothing."""
         try:
             return await self._fetch_models()
@@ -155,12 +156,14 @@ class Builtin(Upstream):
         return self.context_limit(await self.resolve(model))
 
     async def count_tokens(
-        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return the number of tokens of a prompt. Raises RunError if the model cannot be loaded."""
         name, upstream = await self.resolve(model), await self.at(model)
         await upstream.ask_limit(name)
-        return await upstream.count_tokens(name, messages, await self._fitted_tools(tools))
+        return await upstream.count_tokens(
+            name, messages, await template_tools(tools, context=self._shape.context_size)
+        )
 
     async def check(self) -> str | None:
         """Return None if a model is loaded or can be, else the obstacle, or the load in progress."""
@@ -173,7 +176,7 @@ class Builtin(Upstream):
         return next(iter(self._engines.failed.values()), None)
 
     async def answer(
-        self, payload: dict[str, Any], negotiation: Negotiation, retries: Retries
+        self, payload: Mapping[str, object], negotiation: Negotiation, retries: Retries
     ) -> aiohttp.ClientResponse:
         """Load the model if necessary, and post a completion; return the 2xx answer unread. Raises RunError.
 
@@ -201,7 +204,7 @@ class Builtin(Upstream):
         )
 
     async def _answer(
-        self, name: str, fitted: dict[str, Any], negotiation: Negotiation, retries: Retries, *, alone: bool
+        self, name: str, fitted: dict[str, object], negotiation: Negotiation, retries: Retries, *, alone: bool
     ) -> aiohttp.ClientResponse:
         async with self._turn(name, alone=alone) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
@@ -230,14 +233,14 @@ class Builtin(Upstream):
             raise InvalidRequest(
                 f"Streams of the built-in engine have at most {self._per_owner} answers at once, and the request asks "
                 f"for {len(singles)} (`n` times its prompts). Leave out `stream`, or send several requests.",
-                param="n" if fitted.get("n", 1) > 1 else "prompt",
+                param="n" if answer_count(fitted) > 1 else "prompt",
             )
         try:
             name = await self.resolve(model)
             if len(singles) == 1 or fitted.get("stream"):
                 return await self._pass_through(name, fitted, path, count=len(singles))
             requests = (self._pass_through(name, single, path) for single in singles)
-            return await answer_each(requests, per_prompt=fitted.get("n") or 1)
+            return await answer_each(requests, per_prompt=answer_count(fitted))
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except OwnerSuspended as error:
@@ -245,7 +248,7 @@ class Builtin(Upstream):
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=503) from error
 
-    async def _ask_twice(self, ask: Callable[[bool], Awaitable[T]], body: Mapping[str, Any]) -> T:
+    async def _ask_twice(self, ask: Callable[[bool], Awaitable[T]], body: Mapping[str, object]) -> T:
         """Return the result of `ask`. If the engine ends before any of the answer was shown, retry once, alone."""
         try:
             return await ask(False)
@@ -258,7 +261,7 @@ class Builtin(Upstream):
             self._gives_up(ended, body, again=True)
             raise
 
-    def _gives_up(self, ended: EngineEnded, body: Mapping[str, Any], *, again: bool) -> bool:
+    def _gives_up(self, ended: EngineEnded, body: Mapping[str, object], *, again: bool) -> bool:
         """Return whether a request is not retried after its engine ended. Its owner is suspended if the request is to
         blame: the engine worked for no other owner, or the owner has a record."""
         owner, is_hang = acting_owner(), ended.may_recur(body)
@@ -267,10 +270,10 @@ class Builtin(Upstream):
             self._suspensions.count(owner)
         return again or is_hang or has_record
 
-    async def _pass_through(self, name: str, fitted: dict[str, Any], path: str, *, count: int = 1) -> Passage:
+    async def _pass_through(self, name: str, fitted: dict[str, object], path: str, *, count: int = 1) -> Passage:
         return await self._ask_twice(lambda alone: self._pass_once(name, fitted, path, count, alone=alone), fitted)
 
-    async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
+    async def _pass_once(self, name: str, fitted: dict[str, object], path: str, count: int, *, alone: bool) -> Passage:
         async with self._turn(name, count, alone=alone) as (engine, slot):
             request, ahead = await self._read_ahead(engine, slot, engine.complete_request(fitted), path)
             if not fitted.get("stream"):
@@ -284,8 +287,8 @@ class Builtin(Upstream):
         return relay(with_openai_error(passage), lambda: len(slots) > 0, ahead=ahead)
 
     async def _read_ahead(
-        self, engine: Engine, slot: Slot, body: dict[str, Any], path: str
-    ) -> tuple[dict[str, Any], int]:
+        self, engine: Engine, slot: Slot, body: dict[str, object], path: str
+    ) -> tuple[dict[str, object], int]:
         """Read long prompts in slices if owners share the engine. Return the request, which uses what was read, and how
         many tokens were read."""
         if not self._is_shared:
@@ -344,7 +347,7 @@ class Builtin(Upstream):
         async with self._engines.asking(await self.resolve(model)) as engine:
             return engine.upstream
 
-    async def props(self, model: str) -> dict[str, Any] | None:
+    async def props(self, model: str) -> dict[str, object] | None:
         """Return the `/props` of a model, loading it if necessary; None if it cannot be loaded."""
         try:
             async with self._engines.asking(await self.resolve(model)) as engine:
@@ -352,18 +355,9 @@ class Builtin(Upstream):
         except RunError:
             return None
 
-    async def _fitted_tools(self, tools: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Return tools for a template, or none if they exceed the limits; the prompt then only counts as shorter."""
-        try:
-            body = {"tools": list(tools)}
-            fitted = await fit_request(body, CHAT, context=self._shape.context_size, lenient=True)
-        except (InvalidRequest, Unavailable):
-            return ()
-        found: list[dict[str, Any]] = fitted["tools"]
-        return found
-
-    async def _fetch_models(self) -> list[dict[str, Any]]:
-        return [self._entry(model) for model in (await self._refresh()).values()]
+    async def _fetch_models(self) -> list[ModelEntry]:
+        models = (await self._refresh()).values()
+        return [model.entry(self._engines.state(model.name), self.context_limit(model.name)) for model in models]
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -389,12 +383,3 @@ class Builtin(Upstream):
         """Return the name that `resolve` would find, as far as it is known without waiting."""
         name = self._models.known_as(model)
         return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name
-
-    def _entry(self, model: Gguf) -> dict[str, Any]:
-        state = self._engines.state(model.name)
-        details: dict[str, Any] = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
-        if model.is_demo:
-            details["note"] = f"This is {DEMO_NOTE}."
-        entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold", "threadhold": details}
-        limit = self.context_limit(model.name)
-        return {**entry, "context_length": limit} if limit else entry

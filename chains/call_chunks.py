@@ -5,8 +5,8 @@ addition. This takes quadratic time if they are not JSON: 40 KB take 15 s. Addin
 too, because each addition copies all the text so far.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -20,7 +20,7 @@ _TOGETHER: Final = 32
 
 
 def chunk_of_calls(
-    calls: Sequence[ToolCallChunk], *, content: Any = "", additional_kwargs: dict[str, Any] | None = None
+    calls: Sequence[ToolCallChunk], *, content: object = "", additional_kwargs: Mapping[str, object] | None = None
 ) -> AIMessageChunk:
     """Return a chunk of fragments of calls, with their arguments unparsed."""
     fresh = {"content": content, "additional_kwargs": additional_kwargs or {}, "response_metadata": {}}
@@ -46,8 +46,8 @@ class Whole:
     def __init__(self) -> None:
         self._sums: list[list[AIMessageChunk]] = [[]]
         """Sums of one chunk each, of `_TOGETHER` chunks each, and so on; each list is short."""
-        self._calls: dict[Any, ToolCallChunk] = {}
-        self._arguments: dict[Any, list[str]] = {}
+        self._calls: dict[int | None, ToolCallChunk] = {}
+        self._arguments: dict[int | None, list[str]] = {}
 
     def add(self, chunk: AIMessageChunk) -> None:
         """Add the next chunk."""

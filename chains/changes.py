@@ -5,7 +5,7 @@ Invariant: a change applies only to requests that have its field; all others sta
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import orjson
 
@@ -48,7 +48,7 @@ class Change:
                 return f"`{self.name[:80]}`" + (f" of {self.value[:20]}" if self.value else "")
 
 
-def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> dict[str, Any]:
+def apply_changes(body: dict[str, object], changes: Sequence[Change]) -> dict[str, object]:
     """Return the changed body; the same object if nothing changes."""
     for change in changes:
         body = _APPLY[change.place](body, change)
@@ -58,7 +58,7 @@ def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> dict[str, 
 # --- the request without one field ------------------------------------------------------------------------------------
 
 
-def _without_request(body: dict[str, Any], change: Change) -> dict[str, Any]:
+def _without_request(body: dict[str, object], change: Change) -> dict[str, object]:
     name = change.name
     if name not in body or (change.value and orjson.dumps(body[name]).decode() != change.value):
         return body
@@ -67,17 +67,17 @@ def _without_request(body: dict[str, Any], change: Change) -> dict[str, Any]:
     return without(body, (name,))
 
 
-def _without_pair(body: dict[str, Any], change: Change) -> dict[str, Any]:
+def _without_pair(body: dict[str, object], change: Change) -> dict[str, object]:
     return without(body, (change.name,)) if {"temperature", "top_p"} <= body.keys() else body
 
 
-def _other_limit(body: dict[str, Any], change: Change) -> dict[str, Any]:
+def _other_limit(body: dict[str, object], change: Change) -> dict[str, object]:
     if change.name not in body:
         return body
     return {**without(body, (change.name,)), LIMITS[change.name]: body[change.name]}
 
 
-def _other_choice(body: dict[str, Any], change: Change) -> dict[str, Any]:
+def _other_choice(body: dict[str, object], change: Change) -> dict[str, object]:
     """Replace a `tool_choice`: `auto` is the default without the field; `none` is a request without functions."""
     if body.get("tool_choice") != change.name:
         return body
@@ -86,17 +86,18 @@ def _other_choice(body: dict[str, Any], change: Change) -> dict[str, Any]:
     return without(body, ("tool_choice",)) if change.name == "auto" else {**body, "tool_choice": "auto"}
 
 
-def _other_content(body: dict[str, Any], change: Change) -> dict[str, Any]:
-    def changed(message: dict[str, Any]) -> dict[str, Any]:
+def _other_content(body: dict[str, object], change: Change) -> dict[str, object]:
+    def changed(message: dict[str, object]) -> dict[str, object]:
         if not message.get("tool_calls") or message.get("content", "…") not in (None, ""):
             return message
         return {**message, "content": ""} if change.name == "empty" else without(message, ("content",))
 
-    return {**body, "messages": [changed(message) for message in body.get("messages", ())]}
+    messages = body.get("messages")
+    return {**body, "messages": [changed(message) for message in messages]} if isinstance(messages, list) else body
 
 
-def _without_message(body: dict[str, Any], change: Change) -> dict[str, Any]:
-    def changed(value: Any, depth: int) -> Any:
+def _without_message(body: dict[str, object], change: Change) -> dict[str, object]:
+    def changed(value: object, depth: int) -> object:
         if isinstance(value, list):
             return [changed(one, depth) for one in value]
         if not isinstance(value, dict) or depth > 3:
@@ -108,12 +109,12 @@ def _without_message(body: dict[str, Any], change: Change) -> dict[str, Any]:
     return {**body, "messages": changed(body.get("messages", []), 0)}
 
 
-def _without_function(body: dict[str, Any], change: Change) -> dict[str, Any]:
+def _without_function(body: dict[str, object], change: Change) -> dict[str, object]:
     return _with_functions(body, lambda function: without(function, (change.name,)))
 
 
-def _without_schema(body: dict[str, Any], change: Change) -> dict[str, Any]:
-    def changed(function: dict[str, Any]) -> dict[str, Any]:
+def _without_schema(body: dict[str, object], change: Change) -> dict[str, object]:
+    def changed(function: dict[str, object]) -> dict[str, object]:
         if "parameters" not in function:
             return function
         return {**function, "parameters": _without_keyword(function["parameters"], change.name)}
@@ -121,7 +122,7 @@ def _without_schema(body: dict[str, Any], change: Change) -> dict[str, Any]:
     return _with_functions(body, changed)
 
 
-def _without_keyword(schema: Any, keyword: str) -> Any:
+def _without_keyword(schema: object, keyword: str) -> object:
     """Return a schema without a keyword; properties of that name stay."""
     if isinstance(schema, list):
         return [_without_keyword(one, keyword) for one in schema]
@@ -136,17 +137,20 @@ def _without_keyword(schema: Any, keyword: str) -> Any:
     }
 
 
-def _with_functions(body: dict[str, Any], changed: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    if not body.get("tools"):
+def _with_functions(
+    body: dict[str, object], changed: Callable[[dict[str, object]], dict[str, object]]
+) -> dict[str, object]:
+    tools = body.get("tools")
+    if not isinstance(tools, list) or not tools:
         return body
     tools = [
         {**tool, "function": changed(tool["function"])} if isinstance(tool.get("function"), dict) else tool
-        for tool in body["tools"]
+        for tool in tools
     ]
     return {**body, "tools": tools}
 
 
-_APPLY: Final[dict[Place, Callable[[dict[str, Any], Change], dict[str, Any]]]] = {
+_APPLY: Final[dict[Place, Callable[[dict[str, object], Change], dict[str, object]]]] = {
     "request": _without_request,
     "pair": _without_pair,
     "limit": _other_limit,
@@ -158,6 +162,6 @@ _APPLY: Final[dict[Place, Callable[[dict[str, Any], Change], dict[str, Any]]]] =
 }
 
 
-def without(value: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def without(value: dict[str, object], names: Sequence[str]) -> dict[str, object]:
     """Return a dict without these keys."""
     return {key: one for key, one in value.items() if key not in names}

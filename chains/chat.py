@@ -7,7 +7,7 @@ immediately. The chain also works without a server: with an address, every call 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -21,8 +21,10 @@ from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
 from chains.call_chunks import Whole
 from chains.calls.turns import Learnt, Turns
+from chains.chat_types import ModelOptions
 from chains.disconnect import on_leaving
 from chains.fast_client import EXCHANGE, Exchange
+from chains.ports import ModelSource
 from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
 from chains.recent import Learned
@@ -62,7 +64,7 @@ class ChatInput(BaseModel):
 
 def build_chat_chain(
     upstream: Upstream | Routes | str, *, returns_errors: bool = False
-) -> Runnable[dict[str, Any], str]:
+) -> Runnable[dict[str, object], str]:
     """Return the chain; it reads `model`, `temperature` and `max_tokens` from `config["configurable"]`.
 
     `upstream` is an open Upstream, several as Routes, or an address. With `returns_errors` a failing model call ends
@@ -72,27 +74,27 @@ def build_chat_chain(
     filled = prompt.with_config(run_name="prompt")
     model = _ChatModel(upstream, returns_errors=returns_errors)
     chain = RunnableLambda(_complete, name="defaults") | filled | model | StrOutputParser()
-    input_type: Any = ChatInput
+    input_type: object = ChatInput
     return _Chat(bound=chain, config={"run_name": "chat"}, custom_input_type=input_type, custom_output_type=str)
 
 
-def _complete(values: dict[str, Any]) -> dict[str, Any]:
+def _complete(values: dict[str, object]) -> dict[str, object]:
     return parse(ChatInput, values).model_dump()
 
 
 class _Chat(
-    BackpressureRunnable[dict[str, Any], str],
-    BridgedRunnable[dict[str, Any], str],
-    RunnableBinding[dict[str, Any], str],
+    BackpressureRunnable[dict[str, object], str],
+    BridgedRunnable[dict[str, object], str],
+    RunnableBinding[dict[str, object], str],
 ):
     """The chain; it notices when its reader leaves."""
 
     async def astream(
-        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
+        self, input: dict[str, object], config: RunnableConfig | None = None, **kwargs: object
     ) -> AsyncIterator[str]:
         """Yield the text as it arrives."""
         exchange = Exchange()
-        held: Any = {**(config or {})}
+        held: RunnableConfig = {**(config or {})}
         held["configurable"] = {**held.get("configurable", {}), _HELD: exchange}
         texts = super().astream(input, held, **kwargs)
         if (reader := find_reader(config)) is not None and reader.logs:
@@ -115,7 +117,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         """The fields of `config["configurable"]` that have effect."""
         return _FIELDS
 
-    async def ainvoke(self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
+    async def ainvoke(self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: object) -> BaseMessage:
         """Make a request, and return the whole answer."""
         whole = Whole()
         async for chunk in self.astream(input, config, **kwargs):
@@ -126,7 +128,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         return whole.chunk()
 
     async def astream(
-        self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any
+        self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: object
     ) -> AsyncIterator[BaseMessage]:
         """Make a request, and yield the answer as it arrives."""
         fields = {**(config or {}).get("configurable", {}), **kwargs}
@@ -167,7 +169,7 @@ async def _target(
     exchange: Exchange,
 ) -> tuple[Ask, ReplyCall]:
     """Return a function that calls the upstream of a model, and the call. Raises RunError."""
-    source: Any = upstream
+    source: ModelSource | Routes = upstream
     name = model
     if isinstance(upstream, Routes):
         route = await upstream.route(model)
@@ -176,12 +178,13 @@ async def _target(
     call = ReplyCall(model=name, messages=messages)  # facts about a model apply to one upstream only
     if isinstance(source, Provider):
         return lambda request: source.follow(replace(request, model=model, **exchange.fields), config), call
+    assert isinstance(source, Upstream)
     chat = chat_model(source)
 
     async def ask(request: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        carried: dict[str, Any] = {"model": model, "stream_usage": True, EXCHANGE: exchange}
-        stream: Any = chat.astream(request.messages, config, **carried)
-        async with aclosing(stream):
+        carried: ModelOptions = {"model": model, "stream_usage": True, EXCHANGE: exchange}
+        stream = chat.astream(request.messages, config, **carried)
+        async with aclosing(stream):  # type: ignore[type-var]  # LangChain declares its generators as iterators
             async for chunk in stream:
                 if isinstance(chunk, AIMessageChunk):
                     yield chunk

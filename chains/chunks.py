@@ -5,11 +5,12 @@ unique indexes, and their id and name once. A whole completion (from an upstream
 chunk. Reasoning is moved from the content to `reasoning_content` (see `chains.thoughts`).
 """
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import orjson
 
+from chains.chat_types import CallDelta, CallFunction, Chunk, ChunkChoice, Delta, Sent, TokenCounts
 from chains.delta_template import DeltaTemplate
 from chains.fragments import CallFragments, Fragment, Piece
 from chains.passback import EXTRA_FIELDS, ExtraFields
@@ -19,7 +20,7 @@ from chains.surrogates import Halves
 from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["MOST_TOGETHER", "ChunkReader", "TextChunk"]
+__all__ = ["MOST_TOGETHER", "AnyChunk", "ChunkReader", "TextChunk"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MOST_TOKENS: Final = 2**40
@@ -38,8 +39,11 @@ MOST_TOGETHER: Final = 256
 """Maximum texts in one chunk."""
 
 
-class TextChunk(dict[str, Any]):
+class TextChunk(dict[str, list[ChunkChoice]]):
     """A chunk with text only, like nearly all chunks."""
+
+
+AnyChunk: TypeAlias = Chunk | TextChunk
 
 
 class ChunkReader:
@@ -54,7 +58,7 @@ class ChunkReader:
         begins_with_thoughts: bool = False,
         offered: Collection[str] = (),
         extra: ExtraFields | None = None,
-        sent: dict[str, Any] | None = None,
+        sent: Mapping[str, object] | None = None,
     ) -> None:
         """`learn_limit` is called with (model, tokens) if an overflow error in the stream names the context's length.
         `sent` is the request's body, which that error may quote. `offered` are the names of the functions that the
@@ -73,16 +77,16 @@ class ChunkReader:
         self._model = model
         self._calls = CallFragments(offered)
 
-    def read(self, payload: bytes) -> dict[str, Any] | None:
+    def read(self, payload: bytes) -> AnyChunk | None:
         """Return the chunk in a payload; None if it has no content. Raises RunError for errors and invalid data."""
         read = self._read(payload)
         return _text_chunk(read) if isinstance(read, str) else read
 
-    def read_all(self, payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+    def read_all(self, payloads: Sequence[bytes]) -> Iterator[AnyChunk]:
         """Yield the chunks of payloads that arrived together. Consecutive texts become one chunk whose content is their
         list, so that each step of the pipeline handles them together. Raises RunError, after the preceding chunks."""
         texts: list[str] = []
-        last: dict[str, Any] | None = None
+        last: Chunk | None = None
         for payload in payloads:
             try:
                 read = self._read(payload)
@@ -103,7 +107,7 @@ class ChunkReader:
                 last = yield from _merge_usage(last, read)
         yield from _rest(texts, last)
 
-    def _read(self, payload: bytes) -> dict[str, Any] | str | None:
+    def _read(self, payload: bytes) -> Chunk | str | None:
         """Parse one payload; return the text itself if there is nothing else, as in nearly every payload."""
         if not self._halves.met and (text := self._template.read(payload)) and self._thoughts.is_plain(text):
             return text
@@ -123,7 +127,7 @@ class ChunkReader:
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
 
-    def _refused(self, data: dict[str, Any]) -> RunError:
+    def _refused(self, data: Sent) -> RunError:
         refusal = read_refusal(data)
         if refusal.limit_at is not None and self._sent is not None:
             refusal = unquoted(refusal, Words(self._sent))
@@ -131,14 +135,14 @@ class ChunkReader:
             self._learn_limit(self._model, refusal.limit)
         return explain(refusal, host=self._host, model=self._model)
 
-    def _plain_text(self, data: dict[str, Any], payload: bytes) -> str | None:
+    def _plain_text(self, data: Sent, payload: bytes) -> str | None:
         """Return the text of a chunk that has nothing else; None if that is uncertain, which `_chunk` then decides."""
         text = self._bare_text(data)
         if text is not None:
             self._template.learn(payload, text)
         return text if text is not None and self._thoughts.is_plain(text) else None
 
-    def _chunk(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def _chunk(self, data: Sent) -> Chunk | None:
         usage = self._usage(data.get("usage"))
         choices = data.get("choices") or ()
         choice = next((c for c in choices if c.get("index", 0) in (0, None)), None)
@@ -158,10 +162,10 @@ class ChunkReader:
             self.finished = True
         elif not usage and delta == _NOTHING:
             return None  # most upstreams begin with a chunk that has only the role
-        chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": str(finish) if finish else None}]}
+        chunk: Chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": str(finish) if finish else None}]}
         return {**chunk, "model": self._model, "usage": usage} if usage or finish else chunk
 
-    def end(self) -> dict[str, Any]:
+    def end(self) -> Chunk:
         """Return the chunk that ends a stream whose upstream sends only an end mark."""
         self.finished = True
         sent = self._halves.join({}, ends=True)
@@ -169,14 +173,14 @@ class ChunkReader:
         self._add_calls(delta, {}, whole=False, ends=True)
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}
 
-    def _unsent(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _unsent(self, message: Sent) -> Sent:
         """Return a whole message without the text and the reasoning that were already streamed."""
         if self._extra is not None:
             self._extra.add(message, whole=True)
         gone = [*(("content", "refusal") if self._thoughts.has_spoken else ()), *(_THOUGHTS if self._thought else ())]
         return {name: value for name, value in message.items() if name not in gone}
 
-    def _delta(self, content: str, sent: dict[str, Any], *, ends: bool) -> dict[str, Any]:
+    def _delta(self, content: str, sent: Sent, *, ends: bool) -> Delta:
         """Return a delta with the text, and with the reasoning that has its own field or tags."""
         field = sent.get("reasoning_content") or sent.get("reasoning")
         if not (ends or field) and (not content or self._thoughts.is_plain(content)):
@@ -188,7 +192,7 @@ class ChunkReader:
             rest = self._thoughts.end()
             split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.taken)
             self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
-        delta: dict[str, Any] = {"role": "assistant", "content": split.text}
+        delta: Delta = {"role": "assistant", "content": split.text}
         thoughts = (field if isinstance(field, str) else "") + split.thoughts
         self._thought = self._thought or bool(thoughts)
         if thoughts or split.taken:
@@ -198,7 +202,7 @@ class ChunkReader:
         return delta
 
     @staticmethod
-    def _text(sent: dict[str, Any]) -> str:
+    def _text(sent: Sent) -> str:
         content = sent.get("content")
         if isinstance(content, str) and content:
             return content
@@ -209,7 +213,7 @@ class ChunkReader:
         # A refusal is shown as text, because LangChain's chunks have no field for it.
         return str(sent.get("refusal") or "")
 
-    def _add_calls(self, delta: dict[str, Any], sent: dict[str, Any], *, whole: bool, ends: bool) -> None:
+    def _add_calls(self, delta: Delta, sent: Sent, *, whole: bool, ends: bool) -> None:
         """Add tool calls to a delta in OpenAI's form: ascending indexes, ids and names once. `whole`: they are those of
         a whole message, which may repeat streamed ones. The last delta has the extra fields, too."""
         listed = sent.get("tool_calls") or ()
@@ -233,14 +237,13 @@ class ChunkReader:
             delta["tool_calls"] = [_tool_call(piece) for piece in pieces]
 
     @staticmethod
-    def _usage(reported: Any) -> dict[str, Any] | None:
+    def _usage(reported: object) -> TokenCounts | None:
         if not isinstance(reported, dict):
             return None
-        counts = {
-            name: reported[name]
-            for name in _COUNTS
-            if type(reported.get(name)) is int and 0 <= reported[name] <= _MOST_TOKENS
-        }
+        counts: TokenCounts = {}
+        for name in _COUNTS:
+            if type(count := reported.get(name)) is int and 0 <= count <= _MOST_TOKENS:
+                counts[name] = count
         return counts or None
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
@@ -249,14 +252,14 @@ class ChunkReader:
         return UpstreamFailed(message, kind="garbage", quote=repr(shown))
 
 
-def _tool_call(piece: Piece) -> dict[str, Any]:
-    function = {"name": piece.name or None, "arguments": piece.arguments}
+def _tool_call(piece: Piece) -> CallDelta:
+    function: CallFunction = {"name": piece.name or None, "arguments": piece.arguments}
     return {"index": piece.call, "id": piece.id or None, "type": "function", "function": function}
 
 
-def _bare_text(data: dict[str, Any]) -> str | None:
+def _bare_text(data: Sent) -> str | None:
     """Return the text of data that has nothing else, even if the text has reasoning tags; else None."""
-    choices: Sequence[dict[str, Any]] = data.get("choices") or ()
+    choices: Sequence[Sent] = data.get("choices") or ()
     if len(choices) != 1 or data.get("usage"):
         return None
     choice = choices[0]
@@ -269,7 +272,7 @@ def _bare_text(data: dict[str, Any]) -> str | None:
     return None if len(delta) > 1 and any(delta.get(name) for name in _OTHER_CONTENT) else text
 
 
-def _lone_text(data: dict[str, Any]) -> str | None:
+def _lone_text(data: Sent) -> str | None:
     """Return the text as `_bare_text` does; None if there are unknown fields."""
     text = _bare_text(data)
     if text is None:
@@ -278,7 +281,7 @@ def _lone_text(data: dict[str, Any]) -> str | None:
     return None if len(delta) > 1 and any(delta[name] for name in delta.keys() - _PLAIN) else text
 
 
-def _merge_usage(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+def _merge_usage(last: Chunk | None, read: Chunk) -> Generator[Chunk, None, Chunk]:
     """Return the last chunk, merged with the one before it if one has the finish reason and the other the usage; else
     yield the one before. Upstreams send them separately, and a chunk costs as much as ten tokens."""
     if last is None:
@@ -289,7 +292,7 @@ def _merge_usage(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator
     return read
 
 
-def _rest(texts: list[str], last: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _rest(texts: list[str], last: Chunk | None) -> Iterator[AnyChunk]:
     if last is not None:
         yield last
     if texts:
@@ -297,11 +300,11 @@ def _rest(texts: list[str], last: dict[str, Any] | None) -> Iterator[dict[str, A
 
 
 def _text_chunk(content: str | list[str]) -> TextChunk:
-    delta = {"role": "assistant", "content": content}
+    delta: Delta = {"role": "assistant", "content": content}
     return TextChunk(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
 
 
-def _part(part: dict[str, Any]) -> str:
+def _part(part: Sent) -> str:
     """Return a part's text; the reasoning of Mistral's models gets tags, as other models send it."""
     if part.get("type") == "thinking":
         thoughts = part.get("thinking")

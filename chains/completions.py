@@ -1,7 +1,7 @@
 """OpenAI's `/chat/completions`, answered by a model with another protocol: body in, Passage out."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -9,8 +9,20 @@ from uuid import uuid4
 
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
+from langchain_core.messages.tool import ToolCallChunk
 
 from chains.call_chunks import Whole
+from chains.chat_types import (
+    Answer,
+    AnswerChoice,
+    AnswerChunk,
+    AnswerDelta,
+    AnswerHead,
+    AnswerMessage,
+    CallDelta,
+    CallFunction,
+    TokenCounts,
+)
 from chains.passage import Passage
 from chains.refusals import Refusal, overflow_body
 from chains.reply import ReplyCall
@@ -31,19 +43,20 @@ _PASSED_ON: Final = (
 
 
 async def open_completion(
-    stream: Callable[[ReplyCall], AsyncIterator[AIMessageChunk]], body: dict[str, Any]
+    stream: Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]], body: dict[str, object]
 ) -> Passage:
     """Make a request, and return the answer: whole, or as a stream whose first chunk has arrived. Raises Problem.
 
     Fields that ReplyCall does not have are dropped.
     """
     call = _call(body)
-    chunks: Any = stream(call)
+    chunks = stream(call)
     shape = _Shape(call.model)
     try:
         if body.get("stream"):
             first = await anext(chunks, None)
-            usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            options = body.get("stream_options")
+            usage = isinstance(options, dict) and bool(options.get("include_usage"))
             return _Streamed(200, _SSE, _frames=_frames(first, chunks, shape, usage=usage))
         async with aclosing(chunks):
             whole = Whole()
@@ -72,40 +85,44 @@ class _Shape:
     """Builds chunks and completions in OpenAI's shape."""
 
     def __init__(self, model: str) -> None:
-        self._head: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
-        self._indexes: dict[Any, int] = {}
+        self._head: AnswerHead = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
+        self._indexes: dict[int | None, int] = {}
 
-    def chunk(self, chunk: AIMessageChunk) -> dict[str, Any]:
-        delta: dict[str, Any] = {"role": "assistant", "content": chunk.content}
+    def chunk(self, chunk: AIMessageChunk) -> AnswerChunk:
+        delta: AnswerDelta = {"role": "assistant", "content": chunk.content}
         if thoughts := chunk.additional_kwargs.get("reasoning_content"):
             delta["reasoning_content"] = thoughts
         if chunk.tool_call_chunks:
             delta["tool_calls"] = [self._fragment(fragment) for fragment in chunk.tool_call_chunks]
         finish = chunk.response_metadata.get("finish_reason")
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        choice: AnswerChoice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
 
-    def usage(self, chunk: AIMessageChunk) -> dict[str, Any]:
+    def usage(self, chunk: AIMessageChunk) -> Answer:
         return {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(chunk)}
 
-    def whole(self, whole: AIMessageChunk) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": whole.content or None, "refusal": None}
+    def whole(self, whole: AIMessageChunk) -> Answer:
+        message: AnswerMessage = {"role": "assistant", "content": whole.content or None, "refusal": None}
         if thoughts := whole.additional_kwargs.get("reasoning_content"):
             message["reasoning_content"] = thoughts
         if calls := [self._fragment(fragment) for fragment in whole.tool_call_chunks]:
-            message["tool_calls"] = [{name: call[name] for name in ("id", "type", "function")} for call in calls]
+            message["tool_calls"] = [
+                {"id": call["id"], "type": call["type"], "function": call["function"]} for call in calls
+            ]
         finish = whole.response_metadata.get("finish_reason")
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+        choice: AnswerChoice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": _usage(whole)}
 
-    def _fragment(self, fragment: Any) -> dict[str, Any]:
+    def _fragment(self, fragment: ToolCallChunk) -> CallDelta:
         index = self._indexes.setdefault(fragment.get("index"), len(self._indexes))
-        function = {"name": fragment.get("name"), "arguments": fragment.get("args") or ""}
-        call = {"index": index, "type": "function", "function": function}
+        function: CallFunction = {"name": fragment.get("name"), "arguments": fragment.get("args") or ""}
+        call: CallDelta = {"index": index, "type": "function", "function": function}
         return {**call, "id": fragment["id"]} if fragment.get("id") else call
 
 
-async def _frames(first: AIMessageChunk | None, rest: Any, shape: _Shape, *, usage: bool) -> AsyncGenerator[bytes]:
+async def _frames(
+    first: AIMessageChunk | None, rest: AsyncGenerator[AIMessageChunk], shape: _Shape, *, usage: bool
+) -> AsyncGenerator[bytes]:
     async with aclosing(rest):
         last = first
         try:
@@ -122,11 +139,11 @@ async def _frames(first: AIMessageChunk | None, rest: Any, shape: _Shape, *, usa
         yield b"data: [DONE]\n\n"
 
 
-def _frame(data: dict[str, Any]) -> bytes:
+def _frame(data: Mapping[str, object]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
-def _usage(chunk: AIMessageChunk) -> dict[str, int] | None:
+def _usage(chunk: AIMessageChunk) -> TokenCounts | None:
     reported = chunk.usage_metadata
     if reported is None:
         return None
@@ -137,7 +154,7 @@ def _usage(chunk: AIMessageChunk) -> dict[str, int] | None:
     }
 
 
-def _call(body: dict[str, Any]) -> ReplyCall:
+def _call(body: dict[str, Any]) -> ReplyCall:  # a client's own request: LangChain and the provider check its members
     try:
         messages: list[BaseMessage] = convert_to_messages(body.get("messages") or [])
     except (ValueError, NotImplementedError, KeyError, TypeError) as error:

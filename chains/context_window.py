@@ -8,11 +8,11 @@ Reading a known value never waits. Sources: llama.cpp `/props`, `/apply-template
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -72,13 +72,15 @@ class Windows:
             await asyncio.shield(asking)
         return self.limit(model)
 
-    async def count(self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]) -> int | None:
+    async def count(
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
+    ) -> int | None:
         """Return the number of tokens of a prompt; None if the engine does not report it in time."""
         window = self._reported.get(model)
         transport = self._transport()
         if window is None or transport is None or time.monotonic() < self._uncounted_until:
             return None
-        body: dict[str, Any] = {"messages": convert_to_openai_messages(messages)}
+        body: dict[str, object] = {"messages": convert_to_openai_messages(messages)}
         if tools:
             body["tools"] = list(tools)
         try:
@@ -131,7 +133,7 @@ class Windows:
         if (limit := _number(props, "default_generation_settings", "n_ctx")) is not None:
             return _Window(limit, later, "llama.cpp")
         await self._models.settle()
-        entry = self._models.entry(model) or {}
+        entry: Mapping[str, object] = self._models.entry(model) or {}
         if (limit := _number(entry, "max_model_len")) is not None:
             return _Window(limit, later, "vllm")
         if (limit := listed_limit(entry)) is not None:
@@ -166,28 +168,28 @@ async def _ollama(transport: Transport, model: str) -> _Window | None:
     return _Window(int(found[1]) if found else None, time.monotonic() + _SOON_S)
 
 
-async def _count_llama(transport: Transport, body: dict[str, Any]) -> int | None:
+async def _count_llama(transport: Transport, body: dict[str, object]) -> int | None:
     post = partial(_post, transport)
     prompt = await apply_template(post, body)
     tokens = None if prompt is None else await tokenize(post, prompt)
     return None if tokens is None else len(tokens)
 
 
-async def _count_vllm(transport: Transport, body: dict[str, Any]) -> int | None:
+async def _count_vllm(transport: Transport, body: dict[str, object]) -> int | None:
     return _number(await _post(transport, "/tokenize", {**body, "add_generation_prompt": True}), "count")
 
 
-async def _get(transport: Transport, path: str) -> Any:
+async def _get(transport: Transport, path: str) -> object:
     return await _answer(transport, lambda: transport.send("GET", _at(transport, path), is_probe=True))
 
 
-async def _post(transport: Transport, path: str, body: dict[str, Any]) -> Any:
+async def _post(transport: Transport, path: str, body: dict[str, object]) -> object:
     return await _answer(
         transport, lambda: transport.send("POST", _at(transport, path), orjson.dumps(body), is_probe=True)
     )
 
 
-async def _answer(transport: Transport, send: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> Any:
+async def _answer(transport: Transport, send: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> object:
     """Return the answer's JSON; None for anything but 200 with JSON. Raises TimeoutError and the errors of `send`."""
     del transport
     async with asyncio.timeout(_ANSWER_S):
@@ -214,7 +216,7 @@ def _at(transport: Transport, path: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{below}{path}"
 
 
-def _number(value: Any, *names: str) -> int | None:
+def _number(value: object, *names: str) -> int | None:
     """Return the positive integer at these keys of a JSON value; None if there is none."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None

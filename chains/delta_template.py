@@ -5,9 +5,11 @@ changes; learning verifies that the string is the text.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import orjson
+
+from chains.chat_types import Sent
 
 __all__ = ["DeltaTemplate"]
 
@@ -20,7 +22,7 @@ _OTHER: Final = "\x00another text"
 class DeltaTemplate:
     """The bytes that surround the text in the chunks of one stream."""
 
-    def __init__(self, find: Callable[[Any], str | None]) -> None:
+    def __init__(self, find: Callable[[Sent], str | None]) -> None:
         """`find` returns the text of a parsed chunk; None if it has more than text."""
         self._find = find
         self._before = self._after = b""

@@ -5,8 +5,9 @@ bound. Requests to other models do not change: their answers end by themselves, 
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
+from chains.chat_types import JsonSchema
 from chains.prompts import DEFAULT_PROMPTS
 
 __all__ = ["DEMO_REPLY_TOKENS", "demo_request"]
@@ -49,7 +50,7 @@ _MOST_NODES: Final = 5_000
 _NAMED_CHILDREN: Final = ("properties", "$defs", "definitions")
 
 
-def demo_request(payload: dict[str, Any]) -> dict[str, Any]:
+def demo_request(payload: dict[str, object]) -> dict[str, object]:
     """Return a `/chat/completions` body for the demo model, with its sampling and with bounds for a schema."""
     wanted = payload.get("response_format")
     if not isinstance(wanted, dict) or wanted.get("type") == "text":
@@ -67,7 +68,7 @@ class _Bounds:
     def __init__(self) -> None:
         self._nodes = 0
 
-    def write(self, schema: Any, name: str) -> Any:
+    def write(self, schema: object, name: str) -> object:
         """Return a schema with bounds; nodes beyond the limit stay unchanged."""
         self._nodes += 1
         if self._nodes > _MOST_NODES:
@@ -85,7 +86,7 @@ class _Bounds:
             written.setdefault("maxItems", max(_ITEMS, _count(schema.get("minItems"))))
         return written
 
-    def _member(self, key: str, value: Any, name: str) -> Any:
+    def _member(self, key: str, value: object, name: str) -> object:
         if key in _NAMED_CHILDREN and isinstance(value, dict):
             return {child: self.write(one, child) for child, one in value.items()}
         if key in ("items", "anyOf", "oneOf", "allOf", "additionalProperties"):
@@ -93,7 +94,7 @@ class _Bounds:
         return value
 
 
-def _longest(schema: dict[str, Any], name: str) -> int:
+def _longest(schema: JsonSchema, name: str) -> int:
     given = schema.get("maxLength")
     if type(given) is int and given < _UNBOUNDED:
         return given
@@ -106,5 +107,5 @@ def _longest(schema: dict[str, Any], name: str) -> int:
     return max(plausible, _count(schema.get("minLength")))
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     return value if type(value) is int and value > 0 else 0

@@ -7,7 +7,6 @@ a model would continue until then without a reader. The reader's task ends immed
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 __all__ = ["on_leaving"]
 
@@ -18,7 +17,7 @@ def on_leaving(act: Callable[[], None]) -> Iterator[None]:
     task = asyncio.current_task()
     done = False
 
-    def once(_: Any = None) -> None:
+    def once(_: object = None) -> None:
         nonlocal done
         if not done:
             done = True

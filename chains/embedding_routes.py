@@ -7,11 +7,13 @@ mix the vectors of two models.
 """
 
 from array import array
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import orjson
 
 from chains.builtin import Builtin
+from chains.chat_types import ModelDetails, ModelEntry
 from chains.embedders import words_only_notice
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.forwarding import EMBEDDINGS
@@ -49,12 +51,12 @@ class EmbeddingRoutes:
         self._names = {setting, embedder.name} if embedder is not None else {setting}
         self._requests = Shares(_PARALLEL, least=1, portion=1)
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[ModelEntry]:
         """Return the `/models` entry of the built-in model; empty if it is replaced or not installed."""
         if not isinstance(self._embedder, MiniLm):
             return []
-        details = {"embeddings": True, "dimensions": self._embedder.dimensions}
-        entry = {"id": self._embedder.name, "object": "model", "created": 0, "owned_by": "threadhold"}
+        details: ModelDetails = {"embeddings": True, "dimensions": self._embedder.dimensions}
+        entry: ModelEntry = {"id": self._embedder.name, "object": "model", "created": 0, "owned_by": "threadhold"}
         return [{**entry, "threadhold": details}]
 
     async def answer(self, request: EmbeddingCreate, owner: str = "") -> Passage:
@@ -131,7 +133,7 @@ class EmbeddingRoutes:
             vectors = await model.embed(texts, owner=owner)
         except EmbeddingFailed as error:
             raise Unavailable(error.message) from error
-        used = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
+        used: dict[str, object] = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
         body = await REQUESTS.run(owner, _encoded, vectors, request, model.name, used)
         return Passage(200, "application/json", body=body)
 
@@ -193,13 +195,16 @@ def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
         raise _unusable() from error
 
 
-def _encoded(vectors: list[Any], request: EmbeddingCreate, model: str, used: dict[str, Any]) -> bytes:
+def _encoded(
+    vectors: Sequence[Sequence[float] | str], request: EmbeddingCreate, model: str, used: dict[str, object]
+) -> bytes:
     """Return vectors (numbers or base64) in the requested encoding. Raises ValueError, TypeError for others."""
+    encoded: list[list[float] | str]
     if request.encoding_format == "base64":
-        vectors = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
+        encoded = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
     else:
-        vectors = [decode_vector(v) if isinstance(v, str) else array("d", v).tolist() for v in vectors]
-    return orjson.dumps(new_embeddings(vectors, model=model, usage=used))
+        encoded = [decode_vector(v) if isinstance(v, str) else array("d", v).tolist() for v in vectors]
+    return orjson.dumps(new_embeddings(encoded, model=model, usage=used))
 
 
 def _unusable(reason: str = "") -> UpstreamProblem:

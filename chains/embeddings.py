@@ -6,7 +6,7 @@ waits for nothing.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, TypeGuard
 
 from chains.upstream import Upstream
 from telemetry.shares import Shares
@@ -22,6 +22,9 @@ _BATCH_CHARS: Final = 200_000
 
 _PARALLEL: Final = 8
 """Concurrent requests to the upstream, in addition to one that each owner can always have; a lone owner gets four."""
+
+_MAX_DIMENSIONS: Final = 16_384
+"""Maximum numbers of a vector. The store's memory and commits are limited for vectors up to this length."""
 
 _SHORTEST: Final = 200
 """Characters below which a text is not halved again if the upstream refuses it as too long."""
@@ -96,7 +99,13 @@ class UpstreamEmbedder:
             if not any(mark in error.message for mark in _TOO_LONG):
                 raise EmbeddingFailed(error.message) from error
             return await self._embed_shorter(batch, owner, urgent, error)
-        vectors = [_unit(vector) for vector in _vectors(answer, len(batch))]
+        received = _vectors(answer, len(batch))
+        if (longest := max(map(len, received))) > _MAX_DIMENSIONS:
+            raise EmbeddingFailed(
+                f"`{self.name}` returned a vector of {longest} numbers; at most {_MAX_DIMENSIONS} are supported. "
+                "Set EMBEDDINGS_MODEL to another model."
+            )
+        vectors = [_unit(vector) for vector in received]
         for vector in vectors:
             if self.dimensions is None:
                 self.dimensions = len(vector)
@@ -131,7 +140,7 @@ def _batches(texts: Sequence[str]) -> list[list[str]]:
     return batches
 
 
-def _vectors(answer: Any, count: int) -> list[list[float]]:
+def _vectors(answer: object, count: int) -> list[list[float]]:
     """Read `{"data": [{"index", "embedding"}]}`. Raises EmbeddingFailed for anything else."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or len(data) != count:
@@ -140,18 +149,22 @@ def _vectors(answer: Any, count: int) -> list[list[float]]:
             f"The upstream's `/embeddings` returned {found} for {count} texts. Check EMBEDDINGS_MODEL."
         )
     entries = sorted(enumerate(data), key=lambda item: _index(item[1], item[0]))
-    vectors: list[Any] = [entry.get("embedding") if isinstance(entry, dict) else None for _, entry in entries]
-    if not all(isinstance(vector, list) and vector and _is_finite(vector) for vector in vectors):
+    vectors: list[object] = [entry.get("embedding") if isinstance(entry, dict) else None for _, entry in entries]
+    if not _are_vectors(vectors):
         raise EmbeddingFailed("The upstream's `/embeddings` returned something other than lists of numbers.")
     return vectors
 
 
-def _index(entry: Any, position: int) -> int:
+def _index(entry: object, position: int) -> int:
     index = entry.get("index") if isinstance(entry, dict) else None
     return index if isinstance(index, int) else position
 
 
-def _is_finite(vector: list[Any]) -> bool:
+def _are_vectors(found: list[object]) -> TypeGuard[list[list[float]]]:
+    return all(isinstance(vector, list) and vector and _is_finite(vector) for vector in found)
+
+
+def _is_finite(vector: list[object]) -> bool:
     return all(isinstance(number, int | float) and math.isfinite(number) for number in vector)
 
 

@@ -6,7 +6,7 @@ No model name is examined here: the host alone decides what is sent, and where.
 import base64
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final, TypedDict
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -16,6 +16,14 @@ __all__ = ["Endpoint", "parse_endpoint", "proxy_for"]
 
 _COMPLETIONS: Final = "/chat/completions"
 _OPENAI_HOSTS: Final = ("openai.com", "azure.com")
+
+
+class EndpointNames(TypedDict):
+    """How errors name an endpoint: its host, and the settings that hold its address and its key."""
+
+    host: str
+    url: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Endpoint:
         return any(name == host or name.endswith(f".{host}") for host in _OPENAI_HOSTS)
 
     @property
-    def named(self) -> dict[str, Any]:
+    def named(self) -> EndpointNames:
         """Keyword arguments for `chains.refusals.explain`."""
         return {"host": self.host, "url": self.setting, "key": self.key_setting}
 

@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import orjson
 
 from chains.demo import DEMO_REPLY_TOKENS, demo_request
 from chains.engine_watch import Watch
 from chains.gguf import Gguf, check_content
+from chains.llama import EngineReport, EngineSettings
 from chains.read_ahead import read_ahead
 from chains.transport import CallLimits
 from chains.upstream import Upstream
@@ -53,13 +54,15 @@ _log = logging.getLogger("threadhold.engine")
 class Shape:
     """How a model runs: tokens of context per answer, parallel answers, threads of a computation.
 
-    Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`.
+    Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`. `leave_s` is how long requests for
+    a model wait while it is about to be unloaded, and how long they are then accepted again.
     """
 
     context_size: int = 8_192
     parallel: int = 2
     threads: int = 1
     max_reply_tokens: int | None = None
+    leave_s: float = 5.0
 
     def reply_limit(self, model: Gguf) -> int:
         """Return how many tokens an answer can have if its request sets no limit."""
@@ -72,7 +75,7 @@ class EngineEnded(UpstreamFailed):
 
     is_hang = False
 
-    def may_recur(self, body: Mapping[str, Any]) -> bool:
+    def may_recur(self, body: Mapping[str, object]) -> bool:
         """Return whether the request has a grammar that can have made the engine hang; a retry would make others
         wait."""
         return self.is_hang and (body.get("response_format") is not None or body.get("tools") is not None)
@@ -98,7 +101,7 @@ class Engine:
         self.model = model
         self.leaving = False  # it accepts no more requests, and is unloaded when it has answered the open ones
         self.asking = 0  # requests without an answer so far
-        self.props: dict[str, Any] = {}  # llama.cpp's `/props` at the time of loading
+        self.props: dict[str, object] = {}  # llama.cpp's `/props` at the time of loading
         self._shape = shape
         self._limits = limits
         self._outcomes = outcomes
@@ -122,7 +125,8 @@ class Engine:
     @property
     def context(self) -> int | None:
         """The context of an answer in tokens: the configured size, or less if the model was trained with less."""
-        size = (self.props.get("default_generation_settings") or {}).get("n_ctx")
+        settings = self.props.get("default_generation_settings")
+        size = settings.get("n_ctx") if isinstance(settings, dict) else None
         return size if isinstance(size, int) else None
 
     @property
@@ -135,11 +139,11 @@ class Engine:
         """Whether a client waits for an answer or reads one."""
         return self.asking > 0 or any(map(_is_open, self._uses))
 
-    def complete_request(self, body: dict[str, Any]) -> dict[str, Any]:
+    def complete_request(self, body: dict[str, object]) -> dict[str, object]:
         """Return a request with the parameters that its model needs."""
         return {**(demo_request(body) if self.model.is_demo else body), **_WATCHED, "model": self.model.name}
 
-    async def read_ahead(self, body: Mapping[str, Any], path: str, has_company: Callable[[], bool]) -> int:
+    async def read_ahead(self, body: Mapping[str, object], path: str, has_company: Callable[[], bool]) -> int:
         """Read a long prompt in slices before its request (see `chains.read_ahead`). Return the tokens read."""
         if self.context is None:
             return 0
@@ -251,7 +255,7 @@ class Engine:
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         line = await process.stdout.readline()
-        started: dict[str, Any] = orjson.loads(line) if line else {"error": "ended"}
+        started: EngineReport = orjson.loads(line) if line else {"error": "ended"}
         if "error" in started:
             raise await self._failure(started)
         self._output.clear()
@@ -280,7 +284,7 @@ class Engine:
             return f"MODEL_CONTEXT_SIZE is {wanted}, but `{self.model.name}` was trained with {self.context} tokens."
         return f"MODEL_CONTEXT_SIZE is {wanted}; raise it to allow longer prompts."
 
-    def _parameters(self, key: str) -> dict[str, Any]:
+    def _parameters(self, key: str) -> EngineSettings:
         return {
             "search_path": list(filter(None, sys.path)),
             "path": str(self.model.path.absolute()),
@@ -294,7 +298,7 @@ class Engine:
             "cache_mib": _CACHE_MIB,
         }
 
-    async def _failure(self, report: dict[str, Any]) -> UpstreamFailed:
+    async def _failure(self, report: EngineReport) -> UpstreamFailed:
         assert self._process is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILL_S):  # then all of its output has been read, too

@@ -5,8 +5,9 @@ worse. Invariant: the engine receives only fields that templates know, each of t
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from chains.chat_types import RequestCall, RequestMessage
 from wire.errors import InvalidRequest
 
 __all__ = ["fit_messages", "fit_prompt_text", "require_fitting", "require_text", "split_prompts"]
@@ -23,14 +24,14 @@ _TEXTS: Final = ("name", "tool_call_id", "reasoning_content", "refusal")
 _PARTS: Final = ("text", "refusal", "image_url", "input_audio", "file")
 
 
-def fit_messages(name: str, value: Any) -> list[dict[str, Any]]:
+def fit_messages(name: str, value: object) -> list[RequestMessage]:
     """Return a chat's messages, without fields that no template knows. Raises InvalidRequest."""
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_MESSAGES:
         raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages{_count(value)}")
     return [_fit_message(f"{name}[{index}]", message) for index, message in enumerate(value)]
 
 
-def fit_prompt_text(name: str, value: Any) -> Any:
+def fit_prompt_text(name: str, value: object) -> object:
     """Return a text completion's prompt: a text, tokens, or an array of these. Raises InvalidRequest."""
     if isinstance(value, str):
         return value
@@ -43,12 +44,12 @@ def fit_prompt_text(name: str, value: Any) -> Any:
     return [each if isinstance(each, str) else _fit_tokens(name, each) for each in value]
 
 
-def split_prompts(prompt: Any) -> list[Any]:
+def split_prompts(prompt: object) -> list[object]:
     """Return the single prompts, each a text or a list of tokens, of a fitted `prompt`."""
     return prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
 
 
-def require_fitting(body: Mapping[str, Any], context: int) -> None:
+def require_fitting(body: Mapping[str, object], context: int) -> None:
     """Raise InvalidRequest if a prompt is longer than a context of `context` tokens can hold.
 
     llama.cpp would read all of it before refusing it.
@@ -64,7 +65,7 @@ def require_fitting(body: Mapping[str, Any], context: int) -> None:
             raise _too_long(param, context, f"{chars} characters; at most {most} are allowed")
 
 
-def _count_chars(value: Any) -> int:
+def _count_chars(value: object) -> int:
     """Return the number of characters in all texts, names and numbers of a prompt."""
     match value:
         case str():
@@ -87,9 +88,10 @@ def _too_long(param: str, context: int, found: str) -> InvalidRequest:
     )
 
 
-def require_text(body: Mapping[str, Any]) -> None:
+def require_text(body: Mapping[str, object]) -> None:
     """Raise InvalidRequest if a fitted message has an image, audio or a file: no model here accepts them."""
-    for index, message in enumerate(body.get("messages", ())):
+    messages = body.get("messages")
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content")
         for number, part in enumerate(content if isinstance(content, list) else ()):
             if part["type"] not in ("text", "refusal"):
@@ -102,7 +104,7 @@ def require_text(body: Mapping[str, Any]) -> None:
                 )
 
 
-def _fit_tokens(name: str, value: Any) -> list[int]:
+def _fit_tokens(name: str, value: object) -> list[int]:
     if not isinstance(value, list) or not value:
         raise _wrong(name, "a string, or an array of strings or tokens")
     if not all(type(token) is int and 0 <= token <= _MAX_TOKEN for token in value):
@@ -110,13 +112,13 @@ def _fit_tokens(name: str, value: Any) -> list[int]:
     return value
 
 
-def _fit_message(param: str, message: Any) -> dict[str, Any]:
+def _fit_message(param: str, message: object) -> RequestMessage:
     if not isinstance(message, dict):
         raise _wrong(param, "an object")
     role = message.get("role")
     if role not in _ROLES:
         raise _wrong(f"{param}.role", f"one of {', '.join(_ROLES)}")
-    fitted: dict[str, Any] = {"role": role}
+    fitted: RequestMessage = {"role": role}
     if "content" in message:
         fitted["content"] = _fit_content(f"{param}.content", message["content"])
     for name in _TEXTS:
@@ -133,7 +135,7 @@ def _fit_message(param: str, message: Any) -> dict[str, Any]:
     return fitted
 
 
-def _fit_content(param: str, content: Any) -> Any:
+def _fit_content(param: str, content: object) -> object:
     if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list) or len(content) > _MAX_PARTS:
@@ -150,15 +152,14 @@ def _fit_content(param: str, content: Any) -> Any:
     return content
 
 
-def _fit_calls(param: str, calls: Any) -> list[dict[str, Any]]:
+def _fit_calls(param: str, calls: object) -> list[RequestCall]:
     if not isinstance(calls, list) or len(calls) > _MAX_CALLS:
         raise _wrong(param, f"an array of at most {_MAX_CALLS} calls{_count(calls)}")
     return [_fit_call(f"{param}[{index}]", call) for index, call in enumerate(calls)]
 
 
-def _fit_call(param: str, call: Any) -> dict[str, Any]:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict):
+def _fit_call(param: str, call: object) -> RequestCall:
+    if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
         raise _wrong(f"{param}.function", "an object")
     name, arguments, id = function.get("name"), function.get("arguments", ""), call.get("id", "")
     if not isinstance(name, str) or not isinstance(arguments, str) or not isinstance(id, str):
@@ -166,7 +167,7 @@ def _fit_call(param: str, call: Any) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _count(value: Any) -> str:
+def _count(value: object) -> str:
     return f"; it has {len(value)}" if isinstance(value, list) else ""
 
 

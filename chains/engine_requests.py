@@ -6,15 +6,17 @@ accepted and dropped, so that unmodified SDKs work. All other parameters are ref
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from chains.calls.checks import bounded_schemas
+from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema, ResponseFormat, SchemaFormat
 from chains.engine_prompts import fit_messages, fit_prompt_text, split_prompts
 from chains.forwarding import CHAT
+from chains.schema_limits import is_number
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 
-__all__ = ["fit_request", "single_requests"]
+__all__ = ["answer_count", "fit_request", "single_requests", "template_tools"]
 
 _MAX_TOOLS: Final = 128
 _MAX_STOPS: Final = 16
@@ -47,11 +49,13 @@ _LEFT_OUT: Final = frozenset(
 )
 """OpenAI's parameters that have no effect on the engine."""
 
-Check = Callable[[str, Any], Any]
+Check: TypeAlias = Callable[[str, object], object]
 """Takes a parameter's name and value, returns the value to send. Raises InvalidRequest."""
 
 
-async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenient: bool = False) -> dict[str, Any]:
+async def fit_request(
+    body: Mapping[str, object], path: str, *, context: int, lenient: bool = False
+) -> dict[str, object]:
     """Return a `/chat/completions` or `/completions` body that is safe to send. `context` is in tokens.
 
     With `lenient`, a function whose schema is too costly gets any object as its arguments; the caller checks them.
@@ -60,7 +64,7 @@ async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenie
         InvalidRequest: with the parameter, its value and the limit.
         Unavailable: the cost of its schemas could not be checked now.
     """
-    fitted: dict[str, Any] = {}
+    fitted: dict[str, object] = {}
     checks = _CHECKS if path == CHAT else _COMPLETION_CHECKS
     for name, value in body.items():
         if name in _LEFT_OUT or value is None:
@@ -73,66 +77,82 @@ async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenie
                 param=name[:80],
                 code="unknown_parameter",
             )
-        fitted[name] = check(name, value)
-        if check is _tokens:
-            fitted[name] = min(fitted[name], context)
-    if "tools" in fitted:
-        fitted["tools"] = _fit_tools(fitted["tools"])
-    if "response_format" in fitted:
-        fitted["response_format"] = _fit_format(fitted["response_format"])
-    await _bound_schemas(fitted, lenient=lenient)
+        fitted[name] = min(_tokens(name, value), context) if check is _tokens else check(name, value)
+    tools: list[FunctionTool] = []
+    described: SchemaFormat | None = None
+    if isinstance(given := fitted.get("tools"), list):
+        fitted["tools"] = tools = _fit_tools(given)
+    if isinstance(wanted := fitted.get("response_format"), dict):
+        fitted["response_format"] = form = _fit_format(wanted)
+        described = form.get("json_schema")
+    await _bound_schemas(tools, described, lenient=lenient)
     return fitted
 
 
-def single_requests(fitted: dict[str, Any]) -> list[dict[str, Any]]:
+async def template_tools(tools: Sequence[Mapping[str, object]], *, context: int) -> Sequence[Mapping[str, object]]:
+    """Return tools for a template, or none if they exceed the limits; the prompt then only counts as shorter."""
+    try:
+        fitted = await fit_request({"tools": list(tools)}, CHAT, context=context, lenient=True)
+    except (InvalidRequest, Unavailable):
+        return ()
+    found = fitted["tools"]
+    return found if isinstance(found, list) else ()
+
+
+def answer_count(fitted: Mapping[str, object]) -> int:
+    """Return how many answers to each prompt a fitted request asks for."""
+    count = fitted.get("n")
+    return count if isinstance(count, int) else 1
+
+
+def single_requests(fitted: dict[str, object]) -> list[dict[str, object]]:
     """Split a fitted request into one for each answer (`n` for each prompt), in the order of their indexes."""
-    count = fitted.get("n", 1)
+    count, seed = answer_count(fitted), fitted.get("seed")
     singles = [{**fitted, "prompt": one} for one in split_prompts(fitted["prompt"])] if "prompt" in fitted else [fitted]
     if count == 1:
         return singles
     bare = [{name: value for name, value in single.items() if name != "n"} for single in singles]
     return [
-        {**single, "seed": fitted["seed"] + number} if "seed" in fitted else single
+        {**single, "seed": seed + number} if isinstance(seed, int) else single
         for single in bare
         for number in range(count)
     ]
 
 
-def _fit_tools(tools: list[Any]) -> list[dict[str, Any]]:
+def _fit_tools(tools: list[object]) -> list[FunctionTool]:
     if len(tools) > _MAX_TOOLS:
         raise _wrong("tools", f"an array of {len(tools)}", f"an array of at most {_MAX_TOOLS} functions")
     return [_fit_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
 
 
-def _fit_tool(tool: Any, param: str) -> dict[str, Any]:
-    function = tool.get("function") if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or tool.get("type") != "function":
+def _fit_tool(tool: object, param: str) -> FunctionTool:
+    function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+    if not isinstance(function, dict):
         raise _wrong(param, _shown(tool), "`{'type': 'function', 'function': {…}}`")
     name, described = function.get("name"), function.get("description") or ""
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_TEXT:
         raise _wrong(f"{param}.function.name", _shown(name), f"a string of 1 to {_MAX_TEXT} characters")
     if not isinstance(described, str):
         raise _wrong(f"{param}.function.description", _shown(described), "a string")
-    fitted = {"name": name, "description": described, "parameters": function.get("parameters") or {}}
+    fitted: FunctionSpec = {"name": name, "description": described, "parameters": function.get("parameters") or {}}
     return {"type": "function", "function": fitted}
 
 
-def _fit_format(wanted: dict[str, Any]) -> dict[str, Any]:
+def _fit_format(wanted: dict[str, object]) -> ResponseFormat:
     kind = wanted.get("type")
     if kind in ("text", "json_object") and "schema" not in wanted:
-        return {"type": kind}
+        return {"type": str(kind)}
     described = wanted.get("json_schema") if kind == "json_schema" else {"schema": wanted.get("schema")}
     if kind not in ("json_schema", "json_object") or not isinstance(described, dict):
         raise _wrong("response_format", _shown(wanted), "an object of type `text`, `json_object` or `json_schema`")
     name = described.get("name")
-    named = {"name": name} if isinstance(name, str) else {}
+    named: SchemaFormat = {"name": name} if isinstance(name, str) else {}
     return {"type": "json_schema", "json_schema": {**named, "strict": True, "schema": described.get("schema", {})}}
 
 
-async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
-    """Replace the schemas of the request with ones that llama.cpp accepts."""
-    functions = [tool["function"] for tool in fitted.get("tools", ())]
-    described = fitted.get("response_format", {}).get("json_schema")
+async def _bound_schemas(tools: Sequence[FunctionTool], described: SchemaFormat | None, *, lenient: bool) -> None:
+    """Replace the schemas of the functions and of the format with ones that llama.cpp accepts."""
+    functions = [tool["function"] for tool in tools]
     schemas = [function["parameters"] for function in functions]
     if described is not None:
         schemas.append(described["schema"])
@@ -141,6 +161,7 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
     except TooCostly as error:
         message = f"The schemas could not be checked now: {error.message} Try again in a moment."
         raise Unavailable(message, headers={"Retry-After": "5"}) from error
+    free: JsonSchema = {"type": "object"}
     for index, (function, found) in enumerate(zip(functions, bounded, strict=False)):
         if "refused" in found and not lenient:
             raise InvalidRequest(
@@ -148,7 +169,7 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
                 param=f"tools[{index}].function.parameters",
                 code="invalid_function_parameters",
             )
-        function["parameters"] = found.get("schema", {"type": "object"})
+        function["parameters"] = found.get("schema", free)
     if described is not None:
         if "refused" in bounded[-1]:
             raise InvalidRequest(
@@ -163,16 +184,16 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
 
 
 def _number(least: float, most: float) -> Check:
-    def check(name: str, value: Any) -> Any:
-        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
+    def check(name: str, value: object) -> float:
+        if not is_number(value) or not math.isfinite(value) or not least <= value <= most:
             raise _wrong(name, _shown(value), f"a number from {least:g} to {most:g}")
         return value
 
     return check
 
 
-def _integer(least: int, most: float, expected: str = "") -> Check:
-    def check(name: str, value: Any) -> Any:
+def _integer(least: int, most: float, expected: str = "") -> Callable[[str, object], int]:
+    def check(name: str, value: object) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int or not least <= value <= most:
@@ -185,43 +206,43 @@ def _integer(least: int, most: float, expected: str = "") -> Check:
 _tokens: Final = _integer(-1, math.inf, "an integer of at least 0, or -1 for no limit")
 
 
-def _seed(name: str, value: Any) -> Any:
+def _seed(name: str, value: object) -> object:
     if type(value) is not int:
         raise _wrong(name, _shown(value), "an integer")
     return value & 0xFFFF_FFFF  # llama.cpp has 32 bits, OpenAI 64
 
 
-def _boolean(name: str, value: Any) -> Any:
+def _boolean(name: str, value: object) -> object:
     if type(value) is not bool:
         raise _wrong(name, _shown(value), "a boolean")
     return value
 
 
-def _word(name: str, value: Any) -> Any:
+def _word(name: str, value: object) -> object:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         raise _wrong(name, _shown(value), f"a string of at most {_MAX_TEXT} characters")
     return value
 
 
-def _object(name: str, value: Any) -> Any:
+def _object(name: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise _wrong(name, _shown(value), "an object")
     return value
 
 
-def _list(name: str, value: Any) -> Any:
+def _list(name: str, value: object) -> list[object]:
     if not isinstance(value, list):
         raise _wrong(name, _shown(value), "an array")
     return value
 
 
-def _model(name: str, value: Any) -> Any:
+def _model(name: str, value: object) -> object:
     if not isinstance(value, str):
         raise _wrong(name, _shown(value), "a string")
     return value
 
 
-def _stop(name: str, value: Any) -> Any:
+def _stop(name: str, value: object) -> object:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
         found = f"an array of {len(stops)}" if isinstance(stops, list) else _shown(value)
@@ -232,7 +253,7 @@ def _stop(name: str, value: Any) -> Any:
     return [stop for stop in stops if stop]
 
 
-def _logit_bias(name: str, value: Any) -> Any:
+def _logit_bias(name: str, value: object) -> object:
     """OpenAI's object of tokens and numbers, or llama.cpp's list of pairs."""
     pairs = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(pairs, list) or len(pairs) > _MAX_BIASES:
@@ -245,39 +266,39 @@ def _logit_bias(name: str, value: Any) -> Any:
     return value
 
 
-def _is_within(value: Any, most: float) -> bool:
-    return type(value) in (int, float) and -most <= value <= most
+def _is_within(value: object, most: float) -> bool:
+    return is_number(value) and -most <= value <= most
 
 
-def _stream_options(name: str, value: Any) -> Any:
+def _stream_options(name: str, value: object) -> object:
     wanted = _object(name, value).get("include_usage")
     return {} if wanted is None else {"include_usage": _boolean(f"{name}.include_usage", wanted)}
 
 
-def _tool_choice(name: str, value: Any) -> Any:
+def _tool_choice(name: str, value: object) -> object:
     if value in ("none", "auto", "required") or isinstance(value, dict):
         return value
     raise _wrong(name, _shown(value), "`none`, `auto`, `required` or an object")
 
 
-def _reasoning_format(name: str, value: Any) -> Any:
+def _reasoning_format(name: str, value: object) -> object:
     if value not in _REASONING_FORMATS:
         raise _wrong(name, _shown(value), f"one of {', '.join(_REASONING_FORMATS)}")
     return value
 
 
-def _logprobs(name: str, value: Any) -> Any:
+def _logprobs(name: str, value: object) -> object:
     """A boolean for a chat completion, a number for a text completion."""
     return value if type(value) is bool else _integer(0, _MAX_PROBABILITIES)(name, value)
 
 
-def _modalities(name: str, value: Any) -> Any:
+def _modalities(name: str, value: object) -> object:
     if value != ["text"]:
         raise _wrong(name, _shown(value), '["text"], the only output that the engine produces')
     return value
 
 
-def _template_values(name: str, value: Any) -> Any:
+def _template_values(name: str, value: object) -> object:
     """Switches of a model's template, such as Qwen's `enable_thinking`: scalars only, because a template can loop over
     its input."""
     switches = _object(name, value)
@@ -357,7 +378,7 @@ def _wrong(param: str, found: str, expected: str) -> InvalidRequest:
     )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     match value:
         case dict() | list():
             return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"

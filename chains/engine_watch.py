@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import orjson
@@ -41,7 +41,7 @@ class Watch:
 
     async def until_stuck(self, is_used: Callable[[], bool]) -> str:
         """Return why the engine is given up, as the end of a sentence. Does not return before that."""
-        last: Any = None
+        last: object = None
         since = time.monotonic()
         missed = 0
         async with aiohttp.ClientSession(headers=self.headers) as session:
@@ -59,7 +59,7 @@ class Watch:
                 elif missed == 0 and time.monotonic() - since > self.limit_s:
                     return f"made no progress for {self.limit_s:.0f} s"
 
-    async def _poll(self, session: aiohttp.ClientSession) -> Any:
+    async def _poll(self, session: aiohttp.ClientSession) -> object:
         """Return the progress of each slot, or None if no answer came in time."""
         try:
             async with asyncio.timeout(self.limit_s / _MISSED), session.get(self.slots_url) as response:
@@ -69,7 +69,7 @@ class Watch:
         return [_progress(slot) for slot in slots if isinstance(slot, dict)] if isinstance(slots, list) else []
 
 
-def _progress(slot: dict[str, Any]) -> tuple[Any, ...]:
+def _progress(slot: dict[str, object]) -> tuple[object, ...]:
     counts = slot.get("next_token")
     counts = counts if isinstance(counts, list) else []
     decoded = [each.get("n_decoded") for each in counts if isinstance(each, dict)]

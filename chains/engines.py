@@ -1,8 +1,8 @@
 """The engines of the models in use: loaded on demand, at most two at a time, and restarted after they end.
 
 Invariants: a model in use is never unloaded. A model that waits to be loaded is loaded next, however busy the others
-are. If a long answer delays that, its engine accepts requests again during every other `LEAVE_S`. An engine that ends
-repeatedly is restarted with a growing delay.
+are. If a long answer delays that, its engine accepts requests again during every other `Shape.leave_s`. An engine that
+ends repeatedly is restarted with a growing delay.
 
 At most two models stay loaded: two assistants with different models can alternate without reloading them and
 reprocessing their threads, and a folder of large files cannot exhaust the memory.
@@ -23,12 +23,9 @@ from chains.transport import CallLimits
 from telemetry.metrics import Counts
 from wire.errors import RunError, UpstreamFailed, UpstreamProblem
 
-__all__ = ["LEAVE_S", "MAX_LOADED", "Engines"]
+__all__ = ["MAX_LOADED", "Engines"]
 
 MAX_LOADED: Final = 2
-
-LEAVE_S: Final = 5.0
-"""How long requests for a model wait while it is about to be unloaded, and how long they are then accepted again."""
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -184,7 +181,7 @@ class Engines:
                 continue
             if time.monotonic() > end:
                 raise UpstreamFailed(f"`{engine.model.name}` was busy for {self._limits.idle_s:g} s. Try again later.")
-            await asyncio.sleep(LEAVE_S)
+            await asyncio.sleep(self._shape.leave_s)
 
     async def _unload(self, engine: Engine) -> bool:
         """End an engine once it is idle. Return False if that takes too long; the engine then accepts requests
@@ -192,7 +189,7 @@ class Engines:
         engine.leaving = True
         is_idle = False
         try:
-            is_idle = await engine.until_idle(min(LEAVE_S, self._limits.idle_s))
+            is_idle = await engine.until_idle(min(self._shape.leave_s, self._limits.idle_s))
         finally:
             if not is_idle and engine.alive:
                 self._accept_again(engine)

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack, cast
 
 import aiohttp
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
-from chains.chunks import ChunkReader
+from chains.chat_types import ChatRequest
+from chains.chunks import AnyChunk, ChunkReader
 from chains.passback import ExtraFields, restore
 from chains.read_batching import ReadPauses
 from chains.refusals import MAX_SHOWN, refusal_of
@@ -42,7 +43,9 @@ class Exchange:
     immediately.
     """
 
-    def __init__(self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Any) -> None:
+    def __init__(
+        self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Unpack[ChatRequest]
+    ) -> None:
         """With `together`, the texts of one read become one chunk, whose content is their list. `kept` has the extra
         fields of messages by index, as text (see `chains.passback`)."""
         self.together = together
@@ -62,13 +65,13 @@ class LeanCompletions:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 
-    async def create(self, **payload: Any) -> "ChunkStream":
+    async def create(self, **payload: Any) -> "ChunkStream":  # as ChatOpenAI calls it
         """Return the answer's chunks. Raises RunError."""
         exchange: Exchange = payload.pop(EXCHANGE, None) or Exchange()
         assert payload.get("stream"), "ChatOpenAI is configured to stream"
         extra = payload.get("extra_body") or {}
-        body = {name: value for name, value in payload.items() if name not in _NOT_IN_BODY}
-        body = {**body, **extra, **exchange.fields}
+        kept = {name: value for name, value in payload.items() if name not in _NOT_IN_BODY}
+        body = cast("ChatRequest", {**kept, **extra, **exchange.fields})  # written by ChatOpenAI and `Replies`
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
         if exchange.kept and self._upstream.endpoint is not None:
             url = self._upstream.endpoint.base
@@ -87,7 +90,7 @@ class _BrokeOffError(Exception):
         self.error = error
 
 
-def _has_content(chunk: dict[str, Any]) -> bool:
+def _has_content(chunk: AnyChunk) -> bool:
     return any(
         delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
         for delta in (choice["delta"] for choice in chunk["choices"])
@@ -97,7 +100,7 @@ def _has_content(chunk: dict[str, Any]) -> bool:
 class ChunkStream:
     """The chunks of one answer in the form that ChatOpenAI reads: an async context manager and iterator."""
 
-    def __init__(self, upstream: Upstream, body: dict[str, Any], model: str, *, together: bool) -> None:
+    def __init__(self, upstream: Upstream, body: ChatRequest, model: str, *, together: bool) -> None:
         self._upstream = upstream
         self._together = together
         self._body = body
@@ -148,16 +151,16 @@ class ChunkStream:
             response.close()
             self._upstream.note_thinker(self._model, begins=self._reader.begins_with_thoughts)
 
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+    def __aiter__(self) -> AsyncIterator[AnyChunk]:
         return self._persistent()
 
-    def _chunks(self) -> AsyncGenerator[dict[str, Any]]:
+    def _chunks(self) -> AsyncGenerator[AnyChunk]:
         kind = self._response.headers.get("Content-Type", "").lower()
         if "html" in kind:
             return self._page()
         return self._whole() if "json" in kind and "ndjson" not in kind else self._events()
 
-    async def _persistent(self) -> AsyncIterator[dict[str, Any]]:
+    async def _persistent(self) -> AsyncIterator[AnyChunk]:
         """Yield the answer's chunks. Until the first text or call, a stream that breaks off is retried, and after a
         refusal that names a field, the request is repeated without it."""
         while True:
@@ -179,7 +182,7 @@ class ChunkStream:
                 self.close()
             await self.open()
 
-    async def _events(self) -> AsyncGenerator[dict[str, Any]]:
+    async def _events(self) -> AsyncGenerator[AnyChunk]:
         self._blocks = Blocks(self._response, idle_s=self._idle_s)
         while block := await self._next_block():
             self._bytes += len(block)
@@ -202,7 +205,7 @@ class ChunkStream:
             yield chunk
         self._check_finished()
 
-    def _read(self, payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+    def _read(self, payloads: Sequence[bytes]) -> Iterator[AnyChunk]:
         if self._together:
             return self._reader.read_all(payloads)
         return (chunk for payload in payloads if (chunk := self._reader.read(payload)) is not None)
@@ -242,7 +245,7 @@ class ChunkStream:
             self._upstream.outcomes["broke_off",] += 1
             raise _BrokeOffError(UpstreamFailed(message, kind="broke_off"))
 
-    async def _whole(self) -> AsyncGenerator[dict[str, Any]]:
+    async def _whole(self) -> AsyncGenerator[AnyChunk]:
         """Yield one JSON completion as a chunk: the upstream ignores `stream`."""
         body = await whole(
             self._response,
@@ -259,10 +262,10 @@ class ChunkStream:
             raise UpstreamFailed(message, kind="garbage", quote=repr(shown))
         yield chunk
 
-    async def _page(self) -> AsyncGenerator[dict[str, Any]]:
+    async def _page(self) -> AsyncGenerator[AnyChunk]:
         raise UpstreamFailed(
             f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
             f"Check that {self._endpoint.setting} is the address of the API, which usually ends in `/v1`.",
             kind="garbage",
         )
-        yield {}  # pragma: no cover (makes this a generator)
+        yield {"choices": []}  # pragma: no cover (makes this a generator)

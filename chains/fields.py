@@ -8,7 +8,7 @@ change the meaning of the run.
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -74,7 +74,7 @@ OTHER_STATUSES: Final = (401, 402, 403, 404, 408, 409, 413, 429)
 """Statuses about the key, the address or the load, whatever the error's text is."""
 
 
-def named_paths(data: Any) -> tuple[str, ...]:
+def named_paths(data: object) -> tuple[str, ...]:
     """Return the request's fields that an error body names in members such as `param`, `field`, pydantic's `loc`,
     and the keys of lists of messages."""
     found: dict[str, None] = {}
@@ -99,7 +99,7 @@ def named_paths(data: Any) -> tuple[str, ...]:
 
 
 def find_changes(
-    body: dict[str, Any], words: Words, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
+    body: dict[str, object], words: Words, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
 ) -> list[Change]:
     """Return changes for the fields that a refusal names, if the request can do without them. `paths` are those of
     `named_paths`, `words` those of the body's author.
@@ -130,7 +130,7 @@ def find_changes(
 # --- named fields -----------------------------------------------------------------------------------------------------
 
 
-def _are_texts(value: Any) -> bool:
+def _are_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
@@ -164,12 +164,12 @@ def _at_path(candidates: Sequence[Change], path: str) -> list[Change]:
             ]
 
 
-def _candidates(body: dict[str, Any]) -> list[Change]:
+def _candidates(body: dict[str, object]) -> list[Change]:
     """Return everything in the request that can be dropped, at most `_MOST_FIELDS`."""
     return list(dict.fromkeys(islice(_droppable(body), _MOST_READ)))[:_MOST_FIELDS]
 
 
-def _droppable(body: dict[str, Any]) -> Iterator[Change]:
+def _droppable(body: dict[str, object]) -> Iterator[Change]:
     yield from (Change("request", name) for name in body if name not in _KEPT)
     yield from (Change("limit", name) for name in LIMITS if name in body)
     if isinstance(choice := body.get("tool_choice"), str):
@@ -184,7 +184,7 @@ def _droppable(body: dict[str, Any]) -> Iterator[Change]:
             yield from (Change("schema", name) for name in schema if name not in _OF_SCHEMAS)
 
 
-def _sent_back(body: dict[str, Any], text: str) -> list[Change]:
+def _sent_back(body: dict[str, object], text: str) -> list[Change]:
     """Return the engine's own fields that go back to it (see `chains.passback`); empty if the text names one."""
     turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
     own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
@@ -215,7 +215,7 @@ def _is_unquoted(naming: Naming, starts: Sequence[int], text: str, words: Words)
     return any(not words.quoted(text, start, start + len(naming.name)) for start in starts)
 
 
-def _content_change(body: dict[str, Any], paths: Sequence[str], text: str) -> Change | None:
+def _content_change(body: dict[str, object], paths: Sequence[str], text: str) -> Change | None:
     """Return a change for assistant messages with calls only: some servers require empty content, some none."""
     calling = [message for message in _dicts(body.get("messages")) if message.get("tool_calls")]
     contents = [message["content"] for message in calling if "content" in message]
@@ -225,28 +225,28 @@ def _content_change(body: dict[str, Any], paths: Sequence[str], text: str) -> Ch
     return Change("content", "empty" if None in contents else "absent")
 
 
-def _for_value(change: Change, body: dict[str, Any]) -> Change:
+def _for_value(change: Change, body: dict[str, object]) -> Change:
     if change.place != "request" or change.name == "stream" or change.name not in body:
         return change
     return Change("request", change.name, orjson.dumps(body[change.name]).decode())
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
+def _dicts(value: object) -> list[dict[str, object]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _functions(body: dict[str, Any]) -> list[dict[str, Any]]:
+def _functions(body: dict[str, object]) -> list[dict[str, object]]:
     return _dicts([tool.get("function") for tool in _dicts(body.get("tools"))])
 
 
-def _inner(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _inner(message: dict[str, object]) -> Iterator[dict[str, object]]:
     """Yield the objects in a message: content parts and calls, and the objects in these."""
     for part in (*_dicts(message.get("content")), *_dicts(message.get("tool_calls"))):
         yield part
         yield from _dicts([part.get("image_url"), part.get("function")])
 
 
-def _schemas(schema: Any, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _schemas(schema: object, found: list[dict[str, object]]) -> list[dict[str, object]]:
     """Return every schema in a schema."""
     nodes = [schema]
     for node in nodes:

@@ -5,8 +5,8 @@ one, else the calibrated estimate. It never counts a history that is many times 
 does not fit, it is sent: the upstream decides.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from langchain_core.messages import BaseMessage
 
@@ -39,7 +39,7 @@ class Window(Protocol):
         ...
 
     async def count_tokens(
-        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return the number of tokens of a prompt; None if the upstream does not count."""
         ...
@@ -56,7 +56,7 @@ class Uncounted:
         return self.context_limit(model)
 
     async def count_tokens(
-        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return None."""
         del model, messages, tools

@@ -5,7 +5,7 @@ A form is stored on disk: its model can be anywhere in it, its length is known, 
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from wire.assistants import MAX_MODEL_NAME
 from wire.errors import InvalidRequest, NotFound
@@ -58,7 +58,7 @@ class Form(Protocol):
         ...
 
 
-Body = dict[str, Any] | Form
+Body = dict[str, object] | Form
 """A request body: a JSON object, or a form."""
 
 
@@ -73,7 +73,7 @@ def model_of(body: Body) -> str:
     return model
 
 
-def require_prompt(body: dict[str, Any], path: str) -> None:
+def require_prompt(body: dict[str, object], path: str) -> None:
     """Raise InvalidRequest, in OpenAI's words, for a request without the field that holds its prompt."""
     name = PROMPT_FIELDS[path]
     if body.get(name) is None:

@@ -13,12 +13,13 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
+from chains.chat_types import Sent
 from wire.errors import UpstreamFailed
 
 __all__ = ["MAX_CALLS", "CallFragments", "Fragment", "Piece", "number_calls"]
@@ -43,7 +44,7 @@ class Fragment(NamedTuple):
     arguments: str = ""
 
     @classmethod
-    def of(cls, call: dict[str, Any]) -> Self:
+    def of(cls, call: Sent) -> Self:
         """Read an entry of `tool_calls`. Raises TypeError or AttributeError for other shapes."""
         function = call.get("function") or call
         arguments = function.get("arguments")
@@ -336,7 +337,7 @@ def _new_id() -> str:
     return "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
 
 
-def _index(value: Any) -> int | None:
+def _index(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):

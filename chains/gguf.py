@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from chains.chat_types import ModelDetails, ModelEntry
 from chains.installation import DEMO_PACKAGES, install_command
 from wire.errors import UpstreamFailed
 
@@ -43,6 +44,17 @@ class Gguf:
     def is_demo(self) -> bool:
         """Whether it is the demo model, which comes with the installation."""
         return bool(self.sha256)
+
+    def entry(self, state: str, limit: int | None) -> ModelEntry:
+        """Return its entry of `/models`; `state` is that of its engine, `limit` the known context length in tokens."""
+        details: ModelDetails = {"demo": self.is_demo, "state": state, "vision": False}  # no projector is loaded
+        if self.is_demo:
+            details["note"] = f"This is {DEMO_NOTE}."
+        entry: ModelEntry = {"id": self.name, "object": "model", "created": 0, "owned_by": "threadhold"}
+        entry["threadhold"] = details
+        if limit:
+            entry["context_length"] = limit
+        return entry
 
 
 def find_models(path: Path | None) -> list[Gguf]:

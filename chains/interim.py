@@ -3,9 +3,11 @@
 aiohttp reads any number of them without yielding to other tasks, so a flood of them would block the event loop.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
 __all__ = ["MAX_INTERIM", "FewInterimResponses"]
@@ -16,7 +18,7 @@ MAX_INTERIM: Final = 100
 class FewInterimResponses(aiohttp.ClientResponse):
     """A response with at most `MAX_INTERIM` informational responses before it; more raise ClientResponseError."""
 
-    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         """Read the head of the response."""
         try:
             return await super().start(_Counted(connection))  # type: ignore[arg-type]
@@ -29,24 +31,25 @@ class FewInterimResponses(aiohttp.ClientResponse):
 class _Counted:
     """A connection whose protocol counts the heads that it reads."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.protocol = _CountedProtocol(connection.protocol)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._connection, name)
 
 
 class _CountedProtocol:
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: ResponseHandler | None) -> None:
         self._protocol = protocol
         self._heads = 0
 
-    async def read(self) -> Any:
+    async def read(self) -> object:
         if self._heads > MAX_INTERIM:
             raise HttpProcessingError(code=502, message=f"more than {MAX_INTERIM} informational responses")
         self._heads += 1
+        assert self._protocol is not None  # a connection has none once it is back in the pool
         return await self._protocol.read()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._protocol, name)

@@ -5,15 +5,16 @@ The model keeps its name, its key and its defaults: only options that the call s
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
 from chains.calls import Abilities, Modes, concerns_tools
+from chains.chat_types import ModelOptions
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.fragments import CallFragments, number_calls
@@ -64,7 +65,7 @@ class LangChainReplies:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
         self._calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
-    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+    def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer as it arrives; tool calls are checked as for every backend. Raises RunError."""
         return self._modes.stream(call) if concerns_tools(call) else self._request(call)
 
@@ -94,17 +95,18 @@ class LangChainReplies:
         except Exception as error:
             raise UpstreamFailed(f"{name} failed: {type(error).__name__}: {error}", quote=str(error)) from error
 
-    def _with_tools(self, call: ReplyCall) -> Runnable[Any, AIMessage]:
+    def _with_tools(self, call: ReplyCall) -> Runnable[LanguageModelInput, AIMessage]:
         if not call.tools:
             return self._chat
-        options: dict[str, Any] = {"tool_choice": call.tool_choice, "parallel_tool_calls": call.parallel_tool_calls}
+        options: ModelOptions = {"tool_choice": call.tool_choice, "parallel_tool_calls": call.parallel_tool_calls}
         choice = options["tool_choice"]
         if isinstance(choice, dict):  # LangChain expects only the function's name
             options["tool_choice"] = choice["function"]["name"]
-        return self._chat.bind_tools(call.tools, **{key: value for key, value in options.items() if value is not None})
+        tools: Sequence[Any] = call.tools  # LangChain declares plain dicts
+        return self._chat.bind_tools(tools, **{key: value for key, value in options.items() if value is not None})
 
 
-def _sampling_options(call: ReplyCall) -> dict[str, Any]:
+def _sampling_options(call: ReplyCall) -> ModelOptions:
     options = {
         "temperature": call.temperature,
         "top_p": call.top_p,
@@ -119,7 +121,7 @@ def _as_chunk(message: BaseMessage) -> AIMessageChunk:
     """Return the message as a chunk: models that cannot stream return a complete message."""
     if isinstance(message, AIMessageChunk):
         return message
-    calls: list[Any] = message.tool_calls if isinstance(message, AIMessage) else []
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
     return AIMessageChunk(
         content=message.content,
         additional_kwargs=message.additional_kwargs,

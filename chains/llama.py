@@ -10,12 +10,36 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, TypedDict
 
-__all__: list[str] = []
+__all__ = ["EngineReport", "EngineSettings"]
 
 
-def _serve(settings: dict[str, Any]) -> Any:
+class EngineSettings(TypedDict):
+    """What to load, and how; see `chains.engine`."""
+
+    search_path: list[str]
+    path: str
+    name: str
+    demo: bool
+    key: str
+    context_size: int
+    parallel: int
+    threads: int
+    batch: int
+    cache_mib: int
+
+
+class EngineReport(TypedDict, total=False):
+    """The address and llama.cpp's `/props` of a loaded model; or what failed (`import`, `load`, `ended`), and why."""
+
+    url: str
+    props: dict[str, object]
+    error: str
+    why: str
+
+
+def _serve(settings: EngineSettings) -> Any:  # xllamacpp has no types
     """Load the model and serve it on a free port of 127.0.0.1. Returns llama.cpp's server."""
     import xllamacpp
 
@@ -46,33 +70,34 @@ def _serve(settings: dict[str, Any]) -> Any:
     return xllamacpp.Server(params)
 
 
-def _props(address: str, key: str) -> dict[str, Any]:
+def _props(address: str, key: str) -> dict[str, object]:
     """Return what llama.cpp reports about the model and its resulting settings, such as the context length."""
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
     try:
         connection.request("GET", "/props", headers={"Authorization": f"Bearer {key}"})
-        props: dict[str, Any] = json.loads(connection.getresponse().read())
+        props: dict[str, object] = json.loads(connection.getresponse().read())
         return props
     finally:
         connection.close()
 
 
-def _report(**fields: Any) -> None:
-    sys.stdout.write(json.dumps(fields) + "\n")
+def _report(report: EngineReport) -> None:
+    sys.stdout.write(json.dumps(report) + "\n")
     sys.stdout.flush()
 
 
 def _main() -> None:
-    settings = json.loads(sys.stdin.readline())
+    settings: EngineSettings = json.loads(sys.stdin.readline())
     sys.path[:] = settings["search_path"]  # so that xllamacpp is found where the server's own packages are
     try:
         server = _serve(settings)
-        _report(url=f"{server.listening_address}/v1", props=_props(server.listening_address, settings["key"]))
+        props = _props(server.listening_address, settings["key"])
+        _report({"url": f"{server.listening_address}/v1", "props": props})
     except ImportError as error:
-        _report(error="import", why=str(error))
+        _report({"error": "import", "why": str(error)})
     except Exception as error:
         time.sleep(0.2)  # llama.cpp's log thread may not have written the reason yet
-        _report(error="load", why=str(error))
+        _report({"error": "load", "why": str(error)})
     else:
         sys.stdin.read()
     os._exit(0)  # llama.cpp's own shutdown would wait for requests whose clients are gone

@@ -12,17 +12,20 @@ Of the models that come in wheels, it has the best search results (`docs/decisio
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.shares import SharedThreads
 from wire.errors import EmbeddingFailed
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 __all__ = ["MiniLm", "is_installed"]
 
@@ -57,14 +60,16 @@ _LATIN: Final = ("LATIN", "FULLWIDTH LATIN")
 _PACKAGES: Final = ("onnxruntime", "tokenizers", _TOKENIZER[0], _MODEL[0])
 
 Numbers = NDArray[np.float32]
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     """The tokenizer and the session, and the ids of the tokens that frame a text."""
 
-    tokenizer: Any
-    session: Any
+    tokenizer: "Tokenizer"
+    session: Any  # onnxruntime has no types
     inputs: frozenset[str]
     first: int
     last: int
@@ -154,7 +159,7 @@ class MiniLm:
                 tokens[number] += ids
         return tokens
 
-    async def _turn(self, owner: str, urgent: bool, work: Any, given: Any) -> Any:
+    async def _turn(self, owner: str, urgent: bool, work: Callable[[Given], Made], given: Given) -> Made:
         run = self._thread.run_urgently if urgent else self._thread.run
         try:
             return await run(owner, work, given)

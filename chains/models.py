@@ -9,9 +9,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from chains.aliases import Aliases
+from chains.chat_types import ModelEntry
 from chains.recent import Learned
 from wire.assistants import MAX_MODEL_NAME
 from wire.errors import PromptRefused, RunError, UpstreamFailed
@@ -39,7 +40,7 @@ class Models:
 
     def __init__(
         self,
-        fetch: Callable[[], Awaitable[list[dict[str, Any]]]],
+        fetch: Callable[[], Awaitable[list[ModelEntry]]],
         *,
         aliases: Mapping[str, str],
         default: str,
@@ -47,13 +48,13 @@ class Models:
         self._fetch = fetch
         self._aliases = Aliases(aliases)
         self._default = default
-        self._listing: list[dict[str, Any]] | None = None
+        self._listing: list[ModelEntry] | None = None
         self._fetched_at = float("-inf")
         self._failed_at = float("-inf")
-        self._flight: asyncio.Task[list[dict[str, Any]]] | None = None
+        self._flight: asyncio.Task[list[ModelEntry]] | None = None
         self._learned: Learned[int] = Learned()
 
-    async def listing(self, *, max_age_s: float = _FRESH_S) -> list[dict[str, Any]]:
+    async def listing(self, *, max_age_s: float = _FRESH_S) -> list[ModelEntry]:
         """Return the upstream's entries, at most `max_age_s` old. Raises RunError."""
         if self._listing is not None and time.monotonic() - self._fetched_at <= max_age_s:
             return self._listing
@@ -82,7 +83,7 @@ class Models:
         """Return the ids last listed; empty before the first listing."""
         return [entry["id"] for entry in self._listing or ()]
 
-    def entry(self, model: str) -> dict[str, Any] | None:
+    def entry(self, model: str) -> ModelEntry | None:
         """Return the model's entry as last listed."""
         return next((entry for entry in self._listing or () if entry["id"] == model), None)
 
@@ -157,14 +158,14 @@ class Models:
         if self._stale() and not self._failed_recently():
             self._refresh()
 
-    def _refresh(self) -> "asyncio.Task[list[dict[str, Any]]]":
+    def _refresh(self) -> "asyncio.Task[list[ModelEntry]]":
         """Return the running fetch, or start one; this object owns it and `close` ends it."""
         if self._flight is None or self._flight.done():
             self._flight = asyncio.create_task(self._update(), name="upstream-models")
             self._flight.add_done_callback(_log_failure)
         return self._flight
 
-    async def _update(self) -> list[dict[str, Any]]:
+    async def _update(self) -> list[ModelEntry]:
         try:
             self._listing = await self._fetch()
         except RunError:
@@ -174,14 +175,14 @@ class Models:
         return self._listing
 
 
-def listed_limit(entry: Mapping[str, Any]) -> int | None:
+def listed_limit(entry: Mapping[str, object]) -> int | None:
     """Return the context length in a `/models` entry, in tokens, None if it has none."""
     meta = entry.get("meta")
     limits = [entry.get(name) for name in _LIMIT_NAMES] + [meta.get("n_ctx") if isinstance(meta, dict) else None]
     return next((value for value in limits if type(value) is int and value > 0), None)
 
 
-def _log_failure(flight: "asyncio.Task[list[dict[str, Any]]]") -> None:
+def _log_failure(flight: "asyncio.Task[list[ModelEntry]]") -> None:
     # Nothing else retrieves the error of a background refresh; code that awaits the fetch gets it as well.
     if not flight.cancelled() and (error := flight.exception()) is not None:
         _log.debug("cannot list the upstream's models: %s", error)

@@ -5,7 +5,7 @@ after the server has accepted the request without it. The refusal that is report
 """
 
 import logging
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from chains.changes import LIMITS, Change, apply_changes
 from chains.fields import find_changes
@@ -33,12 +33,12 @@ class Negotiation:
         self._known = known
         self._model = model
         self._changes: list[Change] = []
-        self._sent: dict[str, Any] = {}
-        self._more_texts: Any = ()
+        self._sent: dict[str, object] = {}
+        self._more_texts: object = ()
         self._first: Refusal | None = None
         self._tries = 0
 
-    def applied(self, body: dict[str, Any], more_texts: Any = ()) -> dict[str, Any]:
+    def applied(self, body: dict[str, object], more_texts: object = ()) -> dict[str, object]:
         """Return the body to send, with the changes known for the model and those of this request.
 
         `more_texts` are the texts that are sent in addition to the body, in lists and dicts.

@@ -21,6 +21,8 @@ from typing import Any, Final
 import orjson
 from langchain_core.messages import BaseMessage
 
+from chains.chat_types import RequestCall, RequestMessage, Sent
+
 __all__ = [
     "EXTRA_FIELDS",
     "MAX_CHARS",
@@ -62,15 +64,15 @@ class _Pieces(list[str]):
     """A string that is streamed in pieces."""
 
 
-class _Entries(list[Any]):
+class _Entries(list[object]):
     """A list that is streamed in pieces, whose entries can be found by their `index`."""
 
-    def __init__(self, entries: list[Any]) -> None:
+    def __init__(self, entries: list[object]) -> None:
         super().__init__()
-        self._by_index: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._by_index: defaultdict[int, list[dict[str, object]]] = defaultdict(list)
         self.merge(entries, copied=True)
 
-    def merge(self, entries: list[Any], *, copied: bool = False) -> None:
+    def merge(self, entries: list[object], *, copied: bool = False) -> None:
         """Add entries, or merge them into existing ones; all of them are new entries if they are `copied`."""
         for entry in entries:
             if not copied and (same := self._like(entry)) is not None:
@@ -80,16 +82,15 @@ class _Entries(list[Any]):
                 raise _TooMuch
             copy = _copy(entry)
             self.append(copy)
-            if (index := _index_of(copy)) is not None:
+            if (index := _index_of(copy)) is not None and isinstance(copy, dict):
                 self._by_index[index].append(copy)
 
-    def _like(self, new: Any) -> dict[str, Any] | None:
+    def _like(self, new: object) -> dict[str, object] | None:
         """Return the existing entry to merge a new one into: it has the same index, and the same type and id if both
         have them."""
         index = _index_of(new)
-        if index is None or index not in self._by_index:
+        if index is None or index not in self._by_index or not isinstance(new, dict):
             return None
-        entry: dict[str, Any]
         for entry in reversed(self._by_index[index][-_MAX_ALIKE:]):
             if _agree(entry.get("type"), new.get("type")) and _agree(entry.get("id"), new.get("id")):
                 return entry
@@ -103,18 +104,18 @@ class ExtraFields:
         """`url` and `model`: the engine that the reply comes from."""
         self._source = engine_id(url, model)
         self._model = model
-        self._message: dict[str, Any] = {}
-        self._calls: dict[int, dict[str, Any]] = {}
+        self._message: Sent = {}
+        self._calls: dict[int, Sent] = {}
         self._chars = 0
         self._is_kept = True
         self._has_more = False
         self._serializations = 0
 
-    def add(self, delta: dict[str, Any], *, whole: bool = False) -> None:
+    def add(self, delta: Sent, *, whole: bool = False) -> None:
         """Add a delta's fields; those of a `whole` message replace what was streamed of them."""
         self._merge(self._message, delta, _MESSAGE, whole=whole)
 
-    def add_call(self, number: int, call: dict[str, Any], *, whole: bool = False) -> None:
+    def add_call(self, number: int, call: Sent, *, whole: bool = False) -> None:
         """Add the fields of a fragment of call `number`."""
         function = call.get("function")
         kept = self._calls.setdefault(number, {})
@@ -134,7 +135,7 @@ class ExtraFields:
         self._serializations += 1
         return keep({"source": self._source, "message": self._message, "calls": calls}, self._model)
 
-    def _merge(self, kept: dict[str, Any], fields: dict[str, Any], known: frozenset[str], *, whole: bool) -> None:
+    def _merge(self, kept: Sent, fields: Sent, known: frozenset[str], *, whole: bool) -> None:
         if not self._is_kept or fields.keys() <= known:
             return
         try:
@@ -149,13 +150,13 @@ class ExtraFields:
             self._calls.clear()
             _warn(self._model)
 
-    def _count(self, value: Any) -> None:
+    def _count(self, value: object) -> None:
         self._chars += len(value) if isinstance(value, str) else len(orjson.dumps(value))
         if self._chars > MAX_CHARS:
             raise _TooMuch
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: object) -> object:
     if isinstance(value, str):
         return _Pieces([value])
     if isinstance(value, dict):
@@ -163,7 +164,7 @@ def _copy(value: Any) -> Any:
     return _Entries(value) if isinstance(value, list) else value
 
 
-def _joined(old: Any, new: Any, name: str) -> Any:
+def _joined(old: object, new: object, name: str) -> object:
     """Merge as OpenAI's SDK accumulates deltas: strings are concatenated, objects merged, lists merged by `index`."""
     if isinstance(old, _Pieces) and isinstance(new, str) and not _is_label(name):
         old.append(new)
@@ -183,21 +184,21 @@ def _is_label(name: str) -> bool:
     return name in _LABELS or name.endswith(("_id", "_type"))
 
 
-def _index_of(entry: Any) -> int | None:
-    index: Any = entry.get("index") if isinstance(entry, dict) else None
+def _index_of(entry: object) -> int | None:
+    index = entry.get("index") if isinstance(entry, dict) else None
     return index if type(index) is int else None
 
 
-def _agree(one: Any, other: Any) -> bool:
+def _agree(one: object, other: object) -> bool:
     """Whether two labels are equal, or one is missing."""
     return one is None or other is None or _text(one) == _text(other)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "".join(value) if isinstance(value, _Pieces) else str(value)
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: object) -> object:
     """Convert what orjson cannot serialize: OPT_PASSTHROUGH_SUBCLASS passes subclasses of list to this function."""
     if isinstance(value, _Pieces):
         return "".join(value)
@@ -206,7 +207,7 @@ def _to_json(value: Any) -> Any:
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
-def keep(fields: dict[str, Any], model: str) -> str | None:
+def keep(fields: Mapping[str, object], model: str) -> str | None:
     """Return the kept fields of a reply of `model` as text; None if they are too large or not JSON."""
     try:
         text = orjson.dumps(fields, _to_json, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
@@ -234,7 +235,7 @@ def extra_fields(message: BaseMessage) -> str:
     return text
 
 
-def restore(messages: list[dict[str, Any]], kept: Mapping[int, str], *, url: str, model: str) -> list[dict[str, Any]]:
+def restore(messages: list[RequestMessage], kept: Mapping[int, str], *, url: str, model: str) -> list[RequestMessage]:
     """Return messages in OpenAI's form with their `kept` fields, which are keyed by index in the list.
 
     Fields that another engine or model sent are omitted.
@@ -250,7 +251,7 @@ def restore(messages: list[dict[str, Any]], kept: Mapping[int, str], *, url: str
     return restored
 
 
-def _with_fields(call: dict[str, Any], fields: dict[str, Any] | None) -> dict[str, Any]:
+def _with_fields(call: RequestCall, fields: Any) -> RequestCall:  # a TypedDict cannot be made of unknown members
     if not fields:
         return call
     return {**fields, **call, "function": {**fields.get("function", {}), **call["function"]}}

@@ -1,10 +1,11 @@
 """The ports of model servers: what the routes need of an upstream, and what a run needs of a model."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator
+from typing import Protocol
 
 from langchain_core.messages import AIMessageChunk
 
+from chains.chat_types import ModelEntry
 from chains.context import Prompt
 from chains.forwarding import CHAT, Body
 from chains.passage import Passage
@@ -43,7 +44,7 @@ class ModelSource(Protocol):
         """Return the ids last listed."""
         ...
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def models(self) -> list[ModelEntry]:
         """Return the raw `/models` entries. Raises Problem."""
         ...
 
@@ -59,7 +60,7 @@ class ModelSource(Protocol):
 class ChatBackend(Protocol):
     """Answers model calls: `chains.Replies` and `chains.Provider` implement it."""
 
-    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+    def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer's chunks. Raises RunError only."""
         ...
 

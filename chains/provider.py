@@ -6,18 +6,19 @@ optional and imported at its first use; a call raises only RunError; leaving a s
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from importlib import import_module
 from typing import Any, Final
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 
 from chains.blocks import until_silent
 from chains.calls import Abilities, Modes, concerns_tools
+from chains.chat_types import ModelEntry, ModelOptions, NamedFunction
 from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
@@ -78,7 +79,7 @@ class Provider:
         self._limits = limits
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
-        self._client: Any = None
+        self._client: Any = None  # an AsyncAnthropic, whose package is optional
         self._making = Shares(1)
         self._refused: Known = Learned()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
@@ -118,7 +119,7 @@ class Provider:
         """Return the model ids that `threadhold.toml` names, else those last listed."""
         return list(self._named) or self._models.names()
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def models(self) -> list[ModelEntry]:
         """Return the entries of `/models`. Raises UpstreamProblem."""
         try:
             return await self._models.listing()
@@ -156,7 +157,7 @@ class Provider:
         """Return the context length that a refusal stated, else the listed one, else the one in LangChain's profile."""
         limit = self._models.learned_limit(model) or self._models.context_limit(model)
         chat = self._chats.get(model)
-        known: Any = (getattr(chat, "profile", None) or {}).get("max_input_tokens")
+        known: int | None = (getattr(chat, "profile", None) or {}).get("max_input_tokens")
         return limit if limit is not None else known
 
     def learn_limit(self, model: str, limit: int) -> None:
@@ -182,7 +183,7 @@ class Provider:
         ratio = self.tokens_per_char(model)
         return await fit_prompt(prompt, known, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 
-    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+    def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer's chunks as they arrive; the last has the finish reason and usage. Raises RunError."""
         return self._modes.stream(call) if concerns_tools(call) else self._modes.ask(call)
 
@@ -224,6 +225,7 @@ class Provider:
             turn = OwnTurn(source, model) if call.tools else None
             plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
             bound = self._bound(await self._chat(model), call, negotiation)
+            # LangChain declares its generators as iterators.
             stream: Any = bound.astream(restore_turns(call.messages, source, model), config)
             async with aclosing(stream), aclosing(until_silent(stream, idle_s=self._limits.idle_s)) as chunks:
                 async for chunk in chunks:
@@ -252,9 +254,11 @@ class Provider:
             explained.args = (explained.message,)
         return explained
 
-    def _bound(self, chat: BaseChatModel, call: ReplyCall, negotiation: Negotiation) -> Runnable[Any, Any]:
+    def _bound(
+        self, chat: BaseChatModel, call: ReplyCall, negotiation: Negotiation
+    ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the model bound to this call's options, as far as the provider supports them."""
-        options: dict[str, Any] = {**self._sampling(call), **_format(chat, call)}
+        options: ModelOptions = {**self._sampling(call), **_format(chat, call)}
         if call.reasoning_effort not in (None, "none") and "reasoning_effort" in type(chat).model_fields:
             options["reasoning_effort"] = "low" if call.reasoning_effort == "minimal" else call.reasoning_effort
         offers = bool(call.tools) and (call.tool_choice != "none" or self._is_anthropic)
@@ -266,9 +270,10 @@ class Provider:
         options = negotiation.applied({name: value for name, value in options.items() if value is not None}, written)
         if (limit := call.max_tokens or self._max_reply_tokens) is not None:
             options = {**options, "max_tokens": limit}
-        return chat.bind_tools(call.tools, **options) if offers else chat.bind(**options)
+        tools: Sequence[Any] = call.tools  # LangChain declares plain dicts
+        return chat.bind_tools(tools, **options) if offers else chat.bind(**options)
 
-    def _sampling(self, call: ReplyCall) -> dict[str, Any]:
+    def _sampling(self, call: ReplyCall) -> ModelOptions:
         temperature, top_p = call.temperature, call.top_p
         if not self._is_anthropic:
             return {"temperature": temperature, "top_p": top_p}
@@ -276,7 +281,7 @@ class Provider:
             return {"top_p": top_p}
         return {"temperature": min(temperature, 1.0)}  # Anthropic's maximum is 1; newer models refuse both together
 
-    def _choice(self, choice: Any) -> Any:
+    def _choice(self, choice: str | NamedFunction | None) -> str | dict[str, str] | None:
         if isinstance(choice, dict):
             return choice.get("function", {}).get("name")
         if choice == "none":
@@ -302,12 +307,12 @@ class Provider:
             raise UpstreamFailed(
                 f"{self.host} has no key. Set `api_key` in [upstreams.{self.name}] of threadhold.toml."
             )
-        given: dict[str, Any] = {"api_key": self._key, "base_url": self._url}
+        given: ModelOptions = {"api_key": self._key, "base_url": self._url}
         if self._is_anthropic:
             given |= {"max_retries": 0, "timeout": self._limits.idle_s, "stream_usage": True}
         given = {name: value for name, value in given.items() if value is not None}
         try:
-            init: Any = import_module("langchain.chat_models").init_chat_model
+            init = import_module("langchain.chat_models").init_chat_model
             chat: BaseChatModel = init(model, model_provider=self._provider, **given)
             if self._is_anthropic:
                 self._connect(chat)
@@ -326,7 +331,7 @@ class Provider:
         ANTHROPIC_CUSTOM_HEADERS.
         """
         if self._client is None:
-            anthropic: Any = import_module("anthropic")
+            anthropic = import_module("anthropic")
             self._client = anthropic.AsyncAnthropic(
                 api_key=self._key,
                 base_url=self._url,
@@ -352,7 +357,7 @@ class Provider:
         package = module.replace("_", "-") or f"langchain-{self._provider.replace('_', '-')}"
         return f"{self.host} needs the package {package}: .venv/bin/python -m pip install {package}, then start again."
 
-    async def _fetch_models(self) -> list[dict[str, Any]]:
+    async def _fetch_models(self) -> list[ModelEntry]:
         if not self._is_anthropic:
             if self._named:
                 return [{"id": model, "object": "model", "created": 0} for model in self._named]
@@ -365,9 +370,9 @@ class Provider:
             raise
         except Exception as error:  # foreign code, as in `_follow`
             raise self._explained(error, "") from error
-        entries: list[dict[str, Any]] = []
+        entries: list[ModelEntry] = []
         for one in page.data:
-            entry = {"id": one.id, "object": "model", "created": 0}
+            entry: ModelEntry = {"id": one.id, "object": "model", "created": 0}
             with suppress(AttributeError, ValueError):
                 entry["created"] = int(one.created_at.timestamp())
             if type(limit := getattr(one, "max_input_tokens", None)) is int:
@@ -383,10 +388,10 @@ async def _wait_to_retry(retries: Retries, error: RunError, refusal: Refusal | N
     return await retries.wait_to_retry(transient=transient, headers=headers)
 
 
-def _format(chat: BaseChatModel, call: ReplyCall) -> dict[str, Any]:
+def _format(chat: BaseChatModel, call: ReplyCall) -> ModelOptions:
     """Return `response_format` if it is a schema and LangChain's profile says that the model supports one."""
     wanted = call.response_format
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
         return {}
-    profile: Any = getattr(chat, "profile", None) or {}
+    profile = getattr(chat, "profile", None) or {}
     return {"response_format": wanted} if profile.get("structured_output") else {}

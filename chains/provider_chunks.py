@@ -5,7 +5,7 @@ end; whatever a provider's library raises becomes a RunError that names the upst
 """
 
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Final
 
 from langchain_core.exceptions import (
     ContextOverflowError,
@@ -167,7 +167,7 @@ def _refusal(error: Exception) -> Refusal | None:
         return None
     if status is not None and status < 400:
         status = None  # an error within a stream whose status was a success
-    content: dict[str, Any] = body if isinstance(body, dict) and body else {"message": _message_of(error)}
+    content: dict[str, object] = body if isinstance(body, dict) and body else {"message": _message_of(error)}
     return read_refusal(content, status=status)
 
 

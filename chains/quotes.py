@@ -4,9 +4,9 @@ Servers quote prompts, property names and enum values in their errors. What an e
 remembered, so untrusted text must not pass for the server's own words.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 from chains.changes import NAMED_CHILDREN
 
@@ -22,7 +22,7 @@ _UNWRITTEN: Final = ("model", "messages")
 class Words:
     """Texts and names of one request's body, and of `more_texts` sent with it. Large bodies take 10 ms per megabyte."""
 
-    def __init__(self, body: dict[str, Any], more_texts: Any = ()) -> None:
+    def __init__(self, body: Mapping[str, object], more_texts: object = ()) -> None:
         names: list[str] = []
         keywords: list[str] = []
         for field, value in body.items():
@@ -48,7 +48,7 @@ def _fold(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     """Yield all strings that are values."""
     waiting = [value]
     while waiting:
@@ -61,7 +61,7 @@ def _strings(value: Any) -> Iterator[str]:
             waiting += each
 
 
-def _collect(value: Any, names: list[str], keywords: list[str]) -> None:
+def _collect(value: object, names: list[str], keywords: list[str]) -> None:
     """Add the keys within a value to `names` if they name something, else to `keywords`."""
     waiting = [(value, keywords)]
     while waiting:

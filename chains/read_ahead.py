@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import orjson
@@ -29,7 +29,7 @@ batches."""
 
 
 async def read_ahead(
-    transport: Transport, body: Mapping[str, Any], path: str, *, context: int, has_company: Callable[[], bool]
+    transport: Transport, body: Mapping[str, object], path: str, *, context: int, has_company: Callable[[], bool]
 ) -> int:
     """Read all but the end of each prompt that is long and fits into `context` (tokens). Return early if the engine
     refuses one: the request itself then gets the reason.
@@ -42,12 +42,12 @@ async def read_ahead(
         if len(orjson.dumps(body)) < _FEW_BYTES:
             return count
         if path == CHAT:
-            prompts = [await apply_template(post, {**body, "stream": False})]
+            prompts: list[object] = [await apply_template(post, {**body, "stream": False})]
         else:
             prompts = split_prompts(body["prompt"])
         for prompt in prompts:
             tokens = await tokenize(post, prompt) if isinstance(prompt, str) else prompt
-            if not tokens or len(tokens) >= context:
+            if not isinstance(tokens, list) or not tokens or len(tokens) >= context:
                 return count
             for end in range(_SLICE, len(tokens), _SLICE):
                 since = time.monotonic()
@@ -62,13 +62,13 @@ async def read_ahead(
     return count
 
 
-def _tokens_read(answer: Any) -> int:
+def _tokens_read(answer: object) -> int:
     timings = answer.get("timings") if isinstance(answer, dict) else None
     count = timings.get("prompt_n") if isinstance(timings, dict) else None
     return count if type(count) is int and count > 0 else 0
 
 
-async def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Any:
+async def _post(transport: Transport, path: str, body: Mapping[str, object]) -> object:
     """Return the answer's JSON; None if it is a refusal."""
     url = f"{transport.endpoint.base.removesuffix('/v1')}{path}"
     async with asyncio.timeout(transport.limits.idle_s):

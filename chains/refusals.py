@@ -5,9 +5,10 @@ HTML; `code` may be a word or a number. Overflow is therefore recognized by `cod
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from html import unescape
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import orjson
 
@@ -107,7 +108,22 @@ class Refusal:
         return self.status in (408, 409, 425, 429) or self.status >= 500
 
 
-def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> Refusal:
+class ErrorDetails(TypedDict):
+    """The `error` of OpenAI's error bodies."""
+
+    message: str
+    type: str
+    param: str
+    code: str
+
+
+class ErrorBody(TypedDict):
+    """An error in OpenAI's shape."""
+
+    error: ErrorDetails
+
+
+def read_refusal(body: bytes | Mapping[str, object], *, status: int | None = None) -> Refusal:
     """Parse an error body, or an error object inside a stream, which may contain the status itself."""
     data = _decoded(body)
     error = _error_object(data)
@@ -129,7 +145,7 @@ def refusal_of(error: RunError) -> Refusal | None:
     return error.refusal if isinstance(error.refusal, Refusal) else None
 
 
-def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
+def _refusal(error: dict[str, object], full: str, status: int | None) -> Refusal:
     message = _one_line(full)
     codes = [str(error.get(name)) for name in ("code", "type") if error.get(name) is not None]
     if status is None:
@@ -159,7 +175,7 @@ def unquoted(refusal: Refusal, words: Words) -> Refusal:
     return replace(refusal, limit=None, room=None, used=None)
 
 
-def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> dict[str, Any]:
+def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> ErrorBody:
     """Return OpenAI's `context_length_exceeded` error for an overflow, whatever code the server used.
 
     Clients check this code to shorten their prompt. `param` is the field that holds the prompt. The message has
@@ -240,7 +256,7 @@ def _advice(listed: list[str] | None, url: str) -> str:
     return f"It lists {names}{more}: use one of these, or map the name with MODEL_ALIASES."
 
 
-def _decoded(body: bytes | dict[str, Any]) -> Any:
+def _decoded(body: bytes | Mapping[str, object]) -> object:
     if not isinstance(body, bytes):
         return body
     try:
@@ -249,7 +265,7 @@ def _decoded(body: bytes | dict[str, Any]) -> Any:
         return {"message": _html_text(body.decode(errors="replace"))}
 
 
-def _error_object(data: Any) -> dict[str, Any]:
+def _error_object(data: object) -> dict[str, object]:
     """Return the error as one flat dict, in whatever form the server sent it."""
     if isinstance(data, list) and data:  # Gemini wraps the object in a list
         data = data[0]
@@ -263,7 +279,7 @@ def _error_object(data: Any) -> dict[str, Any]:
     return {**data, "message": f"{error}: {more}" if more else error}
 
 
-def _passed_on(error: dict[str, Any]) -> Any:
+def _passed_on(error: dict[str, object]) -> object:
     """Return the error of the server behind a gateway: OpenRouter's own message is `Provider returned error`."""
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
@@ -275,7 +291,7 @@ def _passed_on(error: dict[str, Any]) -> Any:
         return _html_text(raw)
 
 
-def _words(data: Any) -> list[str]:
+def _words(data: object) -> list[str]:
     """Return all prose of an error body, under any names: `errors`, `msg`, `error_msg`, `description` …"""
     words: list[str] = []
     nodes = [data]
@@ -315,6 +331,6 @@ def _one_line(text: str) -> str:
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
 
 
-def _count(value: Any) -> int | None:
+def _count(value: object) -> int | None:
     digits = str(value).replace(",", "") if value is not None else ""
     return int(digits) if digits.isdigit() else None

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from chains.call_chunks import with_calls
 from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
+from chains.chat_types import CallDelta, ChatRequest, ModelOptions
 from chains.chunks import TextChunk
 from chains.context import Prompt
 from chains.fast_client import EXCHANGE, Exchange, LeanCompletions
@@ -88,7 +89,7 @@ class Replies:
         traced = is_followed(var_child_runnable_config.get())
         kept = {index: text for index, message in enumerate(call.messages) if (text := extra_fields(message))}
         exchange = Exchange(together=call.together and not traced, kept=kept, **_fields(call))
-        carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
+        carried: ModelOptions = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
         stream = self._traced(call, carried) if traced else self._untraced(call, carried)
         try:
             async with aclosing(stream):
@@ -97,12 +98,12 @@ class Replies:
         finally:
             exchange.close()
 
-    async def _traced(self, call: ReplyCall, carried: dict[str, Any]) -> AsyncGenerator[AIMessageChunk]:
+    async def _traced(self, call: ReplyCall, carried: ModelOptions) -> AsyncGenerator[AIMessageChunk]:
         async for chunk in self._chat.astream(call.messages, **carried):
             if isinstance(chunk, AIMessageChunk):
                 yield chunk
 
-    async def _untraced(self, call: ReplyCall, carried: dict[str, Any]) -> AsyncGenerator[AIMessageChunk]:
+    async def _untraced(self, call: ReplyCall, carried: ModelOptions) -> AsyncGenerator[AIMessageChunk]:
         """Do the same without the work of `astream` for callbacks, at every call and token: there are no callbacks."""
         async for generated in self._chat._astream(call.messages, **carried):  # noqa: SLF001
             message = generated.message
@@ -128,7 +129,7 @@ def _text_chunk(content: str | list[str]) -> ChatGenerationChunk:
 
     Chunks never share a list or dict.
     """
-    fresh: dict[str, Any] = {
+    fresh: dict[str, object] = {
         "content": content,
         "additional_kwargs": {},
         "response_metadata": {"model_provider": "openai"},
@@ -140,16 +141,15 @@ def _text_chunk(content: str | list[str]) -> ChatGenerationChunk:
     return _TEXT_CHUNK.model_copy(update={"message": _TEXT_CHUNK.message.model_copy(update=fresh), "text": text})
 
 
-def _fragment(call: dict[str, Any]) -> ToolCallChunk:
-    function = call.get("function") or {}
-    return tool_call_chunk(
-        name=function.get("name"), args=function.get("arguments"), id=call.get("id"), index=call["index"]
-    )
+def _fragment(call: CallDelta) -> ToolCallChunk:
+    function = call["function"]
+    return tool_call_chunk(name=function["name"], args=function["arguments"], id=call.get("id"), index=call["index"])
 
 
 class ThinkingChatOpenAI(ChatOpenAI):
     """ChatOpenAI that keeps `reasoning_content` and unknown fields, in `additional_kwargs`."""
 
+    # `Any` as in ChatOpenAI; the chunk is a `Chunk` or `TextChunk`.
     def _convert_chunk_to_generation_chunk(self, chunk: dict[str, Any], *args: Any) -> ChatGenerationChunk | None:
         if type(chunk) is TextChunk:
             return _text_chunk(chunk["choices"][0]["delta"]["content"])
@@ -190,7 +190,7 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
     )
 
 
-def _fields(call: ReplyCall) -> dict[str, Any]:
+def _fields(call: ReplyCall) -> ChatRequest:
     """Return the body's fields other than model and messages; they bypass ChatOpenAI, which would change some."""
     tools = call.tools or None
     return {

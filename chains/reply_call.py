@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
+
+from chains.chat_types import FunctionTool, NamedFunction, ResponseFormat
 
 __all__ = ["Ask", "ReplyCall"]
 
@@ -17,10 +19,10 @@ class ReplyCall:
     """The name as the run has it; the backend resolves it."""
 
     messages: list[BaseMessage]
-    tools: list[dict[str, Any]] = field(default_factory=list)
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[FunctionTool] = field(default_factory=list)
+    tool_choice: str | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
-    response_format: str | dict[str, Any] | None = None
+    response_format: str | ResponseFormat | None = None
     temperature: float | None = None
     top_p: float | None = None
     reasoning_effort: str | None = None

@@ -8,14 +8,15 @@ upstream that is down hides no other.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from langchain_core.messages import AIMessageChunk
 
 from chains.aliases import Aliases
+from chains.chat_types import ModelDetails, ModelEntry
 from chains.context import Prompt
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.passage import Passage
@@ -154,7 +155,7 @@ class Routes:
 
     # --- calls of runs --------------------------------------------------------------------------------------------
 
-    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+    def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer as it arrives; the backend's own stream if the route is known. Raises RunError."""
         route = self._known_route(call.model)
         if route is None:
@@ -163,7 +164,7 @@ class Routes:
 
     async def _stream_later(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         route = await self.route(call.model)
-        stream: Any = route.member.speaker.stream(replace(call, model=route.model))
+        stream = route.member.speaker.stream(replace(call, model=route.model))
         async with aclosing(stream):
             async for chunk in stream:
                 yield chunk
@@ -201,7 +202,7 @@ class Routes:
 
     # --- requests of clients --------------------------------------------------------------------------------------
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def models(self) -> list[ModelEntry]:
         """Return the entries of all upstreams, each with its shortest unambiguous id.
 
         Raises Problem if no upstream could be listed.
@@ -266,7 +267,7 @@ class Routes:
         return self._listed(wanted) if wanted else None
 
 
-async def _listing(member: Member) -> list[dict[str, Any]] | Problem:
+async def _listing(member: Member) -> list[ModelEntry] | Problem:
     """Return an upstream's entries, or why it could not be listed.
 
     Models that `threadhold.toml` names need no request. The entries of named upstreams have its name as the owner.
@@ -281,14 +282,14 @@ async def _listing(member: Member) -> list[dict[str, Any]] | Problem:
         return problem
 
 
-def _owned(member: Member, entry: dict[str, Any]) -> dict[str, Any]:
+def _owned(member: Member, entry: ModelEntry) -> ModelEntry:
     if not member.name:
         return entry
-    ours = {**(entry.get("threadhold") or {}), "model": member.qualified(entry["id"])}
+    ours: ModelDetails = {**(entry.get("threadhold") or {}), "model": member.qualified(entry["id"])}
     return {"owned_by": member.name, **entry, "threadhold": ours}
 
 
-def _join_names(names: Any) -> str:
+def _join_names(names: Iterable[str]) -> str:
     listed = [f"`{name}`" for name in names]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return ", ".join(listed[:_SHOWN]) + more

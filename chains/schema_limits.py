@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final, TypedDict, TypeGuard
+
+from chains.chat_types import JsonSchema
 
 __all__ = [
     "DATA",
     "KINDS",
     "MAPS",
     "MAX_REPEATS",
+    "BoundSchema",
     "SchemaRefused",
     "count_digits",
     "count_repetitions",
+    "is_number",
     "kinds_of",
     "limit",
     "without_lone_merges",
@@ -66,7 +70,14 @@ class SchemaRefused(ValueError):
     """A schema exceeds a limit. The message is a sentence that names the item, its value and the limit."""
 
 
-def count_repetitions(schema: Mapping[str, Any]) -> int:
+class BoundSchema(TypedDict, total=False):
+    """A schema as llama.cpp accepts it, or a sentence that says why it is refused."""
+
+    schema: JsonSchema
+    refused: str
+
+
+def count_repetitions(schema: Mapping[str, object]) -> int:
     """Return how many elements a grammar has for the counts of one node.
 
     Raises SchemaRefused for limits that no grammar can have.
@@ -74,7 +85,7 @@ def count_repetitions(schema: Mapping[str, Any]) -> int:
     repetitions = 0
     for name in (name for name in _COUNTS if schema.get(name) is not None):
         value = schema[name]
-        if type(value) not in (int, float) or value < 0 or value != value:
+        if not is_number(value) or value < 0 or value != value:
             raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number of at least 0.")
         if name in _LIMITS and value > MAX_REPEATS:
             continue  # left out, see `without_long_limits`
@@ -83,24 +94,24 @@ def count_repetitions(schema: Mapping[str, Any]) -> int:
         repetitions += int(value)
     for name in (name for name in _BOUNDS if schema.get(name) is not None):
         value = schema[name]
-        if type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER:
+        if not is_number(value) or not abs(value) <= _MAX_NUMBER:
             raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53. Leave it out.")
     _check_ranges(schema)
     return repetitions
 
 
-def count_digits(schema: Mapping[str, Any]) -> int:
+def count_digits(schema: Mapping[str, object]) -> int:
     """Return how many digits the limits of an integer have; 0 if the node is not an integer."""
     if "integer" not in kinds_of(schema):
         return 0
-    return sum(len(str(abs(int(schema[name])))) for name in _BOUNDS if schema.get(name) is not None)
+    return sum(len(str(abs(int(value)))) for name in _BOUNDS if is_number(value := schema.get(name)))
 
 
-def _check_ranges(schema: Mapping[str, Any]) -> None:
+def _check_ranges(schema: Mapping[str, object]) -> None:
     """Raise SchemaRefused for limits that allow no value: llama.cpp counts from the lower limit up to the upper one,
     and never ends if the upper one is lower. It accepts whole numbers only."""
     names = (*_COUNTS, *(_BOUNDS if "integer" in kinds_of(schema) else ()))
-    given = {name: _ROUNDED[name](schema[name]) for name in names if schema.get(name) is not None}
+    given = {name: _ROUNDED[name](value) for name in names if is_number(value := schema.get(name))}
     given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
     for low, high in _PAIRS:
         if low in given and high in given and given[low] > given[high]:
@@ -113,7 +124,7 @@ def _check_ranges(schema: Mapping[str, Any]) -> None:
             raise SchemaRefused(f"`{name}` {schema[name]} has 16 digits or more; it also needs a `{other}`.")
 
 
-def without_long_limits(schema: Any) -> Any:
+def without_long_limits(schema: object) -> object:
     """Return a checked schema without upper limits that no grammar can have (the context ends such a value earlier),
     and with whole numbers as the limits of integers."""
     if isinstance(schema, list):
@@ -123,11 +134,11 @@ def without_long_limits(schema: Any) -> Any:
     return {
         name: _fitted_keyword(name, value)
         for name, value in schema.items()
-        if not (name in _LIMITS and type(value) in (int, float) and value > MAX_REPEATS)
+        if not (name in _LIMITS and is_number(value) and value > MAX_REPEATS)
     }
 
 
-def without_lone_merges(schema: Any) -> Any:
+def without_lone_merges(schema: object) -> object:
     """Return a schema in which each `allOf` of one schema, next to annotations only, is replaced by that schema.
 
     Pydantic 1 writes every described field this way. llama.cpp expands an `allOf` in place, without its own rule.
@@ -149,7 +160,7 @@ def without_lone_merges(schema: Any) -> Any:
     }
 
 
-def _fitted_keyword(name: str, value: Any) -> Any:
+def _fitted_keyword(name: str, value: object) -> object:
     if name in DATA:
         return value
     if name in MAPS and isinstance(value, dict):
@@ -159,7 +170,7 @@ def _fitted_keyword(name: str, value: Any) -> Any:
     return without_long_limits(value)
 
 
-def kinds_of(schema: Mapping[str, Any]) -> list[str]:
+def kinds_of(schema: Mapping[str, object]) -> list[str]:
     """Return the types that a node names. Raises SchemaRefused for unknown ones."""
     given = schema.get("type")
     kinds = given if isinstance(given, list) else [] if given is None else [given]
@@ -167,7 +178,12 @@ def kinds_of(schema: Mapping[str, Any]) -> list[str]:
     for kind in kinds:
         if kind not in KINDS:
             raise SchemaRefused(f"`type` is {str(kind)[:40]!r}; it must be a JSON Schema type.")
-    return kinds
+    return [str(kind) for kind in kinds]
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a JSON value is a number; booleans are none."""
+    return type(value) in (int, float)
 
 
 def limit(what: str, value: int, most: int, advice: str) -> None:

@@ -8,7 +8,7 @@ With a stack of 8 MiB, a name of 30,000 characters crashes xllamacpp 2026.10. 45
 
 from collections.abc import Collection, Mapping
 from itertools import pairwise, takewhile
-from typing import Any, Final
+from typing import Final
 
 from chains.schema_limits import SchemaRefused
 
@@ -48,7 +48,7 @@ class RuleNames:
                 f"{_MAX_RULE_TEXT} characters of names. Use shorter property names, fewer levels or fewer repetitions."
             )
 
-    def add_object(self, schema: Mapping[str, Any], names: Collection[str], path: int, depth: int) -> None:
+    def add_object(self, schema: Mapping[str, object], names: Collection[str], path: int, depth: int) -> None:
         """Count the rules of an object with these property names. Raises SchemaRefused."""
         for name in names:
             if len(name) > MAX_NAME:

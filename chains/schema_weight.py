@@ -10,15 +10,17 @@ and 8 s for an enum of 3,000 values. Alternatives that stay open, such as 50 str
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from chains.chat_types import JsonSchema
 from chains.pattern_weight import PatternRefused, pattern_weight
 from chains.schema_limits import (
     DATA,
     KINDS,
     MAPS,
+    BoundSchema,
     SchemaRefused,
     count_digits,
     count_repetitions,
@@ -90,13 +92,13 @@ class _Totals:
     names: RuleNames = field(default_factory=RuleNames)
 
 
-def bound_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
+def bound_schemas(schemas: Sequence[object]) -> list[BoundSchema]:
     """Return, for each schema of one request, `{"schema": …}` as llama.cpp accepts it, or `{"refused": sentence}`."""
     totals = _Totals()
     return [_bound(schema, totals) for schema in schemas]
 
 
-def _bound(schema: Any, totals: _Totals) -> dict[str, Any]:
+def _bound(schema: object, totals: _Totals) -> BoundSchema:
     try:
         if not isinstance(schema, dict):
             raise SchemaRefused("It must be an object.")
@@ -104,10 +106,12 @@ def _bound(schema: Any, totals: _Totals) -> dict[str, Any]:
         check_schema(schema, totals)
     except SchemaRefused as error:
         return {"refused": str(error)}
-    return {"schema": without_long_limits(schema)}
+    fitted = without_long_limits(schema)
+    assert isinstance(fitted, dict)  # as the schema itself
+    return {"schema": fitted}
 
 
-def check_schema(schema: Any, totals: _Totals | None = None) -> None:
+def check_schema(schema: object, totals: _Totals | None = None) -> None:
     """Raise SchemaRefused for a schema whose grammar would take seconds, much memory, or has no end.
 
     `totals` carries what the request's other schemas have used up.
@@ -124,7 +128,7 @@ def check_schema(schema: Any, totals: _Totals | None = None) -> None:
 class _Weight:
     """Weighs one schema. `root` is the schema that its references point into."""
 
-    def __init__(self, root: Any, totals: _Totals) -> None:
+    def __init__(self, root: object, totals: _Totals) -> None:
         self._root = root
         self._totals = totals
         self._path: list[str] = []
@@ -138,15 +142,10 @@ class _Weight:
         self._alike: list[int] = []
         """Lengths of `_path` at which alternatives with the same beginning were entered."""
 
-    def of(self, schema: Any, depth: int) -> _Open:
+    def of(self, schema: object, depth: int) -> _Open:
         """Weigh a subschema."""
         self._totals.nodes += 1
-        limit(
-            "subschemas",
-            self._totals.nodes,
-            _MAX_NODES,
-            "Use fewer properties or references.",
-        )
+        limit("subschemas", self._totals.nodes, _MAX_NODES, "Use fewer properties or references.")
         limit("levels", depth, _MAX_DEPTH, "Use a flatter structure.")
         if schema is True or schema == {}:
             return _Open(_TEXT, _TEXT)
@@ -156,7 +155,7 @@ class _Weight:
             return self._behind(schema["$ref"], depth)
         return self._direct(schema, depth)
 
-    def _direct(self, schema: dict[str, Any], depth: int) -> _Open:
+    def _direct(self, schema: JsonSchema, depth: int) -> _Open:
         self._add_repeats(count_repetitions(schema), depth)
         # All of it is weighed, since which keyword llama.cpp looks at first depends on where the schema is.
         found = [self._alternatives(schema[key], key, depth) for key in _ALTERNATIVES if key in schema]
@@ -177,7 +176,7 @@ class _Weight:
             return _Open(_TEXT, _TEXT)
         return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.most for e in found)))
 
-    def _scalars(self, schema: dict[str, Any], kinds: list[str], depth: int) -> Iterator[_Open]:
+    def _scalars(self, schema: JsonSchema, kinds: list[str], depth: int) -> Iterator[_Open]:
         if "string" in kinds:
             yield self._string(schema, depth)
         if "number" in kinds or "integer" in kinds:
@@ -186,7 +185,7 @@ class _Weight:
             limit("digits in its integer limits", self._totals.digits, _MAX_DIGITS, "Leave some of the limits out.")
             yield _Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits)
 
-    def _merged(self, schema: Any, depth: int) -> _Open:
+    def _merged(self, schema: object, depth: int) -> _Open:
         """Weigh a part of an `allOf`. llama.cpp merges it in place, with all references and alternatives in it, so a
         circle of such parts would never end."""
         before, self._is_merged = self._is_merged, True
@@ -204,7 +203,7 @@ class _Weight:
         )
         self._totals.names.add(1 + count, self._names, depth)
 
-    def _string(self, schema: Mapping[str, Any], depth: int) -> _Open:
+    def _string(self, schema: Mapping[str, object], depth: int) -> _Open:
         pattern = schema.get("pattern")
         if pattern is None:
             return _Open(1, _TEXT)
@@ -217,7 +216,7 @@ class _Weight:
         self._add_repeats(weight.size, depth)
         return _Open(_TEXT * weight.open, _TEXT * weight.open)
 
-    def _literals(self, values: list[Any]) -> _Open:
+    def _literals(self, values: list[object]) -> _Open:
         self._totals.values += len(values)
         limit("enum values", self._totals.values, _MAX_VALUES, "Use fewer, or a string without `enum`.")
         self._add_text([_length(value) for value in values], "enum values")
@@ -230,7 +229,7 @@ class _Weight:
         if len(lengths) > _MANY and what != "required properties":
             limit(f"characters of {len(lengths)} {what}", sum(lengths), _MAX_TEXT_OF_MANY, advice)
 
-    def _alternatives(self, given: Any, key: str, depth: int) -> _Open:
+    def _alternatives(self, given: object, key: str, depth: int) -> _Open:
         branches = _list(given, key)
         limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT, "Use fewer.")
         literals = [value for branch in branches for value in _literals(branch)]
@@ -253,7 +252,7 @@ class _Weight:
             first += weight.first
         return _Open(first, max(first, apart, together))
 
-    def _heads(self, schema: Any) -> frozenset[tuple[str, ...]]:
+    def _heads(self, schema: object) -> frozenset[tuple[str, ...]]:
         """Return how values of an alternative can begin. If two heads are equal, or one is a prefix of the other, the
         start of the text does not show which alternative it is."""
         for _ in range(_MAX_DEPTH):
@@ -272,7 +271,7 @@ class _Weight:
             return frozenset({_object_head(schema)})
         return frozenset(("number" if kind == "integer" else kind,) for kind in kinds)
 
-    def _object(self, schema: dict[str, Any], depth: int) -> _Open:
+    def _object(self, schema: JsonSchema, depth: int) -> _Open:
         properties = schema.get("properties", {})
         if not isinstance(properties, dict):
             raise SchemaRefused(f"`properties` is {_kind(properties)}; it must be an object.")
@@ -286,13 +285,13 @@ class _Weight:
         inner = [*properties.items(), *([("", more)] if isinstance(more, dict) and more else [])]
         return _Open(1, max([most, *self._inside(inner, depth)]))
 
-    def _array(self, schema: dict[str, Any], depth: int) -> _Open:
+    def _array(self, schema: JsonSchema, depth: int) -> _Open:
         items = [schema[name] for name in ("items", "prefixItems", "additionalItems") if name in schema]
         listed = [one for each in items for one in (each if isinstance(each, list) else [each])]
         inner = [("", each) for each in listed if not isinstance(each, bool)]
         return _Open(1, max([2, *(weight + 1 for weight in self._inside(inner, depth))]))
 
-    def _inside(self, schemas: list[tuple[str, Any]], depth: int) -> Iterator[int]:
+    def _inside(self, schemas: list[tuple[str, object]], depth: int) -> Iterator[int]:
         """Yield the weights within an object or a list, whose text shows where each value begins. `schemas` are those
         of its properties by name, or of its elements, whose name is empty."""
         self._consumed.append(len(self._path))
@@ -304,7 +303,7 @@ class _Weight:
         self._is_merged = before
         self._consumed.pop()
 
-    def _behind(self, reference: Any, depth: int) -> _Open:
+    def _behind(self, reference: object, depth: int) -> _Open:
         target = self._target(reference)
         name = str(reference)
         since = self._path.index(name) + 1 if name in self._path else 0 if target is self._root else None
@@ -330,7 +329,7 @@ class _Weight:
             )
         return _Open(_TEXT, _TEXT)
 
-    def _target(self, reference: Any) -> Any:
+    def _target(self, reference: object) -> object:
         length = len(reference) if isinstance(reference, str) else 0
         limit("characters in a `$ref`", length, _MAX_REFERENCE, "Use shorter names of definitions.")
         if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
@@ -347,7 +346,7 @@ class _Weight:
         return node
 
 
-def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
+def _object_head(schema: Mapping[str, object]) -> tuple[str, ...]:
     """Return an object's first required property and, if it is fixed, its value: llama.cpp writes required properties
     first, in the order of `properties`."""
     properties, required = schema.get("properties"), _required(schema)
@@ -363,7 +362,7 @@ def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
     return ("object", name, fixed) if isinstance(fixed, str) else ("object", name)
 
 
-def _literals(schema: Any) -> list[Any]:
+def _literals(schema: object) -> list[object]:
     """Return the values that an alternative allows, if it lists them."""
     if not isinstance(schema, dict):
         return []
@@ -371,21 +370,21 @@ def _literals(schema: Any) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def _required(schema: Mapping[str, Any]) -> set[str]:
+def _required(schema: Mapping[str, object]) -> set[str]:
     return {name for name in _list(schema.get("required") or [], "required") if isinstance(name, str)}
 
 
-def _list(value: Any, name: str) -> list[Any]:
+def _list(value: object, name: str) -> list[object]:
     if not isinstance(value, list):
         raise SchemaRefused(f"`{name}` is {_kind(value)}; it must be an array.")
     return value
 
 
-def _length(value: Any) -> int:
+def _length(value: object) -> int:
     return len(value) if isinstance(value, str) else len(repr(value))
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     match value:
         case None:
             return "null"

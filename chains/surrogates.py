@@ -8,6 +8,8 @@ stays alone becomes the replacement character; a stream without halves has no ov
 import json
 from typing import Any, Final
 
+from chains.chat_types import Sent
+
 __all__ = ["Halves"]
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
@@ -21,7 +23,7 @@ class Halves:
         self.met = False
         self._held: dict[str, str] = {}
 
-    def read(self, payload: bytes) -> Any:
+    def read(self, payload: bytes) -> Any:  # as of `json.loads`
         """Parse a payload that orjson refused. Raises ValueError if halves are not the reason."""
         if b"\\ud" not in payload.lower():
             raise ValueError("no surrogate in it")
@@ -29,12 +31,12 @@ class Halves:
         value = json.loads(payload)
         return value if isinstance(value, dict) and "choices" in value else _without_halves(value)
 
-    def join(self, delta: dict[str, Any], *, ends: bool) -> dict[str, Any]:
+    def join(self, delta: Sent, *, ends: bool) -> Sent:
         """Return the delta with valid texts, including the halves held back from earlier deltas.
 
         A half at the end of a text is held back unless this delta `ends` the stream.
         """
-        joined: dict[str, Any] = _without_halves(delta)
+        joined: Sent = _without_halves(delta)
         if isinstance(calls := delta.get("tool_calls"), list):
             joined["tool_calls"] = [
                 self._call(call, whole, index, ends=ends)
@@ -46,9 +48,10 @@ class Halves:
                 joined[name] = self._join(name, text or "", ends=ends)
         return joined
 
-    def _call(self, call: Any, whole: Any, index: int, *, ends: bool) -> Any:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(arguments := function.get("arguments"), str):
+    def _call(self, call: object, whole: Sent, index: int, *, ends: bool) -> Sent:
+        if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
+            return whole
+        if not isinstance(arguments := function.get("arguments"), str):
             return whole
         key = f"arguments {call.get('index', index)}"
         return {**whole, "function": {**whole["function"], "arguments": self._join(key, arguments, ends=ends)}}
@@ -60,7 +63,7 @@ class Halves:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _without_halves(value: Any) -> Any:
+def _without_halves(value: object) -> Any:  # as of `json.loads`
     """Return a JSON value with replacement characters for its halves: only the answer's texts are joined."""
     return json.loads(
         json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

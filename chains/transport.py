@@ -10,7 +10,7 @@ import socket
 import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from yarl import URL
@@ -275,7 +275,7 @@ def _kind(error: Exception) -> str:
     return type(error).__name__
 
 
-def _payload(body: bytes | Outgoing | None) -> Any:
+def _payload(body: bytes | Outgoing | None) -> object:
     """Return a body as aiohttp sends it best: a large one in blocks, between which other tasks run."""
     if isinstance(body, Outgoing):
         return body.blocks()

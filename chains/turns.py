@@ -5,7 +5,7 @@ follow them. Google's library keeps signatures in `additional_kwargs`. The invar
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -76,9 +76,11 @@ def _restored(message: BaseMessage, source: str) -> BaseMessage:
     if kept["source"] != source or "content" not in kept:
         return AIMessage(message.content, tool_calls=message.tool_calls)
     ids = {call["id"] for call in message.tool_calls}
-    blocks: list[Any] = [block for block in kept["content"] if not _is_call(block) or block.get("id") in ids]
+    blocks: list[str | dict[str, object]] = [
+        block for block in kept["content"] if not _is_call(block) or block.get("id") in ids
+    ]
     return AIMessage(blocks or message.content, tool_calls=message.tool_calls, additional_kwargs=kept["beside"])
 
 
-def _is_call(block: Any) -> bool:
+def _is_call(block: object) -> bool:
     return isinstance(block, dict) and block.get("type") in _CALLS

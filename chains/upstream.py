@@ -13,6 +13,7 @@ import orjson
 from langchain_core.messages import BaseMessage
 
 from chains.blocks import whole
+from chains.chat_types import ModelEntry
 from chains.context_window import Windows
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
@@ -109,7 +110,7 @@ class Upstream:
         self.require_transport()
         return await self._models.resolve(model)
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def models(self) -> list[ModelEntry]:
         """Return the raw `/models` entries, for `GET /models`. Raises Unavailable or UpstreamProblem."""
         if self._transport is None:
             raise Unavailable(UNSET)
@@ -143,7 +144,7 @@ class Upstream:
         """Return the ids last listed, without waiting."""
         return self._models.names()
 
-    async def props(self, model: str) -> dict[str, Any] | None:
+    async def props(self, model: str) -> dict[str, object] | None:
         """Return llama.cpp's `/props` for a model, None from any other server. Waits at most `_LISTING_S`."""
         if self._transport is None:
             return None
@@ -180,7 +181,7 @@ class Upstream:
         return self.context_limit(model)
 
     async def count_tokens(
-        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return how many tokens a prompt has, None if the engine does not report it."""
         return await self._windows.count(self._models.known_as(model), messages, tools)
@@ -201,7 +202,7 @@ class Upstream:
         return Negotiation(self._refused, model)
 
     async def answer(
-        self, payload: dict[str, Any], negotiation: Negotiation, retries: Retries
+        self, payload: Mapping[str, object], negotiation: Negotiation, retries: Retries
     ) -> aiohttp.ClientResponse:
         """Post a completion, with the retries that the call has left; return the 2xx answer unread. Raises RunError.
 
@@ -217,7 +218,7 @@ class Upstream:
             if not await negotiation.drop_refused(answer):
                 raise await self._explained(await negotiation.verdict(answer), model)
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Any:
+    async def embed(self, model: str, texts: Sequence[str]) -> object:
         """Post to `/embeddings` with retries and return the answer's JSON. Raises RunError."""
         transport = self.require_transport()
         body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
@@ -257,7 +258,7 @@ class Upstream:
         assert self.endpoint is not None
         return normalize_error(refused, self.endpoint, path, self.overflow_advice)
 
-    def _limited(self, body: dict[str, Any], path: str) -> dict[str, Any]:
+    def _limited(self, body: dict[str, object], path: str) -> dict[str, object]:
         """Return the body with a limit of the answer if the client set none."""
         if path not in GENERATING:
             return body
@@ -280,7 +281,7 @@ class Upstream:
                 listed = self._models.names()
         return explain(refusal, **self.require_transport().endpoint.named, model=model, listed=listed)
 
-    async def _fetch_models(self) -> list[dict[str, Any]]:
+    async def _fetch_models(self) -> list[ModelEntry]:
         transport = self.require_transport()
         try:
             async with asyncio.timeout(_LISTING_S):
@@ -313,25 +314,25 @@ class Upstream:
             raise UpstreamFailed(UNSET)
         return self._transport
 
-    def _dialect(self, payload: dict[str, Any]) -> dict[str, Any]:
+    def _dialect(self, payload: Mapping[str, object]) -> dict[str, object]:
         """Return the payload without unset fields, and with the host's name for the answer's limit."""
         kept = {name: value for name, value in payload.items() if value is not None}
         limit = kept.pop("max_completion_tokens", None) or kept.pop("max_tokens", None) or self._max_reply_tokens
         kept.pop("max_tokens", None)
-        if limit is not None and limit > 0:
+        if isinstance(limit, int) and limit > 0:
             is_openai = self.endpoint is not None and self.endpoint.is_openai
             kept["max_completion_tokens" if is_openai else "max_tokens"] = limit
         return kept
 
 
-def _encode(payload: dict[str, Any]) -> bytes:
+def _encode(payload: dict[str, object]) -> bytes:
     try:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:
         raise PromptRefused(f"The prompt cannot be sent as JSON: {error}.") from error
 
 
-def _entries(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:
+def _entries(body: bytes, endpoint: Endpoint) -> list[ModelEntry]:
     """Return the entries with an id, from any of the forms in use: `{"data": […]}`, `{"models": […]}`, a bare list."""
     try:
         data = orjson.loads(body)
@@ -341,5 +342,5 @@ def _entries(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:
     if isinstance(data, dict):
         data = data.get("data") or data.get("models")
     entries = [entry for entry in data or () if isinstance(entry, dict)] if isinstance(data, list) else []
-    named = [{"id": entry.get("id") or entry.get("name"), **entry} for entry in entries]
-    return [entry for entry in named if isinstance(entry["id"], str)]
+    named: list[Any] = [{"id": entry.get("id") or entry.get("name"), **entry} for entry in entries]
+    return [entry for entry in named if isinstance(entry["id"], str)]  # unknown members stay: no TypedDict has them

@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 import orjson
 
 from chains.assembly import Assembly
+from chains.chat_types import Sent
 from chains.passage import Passage
 from chains.sse import SseDecoder
 from chains.upstream import Upstream
@@ -15,7 +15,7 @@ from wire.errors import UpstreamProblem
 __all__ = ["answer_each", "answer_whole"]
 
 
-async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begun: Callable[[], None]) -> Passage:
+async def answer_whole(upstream: Upstream, body: dict[str, object], path: str, begun: Callable[[], None]) -> Passage:
     """Stream an answer and assemble it (see `chains/assembly.py`). `begun` is called at its first token.
 
     Raises UpstreamProblem.
@@ -50,7 +50,7 @@ async def answer_each(requests: Iterable[Awaitable[Passage]], per_prompt: int = 
     refusal ends the sequence and is returned. Each `per_prompt` consecutive requests share a prompt, whose tokens are
     counted once, as OpenAI does.
     """
-    answers: list[dict[str, Any]] = []
+    answers: list[Sent] = []
     for request in requests:
         passage = await request
         if passage.status != 200 or passage.body is None:

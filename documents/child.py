@@ -10,13 +10,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal, TypedDict
 
 from documents.kinds import tell_kind
 from documents.readers import Reading
 from documents.refusals import Refused, broken
 
-__all__ = ["REFUSED", "main"]
+__all__ = ["REFUSED", "LimitValues", "Report", "main"]
 
 REFUSED = 3
 
@@ -25,7 +25,24 @@ _CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufd
 _PAGE_BREAKS: Final = str.maketrans("\x0b\x0c", "\n\n")
 
 
-def _limit(limits: dict[str, Any]) -> None:
+class LimitValues(TypedDict):
+    """The limits of one file; see `documents.extraction.Limits`."""
+
+    time_s: int
+    memory_bytes: int
+    chars: int
+    unpacked_bytes: int
+
+
+class Report(TypedDict, total=False):
+    """The last line of stderr: a note on the text, or the code and the message of a refusal."""
+
+    note: str
+    code: Literal["unsupported_file", "invalid_file"]
+    message: str
+
+
+def _limit(limits: LimitValues) -> None:
     """Limit this process: address space, processor time, no writes to files, no core dump, low priority."""
     if sys.platform == "win32":
         return
@@ -44,7 +61,7 @@ def _limit(limits: dict[str, Any]) -> None:
     os.nice(10)
 
 
-def _write(path: Path, suffix: str, limits: dict[str, Any]) -> str | None:
+def _write(path: Path, suffix: str, limits: LimitValues) -> str | None:
     """Write the text; return a note on what was guessed or replaced, if anything."""
     kind = tell_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
     reading = Reading(kind, path, limits["chars"] * 4)
@@ -66,7 +83,8 @@ def _write(path: Path, suffix: str, limits: dict[str, Any]) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Read the file; return the exit code."""
-    path, suffix, limits = Path(arguments[0]), arguments[1], json.loads(arguments[2])
+    path, suffix = Path(arguments[0]), arguments[1]
+    limits: LimitValues = json.loads(arguments[2])
     _limit(limits)
     try:
         note = _write(path, suffix, limits)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
-from documents.child import REFUSED
+from documents.child import REFUSED, LimitValues, Report
 from wire.errors import Unreadable
 from workers import child_environment
 
@@ -61,7 +61,12 @@ class Extractor:
         Excel files. Raises Unreadable. Cancelling the call ends the process.
         """
         limits = self._limits
-        limit_values = {name: getattr(limits, name) for name in ("time_s", "memory_bytes", "chars", "unpacked_bytes")}
+        limit_values: LimitValues = {
+            "time_s": limits.time_s,
+            "memory_bytes": limits.memory_bytes,
+            "chars": limits.chars,
+            "unpacked_bytes": limits.unpacked_bytes,
+        }
         suffix = PurePosixPath(filename).suffix.lower()[:16]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "documents.child", str(path), suffix, json.dumps(limit_values)),
@@ -115,7 +120,7 @@ def _note(errors: bytes) -> str | None:
     """Return the note of a process that succeeded; libraries may have written warnings before it."""
     last = errors.strip().rpartition(b"\n")[2]
     try:
-        report: dict[str, Any] = json.loads(last)
+        report: Report = json.loads(last)
     except ValueError:
         return None
     return str(report["note"]) if isinstance(report, dict) and "note" in report else None
@@ -124,7 +129,7 @@ def _note(errors: bytes) -> str | None:
 def _refusal(code: int, errors: bytes) -> Unreadable:
     """Return the error that explains why a process failed."""
     if code == REFUSED:
-        report: dict[str, Any] = json.loads(errors.strip().splitlines()[-1])
+        report: Report = json.loads(errors.strip().splitlines()[-1])
         return Unreadable(report["message"], code=report["code"])
     logger.warning("a file reader ended with %d: %s", code, errors[-500:].decode("utf-8", "replace"))
     return _invalid("Reading the file failed: it needs too much time or memory, or is damaged.")

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from documents.markup import XmlAttributes, attribute, is_on
-from documents.package import plain_name
+from documents.markup import attribute, is_on
+from documents.package import Element, plain_name
 
 __all__ = ["Numbering", "Styles", "read_numbering", "read_styles"]
 
@@ -76,7 +76,7 @@ def _format(count: int, kind: str) -> str:
     return f"{count:02}" if kind == "decimalZero" else str(count)
 
 
-def read_numbering(root: Any) -> Numbering:
+def read_numbering(root: Element) -> Numbering:
     """Parse the part `numbering`."""
     definitions: dict[str, dict[int, _Level]] = {}
     found = Numbering()
@@ -93,7 +93,7 @@ def read_numbering(root: Any) -> Numbering:
     return found
 
 
-def _overridden(override: Any, levels: dict[int, _Level]) -> dict[int, _Level]:
+def _overridden(override: Element, levels: dict[int, _Level]) -> dict[int, _Level]:
     changed = _levels(override)
     level, start = _number(attribute(override.attrib, "ilvl")), _value(override, "startOverride")
     if start is not None and level in levels and level not in changed:
@@ -101,7 +101,7 @@ def _overridden(override: Any, levels: dict[int, _Level]) -> dict[int, _Level]:
     return changed
 
 
-def _levels(item: Any) -> dict[int, _Level]:
+def _levels(item: Element) -> dict[int, _Level]:
     return {
         _number(attribute(level.attrib, "ilvl")): _Level(
             _number(_value(level, "start") or "1"),
@@ -112,9 +112,9 @@ def _levels(item: Any) -> dict[int, _Level]:
     }
 
 
-def read_styles(root: Any) -> Styles:
+def read_styles(root: Element) -> Styles:
     """Parse the part `styles`; a style inherits from the style that it is based on."""
-    own: dict[str, Any] = {attribute(item.attrib, "styleId") or "": item for item in _children(root, "style")}
+    own: dict[str, Element] = {attribute(item.attrib, "styleId") or "": item for item in _children(root, "style")}
     hidden: set[str] = set()
     numbered: dict[str, tuple[str | None, int | None]] = {}
     for id in own:
@@ -129,29 +129,28 @@ def read_styles(root: Any) -> Styles:
     return Styles(frozenset(hidden), numbered)
 
 
-def _chain(own: dict[str, Any], id: str) -> list[Any]:
-    chain: list[Any] = []
+def _chain(own: dict[str, Element], id: str) -> list[Element]:
+    chain: list[Element] = []
     while id in own and own[id] not in chain and len(chain) < _DEEPEST:
         chain.append(own[id])
         id = _value(own[id], "basedOn") or ""
     return chain
 
 
-def _descend(item: Any, *names: str) -> list[Any]:
+def _descend(item: Element, *names: str) -> list[Element]:
     found = [item]
     for name in names:
         found = [child for parent in found for child in _children(parent, name)]
     return found
 
 
-def _children(item: Any, name: str) -> list[Any]:
+def _children(item: Element, name: str) -> list[Element]:
     return [child for child in item if isinstance(child.tag, str) and plain_name(child.tag) == _W + name]
 
 
-def _value(item: Any, name: str) -> str | None:
+def _value(item: Element, name: str) -> str | None:
     for child in _children(item, name):
-        attributes: XmlAttributes = child.attrib
-        return attribute(attributes, "val")
+        return attribute(child.attrib, "val")
     return None
 
 

@@ -7,19 +7,43 @@ Parts are found by `[Content_Types].xml` and relationships, never by fixed names
 import posixpath
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final, Protocol
 from urllib.parse import unquote
 
 from lxml import etree
 
-__all__ = ["Package", "Part", "plain_name", "plain_namespace"]
+__all__ = ["Element", "Package", "Part", "plain_name", "plain_namespace"]
 
 _PREFIXES: Final = ("http://schemas.openxmlformats.org/", "http://purl.oclc.org/ooxml/")
 _BLOCK: Final = 64 * 1024
+
+
+class Element(Protocol):
+    """The part of lxml's elements that is used here; lxml has no types."""
+
+    @property
+    def tag(self) -> object:
+        """The name with its namespace; a function for comments and processing instructions."""
+        ...
+
+    @property
+    def attrib(self) -> Mapping[str, str]:
+        """The attributes, by name with namespace."""
+        ...
+
+    def __iter__(self) -> "Iterator[Element]": ...
+
+    def iter(self, tag: str) -> "Iterator[Element]":
+        """Yield this element and all elements in it that have the tag."""
+        ...
+
+    def iterchildren(self, tag: str) -> "Iterator[Element]":
+        """Yield the children that have the tag."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +121,7 @@ class Package:
         """Return a part's bytes."""
         return self._archive.read(self._names[part.name.lower()])
 
-    def feed(self, part: Part, target: Any) -> None:
+    def feed(self, part: Part, target: object) -> None:
         """Parse a part in blocks; `target` has `start(tag, attributes, namespaces)`, `end`, `data` and `close`.
 
         Entities are not resolved, and nothing external is loaded.
@@ -108,10 +132,11 @@ class Package:
                 parser.feed(block)
         parser.close()
 
-    def tree(self, part: Part) -> Any:
+    def tree(self, part: Part) -> Element:
         """Parse a small part as a whole."""
         parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
-        return etree.fromstring(self.read(part), parser)
+        root: Element = etree.fromstring(self.read(part), parser)
+        return root
 
     def _part(self, name: str) -> Part | None:
         if name.lower() not in self._names:
@@ -124,11 +149,11 @@ class Package:
         if name is None:
             return
         for item in self.tree(Part(name, "")).iterchildren("{*}*"):
-            kind = (item.get("ContentType") or "").strip().lower()
-            if item.get("PartName"):
-                self._overrides[unquote(item.get("PartName")).lstrip("/").lower()] = kind
-            elif item.get("Extension"):
-                self._defaults[item.get("Extension").lower()] = kind
+            kind = item.attrib.get("ContentType", "").strip().lower()
+            if name := item.attrib.get("PartName"):
+                self._overrides[unquote(name).lstrip("/").lower()] = kind
+            elif extension := item.attrib.get("Extension"):
+                self._defaults[extension.lower()] = kind
 
     @lru_cache(maxsize=64)  # noqa: B019 - a package lives as long as its file is read
     def _relationships(self, part: Part | None) -> tuple[_Relationship, ...]:
@@ -137,9 +162,9 @@ class Package:
         if path.lower() not in self._names:
             return ()
         return tuple(
-            _Relationship(item.get("Id", ""), item.get("Type", ""), _resolve(folder, item.get("Target", "")))
-            for item in self.tree(Part(path, "")).iterchildren("{*}*")
-            if (item.get("TargetMode") or "").lower() != "external"
+            _Relationship(given.get("Id", ""), given.get("Type", ""), _resolve(folder, given.get("Target", "")))
+            for given in (item.attrib for item in self.tree(Part(path, "")).iterchildren("{*}*"))
+            if given.get("TargetMode", "").lower() != "external"
         )
 
 

@@ -64,7 +64,7 @@ def join_lines(text: str, hyphenated: set[str] | frozenset[str] = frozenset()) -
     return _BREAK.sub(join, text)
 
 
-def _annotations(document: Any, page: Any) -> Iterator[str]:
+def _annotations(document: Any, page: object) -> Iterator[str]:  # pypdfium2 has no types
     """Yield a line for each form field with a value, and the text of each note, without duplicates."""
     from pypdfium2 import raw
 
@@ -88,7 +88,7 @@ def _annotations(document: Any, page: Any) -> Iterator[str]:
             yield text
 
 
-def _field(form: Any, annotation: Any) -> str:
+def _field(form: object, annotation: object) -> str:
     """Return a field's label and value; empty for one without a value, and for buttons and passwords."""
     from pypdfium2 import raw
 
@@ -109,7 +109,7 @@ def _field(form: Any, annotation: Any) -> str:
     return f"{label}: {value}" if label and value else value
 
 
-def _selected(form: Any, annotation: Any) -> Iterator[str]:
+def _selected(form: object, annotation: object) -> Iterator[str]:
     from pypdfium2 import raw
 
     for index in range(raw.FPDFAnnot_GetOptionCount(form, annotation)):
@@ -117,7 +117,7 @@ def _selected(form: Any, annotation: Any) -> Iterator[str]:
             yield _string(raw.FPDFAnnot_GetOptionLabel, form, annotation, index)
 
 
-def _string(function: Callable[..., int], *arguments: Any) -> str:
+def _string(function: Callable[..., int], *arguments: object) -> str:
     """Call a function of PDFium that fills a buffer with UTF-16 and returns its size in bytes."""
     from pypdfium2 import raw
 

@@ -113,7 +113,7 @@ def _read_extras(path: Path) -> dict[str, list[str]]:
             return {}
         sheets = [item for item in package.tree(main).iter("{*}sheet") if plain_name(item.tag) == f"{_S}sheet"]
         return {
-            sheet.get("name", ""): list(_sheet_extras(package, part))
+            sheet.attrib.get("name", ""): list(_sheet_extras(package, part))
             for sheet in sheets
             for name, id in sheet.attrib.items()
             if name.startswith("{") and name.endswith("}id") and (part := package.by_id(main, id)) is not None

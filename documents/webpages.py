@@ -7,7 +7,7 @@ layout, is kept shallow.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from lxml import etree
 
@@ -115,7 +115,7 @@ class _Page:
         elif self._open:
             self._end_innermost()
 
-    def close(self) -> Any:
+    def close(self) -> object:
         """Return the tree at the end of the page."""
         while self._open:
             self._end_innermost()

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from graphs.cancellation import announced, cancelled_instead
@@ -59,11 +60,15 @@ class ActiveRun:
     """Whether checkpoints can exist that the end must drop."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     weight: int = 1
-    """The number of runs that it counts as (see `graphs.admission.weigh`)."""
+    """The number of runs that it counts as (see `Admission.weigh`)."""
+    size: int = 0
+    """The bytes of its object."""
+    number: int = 0
+    """The number of its start (see `Admission.begin`)."""
     memory: int = 0
     """Bytes that `graphs.admission` counts for the run."""
     history_memory: int = 0
-    """The part of `memory` that the history takes."""
+    """The part of `memory` that the history and the run's object take."""
     resize: Callable[[int, bool], bool] = lambda _memory, _only_if_free: True
     """Changes the bytes that are counted for the run; the second argument: only if they are free."""
     begun_at: float = 0.0
@@ -129,7 +134,7 @@ class ActiveRun:
 
     def _write(self, changes: Sequence[Change], *, durable: bool = False) -> "asyncio.Future[list[Row]]":
         commit = self.store.commit(changes, durable=durable)
-        commit.add_done_callback(self._written)
+        commit.add_done_callback(partial(self._written, self.log.next - 1 - len(self._unstored)))
         return commit
 
     async def commit_end(self, recorded: Recorded, *more: Change) -> None:
@@ -189,8 +194,13 @@ class ActiveRun:
         held, self._held = self._held, None
         return Recorded() if held is None else self.recorder.record(held)
 
-    def _written(self, commit: "asyncio.Future[list[Row]]") -> None:
-        if not commit.cancelled() and (error := commit.exception()) is not None and self.stop is None:
+    def _written(self, number: int, commit: "asyncio.Future[list[Row]]") -> None:
+        """Note that a commit with the events up to `number` has ended."""
+        if self.stop is not None or commit.cancelled():
+            return
+        if (error := commit.exception()) is None:
+            self.log.drop_stored(number)
+        else:
             if isinstance(error, StatusConflict) and error.status == "cancelling":
                 self.cancel_as_stored()
                 return

@@ -2,7 +2,8 @@
 
 Nothing here waits or writes. Invariants:
 - Owners take turns. Of one owner's runs, the oldest goes first.
-- A run that needs less can overtake one that needs more, but only for a few seconds.
+- A run that needs less can overtake one that needs more. After a few seconds, the latter collects a half of what the
+  runs that were there before it give back. So it starts in the end, and what was free stays free for others.
 - A queued run takes little memory: everything else of it is in the store.
 - If the queue is full, a new run is refused with `Retry-After` before anything is stored.
 """
@@ -13,18 +14,16 @@ import itertools
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from graphs.run_memory import UNKNOWN_BYTES
 from wire.errors import TooManyRequests
 
-__all__ = ["Admission", "Limits", "QueuedRun", "weigh", "weigh_bytes"]
+__all__ = ["Admission", "Limits", "QueuedRun"]
 
 _ENDS: Final = 32
 """The number of recent run ends from which the time to the next one is estimated."""
@@ -38,7 +37,13 @@ _LIGHT_BYTES: Final = 1024 * 1024
 """A run that holds more bytes does not overtake the owner's queued runs."""
 
 _PASSED_S: Final = 5.0
-"""How long others can overtake a run that needs more than is free. After that, as much as it needs is kept for it."""
+"""How long others can overtake a run that needs more than is free, before it collects what it needs."""
+
+_COLLECTED: Final = 0.5
+"""The part of what earlier runs give back that a run collects; the rest stays for others."""
+
+_LARGEST: Final = 8
+"""A run counts as at most this part of all. A half of what the others give back is then enough for it."""
 
 _SLACK: Final = 64
 """Entries of runs that have left which an owner's queue can keep for a while."""
@@ -62,7 +67,7 @@ class Limits:
 @dataclass(slots=True)
 class QueuedRun:
     """A run that waits for its turn. `left` is set when it leaves the queue for any reason; `weight` is the number of
-    runs that it counts as (see `weigh`)."""
+    runs that it counts as (see `Admission.weigh`)."""
 
     run_id: str
     owner: str
@@ -71,20 +76,32 @@ class QueuedRun:
     weight: int = 1
     memory: int = 0
     """Bytes that it will hold in memory (see `graphs.run_memory`)."""
+    size: int = 0
+    """The bytes of its object."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     context: Context = field(default_factory=copy_context)
     """The context of its own request: another task starts it from the queue."""
+    number: int = 0
+    """The number of its start, once it was called (see `Admission.begin`)."""
 
 
-def weigh(run: Mapping[str, Any]) -> int:
-    """Return how many runs a run counts as: one, and one more for each 16 KB of its object, of which its events hold
-    several copies in memory."""
-    return weigh_bytes(len(orjson.dumps(run)))
+@dataclass(slots=True)
+class _Collecting:
+    """What a run that others have overtaken for too long has collected so far."""
 
+    run: QueuedRun
+    since: float
+    """When it was overtaken first."""
+    before: int | None = None
+    """The number of starts before it began to collect; None until it does."""
+    weight: float = 0.0
+    memory: float = 0.0
 
-def weigh_bytes(size: int) -> int:
-    """Return how many runs a run with an object of `size` bytes counts as."""
-    return 1 + size // _HEAVY_BYTES
+    def collect(self, number: int, weight: int, memory: int) -> None:
+        """Collect from a run with this number, unless it began later: its place was free, and stays free."""
+        if self.before is not None and number <= self.before:
+            self.weight = min(self.run.weight, self.weight + _COLLECTED * weight)
+            self.memory = min(self.run.memory, self.memory + _COLLECTED * memory)
 
 
 class Admission:
@@ -107,9 +124,9 @@ class Admission:
         self._order: deque[str] = deque()
         self._numbers = itertools.count()
         self._ends: deque[float] = deque(maxlen=_ENDS)
-        self._passed: QueuedRun | None = None
-        """The run that others have passed for longest, because they need less."""
-        self._passed_since = 0.0
+        self._starts = 0
+        self._collecting: _Collecting | None = None
+        """The run that others have overtaken for longest, because they need less."""
 
     def __len__(self) -> int:
         """Return the number of queued runs."""
@@ -126,17 +143,19 @@ class Admission:
         return not overtakes and self._fits(owner, weight, memory) and self._leaves_enough(weight, memory)
 
     def _leaves_enough(self, weight: int, memory: int) -> bool:
-        """Whether a run that starts leaves enough for the one that others have overtaken for too long.
+        """Whether a run that starts leaves what the run that others have overtaken for too long has collected.
 
-        Nothing is kept for a run that waits for other runs of its own owner.
+        Nothing is collected for a run that waits for other runs of its own owner.
         """
-        limits, passed = self._limits, self._passed
-        if passed is not None and not self._has_share(passed.owner, passed.weight, passed.memory):
-            self._passed = passed = None
-        if passed is None or self._clock() - self._passed_since < _PASSED_S:
+        limits, collecting = self._limits, self._collecting
+        if collecting is None:
             return True
-        runs = self._total + weight + min(passed.weight, limits.max_executing)
-        held = self._held + memory + min(passed.memory, limits.memory_bytes)
+        waiting = collecting.run
+        if not self._has_share(waiting.owner, waiting.weight, waiting.memory):
+            self._collecting = None
+            return True
+        runs = self._total + weight + collecting.weight
+        held = self._held + memory + collecting.memory
         return runs <= limits.max_executing and held <= limits.memory_bytes
 
     def _fits(self, owner: str, weight: int, memory: int) -> bool:
@@ -163,6 +182,10 @@ class Admission:
         own = self._memory[owner] - held
         return own + memory <= self._limits.share * self._limits.memory_bytes or not own
 
+    def weigh(self, size: int) -> int:
+        """Return how many runs a run with an object of `size` bytes counts as: one, and one more for each 16 KB."""
+        return min(1 + size // _HEAVY_BYTES, max(1, self._limits.max_executing // _LARGEST))
+
     @property
     def unread(self) -> int:
         """Bytes counted for a run whose history has not been read. If the limit is low, histories are read one at a
@@ -183,17 +206,23 @@ class Admission:
         finally:
             self.resize(owner, -memory)
 
-    def begin(self, owner: str, weight: int = 1, memory: int = 0) -> None:
-        """Count a run that starts."""
+    def begin(self, owner: str, weight: int = 1, memory: int = 0) -> int:
+        """Count a run that starts; returns its number, which rises with every start."""
         self.resize(owner, memory)
         self._total += weight
         self._weights[owner] += weight
         self._executing[owner] += 1
+        self._starts += 1
+        return self._starts
 
-    def end(self, owner: str, weight: int = 1, memory: int = 0) -> None:
+    def end(self, owner: str, weight: int = 1, memory: int = 0, *, number: int = 0) -> None:
         """Stop counting a run that has ended or waits for the client; another run's turn can then have come."""
         self.resize(owner, -memory)
         self._total -= weight
+        if (collecting := self._collecting) is not None:
+            if collecting.before is None and self._clock() - collecting.since >= _PASSED_S:
+                collecting.before = self._starts
+            collecting.collect(number, weight, memory)
         _take(self._weights, owner, weight)
         _take(self._executing, owner)
         self._ends.append(self._clock())
@@ -272,8 +301,8 @@ class Admission:
         """Remove a run that has started, ended or been deleted; does nothing if it is not queued."""
         run = self._known.pop(run_id, None)
         if run is not None:
-            if run is self._passed:
-                self._passed = None
+            if self._collecting is not None and run is self._collecting.run:
+                self._collecting = None
             _take(self._queued, run.owner)
             run.left.set()
             queue = self._queues.get(run.owner, [])
@@ -293,13 +322,13 @@ class Admission:
                 continue
             self._order.append(owner)
             run = queue[0][2]
-            enough = run is self._passed or self._leaves_enough(run.weight, run.memory)
-            if enough and self._fits(owner, run.weight, run.memory):
+            collects = self._collecting is not None and run is self._collecting.run
+            if (collects or self._leaves_enough(run.weight, run.memory)) and self._fits(owner, run.weight, run.memory):
                 heapq.heappop(queue)
-                self.begin(owner, run.weight, run.memory)
+                run.number = self.begin(owner, run.weight, run.memory)
                 return run
-            if self._passed is None and self._has_share(owner, run.weight, run.memory):
-                self._passed, self._passed_since = run, self._clock()
+            if self._collecting is None and self._has_share(owner, run.weight, run.memory):
+                self._collecting = _Collecting(run, self._clock())
         return None
 
     def _until_next_s(self) -> int:

@@ -19,7 +19,7 @@ from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import RunContext
 from graphs.stored_events import StoredEvents
 from store.alone import alone
-from store.ports import Processes, Store
+from store.ports import Processes, Row, Store
 from telemetry.context import act_for, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
@@ -115,7 +115,7 @@ class Execution:
     def begin(self, live: ActiveRun, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
         """Execute a run that `work` drives. A run that was `called` from the queue has already been counted."""
         if not called:
-            self.turns.begin(live.owner, live.weight, live.memory)
+            live.number = self.turns.begin(live.owner, live.weight, live.memory)
         live.resize = partial(self._resize, live)
         self._active_runs[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
@@ -137,12 +137,12 @@ class Execution:
         except StoreError as error:
             logger.error("run %s could not be continued and is queued again: %s", run.run_id, error)
             self.turns.requeue(run)
-            self.turns.end(run.owner, run.weight, run.memory)
+            self.turns.end(run.owner, run.weight, run.memory, number=run.number)
             return  # the sweep calls the queue again
-        self._ended(run.owner, run.weight, run.memory)
+        self._ended(run)
 
-    def _ended(self, owner: str, weight: int, memory: int) -> None:
-        self.turns.end(owner, weight, memory)
+    def _ended(self, run: ActiveRun | QueuedRun) -> None:
+        self.turns.end(run.owner, run.weight, run.memory, number=run.number)
         self.call()
 
     def _resize(self, live: ActiveRun, memory: int, only_if_free: bool) -> bool:
@@ -155,8 +155,22 @@ class Execution:
             self.call()
         return True
 
-    async def drive(self, live: ActiveRun, given: Any, context: RunContext, *, resumed: bool) -> None:
-        """Drive a run's graph until it pauses or ends; `resumed` if checkpoints of it can exist."""
+    async def drive(
+        self,
+        live: ActiveRun,
+        given: Any,
+        context: RunContext,
+        *,
+        resumed: bool,
+        commit: "asyncio.Future[list[Row]] | None" = None,
+    ) -> None:
+        """Drive a run's graph until it pauses or ends; `resumed` if checkpoints of it can exist.
+
+        `commit` is the start's, if it is not awaited. Until it stands, another process can have continued the run, so a
+        run that resumes waits for it.
+        """
+        if resumed and commit is not None and not self._processes.presence.is_alone:
+            await asyncio.shield(commit)
         live.checkpointed = resumed or bool(context.tools.specs)
         graph = self.graph if live.checkpointed else self._reply_graph
         live.start()
@@ -202,7 +216,7 @@ class Execution:
             if live.log.error is None:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
-            self._ended(live.owner, live.weight, live.memory)
+            self._ended(live)
             live.resize = lambda _memory, _only_if_free: False  # its memory must not be counted again
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
@@ -247,7 +261,7 @@ class Execution:
         hand. None if it does not grow any more. Raises Unavailable if the server stops."""
         if await self._turn_comes(run_id, after) or self._log(run_id) is not None:
             return []
-        if not await self._processes.presence.is_elsewhere(run_id):
+        if not await self._processes.presence.is_progressing(run_id):
             return None
         if not self.open:
             raise parked(run_id, after)

@@ -1,8 +1,8 @@
 """The in-memory part of a run's event log: event numbers, waiting readers, and the end.
 
-The store has the whole log. This part has what was published since this process took the run over, so any number of
-readers can follow without disk reads. Numbers are reserved in blocks before use (the run's row keeps `ceiling`), so
-after a crash numbering continues above any number that can have been sent.
+The store has the whole log. This part has the newest events that were published since this process took the run over,
+so any number of readers can follow without disk reads. Numbers are reserved in blocks before use (the run's row keeps
+`ceiling`), so after a crash numbering continues above any number that can have been sent.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ _new: Final = tuple.__new__
 
 BLOCK: Final = 4096
 """Numbers reserved at a time."""
+
+_KEPT: Final = 512
+"""Stored events that stay in memory for live readers, some 200 KB of a run's tokens."""
 
 _BATCH: Final = 256
 """Maximum events in one batch for a reader that is behind, so that a batch costs little more than its events."""
@@ -66,6 +69,17 @@ class RunLog:
                 if size >= _BATCH_BYTES:
                     return batch[:count]
         return batch
+
+    def drop_stored(self, number: int) -> None:
+        """Drop events up to `number` from memory, because they are in the store; the newest ones are kept for readers
+        that are only a little behind."""
+        stored = number + 1 - self.first
+        if stored >= 2 * _KEPT:  # not at every call, as the rest of the list is moved
+            self._drop(stored - _KEPT)
+
+    def _drop(self, count: int) -> None:
+        del self._events[:count]
+        self.first += count
 
     def release(self) -> None:
         """Drop the events from memory: they are all in the store."""

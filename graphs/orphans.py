@@ -11,12 +11,12 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from graphs.active_run import ActiveRun, Stop
-from graphs.admission import QueuedRun, weigh_bytes
+from graphs.admission import QueuedRun
 from graphs.cancellation import UNANNOUNCED, announced
 from graphs.execution import Execution
 from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
 from graphs.run_context import RunContexts
-from graphs.run_memory import exchange_memory
+from graphs.run_memory import exchange_memory, object_memory
 from store.ports import Append, Hold, Patch, Processes, Row, Store, Unfinished
 from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError
 
@@ -65,10 +65,10 @@ class OrphanedRuns:
         None if the run has another status or is gone, or if another process holds it. Raises StoreError.
         """
         try:
-            (row,) = await self._store.commit([Hold("run", id, owner, only_if)], durable=False)
+            await self._store.commit([Hold("run", id, owner, only_if)], durable=False)
         except (Missing, StatusConflict, HeldElsewhere):
             return None
-        return row
+        return await self._store.get("run", id, owner)
 
     async def take_up(self) -> None:
         """Queue every run that is to be executed and that no live process holds; those that wait for the client keep
@@ -94,13 +94,14 @@ class OrphanedRuns:
 
     async def _take_up(self, run: Unfinished) -> None:
         if run.status != "cancelling":
-            turns, weight = self._execution.turns, weigh_bytes(run.size)
-            turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
+            if self._execution.open:
+                turns = self._execution.turns
+                needs = turns.weigh(run.size), turns.unread + object_memory(run.size), run.size
+                turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, *needs))
             return
         async with self.lock(run.id):
-            row = await self._row(run)
-            if row is not None and row.body["status"] == "cancelling" and self._execution.get(run.id) is None:
-                await self.finish(row, "cancelled")
+            if self._execution.get(run.id) is None:
+                await self.finish(run.id, run.owner, "cancelling", "cancelled")
 
     async def take_up_forever(self) -> None:
         """Take up runs whenever other processes have committed changes of runs."""
@@ -120,7 +121,7 @@ class OrphanedRuns:
             if row is None:
                 return False
             live = make_live(self._store, row, self._clock, self._contexts.metrics)
-            live.weight, live.memory = run.weight, run.memory
+            live.weight, live.memory, live.size, live.number = run.weight, run.memory, run.size, run.number
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 
@@ -165,10 +166,9 @@ class OrphanedRuns:
             live.stop_for("expired")
             return
         async with self.lock(run.id):
-            row = await self._row(run)
-            unchanged = row is not None and row.body["status"] == run.status
-            if row is not None and unchanged and self._execution.get(run.id) is None:
-                await self.finish(row, "cancelled" if run.status == "cancelling" else "expired")
+            if self._execution.get(run.id) is None:
+                stop: Stop = "cancelled" if run.status == "cancelling" else "expired"
+                await self.finish(run.id, run.owner, run.status, stop)
 
     async def _end_broken(self) -> None:
         """End the runs that are broken now; one that breaks meanwhile is ended in the next sweep."""
@@ -180,18 +180,18 @@ class OrphanedRuns:
                         live = await revive(self._store, row, self._clock, self._contexts.metrics)
                         await live.failed(broken[run.id])
         for run_id in broken:
-            del self._execution.broken[run_id]
+            self._execution.broken.pop(run_id, None)
 
-    async def finish(self, row: Row, stop: Stop) -> None:
-        """End a run that no task executes, unless its status has changed or another process holds it. Raises
+    async def finish(self, run_id: str, owner: str, status: str, stop: Stop) -> None:
+        """End a run that no task executes, if it still has this status and no other process holds it. Raises
         StoreError."""
-        held = await self.claim(row.id, row.owner, frozenset({row.body["status"]}))
-        if held is None:
+        row = await self.claim(run_id, owner, frozenset({status}))
+        if row is None:
             return
-        live = await revive(self._store, held, self._clock, self._contexts.metrics)
-        if held.private.get(UNANNOUNCED):
+        live = await revive(self._store, row, self._clock, self._contexts.metrics)
+        if row.private.get(UNANNOUNCED):
             live.commit_progress(announced(live.recorder, live.owner))
         live.stop = stop
         await live.stopped()
         live.log.close()
-        self._execution.turns.leave(row.id)
+        self._execution.turns.leave(run_id)

@@ -7,11 +7,13 @@ run's history only when the run leaves the queue.
 from contextlib import ExitStack
 from typing import Any
 
+import orjson
+
 from graphs.active_run import ActiveRun
-from graphs.admission import Admission, weigh
+from graphs.admission import Admission
 from graphs.machine.state import RunContext
 from graphs.run_context import RunContexts
-from graphs.run_memory import exchange_memory, history_memory
+from graphs.run_memory import exchange_memory, history_memory, object_memory
 from graphs.start_errors import HeavyStart
 from graphs.tools.toolset import ToolSet
 from store.ports import Page, Row, Store
@@ -39,8 +41,9 @@ async def read_if_free(
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
     `live`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
-    live.weight = weigh(row.body)
-    live.memory = row.private.get("memory", turns.unread) + exchange
+    live.size = len(orjson.dumps(row.body))
+    live.weight = turns.weigh(live.size)
+    live.memory = row.private.get("memory", turns.unread + object_memory(live.size)) + exchange
     if not turns.free(live.owner, live.weight, live.memory):
         return None
     with turns.reading(live.owner, live.memory):

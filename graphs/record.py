@@ -29,6 +29,7 @@ from graphs.machine.parts import (
     ThoughtDelta,
     Usage,
 )
+from graphs.machine.pieces import Pieces
 from graphs.open_calls import OpenCalls
 from graphs.tools.kinds import STEP_CALLS
 from store.ports import Change, Insert, Patch, Row
@@ -69,8 +70,7 @@ class Recorder:
         self._owner = owner
         self._clock = clock
         self._message: dict[str, Any] | None = None
-        self._texts: list[str] = []
-        self._counted = self._length = 0  # texts whose characters have been counted for citations
+        self._text = Pieces()
         self._annotations: list[dict[str, Any]] = []
         self._refusals: list[str] = []
         self._calls = OpenCalls()
@@ -108,7 +108,7 @@ class Recorder:
                 if part["type"] == "refusal":
                     self._refusals.append(part["refusal"])
                 else:
-                    self._texts.append(part["text"]["value"])
+                    self._text.extend([part["text"]["value"]])
                     made = part["text"].get("annotations", ())
                     self._annotations += [{key: each[key] for key in each if key != "index"} for each in made]
 
@@ -123,8 +123,8 @@ class Recorder:
         """Return one event for each token, and no row. This is the hot path.
 
         The first event of a message has an empty list of annotations: clients iterate over them at every delta."""
-        begins = not self._texts
-        self._texts.extend(texts)
+        begins = not self._text
+        self._text.extend(texts)
         prefix = self._prefix
         events = [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
         if begins and events:
@@ -209,14 +209,11 @@ class Recorder:
         self._prefix = head % message_id.encode()
 
     def _clear_texts(self) -> None:
-        self._texts, self._annotations = [], []
-        self._counted = self._length = 0
+        self._text, self._annotations = Pieces(), []
 
     def _cite(self, part: Citation, done: Recorded) -> None:
-        self._length += sum(map(len, self._texts[self._counted :]))
-        self._counted = len(self._texts)
-        made = annotation(part.marker, part.file_id, self._length)
-        self._texts.append(part.marker)
+        made = annotation(part.marker, part.file_id, self._text.chars)
+        self._text.extend([part.marker])
         self._annotations.append(made)
         text = {"value": part.marker, "annotations": [{"index": len(self._annotations) - 1, **made}]}
         content = [{"index": 0, "type": "text", "text": text}]
@@ -244,7 +241,7 @@ class Recorder:
 
     def _refuse(self, part: RefusalDelta, done: Recorded) -> None:
         self._refusals.append(part.text)
-        content = [{"index": int(bool(self._texts)), "type": "refusal", "refusal": part.text}]
+        content = [{"index": int(bool(self._text)), "type": "refusal", "refusal": part.text}]
         data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
         done.events.append(("thread.message.delta", encode(data)))
 
@@ -313,8 +310,8 @@ class Recorder:
             return
         now = self._clock()
         content: list[dict[str, Any]] = []
-        if self._texts or not self._refusals:
-            text = {"value": "".join(self._texts), "annotations": list(self._annotations)}
+        if self._text or not self._refusals:
+            text = {"value": str(self._text), "annotations": list(self._annotations)}
             content.append({"type": "text", "text": text})
         if self._refusals:
             content.append({"type": "refusal", "refusal": "".join(self._refusals)})

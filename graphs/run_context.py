@@ -12,7 +12,7 @@ from graphs.history import MAX_CHARS, History, load_history
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.spec import RunSpec
 from graphs.machine.state import RunContext
-from graphs.run_memory import history_memory, picture_memory
+from graphs.run_memory import history_memory, object_memory, picture_memory
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
 from graphs.tools.file_search import FileSearch
@@ -90,15 +90,15 @@ class RunContexts:
             first=first,
         )
 
-    async def memory(self, owner: str, history: History) -> int:
-        """Return the bytes that a run with this history holds, including the pictures that it shows."""
-        pictures = 0 if self._pictures is None else await self._pictures.measure(owner, history.messages)
-        return history_memory(history.messages) + picture_memory(pictures)
+    async def memory(self, live: ActiveRun, history: History) -> int:
+        """Return the bytes that a run with this history holds, including its object and the pictures that it shows."""
+        pictures = 0 if self._pictures is None else await self._pictures.measure(live.owner, history.messages)
+        return history_memory(history.messages) + picture_memory(pictures) + object_memory(live.size)
 
     async def again(self, live: ActiveRun, row: Row, toolset: ToolSet) -> RunContext:
         """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
         history = await self.history(row.body, row.owner, own=row.id)
-        live.history_memory = await self.memory(row.owner, history)
+        live.history_memory = await self.memory(live, history)
         return self.context(live, row.private, toolset, history)
 
     def context(self, live: ActiveRun, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:

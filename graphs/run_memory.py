@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["UNKNOWN_BYTES", "exchange_memory", "history_memory", "picture_memory"]
+__all__ = ["UNKNOWN_BYTES", "exchange_memory", "history_memory", "object_memory", "picture_memory"]
 
 UNKNOWN_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are counted for a run until its history has been read."""
@@ -18,6 +18,7 @@ _CHAR_BYTES: Final = 4
 """A character has one, two or four bytes in memory; `sys.getsizeof` also counts the UTF-8 form once it exists."""
 
 _PICTURE_COPIES: Final = 2
+_OBJECT_COPIES: Final = 6
 _PART_BYTES: Final = 1024
 _MESSAGE_BYTES: Final = 4 * 1024
 
@@ -41,6 +42,11 @@ def history_memory(messages: Iterable[Mapping[str, Any]]) -> int:
 def picture_memory(chars: int) -> int:
     """Return the bytes that pictures take whose URLs have that many characters."""
     return _PICTURE_COPIES * chars
+
+
+def object_memory(size: int) -> int:
+    """Return the bytes that an object of a run takes that has `size` bytes as JSON: it is in several events."""
+    return _OBJECT_COPIES * size
 
 
 def exchange_memory(exchange_bytes: int) -> int:

@@ -15,11 +15,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
+import orjson
 from langgraph.types import Command
 
 from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
-from graphs.admission import Limits, QueuedRun, weigh
+from graphs.admission import Limits, QueuedRun
 from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
@@ -203,7 +204,7 @@ class Runner:
         async with self._orphans.lock(run_id):
             row = await must_get_run(self._store, owner, thread_id, run_id)
             if row.body["status"] == "requires_action" and row.body["expires_at"] <= self._now():
-                await self._orphans.finish(row, "expired")
+                await self._orphans.finish(run_id, owner, "requires_action", "expired")
                 row = await must_get_run(self._store, owner, thread_id, run_id)
             if row.body["status"] != "requires_action":
                 raise not_waiting(row.body["status"])
@@ -239,6 +240,7 @@ class Runner:
             live = self._execution.get(run_id)
             status = live.run["status"] if live is not None else row.body["status"]
             stopping = live is not None and (live.ending or live.stop is not None)
+            del row  # it can be large
             if stopping or status not in CANCELLABLE:
                 raise not_cancellable(status)
             executed = live is not None
@@ -314,8 +316,9 @@ class Runner:
         live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.metrics)
         events = draft.events()
         queued = draft.run
-        live.weight = weigh(draft.run)
-        live.memory = live.history_memory = await self._contexts.memory(draft.row.owner, history)
+        live.size = len(orjson.dumps(draft.run))
+        live.weight = self._execution.turns.weigh(live.size)
+        live.memory = live.history_memory = await self._contexts.memory(live, history)
         read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, live.weight, live.memory
         if not self._execution.turns.free(*needs):
@@ -353,7 +356,8 @@ class Runner:
         changed = [*changes, Append(live.run_id, numbered)]
         commit = self._store.commit(changed, durable=True, failed=lambda: live.stop_for("refused"))
         live.log.publish(numbered)
-        self._execution.begin(live, self._execution.drive(live, given[0], context, resumed=given[1]))
+        work = self._execution.drive(live, given[0], context, resumed=given[1], commit=commit)
+        self._execution.begin(live, work)
         try:
             await asyncio.shield(commit)
         except StoreError:
@@ -367,7 +371,8 @@ class Runner:
         """Commit a queued run, synced, and queue it; its history is read when it leaves the queue."""
         after = live.log.next - 1
         run = dict(live.run)
-        queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
+        needs = live.weight, live.memory, live.size
+        queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], *needs)
 
         def enqueue(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:

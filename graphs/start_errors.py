@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from graphs.admission import weigh
+import orjson
+
 from telemetry.shares import Shares
 from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
 
@@ -12,8 +13,8 @@ __all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn", "sta
 
 T = TypeVar("T")
 
-_LIGHT: Final = 8
-"""Larger assistants (128 KB and more) take turns in starting, so waiting starts hold no copies of them."""
+_LIGHT_BYTES: Final = 128 * 1024
+"""Larger assistants take turns in starting, so waiting starts hold no copies of them."""
 
 
 class HeavyStart(Exception):
@@ -22,7 +23,7 @@ class HeavyStart(Exception):
 
 def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:
     """Raise HeavyStart for a large assistant if it is not `its_turn`."""
-    if not its_turn and weigh(assistant) > _LIGHT:
+    if not its_turn and len(orjson.dumps(assistant)) > _LIGHT_BYTES:
         raise HeavyStart
 
 

@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ops.durations import duration
 from ops.parts import Configured, Parts
@@ -121,7 +120,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_address(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
+def _add_address(parser: argparse.ArgumentParser, default: object = argparse.SUPPRESS) -> None:
     parser.add_argument("--host", default=default, help="address to listen on (HOST, default 127.0.0.1)")
     parser.add_argument("--port", default=default, type=int, help="port to listen on (PORT, default 3000)")
 

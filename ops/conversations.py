@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -36,7 +35,7 @@ from wire.ids import derive_id
 
 __all__ = ["Conversation", "Refusal", "Survey", "assistant_rows", "rows_of", "survey"]
 
-Item = tuple[DumpKind, dict[str, Any]]
+Item = tuple[DumpKind, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +117,9 @@ class _Surveyor:
         self._found.pages = self._pages.unfinished(self._broken)
         return self._found
 
-    def _take(self, entry: Entry, index: int, data: Any, whole: Any) -> None:
+    def _take(self, entry: Entry, index: int, data: object, whole: object) -> None:
         kind = kind_of(data)
+        assert isinstance(data, dict)  # an object of a known kind
         thread_id = None if kind == "assistant" else thread_id_of(kind, data)
         if index == 0:
             self._pages.note_entry(entry.number, whole, kind, data, thread_id)
@@ -132,10 +132,10 @@ class _Surveyor:
         except InvalidRequest:
             self._broken.add(thread_id)
             raise
-        place = f"data[{index}]." if whole.get("object") == "list" else ""
+        place = f"data[{index}]." if isinstance(whole, dict) and whole.get("object") == "list" else ""
         self._pages.note_within(entry.number, place, kind, data, thread_id)
 
-    def _take_assistant(self, entry: Entry, index: int, data: dict[str, Any]) -> None:
+    def _take_assistant(self, entry: Entry, index: int, data: dict[str, object]) -> None:
         body, private = assistant_parts(data, now=self._now)
         build_toolset(private["tools"])
         if body["id"] in self._assistant_ids:
@@ -146,14 +146,14 @@ class _Surveyor:
             self._found.keyless[body["id"]] = lacking
 
 
-def _objects(data: Any) -> list[Any]:
+def _objects(data: object) -> list[object]:
     """Return the objects of an entry: the entry itself, or its objects if it is a listing. Raises InvalidRequest."""
     if isinstance(data, dict) and data.get("object") == "list":
         return [unwrapped(each) for each in listed(data, "data")]
     return [unwrapped(data)]
 
 
-def thread_id_of(kind: DumpKind, data: dict[str, Any]) -> str:
+def thread_id_of(kind: DumpKind, data: dict[str, object]) -> str:
     """Return the id of the thread that an object belongs to. A thread without an id gets one derived from its content.
 
     Raises InvalidRequest if the object names no thread.
@@ -174,7 +174,9 @@ def assistant_rows(found: Survey, dump: Dump, owner: str, *, now: int) -> list[R
     for entry, indexes in found.assistants.items():
         objects = _objects(dump.read(entry))
         for index in indexes:
-            body, private = assistant_parts(objects[index], now=now)
+            data = objects[index]
+            assert isinstance(data, dict)  # as the survey has found
+            body, private = assistant_parts(data, now=now)
             rows.append(Row("assistant", body["id"], owner, body, private=private))
     return sorted(rows, key=lambda row: int(row.body["created_at"]))
 
@@ -185,21 +187,21 @@ def rows_of(conversation: Conversation, dump: Dump, owner: str, *, now: int) -> 
     for entry in conversation.entries:
         for data in _objects(dump.read(entry)):
             kind = _kind_within(conversation.id, data)
-            every += [] if kind is None else [(kind, data)]
+            every += [(kind, data)] if kind is not None and isinstance(data, dict) else []
     head = next((data for kind, data in every if kind == "thread"), {})
     return _rows(conversation.id, head, every, owner, now=now)
 
 
-def _kind_within(thread_id: str, data: Any) -> DumpKind | None:
+def _kind_within(thread_id: str, data: object) -> DumpKind | None:
     """Return the kind of an object of the thread; None if it belongs to another thread or was refused."""
     with suppress(InvalidRequest):
         kind = kind_of(data)
-        if kind != "assistant" and thread_id_of(kind, data) == thread_id:
+        if kind != "assistant" and isinstance(data, dict) and thread_id_of(kind, data) == thread_id:
             return kind
     return None
 
 
-def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, Any]) -> None:
+def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, object]) -> None:
     if conversation.entries[-1:] != [entry]:
         conversation.entries.append(entry)
     if kind == "thread":
@@ -211,7 +213,7 @@ def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[s
     conversation.messages += len(listed(data.get("messages"), "messages")) if kind == "thread" else kind == "message"
 
 
-def _check(kind: DumpKind, data: dict[str, Any], thread_id: str) -> None:
+def _check(kind: DumpKind, data: dict[str, object], thread_id: str) -> None:
     """Make the rows of the object, to check that it is possible. Raises InvalidRequest."""
     if kind == "step":
         _rows(thread_id, {}, (), "", now=0)  # checks the thread's id
@@ -221,7 +223,7 @@ def _check(kind: DumpKind, data: dict[str, Any], thread_id: str) -> None:
     _rows(thread_id, head, [(kind, data)], "", now=0)
 
 
-def _rows(thread_id: str, head: dict[str, Any], every: Sequence[Item], owner: str, *, now: int) -> list[Row]:
+def _rows(thread_id: str, head: dict[str, object], every: Sequence[Item], owner: str, *, now: int) -> list[Row]:
     messages = [*_within(head, "messages", thread_id), *(data for kind, data in every if kind == "message")]
     runs = [*_within(head, "runs", thread_id), *(data for kind, data in every if kind == "run")]
     steps = [data for kind, data in every if kind == "step"]
@@ -234,7 +236,7 @@ def _rows(thread_id: str, head: dict[str, Any], every: Sequence[Item], owner: st
     return rows
 
 
-def _message_rows(messages: Sequence[dict[str, Any]], thread_id: str, owner: str, created_at: int) -> list[Row]:
+def _message_rows(messages: Sequence[dict[str, object]], thread_id: str, owner: str, created_at: int) -> list[Row]:
     made: dict[str, Row] = {}
     last = created_at
     for index, data in enumerate(_in_order(messages, "messages")):
@@ -249,7 +251,7 @@ def _message_rows(messages: Sequence[dict[str, Any]], thread_id: str, owner: str
 
 
 def _run_rows(
-    runs: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]], thread_id: str, owner: str, created_at: int
+    runs: Sequence[dict[str, object]], steps: Sequence[dict[str, object]], thread_id: str, owner: str, created_at: int
 ) -> list[Row]:
     """Return the rows of the runs that ended, and of their steps. Steps without such a run are left out."""
     made: dict[str, Row] = {}
@@ -267,7 +269,7 @@ def _run_rows(
     return list(made.values())
 
 
-def _in_order(objects: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def _in_order(objects: Sequence[dict[str, object]], name: str) -> list[dict[str, object]]:
     for each in objects:
         with _naming(objects, each, name):
             time_of(each)
@@ -275,7 +277,7 @@ def _in_order(objects: Sequence[dict[str, Any]], name: str) -> list[dict[str, An
 
 
 @contextmanager
-def _naming(objects: Sequence[dict[str, Any]], one: dict[str, Any], name: str) -> Iterator[None]:
+def _naming(objects: Sequence[object], one: object, name: str) -> Iterator[None]:
     """Add to an error the index of the object among several."""
     try:
         yield
@@ -286,12 +288,12 @@ def _naming(objects: Sequence[dict[str, Any]], one: dict[str, Any], name: str) -
         raise InvalidRequest(f"{name}[{index}]: {error.message}", param=error.param) from error
 
 
-def _step(data: dict[str, Any], run: dict[str, Any]) -> Row:
+def _step(data: dict[str, object], run: dict[str, object]) -> Row:
     body = step_body(data, run=run)
     return Row("step", body["id"], "", body)
 
 
-def _within(head: dict[str, Any], name: str, thread_id: str) -> list[dict[str, Any]]:
+def _within(head: dict[str, object], name: str, thread_id: str) -> list[dict[str, object]]:
     """Return the objects in a thread's own entry. Raises InvalidRequest for one whose `thread_id` is another's."""
     found = listed(head.get(name), name)
     for index, each in enumerate(found):

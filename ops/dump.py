@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import orjson
 
@@ -57,13 +57,13 @@ class Dump:
                 yield Entry(number, start, len(line)), line
             start += len(line)
 
-    def read(self, entry: Entry) -> Any:
+    def read(self, entry: Entry) -> object:
         """Return the decoded entry. Raises InvalidRequest."""
         self._file.seek(entry.start)
         return decode(self._file.read(entry.length))
 
 
-def decode(line: bytes) -> Any:
+def decode(line: bytes) -> object:
     """Return the decoded JSON of a line. Raises InvalidRequest."""
     try:
         found = orjson.loads(line.removeprefix(_BOM))
@@ -74,7 +74,7 @@ def decode(line: bytes) -> Any:
     return found
 
 
-def _is_too_deep(found: Any) -> bool:
+def _is_too_deep(found: object) -> bool:
     """Return whether the data is nested too deeply to be stored. orjson reads four times as many levels as it writes.
 
     An entry can gain `_LEVELS_ADDED` levels before it is written.
@@ -149,7 +149,7 @@ def _is_lines(file: IO[bytes]) -> bool:
     return True
 
 
-def _document(file: IO[bytes], source: str) -> tuple[list[Any], bool]:
+def _document(file: IO[bytes], source: str) -> tuple[list[object], bool]:
     """Return the entries, and whether the document is a listing with `has_more`."""
     size = file.seek(0, 2)
     if size > _MAX_DOCUMENT:

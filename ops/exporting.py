@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import orjson
+from typing_extensions import Buffer
 
 from ops.owners import owner_of_export
 from ops.parts import Configured
@@ -58,9 +59,11 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
 class _Shown(BytesIO):
     """Writes JSON to a terminal, in ASCII, so that no character in it can control the terminal."""
 
-    def write(self, line: Any) -> int:
+    def write(self, line: Buffer) -> int:
         """Print a line of JSON."""
-        return sys.stdout.buffer.write(json.dumps(orjson.loads(line)).replace("\x7f", "\\u007f").encode() + b"\n")
+        return sys.stdout.buffer.write(
+            json.dumps(orjson.loads(memoryview(line))).replace("\x7f", "\\u007f").encode() + b"\n"
+        )
 
 
 @contextmanager

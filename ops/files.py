@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from dotenv.parser import parse_stream
 
@@ -33,7 +33,7 @@ def read_text(name: str) -> str:
         raise InvalidSetting(f"{name} cannot be read: {error.strerror}.") from error
 
 
-def read_toml(name: str) -> dict[str, Any]:
+def read_toml(name: str) -> dict[str, object]:
     """Return the content of a TOML file, empty if there is no file. Raises InvalidSetting."""
     try:
         return tomllib.loads(read_text(name))
@@ -41,7 +41,7 @@ def read_toml(name: str) -> dict[str, Any]:
         raise InvalidSetting(f"{name} is not TOML: {error}.") from error
 
 
-def doubts(known: Collection[str], *, toml: Mapping[str, Any], dotenv: str) -> list[str]:
+def doubts(known: Collection[str], *, toml: Mapping[str, object], dotenv: str) -> list[str]:
     """Return a sentence for each entry that sets nothing.
 
     `known` are the settings' names in lower case; `toml` and `dotenv` are the contents of the files.
@@ -49,7 +49,7 @@ def doubts(known: Collection[str], *, toml: Mapping[str, Any], dotenv: str) -> l
     return [*_of_toml(known, toml), *_of_dotenv(known, dotenv)]
 
 
-def _of_toml(known: Collection[str], toml: Mapping[str, Any]) -> Iterator[str]:
+def _of_toml(known: Collection[str], toml: Mapping[str, object]) -> Iterator[str]:
     for key in toml:
         if key not in known:
             near = near_name(key, known)

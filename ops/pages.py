@@ -6,7 +6,6 @@ the messages of a thread, the runs of a thread, the steps of a run, all threads,
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from wire.dumps import DumpKind, listed
 
@@ -30,14 +29,16 @@ class Pages:
         self._open: list[tuple[tuple[str, str], Page]] = []
         self._ended: set[tuple[str, str]] = set()
 
-    def note_entry(self, number: int, whole: Any, kind: DumpKind, first: dict[str, Any], thread_id: str | None) -> None:
+    def note_entry(
+        self, number: int, whole: object, kind: DumpKind, first: dict[str, object], thread_id: str | None
+    ) -> None:
         """Note the page that an entry is, if it is one. `whole` is the entry; `first` is its first object."""
         if isinstance(whole, dict) and whole.get("object") == "list":
-            parents: dict[DumpKind, Any] = {"message": thread_id, "run": thread_id, "step": first.get("run_id")}
+            parents: dict[DumpKind, object] = {"message": thread_id, "run": thread_id, "step": first.get("run_id")}
             page = Page(number, thread_id=thread_id if kind in parents else None)
             self._note(page, whole, kind, str(parents.get(kind, "")))
 
-    def note_within(self, number: int, path: str, kind: DumpKind, data: dict[str, Any], thread_id: str) -> None:
+    def note_within(self, number: int, path: str, kind: DumpKind, data: dict[str, object], thread_id: str) -> None:
         """Note the listings in a thread or run that was not refused; `path` is its path in the entry."""
         if kind == "thread":
             self._note(Page(number, f"{path}messages", thread_id), data.get("messages"), "message", thread_id)
@@ -51,7 +52,7 @@ class Pages:
         """Return the incomplete pages in the order of the file, without those of `refused` threads."""
         return [page for of, page in self._open if of not in self._ended and page.thread_id not in refused]
 
-    def _note(self, page: Page, value: Any, kind: DumpKind, of: str) -> None:
+    def _note(self, page: Page, value: object, kind: DumpKind, of: str) -> None:
         more = value.get("has_more") if isinstance(value, dict) else None
         if more is True:
             self._open.append(((kind, of), page))

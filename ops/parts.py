@@ -15,6 +15,15 @@ if TYPE_CHECKING:  # takes a second to import, so commands import it when they n
 __all__ = ["Configured", "Parts"]
 
 
+class NamedUpstream(Protocol):
+    """What commands read of one `[upstreams.NAME]`."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+
+
 class Configured(Protocol):
     """A read-only view of `server.Settings`. The README describes each setting."""
 
@@ -35,7 +44,7 @@ class Configured(Protocol):
     @property
     def embeddings_model(self) -> str: ...
     @property
-    def upstreams(self) -> Mapping[str, Any]: ...
+    def upstreams(self) -> Mapping[str, NamedUpstream]: ...
     @property
     def data_dir(self) -> Path: ...
     @property
@@ -80,6 +89,7 @@ class Parts:
     """Factories. `settings` takes the options of the command line and raises InvalidSetting."""
 
     settings: Callable[..., Configured]
+    # `Any`: they take what `settings` returns, which has more than `Configured`.
     app: Callable[[Any], "FastAPI"]
     routes: Callable[[Any], "Routes"]
     version: str

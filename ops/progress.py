@@ -19,7 +19,7 @@ def progress() -> "Iterator[Watch]":
     """Yield the function that reports progress: `watch(what, done, total)`. A new `what` starts a new bar."""
     from tqdm import tqdm
 
-    bar: Any = None
+    bar: Any = None  # a tqdm, which has no types
     shown = ""
 
     def watch(what: str, done: int, total: int) -> None:

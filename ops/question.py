@@ -4,7 +4,7 @@ A built-in model is loaded for this, which can take minutes. A terminal shows th
 """
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -38,7 +38,7 @@ async def ask(routes: "Routes", model: str) -> tuple[bool, str]:
 
 def _read_answer(status: int, body: bytes) -> tuple[bool, str]:
     try:
-        answer: Any = orjson.loads(body)
+        answer = orjson.loads(body)
         if status >= 400:
             return False, str(answer["error"]["message"])
         content = answer["choices"][0]["message"].get("content") or ""

@@ -4,9 +4,10 @@ Invariant: the value of a secret is never shown. What is allowed comes from the 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
 from ops.files import near_name
@@ -37,7 +38,7 @@ def spell_faults(error: ValidationError | SettingsError, model: type[BaseModel])
     return [f"{name.upper() or 'A setting'} must be JSON in the environment. Set it in threadhold.toml instead."]
 
 
-def _spell(error: Any, model: type[BaseModel]) -> str:
+def _spell(error: ErrorDetails, model: type[BaseModel]) -> str:
     name = _spell_name(error["loc"])
     if error["type"] == "value_error":
         return f"{name}: {error['ctx']['error']}"
@@ -67,14 +68,14 @@ def _spell_name(loc: Sequence[str | int]) -> str:
             return names[0].upper()
 
 
-def _found(error: Any) -> str:
+def _found(error: ErrorDetails) -> str:
     """Describe the value, unless it is a secret."""
     if _SECRETS & set(error["loc"]):
         return ""
     return f"is `{_value(error['input'])}`, but " if error["input"] != "" else "is empty, but "
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -84,28 +85,33 @@ def _value(value: Any) -> str:
     return shown("".join(each if each.isprintable() else "?" for each in str(value)))
 
 
-def _schema(loc: Sequence[str | int], root: dict[str, Any]) -> dict[str, Any]:
+def _schema(loc: Sequence[str | int], root: dict[str, object]) -> dict[str, object]:
     """Return the schema of a setting: the alternatives and references in it resolved, null left out."""
-    found: dict[str, Any] = root
+    found = root
     for part in loc:
-        others = [*found.get("patternProperties", {}).values(), found.get("additionalProperties"), found.get("items")]
-        child = found.get("properties", {}).get(part) or next(filter(None, others), None)
-        found = _resolved(child, root)
+        patterns, known = _table(found.get("patternProperties")), _table(found.get("properties"))
+        others = [*patterns.values(), found.get("additionalProperties"), found.get("items")]
+        found = _resolved(known.get(str(part)) or next(filter(None, others), None), root)
     return found
 
 
-def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
+def _table(value: object) -> dict[str, object]:
+    """Return an object of the schema; empty if it is absent."""
+    return value if isinstance(value, dict) else {}
+
+
+def _resolved(schema: object, root: dict[str, object]) -> dict[str, object]:
     if not isinstance(schema, dict):
         return {}
     others = {name: value for name, value in schema.items() if name not in ("anyOf", "$ref")}
     if "$ref" in schema:
-        return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **others}
+        return {**_table(_table(root["$defs"])[schema["$ref"].rpartition("/")[2]]), **others}
     options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
     return {**_resolved(options[0], root), **others} if options else schema
 
 
-def _allowed(schema: dict[str, Any]) -> str:
-    if options := schema.get("enum"):
+def _allowed(schema: dict[str, object]) -> str:
+    if isinstance(options := schema.get("enum"), list) and options:
         *first, last = (f"`{each}`" for each in options)
         return f"{', '.join(first)} or {last}"
     kind = _KINDS.get(str(schema.get("type")), "a value of another kind")
@@ -119,7 +125,7 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 def _unknown(loc: Sequence[str | int], model: type[BaseModel]) -> str:
     *outer, name = loc
-    known = _schema(outer, model.model_json_schema(mode="validation")).get("properties", {})
+    known = _table(_schema(outer, model.model_json_schema(mode="validation")).get("properties"))
     near = near_name(str(name), known)
     advice = f"Did you mean `{near}`?" if near else f"Use {', '.join(f'`{each}`' for each in known)}."
     return f"{_spell_name(outer)}: `{shown(name)}` is not a setting. {advice}"

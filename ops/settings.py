@@ -1,7 +1,7 @@
 """Defines every setting with its type, default and checks. Only `server.py` loads them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -131,34 +131,34 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins", "allowed_hosts", "actions_allow_hosts", mode="before")
     @classmethod
-    def _split(cls, value: Any, info: ValidationInfo) -> Any:
+    def _split(cls, value: object, info: ValidationInfo) -> object:
         text = _one_text(value)
         return _LISTS[info.field_name or ""](text) if isinstance(text, str) else value
 
     @field_validator("log_level", "log_format", "unknown_fields", mode="before")
     @classmethod
-    def _write_small(cls, value: Any) -> Any:
+    def _write_small(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
     @field_validator("max_reply_tokens", "max_runs_per_owner", "max_queued_runs_per_owner", mode="before")
     @classmethod
-    def _have_no_limit(cls, value: Any) -> Any:
+    def _have_no_limit(cls, value: object) -> object:
         return None if value == "" else value
 
     @field_validator("model_path", mode="before")
     @classmethod
-    def _find_home(cls, value: Any) -> Any:
+    def _find_home(cls, value: object) -> object:
         """Treat an empty text as None, and expand `~` as a shell does."""
         return (Path(value).expanduser() if value else None) if isinstance(value, str) else value
 
     @field_validator("model_aliases", mode="before")
     @classmethod
-    def _split_aliases(cls, value: Any) -> Any:
+    def _split_aliases(cls, value: object) -> object:
         return split_aliases(value) if isinstance(value, str) else value
 
     @field_validator("api_keys", mode="before")
     @classmethod
-    def _split_keys(cls, value: Any) -> Any:
+    def _split_keys(cls, value: object) -> object:
         text = _one_text(value)
         if isinstance(text, str):
             return split_keys(text)
@@ -238,10 +238,11 @@ class Settings(BaseSettings):
         )
 
 
-def _one_text(value: Any) -> Any:
+def _one_text(value: object) -> object:
     """Return a list of texts, as threadhold.toml can contain it, in the form of the environment."""
-    is_list = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
-    return ",".join(value) if is_list else value
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    return value
 
 
 def _sendable(key: str) -> str:

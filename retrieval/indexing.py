@@ -2,22 +2,22 @@
 
 Invariants: each stage works in short blocks, and owners take turns between blocks, so that one owner's small file does
 not wait for another's large one. A file that makes no progress fails alone, and its error states the limit and the
-remedy. At most `_LARGE_FILES` large texts are in memory.
+remedy. At most `_LARGE_FILES` large texts are in memory; of vectors, only those of one block of each file are.
 """
 
 import asyncio
 import codecs
 import logging
 from array import array
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
-from documents.pieces import Piece, cut
+from documents.pieces import cut
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
 from telemetry.blocks import cut_blocks
 from telemetry.shares import INDEXING, Shares
@@ -46,12 +46,19 @@ _MAX_TEXT_BYTES: Final = 128 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one file. A stage without progress for `stall_s` ends. The time for a whole file has no limit, because
-    a large file can wait for many turns. `write_s` is added per chunk; a file has at most `chunks` of them."""
+    """Limits of one file. It fails if a block of chunks takes `stall_s`. The time for a whole file has no limit,
+    because a large file can wait for many turns. `chunks` is the maximum number of chunks."""
 
     stall_s: float = 900.0
-    write_s: float = 0.1
     chunks: int = 150_000
+
+
+@dataclass(slots=True)
+class _Progress:
+    """The chunks that were embedded so far, and their size in bytes."""
+
+    chunks: int = 0
+    usage_bytes: int = 0
 
 
 class Indexer:
@@ -81,24 +88,20 @@ class Indexer:
 
         Raises Missing if the file is deleted, Unreadable, EmbeddingFailed, StoreError.
         """
-        owner, file_id, store_id = store_file.owner, str(store_file.file_id), str(store_file.vector_store_id)
+        owner, file_id = store_file.owner, str(store_file.file_id)
         file = await self._store.get("file", file_id, owner)
         if file is None:
             raise Missing("file", file_id)
         size = await self._extract(file)
         async with self._large.share(owner) if size > _LARGE_BYTES else nullcontext():
             sizes = store_file.body["chunking_strategy"]["static"]
-            pieces = await self._cut(owner, await self._text(owner, file_id), sizes)
-            if not pieces:
+            text = await self._text(owner, file_id)
+            spans = await self._cut(owner, text, sizes)
+            if not spans:
                 raise Unreadable("The file has no text. Text in images is not read.", code="invalid_file")
-            chunks, usage_bytes = await self._chunks(owner, pieces)
-            del pieces
-            model = None if self._embedder is None else self._embedder.name
-            fresh = await self._store.get("vector_store_file", store_file.id, owner) or store_file
-            attributes = fresh.body["attributes"]
-            async with self._limited("Writing the index", self._limits.write_s * len(chunks)):
-                await self._vectors.add(owner, store_id, file_id, chunks, model=model, attributes=attributes)
-        return {"status": "completed", "usage_bytes": usage_bytes, "last_error": None}
+            progress = _Progress()
+            await self._add(store_file, text, spans, progress)
+        return {"status": "completed", "usage_bytes": progress.usage_bytes, "last_error": None}
 
     async def _extract(self, file: Row) -> int:
         """Write the text of a file to a blob, once for all its vector stores. Returns the text's size in bytes.
@@ -130,49 +133,78 @@ class Indexer:
         # In blocks, because no other thread runs while a block is decoded.
         return await INDEXING.run(owner, lambda: "".join(codecs.iterdecode(blocks, "utf-8")))
 
-    async def _cut(self, owner: str, text: str, sizes: dict[str, int]) -> list[Piece]:
+    async def _cut(self, owner: str, text: str, sizes: dict[str, int]) -> Sequence[tuple[int, int]]:
+        """Return the start and end of each piece."""
         most = self._limits.chunks
         cutting = cut(text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"])
-        pieces: list[Piece] = []
-        while some := await INDEXING.run(owner, lambda: list(islice(cutting, _CUT))):
-            pieces += some
-            if len(pieces) > most:
+
+        def some() -> list[tuple[int, int]]:
+            return [(piece.start, piece.end) for piece in islice(cutting, _CUT)]
+
+        spans: list[tuple[int, int]] = []
+        while found := await INDEXING.run(owner, some):
+            spans += found
+            if len(spans) > most:
                 raise Unreadable(
                     f"The file has more than {most} chunks of {sizes['max_chunk_size_tokens']} tokens. Split the file, "
                     "or choose larger chunks in `chunking_strategy`.",
                     code="invalid_file",
                 )
-        return pieces
+        return spans
 
-    async def _chunks(self, owner: str, pieces: Sequence[Piece]) -> tuple[list[Chunk], int]:
-        """Return the pieces as chunks with their vectors, and their size in bytes."""
-        chunks: list[Chunk] = []
-        usage_bytes = 0
-        for some in cut_blocks(pieces, lambda piece: len(piece.text), max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):
-            vectors: Sequence[Sequence[float] | None] = [None] * len(some)
-            if self._embedder is not None:
-                async with self._limited(f"Embedding, with {len(chunks)} of {len(pieces)} chunks done,"):
-                    embedded = await self._embedder.embed([piece.text for piece in some], owner=owner)
-                vectors = [array("f", vector) for vector in embedded]  # a tenth of the memory of a list of floats
-            else:
-                await asyncio.sleep(0)
-            for piece, vector in zip(some, vectors, strict=True):
-                chunks.append(Chunk(len(chunks), piece.text, piece.start, piece.end, vector))
-                usage_bytes += len(piece.text.encode()) + 4 * len(vector or ())
-        return chunks, usage_bytes
-
-    @asynccontextmanager
-    async def _limited(self, stage: str, more_s: float = 0.0) -> AsyncIterator[None]:
-        """Raise Unreadable if the block takes longer than `stall_s` and `more_s` seconds."""
-        limit_s = self._limits.stall_s + more_s
+    async def _add(self, store_file: Row, text: str, spans: Sequence[tuple[int, int]], progress: _Progress) -> None:
+        """Embed and write one block after the other. Raises Unreadable if a block takes longer than `stall_s`."""
+        owner, store_id = store_file.owner, str(store_file.vector_store_id)
+        limit_s = self._limits.stall_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                yield
+                fresh = await self._store.get("vector_store_file", store_file.id, owner) or store_file
+                async with aclosing(self._embedded(owner, text, spans, progress, limit)) as blocks:
+                    await self._vectors.add(
+                        owner,
+                        store_id,
+                        str(store_file.file_id),
+                        blocks,
+                        model=None if self._embedder is None else self._embedder.name,
+                        attributes=fresh.body["attributes"],
+                        total=len(spans),
+                    )
         except TimeoutError:
             if not limit.expired():
                 raise
             raise Unreadable(
-                f"{stage} made no progress for {limit_s:g} seconds. Split the file into smaller ones, or add it again "
-                "when the server is less busy.",
+                f"Indexing made no progress for {limit_s:g} seconds, with {progress.chunks} of {len(spans)} chunks "
+                "done. Split the file into smaller ones, or add it again when the server is less busy.",
                 code="server_error",
             ) from None
+
+    async def _embedded(
+        self,
+        owner: str,
+        text: str,
+        spans: Sequence[tuple[int, int]],
+        progress: _Progress,
+        limit: asyncio.Timeout,
+    ) -> AsyncGenerator[Sequence[Chunk]]:
+        """Yield the chunks with their vectors, in blocks; each block has the whole time limit."""
+        for some in cut_blocks(spans, _length, max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):
+            texts = [text[start:end] for start, end in some]
+            vectors: Sequence[Sequence[float] | None] = [None] * len(some)
+            if self._embedder is not None:
+                embedded = await self._embedder.embed(texts, owner=owner)
+                vectors = [array("f", vector) for vector in embedded]  # a tenth of the memory of a list of floats
+            else:
+                await asyncio.sleep(0)
+            at = progress.chunks
+            block = [
+                Chunk(at + number, piece, *span, vector)
+                for number, (piece, span, vector) in enumerate(zip(texts, some, vectors, strict=True))
+            ]
+            progress.chunks += len(block)
+            progress.usage_bytes += sum(len(each.text.encode()) + 4 * len(each.vector or ()) for each in block)
+            yield block
+            limit.reschedule(asyncio.get_running_loop().time() + self._limits.stall_s)
+
+
+def _length(span: tuple[int, int]) -> int:
+    return span[1] - span[0]

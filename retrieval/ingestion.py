@@ -216,6 +216,7 @@ class Ingestion:
         await self._store.commit([], durable=True)  # syncs all of them
         ids = {store_file.id for store_file in store_files}
         await self._stop(lambda id: id in ids)
+        self._untidy.set()
         self._notify()
 
     async def _in_progress(self, owner: str, vector_store_id: str, batch_id: str | None) -> list[Row]:
@@ -312,6 +313,8 @@ class Ingestion:
         except Exception:
             logger.exception("indexing %s failed unexpectedly", store_file.id)
             moved = _failed("server_error", _FAILED)
+        if moved is None or moved["status"] != "completed":
+            self._untidy.set()  # parts of it can be in the index
         self.indexed["gone" if moved is None else moved["status"],] += 1
         self.seconds.add(time.monotonic() - begun_at)
         try:
@@ -382,6 +385,7 @@ class Ingestion:
             self._untidy.clear()
             try:
                 await self._store.tidy()  # files leave the index with their store_files
+                self.wake()  # those of deleted vector stores can have hidden others that wait
                 await self._vectors.tidy()
             except StoreError as error:
                 logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)

@@ -25,7 +25,7 @@ class _Alone:
     def on_loss(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Nobody declares the only process dead."""
 
-    async def is_elsewhere(self, run_id: str) -> bool:  # noqa: ARG002
+    async def is_progressing(self, run_id: str) -> bool:  # noqa: ARG002
         return False
 
     async def runs(self) -> list[Unfinished]:

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -36,7 +36,7 @@ _SQLITE_MODULE: Final = "sqlite3"
 Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
-def fields(**values: Any) -> dict[str, Any]:
+def fields(**values: object) -> dict[str, object]:
     """Return the `extra` of a record that adds these fields to its JSON line."""
     return {"fields": values}
 
@@ -98,7 +98,7 @@ class JsonLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its line end. Everything but ASCII is escaped, which also keeps terminals safe."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        entry: dict[str, Any] = {
+        entry: dict[str, object] = {
             "time": at,
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -112,7 +112,7 @@ class JsonLines(_Lines):
         return line if self._secret is None else self._secret.sub(_BLOT, line)
 
 
-def _json(entry: dict[str, Any]) -> str:
+def _json(entry: dict[str, object]) -> str:
     """Return the entry as JSON in ASCII. Nearly all entries are ASCII, for which orjson takes a fifth of the time."""
     with suppress(orjson.JSONEncodeError):
         line = orjson.dumps(entry, default=str)

@@ -59,18 +59,30 @@ class ServerProcess:
     """`server.py` on a port, with its data in `folder`. Can be killed and started again on the same data."""
 
     def __init__(
-        self, folder: Path, *, root: Path = ROOT, before: Sequence[str] = (), bare: bool = False, **settings: str
+        self,
+        folder: Path,
+        *,
+        root: Path = ROOT,
+        program: str = "server.py",
+        before: Sequence[str] = (),
+        inside: int | None = None,
+        bare: bool = False,
+        **settings: str,
     ) -> None:
         """`root` is the checkout whose server it is; another one runs in the environment that it has. `before` are the
-        words of a command that starts another. `bare`: by exec, where the start itself, or what it imports, is what
-        the test is about."""
+        words of a command that starts another. `inside` is the id of a process whose user and mount namespaces it
+        enters. `bare`: by exec, where the start itself, or what it imports, is what the test is about.
+
+        `program` is the file that starts the server.
+        """
         python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
-        self._command = [*before, python, str(root / "server.py")]
+        self._command = [*before, python, str(root / program)]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
         self._settings: Mapping[str, str] = {"DATA_DIR": str(folder), "PORT": str(self.port), **settings}
         self._bare = bare or bool(before) or root != ROOT
+        self._inside = inside
         self._process: subprocess.Popen[bytes] | ForkedServer | None = None
 
     @property
@@ -100,9 +112,11 @@ class ServerProcess:
         env, cwd = {**kept, **self._settings}, self.log.parent
         with self.log.open("ab") as log:
             if self._bare or not forks:
+                assert self._inside is None, "only forked servers enter namespaces"
                 self._process = subprocess.Popen(self._command, env=env, cwd=cwd, stdout=log, stderr=log)
             else:
-                self._process = ForkedServer(self._command[1:], env=env, cwd=cwd, log=log.fileno())
+                words = self._command[1:]
+                self._process = ForkedServer(words, env=env, cwd=cwd, log=log.fileno(), inside=self._inside)
         end = time.monotonic() + _START_S
         # One client: each makes a TLS context, 40 ms of work that the server's start would have to wait for.
         with httpx2.Client(timeout=1) as client:
@@ -115,6 +129,10 @@ class ServerProcess:
                         break
                     time.sleep(0.01)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    def start_again(self) -> Self:
+        """Start it, unless it runs: a test that shares it can have ended it."""
+        return self if self._process is not None and self._process.poll() is None else self.start()
 
     def kill(self) -> None:
         """kill -9, at once."""

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,17 +22,31 @@ pytestmark = pytest.mark.timeout(60)
 TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "parameters": {"type": "object"}}}
 
 
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
+@pytest.fixture(scope="module")
+def _upstream() -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream() as scripted:
         yield scripted
 
 
 @pytest.fixture
-def server(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path, MODEL_URL=upstream.url, DRAIN_S="0.5", ACTIONS_ALLOW_HOSTS="127.0.0.1")
-    with process:
-        yield process
+def upstream(_upstream: ScriptedUpstream) -> ScriptedUpstream:
+    """A model without a script that has seen no request."""
+    _upstream.forget()
+    return _upstream
+
+
+@pytest.fixture(scope="module")
+def _server(_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    settings = {"MODEL_URL": _upstream.url, "DRAIN_S": "0.5", "ACTIONS_ALLOW_HOSTS": "127.0.0.1"}
+    process = ServerProcess(tmp_path_factory.mktemp("data"), **settings)
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def server(_server: ServerProcess) -> ServerProcess:
+    """A server that runs; each test kills it and starts it again."""
+    return _server.start_again()
 
 
 def begin(server: ServerProcess, **fields: Any) -> tuple[str, str]:

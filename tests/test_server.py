@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from server import Settings
+from tests.forked import run_forked
 from tests.process import ROOT, ServerProcess, free_port
 from wire.errors import ThreadholdError
 
@@ -24,15 +25,8 @@ def settings(**given: Any) -> Settings:
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "server.py"), *arguments],
-        env={**kept, "DATA_DIR": str(folder), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    words = [str(ROOT / "server.py"), *arguments]
+    return run_forked(words, env={**kept, "DATA_DIR": str(folder), **environment}, cwd=folder, timeout_s=20)
 
 
 def test_lists_are_written_with_commas() -> None:
@@ -163,7 +157,7 @@ def test_empty_is_no_limit_and_lists_may_be_lists() -> None:
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, bare=True) as server:
+    with ServerProcess(tmp_path) as server:
         other = tmp_path / "other"
         other.mkdir()
         done = start(other, "--port", str(server.port))
@@ -171,7 +165,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, bare=True):
+    with ServerProcess(tmp_path):
         done = start(tmp_path, PORT=str(free_port()))
         assert done.returncode != 0
         assert "in use" in done.stderr
@@ -180,7 +174,7 @@ def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
 
 def test_settings_of_what_is_not_built_or_not_used_are_named_in_the_log(tmp_path: Path) -> None:
     given = {"REDIS_URL": "redis://x", "S3_ENDPOINT": "http://x", "MODEL_URL": "http://x", "MODEL_PATH": "/x"}
-    with ServerProcess(tmp_path, bare=True, **given) as server:
+    with ServerProcess(tmp_path, **given) as server:
         log = server.log.read_text()
     assert log.count("not built yet") == 1
     assert "REDIS_URL, S3_ENDPOINT" in log
@@ -235,7 +229,10 @@ SERVER = (sys.executable, str(ROOT / "server.py"))
     ids=["address", "default model", "upstreams", "demo", "missing file"],
 )
 def test_a_start_ends_with_page_base_and_model(tmp_path: Path, given: dict[str, str], model: str) -> None:
-    lines = log_lines(tmp_path, *SERVER, **given)
+    with ServerProcess(tmp_path, LOG_FORMAT="json", **given) as server:
+        server.terminate()
+        assert server.wait(20) == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     said = [line["message"] for line in lines if line["logger"] == "threadhold"]
     page, base, last = said[said.index("stopping") - 3 : said.index("stopping")]
     assert page.startswith("page: http://127.0.0.1:")
@@ -244,9 +241,9 @@ def test_a_start_ends_with_page_base_and_model(tmp_path: Path, given: dict[str, 
     assert not [line for line in lines if line["logger"].startswith("uvicorn")]
 
 
-@pytest.mark.parametrize("search", ["", ".", "inside"], ids=["none", "working directory", "absolute"])
+@pytest.mark.parametrize("is_searched", [False, True], ids=["not searched", "in PYTHONPATH"])
 @pytest.mark.parametrize("command", [SERVER, (sys.executable, "-m", "server")], ids=["script", "module"])
-def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], search: str) -> None:
+def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:
     for name in (
         "api",
         "chains",
@@ -262,18 +259,19 @@ def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('another package was imported')")
-    assert_starts(tmp_path, command, search)
+    assert_starts(tmp_path, command, is_searched)
 
 
-@pytest.mark.parametrize("name", ["api", "store", "wire"])
-def test_files_named_as_ours_shadow_nothing(tmp_path: Path, name: str) -> None:
-    (tmp_path / f"{name}.py").write_text("raise SystemExit('another module was imported')")
-    assert_starts(tmp_path, SERVER, ".")
+def test_files_named_as_ours_shadow_nothing(tmp_path: Path) -> None:
+    for name in ("api", "store", "wire"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('another module was imported')")
+    assert_starts(tmp_path, SERVER, is_searched=True)
 
 
-def assert_starts(tmp_path: Path, command: tuple[str, ...], search: str) -> None:
-    """Start the server in `tmp_path`; `search` is what `PYTHONPATH` has: nothing, `.`, or `inside` for the folder."""
-    path = str(tmp_path) if search == "inside" else search
+def assert_starts(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:
+    """Start the server in `tmp_path`, which `PYTHONPATH` can have twice: as the working directory and by its path."""
+    entries = [".", str(tmp_path)] if is_searched else []
     if command != SERVER:
-        path = os.pathsep.join((*filter(None, [path]), str(ROOT)))
-    assert log_lines(tmp_path, *command, PYTHONPATH=path, MODEL_URL="http://127.0.0.1:9/v1")
+        entries.append(str(ROOT))
+    search = os.pathsep.join(entries)
+    assert log_lines(tmp_path, *command, PYTHONPATH=search, MODEL_URL="http://127.0.0.1:9/v1")

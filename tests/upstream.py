@@ -174,19 +174,27 @@ class ScriptedUpstream:
         """Queue answers."""
         self._script.extend(steps)
 
+    def forget(self) -> None:
+        """Drop the script and what was recorded of requests, and echo again: for a test that shares this server."""
+        self._script.clear()
+        self.default = echo
+        for recorded in (self.requests, self.raw_seen, self.extra_asked, self.closed_at):
+            recorded.clear()
+        self.closed_early = self.finished = 0
+
     def release(self) -> None:
         """Let everything that is stalled now go on."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._release)
 
-    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 5.0) -> None:
+    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 20.0) -> None:
         """Block until the condition holds (use `eventually` on an event loop). Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout_s):
                 raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
 
     async def eventually(
-        self, condition: Callable[[Self], bool], timeout_s: float = 5.0, *, asked_by: "asyncio.Task[Any] | None" = None
+        self, condition: Callable[[Self], bool], timeout_s: float = 20.0, *, asked_by: "asyncio.Task[Any] | None" = None
     ) -> None:
         """Wait until the condition holds, without blocking the loop. Raises TimeoutError, or at once what the task
         that asks has failed with."""
@@ -487,8 +495,9 @@ def _frames(
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         head = {"index": number, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
         frames.append(frame({"tool_calls": [head]}))
-        for start in range(0, len(arguments), 8):
-            fragment = {"index": number, "function": {"arguments": arguments[start : start + 8]}}
+        size = max(8, len(arguments) // 10_000)  # of a fragment: at most 10,000 of a call
+        for start in range(0, len(arguments), size):
+            fragment = {"index": number, "function": {"arguments": arguments[start : start + size]}}
             frames.append(frame({"tool_calls": [fragment]}))
     if finish is not None:
         frames.append(frame({}, finish))

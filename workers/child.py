@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 from workers.budgets import MAX_REPLY_BYTES
 from workers.frames import frame, read_frame
@@ -76,7 +76,7 @@ def _spend(cpu_s: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
 
 
-def _function(path_and_name: str) -> Callable[..., Any]:
+def _function(path_and_name: str) -> Callable[..., object]:
     path, _, name = path_and_name.partition(":")
     packages = path.split(".")[:-1]
     if path.partition(".")[0] not in _PACKAGES:
@@ -86,7 +86,7 @@ def _function(path_and_name: str) -> Callable[..., Any]:
     module = importlib.import_module(path)
     if name not in module.__all__:
         raise LookupError(path_and_name)
-    function: Callable[..., Any] = getattr(module, name)
+    function: Callable[..., object] = getattr(module, name)
     return function
 
 

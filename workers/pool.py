@@ -28,10 +28,10 @@ __all__ = ["Pool", "open_workers", "workers"]
 class _Task:
     owner: str
     function: str
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
+    arguments: tuple[object, ...]
+    options: dict[str, object]
     budget: Budget
-    done: "Future[Any]" = field(default_factory=Future)
+    done: "Future[object]" = field(default_factory=Future)
     child: ChildProcess | None = None
     """The child that executes it."""
 
@@ -78,8 +78,9 @@ class Pool:
         """Threads without a task."""
         self._closing = False
 
-    async def run(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
-        """Call one of our functions (`module:name`) in a child; arguments and results must be JSON values.
+    async def run(self, function: str, *arguments: object, budget: Budget = CHECK, **options: object) -> Any:
+        """Call one of our functions (`module:name`) in a child; arguments and results must be JSON values. The caller
+        knows the type of the result.
 
         Cancelling the call ends its child.
 
@@ -97,7 +98,7 @@ class Pool:
         finally:
             self._abandon(task)
 
-    def call(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
+    def call(self, function: str, *arguments: object, budget: Budget = CHECK, **options: object) -> Any:
         """Do the same as `run`, but block the calling thread."""
         task = _Task(acting_owner(), function, arguments, options, budget)
         self._put(task)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import orjson
 
@@ -29,6 +29,13 @@ def child_environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join((*filter(None, sys.path), _ROOT))}
 
 
+class Reply(TypedDict, total=False):
+    """A child's answer: the function's result, or why there is none (`size`, `memory`, or the function's error)."""
+
+    value: object
+    failed: str
+
+
 class ChildProcess:
     """A child, started with its first request. Only `assign` and `kill` can be called from other threads."""
 
@@ -42,7 +49,7 @@ class ChildProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
 
-    def ask(self, function: str, arguments: tuple[Any, ...], options: dict[str, Any], budget: Budget) -> Any:
+    def ask(self, function: str, arguments: tuple[object, ...], options: dict[str, object], budget: Budget) -> object:
         """Return the function's result, as JSON represents it.
 
         Raises:
@@ -67,7 +74,7 @@ class ChildProcess:
         if reply is None:
             raise self._gone(budget)
         self.tasks += 1
-        decoded: dict[str, Any] = _decode(reply)
+        decoded: Reply = _decode(reply)
         if "failed" not in decoded:
             return decoded["value"]
         if decoded["failed"] == "size":
@@ -149,7 +156,7 @@ class ChildProcess:
         return TooCostly("It crashed the process that executes it.", why="crash")
 
 
-def _decode(reply: bytes) -> Any:
+def _decode(reply: bytes) -> Any:  # as of `json.loads`
     try:
         return orjson.loads(reply)
     except orjson.JSONDecodeError:  # half a surrogate pair

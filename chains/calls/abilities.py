@@ -9,11 +9,12 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from langchain_core.messages import HumanMessage
 
 from chains.calls.tally import text_of
+from chains.chat_types import FunctionTool
 from chains.endpoint import Endpoint
 from chains.recent import Learned
 from chains.reply_call import Ask, ReplyCall
@@ -37,7 +38,7 @@ _GOOD_HOSTS: Final = (
     "api.x.ai",
     "generativelanguage.googleapis.com",
 )
-PROBE: Final[dict[str, Any]] = {
+PROBE: Final[FunctionTool] = {
     "type": "function",
     "function": {
         "name": "ping",
@@ -66,7 +67,7 @@ class UpstreamInfo(Protocol):
         """Return how many tokens a model's answer can have if its request sets no limit; None if there is no limit."""
         ...
 
-    async def props(self, model: str) -> dict[str, Any] | None:
+    async def props(self, model: str) -> dict[str, object] | None:
         """Return llama.cpp's `/props`; None if the server has none."""
         ...
 

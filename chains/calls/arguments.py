@@ -8,7 +8,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 __all__ = ["MAX_ARGUMENTS", "find_problems", "nests", "parse_arguments", "portable", "portable_arguments"]
 
@@ -21,7 +24,7 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped surrogate
 _MAX_PRUNINGS: Final = 4  # later alternatives reveal their nulls only after earlier nulls are removed
 
 
-def find_problems(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
+def find_problems(schema: object, value: object, *, nulls_are_absent: bool = False) -> list[str]:
     """Return a value's problems, each with its path; empty if there are none or the check is impossible.
 
     With `nulls_are_absent`, a property that is null although its schema does not allow null counts as absent.
@@ -42,7 +45,7 @@ def find_problems(schema: Any, value: Any, *, nulls_are_absent: bool = False) ->
     return [f"{_path(error)}: {_short(error.message)}" for error in errors[:_MAX_LISTED]]
 
 
-def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
+def parse_arguments(text: str) -> tuple[dict[str, object] | None, str]:
     """Return the arguments as an object, or None and the reason. Empty text and `null` give an empty object."""
     if len(text) > MAX_ARGUMENTS:
         return None, f"they have {len(text)} characters; at most {MAX_ARGUMENTS} are allowed"
@@ -59,16 +62,16 @@ def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "they are not a JSON object")
 
 
-def portable_arguments(text: str) -> dict[str, Any]:
+def portable_arguments(text: str) -> dict[str, object]:
     """Return arguments that a run's history can store (see `portable`); empty if they are not a JSON object."""
     try:
-        value: dict[str, Any] = portable(parse_arguments(text)[0] or {})
+        value = portable(parse_arguments(text)[0] or {})
     except ValueError:
         return {}
-    return value
+    return value if isinstance(value, dict) else {}
 
 
-def portable(value: Any, depth: int = 1) -> Any:
+def portable(value: object, depth: int = 1) -> object:
     """Return a JSON value that checkpoints and strict JSON writers accept: numbers of at most 64 bits, null for NaN and
     infinity, U+FFFD for a lone surrogate.
 
@@ -89,14 +92,14 @@ def portable(value: Any, depth: int = 1) -> Any:
     return value
 
 
-def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
+def _leaves(errors: "Iterable[ValidationError]") -> "Iterator[ValidationError]":
     """Yield the errors, and those of the alternatives (`anyOf`) within them."""
     for error in errors:
         yield error
         yield from _leaves(error.context or ())
 
 
-def _without(value: Any, paths: set[tuple[Any, ...]], path: tuple[Any, ...] = ()) -> Any:
+def _without(value: object, paths: set[tuple[str | int, ...]], path: tuple[str | int, ...] = ()) -> object:
     """Return a value without the properties at these paths."""
     if isinstance(value, dict):
         return {
@@ -107,7 +110,7 @@ def _without(value: Any, paths: set[tuple[Any, ...]], path: tuple[Any, ...] = ()
     return value
 
 
-def nests(value: Any) -> bool:
+def nests(value: object) -> bool:
     """Return whether a value is nested too deeply to be checked."""
     level, depth = [value], 0
     while level:
@@ -124,7 +127,7 @@ def nests(value: Any) -> bool:
     return False
 
 
-def _path(error: Any) -> str:
+def _path(error: "ValidationError") -> str:
     return "`" + error.json_path.removeprefix("$").removeprefix(".") + "`" if error.absolute_path else "arguments"
 
 

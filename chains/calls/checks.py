@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from chains.calls.arguments import find_problems, nests
 from chains.calls.extent import MAX_VALUES, MOST_PLAIN, excess, is_brief, is_long, is_small, plain_size
 from chains.calls.parser import Written, find_calls, is_quick, read_object
 from chains.calls.shapes import call_shape, parameters_of
+from chains.chat_types import FunctionTool, JsonSchema
+from chains.schema_limits import BoundSchema
 from chains.schema_weight import bound_schemas
 from wire.errors import TooCostly
 from workers import workers
@@ -17,7 +18,7 @@ __all__ = ["bounded_schemas", "calls_in", "check_arguments", "object_in", "shape
 _log = logging.getLogger("threadhold.chains")
 
 
-async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
+async def check_arguments(schema: object, value: object, *, nulls_are_absent: bool = False) -> list[str]:
     """Return the result of `find_problems`. Raises TooCostly if the check exceeds its budget."""
     if isinstance(schema, dict) and is_long(value):
         raise TooCostly(f"They have more than {MAX_VALUES} values.", why="size")
@@ -30,7 +31,7 @@ async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = F
     return problems
 
 
-async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None:
+async def why_unchecked(schemas: Sequence[object]) -> tuple[int | None, str] | None:
     """Return the index of the first schema that cannot be used for a check, and the reason as the end of a sentence
     about it.
 
@@ -63,7 +64,7 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
     return None if judged is None else (tried[judged[0]], judged[1])
 
 
-async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
+async def bounded_schemas(schemas: Sequence[object]) -> list[BoundSchema]:
     """Return the result of `bound_schemas`. Raises TooCostly, `late` only."""
     if is_brief(schemas):
         return bound_schemas(schemas)
@@ -78,19 +79,20 @@ async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
     return [{"refused": why} if why else next(bounded) for why in refused]
 
 
-async def shape_call(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
+async def shape_call(tool: FunctionTool, *, tight: bool = False) -> JsonSchema:
     """Return the result of `call_shape`. If that is too much work, the arguments can be any object."""
     name, parameters = tool["function"]["name"], parameters_of(tool)
     if is_brief(parameters):
         return call_shape(tool, tight=tight)
     if not excess(parameters):
-        reduced = {"function": {"name": name, "parameters": parameters}}
+        reduced: FunctionTool = {"type": "function", "function": {"name": name, "parameters": parameters}}
         try:
-            shape: dict[str, Any] = await workers().run("chains.calls.shapes:call_shape", reduced, tight=tight)
+            shape: JsonSchema = await workers().run("chains.calls.shapes:call_shape", reduced, tight=tight)
             return shape
         except TooCostly as error:
             _log.warning("the schema of `%s` does not constrain its calls: %s", name, error)
-    return call_shape({"function": {"name": name, "parameters": {"type": "object", "additionalProperties": True}}})
+    free: JsonSchema = {"type": "object", "additionalProperties": True}
+    return call_shape({"type": "function", "function": {"name": name, "parameters": free}})
 
 
 async def calls_in(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
@@ -105,12 +107,12 @@ async def calls_in(text: str, offered: Collection[str], *, only: str | None = No
     return [Written(name, arguments) for name, arguments in found]
 
 
-async def object_in(text: str) -> dict[str, Any] | None:
+async def object_in(text: str) -> dict[str, object] | None:
     """Return the result of `read_object`; None if the text would take too much work to repair."""
     if is_quick(text):
         return read_object(text)
     try:
-        found: dict[str, Any] | None = await workers().run("chains.calls.parser:read_object", text)
+        found: dict[str, object] | None = await workers().run("chains.calls.parser:read_object", text)
     except TooCostly as error:
         _log.warning("did not parse a text of %d characters as an object: %s", len(text), error)
         return None

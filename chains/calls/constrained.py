@@ -15,7 +15,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -27,6 +27,7 @@ from chains.calls.parser import Written
 from chains.calls.plain import answered_calls, canonical, plain_messages, transcript
 from chains.calls.shapes import MAX_CALLS, NONE, calls_shape, choice_shape
 from chains.calls.tally import Tally, texts_of
+from chains.chat_types import FunctionTool, JsonSchema, ResponseFormat
 from chains.prompts import Prompts, fill
 from chains.reply_call import Ask, ReplyCall
 
@@ -234,7 +235,7 @@ class Constrained:
         holder = Holder(names, everything=self._binds)
         async with aclosing(self.tally.follow(self.ask(request))) as chunks:
             async for chunk in chunks:
-                texts: list[str | dict[Any, Any]] = [free for text in texts_of(chunk) if (free := holder.feed(text))]
+                texts: list[str | dict[str, object]] = [free for text in texts_of(chunk) if (free := holder.feed(text))]
                 if texts or chunk.additional_kwargs:  # such as reasoning
                     content = texts if len(texts) > 1 else "".join(map(str, texts))
                     yield AIMessageChunk(content=content, additional_kwargs=chunk.additional_kwargs)
@@ -277,7 +278,7 @@ class Constrained:
             max_tokens=self.tally.left,
         )
 
-    def _format(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    def _format(self, name: str, schema: JsonSchema) -> ResponseFormat:
         if self.form == "json_object":
             return {"type": "json_object"}
         return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
@@ -291,7 +292,7 @@ def _least(one: int, other: int | None) -> int:
     return one if other is None else min(one, other)
 
 
-def _spell(tools: list[dict[str, Any]]) -> str:
+def _spell(tools: list[FunctionTool]) -> str:
     """Return the functions as the model sees them, one JSON object per line."""
     shown = [
         {key: tool["function"][key] for key in ("name", "description", "parameters") if tool["function"].get(key)}

@@ -6,7 +6,10 @@ so that references into any part of a schema keep their paths.
 """
 
 import re
-from typing import Any, Final
+from types import UnionType
+from typing import Final
+
+from chains.chat_types import JsonSchema
 
 __all__ = ["has_known_types", "is_nullable", "modernize", "named_draft", "write_nullable"]
 
@@ -28,7 +31,7 @@ _ANY: Final = frozenset({"any", "mixed"})
 
 _BOUNDS: Final = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 _NULLABLE: Final = ("nullable", "x-nullable")  # OpenAPI 3.0, Swagger 2.0
-_FORMS: Final[dict[str, Any]] = {
+_FORMS: Final[dict[str, type | UnionType]] = {
     "type": object,
     "required": list,
     "enum": list,
@@ -46,41 +49,41 @@ _NOTES: Final = ("title", "description", "default")
 _SCHEMA_URI: Final = re.compile(r"draft[-/]?(0?[4-7]|2019-09|2020-12)(?=[/#]|\Z)")
 
 
-def named_draft(schema: dict[str, Any]) -> str:
+def named_draft(schema: JsonSchema) -> str:
     """Return the draft that `$schema` names (`4` to `7`, `2019-09`, `2020-12`); empty for none or an unknown one."""
     uri = schema.get("$schema")
     found = _SCHEMA_URI.search(uri) if isinstance(uri, str) else None
     return found[1].lstrip("0") if found else ""
 
 
-def has_known_types(schema: dict[str, Any]) -> bool:
+def has_known_types(schema: JsonSchema) -> bool:
     """Return whether JSON Schema knows all types of a node."""
     types = schema.get("type", [])
-    return all(kind in _TYPES for kind in ([types] if isinstance(types, str) else types))
+    return all(kind in _TYPES for kind in (types if isinstance(types, list) else [types]))
 
 
-def is_nullable(schema: dict[str, Any]) -> bool:
+def is_nullable(schema: JsonSchema) -> bool:
     """Return whether a node allows null by an OpenAPI keyword."""
     return any(schema.get(name) is True for name in _NULLABLE)
 
 
-def write_nullable(schema: dict[str, Any]) -> dict[str, Any]:
+def write_nullable(schema: JsonSchema) -> JsonSchema:
     """Return a node with OpenAPI's `nullable` written as a type or an alternative."""
     rest = {name: value for name, value in schema.items() if name not in _NULLABLE}
     if not is_nullable(schema):
         return rest
     if not _APPLIED.isdisjoint(rest):
-        notes: dict[str, Any] = {name: rest.pop(name) for name in _NOTES if name in rest}
+        notes: JsonSchema = {name: rest.pop(name) for name in _NOTES if name in rest}
         return {**notes, "anyOf": [rest, {"type": "null"}]}
     kinds = rest.get("type")
     if kinds:
         rest["type"] = list(dict.fromkeys([*(kinds if isinstance(kinds, list) else [kinds]), "null"]))
-    if isinstance(rest.get("enum"), list) and None not in rest["enum"]:
-        rest["enum"] = [*rest["enum"], None]
+    if isinstance(values := rest.get("enum"), list) and None not in values:
+        rest["enum"] = [*values, None]
     return rest
 
 
-def modernize(schema: dict[str, Any]) -> dict[str, Any]:
+def modernize(schema: JsonSchema) -> JsonSchema:
     """Return a node with the keywords of draft 2020-12 and `nullable`, without keywords that have no meaning."""
     if _is_modern(schema):
         return schema
@@ -97,7 +100,7 @@ def modernize(schema: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-def _is_modern(schema: dict[str, Any]) -> bool:
+def _is_modern(schema: JsonSchema) -> bool:
     kinds = schema.get("type", "string")
     return not (
         (type(kinds) is not str and not isinstance(kinds, list))
@@ -111,11 +114,11 @@ def _is_modern(schema: dict[str, Any]) -> bool:
     )
 
 
-def _makes_sense(name: str, value: Any) -> bool:
+def _makes_sense(name: str, value: object) -> bool:
     return isinstance(value, _FORMS.get(name, object)) and (name not in _NEVER_EMPTY or bool(value))
 
 
-def _types(declared: Any) -> Any:
+def _types(declared: object) -> str | list[str] | None:
     """Return a type or a list of types, unknown ones unchanged; None if any value is allowed."""
     names = [str(each).lower() for each in (declared if isinstance(declared, list) else [declared])]
     kinds = [_ALIASES.get(name, name) for name in names]
@@ -124,7 +127,7 @@ def _types(declared: Any) -> Any:
     return kinds if isinstance(declared, list) else kinds[0]
 
 
-def _write_tuple(node: dict[str, Any]) -> None:
+def _write_tuple(node: JsonSchema) -> None:
     rest = node.pop("additionalItems", None)
     if isinstance(node.get("items"), list):
         node.setdefault("prefixItems", node.pop("items"))
@@ -135,7 +138,7 @@ def _write_tuple(node: dict[str, Any]) -> None:
             node["items"] = rest
 
 
-def _write_dependencies(node: dict[str, Any]) -> None:
+def _write_dependencies(node: JsonSchema) -> None:
     dependencies = node.pop("dependencies", None)
     if not isinstance(dependencies, dict):
         return

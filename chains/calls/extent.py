@@ -7,9 +7,10 @@ bounds the work. A keyword that is not listed here sends the check to a child pr
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from chains.calls.references import walk
+from chains.chat_types import JsonSchema
 
 __all__ = [
     "MAX_CHARS",
@@ -65,7 +66,7 @@ class _UnknownError(Exception):
     """The cost of a schema is unknown."""
 
 
-def is_small(schema: dict[str, Any], value: Any) -> bool:
+def is_small(schema: JsonSchema, value: object) -> bool:
     """Return whether checking the value against the schema is certain to be quick."""
     if _extent(schema, _MOST_WORK) > _MOST_WORK:
         return False  # all of it is copied, even parts that are not read
@@ -76,12 +77,12 @@ def is_small(schema: dict[str, Any], value: Any) -> bool:
     return size + _extent(value, _MOST_WORK // max(size, 1)) * size <= _MOST_WORK
 
 
-def is_long(value: Any) -> bool:
+def is_long(value: object) -> bool:
     """Return whether JSON data has more than `MAX_VALUES` values and pieces of text."""
     return _extent(value, MAX_VALUES) > MAX_VALUES
 
 
-def plain_size(schema: dict[str, Any], most: int = MOST_PLAIN) -> int | None:
+def plain_size(schema: JsonSchema, most: int = MOST_PLAIN) -> int | None:
     """Return the size of a schema that is a finite tree of linear keywords and so needs no trial; None for any other,
     and for one of more than `most` values."""
     try:
@@ -91,7 +92,7 @@ def plain_size(schema: dict[str, Any], most: int = MOST_PLAIN) -> int | None:
     return size if size <= most else None
 
 
-def is_brief(schemas: Any) -> bool:
+def is_brief(schemas: object) -> bool:
     """Return whether every walk over these schemas is quick: they are short and have no references."""
     count, chars = 0, 0
     waiting = [schemas]
@@ -112,7 +113,7 @@ def is_brief(schemas: Any) -> bool:
     return True
 
 
-def excess(schema: Any) -> str:
+def excess(schema: object) -> str:
     """Return which limit a schema exceeds, such as `has more than 40000 values`; empty if none."""
     count, chars, depth = 0, 0, 0
     level = [schema]
@@ -120,7 +121,7 @@ def excess(schema: Any) -> str:
         depth += 1
         if depth > MAX_DEPTH:
             return f"is nested more than {MAX_DEPTH} levels deep"
-        below: list[Any] = []
+        below: list[object] = []
         for each in level:
             count += 1
             if isinstance(each, str):
@@ -138,7 +139,7 @@ def excess(schema: Any) -> str:
     return ""
 
 
-def _extent(value: Any, most: int) -> int:
+def _extent(value: object, most: int) -> int:
     """Return the size of JSON data, in values and pieces of text; stops soon after `most`."""
     size = 0
     waiting = [value]
@@ -161,10 +162,10 @@ def _extent(value: Any, most: int) -> int:
     return size
 
 
-def _written_out(schema: Any, most: int) -> int:
+def _written_out(schema: object, most: int) -> int:
     """Return the size of a schema with its references expanded. Raises _UnknownError, also beyond `most`."""
     size = 0
-    waiting: list[tuple[Any, tuple[str, ...]]] = [(schema, ())]
+    waiting: list[tuple[object, tuple[str, ...]]] = [(schema, ())]
     while waiting:
         node, above = waiting.pop()
         size += 1
@@ -190,7 +191,7 @@ def _written_out(schema: Any, most: int) -> int:
     return size
 
 
-def _schemas(name: str, held: Any) -> Iterator[Any]:
+def _schemas(name: str, held: object) -> Iterator[object]:
     """Yield the schemas that a keyword applies. Raises _UnknownError for a keyword that is not known to be linear."""
     if name in _MAPS_OF_SCHEMAS and isinstance(held, dict):
         yield from held.values()
@@ -202,7 +203,7 @@ def _schemas(name: str, held: Any) -> Iterator[Any]:
         raise _UnknownError
 
 
-def _target(schema: Any, reference: str) -> Any:
+def _target(schema: object, reference: str) -> object:
     """Return the target of a reference into the schema. Raises _UnknownError for any other, or one that is too deep."""
     if len(reference) > _MAX_REFERENCE:
         raise _UnknownError

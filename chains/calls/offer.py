@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
@@ -13,6 +12,7 @@ from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import MAX_ARGUMENTS, parse_arguments, portable
 from chains.calls.checks import check_arguments, object_in
 from chains.calls.shapes import parameters_of
+from chains.chat_types import FunctionTool, JsonSchema
 from chains.prompts import Prompts, fill
 from wire.errors import TooCostly
 
@@ -28,7 +28,7 @@ class Checked:
 
     name: str
     arguments: str
-    value: dict[str, Any] | None
+    value: dict[str, object] | None
     problem: str = ""
     known: bool = True
 
@@ -37,7 +37,7 @@ class Offer:
     """The tools of one call, by name."""
 
     def __init__(
-        self, tools: Sequence[dict[str, Any]], prompts: Prompts, *, lenient: Collection[str] = frozenset()
+        self, tools: Sequence[FunctionTool], prompts: Prompts, *, lenient: Collection[str] = frozenset()
     ) -> None:
         """For `lenient` functions, null counts as absent; see also `hands_on`."""
         self._lenient = lenient
@@ -69,7 +69,7 @@ class Offer:
         problems = [] if name in self._unchecked else await self._problems(name, parameters_of(tool), value)
         return Checked(name, arguments, value, "; ".join(problems))
 
-    async def _problems(self, name: str, schema: dict[str, Any], value: dict[str, Any]) -> list[str]:
+    async def _problems(self, name: str, schema: JsonSchema, value: dict[str, object]) -> list[str]:
         try:
             return await check_arguments(schema, value, nulls_are_absent=name in self._lenient)
         except TooCostly as error:  # the executor of the call validates the arguments
@@ -93,15 +93,15 @@ class Offer:
         return AIMessageChunk(content="", invalid_tool_calls=[call])
 
 
-async def _repaired(text: str) -> dict[str, Any] | None:
+async def _repaired(text: str) -> dict[str, object] | None:
     try:
-        value: dict[str, Any] | None = portable(await object_in(text))
+        value = portable(await object_in(text))
     except ValueError:
         return None
-    return value
+    return value if isinstance(value, dict) else None
 
 
-def spell_arguments(value: dict[str, Any]) -> str:
+def spell_arguments(value: dict[str, object]) -> str:
     """Return arguments as JSON text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 

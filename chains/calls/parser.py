@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 __all__ = ["Written", "find_calls", "is_quick", "may_call", "read_object", "tell_calls"]
 
@@ -69,7 +69,7 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
         return []
     names = _Names(offered)
     calls: list[Written] = []
-    bare: dict[str, Any] | None = None
+    bare: dict[str, object] | None = None
     for value, start, repaired in _values(text):
         found = list(islice(_calls(value, names), _MAX_CALLS - len(calls)))
         if not found and isinstance(value, dict):
@@ -109,7 +109,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def read_object(text: str) -> dict[str, Any] | None:
+def read_object(text: str) -> dict[str, object] | None:
     """Return the first JSON object in a text, repaired if necessary; None without one."""
     if len(text) > _MAX_CHARS:
         return None
@@ -157,7 +157,7 @@ def _object(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]
     return "wait" if any(each.startswith(key) for each in known) else "no"
 
 
-def _values(text: str) -> Iterator[tuple[Any, int, bool]]:
+def _values(text: str) -> Iterator[tuple[object, int, bool]]:
     """Yield each JSON value in a text, its position, and whether it was repaired."""
     start, tries = 0, 0
     while opening := _OPENING.search(text, start):
@@ -176,7 +176,7 @@ def _values(text: str) -> Iterator[tuple[Any, int, bool]]:
             start = end
 
 
-def _repaired(text: str) -> Any:
+def _repaired(text: str) -> object:
     closing = text.find("```")
     text = text if closing < 0 else text[:closing]
     for tag in ("</tool_call>", "</function>", "</tools>"):
@@ -191,14 +191,14 @@ def _repaired(text: str) -> Any:
         return None
 
 
-def _is_rich(value: Any) -> bool:
+def _is_rich(value: object) -> bool:
     """Whether a repair has found an object or a list of objects, and not made a list of prose in brackets."""
     if isinstance(value, list):
         return any(isinstance(each, dict) and each for each in value)
     return isinstance(value, dict) and bool(value)
 
 
-def _calls(value: Any, names: _Names) -> Iterator[Written]:
+def _calls(value: object, names: _Names) -> Iterator[Written]:
     if isinstance(value, list):
         for each in value:
             if isinstance(each, dict):
@@ -217,8 +217,8 @@ def _calls(value: Any, names: _Names) -> Iterator[Written]:
     yield from _one(value, names)
 
 
-def _one(value: dict[str, Any], names: _Names) -> Iterator[Written]:
-    written = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
+def _one(value: dict[str, object], names: _Names) -> Iterator[Written]:
+    written = next((name for key in _NAMES if isinstance(name := value.get(key), str)), None)
     given = next((key for key in _ARGUMENTS if key in value), None)
     if written is not None:
         name = names.find(written)
@@ -235,7 +235,7 @@ def _name_before(text: str, end: int, names: _Names) -> str | None:
     return names.find(found[1]) if found else None
 
 
-def _spell(arguments: Any) -> str:
+def _spell(arguments: object) -> str:
     """Return arguments as JSON text; a string already holds such text."""
     if arguments is None:
         return "{}"

@@ -5,11 +5,12 @@ A call's output is part of the user's turn. The model's own JSON is not shown to
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
 
+from chains.chat_types import MessageContent
 from chains.prompts import Prompts, fill
 
 __all__ = [
@@ -100,7 +101,7 @@ def answered_calls(messages: Sequence[BaseMessage]) -> set[tuple[str, str]]:
     }
 
 
-def canonical(arguments: Any) -> str:
+def canonical(arguments: object) -> str:
     """Return arguments as text that is equal for equal arguments."""
     return json.dumps(arguments, sort_keys=True, ensure_ascii=False)
 
@@ -118,24 +119,24 @@ def _turns(messages: Sequence[BaseMessage], prompts: Prompts) -> list[BaseMessag
     return [_turn(message, calls, prompts) for message in messages if not isinstance(message, SystemMessage)]
 
 
-def _turn(message: BaseMessage, calls: dict[str, Any], prompts: Prompts) -> BaseMessage | None:
+def _turn(message: BaseMessage, calls: Mapping[str, ToolCall], prompts: Prompts) -> BaseMessage | None:
     if isinstance(message, ToolMessage):
-        call = calls.get(message.tool_call_id, {})
-        name = str(message.name or call.get("name", "?"))
-        arguments = json.dumps(call.get("args", {}), ensure_ascii=False)
+        call = calls.get(message.tool_call_id)
+        name = str(message.name or ("?" if call is None else call["name"]))
+        arguments = json.dumps({} if call is None else call["args"], ensure_ascii=False)
         return HumanMessage(fill(prompts.result, name=name, arguments=arguments, output=_text(message)))
     if isinstance(message, AIMessage):
         return AIMessage(message.content) if message.content else None
     return message
 
 
-def _joined(one: Any, other: Any) -> Any:
+def _joined(one: MessageContent, other: MessageContent) -> MessageContent:
     if isinstance(one, str) and isinstance(other, str):
         return f"{one}\n\n{other}"
     return [*_parts(one), *_parts(other)]
 
 
-def _parts(content: Any) -> list[Any]:
+def _parts(content: MessageContent) -> list[str | dict[str, object]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 

@@ -6,9 +6,9 @@ applied (Python's `re` can be made to search for ever). References cannot leave 
 steps is given up. A keyword that makes no sense is ignored.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from jsonschema import (
     Draft4Validator,
@@ -23,6 +23,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from chains.calls.dialects import is_nullable, modernize, named_draft
+from chains.chat_types import JsonSchema
 
 __all__ = ["DATA", "MAX_STEPS", "GivenUp", "find_errors", "try_errors"]
 
@@ -37,6 +38,11 @@ _IGNORED: Final = ("pattern", "patternProperties", "unevaluatedProperties", "une
 _MALFORMED: Final = (UnknownType, Unresolvable, TypeError, AttributeError, KeyError, ValueError, ArithmeticError)
 _INVERTING: Final = ("not", "oneOf", "if", "contains")
 """Keywords that fail if a schema within them holds: a malformed schema within them proves nothing."""
+
+
+Keyword: TypeAlias = Callable[[Any, object, object, Any], Iterator[ValidationError]]
+"""Applies a keyword: takes the validator, the keyword's value, the instance and the node, and yields errors. jsonschema
+makes validators at run time, and its type stubs describe neither them nor the nodes precisely."""
 
 
 class GivenUp(Exception):
@@ -58,8 +64,8 @@ class _Check:
 _check = _Check()
 
 
-def _guarded(keyword: str, check: Any) -> Any:
-    def run(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+def _guarded(keyword: str, check: Keyword) -> Keyword:
+    def run(validator: Any, value: object, instance: object, schema: Any) -> Iterator[ValidationError]:
         steps = 1 + (len(value) if isinstance(value, list) else 0)
         if keyword == "uniqueItems" and isinstance(instance, list):
             steps += len(instance) ** 2 // 8
@@ -73,7 +79,7 @@ def _guarded(keyword: str, check: Any) -> Any:
         except _MALFORMED:
             _check.malformed = True
 
-    def inverted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    def inverted(validator: Any, value: object, instance: object, schema: Any) -> Iterator[ValidationError]:
         before, _check.malformed = _check.malformed, False
         errors = list(run(validator, value, instance, schema))
         if not _check.malformed:
@@ -83,16 +89,16 @@ def _guarded(keyword: str, check: Any) -> Any:
     return inverted if keyword in _INVERTING else run
 
 
-def _keywords(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+def _keywords(schema: JsonSchema) -> Iterable[tuple[str, object]]:
     return modernize(schema).items()
 
 
-def _keywords_or_reference(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+def _keywords_or_reference(schema: JsonSchema) -> Iterable[tuple[str, object]]:
     """Return the keywords of a draft up to 7, in which the siblings of a reference have no effect."""
     return [("$ref", schema["$ref"])] if "$ref" in schema else _keywords(schema)
 
 
-def _multiple_of(validator: Any, step: Any, instance: Any, _schema: Any) -> Iterator[Any]:
+def _multiple_of(validator: Any, step: object, instance: object, _schema: object) -> Iterator[ValidationError]:
     """Check `multipleOf` in decimal digits, as they are written: 0.07 is a multiple of 0.01."""
     if validator.is_type(instance, "number") and Decimal(str(instance)) % Decimal(str(step)):
         yield ValidationError(f"{instance!r} is not a multiple of {step}")
@@ -100,7 +106,7 @@ def _multiple_of(validator: Any, step: Any, instance: Any, _schema: Any) -> Iter
 
 def _build(draft: Any, keywords: Any) -> Any:
     """Build a validator of a draft; `keywords` returns the keywords of a node that have effect."""
-    known = {
+    known: dict[str, Keyword] = {
         "$recursiveRef": Draft201909Validator.VALIDATORS["$recursiveRef"],
         **Draft202012Validator.VALIDATORS,
         "multipleOf": _multiple_of,
@@ -122,7 +128,7 @@ _DRAFTS: Final = {
 }
 
 
-def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
+def find_errors(schema: JsonSchema, value: object) -> list[ValidationError]:
     """Return jsonschema's errors, sorted by path; empty if the check was given up or the schema is malformed."""
     try:
         return try_errors(schema, value)
@@ -130,7 +136,7 @@ def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
         return []
 
 
-def try_errors(schema: dict[str, Any], value: Any) -> list[Any]:
+def try_errors(schema: JsonSchema, value: object) -> list[ValidationError]:
     """Return the result of `find_errors`. Raises GivenUp or RecursionError if the check was given up."""
     _check.left, _check.malformed = MAX_STEPS, False
     validator = _DRAFTS.get(named_draft(schema), _DRAFTS["2020-12"])
@@ -141,7 +147,7 @@ def try_errors(schema: dict[str, Any], value: Any) -> list[Any]:
         return []
 
 
-def _without_dialects(schema: Any) -> Any:
+def _without_dialects(schema: object) -> object:
     """Return a schema without `$schema` in any part of it: there, jsonschema would switch to its own validator, which
     applies patterns and counts no steps."""
     if isinstance(schema, list):

@@ -7,10 +7,11 @@ too costly as a grammar becomes any object; the output is always checked against
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from chains.calls.dialects import has_known_types, modernize, write_nullable
 from chains.calls.references import follow
+from chains.chat_types import FunctionTool, JsonSchema
 from chains.schema_weight import check_schema
 
 __all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
@@ -32,13 +33,13 @@ _KEPT: Final = ("type", "enum", "const", "minimum", "maximum", "exclusiveMinimum
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
 
 
-def parameters_of(tool: dict[str, Any]) -> dict[str, Any]:
+def parameters_of(tool: FunctionTool) -> JsonSchema:
     """Return a function tool's parameters; without any, an object without properties."""
     given = tool["function"].get("parameters")
     return given if isinstance(given, dict) else {"type": "object", "properties": {}}
 
 
-def choice_shape(names: Sequence[str], *, counted: bool) -> dict[str, Any]:
+def choice_shape(names: Sequence[str], *, counted: bool) -> JsonSchema:
     """Return the schema of `{"function": name}` with one of these names, and `"calls": n` if `counted`."""
     function = {"enum": list(names)}
     return _object(
@@ -46,18 +47,18 @@ def choice_shape(names: Sequence[str], *, counted: bool) -> dict[str, Any]:
     )
 
 
-def call_shape(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
+def call_shape(tool: FunctionTool, *, tight: bool = False) -> JsonSchema:
     """Return the schema of `{"name", "arguments"}` for one function; `tight` for a model that did not stop."""
     arguments = _arguments(parameters_of(tool), TIGHT_STRING if tight else MAX_STRING)
     return _object({"name": {"const": tool["function"]["name"]}, "arguments": arguments})
 
 
-def calls_shape(call: dict[str, Any], count: int) -> dict[str, Any]:
+def calls_shape(call: JsonSchema, count: int) -> JsonSchema:
     """Return the schema of `{"calls": […]}` with `count` calls of one shape."""
     return _object({"calls": {"type": "array", "minItems": count, "maxItems": count, "items": call}})
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: JsonSchema) -> JsonSchema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -65,7 +66,7 @@ class _TooLargeError(Exception):
     pass
 
 
-def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
+def _arguments(parameters: JsonSchema, max_string: int) -> JsonSchema:
     try:
         root = {**parameters, "type": "object", "nullable": False, "x-nullable": False}
         bounded = _Bounds(parameters, max_string).write(root, (), 0)
@@ -84,12 +85,12 @@ def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
 class _Bounds:
     """Writes one function's schema with bounds, and with its references expanded."""
 
-    def __init__(self, root: dict[str, Any], max_string: int) -> None:
+    def __init__(self, root: JsonSchema, max_string: int) -> None:
         self._root = root
         self._max_string = max_string
         self._nodes = 0
 
-    def write(self, schema: Any, above: tuple[str, ...], depth: int) -> dict[str, Any]:
+    def write(self, schema: object, above: tuple[str, ...], depth: int) -> JsonSchema:
         self._nodes += 1
         if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
             raise _TooLargeError
@@ -104,34 +105,34 @@ class _Bounds:
         reference = schema.get("$ref")
         if isinstance(reference, str):
             return self._write_reference(reference, schema, above, depth)
-        kept = {key: schema[key] for key in _KEPT if key in schema}
+        kept: JsonSchema = {key: schema[key] for key in _KEPT if key in schema}
         for key in (*_ALTERNATIVES, "allOf"):
-            if schema.get(key):
-                kept[key] = [self.write(each, above, depth + 1) for each in schema[key]]
+            if isinstance(alternatives := schema.get(key), list) and alternatives:
+                kept[key] = [self.write(each, above, depth + 1) for each in alternatives]
         if "enum" in kept or "const" in kept:
             return {key: kept[key] for key in ("enum", "const") if key in kept}
         return {**kept, **self._bound(schema, above, depth)}
 
-    def _bound(self, schema: dict[str, Any], above: tuple[str, ...], depth: int) -> dict[str, Any]:
+    def _bound(self, schema: JsonSchema, above: tuple[str, ...], depth: int) -> JsonSchema:
         declared = schema.get("type")
         kinds = declared if isinstance(declared, list) else [declared]
-        bounds: dict[str, Any] = {}
+        bounds: JsonSchema = {}
         if "string" in kinds:
-            bounds["maxLength"] = min(schema.get("maxLength", self._max_string), self._max_string)
-            if lowest := schema.get("minLength"):
-                bounds["minLength"] = min(lowest, bounds["maxLength"])
+            most = bounds["maxLength"] = min(_number(schema, "maxLength", self._max_string), self._max_string)
+            if lowest := _number(schema, "minLength", 0):
+                bounds["minLength"] = min(lowest, most)
         if "array" in kinds and schema.get("prefixItems"):
-            each = [self.write(item, above, depth + 1) for item in schema["prefixItems"][:MAX_ITEMS]]
+            each = [self.write(item, above, depth + 1) for item in _list(schema["prefixItems"])[:MAX_ITEMS]]
             bounds |= {"prefixItems": each, "minItems": len(each), "maxItems": len(each)}
         elif "array" in kinds:
             bounds["items"] = self.write(schema.get("items", {"type": "string"}), above, depth + 1)
-            bounds["maxItems"] = min(schema.get("maxItems", MAX_ITEMS), MAX_STRING)
-            if lowest := schema.get("minItems"):
-                bounds["minItems"] = min(lowest, bounds["maxItems"])
-        properties = schema.get("properties", {})
+            most = bounds["maxItems"] = min(_number(schema, "maxItems", MAX_ITEMS), MAX_STRING)
+            if lowest := _number(schema, "minItems", 0):
+                bounds["minItems"] = min(lowest, most)
+        properties = given if isinstance(given := schema.get("properties"), dict) else {}
         if depth == 0 and not any(key in schema for key in (*_ALTERNATIVES, "allOf")):
-            more = schema.get("additionalProperties", True)
-            properties = {**properties, **{name: more for name in schema.get("required", ()) if name not in properties}}
+            more, required = schema.get("additionalProperties", True), _list(schema.get("required", []))
+            properties = {**properties, **{name: more for name in required if name not in properties}}
         if "properties" in schema or properties:
             bounds["properties"] = {name: self.write(each, above, depth + 1) for name, each in properties.items()}
             bounds["additionalProperties"] = False
@@ -139,9 +140,7 @@ class _Bounds:
             bounds["additionalProperties"] = self.write(more, above, depth + 1)
         return bounds
 
-    def _write_reference(
-        self, reference: str, schema: dict[str, Any], above: tuple[str, ...], depth: int
-    ) -> dict[str, Any]:
+    def _write_reference(self, reference: str, schema: JsonSchema, above: tuple[str, ...], depth: int) -> JsonSchema:
         try:
             target = follow(self._root, reference)
         except LookupError:
@@ -154,13 +153,26 @@ class _Bounds:
         return self.write({**target, **siblings}, (*above, reference), depth)
 
     @staticmethod
-    def _cut(target: dict[str, Any]) -> dict[str, Any]:
+    def _cut(target: JsonSchema) -> JsonSchema:
         kind = target.get("type")
         if kind == "object":  # without properties it ends; required ones cannot be expressed
             return {"type": "object", "properties": {}, "additionalProperties": False}
         return {"type": "string", "maxLength": MAX_STRING} if kind == "string" else {"type": kind or "null"}
 
 
-def spell(schema: dict[str, Any]) -> str:
+def _list(value: object) -> list[object]:
+    """Return an array. Raises TypeError for any other value."""
+    if not isinstance(value, list):
+        raise TypeError("not an array")
+    return value
+
+
+def _number(schema: JsonSchema, name: str, default: float) -> float:
+    """Return the value of a keyword whose values are numbers by now; see `_NUMBERS`."""
+    value = schema.get(name)
+    return value if isinstance(value, int | float) else default
+
+
+def spell(schema: JsonSchema) -> str:
     """Return a schema as one line of JSON."""
     return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))

@@ -5,10 +5,11 @@ cannot be resolved, such as a reference without a target, cost nothing and pass,
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from chains.calls.references import follow
 from chains.calls.schemas import DATA, MAX_STEPS, GivenUp, try_errors
+from chains.chat_types import JsonSchema
 
 __all__ = ["judge_schema", "judge_schemas"]
 
@@ -25,13 +26,13 @@ _MAPS_OF_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs",
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-def judge_schemas(schemas: list[dict[str, Any]]) -> tuple[int, str] | None:
+def judge_schemas(schemas: list[JsonSchema]) -> tuple[int, str] | None:
     """Return the index of the first schema that cannot be checked, and the reason; None if all can be."""
     found = ((index, judge_schema(schema)) for index, schema in enumerate(schemas))
     return next(((index, why) for index, why in found if why), None)
 
 
-def judge_schema(schema: dict[str, Any]) -> str:
+def judge_schema(schema: JsonSchema) -> str:
     """Return why a schema cannot be checked, as the end of a sentence about it; empty if it can be."""
     index = _Index(schema)
     sizes: dict[int, int] = {}
@@ -42,7 +43,7 @@ def judge_schema(schema: dict[str, Any]) -> str:
         if size > _MAX_PER_VALUE:
             return f"applies more than {_MAX_PER_VALUE} schemas to the same value when its references are expanded"
     try:
-        samples: tuple[Any, ...] = ({}, _Samples(index).make(schema))
+        samples: tuple[object, ...] = ({}, _Samples(index).make(schema))
         for value in samples:
             try_errors(schema, value)
     except (GivenUp, RecursionError):
@@ -53,11 +54,11 @@ def judge_schema(schema: dict[str, Any]) -> str:
 class _Index:
     """The nodes of a schema by identity, and the targets of its references."""
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, schema: JsonSchema) -> None:
         self.root = schema
-        self.nodes: list[dict[str, Any]] = []
-        self._named: dict[str, dict[str, Any]] = {}
-        waiting: list[Any] = [schema]
+        self.nodes: list[JsonSchema] = []
+        self._named: dict[str, JsonSchema] = {}
+        waiting: list[object] = [schema]
         while waiting:
             each = waiting.pop()
             if isinstance(each, list):
@@ -73,12 +74,12 @@ class _Index:
                     if isinstance(identifier := each.get(name), str):
                         self._named.setdefault(identifier.rpartition("/")[2].lstrip("#"), each)
 
-    def follow(self, reference: Any) -> Any:
+    def follow(self, reference: object) -> object:
         """Return the target of a reference; None if it cannot be resolved."""
         if not isinstance(reference, str):
             return None
         base, _, fragment = reference.partition("#")
-        node: Any = self._named.get(base.rpartition("/")[2]) if base else self.root
+        node: object = self._named.get(base.rpartition("/")[2]) if base else self.root
         if not fragment:
             return node
         if not fragment.startswith("/"):
@@ -89,7 +90,7 @@ class _Index:
             return None
 
 
-def _schemas_for_value(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any]]:
+def _schemas_for_value(node: JsonSchema, index: _Index) -> Iterator[JsonSchema]:
     """Yield the schemas that apply to the same value as a node."""
     for name in _LISTS:
         if isinstance(held := node.get(name), list):
@@ -103,12 +104,12 @@ def _schemas_for_value(node: dict[str, Any], index: _Index) -> Iterator[dict[str
             yield target
 
 
-def _size_per_value(node: dict[str, Any], index: _Index, sizes: dict[int, int]) -> int:
+def _size_per_value(node: JsonSchema, index: _Index, sizes: dict[int, int]) -> int:
     """Return how many schemas this node applies to one value, following references; 0 if that never ends."""
-    path: list[tuple[dict[str, Any], Iterator[dict[str, Any]]]] = []
+    path: list[tuple[JsonSchema, Iterator[JsonSchema]]] = []
     open_: set[int] = set()
 
-    def enter(each: dict[str, Any]) -> None:
+    def enter(each: JsonSchema) -> None:
         sizes[id(each)] = 1
         open_.add(id(each))
         path.append((each, _schemas_for_value(each, index)))
@@ -139,7 +140,7 @@ class _Samples:
         self._index = index
         self._left = _MAX_SAMPLE
 
-    def make(self, schema: Any, depth: int = 0) -> Any:
+    def make(self, schema: object, depth: int = 0) -> object:
         """Return a value with the properties and items that a schema names."""
         self._left -= 1
         if not isinstance(schema, dict) or depth > _MAX_SAMPLE_DEPTH or self._left < 0:

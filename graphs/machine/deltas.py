@@ -29,6 +29,7 @@ from graphs.machine.parts import (
     ThoughtDelta,
     Usage,
 )
+from graphs.machine.pieces import Pieces
 from retrieval.citations import Citations, Cited
 from retrieval.grounding import Source
 from wire.ids import derive_id
@@ -99,7 +100,7 @@ class ReplyParts:
         self._calls_bytes = self._chars = 0
         self._citations = Citations(sources) if sources else None
         self.message_id, self.message_step, self.calls_step = reply_ids(run_id, reply)
-        self._texts: list[str] = []
+        self._text = Pieces()
         self._thought = False
         self._message: str = "none"  # none → open → closed
         self._slots: list[_Slot] = []
@@ -115,7 +116,7 @@ class ReplyParts:
     @property
     def started(self) -> bool:
         """Whether anything of the reply has been received; after that, the request must not be repeated."""
-        return bool(self._message != "none" or self._texts or self._slots or self._thought)
+        return bool(self._message != "none" or bool(self._text) or self._slots or self._thought)
 
     @property
     def silent(self) -> bool:
@@ -130,7 +131,7 @@ class ReplyParts:
     @property
     def text(self) -> str:
         """The reply's text so far."""
-        return "".join(self._texts)
+        return str(self._text)
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[Part]:
         """Yield the parts that one chunk contains. Raises RunError if text or calls are too large."""
@@ -163,7 +164,7 @@ class ReplyParts:
     def _feed_texts(self, texts: list[str]) -> Iterator[Part]:
         self._chars += sum(map(len, texts))
         check_reply(self._chars)
-        self._texts.extend(texts)
+        self._text.extend(texts)
         if self._message == "none" and not self._slots:
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
@@ -191,7 +192,7 @@ class ReplyParts:
         thoughts, taken = kwargs.get("reasoning_content") or "", bool(kwargs.get(TAKEN))
         if taken:
             thoughts = self.text + thoughts
-            self._texts.clear()
+            self._text = Pieces()
             if self._citations is not None:
                 self._citations.drop()
         if thoughts or taken:

@@ -90,7 +90,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
                 if not ended and parts.started:
                     _count_rest(context, prompt, parts)
                 # Not left to the garbage collector: closing stops the upstream's generation.
-                await chunks.aclose()  # type: ignore[attr-defined]
+                await chunks.aclose()
             return prompt
         except ContextOverflow as overflow:
             if overflow.limit is not None:

@@ -1,8 +1,8 @@
 """The ports of several processes that share a store: who is alive, what is to be done, and who does it.
 
 All processes are equal. The one that accepts a run executes it, and holds it meanwhile (`Insert.held`, `Hold`): nobody
-else works on what a live process holds. A process shows that it is alive; one that does not do so for a lease is
-declared dead. From then on, the store refuses its commits (LeaseLost), and what it held is free.
+else works on what a live process holds. A process without a heartbeat for a lease is declared dead. From then on, the
+store refuses its commits (LeaseLost), and what it held is free.
 
 The store is the truth: signals and tails only save waiting, and nothing is lost with them.
 """
@@ -22,7 +22,7 @@ an older version indexed; deleting old threads."""
 
 
 class Presence(Protocol):
-    """Who is alive, and who holds a run."""
+    """Who is alive, and whether anybody executes a run."""
 
     @property
     def is_alone(self) -> bool:
@@ -34,8 +34,9 @@ class Presence(Protocol):
         returns once it has ended. Then the process registers again, and commits are accepted again."""
         ...
 
-    async def is_elsewhere(self, run_id: str) -> bool:
-        """Return whether another process executes a run, or can take it up: then its log can grow."""
+    async def is_progressing(self, run_id: str) -> bool:
+        """Return whether a run that is not executed here is executed by another process, or is to be taken up by any:
+        then its log can grow."""
         ...
 
 

@@ -143,7 +143,7 @@ class Hold:
     """Make this process the holder of a run or vector store file: the only process that works on it.
 
     A process holds a run until the run pauses or ends, and a vector store file until it is indexed. What a dead process
-    held is free. Returns the row, as Patch does. Raises Missing, StatusConflict if the status is not in `only_if`, and
+    held is free. Raises Missing, StatusConflict if the status is not in `only_if`, and
     HeldElsewhere if another live process holds the row.
     """
 

@@ -1,6 +1,6 @@
 """The port of the vector index: chunks of files, and searches of them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,20 +71,25 @@ class Vectors(Protocol):
         owner: str,
         vector_store_id: str,
         file_id: str,
-        chunks: Sequence[Chunk],
+        chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]],
         *,
         model: str | None,
         attributes: Attributes | None = None,
+        total: int | None = None,
     ) -> None:
         """Index a file, replacing what the store has of it. The file is synced to disk when this returns.
 
-        The file is added in small commits, so that others can come between. A crash or cancellation meanwhile leaves
-        nothing that can be found. `model` is the model that made the vectors (None: there are none).
+        `chunks` are all of them, or blocks in order, which are asked for one at a time and not kept. `total` is their
+        number, if known: the disk must then have space for all of them at the start.
+
+        The file is added in small commits, so that others can come between. A crash, a cancellation or an error
+        meanwhile leaves nothing that can be found; `tidy` frees its space. `model` is the model that made the vectors
+        (None: there are none). `set_attributes` applies to a file that is being added, too.
 
         Raises:
             Missing: the file or the store was removed meanwhile; nothing is kept.
-            StoreError: the vectors differ in length, or that model's vectors had another length before.
             StoreError: vectors of unequal length, or of another length than that model's were before.
+            ReserveReached: the disk has no space for the file.
         """
         ...
 

@@ -177,20 +177,24 @@ def _patch(change: Patch) -> Prepared:
 
 
 def _hold(change: Hold, process: int) -> Operation:
-    kind, id, owner, only_if = change.kind, change.id, change.owner, change.only_if
-    select, _ = TABLES[kind].select_one({})
-    take = f"UPDATE {TABLES[kind].name} SET holder = ?3 WHERE id = ?1 AND owner = ?2 AND ({FREE_SQL} OR holder = ?3)"
+    kind, id, owner = change.kind, change.id, change.owner
+    statuses = sorted(change.only_if)
+    table = TABLES[kind]
+    found = f"FROM {table.name} WHERE id = ? AND owner = ?{table.visible}"
+    take = (
+        f"UPDATE {table.name} SET holder = ? WHERE id = ? AND owner = ?{table.visible} "
+        f"AND status IN ({', '.join('?' * len(statuses))}) AND ({FREE_SQL} OR holder = ?)"
+    )
 
-    def run(conn: sqlite3.Connection) -> Row:
-        found = conn.execute(select, (id, owner)).fetchone()
-        if found is None:
+    def run(conn: sqlite3.Connection) -> None:
+        if conn.execute(take, (process, id, owner, *statuses, process)).rowcount:
+            return
+        status = conn.execute(f"SELECT status {found}", (id, owner)).fetchone()
+        if status is None:
             raise Missing(kind, id)
-        row = decode(kind, found)
-        if row.body["status"] not in only_if:
-            raise StatusConflict(kind, id, row.body["status"])
-        if not conn.execute(take, (id, owner, process)).rowcount:
-            raise HeldElsewhere(kind, id)
-        return row
+        if status[0] not in statuses:
+            raise StatusConflict(kind, id, status[0])
+        raise HeldElsewhere(kind, id)
 
     return run
 

@@ -4,7 +4,9 @@ Invariant: counts are computed, never stored, so they cannot differ from the row
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -23,6 +25,9 @@ _STILL: Final[dict[Expiring, str]] = {
     "upload": " AND status = 'pending'",
 }
 """Further conditions for an object that is due and still exists."""
+
+_OLDEST: Final = 1000
+"""Maximum waiting files of an owner that are looked through."""
 
 _MOST: Final = 500
 """Maximum values in one statement; older SQLites accept 999."""
@@ -53,9 +58,7 @@ class SqliteLibrary:
         return await self._engine.read_long(acting_owner(), _tallies, whole, ids)
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
-        served = {row.owner for row in besides}
-        process = self._engine.fence.process
-        return await self._engine.read(_waiting, process, limit, {row.id for row in besides}, served, sorted(full))
+        return await self._engine.read(_waiting, self._engine.fence.process, limit, besides, full)
 
     async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
         return await self._engine.read_long(owner, _statuses, kind, owner, ids)
@@ -89,18 +92,35 @@ def _statuses(conn: sqlite3.Connection, kind: Kind, owner: str, ids: Sequence[st
 
 
 def _waiting(
-    conn: sqlite3.Connection, process: int, limit: int, besides: set[str], served: set[str], full: Sequence[str]
+    conn: sqlite3.Connection, process: int, limit: int, besides: Sequence[Row], full: Collection[str]
 ) -> list[Row]:
     table = TABLES["vector_store_file"]
-    found: dict[str, Row] = {}
-    waits = f"status = 'in_progress' AND ({FREE_SQL} OR holder = ?)"
-    # Two statements, each in the order of the index, instead of one that sorts everything that waits.
-    for owners in (sorted(served.union(full)), full):
-        where = f"{waits} AND owner NOT IN ({', '.join('?' * len(owners))}){table.visible}"
-        sql = f"SELECT {table.row} FROM {table.name} WHERE {where} ORDER BY seq LIMIT ?"
-        for row in conn.execute(sql, (process, *owners, limit + len(besides))):
-            found.setdefault(row[0], decode("vector_store_file", row))
-    return [row for id, row in found.items() if id not in besides][:limit]
+    # Owner by owner, so that the cost does not depend on how many files wait. Files of deleted vector stores are
+    # skipped, but only among the oldest: `Ingestion` looks again when they have been removed.
+    sql = f"""SELECT seq, id, true{table.visible} FROM {table.name}
+              WHERE status = 'in_progress' AND owner = ? AND ({FREE_SQL} OR holder = ?)
+               ORDER BY seq LIMIT {_OLDEST}"""
+    started: dict[str, set[str]] = {}
+    for row in besides:
+        started.setdefault(row.owner, set()).add(row.id)
+    found: list[tuple[bool, int]] = []
+    for owner in _waiting_owners(conn):
+        if owner not in full:
+            skipped = started.get(owner, set())
+            with closing(conn.execute(sql, (owner, process))) as rows:
+                seqs = (seq for seq, id, is_visible in rows if is_visible and id not in skipped)
+                found += [(owner in started, seq) for seq in islice(seqs, limit)]
+    by_seq = f"SELECT {table.row} FROM {table.name} WHERE seq = ?"
+    return [decode("vector_store_file", conn.execute(by_seq, (seq,)).fetchone()) for _, seq in sorted(found)[:limit]]
+
+
+def _waiting_owners(conn: sqlite3.Connection) -> Iterator[str]:
+    """Yield the owners of waiting files, each with one step in the index."""
+    sql = "SELECT min(owner) FROM vector_store_files WHERE status = 'in_progress'"
+    (owner,) = conn.execute(sql).fetchone()
+    while owner is not None:
+        yield owner
+        (owner,) = conn.execute(f"{sql} AND owner > ?", (owner,)).fetchone()
 
 
 def _tallies(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:

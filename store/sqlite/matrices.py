@@ -1,9 +1,9 @@
-"""Keeps the vectors of a store in memory, as one matrix for each model, from the first search until the store changes.
+"""Compares a query's vector with those of a store: in memory if the store's matrix fits, otherwise from the disk.
 
-Invariants: search is exact: every vector is compared. A matrix is used only with the revision of the store that it was
-made for. What is kept stays under a limit of bytes: the least recently searched stores are dropped first, and deleted
-ones at the next cleanup. Besides the vectors, each file takes a small fixed size. The methods are called from several
-reader threads.
+Invariants: search is exact: every vector is compared, with the same result from memory and from the disk. What is kept
+is used only with the revision of the store that it was made for. What is kept, loaded or in use stays under a limit of
+bytes: owners who hold more than the one who needs memory give theirs up, and a matrix that still does not fit is not
+loaded. The methods are called from several reader threads.
 
 Exact search in numpy is used instead of sqlite-vec, which needs a Python with loadable extensions (pyenv's and macOS's
 have none). It compares 100,000 vectors in less time.
@@ -11,101 +11,148 @@ have none). It compares 100,000 vectors in less time.
 
 import sqlite3
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import groupby
+from typing import Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-__all__ = ["STORED", "File", "Matrices", "Shelf", "nearest"]
+from store.sqlite.readers import check_time
+from store.sqlite.vector_slices import Numbers, block_rows, read_blocks
 
-STORED: Final = np.float16
-"""Half the space on disk; changes the fourth digit of the cosine."""
+__all__ = ["File", "Matrices", "Shelf"]
 
 _MAX_BYTES: Final = 1 << 30
 _SHELF_BYTES: Final = 2_048
 _FILE_BYTES: Final = 512
 """What a store and each of its files take in memory beside the vectors, rounded up."""
-_BLOCK: Final = 1024
 
-Numbers = NDArray[np.float32]
+_IDLE_S: Final = 600.0
+"""A store that was not searched for so long gives up its memory for anybody."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One completely indexed file. `seq` is its number in the index; row i of its vectors belongs to chunk i."""
+    """One completely indexed file. `seq` is its number in the index."""
 
     seq: int
     file_id: str
     model: str | None
+    dimensions: int | None
     count: int
 
 
-@dataclass(slots=True)
-class Matrix:
-    """The vectors of all files of one model, with the file and chunk of each row."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """The files whose vectors are compared together, and the first row of each. The rows of a file are its chunks."""
 
-    vectors: Numbers
-    owners: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-    starts: Mapping[int, int]
-    """The first row of each file, by its `seq`."""
-
-
-@dataclass(slots=True)
-class Shelf:
-    """One store at one revision."""
-
-    revision: int
-    files: Mapping[int, File]
-    before: Mapping[str, Matrix] = field(default_factory=dict)
-    """The matrices of an earlier revision. Files never change, so their rows are copied."""
-    matrices: dict[str, Matrix] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def matrix(self, conn: sqlite3.Connection, model: str) -> Matrix | None:
-        """Return the vectors that this model made, loaded on first use; None if there are none."""
-        with self.lock:
-            if model not in self.matrices:
-                files = [each for each in self.files.values() if each.model == model and each.count]
-                if not files:
-                    return None
-                self.matrices[model] = _load(conn, files, self.before.get(model))
-                self.before = {}
-            return self.matrices[model]
+    files: Sequence[File]
+    starts: NDArray[np.int64]
+    rows: int
+    dimensions: int
 
     @property
-    def size(self) -> int:
-        """Bytes in memory."""
-        matrices = {id(each): each for each in (*list(self.before.values()), *list(self.matrices.values()))}.values()
-        vectors = sum(each.vectors.nbytes + 2 * each.owners.nbytes for each in matrices)
-        return _SHELF_BYTES + _FILE_BYTES * len(self.files) + vectors
+    def nbytes(self) -> int:
+        """Bytes of all vectors in memory."""
+        return 4 * self.rows * self.dimensions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Matrix:
+    layout: _Layout
+    vectors: Numbers
+
+
+_Model = tuple[str, int]
+"""A model's name, and the length of its vectors."""
+
+
+@dataclass(eq=False, slots=True)
+class Shelf:
+    """One store at one revision. `size` are its bytes in memory, `users` the searches that use it at the moment."""
+
+    owner: str
+    revision: int
+    files: Mapping[int, File]
+    before: dict[_Model, _Matrix] = field(default_factory=dict)
+    """The matrices of an earlier revision. Files never change, so their rows are copied."""
+    layouts: dict[_Model, _Layout] = field(default_factory=dict)
+    matrices: dict[_Model, _Matrix] = field(default_factory=dict)
+    size: int = 0
+    users: int = 0
+    used_at: float = 0.0
+    is_kept: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def layout(self, model: _Model) -> _Layout:
+        """Return the files that have vectors of this model."""
+        if model not in self.layouts:
+            files = [each for each in self.files.values() if (each.model, each.dimensions) == model and each.count]
+            counts = np.array([each.count for each in files], dtype=np.int64)
+            self.layouts[model] = _Layout(files, np.cumsum(counts) - counts, int(counts.sum()), model[1])
+        return self.layouts[model]
 
 
 class Matrices:
-    """The shelves, by store."""
+    """The shelves, by store, the least recently searched first."""
 
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._shelves: OrderedDict[int, Shelf] = OrderedDict()
+        self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def shelf(self, conn: sqlite3.Connection, store: int, revision: int) -> Shelf:
-        """Return the store at this revision; `conn` must be in a transaction that sees the revision."""
+    @property
+    def size(self) -> int:
+        """Bytes that are kept, loaded or in use."""
+        return self._held.total()
+
+    @contextmanager
+    def shelf(self, conn: sqlite3.Connection, owner: str, store: int, revision: int) -> Iterator[Shelf]:
+        """Use the store at this revision in the block; `conn` must be in a transaction that sees the revision."""
         with self._lock:
-            self._trim()
-            known = self._shelves.get(store)
-            if known is not None and known.revision == revision:
-                self._shelves.move_to_end(store)
-                return known
-            shelf = Shelf(revision, _files(conn, store), {} if known is None else known.matrices or known.before)
-            if known is None or known.revision < revision:
-                self._shelves[store] = shelf
-                self._shelves.move_to_end(store)
-            return shelf
+            shelf = self._take(store, revision)
+        if shelf is None:
+            files = _files(conn, store)
+            with self._lock:
+                shelf = self._take(store, revision) or self._put(store, Shelf(owner, revision, files, users=1))
+        try:
+            yield shelf
+        finally:
+            with self._lock:
+                shelf.users -= 1
+                shelf.used_at = time.monotonic()
+                if not shelf.is_kept and not shelf.users:
+                    self._grow(shelf, -shelf.size)
+
+    def nearest(
+        self,
+        conn: sqlite3.Connection,
+        shelf: Shelf,
+        model: str,
+        query: Sequence[float],
+        limit: int,
+        allowed: frozenset[int] | None,
+    ) -> list[tuple[int, int, float]]:
+        """Return (file's `seq`, chunk's index, cosine) of the nearest chunks of `allowed` files, nearest first."""
+        vector = np.asarray(query, dtype=np.float32)
+        vector /= max(float(np.linalg.norm(vector)), 1e-12)
+        layout = shelf.layout((model, len(vector)))
+        if not layout.rows:
+            return []
+        matrix = self._matrix(conn, shelf, (model, len(vector)))
+        blocks = (
+            read_blocks(conn, [each.seq for each in layout.files], layout.dimensions)
+            if matrix is None
+            else _cut(matrix.vectors)
+        )
+        return _best(layout, _cosines(blocks, vector), limit, allowed)
 
     def drop_deleted(self, conn: sqlite3.Connection) -> None:
         """Drop the stores that are deleted, or have no files any more."""
@@ -116,62 +163,149 @@ class Matrices:
             there = {seq for (seq,) in conn.execute(sql, (orjson.dumps(kept).decode(),))}
             for store in kept:
                 if store not in there:
-                    del self._shelves[store]
+                    self._drop(store)
 
-    def _trim(self) -> None:
-        size = sum(shelf.size for shelf in self._shelves.values())
-        while size > self._max_bytes and len(self._shelves) > 1:
-            _, gone = self._shelves.popitem(last=False)
-            size -= gone.size
+    def _matrix(self, conn: sqlite3.Connection, shelf: Shelf, model: _Model) -> _Matrix | None:
+        """Return the vectors that this model made, loaded on first use; None if they do not fit into memory."""
+        with shelf.lock:
+            if model not in shelf.matrices:
+                layout, before = shelf.layout(model), shelf.before.pop(model, None)
+                try:
+                    if not self._reserve(shelf, layout.nbytes):
+                        # The former matrix is in the way, and cannot be copied.
+                        self._release(shelf, before)
+                        before = None
+                        if not self._reserve(shelf, layout.nbytes):
+                            return None
+                    try:
+                        shelf.matrices[model] = _load(conn, layout, before)
+                    except BaseException:
+                        self._release(shelf, layout)
+                        raise
+                finally:
+                    self._release(shelf, before)
+            return shelf.matrices[model]
+
+    # --- memory; only with the lock -----------------------------------------------------------------------------------
+
+    def _take(self, store: int, revision: int) -> Shelf | None:
+        known = self._shelves.get(store)
+        if known is None or known.revision != revision:
+            return None
+        self._shelves.move_to_end(store)
+        known.users += 1
+        return known
+
+    def _put(self, store: int, shelf: Shelf) -> Shelf:
+        """Keep a shelf instead of an older one. One that is older itself, or does not fit, is used but not kept."""
+        known = self._shelves.get(store)
+        shelf.is_kept = known is None or known.revision < shelf.revision
+        size = _SHELF_BYTES + _FILE_BYTES * len(shelf.files)
+        if known is not None and shelf.is_kept:
+            shelf.before = {**known.before, **known.matrices}
+            size += sum(each.layout.nbytes for each in shelf.before.values())
+            self._drop(store)
+        shelf.is_kept = shelf.is_kept and self._make_room(shelf.owner, size)
+        self._grow(shelf, size)
+        if shelf.is_kept:
+            self._shelves[store] = shelf
+        return shelf
+
+    def _drop(self, store: int) -> None:
+        shelf = self._shelves.pop(store)
+        shelf.is_kept = False
+        if not shelf.users:
+            self._grow(shelf, -shelf.size)
+
+    def _grow(self, shelf: Shelf, size: int) -> None:
+        shelf.size += size
+        self._held[shelf.owner] += size
+
+    def _make_room(self, owner: str, size: int) -> bool:
+        """Drop shelves until `size` more bytes fit; return whether they do."""
+        while size <= self._max_bytes and self.size + size > self._max_bytes:
+            store = self._dispensable(owner, size)
+            if store is None:
+                return False
+            self._drop(store)
+        return size <= self._max_bytes
+
+    def _dispensable(self, owner: str, size: int) -> int | None:
+        """Return an unused store: one not searched for long, or one of the owner who would hold the most."""
+        unused = [(store, shelf) for store, shelf in self._shelves.items() if not shelf.users]
+        since = time.monotonic() - _IDLE_S
+        idle = next((store for store, shelf in unused if shelf.used_at < since), None)
+        if idle is not None:
+            return idle
+        held = {each: self._held[each] + size * (each == owner) for each in (owner, *self._held)}
+        most = max(held, key=held.__getitem__)  # `owner`, if another holds as much
+        return next((store for store, shelf in unused if shelf.owner == most), None)
+
+    def _reserve(self, shelf: Shelf, size: int) -> bool:
+        with self._lock:
+            fits = shelf.is_kept and self._make_room(shelf.owner, size)
+            if fits:
+                self._grow(shelf, size)
+            return fits
+
+    def _release(self, shelf: Shelf, what: "_Matrix | _Layout | None") -> None:
+        if what is not None:
+            with self._lock:
+                self._grow(shelf, -(what.layout if isinstance(what, _Matrix) else what).nbytes)
 
 
-def nearest(
-    matrix: Matrix, query: Sequence[float], limit: int, allowed: frozenset[int] | None
-) -> list[tuple[int, int, float]]:
-    """Return (file's `seq`, chunk's index, cosine) of the nearest chunks of `allowed` files, nearest first."""
-    vector = np.asarray(query, dtype=np.float32)
-    vector /= max(float(np.linalg.norm(vector)), 1e-12)
-    scores = _cosines(matrix.vectors, vector)
+def _best(layout: _Layout, scores: Numbers, limit: int, allowed: frozenset[int] | None) -> list[tuple[int, int, float]]:
     if allowed is not None:
-        scores[~np.isin(matrix.owners, list(allowed))] = -np.inf
+        excluded = [each.seq not in allowed for each in layout.files]
+        scores[np.repeat(excluded, [each.count for each in layout.files])] = -np.inf
     limit = min(limit, len(scores))
     best = np.argpartition(scores, -limit)[-limit:]
     best = best[np.lexsort((best, -scores[best]))]
+    best = best[scores[best] > -np.inf]
+    files = np.searchsorted(layout.starts, best, side="right") - 1
     return [
-        (int(matrix.owners[row]), int(matrix.numbers[row]), float(scores[row])) for row in best if scores[row] > -np.inf
+        (layout.files[file].seq, int(row - layout.starts[file]), float(scores[row]))
+        for file, row in zip(files, best, strict=True)
     ]
 
 
-def _cosines(vectors: Numbers, query: Numbers) -> Numbers:
+def _cosines(blocks: Iterator[Numbers], query: Numbers) -> Numbers:
     """Return all products, computed in blocks: OpenBLAS computes larger ones in several threads, which on a busy
     machine wait for each other much longer than the work takes."""
-    return np.concatenate([vectors[at : at + _BLOCK] @ query for at in range(0, len(vectors), _BLOCK)])
+    return np.concatenate([block @ query for block in blocks])
+
+
+def _cut(vectors: Numbers) -> Iterator[Numbers]:
+    rows = block_rows(vectors.shape[1])
+    for start in range(0, len(vectors), rows):
+        yield vectors[start : start + rows]
 
 
 def _files(conn: sqlite3.Connection, store: int) -> dict[int, File]:
-    sql = "SELECT seq, file_id, model, chunks FROM index_files WHERE store = ? AND state = 'whole'"
+    sql = """SELECT seq, file_id, model, dimensions, chunks FROM index_files
+             WHERE store = ? AND state = 'whole' ORDER BY file_id"""
     models: dict[str | None, str | None] = {}  # one string for all files of a model
     return {
-        seq: File(seq, file_id, models.setdefault(model, model), count)
-        for seq, file_id, model, count in conn.execute(sql, (store,))
+        seq: File(seq, file_id, models.setdefault(model, model), dimensions, count)
+        for seq, file_id, model, dimensions, count in conn.execute(sql, (store,))
     }
 
 
-def _load(conn: sqlite3.Connection, files: Sequence[File], before: Matrix | None) -> Matrix:
-    parts: list[NDArray[Any]] = []
-    starts: dict[int, int] = {}
-    count = 0
-    for file in files:
-        starts[file.seq] = count
-        count += file.count
-        start = None if before is None else before.starts.get(file.seq)
-        if before is not None and start is not None:
-            parts.append(before.vectors[start : start + file.count])
+def _load(conn: sqlite3.Connection, layout: _Layout, before: _Matrix | None) -> _Matrix:
+    known = {}
+    if before is not None:
+        known = dict(zip((each.seq for each in before.layout.files), before.layout.starts.tolist(), strict=True))
+    vectors = np.empty((layout.rows, layout.dimensions), dtype=np.float32)
+    at = 0
+    for is_known, group in groupby(layout.files, lambda each: each.seq in known):
+        if before is not None and is_known:
+            for file in group:
+                start = known[file.seq]
+                vectors[at : at + file.count] = before.vectors[start : start + file.count]
+                at += file.count
+                check_time()
             continue
-        (blob,) = conn.execute("SELECT vectors FROM index_vectors WHERE file = ?", (file.seq,)).fetchone()
-        parts.append(np.frombuffer(blob, dtype=STORED).reshape(file.count, -1))
-    vectors = np.concatenate(parts, dtype=np.float32)
-    counts = [file.count for file in files]
-    owners = np.repeat(np.array([file.seq for file in files], dtype=np.int64), counts)
-    numbers = np.concatenate([np.arange(count, dtype=np.int64) for count in counts])
-    return Matrix(vectors, owners, numbers, starts)
+        for block in read_blocks(conn, [each.seq for each in group], layout.dimensions):
+            vectors[at : at + len(block)] = block
+            at += len(block)
+    return _Matrix(layout, vectors)

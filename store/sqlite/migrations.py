@@ -279,6 +279,22 @@ def m010_processes(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m011_vector_slices(db: Database) -> None:
+    """Vectors in rows of a few (see `store/sqlite/vector_slices.py`); those of existing files stay in `index_vectors`.
+    Indexes that find an owner's waiting files and a model's dimensions in one step."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE index_vector_slices (seq INTEGER PRIMARY KEY, owner TEXT NOT NULL, vectors BLOB NOT NULL);
+        DROP INDEX index_files_of_model;
+        CREATE INDEX index_files_of_model ON index_files (owner, model, dimensions) WHERE state = 'whole';
+        DROP INDEX vector_store_files_waiting;
+        CREATE INDEX vector_store_files_waiting ON vector_store_files (owner) WHERE status = 'in_progress'
+        """,
+    )
+
+
 STEPS = (
     "m001_objects",
     "m002_events",
@@ -290,5 +306,6 @@ STEPS = (
     "m008_forms",
     "m009_remains",
     "m010_processes",
+    "m011_vector_slices",
 )
 """All migrations, oldest first."""

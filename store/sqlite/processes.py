@@ -1,9 +1,9 @@
 """The ports of several processes on one SQLite file, for processes of one machine that were opened to share it.
 
-Invariants: each process writes a beat about once a second. One whose beat is older than the lease is declared dead: it
-leaves `processes`, and everything that it held is free (see `tables.FREE_SQL`). Only a process that has itself beaten
-for a whole lease declares others dead, so a pause of the whole machine ends nobody. A process that could be declared
-dead soon ends its work first.
+Invariants: each process writes a heartbeat about once a second. One whose heartbeat is older than the lease is declared
+dead: it leaves `processes`, and everything that it held is free (see `tables.FREE_SQL`). Only a process whose own
+heartbeats have no gap for a whole lease declares others dead, so a pause of the whole machine ends nobody. A process
+that could be declared dead soon ends its work first.
 
 SQLite has no notifications: subscribers and followers look at the store every `poll_s`.
 """
@@ -31,7 +31,7 @@ __all__ = ["SharedFile", "Sharing"]
 logger = logging.getLogger("threadhold.processes")
 
 _NEAR: Final = 0.7
-"""The part of a lease after which a process without a beat ends its work."""
+"""The part of a lease after which a process without a heartbeat ends its work."""
 _AGAIN_S: Final = 0.5
 
 
@@ -45,7 +45,8 @@ class Sharing:
 
 
 class SharedFile:
-    """This process among others. An async context manager: entering starts the beats, leaving gives up what is held."""
+    """This process among others. An async context manager: entering starts the heartbeats, leaving gives up what is
+    held."""
 
     is_alone = False
 
@@ -83,11 +84,11 @@ class SharedFile:
     def on_loss(self, stop: Callable[[], Awaitable[None]]) -> None:
         self._stops.append(stop)
 
-    async def is_elsewhere(self, run_id: str) -> bool:
-        sql = f"SELECT 1 FROM runs WHERE id = ? AND status IN {EXECUTED_SQL} AND ({FREE_SQL} OR holder <> ?)"
-        values = (run_id, self._engine.fence.process)
+    async def is_progressing(self, run_id: str) -> bool:
+        # Also if this process holds it: it is just being taken up or ended here.
+        sql = f"SELECT 1 FROM runs WHERE id = ? AND status IN {EXECUTED_SQL}"
         await self._engine.pending.wait_for(run_id)
-        return await self._engine.read(lambda conn: conn.execute(sql, values).fetchone() is not None)
+        return await self._engine.read(lambda conn: conn.execute(sql, (run_id,)).fetchone() is not None)
 
     async def _beat_forever(self) -> None:
         while True:
@@ -103,7 +104,7 @@ class SharedFile:
             except LeaseLost:
                 continue
             except StoreError as error:
-                logger.error("a beat could not be stored: %s", error)
+                logger.error("a heartbeat could not be stored: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._sharing.beat_s):
                     await self._engine.lost.wait()
@@ -115,22 +116,22 @@ class SharedFile:
 
     def _beat(self, process: int, conn: sqlite3.Connection) -> None:
         now, lease_s = machine_time(), self._sharing.lease_s
+        (before,) = conn.execute("SELECT beat_at FROM processes WHERE id = ?", (process,)).fetchone()
         conn.execute("UPDATE processes SET beat_at = ? WHERE id = ?", (now, process))
-        if now - self._registered_at < lease_s:
+        if now - self._registered_at < lease_s or now - before > _NEAR * lease_s:
             return
-        # The clock restarts with the machine, so a later beat is from before.
+        # The clock restarts with the machine, so a later heartbeat is from before.
         sql = "DELETE FROM processes WHERE id <> ? AND (beat_at < ? OR beat_at > ?)"
         dead = conn.execute(sql, (process, now - lease_s, now + lease_s)).rowcount
         if dead:
-            logger.warning("other processes were declared dead, as they gave no sign of life: %d", dead)
+            logger.warning("processes without a heartbeat were declared dead: %d", dead)
 
     async def _start_over(self) -> None:
         """End all work on what is held, and register as a new process. Returns once the store accepts it."""
-        logger.error("this process gave no sign of life for too long; its work is stopped, and it registers again")
+        logger.error("this process had no heartbeat for too long: its work is stopped, and it registers again")
         former, self._engine.fence.process = self._engine.fence.process, NOBODY
         self._duties.clear()
-        for stop in self._stops:
-            await stop()
+        await asyncio.gather(*(stop() for stop in self._stops))
         while True:
             numbers: list[int] = []
             try:

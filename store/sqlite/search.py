@@ -6,7 +6,7 @@ Files that are incomplete or excluded by the filters do not take up positions in
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ import orjson
 from store.ports import Chunk, Found, Hit, Query
 from store.ranking import fuse
 from store.sqlite.fulltext import Words
-from store.sqlite.matrices import File, Matrices, Shelf, nearest
+from store.sqlite.matrices import File, Matrices, Shelf
 from store.sqlite.readers import check_time
 from store.sqlite.reindexing import is_outdated
 from wire.filters import Attributes, Filter, matches
@@ -60,9 +60,9 @@ class Lookup:
 
     def search(self, conn: sqlite3.Connection, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
         """See `store.ports.Vectors.search`."""
-        with _snapshot(conn):
+        with _snapshot(conn), ExitStack() as in_use:
             stores = [
-                _Store(seq, id, self._matrices.shelf(conn, seq, revision))
+                _Store(seq, id, in_use.enter_context(self._matrices.shelf(conn, owner, seq, revision)))
                 for seq, id, revision in _stores(conn, owner, vector_store_ids)
             ]
             files = {file.seq: (store, file) for store in stores for file in store.shelf.files.values()}
@@ -76,10 +76,9 @@ class Lookup:
             if not meaning or not words:
                 weight = float(bool(meaning))
             hits = list(_hits(conn, fuse(words, meaning, weight), files, query))
-        unreached = frozenset(
-            file.file_id for _, file in files.values() if query.vector is None or file.model != query.model
-        )
-        return Found(hits, unreached)
+        reached = (query.model, len(query.vector)) if query.vector is not None else None
+        unreached = (file.file_id for _, file in files.values() if (file.model, file.dimensions) != reached)
+        return Found(hits, frozenset(unreached))
 
     def chunks(self, conn: sqlite3.Connection, owner: str, vector_store_id: str, file_id: str) -> list[Chunk]:
         """See `store.ports.Vectors.chunks`."""
@@ -110,10 +109,8 @@ class Lookup:
             return []
         found: list[tuple[float, Place]] = []
         for store in stores:
-            matrix = store.shelf.matrix(conn, query.model)
-            if matrix is not None and matrix.vectors.shape[1] == len(query.vector):
-                near = nearest(matrix, query.vector, depth, allowed)
-                found += [(-cosine, (file, number)) for file, number, cosine in near]
+            near = self._matrices.nearest(conn, store.shelf, query.model, query.vector, depth, allowed)
+            found += [(-cosine, (file, number)) for file, number, cosine in near]
         return [place for _, place in sorted(found)[:depth]]
 
     def _by_words(

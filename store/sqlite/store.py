@@ -201,15 +201,14 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
-    """Return whether a commit frees space, ends a run, takes one (to end it) or is a barrier: these must succeed even
-    on a full disk."""
-    if ends or not changes:
+    """Return whether a commit frees space, ends a run, only takes one (to end it) or is a barrier: these must succeed
+    even on a full disk."""
+    if ends or all(isinstance(change, Hold) for change in changes):
         return True
     if any(isinstance(change, Insert) for change in changes):
         return False
     return any(
-        isinstance(change, Delete | Retract | Hold)
-        or (isinstance(change, Patch) and change.body.get("status") in _STOPPED)
+        isinstance(change, Delete | Retract) or (isinstance(change, Patch) and change.body.get("status") in _STOPPED)
         for change in changes
     )
 

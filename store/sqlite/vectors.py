@@ -1,19 +1,18 @@
 """The index in the store's SQLite file: `store.ports.Vectors` with FTS5 (words) and exact cosines (meaning).
 
-Invariants: a file is added and removed in slices of a few chunks, each in a commit of its own, so that the writer
-thread is never busy for long. No search sees a file before its last slice is added, or once its removal has begun. A
-search sees one state of the file (a read transaction). Every statement compares the owner, or a number that was read
-with it.
+Invariants: a file is added and removed in slices of a few chunks with their vectors, each in a commit of its own, so
+that the writer thread is never busy for long, and memory does not depend on the size of a file. No search sees a file
+before its last slice is added, or once its removal has begun. A search sees one state of the file (a read transaction).
+Every statement compares the owner, or a number that was read with it.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import orjson
 
 from store.folding import FORM
@@ -21,9 +20,9 @@ from store.free_space import Room
 from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
-from store.sqlite.matrices import STORED
 from store.sqlite.reindexing import reindex, stored_words
 from store.sqlite.search import Lookup
+from store.sqlite.vector_slices import FILE_BITS, pack
 from telemetry.blocks import cut_blocks
 from telemetry.shares import INDEXING
 from wire.errors import Missing, StoreError
@@ -32,25 +31,30 @@ from wire.filters import Attributes
 __all__ = ["SqliteVectors"]
 
 _SLICE: Final = 16
-_SLICE_CHARS: Final = 64 * 1024
-"""Maximum chunks per commit, and their characters: about 20 ms of the writer thread, mostly for the full-text index."""
-
-_PACKED: Final = 1024
-"""Vectors that are packed before other threads can run again."""
+_SLICE_WEIGHT: Final = 64 * 1024
+"""Maximum chunks per commit, and the characters and numbers in them: about 20 ms of the writer thread, mostly for the
+full-text index."""
 
 _GROWTH: Final = 2
 """Bytes of the index per byte of text or vectors, a rough upper bound."""
 
-_MAX_CHUNKS: Final = 1 << 20
-"""Maximum chunks of a file: a chunk's number has 20 bits for its index."""
+_MAX_CHUNKS: Final = 1 << FILE_BITS
+"""Maximum chunks of a file."""
 
 
 @dataclass(eq=False, slots=True)
-class _Numbers:
-    """The numbers of a file that is being added, and of its store; known once its first commit has run."""
+class _Adding:
+    """A file that is being added: what is known of it so far."""
 
+    file_id: str
+    owner: str
+    model: str | None
     store: int = 0
     file: int | None = None
+    """The numbers of store and file, known once the first commit has run."""
+    dimensions: int | None = None
+    """The length of the vectors, once the first chunk is known."""
+    chunks: int = 0
 
 
 class SqliteVectors:
@@ -60,7 +64,7 @@ class SqliteVectors:
         self._engine = engine
         self._room = room
         self._lookup = Lookup()
-        self._adding: set[_Numbers] = set()
+        self._adding: set[_Adding] = set()
         self._tidying = asyncio.Lock()
 
     async def add(
@@ -68,27 +72,25 @@ class SqliteVectors:
         owner: str,
         vector_store_id: str,
         file_id: str,
-        chunks: Sequence[Chunk],
+        chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]],
         *,
         model: str | None,
         attributes: Attributes | None = None,
+        total: int | None = None,
     ) -> None:
-        matrix, dimensions = await INDEXING.run(owner, _pack, chunks, model)
-        made_by = None if matrix is None else model
-        values = (file_id, owner, made_by, dimensions, len(chunks), orjson.dumps(attributes or {}).decode())
-        numbers = _Numbers()
-        self._adding.add(numbers)
-        size = _GROWTH * (sum(len(chunk.text) for chunk in chunks) + len(matrix or b""))
+        adding = _Adding(file_id, owner, model)
+        self._adding.add(adding)
         try:
-            async with nullcontext() if self._room is None else self._room.claimed(size):
-                await self._commit(_begin(numbers, vector_store_id, (*values, self._engine.fence.process)))
-                for some in cut_blocks(
-                    chunks, lambda chunk: len(chunk.text), max_items=_SLICE, max_length=_SLICE_CHARS
-                ):
-                    await self._commit(await INDEXING.run(owner, _write, owner, numbers, file_id, some))
-                await self._commit(_finish(numbers, file_id, owner, matrix), durable=True)
+            await self._commit(_begin(adding, vector_store_id, attributes or {}, self._engine.fence.process))
+            async for block in _blocks(chunks):
+                size = _GROWTH * sum(len(chunk.text) + 2 * _length(chunk) for chunk in block)
+                later = size * max(0, (total or 0) - adding.chunks - len(block)) // max(1, len(block))
+                async with nullcontext() if self._room is None else self._room.claimed(size, announced=later):
+                    for some in cut_blocks(block, _weight, max_items=_SLICE, max_length=_SLICE_WEIGHT):
+                        await self._commit(await INDEXING.run(owner, _write, adding, some))
+            await self._commit(_finish(adding), durable=True)
         finally:
-            self._adding.discard(numbers)
+            self._adding.discard(adding)
 
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
         await self._commit(_remove(owner, vector_store_id, file_id), durable=True, relieves=True)
@@ -98,7 +100,7 @@ class SqliteVectors:
 
         def run(conn: sqlite3.Connection) -> None:
             store = _store(conn, owner, vector_store_id)
-            sql = "UPDATE index_files SET attributes = ? WHERE store = ? AND file_id = ? AND state = 'whole'"
+            sql = "UPDATE index_files SET attributes = ? WHERE store = ? AND file_id = ? AND state <> 'gone'"
             if store is None or not conn.execute(sql, (written, store, file_id)).rowcount:
                 raise Missing("vector store file", file_id)
             _revise(conn, store)
@@ -113,7 +115,7 @@ class SqliteVectors:
             sql = f"""SELECT seq, state FROM index_files
                       WHERE state <> 'whole' AND (state = 'gone' OR holder IS NULL OR NOT ({theirs})) ORDER BY seq"""
             for file, state in await self._engine.read(lambda conn: conn.execute(sql, (mine,)).fetchall()):
-                if state == "gone" or all(numbers.file not in (file, None) for numbers in self._adding):
+                if state == "gone" or all(adding.file not in (file, None) for adding in self._adding):
                     await self._clear(file)
 
     async def refresh(self) -> AsyncIterator[int]:
@@ -142,26 +144,42 @@ class SqliteVectors:
         await self._engine.queue([operation], touches=frozenset(), durable=durable, relieves=lambda: relieves)
 
 
-def _pack(chunks: Sequence[Chunk], model: str | None) -> tuple[bytes | None, int | None]:
-    """Return the vectors as one block, and their length. Raises StoreError if their lengths differ."""
-    if len(chunks) > _MAX_CHUNKS:
-        raise StoreError(f"The file has {len(chunks)} chunks; at most {_MAX_CHUNKS} are allowed.")
-    if [chunk.index for chunk in chunks] != list(range(len(chunks))):
+async def _blocks(chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]]) -> AsyncIterator[Sequence[Chunk]]:
+    if isinstance(chunks, Sequence):
+        yield chunks
+        return
+    async for block in chunks:
+        yield block
+
+
+def _length(chunk: Chunk) -> int:
+    return 0 if chunk.vector is None else len(chunk.vector)
+
+
+def _weight(chunk: Chunk) -> int:
+    return len(chunk.text) + _length(chunk)
+
+
+def _check_chunks(adding: _Adding, chunks: Sequence[Chunk]) -> None:
+    """Count the chunks. Raises StoreError if they do not continue those before, or if their vectors differ in length.
+
+    The first chunk of a file decides whether all have vectors, and of which length.
+    """
+    start = adding.chunks
+    if [chunk.index for chunk in chunks] != list(range(start, start + len(chunks))):
         raise StoreError("The file's chunks are not numbered from 0 without gaps.")
-    vectors = [chunk.vector for chunk in chunks if chunk.vector is not None]
-    if model is None or not vectors:
-        return None, None
-    lengths = sorted({len(vector) for vector in vectors})
-    if len(lengths) > 1 or len(vectors) < len(chunks):
+    if start + len(chunks) > _MAX_CHUNKS:
+        raise StoreError(f"The file has more than {_MAX_CHUNKS} chunks.")
+    lengths = [None if adding.model is None or chunk.vector is None else len(chunk.vector) for chunk in chunks]
+    if not start:
+        adding.dimensions = lengths[0]
+    other = next((length for length in lengths if length != adding.dimensions), adding.dimensions)
+    if other != adding.dimensions:
         raise StoreError(
-            f"{len(vectors)} of {len(chunks)} chunks have vectors, of the lengths {lengths}; all need one."
+            f"The file's vectors differ in length: {other or 'none'} after {adding.dimensions or 'none'} numbers. All "
+            "chunks need vectors of one length."
         )
-    packed = []
-    for start in range(0, len(vectors), _PACKED):
-        block = np.asarray(vectors[start : start + _PACKED], dtype=np.float32)
-        block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
-        packed.append(block.astype(STORED).tobytes())
-    return b"".join(packed), lengths[0]
+    adding.chunks += len(chunks)
 
 
 # --- operations on the writer's thread ----------------------------------------------------------------------------
@@ -177,64 +195,78 @@ def _revise(conn: sqlite3.Connection, store: int) -> None:
     conn.execute("UPDATE index_stores SET revision = revision + 1 WHERE seq = ?", (store,))
 
 
-def _begin(
-    numbers: _Numbers, vector_store_id: str, values: tuple[str, str, str | None, int | None, int, str, int]
-) -> Operation:
-    """Insert the row of a file that is being added, and set its `numbers`."""
-    _, owner, model, dimensions, *_ = values
+def _begin(adding: _Adding, vector_store_id: str, attributes: Attributes, process: int) -> Operation:
+    """Insert the row of a file that is being added, and set the numbers of file and store."""
+    values = (adding.file_id, adding.owner, orjson.dumps(attributes).decode(), process)
 
     def run(conn: sqlite3.Connection) -> None:
-        sql = "SELECT dimensions FROM index_files WHERE owner = ? AND model = ? AND dimensions <> ? AND state = 'whole'"
-        other = conn.execute(sql, (owner, model, dimensions)).fetchone() if model is not None else None
-        if other is not None:
-            raise StoreError(
-                f"The vectors of `{model}` have {dimensions} numbers, but those that are stored have {other[0]}: "
-                "two models share that name. Give the new one another name, or remove the old files."
-            )
         sql = "INSERT OR IGNORE INTO index_stores (vector_store_id, owner, revision) VALUES (?, ?, 0)"
-        conn.execute(sql, (vector_store_id, owner))
-        store = _store(conn, owner, vector_store_id)
+        conn.execute(sql, (vector_store_id, adding.owner))
+        store = _store(conn, adding.owner, vector_store_id)
         if store is None:  # deleted, while its files are still being removed
             raise Missing("vector store", vector_store_id)
-        numbers.store = store
-        sql = """INSERT INTO index_files
-                 (store, form, state, file_id, owner, model, dimensions, chunks, attributes, holder)
-                 VALUES (?, ?, 'adding', ?, ?, ?, ?, ?, ?, ?)"""
-        numbers.file = conn.execute(sql, (numbers.store, FORM, *values)).lastrowid
+        adding.store = store
+        sql = """INSERT INTO index_files (store, form, state, file_id, owner, chunks, attributes, holder)
+                 VALUES (?, ?, 'adding', ?, ?, 0, ?, ?)"""
+        adding.file = conn.execute(sql, (adding.store, FORM, *values)).lastrowid
 
     return run
 
 
-def _check(conn: sqlite3.Connection, numbers: _Numbers, file_id: str) -> int:
+def _check(conn: sqlite3.Connection, adding: _Adding) -> int:
     sql = "SELECT seq FROM index_files WHERE seq = ? AND state = 'adding'"
-    found: tuple[int] | None = conn.execute(sql, (numbers.file,)).fetchone()
+    found: tuple[int] | None = conn.execute(sql, (adding.file,)).fetchone()
     if found is None:
-        raise Missing("vector store file", file_id)
+        raise Missing("vector store file", adding.file_id)
     return found[0]
 
 
-def _write(owner: str, numbers: _Numbers, file_id: str, chunks: Sequence[Chunk]) -> Operation:
-    first = (numbers.file or 0) << 20
-    rows = [(first + chunk.index, owner, chunk.start, chunk.end, chunk.text) for chunk in chunks]
-    words = stored_words(numbers.store, [(seq, text) for seq, _, _, _, text in rows], form=FORM, refolded=0)
+def _check_dimensions(conn: sqlite3.Connection, adding: _Adding) -> None:
+    """Raise StoreError if the owner has vectors of this model that have another length."""
+    if adding.dimensions is None:
+        return
+    for other in ("<", ">"):  # each is one step in the index, whatever the owner has
+        sql = f"""SELECT dimensions FROM index_files
+                  WHERE owner = ? AND model = ? AND dimensions {other} ? AND state = 'whole' LIMIT 1"""
+        found = conn.execute(sql, (adding.owner, adding.model, adding.dimensions)).fetchone()
+        if found is not None:
+            raise StoreError(
+                f"The vectors of `{adding.model}` have {adding.dimensions} numbers, but those that are stored have "
+                f"{found[0]}: two models share that name. Give the new one another name, or remove the old files."
+            )
+
+
+def _write(adding: _Adding, chunks: Sequence[Chunk]) -> Operation:
+    _check_chunks(adding, chunks)
+    first = (adding.file or 0) << FILE_BITS
+    rows = [(first + chunk.index, adding.owner, chunk.start, chunk.end, chunk.text) for chunk in chunks]
+    words = stored_words(adding.store, [(seq, text) for seq, _, _, _, text in rows], form=FORM, refolded=0)
+    vectors = None if adding.dimensions is None else pack(chunks)
 
     def run(conn: sqlite3.Connection) -> None:
-        _check(conn, numbers, file_id)
+        _check(conn, adding)
+        if not chunks[0].index:
+            _check_dimensions(conn, adding)
         conn.executemany("INSERT INTO index_chunks (seq, owner, start, stop, text) VALUES (?, ?, ?, ?, ?)", rows)
         conn.executemany("INSERT INTO index_words (rowid, store, text) VALUES (?, ?, ?)", words)
+        if vectors is not None:
+            sql = "INSERT INTO index_vector_slices (seq, owner, vectors) VALUES (?, ?, ?)"
+            conn.execute(sql, (rows[0][0], adding.owner, vectors))
 
     return run
 
 
-def _finish(numbers: _Numbers, file_id: str, owner: str, matrix: bytes | None) -> Operation:
+def _finish(adding: _Adding) -> Operation:
+    model = None if adding.dimensions is None else adding.model
+
     def run(conn: sqlite3.Connection) -> None:
-        file = _check(conn, numbers, file_id)
+        file = _check(conn, adding)
+        _check_dimensions(conn, adding)  # again: another file can have been completed meanwhile
         sql = "UPDATE index_files SET state = 'gone' WHERE store = ? AND file_id = ? AND state = 'whole'"
-        conn.execute(sql, (numbers.store, file_id))
-        if matrix is not None:
-            conn.execute("INSERT INTO index_vectors (file, owner, vectors) VALUES (?, ?, ?)", (file, owner, matrix))
-        conn.execute("UPDATE index_files SET state = 'whole' WHERE seq = ?", (file,))
-        _revise(conn, numbers.store)
+        conn.execute(sql, (adding.store, adding.file_id))
+        sql = "UPDATE index_files SET state = 'whole', model = ?, dimensions = ?, chunks = ? WHERE seq = ?"
+        conn.execute(sql, (model, adding.dimensions, adding.chunks, file))
+        _revise(conn, adding.store)
 
     return run
 
@@ -266,12 +298,14 @@ def _erase(file: int, more: list[bool]) -> Operation:
         if found is None:
             return
         store, form, refolded = found
-        bounds = (file << 20, (file + 1) << 20)
+        bounds = (file << FILE_BITS, (file + 1) << FILE_BITS)
         sql = "SELECT seq, text FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
         rows = conn.execute(sql, (*bounds, _SLICE)).fetchall()
         sql = "INSERT INTO index_words (index_words, rowid, store, text) VALUES ('delete', ?, ?, ?)"
         conn.executemany(sql, stored_words(store, rows, form=form, refolded=refolded))
         conn.executemany("DELETE FROM index_chunks WHERE seq = ?", [(seq,) for seq, _ in rows])
+        if rows:
+            conn.execute("DELETE FROM index_vector_slices WHERE seq BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
         more[0] = len(rows) == _SLICE
         if not more[0]:
             conn.execute("DELETE FROM index_vectors WHERE file = ?", (file,))

@@ -16,7 +16,7 @@ import uvicorn
 
 from api.connection_limit import ConnectionLimit
 from tests.process import ServerProcess
-from tests.upstream import Hang, Reply, ScriptedUpstream
+from tests.upstream import Hang, ScriptedUpstream
 
 NOWHERE = "http://127.0.0.1:9/v1"
 ASK = b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -72,32 +72,10 @@ def test_connections_beyond_the_limit_are_refused_and_others_stay(tmp_path: Path
         assert server.log.read_text().count("as many as MAX_CONNECTIONS allows; refused") == 1
 
 
-def test_a_new_connection_replaces_idle_connections_only(
-    tmp_path: Path,
-) -> None:
-    """Connections without a key that request `/health` now and then keep nobody out."""
-    upstream = ScriptedUpstream()
-    upstream.default = lambda _: Reply("words " * 400, delay_s=0.02)
-    with (
-        upstream,
-        ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_CONNECTIONS="8") as server,
-        ExitStack() as held,
-        httpx2.Client(base_url=server.url, timeout=20) as reader,
-    ):
-        body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-        answer = held.enter_context(reader.stream("POST", "/v1/chat/completions", json=body))
-        blocks = answer.iter_bytes()
-        next(blocks)
-        for _ in range(7):
-            client = held.enter_context(httpx2.Client(base_url=server.url, timeout=20))
-            assert client.get("/health").status_code == 200
-        assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 503
-        time.sleep(ConnectionLimit.IDLE_S + 0.5)
-        others = [held.enter_context(httpx2.Client(base_url=server.url, timeout=20)) for _ in range(7)]
-        for client in others:
-            assert client.post("/v1/threads", json={}).status_code == 200
-        assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 503
-        assert b"[DONE]" in b"".join(blocks)
+async def empty(_scope: Any, _receive: Any, send: Any) -> None:
+    """Answer without a body."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
 
 
 @pytest.mark.parametrize("kind", ["without a key", "one owner"])
@@ -133,13 +111,8 @@ def test_connections_that_are_used_again_and_again_keep_no_other_owner_out(tmp_p
 
 
 @asynccontextmanager
-async def serving(door: ConnectionLimit) -> AsyncIterator[int]:
+async def serving(door: ConnectionLimit, app: Any = empty) -> AsyncIterator[int]:
     """An app behind a door; the port."""
-
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
     config = uvicorn.Config(app, port=0, http=door.connection, lifespan="off", log_config=None)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     with socket.socket() as listening:
@@ -150,6 +123,42 @@ async def serving(door: ConnectionLimit) -> AsyncIterator[int]:
         yield listening.getsockname()[1]
         server.should_exit = server.force_exit = True
         await serve
+
+
+class Hasty(ConnectionLimit):
+    IDLE_S = 0.5
+
+
+async def test_a_new_connection_replaces_idle_connections_only() -> None:
+    """Connections without a key that request `/health` now and then keep nobody out."""
+    goes_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+            await goes_on.wait()
+            await send({"type": "http.response.body", "body": b"half"})
+        else:
+            await empty(scope, receive, send)
+
+    async with serving(Hasty(8), app) as port, asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+
+        async def ask(path: bytes) -> tuple[bytes, asyncio.StreamReader]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(ASK % path)
+            return (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1], reader
+
+        _, slow = await ask(b"slow")
+        assert await slow.readexactly(4) == b"half"
+        assert [(await ask(b"health"))[0] for _ in range(7)] == [b"204"] * 7
+        assert (await ask(b"v1/threads"))[0] == b"503"
+        await asyncio.sleep(Hasty.IDLE_S + 0.1)
+        assert [(await ask(b"v1/threads"))[0] for _ in range(7)] == [b"204"] * 7
+        assert (await ask(b"v1/threads"))[0] == b"503"
+        goes_on.set()
+        assert await slow.readexactly(4) == b"half"
 
 
 async def test_the_places_beyond_are_few_and_kept_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,18 +252,25 @@ def waiting_request(kind: str, path: str, key: str) -> bytes:
             return f"POST /v1/threads HTTP/1.1\r\n{head}{sized}\r\n".encode() + chat[:9]
 
 
-@pytest.mark.parametrize("kind", ["events", "chats", "bodies"])
-def test_one_owner_leaves_connections_to_others(tmp_path: Path, kind: str) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with two owners and 16 connections, whose model never answers."""
     api_keys = ",".join(f"{owner}={key}" for owner, key in KEYS.items())
+    settings = {"MAX_CONNECTIONS": "16", "API_KEYS": api_keys}
     with (
         ScriptedUpstream() as upstream,
-        ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_CONNECTIONS="16", API_KEYS=api_keys) as server,
-        ExitStack() as stack,
+        ServerProcess(tmp_path_factory.mktemp("shared"), MODEL_URL=upstream.url, **settings) as server,
     ):
         upstream.default = lambda _: Hang()
+        yield server
+
+
+@pytest.mark.parametrize("kind", ["events", "chats", "bodies"])
+def test_one_owner_leaves_connections_to_others(shared: ServerProcess, kind: str) -> None:
+    with ExitStack() as stack:
         clients = {
             owner: stack.enter_context(
-                httpx2.Client(base_url=server.url, timeout=10, headers={"Authorization": f"Bearer {key}"})
+                httpx2.Client(base_url=shared.url, timeout=10, headers={"Authorization": f"Bearer {key}"})
             )
             for owner, key in KEYS.items()
         }
@@ -263,12 +279,12 @@ def test_one_owner_leaves_connections_to_others(tmp_path: Path, kind: str) -> No
         path = f"/v1/threads/{run['thread_id']}/runs/{run['id']}/events"
         for client in clients.values():
             client.close()
-        held = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5)) for _ in range(12)]
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", shared.port), timeout=5)) for _ in range(12)]
         for connection in held:
             connection.sendall(waiting_request(kind, path, KEYS["ann"]))
         time.sleep(0.5)
         asked = {
-            owner: httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {key}"})
+            owner: httpx2.post(f"{shared.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {key}"})
             for owner, key in KEYS.items()
         }
         assert {owner: answer.status_code for owner, answer in asked.items()} == {"ann": 429, "bob": 200}
@@ -277,8 +293,9 @@ def test_one_owner_leaves_connections_to_others(tmp_path: Path, kind: str) -> No
         assert "MAX_CONNECTIONS is 16" in asked["ann"].json()["error"]["message"]
         held[0].close()
         time.sleep(0.5)
-        again = httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {KEYS['ann']}"})
+        again = httpx2.post(f"{shared.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {KEYS['ann']}"})
         assert again.status_code == 200
+    time.sleep(0.2)  # until it has seen them leave
 
 
 def test_an_only_owner_can_use_all_connections(tmp_path: Path) -> None:

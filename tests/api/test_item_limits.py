@@ -1,8 +1,6 @@
 """Lists in requests are limited, and no body, valid or invalid, keeps the server from answering other requests."""
 
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,6 +16,7 @@ from api.body_threads import LARGE
 from api.forwarding import FORWARDED
 from tests.api.conftest import World
 from tests.process import ServerProcess, resident_mb
+from tests.stalls import worst_wait
 
 MESSAGE = {"role": "user", "content": "a"}
 TEXT = {"type": "text", "text": "a"}
@@ -226,38 +225,6 @@ PASSED_ON = ("/chat/completions", *(each.path for each in FORWARDED))
 """Bodies that the upstream validates, not this server."""
 
 
-class Watcher:
-    """Requests `/health` on a connection of its own; `worst_s` is the longest wait."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self._server = server
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.waits: list[float] = []
-
-    def __enter__(self) -> "Watcher":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        with socket.create_connection(("127.0.0.1", self._server.port), timeout=60) as connection:
-            while not self._ended.wait(0.002):
-                start = time.perf_counter()
-                connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
-                assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
-                self.waits.append(time.perf_counter() - start)
-
-
-def worst_wait(server: ServerProcess, act: Callable[[], object]) -> float:
-    with Watcher(server) as watcher:
-        act()
-    return max(watcher.waits, default=0.0)
-
-
 Body = tuple[str, bytes, dict[str, str]]
 """Path, bytes, and headers."""
 
@@ -325,11 +292,7 @@ def test_no_body_on_any_address_makes_others_wait_50_ms(
     found = dict[str, float]()
     with httpx2.Client(base_url=roomy.url, timeout=60) as client:
         for body in bodies:
-            best = 60.0
-            for _ in range(3):
-                best = min(best, worst_wait(roomy, lambda body=body: post(client, body)))  # type: ignore[misc]
-                if best < 0.03:
-                    break
+            best = worst_wait(roomy, lambda body=body: post(client, body), limit_s=0.03, tries=3)  # type: ignore[misc]
             found[f"{body[0]} {len(body[1])} {body[1][:40]!r}"] = best
     worst = max(found, key=lambda name: found[name])
     record_property("idle, worst", f"{idle * 1e3:.0f} ms, {found[worst] * 1e3:.0f} ms at {worst}")

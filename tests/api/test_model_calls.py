@@ -1,9 +1,12 @@
 """Model calls that are not runs take turns, and packed URLs are limited: each owner has one share."""
 
+import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -14,11 +17,35 @@ from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
 
 
-@pytest.fixture
-def hanging() -> Iterator[ScriptedUpstream]:
-    """A separate upstream, because these tests leave its requests hanging."""
+@pytest.fixture(scope="module")
+def _hanging() -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream() as scripted:
         yield scripted
+
+
+@pytest.fixture
+def hanging(_hanging: ScriptedUpstream) -> ScriptedUpstream:
+    """A separate upstream, because these tests leave its requests hanging. It has seen none yet."""
+    _hanging.requests.clear()
+    return _hanging
+
+
+@pytest.fixture(scope="module")
+def start(
+    _hanging: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., ServerProcess]]:
+    """Start a server with these settings, or return the one that has them."""
+    with ExitStack() as stack:
+        started: dict[str, ServerProcess] = {}
+
+        def start_once(**settings: str) -> ServerProcess:
+            name = str(settings)
+            if name not in started:
+                made = ServerProcess(tmp_path_factory.mktemp("limited"), MODEL_URL=_hanging.url, **settings)
+                started[name] = stack.enter_context(made)
+            return started[name]
+
+        yield start_once
 
 
 def asked(path: str, texts: list[str]) -> list[dict[str, Any]]:
@@ -30,60 +57,64 @@ def post(server: ServerProcess, path: str, body: Any, key: str = "any") -> httpx
 
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
-def test_inputs_of_all_batches_of_an_owner_take_turns(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
+def test_inputs_of_all_batches_of_an_owner_take_turns(
+    path: str, hanging: ScriptedUpstream, start: Callable[..., ServerProcess]
+) -> None:
     """Both batches together never have more at the model than the owner's share, and another owner is served."""
     settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MAX_RUNS_PER_OWNER": "3"}
-    with ServerProcess(tmp_path, MODEL_URL=hanging.url, **settings) as server:
-        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-        answers: list[httpx2.Response] = []
-        bodies = [{"inputs": asked(path, [f"{name} {n}" for n in range(8)])} for name in ("one", "two")]
-        threads = [
-            threading.Thread(target=lambda body=body: answers.append(post(server, f"{path}/batch", body, "key-ann")))
-            for body in bodies
-        ]
-        for thread in threads:
-            thread.start()
-        hanging.wait_for(lambda up: len(up.requests) >= 3)
-        time.sleep(0.5)
-        assert len(hanging.requests) == 3
-        hanging.default = lambda body: Reply("done")
-        bob = post(server, f"{path}/invoke", {"input": asked(path, ["hello"])[0]}, "key-bob")
-        assert (bob.status_code, "done" in bob.text) == (200, True)
-        hanging.release()
-        for thread in threads:
-            thread.join(60)
+    server = start(**settings)
+    hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+    answers: list[httpx2.Response] = []
+    bodies = [{"inputs": asked(path, [f"{name} {n}" for n in range(8)])} for name in ("one", "two")]
+    threads = [
+        threading.Thread(target=lambda body=body: answers.append(post(server, f"{path}/batch", body, "key-ann")))
+        for body in bodies
+    ]
+    for thread in threads:
+        thread.start()
+    hanging.wait_for(lambda up: len(up.requests) >= 3)
+    time.sleep(0.5)
+    assert len(hanging.requests) == 3
+    hanging.default = lambda body: Reply("done")
+    bob = post(server, f"{path}/invoke", {"input": asked(path, ["hello"])[0]}, "key-bob")
+    assert (bob.status_code, "done" in bob.text) == (200, True)
+    hanging.release()
+    for thread in threads:
+        thread.join(60)
     assert [answer.status_code for answer in answers] == [200, 200]
     assert [len(answer.json()["output"]) for answer in answers] == [8, 8]
 
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
 def test_a_batch_takes_no_more_turns_than_runs_are_allowed(
-    path: str, hanging: ScriptedUpstream, tmp_path: Path
+    path: str, hanging: ScriptedUpstream, start: Callable[..., ServerProcess]
 ) -> None:
-    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="2") as server:
-        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-        body = {"inputs": asked(path, [f"n{n}" for n in range(20)])}
-        thread = threading.Thread(target=post, args=(server, f"{path}/batch", body))
-        thread.start()
-        hanging.wait_for(lambda up: len(up.requests) >= 2)
-        time.sleep(0.5)
-        assert len(hanging.requests) == 2
-        hanging.default = lambda body: Reply("done")
-        hanging.release()
-        thread.join(60)
-        assert len(hanging.requests) == 20
+    server = start(MAX_RUNS="2")
+    hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+    body = {"inputs": asked(path, [f"n{n}" for n in range(20)])}
+    thread = threading.Thread(target=post, args=(server, f"{path}/batch", body))
+    thread.start()
+    hanging.wait_for(lambda up: len(up.requests) >= 2)
+    time.sleep(0.5)
+    assert len(hanging.requests) == 2
+    hanging.default = lambda body: Reply("done")
+    hanging.release()
+    thread.join(60)
+    assert len(hanging.requests) == 20
 
 
-def test_a_batch_without_its_client_makes_no_more_calls(hanging: ScriptedUpstream, tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="2") as server:
-        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-        with pytest.raises(httpx2.TimeoutException):
-            httpx2.post(f"{server.url}/chat/batch", json={"inputs": asked("/chat", ["n"] * 20)}, timeout=2)
-        hanging.release()
-        time.sleep(0.5)
-        assert len(hanging.requests) == 2
-        hanging.default = lambda body: Reply("done")
-        assert post(server, "/chat/batch", {"inputs": asked("/chat", ["n"])}).json()["output"] == ["done"]
+def test_a_batch_without_its_client_makes_no_more_calls(
+    hanging: ScriptedUpstream, start: Callable[..., ServerProcess]
+) -> None:
+    server = start(MAX_RUNS="2")
+    hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+    with pytest.raises(httpx2.TimeoutException):
+        httpx2.post(f"{server.url}/chat/batch", json={"inputs": asked("/chat", ["n"] * 20)}, timeout=2)
+    hanging.release()
+    time.sleep(0.5)
+    assert len(hanging.requests) == 2
+    hanging.default = lambda body: Reply("done")
+    assert post(server, "/chat/batch", {"inputs": asked("/chat", ["n"])}).json()["output"] == ["done"]
 
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
@@ -186,91 +217,99 @@ def test_a_client_that_leaves_frees_its_place(path: str, busy: tuple[ServerProce
     server, upstream = busy
     crowd = Crowd(busy, path, 2)
     for _ in range(6):  # more than there are places
-        leave(server, path)
+        leave(server, path, lambda: time.sleep(0.1))
     assert crowd.at_model == 2
     crowd.answer()
     upstream.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-    for _ in range(3):
-        leave(server, path)
+    for number in range(3):
+        leave(server, path, lambda count=number: upstream.wait_for(lambda _: crowd.at_model == 3 + count))  # type: ignore[misc]
     assert crowd.at_model == 5
     upstream.default = lambda body: Reply("done")
     assert post(server, path, CALLS[path]).status_code == 200
     assert crowd.at_model == 6
 
 
-def leave(server: ServerProcess, path: str) -> None:
-    with (
-        pytest.raises(httpx2.TimeoutException),
-        httpx2.stream("POST", f"{server.url}{path}", json=CALLS[path], timeout=0.3) as answer,
-    ):
-        answer.read()
-    time.sleep(0.1)
+def leave(server: ServerProcess, path: str, arrived: Callable[[], None]) -> None:
+    """Send a request and leave once it has arrived."""
+    body = json.dumps(CALLS[path]).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        arrived()
+    time.sleep(0.05)  # until the server has noticed
 
 
 @pytest.mark.parametrize("path", ["/chat/invoke", "/v1/chat/completions"])
-def test_owners_take_turns_at_calls(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
+def test_owners_take_turns_at_calls(path: str, hanging: ScriptedUpstream, start: Callable[..., ServerProcess]) -> None:
     """Bob's only call is next, however many of Ann's came before it."""
-    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="1", API_KEYS="ann=key-ann,bob=key-bob") as server:
-        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-        answered: list[str] = []
+    server = start(MAX_RUNS="1", API_KEYS="ann=key-ann,bob=key-bob")
+    hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+    answered: list[str] = []
 
-        def ask(owner: str) -> None:
-            assert post(server, path, CALLS[path], f"key-{owner}").status_code == 200
-            answered.append(owner)
+    def ask(owner: str) -> None:
+        assert post(server, path, CALLS[path], f"key-{owner}").status_code == 200
+        answered.append(owner)
 
-        threads = [threading.Thread(target=ask, args=(owner,)) for owner in ("ann", "ann", "ann", "ann", "bob")]
-        for thread in threads:
-            thread.start()
-            time.sleep(0.2)
-        hanging.default = lambda body: Reply("done")
-        hanging.release()
-        for thread in threads:
-            thread.join(60)
-        assert "bob" in answered[:3]
-        assert len(answered) == 5
+    threads = [threading.Thread(target=ask, args=(owner,)) for owner in ("ann", "ann", "ann", "ann", "bob")]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.2)
+    hanging.default = lambda body: Reply("done")
+    hanging.release()
+    for thread in threads:
+        thread.join(60)
+    assert "bob" in answered[:3]
+    assert len(answered) == 5
 
 
-def test_calls_of_one_owner_are_limited(hanging: ScriptedUpstream, tmp_path: Path) -> None:
+def test_calls_of_one_owner_are_limited(hanging: ScriptedUpstream, start: Callable[..., ServerProcess]) -> None:
     settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MAX_RUNS_PER_OWNER": "1", "MAX_QUEUED_RUNS_PER_OWNER": "1"}
-    with ServerProcess(tmp_path, MODEL_URL=hanging.url, **settings) as server:
-        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-        body = CALLS["/chat/invoke"]
-        threads = [threading.Thread(target=post, args=(server, "/chat/invoke", body, "key-ann")) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        hanging.wait_for(lambda up: len(up.requests) >= 1)
-        time.sleep(0.3)
-        beyond = post(server, "/chat/invoke", body, "key-ann")
-        assert (beyond.status_code, "MAX_QUEUED_RUNS_PER_OWNER" in beyond.text) == (429, True)
-        hanging.default = lambda body: Reply("done")
-        assert post(server, "/chat/invoke", body, "key-bob").json()["output"] == "done"
-        hanging.release()
-        for thread in threads:
-            thread.join(60)
+    server = start(**settings)
+    hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+    body = CALLS["/chat/invoke"]
+    threads = [threading.Thread(target=post, args=(server, "/chat/invoke", body, "key-ann")) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    hanging.wait_for(lambda up: len(up.requests) >= 1)
+    time.sleep(0.3)
+    beyond = post(server, "/chat/invoke", body, "key-ann")
+    assert (beyond.status_code, "MAX_QUEUED_RUNS_PER_OWNER" in beyond.text) == (429, True)
+    hanging.default = lambda body: Reply("done")
+    assert post(server, "/chat/invoke", body, "key-bob").json()["output"] == "done"
+    hanging.release()
+    for thread in threads:
+        thread.join(60)
 
 
 # --- configurations in addresses ------------------------------------------------------------------------------------
 
-BOMB = LZString.compressToEncodedURIComponent('{"configurable":{"a":"' + "a" * 4_000_000 + '"}}')
 SMALL = LZString.compressToEncodedURIComponent('{"configurable":{"model":"m","temperature":0.5}}')
+
+
+@cache
+def bomb() -> str:
+    """Return 4 MB, packed."""
+    return LZString.compressToEncodedURIComponent('{"configurable":{"a":"' + "a" * 4_000_000 + '"}}')
+
+
 SHOWN = ("input_schema", "output_schema", "config_schema", "playground/index.html")
 
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
 @pytest.mark.parametrize("end", [*SHOWN, "invoke", "batch", "stream", "stream_log"])
 def test_a_packed_configuration_in_an_address_is_limited(path: str, end: str, server: ServerProcess) -> None:
-    assert len(BOMB) > 2_048
+    assert len(bomb()) > 2_048
     with httpx2.Client(base_url=server.url, timeout=20) as client:
         method = "GET" if end in SHOWN else "POST"
         body = None if end in SHOWN else {"input": asked(path, ["a"])[0], "inputs": asked(path, ["a"])}
-        refused = client.request(method, f"{path}/c/{BOMB}/{end}", json=body)
+        refused = client.request(method, f"{path}/c/{bomb()}/{end}", json=body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "config_hash")
         if path == "/chat" and end != "batch":
             assert client.request(method, f"{path}/c/{SMALL}/{end}", json=body).status_code == 200
 
 
-@pytest.mark.parametrize("packed", [BOMB, SMALL], ids=["bomb", "small"])
-def test_a_packed_configuration_in_a_body_is_refused(packed: str, server: ServerProcess) -> None:
-    for config in (packed, [packed]):
+@pytest.mark.parametrize("pack", [bomb, lambda: SMALL], ids=["bomb", "small"])
+def test_a_packed_configuration_in_a_body_is_refused(pack: Callable[[], str], server: ServerProcess) -> None:
+    for config in (pack(), [pack()]):
         refused = post(server, "/chat/batch", {"inputs": asked("/chat", ["a"]), "config": config})
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_type")

@@ -26,7 +26,7 @@ SENTENCE = "The quick brown fox jumps over the lazy dog while seven wizards quie
 
 @pytest.fixture(scope="module")
 def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "ACTIONS_ALLOW_HOSTS": "127.0.0.1", "ACTION_TIMEOUT_S": "8"}
+    settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "ACTIONS_ALLOW_HOSTS": "127.0.0.1", "ACTION_TIMEOUT_S": "4"}
     with ServerProcess(tmp_path_factory.mktemp("two"), MODEL_URL=upstream.url, **settings) as process:
         yield process
 
@@ -124,7 +124,7 @@ def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: Sc
         ended = ann.ended(runs[-1])
         assert ended["status"] == "completed"
         steps = ann.get(f"/threads/{ended['thread_id']}/runs/{ended['id']}/steps")["data"]
-        assert json.dumps(steps).count("8 seconds") == 8, "a wait counts as well"
+        assert json.dumps(steps).count("4 seconds") == 8, "a wait counts as well"
 
 
 def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) -> None:
@@ -151,7 +151,9 @@ FLOODS: dict[str, tuple[str, Any, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.soak) if name == "long texts" else name for name in FLOODS]
+)
 def test_a_flood_of_one_owner_does_not_stop_another(name: str, ann: World, bob: World) -> None:
     path, body, times = FLOODS[name]
     stores = {}
@@ -161,10 +163,10 @@ def test_a_flood_of_one_owner_does_not_stop_another(name: str, ann: World, bob: 
     data = json.dumps(body)
     path = path.replace("{store}", stores[ann])
     with flood(
-        lambda: ann.client.post(path, content=data, headers={"Content-Type": "application/json"}, timeout=4), times
+        lambda: ann.client.post(path, content=data, headers={"Content-Type": "application/json"}, timeout=2), times
     ):
         search = f"/vector_stores/{stores[bob]}/search"
-        waits = sorted(took(lambda: bob.post(search, {"query": "a lazy fox"})) for _ in range(5))
-        large = sorted(took(lambda: bob.thread("y" * 20_000)) for _ in range(5))
-    assert waits[2] < SOON_S
-    assert large[2] < SOON_S
+        waits = sorted(took(lambda: bob.post(search, {"query": "a lazy fox"})) for _ in range(3))
+        large = sorted(took(lambda: bob.thread("y" * 20_000)) for _ in range(3))
+    assert waits[1] < SOON_S
+    assert large[1] < SOON_S

@@ -12,7 +12,7 @@ from bench.rounds import QUICK, alternate, measure_clients
 from bench.table import ROWS
 from tests.process import ServerProcess
 
-SMALL = replace(QUICK, group=2, turns=20, crowd=4, tokens=50, streams=(4, 8), open_s=0.3, messages=12)
+SMALL = replace(QUICK, group=2, turns=20, clients=4, tokens=50, streams=(4, 8), open_s=0.3, messages=12)
 
 
 @pytest.fixture(scope="module")

@@ -99,3 +99,14 @@ async def test_an_upstream_without_embeddings_is_reported(up: ScriptedUpstream, 
         await UpstreamEmbedder(await connect(up.url), "e").embed(["text"])
     with pytest.raises(EmbeddingFailed, match="MODEL_URL"):
         await UpstreamEmbedder(await connect(None), "e").embed(["text"])
+
+
+async def test_a_vector_that_is_too_long_is_refused_before_others_are_compared(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    lengths = [16_384, 16_385]
+    up.extra[PATH] = lambda body: answer(*([0.5] * lengths[len(body["input"]) - 1] for _ in body["input"]))
+    embedder = UpstreamEmbedder(await connect(up.url), "e")
+    with pytest.raises(EmbeddingFailed, match=r"16385 numbers; at most 16384 .* EMBEDDINGS_MODEL"):
+        await embedder.embed(["a", "b"])
+    assert len((await embedder.embed(["a"]))[0]) == 16_384

@@ -18,7 +18,7 @@ from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyReque
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("engine")]
 
 ASK = [{"role": "user", "content": "Say hello."}]
-LONG = "word " * 600 + "Say hello."
+LONG = "word " * 120 + "Say hello."
 
 
 @contextlib.asynccontextmanager
@@ -170,7 +170,7 @@ async def test_concurrent_retries_keep_their_slots() -> None:
 
 
 async def test_an_engine_that_hangs_is_ended_and_its_work_repeated() -> None:
-    async with opened(idle_s=16) as builtin:
+    async with opened(idle_s=8) as builtin:
         await builtin.at("")
         asked = asyncio.create_task(finished(builtin, LONG))
         await busy(builtin, 1)
@@ -180,7 +180,7 @@ async def test_an_engine_that_hangs_is_ended_and_its_work_repeated() -> None:
 
 
 async def test_requests_that_can_hang_the_engine_are_not_retried() -> None:
-    async with opened(idle_s=16) as builtin:
+    async with opened(idle_s=8) as builtin:
         await builtin.at("")
         wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
         asked = asyncio.create_task(finished(builtin, LONG, response_format=wanted))
@@ -271,7 +271,7 @@ async def test_parallel_completions_release_their_slots(fields: dict[str, Any]) 
 async def test_readers_that_leave_give_their_slots_back(stream: bool) -> None:
     async with opened(parallel=1) as builtin:
         await builtin.at("")
-        for _ in range(3):
+        for _ in range(2):
             asked = asyncio.create_task(builtin.pass_through({"messages": ASK, "stream": stream}))
             if stream:
                 (await asked).close()

@@ -1,5 +1,6 @@
 """Tool calls in every form that servers stream: none is lost, none is invented, arguments stay whole."""
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -299,26 +300,28 @@ def long(place: int, blank: str) -> str:
 
 
 NUMBERED = {"index": int, "id": "c{}".format}
-TOO_MANY: dict[str, list[dict[str, Any]]] = {
-    "one delta": [{"delta": {"tool_calls": many(20_000, **NUMBERED)}}],
-    "one delta each": each(many(20_000, **NUMBERED)),
-    "a whole message": [{"message": {"tool_calls": many(20_000, **NUMBERED)}, "finish_reason": "tool_calls"}],
-    "without ids": [{"delta": {"tool_calls": many(20_000)}}],
-    "without ids, whole": [{"message": {"tool_calls": many(20_000)}, "finish_reason": "tool_calls"}],
-    "one id": each(many(20_000, index=int, id=lambda _: "c")),
-    "one index": each(many(20_000, index=lambda _: 0)),
-    "huge indexes": each(many(20_000, index=lambda place: 2**60 + place)),
-    "negative indexes": each(many(20_000, index=lambda place: -place)),
-    "sparse indexes": each(many(20_000, index=lambda place: 1_000_003 * place)),
-    "indexes beyond 64 bits": each(many(20_000, index=lambda place: float(2**70 + 2**30 * place))),
-    "whole messages again and again": [{"message": {"tool_calls": many(128 + place)}} for place in range(3)],
-    "names only": [{"delta": {"tool_calls": [f("add")] * 20_000}}],
-    "names that no function has": each([f(f"f{place}", "{}") for place in range(20_000)]),
+TOO_MANY: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "one delta": lambda: [{"delta": {"tool_calls": many(20_000, **NUMBERED)}}],
+    "one delta each": lambda: each(many(20_000, **NUMBERED)),
+    "a whole message": lambda: [{"message": {"tool_calls": many(20_000, **NUMBERED)}, "finish_reason": "tool_calls"}],
+    "without ids": lambda: [{"delta": {"tool_calls": many(20_000)}}],
+    "without ids, whole": lambda: [{"message": {"tool_calls": many(20_000)}, "finish_reason": "tool_calls"}],
+    "one id": lambda: each(many(20_000, index=int, id=lambda _: "c")),
+    "one index": lambda: each(many(20_000, index=lambda _: 0)),
+    "huge indexes": lambda: each(many(20_000, index=lambda place: 2**60 + place)),
+    "negative indexes": lambda: each(many(20_000, index=lambda place: -place)),
+    "sparse indexes": lambda: each(many(20_000, index=lambda place: 1_000_003 * place)),
+    "indexes beyond 64 bits": lambda: each(many(20_000, index=lambda place: float(2**70 + 2**30 * place))),
+    "whole messages again and again": lambda: [{"message": {"tool_calls": many(128 + place)}} for place in range(3)],
+    "names only": lambda: [{"delta": {"tool_calls": [f("add")] * 20_000}}],
+    "names that no function has": lambda: each([f(f"f{place}", "{}") for place in range(20_000)]),
 }
 
 
-@pytest.mark.parametrize("choices", TOO_MANY.values(), ids=TOO_MANY)
-def test_too_many_calls_end_the_reply_quickly(choices: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("make", TOO_MANY.values(), ids=TOO_MANY)
+def test_too_many_calls_end_the_reply_quickly(make: Callable[[], list[dict[str, Any]]]) -> None:
+    choices = make()
+
     def fail() -> None:
         with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
             read(*choices)
@@ -326,31 +329,34 @@ def test_too_many_calls_end_the_reply_quickly(choices: list[dict[str, Any]]) -> 
     within(0.25, fail)
 
 
-HEAVY: dict[str, list[dict[str, Any]]] = {
-    "a name in pieces": each([f("x", index=0)] * 20_000),
-    "an id again and again": each([f("add", '{"a":', index=0, id="a"), *[f("add", "1", index=0, id="a")] * 20_000]),
-    "entries without anything": [{"delta": {"tool_calls": [{"index": place} for place in range(50_000)]}}],
-    "indexes that count chunks": each([f(arguments="1", index=place, id="a") for place in range(20_000)]),
-    "deltas after the end": [
+HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "a name in pieces": lambda: each([f("x", index=0)] * 20_000),
+    "an id again and again": lambda: each(
+        [f("add", '{"a":', index=0, id="a"), *[f("add", "1", index=0, id="a")] * 20_000]
+    ),
+    "entries without anything": lambda: [{"delta": {"tool_calls": [{"index": place} for place in range(50_000)]}}],
+    "indexes that count chunks": lambda: each([f(arguments="1", index=place, id="a") for place in range(20_000)]),
+    "deltas after the end": lambda: [
         {"delta": {"tool_calls": many(128, **NUMBERED)}, "finish_reason": "tool_calls"},
         *[{"delta": {}, "finish_reason": "tool_calls"}] * 5_000,
     ],
-    "long calls, and the whole message": [
+    "long calls, and the whole message": lambda: [
         {"delta": {"tool_calls": [f("add", long(place, " ")) for place in range(128)]}},
         {"message": {"tool_calls": [f("add", long(place, "")) for place in reversed(range(128))]}},
     ],
-    "choices": [{"delta": {"content": "x"}}] * 20_000,
-    "parts of content": [{"delta": {"content": [{"type": "text", "text": "x"}] * 100_000}}],
-    "parts of thoughts": [
+    "choices": lambda: [{"delta": {"content": "x"}}] * 20_000,
+    "parts of content": lambda: [{"delta": {"content": [{"type": "text", "text": "x"}] * 100_000}}],
+    "parts of thoughts": lambda: [
         {"delta": {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "x"}] * 100_000}]}}
     ],
-    "annotations": [{"delta": {"content": "x", "annotations": [{"index": n} for n in range(50_000)]}}],
-    "keys": [{"delta": {"content": "x", **{f"k{n}": n for n in range(50_000)}}}],
+    "annotations": lambda: [{"delta": {"content": "x", "annotations": [{"index": n} for n in range(50_000)]}}],
+    "keys": lambda: [{"delta": {"content": "x", **{f"k{n}": n for n in range(50_000)}}}],
 }
 
 
-@pytest.mark.parametrize("choices", HEAVY.values(), ids=HEAVY)
-def test_replies_of_many_items_are_read_in_linear_time(choices: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("make", HEAVY.values(), ids=HEAVY)
+def test_replies_of_many_items_are_read_in_linear_time(make: Callable[[], list[dict[str, Any]]]) -> None:
+    choices = make()
     within(1, lambda: read(*choices))
 
 
@@ -366,10 +372,9 @@ async def test_a_reply_with_the_maximum_number_of_calls_is_complete(up: Scripted
     assert ids == [f"c{place}" for place in range(128)]
 
 
-@pytest.mark.parametrize("choices", [TOO_MANY["one delta"], TOO_MANY["one delta each"]], ids=["one", "each"])
-async def test_too_many_calls_fail_the_run_once(
-    up: ScriptedUpstream, connect: Connect, choices: list[dict[str, Any]]
-) -> None:
+@pytest.mark.parametrize("name", ["one delta", "one delta each"])
+async def test_too_many_calls_fail_the_run_once(up: ScriptedUpstream, connect: Connect, name: str) -> None:
+    choices = TOO_MANY[name]()
     frames = [b"data: " + orjson.dumps({"choices": [{"index": 0, **choice}]}) + b"\n\n" for choice in choices]
     up.script(Raw([b"".join(frames)]))
     replies = Replies(await connect(up.url), tool_calls="native")

@@ -17,7 +17,7 @@ __all__ = ["Small", "SmallDisk", "without_privileges"]
 
 
 class SmallDisk:
-    """A tmpfs of a few megabytes at `path`, to be seen by programs that are started through `before` only."""
+    """A tmpfs of a few megabytes at `path`, seen only in the namespaces of `keeper`, which `before` enters."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._keeper = subprocess.Popen(
@@ -38,6 +38,8 @@ class SmallDisk:
             _, why = self._keeper.communicate(timeout=5)
             pytest.skip(f"no disk can be mounted here: {why.decode().strip()}")
         self.before = ("nsenter", f"--target={self._keeper.pid}", "--user", "--preserve-credentials", "--mount")
+        self.keeper = self._keeper.pid
+        """The process whose namespaces see it."""
         self.path = path
         self.seen = Path(f"/proc/{self._keeper.pid}/root{path}")
         """The same folder as this process sees it."""
@@ -74,7 +76,7 @@ class Small:
         place.mkdir()
         with SmallDisk(place, max_bytes) as disk:
             settings = {"DATA_DIR": str(place), "MODEL_URL": upstream.url, "DRAIN_S": "0.5"}
-            with ServerProcess(folder, before=disk.before, **settings) as server:
+            with ServerProcess(folder, inside=disk.keeper, **settings) as server:
                 yield cls(server, disk)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphs.admission import Admission, Limits, QueuedRun, weigh
+from graphs.admission import Admission, Limits, QueuedRun
 from store.ports import PageQuery, Row
 from tests.graphs.world import OWNER, WEATHER, Clock, World, names, world
 from tests.upstream import Hang, Reply, ScriptedUpstream
@@ -40,9 +40,10 @@ def test_owners_take_turns_and_the_oldest_run_of_each_goes_first() -> None:
 
 
 def test_a_run_with_a_large_object_counts_as_several() -> None:
-    heavy = weigh({"tools": "x" * 3 * 16 * 1024})
-    assert (weigh({"tools": []}), heavy) == (1, 4)
-    turns = Admission(Limits(max_executing=8))
+    turns = Admission(Limits(max_executing=32))
+    heavy = turns.weigh(3 * 16 * 1024)
+    assert (turns.weigh(100), heavy) == (1, 4)
+    turns.begin("bob", 24)
     for number in range(4):
         turns.enqueue(replace(queued_run("ann", number), weight=heavy))
     began = [turns.call() for _ in range(4)]
@@ -152,31 +153,63 @@ def test_a_run_without_memory_passes_an_owner_s_full_share() -> None:
     assert not turns.free("ann", memory=1)
 
 
-@pytest.mark.parametrize(
+LARGE = pytest.mark.parametrize(
     ("large", "limits"),
-    [
-        ({"weight": 6}, {"max_executing": 8}),
-        ({"weight": 20}, {"max_executing": 8}),
-        ({"memory": 700}, {"memory_bytes": 1000}),
-    ],
-    ids=["runs", "more runs than there can be", "memory"],
+    [({"weight": 6}, {"max_executing": 48}), ({"memory": 700}, {"memory_bytes": 4800})],
+    ids=["runs", "memory"],
 )
-def test_lighter_runs_pass_a_larger_one_for_a_moment_only(large: dict[str, int], limits: dict[str, int]) -> None:
+
+
+@LARGE
+def test_a_larger_run_starts_although_lighter_ones_overtake_it(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
     turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
-    light = {"weight": 2, "memory": 250}
-    working = ["ann"] * 3
-    for owner in working:
-        turns.begin(owner, **light)
+    light = {"weight": 2, "memory": 200}
+    working = [("ann", turns.begin("ann", **light)) for _ in range(24)]
     turns.enqueue(replace(queued_run("eve", 0), **large))
-    while "eve" not in working:
+    while "eve" not in dict(working):
         turns.enqueue(replace(queued_run("bob", int(now[0])), **light))
         now[0] += 1.0
-        turns.end(working.pop(0), **light)
-        if (run := turns.call()) is not None:
+        owner, number = working.pop(0)
+        turns.end(owner, **light, number=number)
+        while (run := turns.call()) is not None:
             turns.leave(run.run_id)
-            working.append(run.owner)
-    assert 5 <= now[0] <= 10
+            working.append((run.owner, run.number))
+    assert 5 <= now[0] <= 15
+
+
+@LARGE
+def test_a_larger_run_that_waits_leaves_others_what_was_free(large: dict[str, int], limits: dict[str, int]) -> None:
+    now = [0.0]
+    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
+    for owner in ("ann", "bob"):  # they do not end
+        turns.begin(owner, 22, 2200)
+    turns.enqueue(replace(queued_run("eve", 0), **large))
+    assert turns.call() is None
+    for _ in range(100):
+        now[0] += 1.0
+        assert turns.free("dan", 2, 200)
+        number = turns.begin("dan", 2, 200)
+        assert turns.call() is None
+        turns.end("dan", 2, 200, number=number)
+
+
+@LARGE
+def test_others_have_a_half_of_what_earlier_runs_give_back(large: dict[str, int], limits: dict[str, int]) -> None:
+    now = [0.0]
+    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
+    numbers = [turns.begin(owner, 4, 400) for owner in ["ann"] * 6 + ["bob"] * 6]
+    turns.enqueue(replace(queued_run("eve", 0), **large))
+    assert turns.call() is None
+    now[0] += 10.0
+    turns.end("ann", 4, 400, number=numbers[0])
+    assert turns.free("dan", 2, 200)
+    assert not turns.free("dan", 3, 300)
+
+
+@pytest.mark.parametrize(("most", "weight"), [(8, 1), (64, 8), (1024, 128)])
+def test_a_run_counts_as_an_eighth_of_all_at_most(most: int, weight: int) -> None:
+    assert Admission(Limits(max_executing=most)).weigh(10**9) == weight
 
 
 @pytest.mark.parametrize(
@@ -207,14 +240,15 @@ def test_nothing_is_kept_for_a_run_that_its_owner_delays(large: dict[str, int], 
 
 async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Hang())
-    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+    limits = Limits(max_executing=64, max_executing_per_owner=1)
+    async with world(upstream, tmp_path / "t.db", limits=limits) as w:
         await w.begin()
         queued = await w.begin(instructions="x" * 5 * 16 * 1024)
         weight = w.runner._execution.turns.get(queued.run_id).weight  # type: ignore[union-attr]
         await w.runner.drain(0)
     assert weight == 6
     upstream.script(Hang())
-    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+    async with world(upstream, tmp_path / "t.db", limits=limits) as w:
         again = w.runner._execution.turns.get(queued.run_id)
         assert again is not None
         assert again.weight == weight

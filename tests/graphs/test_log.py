@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from graphs.execution import _follow_live
 from graphs.log import BLOCK, RunLog
 from wire.errors import Unavailable
 
@@ -83,3 +84,20 @@ async def test_the_reason_of_an_early_end_is_kept() -> None:
     log = RunLog(0)
     log.close(Unavailable("going down"))
     assert isinstance(log.error, Unavailable)
+
+
+def test_stored_events_leave_the_memory_but_for_the_newest() -> None:
+    log = RunLog(5)
+    log.publish(log.number([("e", b"{}")] * 10_000))
+    log.drop_stored(9_000)
+    assert log.first == 9_001 - 512
+    assert [event.number for event in log.since(9_000)] == list(range(9_001, 9_257))
+    log.drop_stored(9_100)
+    assert log.since(10_003)[0].number == 10_004
+
+
+async def test_a_reader_of_dropped_events_ends_its_live_part() -> None:
+    log = RunLog(0)
+    log.publish(log.number([("e", b"{}")] * 5_000))
+    log.drop_stored(4_999)
+    assert [batch async for batch in _follow_live(log, 0)] == []

@@ -639,3 +639,20 @@ async def test_a_reader_that_returns_late_continues_without_a_gap(upstream: Scri
         numbers += [event.number async for batch in reading for event in batch]
         assert numbers == list(range(numbers[-1] + 1))
         assert len(numbers) > 3000
+
+
+async def test_a_long_run_keeps_few_events_in_memory_and_a_late_reader_gets_all(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(chunks=["x"] * 6000, pause_after=5000))
+    async with world(upstream) as w:
+        started = await w.begin()
+        log = w.runner._execution.get(started.run_id).log  # type: ignore[union-attr]
+        async with asyncio.timeout(20):
+            while log.first < 2000:
+                await asyncio.sleep(0.02)
+        assert len(log._events) < 4000
+        reading = w.runner.follow(started.run_id, after=-1)
+        numbers = [event.number for event in await anext(reading)]
+        upstream.release()
+        numbers += [event.number async for batch in reading for event in batch]
+        assert numbers == list(range(numbers[-1] + 1))
+        assert len(numbers) > 6000

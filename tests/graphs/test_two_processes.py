@@ -17,7 +17,7 @@ from store import SqliteStore
 from store.backend import Sharing, open_backend
 from tests.graphs.world import OWNER, TIME, World, names, text_of, until
 from tests.upstream import Reply, ScriptedUpstream
-from wire.errors import InvalidRequest, LeaseLost, NotFound
+from wire.errors import InvalidRequest, LeaseLost, NotFound, Unavailable
 
 WORDS = [f"w{number} " for number in range(8)]
 
@@ -96,7 +96,7 @@ async def test_a_pause_that_meets_a_cancellation_becomes_it(upstream: ScriptedUp
 
 
 def declare_oldest_dead(store: Path) -> None:
-    """Do what other processes do to one that gives no sign of life."""
+    """Do what other processes do to one without a heartbeat."""
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute("DELETE FROM processes WHERE id = (SELECT min(id) FROM processes)")
 
@@ -124,6 +124,25 @@ async def begin_once_registered(world: World) -> Started:
             with suppress(LeaseLost):
                 return await world.begin()
             await asyncio.sleep(0.05)
+
+
+async def test_outputs_submitted_to_both_are_taken_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    async with two(upstream, tmp_path) as worlds:
+        for _ in range(8):
+            upstream.script(Reply(tool_calls=[("getTime", "{}")]), Reply("It is noon."))
+            started = await worlds[0].begin(tools=[TIME])
+            await worlds[0].events(started.run_id)
+            (call,) = (await worlds[1].run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
+            outputs = [{"tool_call_id": call["id"], "output": "noon"}]
+            where = (OWNER, started.run["thread_id"], started.run_id)
+            asked = [each.runner.submit(*where, outputs) for each in worlds]
+            done = await asyncio.gather(*asked, return_exceptions=True)
+            (refused,) = [each for each in done if isinstance(each, BaseException)]
+            assert isinstance(refused, InvalidRequest)
+            assert "do not accept tool outputs" in refused.message
+            for each in worlds:
+                assert text_of(await each.events(started.run_id)) == "It is noon."
+        assert len(upstream.requests) == 16
 
 
 async def test_a_run_whose_holder_dies_is_continued_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -169,6 +188,23 @@ async def test_queued_runs_are_executed_by_whoever_has_room(upstream: ScriptedUp
         assert len(upstream.requests) == 6
         upstream.release()
         assert names(await b.events(first.run_id))[-1] == "run.completed"
+
+
+async def test_a_process_that_stops_leaves_readers_and_queued_runs_to_others(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, limits=Limits(max_executing=1)) as (a, b):
+        await a.runner.drain(0)
+        first, second = await b.begin(), await b.begin()
+        await asyncio.sleep(0.3)  # time to see the queued run
+        assert a.runner.waiting == 0
+        for each in (first, second):
+            async with asyncio.timeout(5):
+                with pytest.raises(Unavailable, match="read its events from number"):
+                    await a.events(each.run_id)
+        upstream.release()
+        assert names(await b.events(second.run_id))[-1] == "run.completed"
 
 
 async def test_a_run_that_ended_elsewhere_is_read_to_its_end(upstream: ScriptedUpstream, tmp_path: Path) -> None:

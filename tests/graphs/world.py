@@ -127,7 +127,7 @@ async def world(
         await store.close()
 
 
-async def until(condition: Callable[[], Any], limit_s: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
     """Wait for a condition that must hold soon. Raises TimeoutError."""
     async with asyncio.timeout(limit_s):
         while not condition():

@@ -1,12 +1,14 @@
 """`threadhold check`: tells what would not do, writes nothing, and its exit code says it too."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.ops.command import begin, command
+from tests.forked import run_forked
+from tests.ops.command import command
 from tests.ops.conftest import data
-from tests.process import ServerProcess, free_port
+from tests.process import ROOT, ServerProcess, free_port
 from tests.upstream import Fail, ScriptedUpstream
 
 
@@ -195,6 +197,6 @@ def test_check_and_start_name_a_file_in_place_of_a_folder(
     settings = {"MODEL_URL": upstream.url, "PORT": str(free_port()), "DATA_DIR": str(tmp_path / "data")}
     told = lines(command(tmp_path, "check", **settings).stdout)[about][1]
     assert words in told
-    started = begin(tmp_path, "serve", **settings)
-    assert told in started.communicate(timeout=30)[1]
+    started = run_forked([str(ROOT / "server.py"), "serve"], env={**os.environ, **settings}, cwd=tmp_path, timeout_s=30)
+    assert told in started.stderr
     assert started.returncode == 1

@@ -1,7 +1,6 @@
 """Two servers, A and B, on one store. The model lives on in this process."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,10 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.process import ROOT, ServerProcess
+from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
-
-COMMAND = (sys.executable, str(ROOT / "tests/processes/shared_server.py"))
 
 
 class Two(NamedTuple):
@@ -23,27 +20,33 @@ class Two(NamedTuple):
     upstream: ScriptedUpstream
 
 
-def sharing_server(folder: Path, upstream: ScriptedUpstream, **settings: str) -> ServerProcess:
+LEASE_S = 5.0
+
+_LONG_S = 60.0  # nobody is taken for dead, however busy the machine is
+
+
+def sharing_server(folder: Path, upstream: ScriptedUpstream, lease_s: float = LEASE_S) -> ServerProcess:
     """Return a server on the store in `folder`, which it shares with others."""
-    return ServerProcess(folder, before=COMMAND, MODEL_URL=upstream.url, DRAIN_S="0", **settings)
+    program = "tests/processes/shared_server.py"
+    return ServerProcess(folder, program=program, MODEL_URL=upstream.url, DRAIN_S="0", LEASE_S=str(lease_s))
 
 
 @contextmanager
-def two_servers(folder: Path) -> Iterator[Two]:
+def two_servers(folder: Path, lease_s: float = LEASE_S) -> Iterator[Two]:
     """Start two servers on one store."""
     if os.name == "nt":
         pytest.skip("Windows has no shared locks")
     with ExitStack() as stack:
         upstream = stack.enter_context(ScriptedUpstream())
-        a = stack.enter_context(sharing_server(folder, upstream))
-        b = stack.enter_context(sharing_server(folder, upstream))
+        a = stack.enter_context(sharing_server(folder, upstream, lease_s))
+        b = stack.enter_context(sharing_server(folder, upstream, lease_s))
         yield Two(a, b, upstream)
 
 
 @pytest.fixture(scope="module")
 def module_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     """Two servers for all tests of a module."""
-    with two_servers(tmp_path_factory.mktemp("two")) as two:
+    with two_servers(tmp_path_factory.mktemp("two"), _LONG_S) as two:
         yield two
 
 

@@ -1,8 +1,9 @@
 """Starts a server that shares its store with others, which no setting allows: `python shared_server.py`.
 
-Other arguments are ignored. The lease is shorter than usual, so that tests need not wait for long.
+`LEASE_S` is the lease in seconds.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,4 +13,4 @@ from server import main
 from store.backend import Sharing
 
 if __name__ == "__main__":
-    main([], sharing=Sharing(lease_s=3.0, beat_s=0.5, poll_s=0.25))
+    main(sharing=Sharing(lease_s=float(os.environ["LEASE_S"])))

@@ -10,9 +10,7 @@ import pytest
 
 from tests.faults.books import check_books
 from tests.faults.programs import HABITS, Program, Promises, model
-from tests.processes.conftest import Two, two_servers
-
-LEASE_S = 3.0
+from tests.processes.conftest import LEASE_S, Two, two_servers
 
 
 class Either:

@@ -53,9 +53,16 @@ def engine_requirements(archive: Path) -> list[Requirement]:
     return [wanted for wanted in found if wanted.marker and "engine" in str(wanted.marker)]
 
 
-def test_the_wheel_holds_every_package_and_the_console_script(tmp_path: Path) -> None:
-    build(TOP, tmp_path).check_returncode()
-    (wheel,) = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source archive of a release."""
+    dist = tmp_path_factory.mktemp("released")
+    build(TOP, dist, "-t", "wheel", "-t", "sdist").check_returncode()
+    return dist
+
+
+def test_the_wheel_holds_every_package_and_the_console_script(released: Path) -> None:
+    (wheel,) = released.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
         (script,) = [name for name in held if name.endswith("entry_points.txt")]
@@ -64,14 +71,13 @@ def test_the_wheel_holds_every_package_and_the_console_script(tmp_path: Path) ->
     assert {name.partition("/")[0].partition(".py")[0] for name in held if "dist-info" not in name} <= set(OURS)
 
 
-def test_released_archives_name_the_demo_model_without_a_folder(tmp_path: Path) -> None:
-    build(TOP, tmp_path, "-t", "wheel", "-t", "sdist").check_returncode()
-    (sdist,) = tmp_path.glob("*.tar.gz")
+def test_released_archives_name_the_demo_model_without_a_folder(released: Path, tmp_path: Path) -> None:
+    (sdist,) = released.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
     build(unpacked, tmp_path / "again", PIP_BUILD_TRACKER=str(tmp_path)).check_returncode()
-    for archive_path in (sdist, *tmp_path.rglob("*.whl")):
+    for archive_path in (sdist, *released.glob("*.whl"), *tmp_path.rglob("*.whl")):
         wanted = {one.name: one for one in engine_requirements(archive_path)}
         assert set(wanted) == {"threadhold-demo-model", "xllamacpp"}, archive_path
         assert not any(one.url for one in wanted.values())

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pytest
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
 from retrieval.attachments import Attachments
+from retrieval.indexing import Limits
 from retrieval.ingestion import Ingestion
 from retrieval.vector_store_drafts import draft_store
 from store import SqliteStore, open_store
@@ -230,6 +232,84 @@ async def test_indexing_of_deleted_or_cancelled_files_stops_immediately(tmp_path
         other = await w.shelf(await w.file("Cats sleep."))
         assert await w.ingestion.ready([store, other], 10)
         assert (await w.place(store, file))["status"] == ("cancelled" if how == "cancel" else "completed")
+
+
+@dataclass
+class Long(Scripted):
+    """Vectors of 2,000 numbers."""
+
+    async def embed(self, texts: Sequence[str], **_: object) -> list[list[float]]:
+        return [[1.0, *vector, *[0.5] * 1_997] for vector in await super().embed(texts)]
+
+
+TEXT_OF_800_CHUNKS = " ".join(f"cat{number:05}" for number in range(18_000))
+SMALL_CHUNKS = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50}}
+
+
+async def test_indexing_takes_memory_for_one_block_of_vectors(tmp_path: Path) -> None:
+    async with world(tmp_path, Long()) as w:
+        file = await w.file(TEXT_OF_800_CHUNKS)
+        tracemalloc.start()
+        store = await w.shelf(file, chunking_strategy=SMALL_CHUNKS)
+        assert await w.ingestion.ready([store], 60)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        body = await w.place(store, file)
+        assert body["status"] == "completed"
+        assert body["usage_bytes"] > 6_400_000  # of which the vectors
+        assert peak < 5_000_000
+
+
+async def rows_in_index(w: World) -> int:
+    sql = "SELECT (SELECT count(*) FROM index_files) + (SELECT count(*) FROM index_chunks)"
+    return int(await w.store.engine.read(lambda conn: conn.execute(sql).fetchone()[0]))
+
+
+@pytest.mark.parametrize("how", ["fail", "stall", "cancel", "length", "delete"])
+async def test_a_file_that_stops_half_way_leaves_nothing_in_the_index(tmp_path: Path, how: str) -> None:
+    half_way = asyncio.Event()
+
+    async def stop(_: Sequence[str]) -> None:
+        if len(embedder.asked) < 300:
+            return
+        half_way.set()
+        match how:
+            case "fail":
+                raise EmbeddingFailed("The model is down.")
+            case "length":
+                embedder.dimensions = 3
+            case _:
+                await asyncio.sleep(60)
+
+    @dataclass
+    class Changing(Scripted):
+        async def embed(self, texts: Sequence[str], **_: object) -> list[list[float]]:
+            await super().embed(texts)
+            return [[1.0] * (self.dimensions or 0) for _ in texts]
+
+    embedder = Changing(stop)
+    limits = Limits(stall_s=1.0 if how == "stall" else 60.0)
+    async with world(tmp_path, embedder, limits=limits) as w:
+        file = await w.file(TEXT_OF_800_CHUNKS)
+        store = await w.shelf(file, chunking_strategy=SMALL_CHUNKS)
+        await half_way.wait()
+        assert await rows_in_index(w) > 200
+        assert await w.found(store, "cat00001") == set()
+        if how == "cancel":
+            await w.ingestion.cancel(OWNER, store, None)
+        if how == "delete":
+            await w.ingestion.delete_store_file(OWNER, store, file)
+        assert await w.ingestion.ready([store], 10)
+        error = (await w.place(store, file)).get("last_error")
+        message = "" if error is None else error["message"]
+        expected = {"fail": "is down", "stall": "no progress for 1 seconds, with ", "length": "3 after 2 numbers"}
+        assert expected.get(how, "") in message
+        assert bool(message) == (how in expected)
+
+        async def is_empty() -> bool:
+            return await rows_in_index(w) == 0
+
+        await until(is_empty)
 
 
 async def test_ready_waits_as_long_as_it_may(tmp_path: Path) -> None:

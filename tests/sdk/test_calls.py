@@ -3,8 +3,6 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.forked import run_forked
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream, Step
 
@@ -54,9 +53,7 @@ def test_a_program_sees_the_same_events_and_steps_in_every_mode(tmp_path: Path, 
     ):
         upstream.script(*SCRIPTS[mode])
         told = {**os.environ, "OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "any"}
-        done = subprocess.run(
-            [sys.executable, PROGRAM], env=told, capture_output=True, text=True, timeout=40, check=False
-        )
+        done = run_forked([str(PROGRAM)], env=told, cwd=tmp_path, timeout_s=40)
         assert done.returncode == 0, done.stdout + done.stderr
         assert upstream.probes == 0
         assert any(seen.body.get("tools") for seen in upstream.requests) is (mode == "native")

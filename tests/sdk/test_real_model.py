@@ -54,7 +54,7 @@ NAMED = {"type": "function", "function": {"name": "getCurrentWeather"}}
 ASKED = "What's the weather in San Francisco?"
 
 
-@pytest.mark.parametrize("times", [6, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [3, pytest.param(40, marks=pytest.mark.soak)])
 async def test_a_demanded_call_is_valid_every_time_whatever_the_sampling(times: int) -> None:
     builtin = Builtin(shape=Shape(context_size=4096, parallel=4, threads=1))
     replies = Replies(builtin)

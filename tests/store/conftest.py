@@ -1,5 +1,6 @@
 """Backends under test. A second backend joins the conformance suite with one more parameter of `opener`."""
 
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -35,3 +36,11 @@ async def store(opener: Opener) -> AsyncIterator[Store]:
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """Trace Python's memory during the test."""
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()

@@ -1,11 +1,20 @@
 """Files and vector stores in the store: references, counts, lists, waiting and due objects."""
 
+import asyncio
+import sqlite3
+import threading
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from store import SqliteStore
+from store import SqliteStore, open_store
 from store.ports import Delete, Insert, PageQuery, Patch, RequireRow, store_file_id
+from store.sqlite.database import Engine
+from store.sqlite.files import SqliteLibrary
+from telemetry.context import act_for
 from tests.store.rows import file, file_batch, place, put, upload, vector_store
 from wire.errors import InvalidRequest, Missing
 
@@ -120,6 +129,51 @@ async def test_what_waits_is_every_owner_s_oldest_first_and_owners_take_turns(st
     done = Patch("vector_store_file", first, "ann", {"status": "completed"})
     await store.commit([done], durable=False)
     assert await waiting(9) == [bobs, second, third]
+
+
+def fill(path: Path, count: int) -> None:
+    """Write vector store files of ann that wait, one of bob after them, and as many of ann in a deleted store."""
+    with closing(sqlite3.connect(path)) as conn, conn:
+        sql = "INSERT INTO vector_stores (id, owner, status, body, private) VALUES (?, ?, 'completed', '{}', '{}')"
+        conn.executemany(sql, [("vs_a", "ann"), ("vs_b", "bob")])
+        columns = "id, owner, vector_store_id, file_id, status, usage_bytes, body, private"
+        sql = f"INSERT INTO vector_store_files ({columns}) VALUES (?, ?, ?, ?, 'in_progress', 0, '{{}}', '{{}}')"
+        rows = [(f"vs_a/{number}", "ann", "vs_a", f"file-{number}") for number in range(count)]
+        rows += [("vs_b/1", "bob", "vs_b", "file-1")]
+        rows += [(f"vs_c/{number}", "cat", "vs_gone", f"file-{number}") for number in range(count)]
+        conn.executemany(sql, rows)
+
+
+@pytest.mark.parametrize("full", [["ann"], ["ann", "bob"], []], ids=["one", "all", "none"])
+async def test_a_look_for_waiting_files_costs_the_same_however_many_wait(tmp_path: Path, full: list[str]) -> None:
+    steps = {}
+    for count in (2_000, 20_000):
+        path = tmp_path / f"{count}.db"
+        await (await open_store(path)).close()
+        await asyncio.to_thread(fill, path, count)
+        engine = await Engine.open(path, busy_timeout_s=5, trace=None)
+        counted = 0
+
+        def count_step() -> None:
+            nonlocal counted
+            counted += 1
+
+        barrier = threading.Barrier(5)
+
+        def watch(conn: sqlite3.Connection, barrier: threading.Barrier = barrier, count: Any = count_step) -> None:
+            barrier.wait(10)
+            conn.set_progress_handler(count, 10)
+
+        async def watch_one(owner: str, reads: Engine = engine, begin: Any = watch) -> None:
+            act_for(owner)  # one owner does not get all connections
+            await reads.read(begin)
+
+        await asyncio.gather(*(watch_one(f"owner {number}") for number in range(5)))
+        found = await SqliteLibrary(engine).waiting(16, full=full)
+        assert {row.owner for row in found} == ({"ann"} if not full else {"bob"} - set(full))
+        steps[count] = counted
+        await engine.close()
+    assert steps[20_000] <= steps[2_000] + 5
 
 
 async def test_due_objects_are_listed_until_they_are_processed(store: SqliteStore) -> None:

@@ -41,7 +41,7 @@ def test_every_table_has_an_owner(db: Database) -> None:
     # The full-text index has no columns of its own choice; what is in it belongs to a row of `index_chunks`.
     tables -= {name for name in tables if name.startswith(("index_words", "index_terms"))}
     tables -= {"processes", "duties"}  # they are the servers' own
-    assert len(tables) == 19
+    assert len(tables) == 20
     assert [name for name in tables if "owner" not in db[name].columns_dict] == []
 
 
@@ -140,4 +140,4 @@ async def test_a_file_of_the_last_revision_is_migrated_and_what_it_left_is_taken
             Hold("run", former[0], "ann", frozenset({"in_progress"})),
             Hold("vector_store_file", former[1], "ann", frozenset({"in_progress"})),
         ]
-        assert len(await backend.records.commit(held, durable=True)) == 2
+        await backend.records.commit(held, durable=True)

@@ -1,15 +1,20 @@
 """Every rule of `store.ports.Vectors`, for every backend: what is added is found, by its owner and by no other."""
 
 import asyncio
+import math
+import tracemalloc
+from array import array
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from store.ports import Chunk, Found, Query, Vectors
 from store.sqlite.store import SqliteStore
+from store.sqlite.vectors import SqliteVectors
 from tests.store.conftest import Opener
-from wire.errors import Missing, StoreError
+from wire.errors import EmbeddingFailed, Missing, StoreError
 from wire.filters import Filter
 from wire.validation import Request, parse
 
@@ -348,6 +353,92 @@ async def test_tidying_leaves_alone_what_is_being_added(vectors: Vectors) -> Non
     assert len((await look(vectors, "ferry", limit=300)).hits) == 300
 
 
+async def in_blocks(chunks: Sequence[Chunk], size: int = 4) -> AsyncIterator[Sequence[Chunk]]:
+    for start in range(0, len(chunks), size):
+        yield chunks[start : start + size]
+
+
+async def index_rows(vectors: Vectors) -> int:
+    """Return how many rows the index has after tidying."""
+    assert isinstance(vectors, SqliteVectors)
+    await vectors.tidy()
+    tables = ("index_files", "index_chunks", "index_vectors", "index_vector_slices", "index_words_docsize")
+    sql = " UNION ALL ".join(f"SELECT count(*) FROM {table}" for table in tables)
+    counts = await vectors._engine.read(lambda conn: conn.execute(sql).fetchall())
+    return sum(count for (count,) in counts)
+
+
+async def test_a_file_that_is_added_in_blocks_is_found_as_a_whole(vectors: Vectors) -> None:
+    texts = [f"ferry number{number}" for number in range(50)]
+    chunks = pieces(*texts, vectors=[[math.cos(number / 10), math.sin(number / 10)] for number in range(50)])
+
+    async def watched() -> AsyncIterator[Sequence[Chunk]]:
+        async for block in in_blocks(chunks, 7):
+            assert (await look(vectors, "ferry", vector=[1.0, 0.0])).hits == []
+            yield block
+
+    await vectors.add("ann", "vs_1", "file-1", watched(), model="m")
+    assert [chunk.text for chunk in await vectors.chunks("ann", "vs_1", "file-1")] == texts
+    for number in (0, 6, 7, 49):
+        nearest = await look(vectors, vector=[math.cos(number / 10), math.sin(number / 10)], limit=1, weight=1.0)
+        assert [hit.chunk.index for hit in nearest.hits] == [number]
+
+
+@pytest.mark.parametrize("end", ["cancel", "error", "missing vector", "other length", "gap", "removal"])
+async def test_blocks_that_end_early_leave_nothing(vectors: Vectors, end: str) -> None:
+    await put(vectors, "file-1", "the old ferry", vectors=[[0, 1]])
+    rows = await index_rows(vectors)
+    chunks = pieces(*(f"ferry {number}" for number in range(40)), vectors=[[1, 0]] * 40)
+    half_way = asyncio.Event()
+
+    async def ended() -> AsyncIterator[Sequence[Chunk]]:
+        async for block in in_blocks(chunks[:20]):
+            yield block
+        half_way.set()
+        match end:
+            case "error":
+                raise EmbeddingFailed("The model is down.")
+            case "removal":
+                await vectors.remove("ann", "vs_1", "file-2")
+            case "cancel":
+                await asyncio.sleep(60)
+        changes: dict[str, Any] = {"missing vector": {"vector": None}, "other length": {"vector": [1, 0, 0]}}
+        more = {"gap": {"index": 22}, **changes}.get(end, {})
+        yield [replace(chunks[20], **more)]
+
+    adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-2", ended(), model="m"))
+    await half_way.wait()
+    if end == "cancel":
+        adding.cancel()
+    with pytest.raises((asyncio.CancelledError, EmbeddingFailed, StoreError)):
+        await adding
+    assert await index_rows(vectors) == rows
+    assert files(await look(vectors, "ferry", vector=[1, 0])) == ["file-1"]
+
+
+@pytest.mark.usefixtures("traced")
+async def test_adding_takes_memory_for_one_block_whatever_the_length_of_vectors(vectors: Vectors) -> None:
+    async def made() -> AsyncIterator[Sequence[Chunk]]:
+        for start in range(0, 1024, 32):
+            yield [Chunk(at, f"ferry {at}", 0, 8, array("f", [1.0] * 4_000)) for at in range(start, start + 32)]
+
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    await vectors.add("ann", "vs_1", "file-1", made(), model="m", total=1024)
+    assert tracemalloc.get_traced_memory()[1] - before < 4_000_000  # all vectors have 16 MB
+    assert len(await vectors.chunks("ann", "vs_1", "file-1")) == 1024
+
+
+async def test_attributes_that_are_set_while_a_file_is_added_apply(vectors: Vectors) -> None:
+    async def changed() -> AsyncIterator[Sequence[Chunk]]:
+        await vectors.set_attributes("ann", "vs_1", "file-1", {"year": 2025})
+        yield pieces("ferry")
+
+    await vectors.add("ann", "vs_1", "file-1", changed(), model=None, attributes={"year": 2024})
+    (hit,) = (await look(vectors, "ferry")).hits
+    assert hit.attributes == {"year": 2025}
+
+
 # --- models -------------------------------------------------------------------------------------------------------
 
 
@@ -369,6 +460,16 @@ async def test_vectors_that_do_not_fit_are_refused(vectors: Vectors) -> None:
     with pytest.raises(StoreError, match="numbered"):
         await vectors.add("ann", "vs_1", "file-2", [Chunk(1, "pear", 0, 4)], model=None)
     assert files(await look(vectors, "pear")) == []
+
+
+async def test_of_two_lengths_added_concurrently_one_is_refused(vectors: Vectors) -> None:
+    async def slow() -> AsyncIterator[Sequence[Chunk]]:
+        yield pieces("apple", vectors=[[1, 0]])
+        await put(vectors, "file-2", "pear", store="vs_2", vectors=[[1, 0, 0]])
+
+    with pytest.raises(StoreError, match="have 2 numbers, but those that are stored have 3"):
+        await vectors.add("ann", "vs_1", "file-1", slow(), model="m")
+    assert files(await look(vectors, stores=["vs_1", "vs_2"], vector=[1, 0, 0])) == ["file-2"]
 
 
 async def test_an_empty_file_is_there_and_never_found(vectors: Vectors) -> None:

@@ -1,9 +1,10 @@
-// Extracts the code that reads untrusted text from the page (argument), and feeds it hostile text. The law: four times
-// the text takes about four times the work, drawn as a whole or piece by piece while it arrives.
+// Extracts the code that reads untrusted text from the page (first argument), and feeds it hostile text of some length
+// (second argument). The law: four times the text takes about four times the work, drawn as a whole or piece by piece
+// while it arrives.
 import { readFileSync } from 'node:fs';
 import { deepStrictEqual, ok } from 'node:assert';
 
-const SIZE = 50_000; // characters, and four times as many
+const SIZE = Number(process.argv[3]); // characters, and four times as many
 const MOST_GROWTH = 9; // for four times the text; quadratic code takes sixteen times as long
 const NOTHING_MS = 4; // less than this says nothing about growth
 const TRIES = 4; // on a machine with other load

@@ -24,6 +24,8 @@ _ANSWERS = {
     "code-lines": "```\n" + "a\n" * 200_000,
     "spaces": "# a" + " " * 200_000 + "b",
 }
+_QUICK = ("ticks", "links", "code-lines")
+_EACH = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.soak) for name in _ANSWERS]
 _LONGEST = """
 window.longest = 0;
 const note = entries => entries.getEntries().forEach(e => window.longest = Math.max(window.longest, e.duration));
@@ -38,13 +40,14 @@ def _answer(unit: str) -> str:
 
 @pytest.mark.timeout(150)
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_drawing_time_grows_linearly_with_the_text() -> None:
-    command = ["node", str(_GROWTH), str(PAGE)]
+@pytest.mark.parametrize("size", [20_000, pytest.param(50_000, marks=pytest.mark.soak)])
+def test_drawing_time_grows_linearly_with_the_text(size: int) -> None:
+    command = ["node", str(_GROWTH), str(PAGE), str(size)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", _ANSWERS)
+@pytest.mark.parametrize("name", _EACH)
 def test_no_answer_freezes_the_page(page: Page, up: ScriptedUpstream, name: str) -> None:
     up.script(Reply(chunks=[_answer(_ANSWERS[name])]))
     page.js(_LONGEST)

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from store.backend import Backend
-from store.ports import Hold, Insert
+from store.ports import Insert, Patch
 from tests.store.processes.conftest import SharedStore
-from tests.store.processes.test_holding import QUEUED, queued_run
+from tests.store.processes.test_holding import queued_run
 from tests.store.rows import run, thread
 
 
@@ -28,10 +28,10 @@ async def test_the_line_has_all_runs_that_do_not_wait_for_the_client(only: Backe
     assert [each.id for each in await only.processes.line.runs()] == [row.id for row in rows[:4]]
 
 
-async def test_a_run_of_ones_own_is_not_elsewhere(only: Backend) -> None:
-    row = await queued_run(only)
-    await only.records.commit([Hold("run", row.id, row.owner, QUEUED)], durable=True)
-    assert not await only.processes.presence.is_elsewhere(row.id)
+async def test_a_run_that_has_ended_is_not_progressing(only: Backend) -> None:
+    row = await queued_run(only, held=True)
+    await only.records.commit([Patch("run", row.id, row.owner, {"status": "completed"})], durable=True)
+    assert not await only.processes.presence.is_progressing(row.id)
 
 
 async def test_every_duty_is_ones_own(only: Backend) -> None:

@@ -1,14 +1,9 @@
-"""The line, signals, tails and duties of several processes."""
+"""What is to be executed or ended, and by whom it can be."""
 
-import asyncio
-from typing import Any
-
-import pytest
-
-from store.ports import Append, Insert, Patch, Wake
-from tests.store.processes.conftest import Pair, SharedStore, eventually
+from store.ports import Insert, Patch
+from tests.store.processes.conftest import Pair, SharedStore
 from tests.store.processes.test_holding import queued_run
-from tests.store.rows import event, run, thread
+from tests.store.rows import run, thread
 
 
 async def test_the_line_has_what_is_free_or_mine_and_to_be_done(pair: Pair) -> None:
@@ -34,56 +29,3 @@ async def test_a_dead_processs_runs_join_the_line(shared: SharedStore, pair: Pai
     assert await b.processes.line.runs() == []
     await shared.declare_oldest_dead()
     assert [each.id for each in await b.processes.line.runs()] == [row.id]
-
-
-@pytest.mark.parametrize("topic", ["runs", "files"])
-async def test_commits_of_others_wake_subscribers(pair: Pair, topic: Any) -> None:
-    a, b = pair
-    woken = asyncio.Event()
-    b.processes.signals.subscribe(topic, woken.set)
-    await a.records.commit([Wake(topic)], durable=True)
-    await asyncio.wait_for(woken.wait(), 5)
-
-
-async def test_a_tail_and_the_store_have_all_events_of_another_process(pair: Pair) -> None:
-    a, b = pair
-    row = await queued_run(a, held=True)
-
-    async def write() -> None:
-        for number in range(20):
-            await a.records.commit([Append(row.id, [event(number)])], durable=False)
-            await asyncio.sleep(0.005)
-
-    numbers: list[int] = []
-
-    async def look() -> bool:
-        after = numbers[-1] if numbers else -1
-        found = await b.processes.tail.next(row.id, after) or await b.records.events(row.id, after=after, limit=5)
-        numbers.extend(each.number for each in found)
-        return len(numbers) >= 20
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(write())
-        tasks.create_task(eventually(look))
-    assert numbers == list(range(20))
-
-
-async def test_one_process_has_a_duty_and_another_takes_it_when_it_leaves(shared: SharedStore) -> None:
-    async with shared.open() as b:
-        async with shared.open() as a:
-            assert await a.processes.duties.has("expiry")
-            assert [await each.processes.duties.has("expiry") for each in (a, b, a)] == [True, False, True]
-            assert await b.processes.duties.has("retention")
-        assert await b.processes.duties.has("expiry")
-
-
-async def test_a_dead_process_loses_its_duties(shared: SharedStore, pair: Pair) -> None:
-    a, b = pair
-    assert await a.processes.duties.has("blobs")
-    await shared.declare_oldest_dead()
-    assert await b.processes.duties.has("blobs")
-
-    async def noticed() -> bool:
-        return not await a.processes.duties.has("blobs")
-
-    await eventually(noticed)
