@@ -48,7 +48,7 @@ def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: T
     spec = context.spec
     budget = spec.max_completion_tokens
     choice = spec.tool_choice
-    if isinstance(choice, dict) and (name := tools.name_of(choice["type"])) is not None:
+    if isinstance(choice, dict) and choice["type"] != "function" and (name := tools.name_of(choice["type"])):
         choice = {"type": "function", "function": {"name": name}}
     named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
     binds = choice == "required" or named in tools.names

@@ -64,6 +64,17 @@ async def test_actions_and_functions_of_one_turn_are_all_answered_before_the_mod
             assert len(api.seen) == 2
 
 
+@pytest.mark.parametrize("name", ["getTime", "makeOrder"])
+async def test_a_chosen_function_is_the_one_that_the_model_must_call(upstream: ScriptedUpstream, name: str) -> None:
+    upstream.script(Reply("Done."))
+    choice = {"type": "function", "function": {"name": name}}
+    with Api() as api:
+        async with world(upstream) as small:
+            started = await small.begin(tools=[action(api), TIME], tool_choice=choice)
+            await small.events(started.run_id)
+    assert upstream.requests[0].body["tool_choice"] == choice
+
+
 @pytest.mark.parametrize(("verdict", "calls"), [("approved", 1), ("denied", 0), ("whatever", 0)])
 async def test_a_consequential_call_is_made_only_when_it_is_approved(
     upstream: ScriptedUpstream, verdict: str, calls: int
