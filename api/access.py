@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access_log import PROBES
 from api.bodies import read_body
 from api.body_memory import BodyMemory, Share
 from api.connection_limit import ConnectionLimit
+from api.cycles import BROKEN_OFF
 from api.form_turns import MOST_FORMS, FormTurn
 from api.forwarding import FORM_PATHS
 from api.head import head_of
@@ -120,6 +122,7 @@ class Gate:
         except BrokenOff as error:  # the connection closes because the answer is incomplete
             if outgoing.refusal is None:
                 logger.warning("an answer was aborted: %s", error)
+                scope["state"][BROKEN_OFF] = True
 
     def _admit(self, scope: Scope) -> Literal["json", "form", "none"]:
         """Check everything that needs no route. Return which body the request has: `json` is read now, a form later.
@@ -141,9 +144,10 @@ class Gate:
         return "json"
 
     def _counted(self, scope: Scope) -> ConnectionLimit | None:
-        """Count a request with a key as its owner's, and return where; None if there is one owner. Raises Problem."""
+        """Count a request as its owner's, or as one without a key, and return where; None if there is one owner, or for
+        probes, which are answered in any case. Raises Problem."""
         owner: str = scope["state"]["owner"]
-        if not self._is_shared or not owner:
+        if (owner and not self._is_shared) or (not owner and scope["path"].removeprefix("/v1") in PROBES):
             return None
         # None if the app runs in process
         limit: ConnectionLimit | None = getattr(scope["app"].state, "connection_limit", None)

@@ -40,6 +40,7 @@ from api.body_paths import BodyPaths
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
 from api.depends import Deps
+from api.docs_files import serve_in_small_blocks
 from api.page import build_page
 from api.readiness import Readiness
 from api.turn_route import add_turn_routes
@@ -146,6 +147,7 @@ def build_app(
     app.state.requests, app.state.version = requests, version
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
     app.state.large_bodies = Shares(0, least=LARGE_AT_ONCE)
+    serve_in_small_blocks(app)
     problems.install(app)
     for prefix in ("/v1", ""):
         add_turn_routes(app.router, _TURN, prefix, in_schema=bool(prefix))

@@ -77,8 +77,8 @@ class ConnectionLimit:
         self._buffer = memoryview(bytearray(READ_BYTES))
 
     def admit(self, owner: str) -> None:
-        """Count a request of one of several owners until `leave`. Raises TooManyRequests if the owner has too many."""
-        self._is_shared = True
+        """Count a request of one of several owners, or without a key, until `leave`. Raises TooManyRequests."""
+        self._is_shared = self._is_shared or bool(owner)
         if not self._requests.free(owner):
             raise TooManyRequests(
                 f"You have as many requests in progress, streams included, as one of several owners can have: "

@@ -8,13 +8,17 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-__all__ = ["Abandonable", "end_by_closing", "end_if_refused"]
+__all__ = ["BROKEN_OFF", "Abandonable", "end_by_closing", "end_if_refused"]
+
+BROKEN_OFF: Final = "broken_off"
+"""The key of a request's state that is true if its answer was broken off for want of memory."""
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Abandonable:
-    """An app whose call for one request is cancelled if its client leaves before the answer has started.
+    """An app whose call for one request is cancelled if its client leaves before the answer has started. An answer that
+    the app has broken off keeps no bytes.
 
     This holds for GET and HEAD only, which change nothing: a client that repeats them and leaves would otherwise keep
     all threads busy with what nobody reads. All other requests are carried out.
@@ -35,6 +39,8 @@ class Abandonable:
         except asyncio.CancelledError:
             if not self._is_abandoned():
                 raise
+        if self._cycle.scope["state"].get(BROKEN_OFF):
+            self._cycle.transport.abort()  # closing would keep the bytes that the client has not read
 
     def abandon(self) -> None:
         """Note that the client has left."""

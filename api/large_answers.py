@@ -15,8 +15,8 @@ from wire.errors import Unavailable
 
 __all__ = ["Answer", "BrokenOff"]
 
-_BLOCK: Final = 256 * 1024
-"""Bytes that are written at a time."""
+_BLOCK: Final = 32 * 1024
+"""Bytes that are written at a time. uvloop keeps the whole block until its last byte is sent."""
 
 _UNCOUNTED: Final = 16 * 1024
 """Bytes. Bodies and blocks up to this size are not counted. It must exceed no connection's limit for unsent bytes

@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 import uvicorn
 
+from api.access import Gate
 from api.connection_limit import ConnectionLimit
 from tests.process import ServerProcess
 from tests.upstream import Hang, ScriptedUpstream
@@ -310,3 +312,40 @@ def test_an_only_owner_can_use_all_connections(tmp_path: Path) -> None:
         time.sleep(0.5)
         asked = httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {KEYS['ann']}"})
         assert asked.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        ("/docs", "", 429),
+        ("/static-offline-docs/swagger-ui-bundle.js", "", 429),
+        ("/health", "", 204),
+        ("/v1/ready", "", 204),
+        ("/v1/threads", "sk-ann-1", 204),
+        ("/docs", "sk-ann-1", 429),
+    ],
+)
+async def test_requests_without_a_key_leave_connections_to_others(path: str, key: str, status: int) -> None:
+    limit = ConnectionLimit(16)
+    for _ in range(12):
+        limit.admit("")
+    statuses: list[int] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    gate = Gate(app, keys={"sk-ann-1": "ann"}, hosts=None, origins=(), max_body_bytes=1000)
+    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
+    state = SimpleNamespace(connection_limit=limit)
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": path, "headers": headers, "state": {}}
+    for _ in range(20):  # what is answered is no longer counted
+        await gate({**scope, "app": SimpleNamespace(state=state)}, receive, send)
+    assert statuses == [status] * 20

@@ -1,10 +1,12 @@
 """Requests whose client leaves before their answer has started."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
+from api.cycles import BROKEN_OFF
 from tests.api.test_connection import HEAD, POST, serving
 
 BODY = b"content-length: 2\r\n\r\n{}"
@@ -96,3 +98,24 @@ async def test_a_client_that_stays_gets_its_answer_while_others_leave() -> None:
         app.go.set()
         assert (await stays[0].read()).startswith(b"HTTP/1.1 200 OK\r\n")
         stays[1].close()
+
+
+@pytest.mark.parametrize("is_broken_off", [True, False])
+async def test_an_answer_that_is_broken_off_keeps_no_bytes(is_broken_off: bool) -> None:
+    """An answer that ends early for another reason is still read to where it ends."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000, "more_body": True})
+        scope["state"][BROKEN_OFF] = is_broken_off
+
+    async with serving(app) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(HEAD + b"\r\n")
+        await asyncio.sleep(0.15)
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            got = await reader.read()
+        assert (len(got) > 20_000_000) is not is_broken_off
+        writer.close()
