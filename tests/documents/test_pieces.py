@@ -1,5 +1,6 @@
 """Pieces of a text have exact offsets, are in order, lose nothing and keep to their size."""
 
+import sys
 from itertools import pairwise
 
 import pytest
@@ -61,3 +62,26 @@ def test_a_piece_ends_where_the_text_does(mark: str) -> None:
 
 def test_a_long_text_is_cut_in_linear_time() -> None:
     assert len(pieces("x" * 5_000_000, 800, 400)) > 2000
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\u3000", " \u2003\n\t"], ids=["space", "line", "wide", "mixed"])
+@pytest.mark.parametrize("count", [65_535, 65_536, 65_537, 200_000])
+def test_blanks_of_any_length_are_skipped(blank: str, count: int) -> None:
+    space = (blank * count)[:count]
+    found = pieces(f"{space}x{space}y{space}", 800, 400)
+    assert [(piece.start, piece.text) for piece in found if piece.text] == [(count, "x"), (2 * count + 1, "y")]
+
+
+def test_blanks_are_not_skipped_one_by_one() -> None:
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        list(cut(" " * 1_000_000 + "x", max_tokens=800, overlap_tokens=400))
+    finally:
+        sys.setprofile(None)
+    assert steps < 500
