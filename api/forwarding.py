@@ -109,6 +109,7 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
         if passage is None:
             return Response(status_code=499)  # the client has left
         if passage.body is not None:
+            passage.close()  # from here on, `api.large_answers` counts the answer
             return Response(passage.body, passage.status, passage.headers, passage.content_type)
         stream = ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
         return _Holding(stream, stack.pop_all())

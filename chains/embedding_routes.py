@@ -6,6 +6,7 @@ is down and has not listed its models, no other model answers for a name that it
 mix the vectors of two models.
 """
 
+import contextlib
 from array import array
 from collections.abc import Sequence
 from typing import Final
@@ -37,6 +38,9 @@ _MAX_REQUEST_TOKENS: Final = 300_000
 _PARALLEL: Final = 4
 """Requests that the built-in model processes, in addition to one per owner; they take turns, and searches go first."""
 
+_ASKING: Final = 64
+"""Requests to upstreams at the same time, in addition to eight per owner; one owner alone has 40."""
+
 _SMALL_BYTES: Final = 256 * 1024
 """Answers up to this size are read on the event loop; larger ones in a thread."""
 
@@ -50,6 +54,7 @@ class EmbeddingRoutes:
         self._embedder = embedder
         self._names = {setting, embedder.name} if embedder is not None else {setting}
         self._requests = Shares(_PARALLEL, least=1, portion=1)
+        self._asking = Shares(_ASKING, least=8, portion=1)
 
     def entries(self) -> list[ModelEntry]:
         """Return the `/models` entry of the built-in model; empty if it is replaced or not installed."""
@@ -72,9 +77,11 @@ class EmbeddingRoutes:
                     param="model",
                     code="invalid_value",
                 )
-            return await _ask(route.member.source, route.model, request, owner)
+            async with self._asking.share(owner):
+                return await _ask(route.member.source, route.model, request, owner)
         if isinstance(self._embedder, UpstreamEmbedder):
-            return await _ask(self._embedder.upstream, self._embedder.name, request, owner)
+            async with self._asking.share(owner):
+                return await _ask(self._embedder.upstream, self._embedder.name, request, owner)
         if self._embedder is None or self._routes.alias(request.model) != self._embedder.name:
             await self._check_listings(request.model)
         if self._embedder is None:
@@ -168,12 +175,13 @@ async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner:
     if not 200 <= passage.status < 300:
         return passage
     assert passage.body is not None, "answers of this path are read whole"
-    small = len(passage.body) < _SMALL_BYTES
-    reshaped = (
-        _reshaped(passage.body, request, model)
-        if small
-        else await REQUESTS.run(owner, _reshaped, passage.body, request, model)
-    )
+    with contextlib.closing(passage):  # a large answer has its turn until it is reshaped
+        small = len(passage.body) < _SMALL_BYTES
+        reshaped = (
+            _reshaped(passage.body, request, model)
+            if small
+            else await REQUESTS.run(owner, _reshaped, passage.body, request, model)
+        )
     return Passage(200, "application/json", passage.headers, reshaped)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import aiohttp
 import orjson
 
+from chains.answer_turns import AnswerTurn
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed, whole
 from chains.endpoint import Endpoint
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
@@ -51,6 +52,7 @@ class Passage:
     body: bytes | None = None
     _response: aiohttp.ClientResponse | None = None
     _transport: Transport | None = None
+    _turn: AnswerTurn | None = None
 
     @property
     def closed(self) -> bool:
@@ -96,7 +98,9 @@ class Passage:
             self.close()
 
     def close(self) -> None:
-        """Close the upstream's connection, unless the answer has been read to the end."""
+        """Close the upstream's connection, unless the answer has been read to the end, and end the answer's turn."""
+        if self._turn is not None:
+            self._turn.end()
         if self._response is not None:
             self._response.close()
 
@@ -128,12 +132,13 @@ async def open_passage(
     if 200 <= response.status < 300:
         if "json" not in kind and path != EMBEDDINGS:
             return Passage(response.status, kind, headers, _response=response, _transport=transport)
-        whole_body = await _whole(response, transport, path)
+        turn = AnswerTurn()
+        whole_body = await _whole(response, transport, path, turn)
         if _ERROR.match(whole_body):
             whole_body = _without_key(whole_body, transport.endpoint)
         if path != CHAT and _UNKNOWN_PATH.match(whole_body):
             raise _unknown_path(read_refusal(whole_body), transport.endpoint, path)
-        return Passage(response.status, kind, headers, whole_body)
+        return Passage(response.status, kind, headers, whole_body, _turn=turn)
     if response.status < 400:
         redirect = await transport.refusal(response)
         raise UpstreamProblem(explain(redirect, **transport.endpoint.named).message, http_status=502)
@@ -197,7 +202,7 @@ def _unknown_path(refusal: Refusal, endpoint: Endpoint, path: str) -> NotFound:
     return not_served(path, responder)
 
 
-async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str) -> bytes:
+async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, turn: AnswerTurn) -> bytes:
     try:
         return await whole(
             response,
@@ -206,9 +211,13 @@ async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: s
             max_bytes=_MAX_EMBEDDINGS_BYTES if path == EMBEDDINGS else MAX_ANSWER_BYTES,
             outcomes=transport.outcomes,
             advice=SHORTER_ANSWERS if path in GENERATING else "Ask for less in one request.",
+            turn=turn,
         )
-    except UpstreamFailed as error:
-        raise UpstreamProblem(error.message, http_status=504 if error.kind == "silent" else 502) from error
+    except BaseException as error:
+        turn.end()
+        if isinstance(error, UpstreamFailed):
+            raise UpstreamProblem(error.message, http_status=504 if error.kind == "silent" else 502) from error
+        raise
 
 
 def _without_key(body: bytes, endpoint: Endpoint) -> bytes:
