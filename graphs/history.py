@@ -29,6 +29,10 @@ _MAX_STORED: Final = 40 * 1024 * 1024
 """Maximum characters of the messages as stored, including pictures in `data:` URLs. Models accept no more pictures in
 one request."""
 
+_MAX_CUT_BYTES: Final = 40 * 1024 * 1024
+"""Maximum size of the messages that one commit deletes: SQLite reads a large row to free it, which takes about 2 ms per
+MiB, and all other commits wait. The last message can have any size, as where a request deletes it."""
+
 _PART_CHARS: Final = 32
 """Characters that a message, a part and an annotation each count for, in addition to their text: each costs time and
 memory."""
@@ -115,23 +119,23 @@ async def load_history(
 async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) -> tuple[Page, list[Delete]]:
     """Return the FIRST_PAGE of the entries before that message, and the deletions of it and all later entries.
 
-    Raises NotFound, or InvalidRequest if those are too many entries for one commit.
+    Raises NotFound, or InvalidRequest if those are too many entries for one commit, or too large for it.
     """
-    if await store.get("message", message_id, owner, thread_id=thread_id) is None:
+    found = await store.entries_from(owner, thread_id, message_id, limit=_MAX_MESSAGES, max_bytes=_MAX_CUT_BYTES)
+    if not found:
         raise NotFound(f"No message found with id '{message_id}'.", param="replaces")
-    gone = [Delete("message", message_id, owner, if_there=True)]
-    more = True
-    while more:
-        query = PageQuery(limit=_PAGE, order="asc", after=gone[-1].id)
-        page = await store.page("entry", owner, query, thread_id=thread_id)
-        gone += [Delete(row.kind, row.id, owner, if_there=True) for row in page.rows]
-        if len(gone) > _MAX_MESSAGES:
-            raise InvalidRequest(
-                f"`replaces` can replace at most {_MAX_MESSAGES} messages and tool calls, and more follow "
-                f"'{message_id}'. Delete the newest ones first.",
-                param="replaces",
-            )
-        more = page.has_more
+    too_many, size = len(found) > _MAX_MESSAGES, sum(entry.size for entry in found)
+    if too_many or (size > _MAX_CUT_BYTES and len(found) > 1):
+        limit = (
+            f"{_MAX_MESSAGES} messages and tool calls, and more follow"
+            if too_many
+            else f"{_MAX_CUT_BYTES >> 20} MiB of messages and tool calls, and more are in and after"
+        )
+        raise InvalidRequest(
+            f"`replaces` can replace at most {limit} '{message_id}'. Delete the newest ones first.",
+            param="replaces",
+        )
+    gone = [Delete(entry.kind, entry.id, owner, if_there=True) for entry in found]
     before = await store.page("entry", owner, replace(FIRST_PAGE, after=message_id), thread_id=thread_id)
     return before, gone
 

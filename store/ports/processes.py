@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from store.ports.records import Topic, Unfinished
+from store.ports.records import Topic
+from store.ports.rows import Unfinished
 from wire.events import Event
 
 __all__ = ["Duties", "Duty", "Line", "Presence", "Processes", "Signals", "Tail"]

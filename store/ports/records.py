@@ -17,6 +17,7 @@ from store.ports.rows import (
     AnyRow,
     AssistantRow,
     BatchRow,
+    EntrySize,
     FileRow,
     ItemRow,
     Kind,
@@ -28,6 +29,7 @@ from store.ports.rows import (
     StoreFileRow,
     StoreRow,
     ThreadRow,
+    Unfinished,
     UploadRow,
     Within,
 )
@@ -53,7 +55,6 @@ __all__ = [
     "RunStart",
     "Store",
     "Topic",
-    "Unfinished",
     "Wake",
 ]
 
@@ -63,19 +64,6 @@ HeldKind = Literal["run", "vector_store_file"]
 
 Topic = Literal["runs", "files"]
 """What a process can be woken for: runs to execute, cancel or delete; vector store files to index."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """The part of an active run that is read when there can be ten thousand of them."""
-
-    id: str
-    owner: str
-    thread_id: str
-    status: str
-    created_at: int
-    size: int
-    """The number of characters of the object's JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +252,7 @@ Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropChe
 
 
 class Store(Protocol):
-    """Ten methods. Reads see every commit that was requested earlier and touches the same thread. Every commit of a
+    """Eleven methods. Reads see every commit that was requested earlier and touches the same thread. Every commit of a
     process that was declared dead is refused with LeaseLost (see `store.ports.processes`)."""
 
     def commit(
@@ -370,6 +358,15 @@ class Store(Protocol):
     async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
         """Return, in one read, what a run of this assistant on this thread starts with: up to `entries` entries, the
         newest first."""
+        ...
+
+    async def entries_from(
+        self, owner: str, thread_id: str, message_id: str, *, limit: int, max_bytes: int
+    ) -> list[EntrySize]:
+        """Return a message and all later entries of its thread, oldest first; none if the thread has no such message.
+
+        The list ends with the first entry that follows `limit` others, or others of more than `max_bytes` in total.
+        """
         ...
 
     async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:

@@ -29,6 +29,7 @@ __all__ = [
     "AnyRow",
     "AssistantRow",
     "BatchRow",
+    "EntrySize",
     "FileRow",
     "ItemRow",
     "Kind",
@@ -40,6 +41,7 @@ __all__ = [
     "StoreFileRow",
     "StoreRow",
     "ThreadRow",
+    "Unfinished",
     "UploadRow",
     "Within",
     "is_item",
@@ -111,3 +113,26 @@ def is_message(row: Row) -> TypeIs[MessageRow]:
 def is_item(row: Row) -> TypeIs[ItemRow]:
     """Whether an entry of a thread is an item."""
     return row.kind == "item"
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySize:
+    """A thread's entry without its content."""
+
+    kind: Literal["message", "item"]
+    id: str
+    size: int
+    """The bytes of the row's JSON as stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The part of an active run that is read when there can be ten thousand of them."""
+
+    id: str
+    owner: str
+    thread_id: str
+    status: str
+    created_at: int
+    size: int
+    """The number of characters of the object's JSON."""

@@ -19,6 +19,7 @@ from store.ports import (
     Change,
     Delete,
     DropCheckpoints,
+    EntrySize,
     Hold,
     Insert,
     Kind,
@@ -36,7 +37,7 @@ from store.sqlite.checkpoints import SqliteCheckpoints
 from store.sqlite.database import Engine, LargeRead, Trace
 from store.sqlite.event_log import read_events
 from store.sqlite.files import SqliteLibrary
-from store.sqlite.pages import MAX_BYTES, read_page
+from store.sqlite.pages import MAX_BYTES, read_page, read_sizes
 from store.sqlite.pending import unknown_thread
 from store.sqlite.remains import Remains
 from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, SqlRow, StoredRow, decode
@@ -145,6 +146,12 @@ class SqliteStore:
         for row in (found.active, *found.newest.rows):
             self._learned(row)
         return found
+
+    async def entries_from(
+        self, owner: str, thread_id: str, message_id: str, *, limit: int, max_bytes: int
+    ) -> list[EntrySize]:
+        await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
+        return await self.engine.read_long(owner, read_sizes, owner, thread_id, message_id, limit, max_bytes)
 
     async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:
         await self.engine.pending.wait_for_all()

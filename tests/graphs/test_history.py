@@ -8,7 +8,7 @@ from graphs.history import History, cut_from, load_history
 from store import open_store
 from store.ports import Insert, PageQuery
 from tests.store.rows import assistant, message, thread
-from wire.errors import InvalidRequest
+from wire.errors import InvalidRequest, NotFound
 
 
 async def test_the_newest_two_thousand_messages_are_read_however_short() -> None:
@@ -23,6 +23,40 @@ async def test_the_newest_two_thousand_messages_are_read_however_short() -> None
     assert [change.id for change in gone] == [one.id for one in said[500:]]
     with pytest.raises(InvalidRequest, match="at most 2000 messages"):
         await cut_from(store, "ann", row.id, said[499].id)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "letter", "parts"),
+    [(5_000_000, "a", 1), (25_000, "a", 200), (1_700_000, "文", 1)],
+    ids=["text", "many parts", "three bytes a character"],
+)
+async def test_a_cut_has_a_limit_in_bytes(size: int, letter: str, parts: int) -> None:
+    store = await open_store()
+    row = thread()
+    said = [message(row, content=[_text(letter * size)] * parts) for _ in range(9)]
+    await store.commit([Insert(row)], durable=True)
+    for one in said:
+        await store.commit([Insert(one)], durable=False)
+    with pytest.raises(InvalidRequest, match="at most 40 MiB of messages and tool calls"):
+        await cut_from(store, "ann", row.id, said[0].id)
+    _, gone = await cut_from(store, "ann", row.id, said[2].id)
+    assert [change.id for change in gone] == [one.id for one in said[2:]]
+    await store.close()
+
+
+async def test_a_last_message_of_any_size_can_be_cut() -> None:
+    store = await open_store()
+    row = thread()
+    said = message(row, content=[_text("a" * 45_000_000)])
+    await store.commit([Insert(row), Insert(said)], durable=True)
+    _, gone = await cut_from(store, "ann", row.id, said.id)
+    assert [change.id for change in gone] == [said.id]
+    await store.commit([Insert(message(row))], durable=True)
+    with pytest.raises(InvalidRequest, match="40 MiB"):
+        await cut_from(store, "ann", row.id, said.id)
+    with pytest.raises(NotFound):
+        await cut_from(store, "ann", row.id, "msg_none")
     await store.close()
 
 

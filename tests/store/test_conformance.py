@@ -252,6 +252,25 @@ async def test_a_beginning_is_what_each_of_its_parts_reads_alone(store: Store) -
     assert (foreign.assistant, foreign.thread, foreign.active, foreign.newest.rows) == (None, None, None, [])
 
 
+async def test_entries_are_measured_from_a_message_on(store: Store) -> None:
+    rows, others = await world(store), await world(store)
+    t, first = rows["thread"].id, rows["message"].id
+    large = [message(rows["thread"], content=[{"type": "text", "text": {"value": "é" * 5_000}}]) for _ in range(3)]
+    put_soon = store.commit([Insert(row) for row in large], durable=False)
+    found = await store.entries_from("ann", t, first, limit=100, max_bytes=10**6)  # sees what was asked for before it
+    page = await store.page("entry", "ann", PageQuery(order="asc", limit=100), thread_id=t)
+    start = [row.id for row in page.rows].index(first)
+    assert [(entry.kind, entry.id) for entry in found] == [(row.kind, row.id) for row in page.rows[start:]]
+    assert all(10_000 < entry.size < 11_000 for entry in found[-3:])  # bytes, not characters
+    await put_soon
+    assert await store.entries_from("ann", t, first, limit=1, max_bytes=10**6) == found[:2]
+    assert await store.entries_from("ann", t, large[0].id, limit=100, max_bytes=5_000) == found[-3:-1]
+    for owner, thread_id, message_id in (("bob", t, first), ("ann", others["thread"].id, first), ("ann", t, "msg_no")):
+        assert await store.entries_from(owner, thread_id, message_id, limit=100, max_bytes=10**6) == []
+    await store.commit([Delete("thread", t, "ann")], durable=False)
+    assert await store.entries_from("ann", t, first, limit=100, max_bytes=10**6) == []
+
+
 async def test_an_active_run_is_its_owners(store: Store) -> None:
     t, _ = await put_run(store)
     assert await store.active_run(t.id, "bob") is None

@@ -58,6 +58,7 @@ async def everything_once(path: Path) -> list[str]:
     await store.commit([Append(r.id, [event(0)]), Retract(r.id, frozenset({"msg_1"}))], durable=False)
     await store.events(r.id, after=-1, limit=10)
     await store.active_run(t.id, "ann")
+    await store.entries_from("ann", t.id, m.id, limit=10, max_bytes=1_000)
     await store.unfinished()
     await store.unfinished(due_before=1)
     await store.commit([RequireRow("file", f.id, "ann")], durable=False)
