@@ -194,7 +194,7 @@ async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool)
 async def test_a_reader_that_leaves_before_the_first_word_stops_the_engine_within_a_batch(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1, threads=1))
     upstream = await builtin.at("")
-    long = {"messages": [{"role": "user", "content": "word " * 420}], "max_tokens": 1}
+    long = {"messages": [{"role": "user", "content": "word " * 720}], "max_tokens": 1}
     passage = await builtin.pass_through({**long, "stream": True})
     async with contextlib.aclosing(passage.blocks()) as blocks:  # type: ignore[type-var]
         assert b'"processed":0' in await anext(blocks)
@@ -205,7 +205,7 @@ async def test_a_reader_that_leaves_before_the_first_word_stops_the_engine_withi
     await within(30, is_idle)
     answer = json.loads((await builtin.pass_through(long)).body or b"")
     assert "prompt_progress" not in answer
-    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] <= 300  # of 450: it did not read to the end
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] <= 600  # of 750: it did not read to the end
 
 
 async def test_it_keeps_no_more_models_than_it_may_and_none_that_is_in_use_goes(engine: Open, folder: Path) -> None:
