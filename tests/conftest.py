@@ -43,8 +43,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are processors: tests wait for servers and limits a quarter of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Run one process per processor, also where there are several per core. More would finish sooner, but tests of
+    engines and stalls would then compete for processors."""
+    return os.cpu_count() or 1
 
 
 @pytest.fixture(scope="session", autouse=True)

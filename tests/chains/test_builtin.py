@@ -247,7 +247,7 @@ async def test_a_waiting_model_is_loaded_however_busy_the_others_are(engine: Ope
 
 
 async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: Open, folder: Path) -> None:
-    leave_s = 0.5
+    leave_s = 2.0
     builtin = await engine(folder, shape=replace(SMALL, leave_s=leave_s))
     async with contextlib.AsyncExitStack() as readings:
         for name in ("one", "two"):
