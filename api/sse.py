@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from telemetry.context import acting_owner
 from telemetry.shares import REQUESTS
 from wire.errors import Problem, UpstreamFailed
-from wire.events import Event, LastEvents, encode
+from wire.events import Event, LastEvents, encode, total_bytes
 from wire.extensions import events_without_extensions
 from wire.v1 import as_v1
 
@@ -125,7 +125,7 @@ async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool, extensions: 
     try:
         async with aclosing(batches) as open_batches:  # type: ignore[type-var]
             async for batch in open_batches:
-                if (len(batch[0].json) if len(batch) == 1 else sum(len(each.json) for each in batch)) > _LARGE_BYTES:
+                if total_bytes(batch) > _LARGE_BYTES:
                     frames = await REQUESTS.run(acting_owner(), _encoded, batch, v1, extensions)
                 else:
                     frames = _encoded(batch, v1, extensions)

@@ -9,9 +9,9 @@ import asyncio
 import weakref
 from contextlib import suppress
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from telemetry.context import acting_owner
+from telemetry.per_loop import PerLoop
 from telemetry.shares import Shares
 
 __all__ = ["LARGE_BYTES", "AnswerTurn"]
@@ -22,7 +22,7 @@ LARGE_BYTES: Final = 256 * 1024
 _PARALLEL: Final = 2
 """Large answers at the same time, in addition to one per owner. One owner alone has two."""
 
-_SHARES: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Shares]] = WeakKeyDictionary()
+_SHARES: Final = PerLoop(lambda: Shares(_PARALLEL, least=1, portion=1))
 
 
 class AnswerTurn:
@@ -38,9 +38,7 @@ class AnswerTurn:
         if self._end is not None:
             return
         loop, owner = asyncio.get_running_loop(), acting_owner()
-        shares = _SHARES.get(loop)
-        if shares is None:
-            shares = _SHARES[loop] = Shares(_PARALLEL, least=1, portion=1)
+        shares = _SHARES.get()
         await shares.acquire(owner)
         # An answer can be lost on its way, as when its client leaves at that moment.
         self._end = weakref.finalize(self, _release, loop, shares, owner)

@@ -9,9 +9,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from telemetry.context import acting_owner
+from telemetry.per_loop import PerLoop
 
 __all__ = ["SOME_EVENTS", "Fanout", "fanout"]
 
@@ -87,16 +87,12 @@ class Fanout:
         return found
 
 
-_FANOUTS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Fanout]] = WeakKeyDictionary()
+_FANOUTS: Final = PerLoop(Fanout)
 
 
 def fanout() -> Fanout:
     """Return the turns of the running event loop."""
-    loop = asyncio.get_running_loop()
-    found = _FANOUTS.get(loop)
-    if found is None:
-        found = _FANOUTS[loop] = Fanout()
-    return found
+    return _FANOUTS.get()
 
 
 def _complete(waiter: "asyncio.Future[None]") -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 from store.ports import Store
 from telemetry.context import acting_owner
 from telemetry.shares import Shares
-from wire.events import Event
+from wire.events import Event, total_bytes
 
 __all__ = ["StoredBatch", "StoredEvents"]
 
@@ -54,7 +54,7 @@ class StoredEvents:
         events must be entered, so that it ends."""
         owner = acting_owner()
         events = await self._read(run_id, after, below)
-        if sum(len(event.json) for event in events) <= _LARGE_BYTES:
+        if total_bytes(events) <= _LARGE_BYTES:
             return StoredBatch(events)
         if self._turns.free(owner):
             self._turns.take(owner)

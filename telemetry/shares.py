@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from typing import Final, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
+
+from telemetry.per_loop import PerLoop
 
 __all__ = ["COMPARING", "DISK", "INDEXING", "REQUESTS", "SharedThreads", "Shares"]
 
@@ -134,10 +135,8 @@ class SharedThreads:
     """
 
     def __init__(self, threads: int, name: str, *, portion: float = math.inf) -> None:
-        self._threads = threads
-        self._portion = portion
         self._executor = ThreadPoolExecutor(threads, f"threadhold-{name}")
-        self._shares: WeakKeyDictionary[asyncio.AbstractEventLoop, Shares] = WeakKeyDictionary()
+        self._shares = PerLoop(lambda: Shares(threads, portion=portion))
 
     async def run(self, owner: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `work(…)`, called in a thread when it is the owner's turn. A cancelled call can still run."""
@@ -152,10 +151,7 @@ class SharedThreads:
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
     async def _run(self, owner: str, urgent: bool, work: Callable[[], R]) -> R:
-        loop = asyncio.get_running_loop()
-        shares = self._shares.get(loop)
-        if shares is None:
-            shares = self._shares[loop] = Shares(self._threads, portion=self._portion)
+        loop, shares = asyncio.get_running_loop(), self._shares.get()
         await shares.acquire(owner, urgent=urgent)
         try:
             future = self._executor.submit(copy_context().run, work)

@@ -4,14 +4,14 @@ An event's `number` is its sequence number in the run's log: it starts at 0 and 
 skip values. `json` is the data, encoded once; every reader and the store use the same bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
 
 from wire.json import Json
 
-__all__ = ["EVENT_NAMES", "RUN_ENDS", "Event", "LastEvents", "encode", "own_data"]
+__all__ = ["EVENT_NAMES", "RUN_ENDS", "Event", "LastEvents", "encode", "own_data", "total_bytes"]
 
 EVENT_NAMES: Final[dict[str, str]] = {
     "thread.created": "create-thread-and-run created a thread",
@@ -67,6 +67,11 @@ class Event(NamedTuple):
 
 class LastEvents(list[Event]):
     """The last batch of a run's events."""
+
+
+def total_bytes(events: Iterable[Event]) -> int:
+    """Return the bytes of the events' data."""
+    return sum(len(event.json) for event in events)
 
 
 def encode(data: object) -> bytes:

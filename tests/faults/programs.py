@@ -8,6 +8,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,3 +180,15 @@ def outputs(run: dict[str, Any]) -> dict[str, Any]:
     """Outputs for all that a run waits for."""
     calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     return {"tool_outputs": [{"tool_call_id": call["id"], "output": OUTPUT} for call in calls]}
+
+
+def stop_all(programs: Sequence[Program], limit_s: float) -> Promises:
+    """Stop programs, and return all of their promises."""
+    for program in programs:
+        program.stopped.set()
+    promises = Promises()
+    for program in programs:
+        program.join(limit_s)
+        assert not program.defects
+        promises.take(program.promises)
+    return promises

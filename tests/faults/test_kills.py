@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.books import check_books
-from tests.faults.programs import HABITS, Program, Promises, model
+from tests.faults.programs import HABITS, Program, model, stop_all
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -45,14 +45,7 @@ def attack(
             if not opened:
                 server.kill()
                 server.start()
-            for program in programs:
-                program.stopped.set()
-            promises = Promises()
-            for program in programs:
-                program.join(30)
-                assert not program.defects
-                promises.take(program.promises)
-            return check_books(server, promises)
+            return check_books(server, stop_all(programs, 30))
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults.books import check_books
-from tests.faults.programs import HABITS, Program, Promises, model
+from tests.faults.programs import HABITS, Program, model, stop_all
 from tests.processes.conftest import LEASE_S, Two, two_servers
 
 
@@ -49,13 +49,7 @@ def attack(folder: Path, *, ends: list[str], seed: int, habits: tuple[str, ...] 
                 assert victim.wait(30) == 0
             time.sleep(chance.uniform(0, LEASE_S))
             victim.start()
-        for program in programs:
-            program.stopped.set()
-        promises = Promises()
-        for program in programs:
-            program.join(60)
-            assert not program.defects
-            promises.take(program.promises)
+        promises = stop_all(programs, 60)
         time.sleep(LEASE_S)
         for server in two[:2]:
             counted = check_books(server, promises)

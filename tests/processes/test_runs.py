@@ -1,9 +1,8 @@
 """Runs with two servers on one store: each is executed once, by one of them, and both can be asked."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -11,11 +10,11 @@ import pytest
 
 from tests.process import ServerProcess
 from tests.processes.conftest import LEASE_S, Two
+from tests.test_crash import TIME, events_of
 from tests.upstream import Reply
 
 pytestmark = pytest.mark.timeout(60)
 
-TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "parameters": {"type": "object"}}}
 WORDS = [f"w{number} " for number in range(12)]
 Event = tuple[int, str, Any]
 
@@ -58,18 +57,6 @@ def events(server: ServerProcess, run: dict[str, Any], after: int = -1) -> list[
     with httpx2.stream("GET", f"{server.url}{path(run)}/events?after={after}", timeout=30) as answer:
         assert answer.status_code == 200, answer.read()
         return list(events_of(answer))
-
-
-def events_of(answer: httpx2.Response) -> Iterator[Event]:
-    number, name = -1, ""
-    for line in answer.iter_lines():
-        key, _, value = line.partition(": ")
-        if key == "id":
-            number = int(value)
-        elif key == "event":
-            name = value
-        elif key == "data" and name != "done":
-            yield number, name, json.loads(value)
 
 
 def text_of(seen: list[Event]) -> str:
