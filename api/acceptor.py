@@ -1,4 +1,4 @@
-"""Accepts connections, as many as wait, in each pass of the event loop.
+"""Accepts many waiting connections in each pass of the event loop.
 
 uvloop accepts one connection in a pass. When passes are long, because many connections are busy, new clients would wait
 behind all that came before them, although the clients that are connected already are answered quickly.
@@ -18,7 +18,7 @@ __all__ = ["Acceptor"]
 logger = logging.getLogger("threadhold")
 
 _MOST: Final = 64
-"""Connections accepted in a pass: making one takes about 0.1 ms."""
+"""Maximum connections accepted in a pass; each takes about 0.1 ms."""
 
 _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -39,7 +39,7 @@ class Acceptor:
         self._connecting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
-        """A file that is closed to accept, and end, a connection when the process can open no more."""
+        """A spare file: when the process can open no more, it is closed so that a connection can be refused."""
         listening.setblocking(False)
         listening.listen(backlog)
         self._resume()
@@ -75,7 +75,7 @@ class Acceptor:
             connecting.add_done_callback(self._connecting.discard)
 
     def _end_one(self) -> bool:
-        """End the next connection, so that its client need not wait for files. Returns False if that is impossible."""
+        """Close the next connection, so that its client does not wait. Returns False if that is impossible."""
         self._close_spare()
         try:
             self._listening.accept()[0].close()

@@ -53,7 +53,7 @@ class Connection(HttpToolsProtocol):
     read can exceed it."""
 
     MAX_HEADERS: ClassVar[int] = 256
-    """Maximum headers of a request, and maximum trailers. Each is Python objects of 150 bytes, however short it is."""
+    """Maximum headers of a request, and maximum trailers. Each takes 150 bytes of memory, however short it is."""
 
     CHUNKS: ClassVar[tuple[int, int]] = (1024, 32)
     """A body in chunks can have so many, and one more for each so many bytes: a chunk takes as long as 5 KB."""

@@ -1,6 +1,6 @@
 """Changes to uvicorn's cycles of request and answer: how they end.
 
-Invariant: each change uses only what the `RequestResponseCycle` of uvicorn 0.54 (`httptools_impl.py`) goes by.
+Invariant: each change uses only what the `RequestResponseCycle` of uvicorn 0.54 (`httptools_impl.py`) reads.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 __all__ = ["BROKEN_OFF", "Abandonable", "end_by_closing", "end_if_refused"]
 
 BROKEN_OFF: Final = "broken_off"
-"""The key of a request's state that is true if its answer was broken off for want of memory."""
+"""The key of a request's state that is true if its answer was broken off because memory was short."""
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 

@@ -40,7 +40,7 @@ class AnswerTurn:
         loop, owner = asyncio.get_running_loop(), acting_owner()
         shares = _SHARES.get()
         await shares.acquire(owner)
-        # An answer can be lost on its way, as when its client leaves at that moment.
+        # An answer can be dropped before `end`, as when its client leaves at that moment.
         self._end = weakref.finalize(self, _release, loop, shares, owner)
         self._end.atexit = False
 
@@ -52,4 +52,4 @@ class AnswerTurn:
 
 def _release(loop: asyncio.AbstractEventLoop, shares: Shares, owner: str) -> None:
     with suppress(RuntimeError):  # the loop is closed, and its turns with it
-        loop.call_soon_threadsafe(shares.release, owner)  # an unused turn can be found by any thread
+        loop.call_soon_threadsafe(shares.release, owner)  # the garbage collector runs in any thread

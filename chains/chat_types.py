@@ -1,4 +1,4 @@
-"""The shapes of OpenAI's chat completions, as this package builds them and hands them on. No code.
+"""The shapes of OpenAI's chat completions, as this package builds them and passes them on. No code.
 
 What a client or a server sends is unchecked: it is a `Mapping[str, object]` until the reader of its parts has narrowed
 them. These shapes are for objects whose members are known, because this package built or checked them.

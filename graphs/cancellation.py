@@ -55,7 +55,7 @@ def not_cancellable(status: str) -> InvalidRequest:
 
 
 def cancelling(recorder: Recorder) -> Recorded:
-    """Move a run that this process holds to `cancelling`; another process can just have committed that, too."""
+    """Move a run that this process holds to `cancelling`; another process can have committed this already."""
     moved = recorder.move("cancelling")
     last = moved.changes[-1]
     assert isinstance(last, Patch), "the last change of a move is the run's status"

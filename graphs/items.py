@@ -56,10 +56,10 @@ class RunItems:
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def add_calls(self, part: CallsMade) -> list[Change]:
-        """Return the items of a reply's calls.
+        """Return the changes for a reply's calls.
 
-        Their private parts have what a prompt of the same turn requires: the ids of the model's server, and the fields
-        that the engine requires back, with the first call.
+        The items' private parts have what a prompt of the same turn requires: the ids of the model's server, and the
+        fields that the engine requires back, with the first call.
         """
         changes = self.write_reasoning(part.message_id)
         extra = {"extra_fields": part.extra_fields} if part.extra_fields else {}

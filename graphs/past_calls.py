@@ -90,7 +90,7 @@ class PastCalls:
 
 
 def past_chars(past: Mapping[str, Sequence[PastRound]]) -> int:
-    """Return how many characters the calls and outputs have."""
+    """Return how many characters the calls count for in a prompt."""
     calls = [call for rounds in past.values() for each in rounds for call in each.calls]
     extra = sum(len(each.extra_fields) for rounds in past.values() for each in rounds)
     return extra + sum(_ITEM_CHARS + len(call.arguments) + len(call.output) for call in calls)

@@ -1,6 +1,6 @@
 """Reads runs' events from the store for the readers of runs.
 
-Invariant: of batches that are large, one owner's readers keep only a few at a time, whatever their number. The others
+Invariant: one owner's readers keep only a few large batches at a time, however many readers there are. The others
 wait for a turn, and keep nothing meanwhile.
 """
 

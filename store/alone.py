@@ -1,4 +1,4 @@
-"""The ports of several processes for the only process of a store, which holds and does everything."""
+"""Implements the ports of several processes for a store's only process, which does everything."""
 
 from collections.abc import Awaitable, Callable
 

@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class OwnedCache(Generic[K, V]):
-    """Values by owner and key, limited in number and size together. Thread-safe.
+    """Values by owner and key, limited in total number and total size. Thread-safe.
 
     Invariant: if a limit is exceeded, the owner who holds the most of it loses the value that was used least recently.
     An owner who holds less than the others thus keeps everything, whatever they add.

@@ -9,7 +9,7 @@ _JOINED: Final = 1024
 
 
 class Pieces:
-    """The pieces of a text. They are joined in blocks: a token takes 60 bytes in memory by itself, and a few joined."""
+    """The pieces of a text. They are joined in blocks: alone, a token takes 60 bytes of memory; joined, only a few."""
 
     def __init__(self) -> None:
         self._blocks: list[str] = []

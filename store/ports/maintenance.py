@@ -61,7 +61,7 @@ class Snapshot(Protocol):
         ...
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
-        """Yield assistants, then threads with their `messages` and `runs`, and runs with their `steps`; oldest first.
+        """Yield assistants, then threads with `messages`, `items` and `runs`, and runs with `steps`; oldest first.
 
         With `thread_ids`, yield only these threads, in that order, and skip unknown ids. The objects are as the API
         shows them. Active runs and messages in progress are left out.

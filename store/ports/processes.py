@@ -4,7 +4,7 @@ All processes are equal. The one that accepts a run executes it, and holds it me
 else works on what a live process holds. A process without a heartbeat for a lease is declared dead. From then on, the
 store refuses its commits (LeaseLost), and what it held is free.
 
-The store is the truth: signals and tails only save waiting, and nothing is lost with them.
+The store is authoritative: signals and tails only shorten waits, and losing them loses no data.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,6 +1,6 @@
 """Limits how many large rows an owner's requests read, and keep, at the same time.
 
-Rows have up to 10 MB, and ten times as much memory if they consist of small values. Without a limit, the first results
+Rows have up to 10 MB, and take ten times as much memory if their values are small. Without a limit, the first results
 would fill the memory while the others are read.
 """
 

@@ -172,7 +172,7 @@ class Matrices:
                 layout, before = shelf.layout(model), shelf.before.pop(model, None)
                 try:
                     if not self._reserve(shelf, layout.nbytes):  # no time limit: at most `_max_bytes` are loaded
-                        # The former matrix is in the way, and cannot be copied.
+                        # There is no memory for both, so the former is not copied.
                         self._release(shelf, before)
                         before = None
                         if not self._reserve(shelf, layout.nbytes):

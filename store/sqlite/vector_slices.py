@@ -31,7 +31,7 @@ Numbers = NDArray[np.float32]
 
 
 def pack(chunks: Sequence[Chunk]) -> bytes:
-    """Return the vectors of the chunks, which all have one of the same length, as a row stores them."""
+    """Return the chunks' vectors as a row stores them. Every chunk has one, and all have the same length."""
     block = np.array([chunk.vector for chunk in chunks], dtype=np.float32)
     block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
     return block.astype(_STORED).tobytes()
