@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import Chunk, Query
 from store.sqlite.backup import DATABASE_NAME, back_up
 from store.sqlite.compaction import compact
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.former import write_former
 
 KOREAN = [
