@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.backend import Sharing, open_backend
 from store.folding import fold_passage
 from store.ports import Chunk, Query
+from store.sqlite.store import SqliteStore, open_store
 
 TEXTS = {
     "ligatures": "\ufdfa" * 2_000,  # each is folded to 18 characters
