@@ -28,8 +28,10 @@ from chains.lazy_resource import LazyResource
 from graphs.machine.build import compile_run_graph
 from graphs.run_runnable import RunChunk, RunRunnable, Turn, whole
 from graphs.runner import Runner
-from graphs.tools.caller import LateCaller
+from graphs.tools.caller import ActionOptions
+from graphs.tools.kinds import open_resources
 from graphs.tools.local_functions import Given, LocalFunctions
+from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
 from store.backend import open_backend
@@ -90,8 +92,8 @@ def build_run_graph(
             backend = await stack.enter_async_context(open_backend(store))
             opened = backend.records
             await stack.enter_async_context(open_workers())
-            caller = LateCaller(allow_hosts=allowed)
-            stack.push_async_callback(caller.close)
+            tools = ToolDeps(opened, options=[ActionOptions(allow_hosts=allowed)])
+            resources = await stack.enter_async_context(open_resources(tools))
             if isinstance(upstream, Upstream):
                 stack.push_async_callback(upstream.close)
                 await upstream.open()
@@ -99,7 +101,7 @@ def build_run_graph(
             runner = Runner(
                 opened,
                 replies,
-                caller,
+                resources,
                 attachments=Attachments(opened, backend.files),
                 expiry_s=expiry_s,
                 max_tool_rounds=max_tool_rounds,

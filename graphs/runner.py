@@ -36,8 +36,7 @@ from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
 from graphs.started import Started
 from graphs.tool_outputs import check_outputs, not_waiting
-from graphs.tools.caller import Caller
-from graphs.tools.file_search import FileSearch
+from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments, searched_stores
 from retrieval.images import Images
 from store.alone import alone
@@ -73,10 +72,9 @@ class Runner:
         self,
         store: Store,
         model: ChatBackend,
-        caller: Caller,
+        resources: Resources,
         *,
         attachments: Attachments,
-        searcher: FileSearch | None = None,
         pictures: Images | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
@@ -84,13 +82,13 @@ class Runner:
         clock: Callable[[], float] = time.time,
         processes: Processes | None = None,
     ) -> None:
-        """`processes` are the other processes on the store; None: there are none."""
+        """`resources` are the tools'. `processes` are the other processes on the store; None: there are none."""
         processes = processes or alone(store)
         self._store = store
         self._attachments = attachments
         self._expiry_s = expiry_s
         self._clock = clock
-        self._contexts = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)
+        self._contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
         self._heavy = Shares(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits, processes)
         self._orphans = OrphanedRuns(
