@@ -2,8 +2,8 @@
 
 Invariant: texts that differ only in Unicode form, width, case, invisible characters or optional marks fold alike, and
 ASCII text is left unchanged for the tokenizer of the index. If a script has no spaces between words, or none between a
-stem and its endings, a word becomes overlapping pairs of characters, so that any part of it can be found. No query needs
-a prefix search, which could match any number of words in the files of all owners.
+stem and its endings, a word becomes overlapping pairs of characters, so that any part of it can be found. No query
+needs a prefix search, which could match any number of words in the files of all owners.
 """
 
 import re
