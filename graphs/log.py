@@ -12,7 +12,7 @@ from typing import Final
 
 from graphs.fanout import fanout
 from wire.errors import ThreadholdError
-from wire.events import Event
+from wire.events import Event, NewEvent
 
 __all__ = ["BLOCK", "RunLog"]
 
@@ -43,8 +43,8 @@ class RunLog:
         self._events: list[Event] = []
         self._waiting: dict[asyncio.Future[None], None] = {}
 
-    def number(self, events: Sequence[tuple[str, bytes]]) -> list[Event]:
-        """Assign the next numbers to (name, data) pairs. Readers do not see the events yet."""
+    def number(self, events: Sequence[NewEvent]) -> list[Event]:
+        """Assign the next numbers to events. Readers do not see the events yet."""
         # The same as Event(…) without its constructor in Python: this is the hot path.
         numbered = [_new(Event, (number, name, data)) for number, (name, data) in enumerate(events, self.next)]
         self.next += len(numbered)

@@ -66,7 +66,7 @@ def test_the_store_s_file_comes_from_the_url(url: str, path: str) -> None:
     assert str(settings(database_url=url).database) == path
 
 
-@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "sqlite://", "http://["])
+@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "u:secret@h/db", "sqlite://", "http://["])
 def test_another_database_stops_the_start_with_a_sentence(url: str) -> None:
     with pytest.raises(ThreadholdError) as caught:
         settings(database_url=url).check()
