@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-from graphs.fanout import fanout
+from graphs.fanout import fanout, work_of
+from telemetry.context import acting_owner
 from wire.errors import ThreadholdError
 from wire.events import Event, NewEvent
 
@@ -94,7 +95,7 @@ class RunLog:
 
     async def turn(self, events: int) -> None:
         """Wait until it is a reader's turn to take a batch of so many events; see `graphs.fanout`."""
-        await fanout().turn(self, events)
+        await fanout().turn(acting_owner(), self, work_of(events))
 
     async def grown(self, after: int) -> None:
         """Wait until there is an event above `after` or the log is closed, and it is the reader's turn."""
@@ -113,4 +114,4 @@ class RunLog:
             if not waiter.done():
                 waiter.set_result(None)
         elif waiting:
-            fanout().wake(self, waiting)
+            fanout().wake(acting_owner(), self, waiting)
