@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from chains.blocks import until_silent
 from chains.calls import Abilities, Modes, concerns_tools
-from chains.chat_types import ModelEntry, ModelOptions, NamedFunction
+from chains.chat_types import ModelEntry, ModelKeywords, NamedFunction
 from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
@@ -39,6 +39,7 @@ from telemetry.context import acting_owner
 from telemetry.metrics import Counts
 from telemetry.shares import Shares
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
+from wire.model_options import ModelOptions
 
 __all__ = ["Provider"]
 
@@ -258,9 +259,7 @@ class Provider:
         self, chat: BaseChatModel, call: ReplyCall, negotiation: Negotiation
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the model bound to this call's options, as far as the provider supports them."""
-        options: ModelOptions = {**self._sampling(call), **_format(chat, call)}
-        if call.reasoning_effort not in (None, "none") and "reasoning_effort" in type(chat).model_fields:
-            options["reasoning_effort"] = "low" if call.reasoning_effort == "minimal" else call.reasoning_effort
+        options = {**self._options(chat, call.options), **_format(chat, call)}
         offers = bool(call.tools) and (call.tool_choice != "none" or self._is_anthropic)
         if offers:
             options["tool_choice"] = self._choice(call.tool_choice)
@@ -273,13 +272,16 @@ class Provider:
         tools: Sequence[Any] = call.tools  # LangChain declares plain dicts
         return chat.bind_tools(tools, **options) if offers else chat.bind(**options)
 
-    def _sampling(self, call: ReplyCall) -> ModelOptions:
-        temperature, top_p = call.temperature, call.top_p
-        if not self._is_anthropic:
-            return {"temperature": temperature, "top_p": top_p}
-        if temperature is None:
-            return {"top_p": top_p}
-        return {"temperature": min(temperature, 1.0)}  # Anthropic's maximum is 1; newer models refuse both together
+    def _options(self, chat: BaseChatModel, given: ModelOptions) -> ModelKeywords:
+        """Return the options as the provider's model takes them."""
+        options: ModelKeywords = given.named()
+        effort = options.pop("reasoning_effort", "none")
+        if effort != "none" and "reasoning_effort" in type(chat).model_fields:
+            options["reasoning_effort"] = "low" if effort == "minimal" else effort
+        if self._is_anthropic and given.temperature is not None:
+            options["temperature"] = min(given.temperature, 1.0)  # the maximum
+            options.pop("top_p", None)  # newer models refuse both together
+        return options
 
     def _choice(self, choice: str | NamedFunction | None) -> str | dict[str, str] | None:
         if isinstance(choice, dict):
@@ -307,7 +309,7 @@ class Provider:
             raise UpstreamFailed(
                 f"{self.host} has no key. Set `api_key` in [upstreams.{self.name}] of threadhold.toml."
             )
-        given: ModelOptions = {"api_key": self._key, "base_url": self._url}
+        given: ModelKeywords = {"api_key": self._key, "base_url": self._url}
         if self._is_anthropic:
             given |= {"max_retries": 0, "timeout": self._limits.idle_s, "stream_usage": True}
         given = {name: value for name, value in given.items() if value is not None}
@@ -388,7 +390,7 @@ async def _wait_to_retry(retries: Retries, error: RunError, refusal: Refusal | N
     return await retries.wait_to_retry(transient=transient, headers=headers)
 
 
-def _format(chat: BaseChatModel, call: ReplyCall) -> ModelOptions:
+def _format(chat: BaseChatModel, call: ReplyCall) -> ModelKeywords:
     """Return `response_format` if it is a schema and LangChain's profile says that the model supports one."""
     wanted = call.response_format
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":

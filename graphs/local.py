@@ -25,7 +25,9 @@ from chains.bridge import BridgedRunnable, follow, join, run
 from chains.disconnect import on_leaving
 from chains.langchain_model import LangChainReplies
 from chains.lazy_resource import LazyResource
+from graphs.drafts import RunChoices
 from graphs.machine.build import compile_run_graph
+from graphs.machine.spec import ClientCalls
 from graphs.run_runnable import RunChunk, RunRunnable, Turn, whole
 from graphs.runner import Runner
 from graphs.tools.caller import ActionOptions
@@ -35,14 +37,14 @@ from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
 from store.backend import open_backend
-from store.ports import Insert, Row, Store
+from store.ports import AssistantPrivate, Insert, Row, Store
 from wire.actions import mask_tools
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, StoreError
 from wire.ids import DEFAULT_OWNER, derive_id
 from wire.json import JsonObject
+from wire.model_options import requested_sampling
 from wire.runs import Run, WantedCall
-from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 from wire.validation import parse
 from workers import open_workers
@@ -61,6 +63,7 @@ def build_run_graph(
     actions_allow_hosts: Iterable[str] = (),
     expiry_s: int = 600,
     max_tool_rounds: int = 20,
+    client_calls: ClientCalls = "pause",
 ) -> "RunGraph":
     """Return runs as a Runnable; nothing is opened or connected before its first use.
 
@@ -74,17 +77,22 @@ def build_run_graph(
         actions_allow_hosts: Private or loopback hosts that actions can call, as names, addresses or CIDRs.
         expiry_s: Seconds after which a run expires.
         max_tool_rounds: Maximum rounds of tool calls in a run.
+        client_calls: What calls of function schemas do: "pause" the run until it gets their outputs, or "end" it as
+            completed, for callers that only want the calls. The event `thread.run.step.completed` has them.
 
     Raises:
         ThreadholdError: an address, a tool or an OpenAPI document is invalid.
-        ValueError: a function has no docstring to serve as its description.
+        ValueError: a function has no docstring to serve as its description, or is to be called here although
+            `client_calls` ends the run.
     """
     functions = LocalFunctions(tools)
+    if client_calls == "end" and functions.names:
+        raise ValueError(f'`client_calls` must be "pause": {", ".join(functions.names)} are called here.')
     asked = {"model": model_name, "instructions": instructions or None, "tools": functions.specs}
     request: AssistantCreate = parse(AssistantCreate, asked)
     build_toolset(functions.specs)
     upstream = Upstream(model, api_key=api_key) if isinstance(model, str) else model
-    allowed = tuple(actions_allow_hosts)
+    allowed, choices = tuple(actions_allow_hosts), RunChoices(client_calls=client_calls)
 
     @asynccontextmanager
     async def open_deps() -> AsyncIterator[_Deps]:
@@ -109,7 +117,7 @@ def build_run_graph(
             )
             assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)
-            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False)
+            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False, choices=choices)
             yield _Deps(opened, runner, facade, assistant_id)
 
     return RunGraph(open_deps, functions)
@@ -292,9 +300,8 @@ async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[Js
     """Store the graph's assistant, or find it in a file that already has it; returns its id."""
     id = derive_id("asst", "graph", request.model, request.instructions or "", json.dumps(tools, sort_keys=True))
     body = {**new_assistant(request, id=id, now=_now()), "tools": mask_tools(tools)}
-    await _keep(
-        store, Row("assistant", id, DEFAULT_OWNER, body, private={"tools": tools, "sampling": sampling(request)})
-    )
+    private: AssistantPrivate = {"tools": tools, "sampling": requested_sampling(request)}
+    await _keep(store, Row("assistant", id, DEFAULT_OWNER, body, private=private))
     return id
 
 

@@ -177,17 +177,19 @@ class Runner:
                 draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
                 return await self._launch_new(draft, whole, read, *guards, *attached)
 
-    async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
+    async def create_and_start(self, owner: str, request: ThreadRunCreate, choices: RunChoices = USUAL) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
-        return await start_in_turn(self._heavy, owner, partial(self._create_and_start, owner, request))
+        return await start_in_turn(self._heavy, owner, partial(self._create_and_start, owner, request, choices))
 
-    async def _create_and_start(self, owner: str, request: ThreadRunCreate, *, its_turn: bool = False) -> Started:
+    async def _create_and_start(
+        self, owner: str, request: ThreadRunCreate, choices: RunChoices, *, its_turn: bool = False
+    ) -> Started:
         self._require_accepting(owner)
         assistant = await self._store.get("assistant", request.assistant_id, owner)
         if assistant is None:
             raise no_assistant(request.assistant_id)
         require_turn(assistant.body, its_turn=its_turn)
-        draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
+        draft = draft_thread(request, assistant, owner, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:

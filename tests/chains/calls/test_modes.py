@@ -12,6 +12,7 @@ from tests.chains.conftest import Connect
 from tests.process import free_port
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import PromptRefused, RunError, ThreadholdError, UpstreamFailed
+from wire.model_options import ModelOptions
 
 PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
 WEATHER: dict[str, Any] = {
@@ -277,7 +278,8 @@ async def test_auto_may_answer_in_words_token_by_token_as_if_there_were_no_funct
     up: ScriptedUpstream, connect: Connect
 ) -> None:
     wanted = {"type": "json_object"}
-    result = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asked(response_format=wanted, top_p=0.5))
+    asks = asked(response_format=wanted, options=ModelOptions(top_p=0.5))
+    result = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asks)
     assert result.pieces == ['{"a":', " 1", " }"]
     assert result.calls == []
     body = sent(up)
