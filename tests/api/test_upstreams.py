@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from server import Settings
-from tests.anthropic import Said, ScriptedAnthropic
+from tests.anthropic import MessageReply, ScriptedAnthropic
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -54,7 +54,7 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
             assert run("test-model")["status"] == "completed"
             assert [seen.body["model"] for seen in local.requests] == ["test-model"]
 
-            anthropic.script(Said("Let me see", calls=(("weather", {"place": "Pau"}),)))
+            anthropic.script(MessageReply("Let me see", calls=(("weather", {"place": "Pau"}),)))
             waiting = run("claude-test", tools=[WEATHER])
             assert waiting["status"] == "requires_action"
             (call,) = waiting["required_action"]["submit_tool_outputs"]["tool_calls"]
@@ -76,7 +76,7 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
             chat = {"input": {"human": "hi"}, "config": {"configurable": {"model": "claude-test"}}}
             assert server.request("POST", "/chat/invoke", chat)["output"] == "Hello there"
 
-            anthropic.script(Said("one two", hang=True))
+            anthropic.script(MessageReply("one two", hang=True))
             assistant = server.request("POST", "/assistants", {"model": "claude-test"})["id"]
             begun = server.request("POST", "/threads/runs", {"assistant_id": assistant})
             server.request("POST", f"/threads/{begun['thread_id']}/runs/{begun['id']}/cancel")

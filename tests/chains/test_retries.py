@@ -12,7 +12,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Provider, Replies, ReplyCall, RetryPolicy, Upstream
 from chains.retries import retry_after_s
-from tests.anthropic import Refused, Said, ScriptedAnthropic
+from tests.anthropic import ErrorReply, MessageReply, ScriptedAnthropic
 from tests.chains.conftest import FAST, Connect
 from tests.process import ServerProcess
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
@@ -107,17 +107,17 @@ async def test_the_upstream_can_ask_for_retries_or_refuse_them(
 @pytest.mark.parametrize(
     ("step", "kind", "requests"),
     [
-        (Refused(529, "overloaded_error", "Overloaded", {"retry-after": "3600"}), UpstreamFailed, 4),
-        (Refused(429, "rate_limit_error", "Too many"), RateLimited, 4),
-        (Refused(529, "overloaded_error", "Overloaded", {"x-should-retry": "false"}), UpstreamFailed, 1),
-        (Refused(400, "invalid_request_error", "messages: too odd"), PromptRefused, 1),
-        (Said(cut=True), UpstreamFailed, 4),
-        (Said("Hello", cut=True), UpstreamFailed, 1),
+        (ErrorReply(529, "overloaded_error", "Overloaded", {"retry-after": "3600"}), UpstreamFailed, 4),
+        (ErrorReply(429, "rate_limit_error", "Too many"), RateLimited, 4),
+        (ErrorReply(529, "overloaded_error", "Overloaded", {"x-should-retry": "false"}), UpstreamFailed, 1),
+        (ErrorReply(400, "invalid_request_error", "messages: too odd"), PromptRefused, 1),
+        (MessageReply(cut=True), UpstreamFailed, 4),
+        (MessageReply("Hello", cut=True), UpstreamFailed, 1),
     ],
     ids=["overloaded", "limited", "told not to", "refused", "broke off", "broke off after a text"],
 )
 async def test_anthropic_is_retried_by_the_same_policy(
-    anthropic: tuple[ScriptedAnthropic, Provider], step: Refused | Said, kind: type[RunError], requests: int
+    anthropic: tuple[ScriptedAnthropic, Provider], step: ErrorReply | MessageReply, kind: type[RunError], requests: int
 ) -> None:
     up, provider = anthropic
     up.script(*[step] * 4)
@@ -128,7 +128,9 @@ async def test_anthropic_is_retried_by_the_same_policy(
 
 async def test_anthropic_answers_after_its_retries(anthropic: tuple[ScriptedAnthropic, Provider]) -> None:
     up, provider = anthropic
-    up.script(Refused(529, "overloaded_error", "Overloaded"), Said(cut=True), Refused(500, "api_error", "Oops"))
+    up.script(
+        ErrorReply(529, "overloaded_error", "Overloaded"), MessageReply(cut=True), ErrorReply(500, "api_error", "Oops")
+    )
     assert await text_of(provider) == "Hello there"
 
 

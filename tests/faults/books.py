@@ -6,7 +6,7 @@ import httpx2
 
 from tests.faults.programs import OUTPUT, SAID, Promises
 from tests.process import ServerProcess
-from tests.test_crash import end, messages, replay, text_of
+from tests.test_crash import messages, replay, text_of, wait_for_run
 
 __all__ = ["check_books", "check_run"]
 
@@ -31,7 +31,7 @@ def check_books(server: ServerProcess, promises: Promises) -> dict[str, int]:
 
 def check_run(server: ServerProcess, thread: str, run: str, promises: Promises) -> str:
     """One run, its events, steps and messages; returns its status."""
-    body = end(server, thread, run, *_ENDS)
+    body = wait_for_run(server, thread, run, *_ENDS)
     if run in promises.cancelled:
         assert body["status"] == "cancelled"
     log = replay(server, thread, run)

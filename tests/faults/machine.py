@@ -39,7 +39,7 @@ def scripted(body: dict[str, Any]) -> Step:
 
 
 @dataclass
-class Said:
+class MessageReply:
     """A message as it should be."""
 
     id: str
@@ -67,7 +67,7 @@ class Thread:
 
     id: str
     metadata: dict[str, str]
-    messages: list[Said] = field(default_factory=list)
+    messages: list[MessageReply] = field(default_factory=list)
     runs: list[Ran] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     """Ids of messages that were deleted."""
@@ -152,7 +152,7 @@ class Clients(RuleBasedStateMachine):
         made = self.ask("POST", "/threads", {"metadata": metadata, "messages": messages})
         thread = Thread(made["id"], metadata)
         listed = self.ask("GET", f"{thread.path}/messages?order=asc")["data"]
-        thread.messages = [Said(one["id"], role, text) for one, (role, text) in zip(listed, texts, strict=True)]
+        thread.messages = [MessageReply(one["id"], role, text) for one, (role, text) in zip(listed, texts, strict=True)]
         self.all.append(thread)
         return thread
 
@@ -181,7 +181,7 @@ class Clients(RuleBasedStateMachine):
             )
             return
         made = self.ask("POST", f"{thread.path}/messages", body)
-        thread.messages.append(Said(made["id"], role, text, metadata=metadata))
+        thread.messages.append(MessageReply(made["id"], role, text, metadata=metadata))
 
     @rule(thread=threads, place=st.integers(0, 50), metadata=METADATA)
     def change_message(self, thread: Thread, place: int, metadata: dict[str, str]) -> None:
@@ -224,7 +224,7 @@ class Clients(RuleBasedStateMachine):
         self.follow(thread, run, until)
         listed = self.ask("GET", f"{thread.path}/messages?order=asc&limit=100")["data"]
         fresh = [one["id"] for one in listed[len(thread.messages) :]]
-        thread.messages += [Said(id, role, text) for id, (role, text) in zip(fresh, more, strict=False)]
+        thread.messages += [MessageReply(id, role, text) for id, (role, text) in zip(fresh, more, strict=False)]
         match kind:
             case "echo":
                 heard = [message.text for message in thread.messages if message.role == "user"]
@@ -239,7 +239,7 @@ class Clients(RuleBasedStateMachine):
         run.status = status
         run.spoken = text
         run.steps.append(status)
-        thread.messages.append(Said(id, "assistant", text if status == "completed" else "", run.id, status))
+        thread.messages.append(MessageReply(id, "assistant", text if status == "completed" else "", run.id, status))
 
     @rule(thread=threads, stream=st.booleans(), wrong=st.booleans())
     def submit(self, thread: Thread, stream: bool, wrong: bool) -> None:

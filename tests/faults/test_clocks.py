@@ -13,7 +13,7 @@ import pytest
 from tests.faults.test_disk import streaming_run, take_next_turn, waiting_run
 from tests.graphs.world import Clock, world
 from tests.process import ServerProcess
-from tests.test_crash import begin, end, messages
+from tests.test_crash import create_thread, messages, wait_for_run
 from tests.upstream import Hang, ScriptedUpstream
 
 FAKETIME = [*Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), *Path("/usr/lib").glob("faketime/libfaketimeMT*")]
@@ -68,7 +68,7 @@ def test_a_clock_that_jumps_loses_nothing_and_no_order(tmp_path: Path, upstream:
     with ServerProcess(tmp_path, bare=True, MODEL_URL=upstream.url, **clock.settings) as server:
         waiting, run, outputs = waiting_run(server, upstream)
         streaming, cut = streaming_run(server, upstream)
-        thread, _ = begin(server)
+        thread, _ = create_thread(server)
         texts = ["Hello"]
         for jump in (0, days, 0):
             clock.set(f"{jump:+}d")
@@ -83,11 +83,11 @@ def test_a_clock_that_jumps_loses_nothing_and_no_order(tmp_path: Path, upstream:
         assert [one["content"][0]["text"]["value"] for one in older["data"]] == texts[1::-1]
         upstream.release()
         if days > 0:
-            end(server, waiting, run, "expired")
-            end(server, streaming, cut, "expired")
+            wait_for_run(server, waiting, run, "expired")
+            wait_for_run(server, streaming, cut, "expired")
         else:
-            end(server, streaming, cut, "completed")
+            wait_for_run(server, streaming, cut, "completed")
             server.request("POST", f"/v1/threads/{waiting}/runs/{run}/submit_tool_outputs", outputs)
-            end(server, waiting, run, "completed")
+            wait_for_run(server, waiting, run, "completed")
         for one in (waiting, streaming, thread):
             take_next_turn(server, one)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.disks import Small, without_privileges
 from tests.process import ROOT, ServerProcess
-from tests.test_crash import TIME, begin, end, messages, stream
+from tests.test_crash import TIME, create_thread, messages, stream, wait_for_run
 from tests.upstream import Reply, ScriptedUpstream
 
 LARGE = "x" * 100_000
@@ -54,9 +54,9 @@ def check_refusal(answer: httpx2.Response, status: int, code: str, word: str) ->
 def waiting_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[str, str, Any]:
     """A run that waits for outputs: thread, run, and the outputs."""
     upstream.script(Reply(tool_calls=[("getTime", {})]))
-    thread, assistant = begin(server, tools=[TIME])
+    thread, assistant = create_thread(server, tools=[TIME])
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
-    action = end(server, thread, run, "requires_action")["required_action"]
+    action = wait_for_run(server, thread, run, "requires_action")["required_action"]
     call = action["submit_tool_outputs"]["tool_calls"][0]["id"]
     return thread, run, {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
 
@@ -64,7 +64,7 @@ def waiting_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[str,
 def streaming_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[str, str]:
     """A run whose reply stands still after its first word."""
     upstream.script(Reply("one two three", pause_after=2))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     seen = stream(
         server, f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True}, "thread.message.delta"
     )
@@ -80,7 +80,7 @@ def take_next_turn(server: ServerProcess, thread: str) -> None:
         time.sleep(0.1)
     assistant = server.request("POST", "/v1/assistants", {"model": "m"})["id"]
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     assert messages(server, thread)[-1]["content"][0]["text"]["value"] == "Echo: And now?"
 
 
@@ -107,8 +107,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
 
     ballast.unlink()
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-    end(server, thread, run, "completed")
-    end(server, cut_thread, cut_run, "failed", "completed")
+    wait_for_run(server, thread, run, "completed")
+    wait_for_run(server, cut_thread, cut_run, "failed", "completed")
     for one in (thread, cut_thread):
         take_next_turn(server, one)
     assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
@@ -136,7 +136,7 @@ def test_a_server_that_dies_or_is_stopped_on_a_full_disk_has_everything_when_the
     server.kill()
     ballast.unlink()
     server.start()
-    end(server, cut_thread, cut_run, "failed", "completed")
+    wait_for_run(server, cut_thread, cut_run, "failed", "completed")
     small.disk.fill()
     use_up(server)
     server.terminate()
@@ -144,7 +144,7 @@ def test_a_server_that_dies_or_is_stopped_on_a_full_disk_has_everything_when_the
     ballast.unlink()
     server.start()
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     for one in (thread, cut_thread):
         take_next_turn(server, one)
 
@@ -164,8 +164,8 @@ def test_a_disk_that_refuses_writes_is_told_and_all_goes_on_when_it_takes_them(
         time.sleep(0.3)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-        end(server, thread, run, "completed")
-        end(server, cut_thread, cut_run, "failed", "completed")
+        wait_for_run(server, thread, run, "completed")
+        wait_for_run(server, cut_thread, cut_run, "failed", "completed")
         for one in (thread, cut_thread):
             take_next_turn(server, one)
 

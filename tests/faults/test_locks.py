@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, waiting_run
 from tests.process import ServerProcess
-from tests.test_crash import begin, end, messages, text_of
+from tests.test_crash import create_thread, messages, text_of, wait_for_run
 from tests.test_crash import replay as replayed
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -50,7 +50,7 @@ def test_a_lock_that_is_short_is_waited_for_and_nobody_notices(
     server: ServerProcess, upstream: ScriptedUpstream, folder: Path
 ) -> None:
     upstream.script(Reply("one two three four", delay_s=0.3))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
     with ThreadPoolExecutor() as pool:
         with locked(folder):
@@ -58,7 +58,7 @@ def test_a_lock_that_is_short_is_waited_for_and_nobody_notices(
             time.sleep(1.5)
             assert not asked.done()
         assert asked.result()["object"] == "thread"
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     assert text_of(replayed(server, thread, run)) == "one two three four"
 
 
@@ -67,7 +67,7 @@ def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
 ) -> None:
     thread, run, outputs = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
-    idle, assistant = begin(server)
+    idle, assistant = create_thread(server)
     runs = f"{server.url}/v1/threads/{idle}/runs"
     asked = {
         "a thread": (f"{server.url}/v1/threads", {}),
@@ -89,8 +89,8 @@ def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
     assert [one["content"][0]["text"]["value"] for one in messages(server, idle)] == ["Hello"]
     assert server.request("GET", f"/v1/threads/{idle}/runs")["data"] == []
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-    end(server, thread, run, "completed")
-    end(server, cut_thread, cut_run, "cancelled", "failed")
+    wait_for_run(server, thread, run, "completed")
+    wait_for_run(server, cut_thread, cut_run, "cancelled", "failed")
     for one in (thread, cut_thread, idle):
         take_next_turn(server, one)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.hostile import GOOD, HostileUpstream
 from tests.faults.ways import FLOODS, KNOWN, LONG_FLOODS, WAYS, Told
 from tests.process import ServerProcess
-from tests.test_crash import end, replay, text_of
+from tests.test_crash import replay, text_of, wait_for_run
 
 SETTINGS = {"UPSTREAM_TIMEOUT_S": "1", "RUN_EXPIRY_S": "120"}
 MAX_GROWN_MB = 400
@@ -39,7 +39,7 @@ class Deps:
     def check(self, way: str, told: Told) -> None:
         """Wait for the end of the way's run, and check all that a client can see of it."""
         thread, run = self.runs[way]["thread_id"], self.runs[way]["id"]
-        body = end(self.server, thread, run, "completed" if told.says is None else "failed")
+        body = wait_for_run(self.server, thread, run, "completed" if told.says is None else "failed")
         log = replay(self.server, thread, run)
         said = self.messages(thread)
         assert "".join(said) == text_of(log)
@@ -64,7 +64,7 @@ class Deps:
         self.server.request("POST", f"/v1/threads/{thread}/messages", {"role": "user", "content": "And now?"})
         path = f"/v1/threads/{thread}/runs"
         run = self.server.request("POST", path, {"assistant_id": self.good})["id"]
-        end(self.server, thread, run, "completed")
+        wait_for_run(self.server, thread, run, "completed")
         assert self.messages(thread)[-1] == GOOD
 
 

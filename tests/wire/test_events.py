@@ -1,11 +1,11 @@
-"""Events encoded."""
+"""The encoding of events."""
 
 import tracemalloc
 
 from wire.events import encode
 
 
-def test_an_encoded_event_takes_no_more_memory_than_it_is_long() -> None:
+def test_an_encoded_event_takes_no_more_memory_than_its_length() -> None:
     tracemalloc.start()
     try:
         kept = [encode({"text": "x" * 100}) for _ in range(100)]
