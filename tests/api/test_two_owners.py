@@ -1,6 +1,6 @@
 """Two owners on one server: whatever load the first one causes, the second one is answered soon.
 
-The time limits allow for a busy machine: if owners do not take turns, each of these takes ten times longer.
+The time limits allow for a busy machine: if owners did not take turns, each of these would take ten times longer.
 """
 
 import json
@@ -86,8 +86,8 @@ def host(answer: bytes) -> Iterator[str]:
             each.close()
 
 
-def store(world: World, said: str, **fields: Any) -> str:
-    made: str = world.post("/vector_stores", {"file_ids": [world.file(said)], **fields})["id"]
+def store(world: World, text: str, **fields: Any) -> str:
+    made: str = world.post("/vector_stores", {"file_ids": [world.file(text)], **fields})["id"]
     return made
 
 
@@ -124,7 +124,7 @@ def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: Sc
         ended = ann.ended(runs[-1])
         assert ended["status"] == "completed"
         steps = ann.get(f"/threads/{ended['thread_id']}/runs/{ended['id']}/steps")["data"]
-        assert json.dumps(steps).count("4 seconds") == 8, "a wait counts as well"
+        assert json.dumps(steps).count("4 seconds") == 8, "waiting for the host counts as well"
 
 
 def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) -> None:
