@@ -1,4 +1,4 @@
-"""Anthropic through langchain-anthropic, against a server with Anthropic's API."""
+"""Anthropic through langchain-anthropic, with a server that has Anthropic's API."""
 
 import asyncio
 import subprocess
@@ -57,9 +57,7 @@ def whole(chunks: list[AIMessageChunk]) -> AIMessageChunk:
 
 
 @pytest.mark.parametrize("message", ["temperature: Extra inputs are not permitted", "`temperature` is deprecated"])
-async def test_an_option_that_is_refused_is_left_out_and_remembered(
-    up: ScriptedAnthropic, provide: Open, message: str
-) -> None:
+async def test_a_refused_option_is_left_out_and_remembered(up: ScriptedAnthropic, provide: Open, message: str) -> None:
     up.script(ErrorReply(400, "invalid_request_error", message))
     provider = await provide()
     for _ in range(2):
@@ -85,7 +83,7 @@ async def test_text_is_streamed_with_finish_and_usage_last(up: ScriptedAnthropic
     assert "temperature" not in up.bodies[1]
 
 
-async def test_it_answers_first_if_there_is_no_user_message(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_without_a_user_message_the_model_answers_first(up: ScriptedAnthropic, provide: Open) -> None:
     claude = await provide()
     assert whole(await ask(claude, SystemMessage("Greet them."))).content == "Hello there"
     assert (up.bodies[-1]["messages"], "system" in up.bodies[-1]) == (
@@ -95,14 +93,14 @@ async def test_it_answers_first_if_there_is_no_user_message(up: ScriptedAnthropi
     assert len(up.bodies) == 2
 
 
-async def test_thoughts_stay_apart_from_the_text(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_thoughts_are_separate_from_the_text(up: ScriptedAnthropic, provide: Open) -> None:
     up.script(MessageReply("42", thoughts="Let me see"))
     made = whole(await ask(await provide(), tools=[WEATHER]))
     assert made.content == "42"
     assert made.additional_kwargs["reasoning_content"] == "Let me see"
 
 
-async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_tool_calls_and_their_outputs_are_passed_on(up: ScriptedAnthropic, provide: Open) -> None:
     up.script(
         MessageReply("Looking", calls=(("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))),
         MessageReply("Warm"),
@@ -123,7 +121,7 @@ async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, prov
     assert [block["tool_use_id"] for block in sent[2]["content"]] == [call["id"] for call in made.tool_calls]
 
 
-async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_thinking_blocks_are_sent_back_signed_and_in_order(up: ScriptedAnthropic, provide: Open) -> None:
     calls = (("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))
     up.script(
         MessageReply("Looking", calls=calls, thoughts="Let me see", signature="s1gn3d", redacted="b64"),
@@ -169,7 +167,7 @@ async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
     ],
 )
-async def test_a_tool_choice_is_spelled_as_anthropic_does(
+async def test_a_tool_choice_has_anthropic_s_form(
     up: ScriptedAnthropic, provide: Open, choice: Any, parallel: bool | None, sent: Any
 ) -> None:
     await ask(await provide(), tools=[WEATHER], tool_choice=choice, parallel_tool_calls=parallel)
@@ -177,7 +175,7 @@ async def test_a_tool_choice_is_spelled_as_anthropic_does(
     assert up.bodies[0]["tools"][0]["input_schema"]["properties"] == {"place": {"type": "string"}}
 
 
-async def test_a_schema_is_sent_to_models_that_keep_to_one(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_a_schema_is_sent_to_models_that_support_it(up: ScriptedAnthropic, provide: Open) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     provider = await provide()
@@ -222,7 +220,7 @@ async def test_errors_become_run_errors(
         assert (error.value.limit, error.value.used) == (200_000, 210_000)
 
 
-async def test_an_answer_without_end_is_ended_with_advice(
+async def test_an_endless_answer_is_ended_with_advice(
     up: ScriptedAnthropic, provide: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chains.provider_chunks.MAX_ANSWER_BYTES", 1 << 20)
@@ -246,7 +244,7 @@ async def test_an_answer_without_a_limit_gets_the_server_s(up: ScriptedAnthropic
     assert [body["max_tokens"] for body in up.bodies] == [55, 7]
 
 
-async def test_signs_of_life_are_silence_all_the_same(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_pings_count_as_silence(up: ScriptedAnthropic, provide: Open) -> None:
     up.script(MessageReply("one two", pings=True))
     async with asyncio.timeout(5):
         with pytest.raises(UpstreamFailed, match="silent for too long") as caught:
@@ -365,7 +363,7 @@ async def test_a_provider_serves_no_other_path(provide: Open) -> None:
             await provider.pass_through({"model": "claude-test"}, path)
 
 
-async def test_the_chat_chain_speaks_to_it_too(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_the_chat_chain_uses_the_provider_too(up: ScriptedAnthropic, provide: Open) -> None:
     provider = await provide()
     chain = build_chat_chain(Routes([Member("claude", provider, provider)]))
     configured: Any = {"configurable": {"model": "claude-test", "max_tokens": 5}}
