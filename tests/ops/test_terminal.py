@@ -31,7 +31,7 @@ def is_harmless(text: str) -> bool:
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=[f"U+{ord(order):04X}" for order in ORDERS])
-def test_a_terminal_control_sequence_is_shown_as_an_escape(order: str) -> None:
+def test_a_control_sequence_is_shown_as_an_escape(order: str) -> None:
     assert re.fullmatch(r"a\\[a-zA-Z0-9]+b", plain(f"a{order}b"))
 
 
@@ -44,16 +44,16 @@ def test_a_line_stays_one_line_in_any_encoding(
 ) -> None:
     say(f"{ATTACK}{SPOKEN}")
     complain(f"{ATTACK}{SPOKEN}")
-    told = capsys.readouterr()
-    assert told.out.count("\n") == told.err.count("\n") == 1
-    assert is_harmless(told.out + told.err)
+    result = capsys.readouterr()
+    assert result.out.count("\n") == result.err.count("\n") == 1
+    assert is_harmless(result.out + result.err)
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
     say(SPOKEN)
     narrow.flush()
 
 
-def test_commands_print_through_one_place() -> None:
+def test_commands_print_through_one_function() -> None:
     """A `print` elsewhere would show text without escapes."""
     found = [
         f"{path.name}:{node.lineno}"
