@@ -260,7 +260,7 @@ class ScriptedUpstream:
             await asyncio.sleep(0.001)
             await runner.cleanup()
 
-    # --- handlers -------------------------------------------------------------------------------------------------
+    # --- handlers -----------------------------------------------------------------------------------------------------
 
     async def _list_models(self, request: web.Request) -> web.StreamResponse:
         self.models_asked += 1
@@ -382,7 +382,7 @@ class ScriptedUpstream:
         del request
         return _json({**self._counters(), "closed_at": self.closed_at})
 
-    # --- state ----------------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     async def _stall(self) -> None:
         assert self._go is not None

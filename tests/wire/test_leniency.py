@@ -27,7 +27,7 @@ for module in iter_modules(wire.__path__):
     import_module(f"wire.{module.name}")
 
 
-# --- every position of every model ----------------------------------------------------------------------------------
+# --- every position of every model ------------------------------------------------------------------------------------
 
 
 class Position(NamedTuple):
@@ -145,7 +145,7 @@ def test_parsing_does_not_change_the_input() -> None:
     assert given == {"metadata": [], "messages": [{"role": "user", "content": "x", "metadata": []}]}
 
 
-# --- v1's metadata --------------------------------------------------------------------------------------------------
+# --- v1's metadata ----------------------------------------------------------------------------------------------------
 
 NUMBERS = (
     b'{"yes": true, "no": false, "one": 1, "real": 1.0, "price": 1.50, "big": 123456789012345678901234567890, "e": 1E5}'
@@ -208,7 +208,7 @@ def test_v1_accepts_numbers_as_text_in_metadata_only() -> None:
             parse(RunCreate, data, Leniency(v1=True))
 
 
-# --- unknown fields -------------------------------------------------------------------------------------------------
+# --- unknown fields ---------------------------------------------------------------------------------------------------
 
 TEXT = {"type": "text", "text": {"value": "Hi", "annotations": []}}
 
@@ -301,7 +301,7 @@ def test_a_long_list_of_ignored_fields_is_truncated() -> None:
     assert len(value) < 1100
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
