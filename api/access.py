@@ -29,6 +29,7 @@ from api.hosts import LOOPBACK, host_name
 from api.json_response import answer
 from api.large_answers import Answer, BrokenOff
 from api.problems import problem_answer
+from api.request_turns import request_turns
 from api.uploads import is_form
 from telemetry.context import act_for
 from telemetry.shares import Shares
@@ -84,7 +85,10 @@ class Gate:
         held: Share | FormTurn | None = None
         limit: ConnectionLimit | None = None
         try:
-            body = self._admit(scope)
+            try:
+                body = self._admit(scope)
+            finally:  # refusals take turns, too
+                await _wait_turn(scope)
             limit = self._counted(scope)
             if body == "json":
                 held = Share(self._bodies, scope["state"]["owner"])
@@ -211,6 +215,12 @@ class Gate:
         if self._keys and not self._metrics_key:
             raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
         return ""
+
+
+async def _wait_turn(scope: Scope) -> None:
+    """Wait for the turn of the request's owner. Probes take turns with the other requests without a key."""
+    is_probe = scope["path"].removeprefix("/v1") in PROBES
+    await request_turns().turn(scope["state"].get("owner", ""), is_probe)
 
 
 def _forbid_frames(start: Message) -> None:

@@ -4,11 +4,12 @@ from fastapi import APIRouter, Response
 
 from api.depends import V1, Include, Listing, Owner, Parts, RunId, StepId, ThreadId, must_get
 from api.json_response import answer
+from graphs.tools.contents import with_contents
 from store.ports import PageQuery, StepRow
 from wire.errors import NotFound
 from wire.pages import Listing as ListOf
 from wire.pages import list_envelope
-from wire.steps import RunStep, show_contents
+from wire.steps import RunStep
 
 __all__ = ["router"]
 
@@ -39,4 +40,4 @@ async def get_step(
 
 
 def _shown(row: StepRow, contents: bool) -> RunStep:
-    return show_contents(row.body, row.private.get("contents", {})) if contents else row.body
+    return with_contents(row.body, row.private.get("contents", {})) if contents else row.body

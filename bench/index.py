@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from store import open_store
 from store.ports import Chunk, Query, Vectors
+from store.sqlite.store import open_store
 
 WORDS, WORDS_A_CHUNK, CHUNKS_A_FILE = 60_000, 600, 500
 DIMENSIONS = 384

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chains.minilm import MiniLm
-from store import open_store
 from store.ports import Chunk, Query, Vectors
+from store.sqlite.store import open_store
 
 PACKAGES = ("aiohttp", "click", "fastapi", "httpx", "jsonschema", "langchain_core", "langgraph", "numpy", "pydantic")
 SKIPPED = frozenset({"idlelib", "lib2to3", "site-packages", "test", "tests"})

@@ -10,6 +10,7 @@ from typing import Final, TypedDict
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
+from telemetry.masking import public_url, url_secrets
 from wire.errors import InvalidSetting
 
 __all__ = ["Endpoint", "parse_endpoint", "proxy_for"]
@@ -28,16 +29,17 @@ class EndpointNames(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible upstream. `host` is safe to show; `secret` is not, and `redact` removes it.
+    """An OpenAI-compatible upstream. `host` is safe to show; `redact` removes the key and the secrets of its URL.
 
     `setting` and `key_setting` name the sources of its address and key, for messages that advise a correction.
     """
 
     base: str
-    query: str
+    query: str = field(repr=False)
     host: str
     secret: str | None = field(repr=False, default=None)
     basic: str | None = field(repr=False, default=None)
+    url_secrets: tuple[str, ...] = field(repr=False, default=())
     setting: str = "MODEL_URL"
     key_setting: str = "MODEL_API_KEY"
 
@@ -79,8 +81,8 @@ class Endpoint:
         return {**keyed, "api-key": self.secret} if "azure.com" in self.host else keyed
 
     def redact(self, text: str) -> str:
-        """Remove the key from a text that the upstream wrote."""
-        for secret in (self.secret, self.basic):
+        """Remove the secrets from a text that the upstream wrote."""
+        for secret in (self.secret, self.basic, *self.url_secrets):
             if secret and len(secret) > 3:
                 text = text.replace(secret, "***")
         return text
@@ -101,7 +103,7 @@ def parse_endpoint(url: str, api_key: str | None, *, upstream: str = "") -> Endp
     if upstream:
         setting, key_setting = (f"`{key}` of [upstreams.{upstream}]" for key in ("url", "api_key"))
     refused = InvalidSetting(
-        f"{setting if upstream else '`MODEL_URL`'} must be an http or https URL, got '{_shown(spelled)}'. Write an "
+        f"{setting if upstream else '`MODEL_URL`'} must be an http or https URL, got '{public_url(spelled)}'. Write an "
         "address such as http://127.0.0.1:8080/v1."
     )
     try:
@@ -125,7 +127,7 @@ def parse_endpoint(url: str, api_key: str | None, *, upstream: str = "") -> Endp
     query = f"?{parts.query}" if parts.query else ""
     base = urlunsplit((parts.scheme, host, path, "", ""))
     secret = api_key or None
-    return Endpoint(base, query, host, secret, basic, setting, key_setting)
+    return Endpoint(base, query, host, secret, basic, tuple(url_secrets(spelled)), setting, key_setting)
 
 
 def proxy_for(url: str) -> str | None:
@@ -151,9 +153,3 @@ def _is_loopback(name: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return name == "localhost" or name.endswith(".localhost")
-
-
-def _shown(url: str) -> str:
-    """Return the URL without a possible password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}" if separator else url.rsplit("@", 1)[-1]

@@ -25,7 +25,7 @@ from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
 from store.ports import Append, Change, DropCheckpoints, MessageRow, Patch, Row, RunProgress, StepRow, Store
 from wire.errors import LeaseLost, Missing, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
-from wire.events import Event
+from wire.events import Event, NewEvent
 from wire.runs import LastError, RequiredAction, Run, RunOutcome, WantedCall
 from wire.status import RunEnd
 
@@ -116,7 +116,7 @@ class ActiveRun:
         self._reserve()
         return commit
 
-    def _publish_deltas(self, deltas: Sequence[tuple[str, bytes]]) -> None:
+    def _publish_deltas(self, deltas: Sequence[NewEvent]) -> None:
         """Publish deltas immediately, and store them in batches. This is the hot path.
 
         Nothing waits for the store: after a crash, the lost deltas are generated again."""

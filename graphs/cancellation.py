@@ -9,7 +9,7 @@ from typing import Final, cast
 from graphs.record import Recorded, Recorder
 from store.ports import Patch, RunRow, Store, Wake
 from wire.errors import InvalidRequest, StatusConflict
-from wire.events import encode
+from wire.events import NewEvent, encode
 from wire.runs import Run, RunChange
 from wire.status import sources
 
@@ -79,6 +79,6 @@ def cancelled_instead(recorder: Recorder, refused: Recorded) -> Recorded:
     return instead
 
 
-def _move(recorder: Recorder) -> tuple[str, bytes]:
+def _move(recorder: Recorder) -> NewEvent:
     recorder.run.update(_CANCELLING)  # type: ignore[typeddict-item]  # there is no type for some keys of a TypedDict
     return "thread.run.cancelling", encode(recorder.run)

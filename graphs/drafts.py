@@ -12,7 +12,7 @@ from graphs.machine.spec import ClientCalls
 from retrieval.assistant_files import files_of
 from store.ports import AssistantRow, Change, Insert, MessageRow, Row, RunRow, ThreadRow
 from wire.actions import mask_tools, restore_secrets
-from wire.events import encode
+from wire.events import NewEvent, encode
 from wire.ids import new_id
 from wire.messages import MessageCreate, new_message
 from wire.resources import resources_body
@@ -56,10 +56,10 @@ class Draft:
         rows: list[Row] = [] if self.thread is None else [self.thread]
         return [*(Insert(row) for row in (*rows, *self.messages)), Insert(self.row, held)]
 
-    def events(self) -> list[tuple[str, bytes]]:
+    def events(self) -> list[NewEvent]:
         """The first events of the run's log."""
         run = encode(self.run)
-        made = [] if self.thread is None else [("thread.created", encode(self.thread.body))]
+        made: list[NewEvent] = [] if self.thread is None else [("thread.created", encode(self.thread.body))]
         return [*made, ("thread.run.created", run), ("thread.run.queued", run)]
 
 

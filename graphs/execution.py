@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from graphs.active_run import ActiveRun, lost_stop, parked
 from graphs.admission import Admission, Limits, QueuedRun
 from graphs.checkpoints import StoreSaver
-from graphs.fanout import SOME_EVENTS, fanout
+from graphs.fanout import SOME_EVENTS, fanout, work_of
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
@@ -22,7 +22,7 @@ from graphs.machine.state import GraphInput, RunContext
 from graphs.stored_events import StoredEvents
 from store.alone import alone
 from store.ports import Processes, Row, Store
-from telemetry.context import act_for, bind
+from telemetry.context import act_for, acting_owner, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
 
@@ -242,7 +242,7 @@ class Execution:
             if stored.events:
                 with stored:
                     after = stored.events[-1].number
-                    await fanout().turn(run_id, len(stored.events))
+                    await fanout().turn(acting_owner(), run_id, work_of(len(stored.events)))
                     yield stored.events
             elif log is not None:
                 after = log.first - 1

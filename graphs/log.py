@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-from graphs.fanout import fanout
+from graphs.fanout import fanout, work_of
+from telemetry.context import acting_owner
 from wire.errors import ThreadholdError
-from wire.events import Event
+from wire.events import Event, NewEvent
 
 __all__ = ["BLOCK", "RunLog"]
 
@@ -43,8 +44,8 @@ class RunLog:
         self._events: list[Event] = []
         self._waiting: dict[asyncio.Future[None], None] = {}
 
-    def number(self, events: Sequence[tuple[str, bytes]]) -> list[Event]:
-        """Assign the next numbers to (name, data) pairs. Readers do not see the events yet."""
+    def number(self, events: Sequence[NewEvent]) -> list[Event]:
+        """Assign the next numbers to events. Readers do not see the events yet."""
         # The same as Event(…) without its constructor in Python: this is the hot path.
         numbered = [_new(Event, (number, name, data)) for number, (name, data) in enumerate(events, self.next)]
         self.next += len(numbered)
@@ -94,7 +95,7 @@ class RunLog:
 
     async def turn(self, events: int) -> None:
         """Wait until it is a reader's turn to take a batch of so many events; see `graphs.fanout`."""
-        await fanout().turn(self, events)
+        await fanout().turn(acting_owner(), self, work_of(events))
 
     async def grown(self, after: int) -> None:
         """Wait until there is an event above `after` or the log is closed, and it is the reader's turn."""
@@ -113,4 +114,4 @@ class RunLog:
             if not waiter.done():
                 waiter.set_result(None)
         elif waiting:
-            fanout().wake(self, waiting)
+            fanout().wake(acting_owner(), self, waiting)

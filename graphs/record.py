@@ -32,14 +32,15 @@ from graphs.machine.parts import (
 )
 from graphs.message_text import MessageText
 from graphs.open_calls import OpenCalls
+from graphs.tools.contents import with_contents
 from graphs.tools.kinds import STEP_CALLS
 from store.ports import Change, Insert, MessageRow, Patch, Row, StepRow
-from wire.events import Event, encode, own_data
+from wire.events import Event, EventName, NewEvent, encode, message_event, own_data, run_event, step_event
 from wire.json import JsonObject
 from wire.messages import Message, open_message
 from wire.runs import LastError, Run, RunChange, RunNotes, RunOutcome
 from wire.status import RunEnd, Status, sources
-from wire.steps import RunStep, StepDetails, StepEnd, close_step, open_step, show_contents
+from wire.steps import RunStep, StepDetails, StepEnd, close_step, open_step
 
 __all__ = ["Recorded", "Recorder"]
 
@@ -49,10 +50,18 @@ _CLOSED: Final = ("status", "content", "incomplete_details", "completed_at", "in
 
 @dataclass(slots=True)
 class Recorded:
-    """The result of one part or move: changes of one commit, and events as (name, encoded data), in order."""
+    """The result of one part or move: changes of one commit, and events, in order."""
 
     changes: list[Change] = field(default_factory=list)
-    events: list[tuple[str, bytes]] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+
+    def add(self, name: EventName, data: object) -> None:
+        """Append an event with this data, which is encoded."""
+        self.events.append((name, encode(data)))
+
+    def add_own(self, name: EventName, fields: Mapping[str, object]) -> None:
+        """Append one of the events that OpenAI's API does not have."""
+        self.events.append((name, own_data(name, fields)))
 
     def extend(self, other: "Recorded") -> None:
         """Append another result, to be part of the same commit."""
@@ -108,14 +117,14 @@ class Recorder:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def text_deltas(self, texts: Sequence[str]) -> list[tuple[str, bytes]]:
+    def text_deltas(self, texts: Sequence[str]) -> list[NewEvent]:
         """Return one event for each token, and no row. This is the hot path.
 
         The first event of a message has an empty list of annotations: clients iterate over them at every delta."""
         begins = not self._text.has_text
         self._text.add(texts)
         prefix = self._prefix
-        events = [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
+        events: list[NewEvent] = [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
         if begins and events:
             events[0] = ("thread.message.delta", prefix + orjson.dumps(texts[0]) + b',"annotations":[]}}]}}')
         return events
@@ -188,8 +197,8 @@ class Recorder:
         body = self._message.copy()
         row = Row("message", part.message_id, self._owner, body, self.run["thread_id"], self.run["id"])
         done.changes.append(Insert(row))
-        done.events.append(("thread.message.created", encode(self._message)))
-        done.events.append(("thread.message.in_progress", encode(self._message)))
+        done.add("thread.message.created", self._message)
+        done.add("thread.message.in_progress", self._message)
 
     def _open_prefix(self, message_id: str) -> None:
         head = (
@@ -202,7 +211,7 @@ class Recorder:
         text = {"value": part.marker, "annotations": [{"index": index, **made}]}
         content = [{"index": 0, "type": "text", "text": text}]
         data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
-        done.events.append(("thread.message.delta", encode(data)))
+        done.add("thread.message.delta", data)
 
     def _leave_out(self, part: LeftOut, done: Recorded) -> None:
         report: RunNotes = {"left_out_messages": part.messages, "context_limit": part.context_limit}
@@ -213,22 +222,21 @@ class Recorder:
         self.run["threadhold"] = report
         done.changes.append(Patch("run", self.run["id"], self._owner, {"threadhold": report}))
         fields = {"id": part.message_id, "run_id": self.run["id"], **report}
-        done.events.append(("threadhold.context", own_data("threadhold.context", fields)))
+        done.add_own("threadhold.context", fields)
 
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
         self._items.add_thoughts(part)
-        name = "threadhold.reasoning.delta"
         fields: dict[str, object] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
         if part.taken:
             self._text.clear_text()
             fields["taken"] = True
-        done.events.append((name, own_data(name, fields)))
+        done.add_own("threadhold.reasoning.delta", fields)
 
     def _refuse(self, part: RefusalDelta, done: Recorded) -> None:
         self._text.refuse(part.text)
         content = [{"index": int(self._text.has_text), "type": "refusal", "refusal": part.text}]
         data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
-        done.events.append(("thread.message.delta", encode(data)))
+        done.add("thread.message.delta", data)
 
     def _open_step(self, step_id: str, details: StepDetails, done: Recorded) -> None:
         self._calls = OpenCalls()
@@ -236,8 +244,8 @@ class Recorder:
         done.changes.append(
             Insert(Row("step", step_id, self._owner, self.step.copy(), self.run["thread_id"], self.run["id"]))
         )
-        done.events.append(("thread.run.step.created", encode(self.step)))
-        done.events.append(("thread.run.step.in_progress", encode(self.step)))
+        done.add("thread.run.step.created", self.step)
+        done.add("thread.run.step.in_progress", self.step)
 
     def _open_calls(self, part: CallsOpened, done: Recorded) -> None:
         self._open_step(part.step_id, {"type": "tool_calls", "tool_calls": []}, done)
@@ -252,7 +260,7 @@ class Recorder:
         for call in calls:
             details = {"type": "tool_calls", "tool_calls": [call]}
             data = {"id": part.step_id, "object": "thread.run.step.delta", "delta": {"step_details": details}}
-            done.events.append(("thread.run.step.delta", encode(data)))
+            done.add("thread.run.step.delta", data)
 
     def _calls_made(self, part: CallsMade, done: Recorded) -> None:
         step = self._open(part.step_id)
@@ -304,7 +312,7 @@ class Recorder:
         done.changes += self._items.write_reasoning(message["id"])
         # The client may have deleted the message meanwhile, which is no error of the run.
         done.changes.append(Patch("message", message["id"], self._owner, changed, if_there=True))
-        done.events.append((f"thread.message.{status}", encode(message)))
+        done.add(message_event(status), message)
         self._message = None
 
     def _patch_step(self, *keys: str) -> Patch:
@@ -326,8 +334,8 @@ class Recorder:
         done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))
         done.changes += self._items.add_outcomes(step["id"], self._calls)
         done.changes += self._items.close_calls(self._calls)
-        shown = show_contents(step, self._calls.contents) if self._shows_contents else step
-        done.events.append((f"thread.run.step.{status}", encode(shown)))
+        shown = with_contents(step, self._calls.contents) if self._shows_contents else step
+        done.add(step_event(status), shown)
         self.step = None
 
     # --- the run itself -------------------------------------------------------------------------------------------
@@ -356,7 +364,7 @@ class Recorder:
                     changed["cancelled_at"] = now
         self.run.update(changed)  # type: ignore[typeddict-item]  # as above
         done.changes.append(Patch("run", self.run["id"], self._owner, changed, only_if=frozenset(sources(status))))
-        done.events.append((f"thread.run.{status}", encode(self.run)))
+        done.add(run_event(status), self.run)
         return done
 
     def _close_open(self, status: RunEnd, done: Recorded, error: LastError | None) -> None:

@@ -31,7 +31,7 @@ from graphs.machine.state import GraphInput, Reply, RunState
 from graphs.record import Recorder
 from retrieval.grounding import Source
 from store.ports import Change, Delete, ItemRow, Kind, MessageRow, PageQuery, Retract, Row, RunRow, StepRow, Store
-from wire.events import own_data
+from wire.events import NewEvent, own_data
 from wire.items import reasoning_item_id
 
 __all__ = ["Plan", "load_rows", "make_live", "plan_recovery", "revive"]
@@ -47,7 +47,7 @@ class Plan:
     given: GraphInput
     resumed: bool
     changes: list[Change] = field(default_factory=list)
-    events: list[tuple[str, bytes]] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
 
 
 def make_live(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:

@@ -54,7 +54,7 @@ from wire.errors import (
     ThreadBusy,
     Unavailable,
 )
-from wire.events import Event
+from wire.events import Event, NewEvent
 from wire.runs import Run, RunCreate, SubmittedOutput, ThreadRunCreate
 
 __all__ = ["Runner", "Started"]
@@ -341,7 +341,7 @@ class Runner:
         self,
         live: ActiveRun,
         changes: Sequence[Change],
-        events: Sequence[tuple[str, bytes]],
+        events: Sequence[NewEvent],
         given: tuple[GraphInput, bool],
         context: RunContext,
     ) -> Started:
@@ -365,9 +365,7 @@ class Runner:
             raise
         return Started(run, after)
 
-    async def _enqueue(
-        self, live: ActiveRun, changes: Sequence[Change], events: Sequence[tuple[str, bytes]]
-    ) -> Started:
+    async def _enqueue(self, live: ActiveRun, changes: Sequence[Change], events: Sequence[NewEvent]) -> Started:
         """Commit a queued run, synced, and queue it; its history is read when it leaves the queue."""
         after = live.log.next - 1
         run = live.run.copy()

@@ -24,6 +24,7 @@ from ops.terminal import say
 from store.backend import maintenance_of
 from store.obstacles import find_obstacle, nearest_existing
 from store.ports import Maintenance
+from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class Finding:
 def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) -> int:
     """Print a line per finding; return exit code 1 if a check failed. `ask_model` also asks the model one question."""
     logging.basicConfig(level=logging.CRITICAL)  # the findings below report what upstreams would log
-    findings = []
+    findings, mask = [], mask_secrets(settings.secrets)
     for finding in _findings(settings, parts, ask_model=ask_model):
-        say(f"{finding.state:<8}{finding.about:<10}{finding.text}")
+        say(f"{finding.state:<8}{finding.about:<10}{mask(finding.text)}")
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
     say(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")

@@ -13,6 +13,7 @@ from pathlib import Path
 from ops.durations import duration
 from ops.parts import Configured, Parts
 from ops.terminal import complain
+from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, ThreadholdError
 
 __all__ = ["run"]
@@ -53,17 +54,20 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
     if given and options.command != "serve":
         parser.error(f"--{next(iter(given))} can only be used with `serve`")
     command: Command = options.run
+    mask: Callable[[str], str] = str
     try:
-        return command(options, parts.settings(**given), parts)
+        settings = parts.settings(**given)
+        mask = mask_secrets(settings.secrets)
+        return command(options, settings, parts)
     except InvalidSetting as error:
         for fault in error.message.splitlines():
-            complain(fault)
+            complain(mask(fault))
         return 2
     except BrokenPipeError:  # the reader closed the pipe, as `head` does; the flush at exit must not fail as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ThreadholdError, OSError) as error:
-        complain(str(error))
+        complain(mask(str(error)))
         return 1
     except KeyboardInterrupt:
         complain("interrupted")

@@ -15,6 +15,7 @@ from pydantic_settings import (
 from api.hosts import is_loopback
 from ops.files import doubts, read_text, read_toml
 from telemetry.log import Format, Level
+from telemetry.masking import url_secrets
 from wire.errors import InvalidSetting
 from wire.lists import is_sendable, split_aliases, split_hosts, split_keys, split_networks, split_origins
 
@@ -176,10 +177,11 @@ class Settings(BaseSettings):
         """The store's file. Raises InvalidSetting for a kind of database that is not supported."""
         if not self.database_url:
             return self.data_dir / "threadhold.db"
-        scheme = self.database_url.partition("://")[0]
-        if scheme != "sqlite":
+        scheme, separator, _ = self.database_url.partition("://")
+        if scheme != "sqlite" or not separator:
+            kind = f"a '{scheme[:20]}' URL" if separator and scheme.isalnum() else "not a URL"
             raise InvalidSetting(
-                f"DATABASE_URL is a '{scheme[:20]}' URL, but only SQLite is supported yet. Unset it, or write "
+                f"DATABASE_URL is {kind}, but only SQLite is supported yet. Unset it, or write "
                 "sqlite:///path/to/file.db."
             )
         path = self.database_url.removeprefix("sqlite://").removeprefix("/")
@@ -204,9 +206,12 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> list[str]:
-        """Values that must not appear in the log."""
+        """Values that must not be shown anywhere, among them the passwords in URLs."""
         own = (self.metrics_key, self.model_api_key, self.s3_access_key, self.s3_secret_key)
-        return [*self.api_keys, *own, *(one.api_key for one in self.upstreams.values())]
+        urls = [self.model_url, self.database_url, self.redis_url, self.s3_endpoint]
+        urls += [one.url for one in self.upstreams.values()]
+        in_urls = [secret for url in urls for secret in url_secrets(url)]
+        return [*self.api_keys, *own, *(one.api_key for one in self.upstreams.values()), *in_urls]
 
     def check(self) -> None:
         """Refuse settings that must not be served. Raises InvalidSetting with a line for each fault."""

@@ -7,12 +7,12 @@ import logging
 import signal
 import sys
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from api.connection_limit import limit_connections
 from api.serving import open_port, serve
 from ops.parts import Configured, Parts
 from telemetry.log import open_log
+from telemetry.masking import public_url
 
 if TYPE_CHECKING:  # takes a second to import
     from chains import Routes
@@ -73,7 +73,7 @@ def _models(settings: Configured, routes: "Routes") -> str:
     if settings.default_model:
         return settings.default_model
     if settings.model_url:
-        return f"the first that {_shown(settings.model_url)} lists"
+        return f"the first that {public_url(settings.model_url)} lists"
     if settings.upstreams and settings.model_path is None:
         return ", ".join(f"{name}/…" for name in settings.upstreams)
     names = routes.members[0].names()
@@ -91,18 +91,10 @@ def _announce(settings: Configured) -> None:
     if settings.unused:
         logger.warning("%s: not built yet, and not used", ", ".join(settings.unused))
     if settings.model_url:
-        logger.info("models: %s", _shown(settings.model_url))
+        logger.info("models: %s", public_url(settings.model_url))
         if settings.model_path is not None:
             logger.warning("MODEL_PATH is not used, as MODEL_URL is set")
     for name, one in settings.upstreams.items():
-        logger.info("models: %s/… at %s", name, _shown(one.url) or one.provider)
-    logger.info("store: %s", settings.database)
-
-
-def _shown(url: str) -> str:
-    """Return an address without the parts that can be secret."""
-    try:
-        parts = urlsplit(url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-    except ValueError:  # reported when the address is used
-        return "?"
+        logger.info("models: %s/… at %s", name, public_url(one.url) or one.provider)
+    database = str(settings.database)
+    logger.info("store: %s", public_url(database) if "://" in database else database)

@@ -1,9 +1,6 @@
-"""Persistence: its ports, and their implementation in SQLite with event logs and checkpoints.
+"""Persistence: the ports (`ports`), the choice of a backend (`backend`), and one folder per backend.
 
-Invariants: a commit takes effect as a whole or not at all. What an answer confirms is on disk. A change that must not
-happen (wrong owner, busy thread, wrong status) is refused inside the transaction, never by a check before it.
+Importing this package, or the ports, imports no backend. Invariants: a commit takes effect as a whole or not at all.
+What an answer confirms is on disk. A change that must not happen (wrong owner, busy thread, wrong status) is refused
+inside the transaction, never by a check before it.
 """
-
-from store.sqlite.store import SqliteStore, open_store
-
-__all__ = ["SqliteStore", "open_store"]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, ParamSpec, TypeVar
 
-from store.sqlite.failures import failed
+from store.os_errors import os_failure
 from telemetry.context import acting_owner
 from telemetry.shares import DISK
 from wire.errors import StoreFailed
@@ -28,7 +28,7 @@ class Disk:
         try:
             return await DISK.run(acting_owner(), work, *args, **kwargs)
         except OSError as error:
-            raise failed(self.failure, error) from error
+            raise os_failure(self.failure, error) from error
 
     async def open(self, opens: Callable[P, IO[bytes]], *args: P.args, **kwargs: P.kwargs) -> IO[bytes]:
         """Open a file. If the caller is cancelled meanwhile, the file is closed. Raises StoreFailed."""

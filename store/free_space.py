@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from store.sqlite.failures import failed
+from store.os_errors import os_failure
 from telemetry.context import acting_owner
 from telemetry.shares import DISK
 from wire.errors import ReserveReached
@@ -62,7 +62,7 @@ class Room:
             try:
                 free = free_bytes(self._folder)
             except OSError as error:
-                raise failed(f"`{self._folder}` cannot be checked for free space", error) from error
+                raise os_failure(f"`{self._folder}` cannot be checked for free space", error) from error
             if free - self._claimed - size - announced < self._reserve_bytes:
                 raise ReserveReached(
                     f"The server's disk is nearly full: {_mb(max(0, free - self._claimed))} are free, and "

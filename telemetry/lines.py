@@ -7,7 +7,6 @@ user wrote, so it is logged only with `content`; the error's type and position a
 
 import json
 import logging
-import re
 import time
 import traceback
 from collections.abc import Collection
@@ -19,13 +18,10 @@ from typing import Final
 import orjson
 
 from telemetry.context import bound
+from telemetry.masking import mask_secrets
 from telemetry.plain import plain
 
 __all__ = ["JsonLines", "TextLines", "fields"]
-
-_BLOT: Final = "[secret]"
-_SHORTEST_SECRET: Final = 6
-"""Characters. A shorter key would also mask unrelated words."""
 
 _encode: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 _MAX_LINE: Final = 16_384
@@ -44,14 +40,11 @@ def fields(**values: object) -> dict[str, object]:
 class _Lines(logging.Formatter):
     def __init__(self, *, secrets: Collection[str] = (), content: bool = False) -> None:
         super().__init__()
-        spelled = {form for one in secrets if len(one) >= _SHORTEST_SECRET for form in (one, json.dumps(one)[1:-1])}
-        worth = sorted(spelled, key=len, reverse=True)
-        self._secret = re.compile("|".join(map(re.escape, worth))) if worth else None
+        self._mask = mask_secrets(secrets)
         self._content = content
 
     def _clean(self, text: str) -> str:
-        if self._secret is not None:
-            text = self._secret.sub(_BLOT, text)
+        text = self._mask(text)
         return text if len(text) <= _MAX_LINE else f"{text[:_MAX_LINE]}… ({len(text)} characters)"
 
     def _trace(self, raised: Raised) -> list[str]:
@@ -109,7 +102,7 @@ class JsonLines(_Lines):
         if record.exc_info:
             entry["trace"] = self._trace(record.exc_info)
         line = _json(entry).replace("\x7f", "\\u007f")
-        return line if self._secret is None else self._secret.sub(_BLOT, line)
+        return self._mask(line)
 
 
 def _json(entry: dict[str, object]) -> str:

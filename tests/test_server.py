@@ -66,8 +66,8 @@ def test_the_database_file_comes_from_the_url(url: str, path: str) -> None:
     assert str(settings(database_url=url).database) == path
 
 
-@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "sqlite://", "http://["])
-def test_a_file_that_is_no_threadhold_database_is_reported(url: str) -> None:
+@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "u:secret@h/db", "sqlite://", "http://["])
+def test_an_unsupported_database_url_is_refused(url: str) -> None:
     with pytest.raises(ThreadholdError) as caught:
         settings(database_url=url).check()
     assert "secret" not in caught.value.message

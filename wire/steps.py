@@ -1,6 +1,5 @@
 """Run steps: the object, and how a run creates one."""
 
-from collections.abc import Mapping
 from typing import Literal, NotRequired
 
 from pydantic import with_config
@@ -10,7 +9,7 @@ from wire.closed import CLOSED, OPEN
 from wire.json import JsonObject
 from wire.runs import LastError, Run, RunUsage
 
-__all__ = ["RunStep", "StepDetails", "StepEnd", "close_step", "open_step", "show_contents"]
+__all__ = ["RunStep", "StepDetails", "StepEnd", "close_step", "open_step"]
 
 
 StepEnd = Literal["cancelled", "failed", "completed", "expired"]
@@ -101,20 +100,3 @@ def close_step(
             step["completed_at"] = now
         case "expired":
             step["expired_at"] = now
-
-
-def show_contents(step: RunStep, contents: Mapping[str, list[JsonObject]]) -> RunStep:
-    """Return the step with the passages that its searches found, as `include[]` asks for; `contents` by call id."""
-    if not contents:
-        return step
-    calls = []
-    for call in step["step_details"]["tool_calls"]:
-        found = contents.get(call["id"])
-        if found is not None:
-            results = [
-                {**each, "content": content}
-                for each, content in zip(call["file_search"]["results"], found, strict=True)
-            ]
-            call = {**call, "file_search": {**call["file_search"], "results": results}}
-        calls.append(call)
-    return {**step, "step_details": {**step["step_details"], "tool_calls": calls}}

@@ -122,12 +122,18 @@ def _item_change(call_id: str, shown: JsonObject, contents: list[Json] | None) -
     return ItemChange(search_item_id(call_id), {"status": "completed", "results": results})
 
 
+def _with_contents(shown: JsonObject, contents: list[Json]) -> JsonObject:
+    results = [{**each, "content": content} for each, content in zip(shown["results"], contents, strict=True)]
+    return {**shown, "results": results}
+
+
 FILE_SEARCH_CALLS: Final = StepCalls(
     start=lambda _: {},
     show=lambda _: {},
     item=_item,
     item_change=_item_change,
     has_outcome=bool,
+    with_contents=_with_contents,
     waiting_item=search_item_id,
 )
 """Searches: results with files and scores, but neither the query nor the output, as at OpenAI."""

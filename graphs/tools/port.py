@@ -147,5 +147,7 @@ class StepCalls:
     """Returns the delta of a fragment of the arguments. None if arguments are not shown."""
     answer: Callable[[JsonObject, str], bool] | None = None
     """Adds the output to the object, and returns whether that changes it. None if outputs are not shown."""
+    with_contents: Callable[[JsonObject, list[Json]], JsonObject] | None = None
+    """Returns the object with its contents, for clients that ask for them. None if the calls have no contents."""
     waiting_item: Callable[[str], str] | None = None
     """Returns the id of the item of a call, by the call's id. None if items of calls are complete without outcomes."""

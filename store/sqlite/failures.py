@@ -1,14 +1,11 @@
-"""Translates failures of the disk or SQLite to the store's errors: full, locked by another program, or other."""
+"""Translates failures of SQLite to the store's errors: full, locked by another program, or other."""
 
-import errno
 import sqlite3
-from typing import Final
 
+from store.os_errors import os_failure
 from wire.errors import StoreFailed, StoreFull, StoreLocked
 
 __all__ = ["failed"]
-
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def failed(what: str, error: sqlite3.Error | OSError | MemoryError) -> StoreFailed:
@@ -16,8 +13,8 @@ def failed(what: str, error: sqlite3.Error | OSError | MemoryError) -> StoreFail
     if isinstance(error, MemoryError):
         return StoreFailed(f"{what}: the memory is full.")
     if isinstance(error, OSError):
-        kind = StoreFull if error.errno in _NO_ROOM else StoreFailed
-        return kind(f"{what}: {error.strerror or error}.")
+        return os_failure(what, error)
+    kind: type[StoreFailed]
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the other bits of an extended code are details
         case sqlite3.SQLITE_FULL:
             kind = StoreFull

@@ -13,8 +13,9 @@ from typing import Final
 
 from store.folding import fold_query, fold_v1
 from store.questions import without_phrasing
+from store.sqlite.folded_words import mark
 
-__all__ = ["TOKENIZE", "Words", "mark", "split", "split_v1"]
+__all__ = ["TOKENIZE", "Words", "split", "split_v1"]
 
 TOKENIZE: Final = "porter unicode61 remove_diacritics 2"
 
@@ -149,11 +150,6 @@ def split(text: str) -> list[str]:
 def split_v1(text: str) -> list[str]:
     """Return the words of a query in the first form of passages."""
     return _split(fold_v1(text).replace("*", " "))
-
-
-def mark(store: int) -> str:
-    """Return the word that marks the chunks of a store."""
-    return f"s{store}"
 
 
 def _split(text: str) -> list[str]:

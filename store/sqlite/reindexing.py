@@ -12,21 +12,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from store.folding import FORM, fold_passage, fold_v1
+from store.folding import FORM
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
-from store.sqlite.fulltext import mark
+from store.sqlite.folded_words import MAX_BYTES, Words, delete_words, insert_words, size, stored_words
 
-__all__ = ["is_outdated", "reindex", "stored_words"]
+__all__ = ["is_outdated", "reindex"]
 
 _READ: Final = 64
-"""Passages that are folded between two commits."""
+"""Passages that are read between two commits."""
 
 _REWRITTEN: Final = 8
-"""Passages in a commit: each costs the writer twice as much as an addition."""
+"""Maximum passages in a commit: each costs the writer twice as much as an addition."""
 
-Words = tuple[int, str, str]
-"""A passage's number, the mark of its store, and its folded text."""
+_COMPARED: Final = 4 * MAX_BYTES
+"""Bytes of folded text after which no further passage is folded before the commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,6 @@ class _Slice:
     whole: bool
     old: Sequence[Words]
     new: Sequence[Words]
-
-
-def stored_words(store: int, rows: Sequence[tuple[int, str]], *, form: int, refolded: int) -> list[Words]:
-    """Return the words that the index has of a file's passages (number and text).
-
-    `form` and `refolded` are the file's own: its first `refolded` passages already have the current form.
-    """
-    name = mark(store)
-    return [
-        (seq, name, fold_passage(text) if form == FORM or seq & 0xFFFFF < refolded else fold_v1(text))
-        for seq, text in rows
-    ]
 
 
 def is_outdated(conn: sqlite3.Connection, stores: Sequence[int]) -> bool:
@@ -94,13 +82,19 @@ def _fold_slice(conn: sqlite3.Connection, file: int) -> _Slice | None:
     store, start = found
     sql = "SELECT seq, text FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
     rows = conn.execute(sql, ((file << 20) + start, (file + 1) << 20, _READ)).fetchall()
-    old = stored_words(store, rows, form=1, refolded=0)
-    new = stored_words(store, rows, form=FORM, refolded=0)
-    different = [at for at, (before, after) in enumerate(zip(old, new, strict=True)) if before != after]
-    rewritten = different[:_REWRITTEN]
-    stop = rewritten[-1] + 1 if len(different) > _REWRITTEN else len(rows)
-    whole = stop == len(rows) < _READ
-    return _Slice(file, start, start + stop, whole, [old[at] for at in rewritten], [new[at] for at in rewritten])
+    old: list[Words] = []
+    new: list[Words] = []
+    stop = compared = rewritten = 0
+    for seq, text in rows:
+        before, after = (stored_words(store, seq, text, form=form) for form in (1, FORM))
+        stop, compared = stop + 1, compared + size(after)
+        if before != after:
+            old.append(before)
+            new.append(after)
+            rewritten += size(before) + size(after)
+        if len(new) == _REWRITTEN or rewritten >= MAX_BYTES or compared >= _COMPARED:
+            break
+    return _Slice(file, start, start + stop, stop == len(rows) < _READ, old, new)
 
 
 def _rewrite(part: _Slice) -> Operation:
@@ -109,8 +103,7 @@ def _rewrite(part: _Slice) -> Operation:
                   WHERE seq = ? AND refolded = ? AND form < {FORM} AND state = 'whole'"""
         if not conn.execute(sql, (part.stop, part.whole, part.file, part.start)).rowcount:
             return  # removed meanwhile; the removal uses the same row to find the words
-        sql = "INSERT INTO index_words (index_words, rowid, store, text) VALUES ('delete', ?, ?, ?)"
-        conn.executemany(sql, part.old)
-        conn.executemany("INSERT INTO index_words (rowid, store, text) VALUES (?, ?, ?)", part.new)
+        delete_words(conn, part.old)
+        insert_words(conn, part.new)
 
     return run

@@ -20,7 +20,9 @@ from store.free_space import Room
 from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
-from store.sqlite.reindexing import reindex, stored_words
+from store.sqlite.erasing import erase
+from store.sqlite.folded_words import MAX_BYTES, MAX_PASSAGES, fold_slice, insert_words
+from store.sqlite.reindexing import reindex
 from store.sqlite.search import Lookup
 from store.sqlite.vector_slices import FILE_BITS, pack
 from telemetry.blocks import cut_blocks
@@ -29,11 +31,6 @@ from wire.errors import Missing, StoreError
 from wire.filters import Attributes
 
 __all__ = ["SqliteVectors"]
-
-_SLICE: Final = 16
-_SLICE_WEIGHT: Final = 64 * 1024
-"""Maximum chunks per commit, and the characters and numbers in them: about 20 ms of the writer thread, mostly for the
-full-text index."""
 
 _GROWTH: Final = 2
 """Bytes of the index per byte of text or vectors, a rough upper bound."""
@@ -84,7 +81,7 @@ class SqliteVectors:
             await self._commit(_begin(adding, vector_store_id, attributes or {}, self._engine.fence.process))
             rest: Sequence[Chunk] = ()
             async for block in _blocks(chunks):
-                slices = list(cut_blocks([*rest, *block], _weight, max_items=_SLICE, max_length=_SLICE_WEIGHT))
+                slices = list(cut_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=MAX_BYTES))
                 rest = slices.pop() if slices else ()  # it can be filled from the next block
                 await self._write(adding, slices, total)
             await self._write(adding, [rest], total)
@@ -116,7 +113,7 @@ class SqliteVectors:
                       WHERE state <> 'whole' AND (state = 'gone' OR holder IS NULL OR NOT ({theirs})) ORDER BY seq"""
             for file, state in await self._engine.read(lambda conn: conn.execute(sql, (mine,)).fetchall()):
                 if state == "gone" or all(adding.file not in (file, None) for adding in self._adding):
-                    await self._clear(file)
+                    await erase(self._engine, file)
 
     async def refresh(self) -> AsyncIterator[int]:
         async for left in reindex(self._engine, self._lookup.forget_counts):
@@ -144,12 +141,15 @@ class SqliteVectors:
         later = size * max(0, (total or 0) - adding.chunks - chunks) // chunks
         async with nullcontext() if self._room is None else self._room.claimed(size, announced=later):
             for each in slices:
-                await self._commit(await INDEXING.run(adding.owner, _write, adding, each))
+                await self._write_slice(adding, each)
 
-    async def _clear(self, file: int) -> None:
-        more = [True]
-        while more[0]:
-            await self._commit(_erase(file, more), relieves=True)
+    async def _write_slice(self, adding: _Adding, chunks: Sequence[Chunk]) -> None:
+        """Write chunks in one commit; in several if their folded text is long."""
+        _check_chunks(adding, chunks)
+        while chunks:
+            count, operation = await INDEXING.run(adding.owner, _write, adding, chunks)
+            await self._commit(operation)
+            chunks = chunks[count:]
 
     async def _commit(self, operation: Operation, *, durable: bool = False, relieves: bool = False) -> None:
         await self._engine.queue([operation], touches=frozenset(), durable=durable, relieves=lambda: relieves)
@@ -247,11 +247,12 @@ def _check_dimensions(conn: sqlite3.Connection, adding: _Adding) -> None:
             )
 
 
-def _write(adding: _Adding, chunks: Sequence[Chunk]) -> Operation:
-    _check_chunks(adding, chunks)
+def _write(adding: _Adding, chunks: Sequence[Chunk]) -> tuple[int, Operation]:
+    """Return how many of the chunks one commit takes, and the operation that writes these."""
     first = (adding.file or 0) << FILE_BITS
+    words = fold_slice(adding.store, ((first + chunk.index, chunk.text) for chunk in chunks), form=FORM)
+    chunks = chunks[: len(words)]
     rows = [(first + chunk.index, adding.owner, chunk.start, chunk.end, chunk.text) for chunk in chunks]
-    words = stored_words(adding.store, [(seq, text) for seq, _, _, _, text in rows], form=FORM, refolded=0)
     vectors = None if adding.dimensions is None else pack(chunks)
 
     def run(conn: sqlite3.Connection) -> None:
@@ -259,12 +260,12 @@ def _write(adding: _Adding, chunks: Sequence[Chunk]) -> Operation:
         if not chunks[0].index:
             _check_dimensions(conn, adding)
         conn.executemany("INSERT INTO index_chunks (seq, owner, start, stop, text) VALUES (?, ?, ?, ?, ?)", rows)
-        conn.executemany("INSERT INTO index_words (rowid, store, text) VALUES (?, ?, ?)", words)
+        insert_words(conn, words)
         if vectors is not None:
             sql = "INSERT INTO index_vector_slices (seq, owner, vectors) VALUES (?, ?, ?)"
             conn.execute(sql, (rows[0][0], adding.owner, vectors))
 
-    return run
+    return len(words), run
 
 
 def _finish(adding: _Adding) -> Operation:
@@ -295,33 +296,5 @@ def _remove(owner: str, vector_store_id: str, file_id: str | None) -> Operation:
         else:
             conn.execute(f"{sql} AND file_id = ?", (*values, file_id))
         _revise(conn, store)
-
-    return run
-
-
-def _erase(file: int, more: list[bool]) -> Operation:
-    """Erase one slice of an incomplete file, and the file with its last slice; `more` is set to whether any is left."""
-
-    def run(conn: sqlite3.Connection) -> None:
-        more[0] = False
-        sql = "SELECT store, form, refolded FROM index_files WHERE seq = ? AND state <> 'whole'"
-        found = conn.execute(sql, (file,)).fetchone()
-        if found is None:
-            return
-        store, form, refolded = found
-        bounds = (file << FILE_BITS, (file + 1) << FILE_BITS)
-        sql = "SELECT seq, text FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
-        rows = conn.execute(sql, (*bounds, _SLICE)).fetchall()
-        sql = "INSERT INTO index_words (index_words, rowid, store, text) VALUES ('delete', ?, ?, ?)"
-        conn.executemany(sql, stored_words(store, rows, form=form, refolded=refolded))
-        conn.executemany("DELETE FROM index_chunks WHERE seq = ?", [(seq,) for seq, _ in rows])
-        if rows:
-            conn.execute("DELETE FROM index_vector_slices WHERE seq BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
-        more[0] = len(rows) == _SLICE
-        if not more[0]:
-            conn.execute("DELETE FROM index_vectors WHERE file = ?", (file,))
-            conn.execute("DELETE FROM index_files WHERE seq = ?", (file,))
-            sql = "DELETE FROM index_stores WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM index_files WHERE store = ?1)"
-            conn.execute(sql, (store,))
 
     return run

@@ -27,10 +27,10 @@ from graphs.tools.actions import ActionCaller
 from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
-from store import open_store
 from store.blobs import FolderBlobs
 from store.free_space import Room
 from store.sqlite.health import SqliteHealth
+from store.sqlite.store import open_store
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream

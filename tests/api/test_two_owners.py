@@ -4,12 +4,13 @@ The time limits allow for a busy machine: if owners did not take turns, each of 
 """
 
 import json
+import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx2
@@ -141,6 +142,44 @@ def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) ->
     assert ann.get(f"/vector_stores/{large}")["file_counts"]["in_progress"] == 1
     for each in ann.get("/vector_stores")["data"]:
         ann.delete(f"/vector_stores/{each['id']}")
+
+
+@contextmanager
+def kept_alive(server: ServerProcess, head: str, connections: int) -> Iterator[None]:
+    """Send this request repeatedly on so many connections until the block ends."""
+    request = f"{head}\r\nHost: localhost\r\n\r\n".encode()
+    over = threading.Event()
+
+    def repeat() -> None:
+        with selectors.DefaultSelector() as selector, ExitStack() as stack:
+            for _ in range(connections):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+                selector.register(connection, selectors.EVENT_READ)
+                connection.sendall(request)
+            while not over.is_set():
+                for key, _ in selector.select(0.1):
+                    assert isinstance(key.fileobj, socket.socket)
+                    key.fileobj.recv(65536)
+                    key.fileobj.sendall(request)
+
+    with ThreadPoolExecutor(1) as thread:
+        repeating = thread.submit(repeat)
+        try:
+            time.sleep(2)
+            yield
+            assert not repeating.done()
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize(
+    "key", ["Authorization: Bearer key-ann", "X-Key: none"], ids=["unknown paths", "without a key"]
+)
+def test_requests_for_the_event_loop_only_delay_no_other_owner(server: ServerProcess, bob: World, key: str) -> None:
+    thread = bob.thread("x")
+    with kept_alive(server, f"GET /v1/nothing HTTP/1.1\r\n{key}", 300):
+        waits = sorted(took(lambda: bob.get(f"/threads/{thread}")) for _ in range(3))
+    assert waits[1] < SOON_S / 5
 
 
 FLOODS: dict[str, tuple[str, Any, int]] = {

@@ -9,8 +9,8 @@ from blockbuster import blockbuster_ctx
 
 from chains import minilm
 from chains.minilm import MiniLm
-from store import open_store
 from store.ports import Chunk, Query
+from store.sqlite.store import open_store
 from wire.errors import EmbeddingFailed
 
 pytestmark = pytest.mark.timeout(60)

@@ -430,6 +430,12 @@ async def test_the_key_is_in_no_message(up: ScriptedUpstream, connect: Connect) 
         assert "sk-very-secret" not in (await error_of(upstream)).message
 
 
+async def test_secrets_of_an_address_are_in_no_message(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(f"{up.url.replace('://', '://ann:pass-word@')}?key=query-key&api-version=1")
+    up.script(Fail(400, {"error": {"message": "ann:pass-word may not use query-key with version 1"}}))
+    assert "ann:*** may not use *** with version 1" in (await error_of(upstream)).message
+
+
 async def test_an_overflow_sets_the_context_limit(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     up.context = 512

@@ -14,8 +14,8 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from graphs.checkpoints import StoreSaver
-from store import SqliteStore, open_store
 from store.ports import DropCheckpoints, Patch
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import put_run
 
 

@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from graphs.execution import _follow_live
-from graphs.fanout import fanout
 from graphs.log import RunLog
-from telemetry.context import act_for
 
 READERS = 500
 MOST = 40
@@ -106,16 +104,6 @@ async def test_readers_of_another_run_do_not_wait_for_all() -> None:
     passes.close()
 
 
-async def test_a_reader_that_leaves_does_not_delay_others() -> None:
-    turns = fanout()
-    waiting = [asyncio.ensure_future(turns.turn("run", 1)) for _ in range(100)]
-    await asyncio.sleep(0)
-    for one in waiting[20:90]:
-        one.cancel()
-    done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
-    assert sum(each is None for each in done) >= 30
-
-
 async def test_few_readers_do_not_wait() -> None:
     log = RunLog(0)
     publish(log, 1)
@@ -125,32 +113,3 @@ async def test_few_readers_do_not_wait() -> None:
     assert passes.number == 0
     passes.close()
     await events.aclose()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("runs", [1, 500], ids=["of one run", "of a run each"])
-async def test_an_owner_does_not_wait_for_other_owners_readers(runs: int) -> None:
-    passes, turns = LoopTurns(), fanout()
-
-    async def take(owner: str, key: str) -> int:
-        act_for(owner)
-        await turns.turn(key, 256)
-        return passes.number
-
-    others = [asyncio.ensure_future(take("ann", f"run_{number % runs}")) for number in range(READERS)]
-    await asyncio.sleep(0)
-    begun_at = passes.number
-    assert await asyncio.create_task(take("bob", "run_b")) - begun_at <= 4
-    assert sum(one.done() for one in others) <= 4
-    await asyncio.gather(*others)
-    passes.close()
-
-
-async def test_the_runs_of_an_owner_take_turns() -> None:
-    turns, served = fanout(), []
-
-    async def take(key: str) -> None:
-        await turns.turn(key, 256)
-        served.append(key)
-
-    await asyncio.gather(*(take(key) for key in ["busy"] * 20 + ["quiet"]))
-    assert served.index("quiet") <= 3

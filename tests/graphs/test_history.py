@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from graphs.history import History, cut_from, load_history
-from store import open_store
 from store.ports import Insert, PageQuery
+from store.sqlite.store import open_store
 from tests.store.rows import assistant, message, thread
 from wire.errors import InvalidRequest, NotFound
 

@@ -6,8 +6,8 @@ import pytest
 
 from chains.context import PastRound
 from graphs.history import History, load_history
-from store import SqliteStore, open_store
 from store.ports import Insert, Row
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import item, message, thread
 
 

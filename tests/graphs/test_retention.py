@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from graphs.retention import DAY_S, Retention, prune
-from store import SqliteStore, open_store
 from store.ports import Ages, Idleness, Insert, PageQuery, Row
+from store.sqlite.store import SqliteStore, open_store
 from store.sqlite.thread_ages import SqliteAges
 from wire.messages import MessageCreate, new_message
 from wire.threads import ThreadCreate, new_thread

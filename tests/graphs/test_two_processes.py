@@ -13,8 +13,8 @@ from graphs.admission import Limits
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
 from retrieval.attachments import Attachments
-from store import SqliteStore
 from store.backend import Sharing, open_backend
+from store.sqlite.store import SqliteStore
 from tests.graphs.world import OWNER, TIME, World, names, text_of, until
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, LeaseLost, NotFound, Unavailable

@@ -12,9 +12,9 @@ from chains import CallLimits, Replies, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
 from retrieval.attachments import Attachments
-from store import SqliteStore, open_store
 from store.ports import Insert, PageQuery, Row
 from store.sqlite.database import Trace
+from store.sqlite.store import SqliteStore, open_store
 from tests.blocking import unblocked
 from tests.upstream import ScriptedUpstream
 from wire.assistants import AssistantCreate, new_assistant

@@ -1,5 +1,6 @@
 """`threadhold check` reports problems by its output and its exit code, and writes nothing."""
 
+import json
 import os
 from pathlib import Path
 
@@ -79,6 +80,23 @@ def test_all_problems_are_reported(tmp_path: Path, settings: dict[str, str], abo
     assert words in found[about][1]
     assert "secret" not in done.stdout
     assert found["port"][0] == "ok"
+
+
+def test_no_password_of_a_url_is_printed_or_logged(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    settings = {
+        "MODEL_URL": f"ann:pass-one@{upstream.url.removeprefix('http://')}?key=pass-two",
+        "UPSTREAMS": json.dumps({"gpu": {"url": "http://ann:pass-three@127.0.0.1:9/v1"}}),
+        "DATABASE_URL": "sqlite://bob:pass-four@host.db",
+        "REDIS_URL": "redis://:pass-five@127.0.0.1/0",
+    }
+    checked = command(tmp_path, "check", PORT=str(free_port()), **settings)
+    server = ServerProcess(tmp_path, **settings)
+    with server:
+        server.request("GET", "/health")
+    log = server.log.read_text()
+    assert upstream.url in f"http://{log.partition('models: ')[2]}"
+    assert "bob:[secret]@host.db" in log
+    assert "pass-" not in checked.stdout + checked.stderr + log
 
 
 def test_an_invalid_model_file_is_reported(tmp_path: Path) -> None:

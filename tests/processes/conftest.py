@@ -1,8 +1,11 @@
 """Two servers, A and B, on one store. The model runs in this process."""
 
 import os
+import sqlite3
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +43,36 @@ def two_servers(folder: Path, lease_s: float = LEASE_S) -> Iterator[Two]:
         upstream = stack.enter_context(ScriptedUpstream())
         a = stack.enter_context(sharing_server(folder, upstream, lease_s))
         b = stack.enter_context(sharing_server(folder, upstream, lease_s))
+        stack.callback(lambda: sys.stderr.write(a.log.read_text()[-8000:]))  # pytest shows it if the test fails
         yield Two(a, b, upstream)
+
+
+@contextmanager
+def suspended(*servers: ServerProcess) -> Iterator[None]:
+    """Suspend servers on one store between two of their transactions.
+
+    A process that is suspended inside a transaction keeps SQLite's lock, and no other process can write.
+    """
+    end = time.monotonic() + 20
+    while True:
+        with ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(server.paused())
+            if _is_unlocked(servers[0].log.parent / "threadhold.db"):
+                yield
+                return
+        assert time.monotonic() < end, "the servers always hold SQLite's lock"
+        time.sleep(0.01)
+
+
+def _is_unlocked(path: Path) -> bool:
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as conn:
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        conn.execute("ROLLBACK")
+        return True
 
 
 @pytest.fixture(scope="module")

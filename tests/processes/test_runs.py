@@ -9,11 +9,11 @@ import httpx2
 import pytest
 
 from tests.process import ServerProcess
-from tests.processes.conftest import LEASE_S, Two
+from tests.processes.conftest import LEASE_S, Two, suspended
 from tests.test_crash import TIME, events_of
 from tests.upstream import Reply
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 WORDS = [f"w{number} " for number in range(12)]
 Event = tuple[int, str, Any]
@@ -44,7 +44,7 @@ def status(server: ServerProcess, run: dict[str, Any]) -> str:
     return found
 
 
-def until(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
+def until(condition: Callable[[], Any], limit_s: float = 40.0) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + limit_s
     while not condition():
@@ -201,7 +201,7 @@ def test_a_resumed_server_writes_nothing_that_another_continues(own_two: Two) ->
     own_two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done by B."))
     run = start(own_two.a)
     until(lambda: own_two.upstream.requests)
-    with own_two.a.paused():
+    with suspended(own_two.a):
         until(lambda: status(own_two.b, run) == "completed")
         own_two.upstream.release()  # the rest of the answer waits for A in its socket
     until(lambda: "registers again" in own_two.a.log.read_text())
@@ -216,7 +216,7 @@ def test_a_suspended_machine_s_runs_continue_once(own_two: Two) -> None:
     own_two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done."))
     run = start(own_two.a)
     until(lambda: own_two.upstream.requests)
-    with own_two.a.paused(), own_two.b.paused():
+    with suspended(own_two.a, own_two.b):
         time.sleep(LEASE_S + 1)
     until(lambda: status(own_two.b, run) == "completed")
     assert messages(own_two.a, run) == ["Done."]

@@ -58,6 +58,18 @@ def test_packages_import_downwards_only() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+def test_the_ports_of_the_store_import_no_backend() -> None:
+    program = "import sys, store.ports; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", program], cwd=TOP, capture_output=True, text=True, check=True)
+    backends = {name for name in imported.stdout.split() if name.startswith(("store.", "sqlite", "numpy"))}
+    assert {name for name in backends if not name.startswith("store.ports.")} == {"store.ports"}
+
+
+def test_only_the_backend_s_choice_imports_a_backend() -> None:
+    importers = {path.name for path in (TOP / "store").glob("*.py") if "from store.sqlite" in path.read_text()}
+    assert importers == {"backend.py"}
+
+
 def test_the_environment_is_read_in_one_place() -> None:
     readers = [
         f"{path.relative_to(TOP)}:{node.lineno}"

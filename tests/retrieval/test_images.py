@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from retrieval.images import Images
-from store import open_store
 from store.blobs import FolderBlobs
 from store.ports import Insert
+from store.sqlite.store import open_store
 from tests.store.rows import file
 
 

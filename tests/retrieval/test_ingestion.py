@@ -17,10 +17,10 @@ from retrieval.attachments import Attachments
 from retrieval.indexing import Limits
 from retrieval.ingestion import Ingestion
 from retrieval.vector_store_drafts import draft_store
-from store import SqliteStore, open_store
 from store.blobs import FolderBlobs
 from store.ports import Delete, Insert, Query, Row, store_file_id
 from store.sqlite import files as store_files
+from store.sqlite.store import SqliteStore, open_store
 from tests.graphs.world import Clock
 from wire.errors import EmbeddingFailed, Missing
 from wire.files import FileCreate, new_file

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from retrieval.upload_parts import Uploads
-from store import SqliteStore, open_store
 from store.blobs import FolderBlobs
 from store.ports import PageQuery, Writing
+from store.sqlite.store import SqliteStore, open_store
 from tests.graphs.world import Clock
 from tests.retrieval.test_ingestion import until
 from wire.errors import InvalidRequest, StoreFailed

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import Store
+from store.sqlite.store import SqliteStore, open_store
 from tests.blocking import unblocked
 
 Opener = Callable[[], Awaitable[Store]]

@@ -6,8 +6,8 @@ python -m tests.store.crash PATH
 import asyncio
 import sys
 
-from store import open_store
 from store.ports import Insert
+from store.sqlite.store import open_store
 from tests.store.rows import message, thread
 
 

@@ -1,7 +1,7 @@
 """What a deleted thread leaves in the tables, which the conformance suite cannot see."""
 
-from store import open_store
 from store.ports import Append, CheckpointKey, Delete
+from store.sqlite.store import open_store
 from tests.store.rows import checkpoint_write, event, message, put, put_run, step
 
 

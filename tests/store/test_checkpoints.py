@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import CheckpointKey, DropCheckpoints, StoredCheckpoint
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import checkpoint, checkpoint_write, put_run
 
 

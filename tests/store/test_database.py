@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from store import open_store
 from store.ports import CheckpointKey, Insert, PageQuery
+from store.sqlite.store import open_store
 from tests.store.rows import checkpoint_write, put, put_run, thread
 from wire.errors import StoreFailed
 

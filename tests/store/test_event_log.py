@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from store import open_store
 from store.ports import Append, Retract, Store
 from store.sqlite.event_log import read_events
+from store.sqlite.store import open_store
 from tests.store.rows import event, put_run
 from wire.errors import StoreError
 from wire.events import Event

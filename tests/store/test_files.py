@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import Delete, Insert, PageQuery, Patch, RequireRow, store_file_id
 from store.sqlite.database import Engine
 from store.sqlite.files import SqliteLibrary
+from store.sqlite.store import SqliteStore, open_store
 from telemetry.context import act_for
 from tests.store.rows import file, file_batch, put, store_file, upload, vector_store
 from wire.errors import InvalidRequest, Missing

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from retrieval.grounding import supporting_passages
-from store import SqliteStore, open_store
 from store.folding import fold, fold_passage, fold_v1, without_long_marks
 from store.ports import Chunk, Query
 from store.questions import without_phrasing
 from store.sqlite.fulltext import TOKENIZE
+from store.sqlite.store import SqliteStore, open_store
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from store import open_store
 from store.free_space import Claim, Room, free_bytes
 from store.ports import Chunk
 from store.sqlite.ballast import Ballast
+from store.sqlite.store import open_store
 from wire.errors import ReserveReached
 
 MB = 1024 * 1024

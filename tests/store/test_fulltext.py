@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.folding import fold
 from store.ports import Chunk, Query
 from store.sqlite.fulltext import split
+from store.sqlite.store import SqliteStore, open_store
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from contextvars import Context
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import Patch, Row
 from store.sqlite.large_reads import LargeReads
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import message, put, thread
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import Chunk, Delete, Insert, Query
 from store.sqlite import matrices, vector_slices
 from store.sqlite import search as lookup
 from store.sqlite.matrices import Matrices
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import vector_store
 from wire.filters import Comparison, Filter
 

@@ -9,10 +9,10 @@ import pytest
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from store import open_store
 from store.backend import open_backend
 from store.ports import Hold
 from store.sqlite.migrations import MIGRATIONS, STEPS, migrate
+from store.sqlite.store import open_store
 from tests.store.rows import put, thread, upload
 from wire.errors import StoreFailed
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from store import open_store
 from store.ports import Insert
 from store.sqlite.compaction import compact
 from store.sqlite.offline import in_use, open_beside, snapshot
+from store.sqlite.store import open_store
 from tests.store.rows import thread
 from wire.errors import StoreFailed
 

@@ -6,9 +6,9 @@ import unicodedata
 
 import pytest
 
-from store import open_store
 from store.ports import Chunk, Query
 from store.questions import without_phrasing
+from store.sqlite.store import open_store
 
 QUESTIONS = {
     "Korean how": ("환불은 어떻게 하나요?", "환불정책: 14일 이내", "결제는 어떻게 하나요? 카드로 합니다."),

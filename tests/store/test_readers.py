@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import pytest
 
-from store import open_store
 from store.ports import PageQuery, Row
 from store.sqlite import readers
 from store.sqlite.readers import check_time, untimed
+from store.sqlite.store import open_store
 from telemetry.context import act_for
 from tests.store.rows import put, thread
 from wire.errors import InvalidRequest, StoreFailed

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import Chunk, Query
 from store.sqlite.backup import DATABASE_NAME, back_up
 from store.sqlite.compaction import compact
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.former import write_former
 
 KOREAN = [
@@ -174,6 +174,22 @@ async def test_unchanged_words_are_not_written_again(path: Path) -> None:
     assert len([statement for statement in deleted if "영수증" in statement]) == 100
     assert [statement for statement in deleted if "ferry" in statement] == []
     await opened.close()
+
+
+async def test_a_commit_is_limited_by_the_folded_text(tmp_path: Path) -> None:
+    texts = ["\ufdfa" * 500 for _ in range(30)]  # each is folded to 18 characters
+    files = {"file-long": [(text, text) for text in texts]}
+    await asyncio.to_thread(write_former, tmp_path / "long.db", files)
+    statements: list[str] = []
+    opened = await open_store(tmp_path / "long.db", trace=statements.append)
+    await refresh(opened)
+    await opened.close()
+    sizes = [
+        sum(len(each.encode()) for each in transaction.split("\n") if each.startswith("INSERT INTO index_words"))
+        for transaction in "\n".join(statements).split("\nCOMMIT")
+    ]
+    assert len([size for size in sizes if size]) > 4
+    assert max(sizes) < 90 * 1024  # 64 KB and a passage
 
 
 async def test_vectors_and_texts_are_unchanged(store: SqliteStore) -> None:

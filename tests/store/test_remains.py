@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from store import SqliteStore, open_store
 from store.ports import Append, Chunk, Delete, Insert, PageQuery, Patch, Query, RequireNoActiveRun, RequireRow
+from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import event, file, file_batch, message, put, run, step, store_file, thread, vector_store
 from wire.errors import Missing
 from wire.status import ACTIVE

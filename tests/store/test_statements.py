@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from store import open_store
 from store.ports import Append, Delete, Insert
+from store.sqlite.store import open_store
 from tests.store.rows import assistant, message, put, put_run, thread
 from wire.errors import StoreFailed
 

@@ -7,7 +7,6 @@ from contextlib import closing
 from itertools import product
 from pathlib import Path
 
-from store import SqliteStore, open_store
 from store.ports import (
     Append,
     CheckpointKey,
@@ -21,6 +20,7 @@ from store.ports import (
     Retract,
     Row,
 )
+from store.sqlite.store import SqliteStore, open_store
 from store.sqlite.tables import ACTIVE_SQL
 from tests.store.rows import (
     assistant,

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from store import open_store
 from store.ports import Append, CheckpointKey, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
+from store.sqlite.store import open_store
 from telemetry.context import act_for
 from tests.store.rows import assistant, checkpoint, checkpoint_write, event, message, put, put_run, run, step, thread
 from wire.errors import Missing, StoreError, StoreFailed, StoreLocked

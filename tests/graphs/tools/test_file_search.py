@@ -8,8 +8,8 @@ import pytest
 
 from chains.prompts import Prompts
 from graphs.tools.file_search import FileSearch, Findings, SearchTool, query_of
-from store import SqliteStore, open_store
 from store.ports import Chunk, Insert, Row
+from store.sqlite.store import SqliteStore, open_store
 from wire.errors import EmbeddingFailed
 
 OWNER = "ann"
