@@ -24,7 +24,7 @@ def azure(server: ServerProcess, prefix: str = "/openai", key: str = "any") -> W
 @pytest.mark.parametrize(
     "prefix", ["/openai", "/openai/v1", "//openai", "/openai/deployments/any", "/openai/v1/deployments/any"]
 )
-def test_azure_s_addresses_serve_the_whole_api(server: ServerProcess, prefix: str) -> None:
+def test_azure_s_addresses_serve_the_complete_api(server: ServerProcess, prefix: str) -> None:
     world = azure(server, prefix)
     with world.client:
         run = world.ended(world.run())

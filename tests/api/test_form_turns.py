@@ -54,7 +54,7 @@ async def test_short_forms_and_clients_that_left_need_no_turn() -> None:
         assert await Client(turns, "ann", LEFT).receive() == LEFT
 
 
-async def test_a_form_that_is_cancelled_while_it_waits_takes_no_turn() -> None:
+async def test_a_form_cancelled_while_it_waits_takes_no_turn() -> None:
     turns = Shares(1)
     holder, waiter = Client(turns, "ann", BLOCK), Client(turns, "ann", BLOCK)
     await holder.receive()

@@ -1,4 +1,5 @@
-"""Limits over HTTP: excess requests are refused, owners share fairly, and a reader that stalls affects nobody."""
+"""Limits over HTTP: excess requests are refused, owners share fairly, and a reader that stalls delays no other
+client."""
 
 import base64
 import contextlib

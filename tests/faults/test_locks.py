@@ -18,7 +18,7 @@ from tests.test_crash import replay as replayed
 from tests.upstream import Reply, ScriptedUpstream
 
 PATIENCE_S = 5.0
-"""How long a commit waits for the lock; those who come later are told at once."""
+"""How long a commit waits for the lock; later requests are refused immediately."""
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def test_text_after_calls_is_kept_in_the_reply_only() -> None:
     assert reply.text == "late"
 
 
-def test_id_and_name_come_once_and_arguments_in_fragments() -> None:
+def test_id_and_name_are_sent_once_and_arguments_in_fragments() -> None:
     reply, parts = feed(call(id="a", name="f", args='{"x"'), call(args=": 1"), call(args="}"))
     first, *rest = [part for part in parts if isinstance(part, CallDelta)]
     assert (first.call_id, first.name) == (derive_id("call", "run_1", 0, 0), "f")

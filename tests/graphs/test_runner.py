@@ -469,7 +469,7 @@ async def test_deleting_the_thread_stops_the_run_and_its_upstream(upstream: Scri
 # --- expiry -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_run_that_takes_too_long_expires_and_its_upstream_stops(upstream: ScriptedUpstream) -> None:
+async def test_a_run_beyond_its_time_limit_expires_and_stops_its_upstream(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
     async with world(upstream, expiry_s=600) as small:
         started = await small.start_run()

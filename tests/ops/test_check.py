@@ -205,7 +205,7 @@ def test_objects_that_no_key_can_access_are_reported(upstream: ScriptedUpstream,
     ],
     ids=["data folder", "database", "files"],
 )
-def test_check_and_start_name_a_file_in_place_of_a_folder(
+def test_check_and_start_report_a_file_instead_of_a_folder(
     upstream: ScriptedUpstream, tmp_path: Path, path: str, about: str, words: str
 ) -> None:
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

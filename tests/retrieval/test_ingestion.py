@@ -265,7 +265,7 @@ async def rows_in_index(w: World) -> int:
 
 
 @pytest.mark.parametrize("how", ["fail", "stall", "cancel", "length", "delete"])
-async def test_a_file_that_stops_half_way_leaves_nothing_in_the_index(tmp_path: Path, how: str) -> None:
+async def test_a_file_that_fails_half_way_leaves_no_index_rows(tmp_path: Path, how: str) -> None:
     half_way = asyncio.Event()
 
     async def stop(_: Sequence[str]) -> None:

@@ -60,10 +60,10 @@ def test_a_stalled_reader_delays_nothing_and_gets_the_loss_count(
                 return
 
     with open_log(stream):
-        begun = time.monotonic()
+        started = time.monotonic()
         for number in range(5_000):  # many times the capacity of a pipe and the queue
             logger.info("line %d %s", number, "x" * 100)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started < 5
         reader = threading.Thread(target=read)
         reader.start()
         time.sleep(0.2)

@@ -62,9 +62,7 @@ _PLACE = "return [document.getElementById('log').scrollTop, scrollY]"
 
 
 @pytest.mark.parametrize("width", [0, 320], ids=["wide", "phone"])
-def test_scrolling_up_is_not_disturbed_and_the_latest_is_one_press_away(
-    page: Page, up: ScriptedUpstream, width: int
-) -> None:
+def test_scrolling_up_is_not_disturbed_and_a_button_returns(page: Page, up: ScriptedUpstream, width: int) -> None:
     page.look(width=width)
     lines = [f"line {number}\n\n" for number in range(120)]
     up.script(Reply(chunks=lines, pause_after=100))

@@ -105,8 +105,8 @@ for (const [name, type, base64, padding] of files) {
 	data.items.add(new File([bytes, new Uint8Array(padding)], name, { type }));
 }
 for (const kind in text) data.setData(kind, text[kind]);
-const told = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
-const event = target === 'human' ? new ClipboardEvent('paste', told) : new DragEvent('drop', told);
+const init = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+const event = target === 'human' ? new ClipboardEvent('paste', init) : new DragEvent('drop', init);
 return document.getElementById(target).dispatchEvent(event);
 """
 

@@ -121,7 +121,7 @@ def test_a_page_from_disk_can_use_several_servers(page: Page, server: ServerProc
     assert titles == ["From disk"]
 
 
-def test_a_page_from_disk_without_a_server_shows_what_to_do(page: Page) -> None:
+def test_a_page_from_disk_without_a_server_shows_advice(page: Page) -> None:
     page.fresh(PAGE.as_uri())
     page.type("server", "http://127.0.0.1:9")
     page.until("return document.getElementById('reach').textContent === 'Not reachable'", "no server is reachable")

@@ -19,7 +19,7 @@ async def only(request: pytest.FixtureRequest, shared: SharedStore) -> AsyncIter
         yield backend
 
 
-async def test_the_queue_has_all_runs_that_do_not_wait_for_the_client(only: Backend) -> None:
+async def test_the_queue_has_all_runs_that_are_not_waiting_for_clients(only: Backend) -> None:
     rows = [await queued_run(only), await queued_run(only, held=True)]
     for status in ("in_progress", "cancelling", "requires_action", "completed", "cancelled"):
         of = thread()
