@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.terminal import complain, say
+from ops.terminal import print_error, print_line
 from telemetry.plain import plain
 from tests.ops.command import command
 from tests.repository.test_packages import TOP
@@ -42,14 +42,14 @@ def test_ordinary_text_stays_unchanged() -> None:
 def test_a_line_stays_one_line_in_any_encoding(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(f"{ATTACK}{SPOKEN}")
-    complain(f"{ATTACK}{SPOKEN}")
+    print_line(f"{ATTACK}{SPOKEN}")
+    print_error(f"{ATTACK}{SPOKEN}")
     result = capsys.readouterr()
     assert result.out.count("\n") == result.err.count("\n") == 1
     assert is_harmless(result.out + result.err)
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
-    say(SPOKEN)
+    print_line(SPOKEN)
     narrow.flush()
 
 
