@@ -69,8 +69,9 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     from graphs.admission import Limits
     from graphs.retention import Retention
     from graphs.runner import Runner
-    from graphs.tools.caller import LateCaller
-    from graphs.tools.file_search import FileSearch
+    from graphs.tools.caller import ActionOptions
+    from graphs.tools.kinds import open_resources
+    from graphs.tools.resources import ToolDeps
     from retrieval.attachments import Attachments
     from retrieval.images import Images
     from retrieval.ingestion import Ingestion
@@ -97,12 +98,6 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             backend = await stack.enter_async_context(opening)
             stack.push_async_callback(routes.close)
             store, files = backend.records, backend.files
-            caller = LateCaller(
-                allow_hosts=settings.actions_allow_hosts,
-                timeout_s=settings.action_timeout_s,
-                max_bytes=settings.action_max_bytes,
-            )
-            stack.push_async_callback(caller.close)
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
             processes = backend.processes
             ingestion = Ingestion(
@@ -110,8 +105,16 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             )
             uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes, processes=processes)
             attachments = Attachments(store, files, wake=ingestion.wake)
-            prompts = Prompts.changed(settings.prompts)
-            searcher = FileSearch(store, backend.vectors, embedder, ready=ingestion.ready, prompts=prompts)
+            actions = ActionOptions(settings.actions_allow_hosts, settings.action_timeout_s, settings.action_max_bytes)
+            tools = ToolDeps(
+                store,
+                backend.vectors,
+                embedder,
+                wait_for_index=ingestion.ready,
+                prompts=Prompts.changed(settings.prompts),
+                options=[actions],
+            )
+            resources = await stack.enter_async_context(open_resources(tools))
             limits = Limits(
                 max_executing=settings.max_runs,
                 max_queued=settings.max_queued_runs,
@@ -123,9 +126,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             runner = Runner(
                 store,
                 routes,
-                caller,
+                resources,
                 attachments=attachments,
-                searcher=searcher,
                 pictures=Images(store, blobs),
                 expiry_s=settings.run_expiry_s,
                 max_tool_rounds=settings.max_tool_rounds,

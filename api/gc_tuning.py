@@ -29,8 +29,10 @@ async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]
     """Exclude everything that is loaded by now from collection, and collect old objects when few runs are `executing`.
 
     A thread releases the interpreter at every SQL statement. With the default switch interval of 5 ms and a busy event
-    loop, it waits so long to get the interpreter back that a commit takes several times as long.
+    loop, it waits so long to get the interpreter back that a commit takes several times as long. At the end, the
+    interpreter is as it was.
     """
+    interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
@@ -43,6 +45,9 @@ async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]
         collecting.cancel()
         with suppress(asyncio.CancelledError):
             await collecting
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+        sys.setswitchinterval(interval_s)
 
 
 async def _collect(executing: Callable[[], int]) -> None:

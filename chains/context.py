@@ -6,7 +6,7 @@ A turn is a user message and the messages up to the next one; a round is an assi
 outputs. Attachments are not part of the prompt.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import ceil
@@ -123,10 +123,9 @@ class Prompt:
 
     def fit(self, max_tokens: int, ratio: float = DEFAULT_RATIO) -> "Prompt | None":
         """Drop oldest turns until the estimate is within `max_tokens`; None if even the shortest is not."""
-        prompt: Prompt | None = self
-        while prompt is not None and prompt.tokens(ratio) > max_tokens:
-            prompt = prompt.without_oldest()
-        return prompt
+        if self.tokens(ratio) <= max_tokens:
+            return self
+        return self._drop(lambda chars: ceil(chars * ratio) <= max_tokens)
 
     def shrink(self, overflow: ContextOverflow) -> "Prompt | None":
         """Return a shorter prompt after the upstream refused this one; None if nothing more can be dropped.
@@ -148,23 +147,34 @@ class Prompt:
 
     def without_oldest(self) -> "Prompt | None":
         """Drop the calls of the oldest turn that has some, or else the oldest turn; None if only the newest is left."""
-        for at, part in enumerate(self.older):
-            if part.plain is not None:
-                return replace(self, older=(*self.older[:at], part.plain, *self.older[at + 1 :]))
-        if self.older:
-            gone, *kept = self.older
-            return replace(self, older=tuple(kept), dropped=self.dropped + len(gone.messages))
-        if len(self.rounds) > 1:
-            gone, *left = self.rounds
-            return replace(self, rounds=tuple(left), dropped=self.dropped + len(gone.messages))
-        return None
+        return self._drop(lambda _chars: True)
 
     def shortest(self) -> "Prompt":
         """Drop everything that can be dropped."""
-        prompt = self
-        while (shorter := prompt.without_oldest()) is not None:
-            prompt = shorter
-        return prompt
+        gone = (*(part.plain or part for part in self.older), *self.rounds[:-1])
+        dropped = self.dropped + sum(len(part.messages) for part in gone)
+        return replace(self, older=(), rounds=self.rounds[-1:], dropped=dropped)
+
+    def _drop(self, fits: Callable[[int], bool]) -> "Prompt | None":
+        """Drop one thing after the other, at least one, until the size in characters fits; None if it never does.
+
+        Takes time in proportion to the number of turns: a thread can have thousands.
+        """
+        chars, dropped, older = self.chars, self.dropped, list(self.older)
+        for at, part in enumerate(older):
+            if part.plain is not None:
+                older[at] = part.plain
+                chars -= part.chars - part.plain.chars
+                if fits(chars):
+                    return replace(self, older=tuple(older))
+        parts = (*older, *self.rounds[:-1])
+        for count, part in enumerate(parts, 1):
+            chars -= part.chars
+            dropped += len(part.messages)
+            if fits(chars):
+                rounds = self.rounds[max(0, count - len(older)) :]
+                return replace(self, older=tuple(older[count:]), rounds=rounds, dropped=dropped)
+        return None
 
 
 def build_prompt(

@@ -76,11 +76,13 @@ def draft_run(
     """Draft a run on a thread, its additional messages first."""
     messages = message_rows(request.additional_messages or (), owner, thread_id, now=now)
     row = _run_row(request, assistant, owner, thread_id, now, expiry_s)
-    row.private.update({"contents": choices.contents, "client_calls": choices.client_calls})
+    _note_choices(row, choices)
     return Draft(row, messages)
 
 
-def draft_thread(request: ThreadRunCreate, assistant: AssistantRow, owner: str, *, now: int, expiry_s: int) -> Draft:
+def draft_thread(
+    request: ThreadRunCreate, assistant: AssistantRow, owner: str, choices: RunChoices, *, now: int, expiry_s: int
+) -> Draft:
     """Draft a thread, its messages, and a run on it."""
     thread_request = request.thread or ThreadCreate()
     thread = new_thread(thread_request, id=new_id("thread"), now=now)
@@ -88,7 +90,12 @@ def draft_thread(request: ThreadRunCreate, assistant: AssistantRow, owner: str, 
         thread["tool_resources"] = resources_body(request.tool_resources)
     messages = message_rows(thread_request.messages or (), owner, thread["id"], now=now)
     run = _run_row(request, assistant, owner, thread["id"], now, expiry_s)
+    _note_choices(run, choices)
     return Draft(run, messages, Row("thread", thread["id"], owner, thread))
+
+
+def _note_choices(row: RunRow, choices: RunChoices) -> None:
+    row.private.update({"contents": choices.contents, "client_calls": choices.client_calls})
 
 
 def message_rows(requests: Sequence[MessageCreate], owner: str, thread_id: str, *, now: int) -> list[MessageRow]:

@@ -25,11 +25,15 @@ from chains.bridge import BridgedRunnable, follow, join, run
 from chains.disconnect import on_leaving
 from chains.langchain_model import LangChainReplies
 from chains.lazy_resource import LazyResource
+from graphs.drafts import RunChoices
 from graphs.machine.build import compile_run_graph
+from graphs.machine.spec import ClientCalls
 from graphs.run_runnable import RunChunk, RunRunnable, Turn, whole
 from graphs.runner import Runner
-from graphs.tools.caller import LateCaller
+from graphs.tools.caller import ActionOptions
+from graphs.tools.kinds import open_resources
 from graphs.tools.local_functions import Given, LocalFunctions
+from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
 from store.backend import open_backend
@@ -59,6 +63,7 @@ def build_run_graph(
     actions_allow_hosts: Iterable[str] = (),
     expiry_s: int = 600,
     max_tool_rounds: int = 20,
+    client_calls: ClientCalls = "pause",
 ) -> "RunGraph":
     """Return runs as a Runnable; nothing is opened or connected before its first use.
 
@@ -72,17 +77,22 @@ def build_run_graph(
         actions_allow_hosts: Private or loopback hosts that actions can call, as names, addresses or CIDRs.
         expiry_s: Seconds after which a run expires.
         max_tool_rounds: Maximum rounds of tool calls in a run.
+        client_calls: What calls of function schemas do: "pause" the run until it gets their outputs, or "end" it as
+            completed, for callers that only want the calls. The event `thread.run.step.completed` has them.
 
     Raises:
         ThreadholdError: an address, a tool or an OpenAPI document is invalid.
-        ValueError: a function has no docstring to serve as its description.
+        ValueError: a function has no docstring to serve as its description, or is to be called here although
+            `client_calls` ends the run.
     """
     functions = LocalFunctions(tools)
+    if client_calls == "end" and functions.names:
+        raise ValueError(f'`client_calls` must be "pause": {", ".join(functions.names)} are called here.')
     asked = {"model": model_name, "instructions": instructions or None, "tools": functions.specs}
     request: AssistantCreate = parse(AssistantCreate, asked)
     build_toolset(functions.specs)
     upstream = Upstream(model, api_key=api_key) if isinstance(model, str) else model
-    allowed = tuple(actions_allow_hosts)
+    allowed, choices = tuple(actions_allow_hosts), RunChoices(client_calls=client_calls)
 
     @asynccontextmanager
     async def open_deps() -> AsyncIterator[_Deps]:
@@ -90,8 +100,8 @@ def build_run_graph(
             backend = await stack.enter_async_context(open_backend(store))
             opened = backend.records
             await stack.enter_async_context(open_workers())
-            caller = LateCaller(allow_hosts=allowed)
-            stack.push_async_callback(caller.close)
+            tools = ToolDeps(opened, options=[ActionOptions(allow_hosts=allowed)])
+            resources = await stack.enter_async_context(open_resources(tools))
             if isinstance(upstream, Upstream):
                 stack.push_async_callback(upstream.close)
                 await upstream.open()
@@ -99,7 +109,7 @@ def build_run_graph(
             runner = Runner(
                 opened,
                 replies,
-                caller,
+                resources,
                 attachments=Attachments(opened, backend.files),
                 expiry_s=expiry_s,
                 max_tool_rounds=max_tool_rounds,
@@ -107,7 +117,7 @@ def build_run_graph(
             )
             assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)
-            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False)
+            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False, choices=choices)
             yield _Deps(opened, runner, facade, assistant_id)
 
     return RunGraph(open_deps, functions)

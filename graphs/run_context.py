@@ -14,10 +14,8 @@ from graphs.machine.spec import RunSpec
 from graphs.machine.state import RunContext
 from graphs.past_calls import past_chars
 from graphs.run_memory import exchange_memory, history_memory, object_memory, picture_memory
-from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
-from graphs.tools.file_search import FileSearch
-from graphs.tools.resources import Resources
+from graphs.tools.resources import Resources, ToolContext
 from graphs.tools.toolset import ToolSet, make_toolset
 from retrieval.images import Images
 from store.ports import Page, RunPrivate, RunRow, Store
@@ -42,31 +40,28 @@ class RunContexts:
         self,
         store: Store,
         model: ChatBackend,
-        caller: Caller,
+        resources: Resources,
         max_tool_rounds: int,
-        searcher: FileSearch | None = None,
         pictures: Images | None = None,
     ) -> None:
-        """Without a searcher, `file_search` is not offered; without pictures, no `image_file` part is converted."""
+        """`resources` are those of the tools. Without pictures, no `image_file` part is converted."""
         self.max_tool_rounds = max_tool_rounds
         self.metrics = RunMetrics()
         self._store = store
         self._model = model
-        self._caller = caller
-        self._searcher = searcher
+        self._resources = resources
         self._pictures = pictures
 
     async def toolset(self, row: RunRow) -> ToolSet:
         """Build the tools of a run; a child process parses the documents. Raises InvalidRequest."""
         run = row.body
-        resources = Resources(
+        context = ToolContext(
             owner=row.owner,
-            caller=self._caller,
-            search=self._searcher,
+            resources=self._resources,
             vector_store_ids=row.private.get("vector_store_ids") or (),
             passage_chars=lambda: self._passage_chars(run),
         )
-        return await make_toolset(row.private["tools"], resources)
+        return await make_toolset(row.private["tools"], context)
 
     async def check(self, request: RunCreate | ThreadRunCreate, run: Run) -> None:
         """Refuse uncheckable schemas of the request itself; the assistant's schemas were checked before. Raises

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from chains.backpressure import BackpressureRunnable, context_without_reader, find_reader
 from chains.bridge import BridgedRunnable
 from chains.disconnect import on_leaving
+from graphs.drafts import USUAL, RunChoices
 from graphs.runner import Runner, Started
 from store.ports import AssistantPrivate, Insert, Row, RunRow, Store
 from wire.assistants import AssistantCreate, ModelName, new_assistant
@@ -106,13 +107,20 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
     name = "assistant"
 
     def __init__(
-        self, runner: Runner, store: Store, *, owner: str = DEFAULT_OWNER, returns_errors: bool = True
+        self,
+        runner: Runner,
+        store: Store,
+        *,
+        owner: str = DEFAULT_OWNER,
+        returns_errors: bool = True,
+        choices: RunChoices = USUAL,
     ) -> None:
         """Without `returns_errors`, errors are raised as ThreadholdError instead of returned as events."""
         self._runner = runner
         self._store = store
         self._owner = owner
         self._returns_errors = returns_errors
+        self._choices = choices
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
         """Return Turn."""
@@ -248,9 +256,9 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         messages = [parse(MessageCreate, message)] if message["content"] else []
         if turn.thread_id:
             request = parse(RunCreate, {**fields, "additional_messages": messages})
-            return await self._runner.start(owner, turn.thread_id, request, replaces=turn.replaces)
+            return await self._runner.start(owner, turn.thread_id, request, self._choices, replaces=turn.replaces)
         begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
-        return await self._runner.create_and_start(owner, begun)
+        return await self._runner.create_and_start(owner, begun, self._choices)
 
     async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[JsonObject] | None:
         """Return the assistant's tools with `file_search` added; None if that is not needed."""

@@ -36,8 +36,7 @@ from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
 from graphs.started import Started
 from graphs.tool_outputs import check_outputs, not_waiting
-from graphs.tools.caller import Caller
-from graphs.tools.file_search import FileSearch
+from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments, searched_stores
 from retrieval.images import Images
 from store.alone import alone
@@ -73,10 +72,9 @@ class Runner:
         self,
         store: Store,
         model: ChatBackend,
-        caller: Caller,
+        resources: Resources,
         *,
         attachments: Attachments,
-        searcher: FileSearch | None = None,
         pictures: Images | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
@@ -84,13 +82,13 @@ class Runner:
         clock: Callable[[], float] = time.time,
         processes: Processes | None = None,
     ) -> None:
-        """`processes` are the other processes on the store; None: there are none."""
+        """`resources` are the tools'. `processes` are the other processes on the store; None: there are none."""
         processes = processes or alone(store)
         self._store = store
         self._attachments = attachments
         self._expiry_s = expiry_s
         self._clock = clock
-        self._contexts = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)
+        self._contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
         self._heavy = Shares(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits, processes)
         self._orphans = OrphanedRuns(
@@ -179,17 +177,19 @@ class Runner:
                 draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
                 return await self._launch_new(draft, whole, read, *guards, *attached)
 
-    async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
+    async def create_and_start(self, owner: str, request: ThreadRunCreate, choices: RunChoices = USUAL) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
-        return await start_in_turn(self._heavy, owner, partial(self._create_and_start, owner, request))
+        return await start_in_turn(self._heavy, owner, partial(self._create_and_start, owner, request, choices))
 
-    async def _create_and_start(self, owner: str, request: ThreadRunCreate, *, its_turn: bool = False) -> Started:
+    async def _create_and_start(
+        self, owner: str, request: ThreadRunCreate, choices: RunChoices, *, its_turn: bool = False
+    ) -> Started:
         self._require_accepting(owner)
         assistant = await self._store.get("assistant", request.assistant_id, owner)
         if assistant is None:
             raise no_assistant(request.assistant_id)
         require_turn(assistant.body, its_turn=its_turn)
-        draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
+        draft = draft_thread(request, assistant, owner, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:

@@ -9,16 +9,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from graphs.machine.parts import Call
-from graphs.tools.caller import Caller
+from graphs.tools.caller import CALLER, Caller
 from graphs.tools.credentials import read_credentials
 from graphs.tools.document import MAX_DOCUMENT_BYTES, Refusal
 from graphs.tools.names import free_name
 from graphs.tools.operations import Operation
 from graphs.tools.port import CallInput, Kind, Offer, Outcome, ServerTool, Tools
 from graphs.tools.reading import refused, unpack
+from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
 from telemetry.context import acting_owner
 from telemetry.owned_cache import OwnedCache
@@ -27,9 +28,6 @@ from wire.errors import InvalidRequest, TooCostly, Unavailable
 from wire.json import Json, JsonObject
 from wire.validation import shown
 from workers import DOCUMENT, workers
-
-if TYPE_CHECKING:
-    from graphs.tools.resources import Resources
 
 __all__ = ["ACTION", "ActionTool", "action_origins", "operations_of", "read_ahead"]
 
@@ -78,7 +76,7 @@ async def _prepare(tools: Tools) -> None:
         await _DOCUMENTS.read_ahead(tool["data"], f"tools[{index}].data.openapi_spec")
 
 
-def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]:
+def _offer(tools: Tools, context: ToolContext, taken: set[str]) -> list[Offer]:
     """Offer each operation. If its name is taken, it gets `_2`, `_3` … in the order of the tools.
 
     Raises:
@@ -97,11 +95,11 @@ def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]
                     code="string_above_max_length",
                 )
             named = replace(operation, name=free_name(operation.name, taken))
-            offers.append(Offer(index, named.spec(), ActionTool(named, resources.caller)))
+            offers.append(Offer(index, named.spec(), ActionTool(named, context.get(CALLER))))
     return offers
 
 
-ACTION: Final = Kind(_offer, _prepare, blocks=True)
+ACTION: Final = Kind(_offer, _prepare, blocks=True, resource=CALLER)
 """APIs. Offering them blocks for seconds while a child process parses a large document that is not cached."""
 
 

@@ -4,12 +4,24 @@ Its HTTP client, its trust store and what these import (trio, if it is installed
 """
 
 import asyncio
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from graphs.tools.operations import Operation
+from graphs.tools.resources import Resource, ToolDeps
 
-__all__ = ["Caller", "LateCaller"]
+__all__ = ["CALLER", "ActionOptions", "Caller", "LateCaller"]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionOptions:
+    """The settings of actions; see `graphs.tools.actions.ActionCaller`."""
+
+    allow_hosts: Sequence[str] = ()
+    timeout_s: float = 30.0
+    max_bytes: int = 65_536
 
 
 class Caller(Protocol):
@@ -27,10 +39,8 @@ class Caller(Protocol):
 class LateCaller:
     """An ActionCaller with these settings, made in a thread at the first call."""
 
-    def __init__(self, *, allow_hosts: Iterable[str] = (), timeout_s: float = 30.0, max_bytes: int = 65_536) -> None:
-        self._allow_hosts = tuple(allow_hosts)
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
+    def __init__(self, options: ActionOptions) -> None:
+        self._options = options
         self._caller: Caller | None = None
         self._making = asyncio.Lock()
 
@@ -49,4 +59,18 @@ class LateCaller:
     def _make(self) -> Caller:
         from graphs.tools.actions import ActionCaller
 
-        return ActionCaller(allow_hosts=self._allow_hosts, timeout_s=self._timeout_s, max_bytes=self._max_bytes)
+        options = self._options
+        return ActionCaller(allow_hosts=options.allow_hosts, timeout_s=options.timeout_s, max_bytes=options.max_bytes)
+
+
+@asynccontextmanager
+async def _open_caller(deps: ToolDeps) -> AsyncIterator[Caller]:
+    caller = LateCaller(deps.option(ActionOptions))
+    try:
+        yield caller
+    finally:
+        await caller.close()
+
+
+CALLER: Final = Resource(_open_caller)
+"""The caller of actions."""

@@ -8,9 +8,10 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema
 from chains.embeddings import Embedder
@@ -18,6 +19,7 @@ from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
 from graphs.machine.parts import Call
 from graphs.tools.names import free_name
 from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, StepCalls, Tools
+from graphs.tools.resources import Resource, ToolContext, ToolDeps, WaitForIndex
 from retrieval.citations import marker
 from retrieval.grounding import Source
 from retrieval.vector_store_drafts import touch
@@ -26,17 +28,14 @@ from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
 from wire.items import FileSearchCall, FileSearchResult, search_item_id
 from wire.json import Json, JsonObject
 
-if TYPE_CHECKING:
-    from graphs.tools.resources import Resources
-
-__all__ = ["FILE_SEARCH", "FILE_SEARCH_CALLS", "FileSearch", "Findings", "Ready", "SearchTool", "query_of"]
+__all__ = ["FILE_SEARCH", "FILE_SEARCH_CALLS", "SEARCH", "FileSearch", "Findings", "SearchTool", "query_of"]
 
 logger = logging.getLogger("threadhold.tools")
 
 _MAX_RESULTS: Final = 20
 """OpenAI's default. How many of them the model gets also depends on its context."""
 
-_READY_S: Final = 60.0
+_INDEXED_S: Final = 60.0
 """How long a search waits for files that are being indexed, as at OpenAI."""
 
 _MAX_QUERY_CHARS: Final = 4000
@@ -47,9 +46,6 @@ _ASKED_CHARS: Final = 4_000
 
 _LAST: Final = 1_000_000
 """The position of the function: after all other tools."""
-
-Ready = Callable[[Sequence[str], float], Awaitable[bool]]
-"""Waits at most so many seconds until no file of these stores is being indexed. Returns whether that is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +82,13 @@ class SearchTool:
         return {"ranker": self.ranker, "score_threshold": self.threshold}
 
 
-def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]:
+def _offer(tools: Tools, context: ToolContext, taken: set[str]) -> list[Offer]:
     """Offer a search, if the run has vector stores."""
-    if resources.search is None or not resources.vector_store_ids:
+    search = context.get(SEARCH)
+    if search is None or not context.vector_store_ids:
         return []
     options = SearchTool.of(tools[0][1], free_name("file_search", taken))
-    return [Offer(_LAST, options.spec(resources.search.prompts), _RunSearch(options, resources, resources.search))]
-
-
-FILE_SEARCH: Final = Kind(_offer, is_available=lambda resources: resources.search is not None)
-"""The search of files, available if this server indexes files."""
+    return [Offer(_LAST, options.spec(search.prompts), _RunSearch(options, context, search))]
 
 
 def _item(call: Call) -> FileSearchCall:
@@ -144,7 +137,7 @@ class _RunSearch:
     """The search of a run's vector stores."""
 
     options: SearchTool
-    resources: "Resources"
+    context: ToolContext
     search: "FileSearch"
     step_type: str = "file_search"
     label: str = "file_search"
@@ -162,14 +155,14 @@ class _RunSearch:
 
     async def call(self, call: Call, given: CallInput, /) -> Outcome:
         """Search. The output and `passages` both contain the passages, so each can take a quarter of the bytes."""
-        resources = self.resources
+        context = self.context
         found = await self.search.search(
-            resources.owner,
-            resources.vector_store_ids,
+            context.owner,
+            context.vector_store_ids,
             call["arguments"],
             self.options,
             number=given.number,
-            chars=min(given.max_bytes // 4, resources.passage_chars()),
+            chars=min(given.max_bytes // 4, context.passage_chars()),
         )
         question = (await given.question())[:_ASKED_CHARS]
         shown = [{key: value for key, value in each.items() if key != "content"} for each in found.results]
@@ -195,7 +188,7 @@ class Findings:
 
 
 class FileSearch:
-    """Searches for runs. `ready` can wait for files that are being indexed; `clock` returns Unix seconds."""
+    """Searches for runs. `wait_for_index` can wait for files that are being indexed; `clock` returns Unix seconds."""
 
     def __init__(
         self,
@@ -203,7 +196,7 @@ class FileSearch:
         vectors: Vectors,
         embedder: Embedder | None,
         *,
-        ready: Ready | None = None,
+        wait_for_index: WaitForIndex | None = None,
         prompts: Prompts = DEFAULT_PROMPTS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -212,7 +205,7 @@ class FileSearch:
         self._store = store
         self._vectors = vectors
         self._embedder = embedder
-        self._ready = ready
+        self._wait_for_index = wait_for_index
         self._clock = clock
 
     async def search(
@@ -243,7 +236,7 @@ class FileSearch:
         if used := [change for row in found for change in touch(row, now=now)]:
             await self._store.commit(used, durable=False)
         searched = [row.id for row in found]
-        whole = self._ready is None or await self._ready(searched, _READY_S)
+        whole = self._wait_for_index is None or await self._wait_for_index(searched, _INDEXED_S)
         return searched, "" if whole else "Some files are still being indexed; these passages are from the others."
 
     async def _hits(self, owner: str, stores: Sequence[str], text: str, tool: SearchTool) -> list[Hit]:
@@ -290,6 +283,23 @@ class FileSearch:
             for index, (hit, text) in enumerate(passages)
         }
         return Findings("\n\n".join(filter(None, (output, note))), results, sources)
+
+
+@asynccontextmanager
+async def _open_search(deps: ToolDeps) -> AsyncIterator[FileSearch | None]:
+    if deps.vectors is None:
+        yield None
+    else:
+        yield FileSearch(
+            deps.store, deps.vectors, deps.embedder, wait_for_index=deps.wait_for_index, prompts=deps.prompts
+        )
+
+
+SEARCH: Final = Resource(_open_search)
+"""The search, in a process that indexes files."""
+
+FILE_SEARCH: Final = Kind(_offer, resource=SEARCH)
+"""The search of files."""
 
 
 def query_of(arguments: str) -> str:

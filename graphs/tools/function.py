@@ -1,20 +1,18 @@
 """The tool `function`: a function of the client's program. A run waits for its output."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from chains.chat_types import FunctionSpec
 from graphs.machine.parts import Call
 from graphs.tools.port import ItemChange, Kind, Offer, StepCalls, Tools
+from graphs.tools.resources import ToolContext
 from wire.items import FunctionCall, FunctionCallOutput, call_item_id, output_item_id
 from wire.json import JsonObject
-
-if TYPE_CHECKING:
-    from graphs.tools.resources import Resources
 
 __all__ = ["FUNCTION", "FUNCTION_CALLS"]
 
 
-def _offer(tools: Tools, _: "Resources", taken: set[str]) -> list[Offer]:
+def _offer(tools: Tools, _: ToolContext, taken: set[str]) -> list[Offer]:
     """Offer each function under its own name."""
     taken.update(tool["function"]["name"] for _, tool in tools)
     return [Offer(index, {"type": "function", "function": _with_parameters(tool["function"])}) for index, tool in tools]

@@ -38,6 +38,11 @@ class LocalFunctions:
             self._tools[tool.name] = tool
             self.specs.append(convert_to_openai_tool(tool))
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the functions that are called here."""
+        return list(self._tools)
+
     def has(self, call: WantedCall) -> bool:
         """Whether the call is made here."""
         return call["function"]["name"] in self._tools

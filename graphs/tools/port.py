@@ -7,16 +7,14 @@ the others.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from chains.chat_types import FunctionTool
 from graphs.machine.parts import Call
+from graphs.tools.resources import Resource, ToolContext
 from retrieval.grounding import Source
 from wire.items import Item
 from wire.json import Json, JsonObject
-
-if TYPE_CHECKING:
-    from graphs.tools.resources import Resources
 
 __all__ = ["CallInput", "ItemChange", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "Tools"]
 
@@ -107,15 +105,15 @@ async def _nothing(_: Tools) -> None:
 class Kind:
     """A kind of tool that assistants can have."""
 
-    offer: Callable[[Tools, "Resources", set[str]], list[Offer]]
+    offer: Callable[[Tools, ToolContext, set[str]], list[Offer]]
     """Returns what tools of this kind offer. Adds their names to the set, which has the names of other offers. Raises
     InvalidRequest."""
     prepare: Callable[[Tools], Awaitable[None]] = _nothing
     """Does what `offer` needs and what must not block a thread. Raises Problem."""
     blocks: bool = False
     """Whether `offer` takes so long that it must run in a thread."""
-    is_available: Callable[["Resources"], bool] = lambda _: True
-    """Whether this server can offer such tools."""
+    resource: Resource[object] | None = None
+    """What the calls need; a process that does not have it does not offer such tools."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Final
 from chains.chat_types import FunctionTool
 from graphs.tools.kinds import KINDS
 from graphs.tools.port import Offer, ServerTool
-from graphs.tools.resources import NO_RESOURCES, Resources
+from graphs.tools.resources import VALIDATION, ToolContext
 from telemetry.context import acting_owner
 from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest
@@ -78,18 +78,18 @@ NO_TOOLS: Final = ToolSet()
 """The tools of the last round: none."""
 
 
-async def make_toolset(tools: Sequence[JsonObject], resources: Resources = NO_RESOURCES) -> ToolSet:
+async def make_toolset(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> ToolSet:
     """Do what `build_toolset` does without blocking the event loop."""
     blocks = False
     for kind, given in _by_kind(tools).items():
         await KINDS[kind].prepare(given)
         blocks = blocks or KINDS[kind].blocks
     if not blocks:
-        return build_toolset(tools, resources)
-    return await REQUESTS.run(acting_owner(), build_toolset, tools, resources)
+        return build_toolset(tools, context)
+    return await REQUESTS.run(acting_owner(), build_toolset, tools, context)
 
 
-def build_toolset(tools: Sequence[JsonObject], resources: Resources = NO_RESOURCES) -> ToolSet:
+def build_toolset(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> ToolSet:
     """Return what `tools` (as stored with their secrets) offer to a model. Blocks if a kind of them does.
 
     Raises:
@@ -98,8 +98,8 @@ def build_toolset(tools: Sequence[JsonObject], resources: Resources = NO_RESOURC
     given, taken = _by_kind(tools), set[str]()
     offers: list[Offer] = []
     for kind in KINDS:  # in the order of KINDS: functions keep their names, and other kinds get names that are free
-        if kind in given and KINDS[kind].is_available(resources):
-            offers += KINDS[kind].offer(given[kind], resources, taken)
+        if kind in given and _is_available(kind, context):
+            offers += KINDS[kind].offer(given[kind], context, taken)
     offers.sort(key=lambda offer: offer.position)
     served = {offer.tool.name: offer.tool for offer in offers if offer.tool is not None}
     if served and len(offers) > MAX_TOOLS:
@@ -110,12 +110,16 @@ def build_toolset(tools: Sequence[JsonObject], resources: Resources = NO_RESOURC
         specs=tuple(offer.spec for offer in offers),
         served=served,
         functions=names - served.keys(),
-        not_offered=tuple(dict.fromkeys(tool["type"] for tool in tools if not _is_available(tool["type"], resources))),
+        not_offered=tuple(dict.fromkeys(tool["type"] for tool in tools if not _is_available(tool["type"], context))),
     )
 
 
-def _is_available(kind: str, resources: Resources) -> bool:
-    return kind in KINDS and KINDS[kind].is_available(resources)
+def _is_available(kind: str, context: ToolContext) -> bool:
+    """Return whether the process can offer tools of a kind, as far as it is known when they are only validated."""
+    if kind not in KINDS:
+        return False
+    resource = KINDS[kind].resource
+    return resource is None or context.resources is None or context.get(resource) is not None
 
 
 def _by_kind(tools: Sequence[JsonObject]) -> dict[str, list[tuple[int, JsonObject]]]:

@@ -4,20 +4,10 @@ import asyncio
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
 from api.gc_tuning import due, tuned_interpreter
-
-
-@pytest.fixture
-def as_before() -> Iterator[None]:
-    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
-    yield
-    gc.set_threshold(*thresholds)
-    gc.unfreeze()
-    sys.setswitchinterval(interval)
 
 
 class Ring:
@@ -41,7 +31,6 @@ async def gone(garbage: "weakref.ref[Ring]", limit_s: float) -> bool:
     return False
 
 
-@pytest.mark.usefixtures("as_before")
 async def test_old_garbage_is_collected_when_idle_and_kept_under_load() -> None:
     executing = 1000
     async with tuned_interpreter(lambda: executing):
@@ -52,6 +41,14 @@ async def test_old_garbage_is_collected_when_idle_and_kept_under_load() -> None:
         executing = 0
         assert await gone(garbage, 3.0)
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "collector"]
+
+
+async def test_the_interpreter_is_restored_at_the_end() -> None:
+    before = gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()
+    async with tuned_interpreter(lambda: 0):
+        during = gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()
+    assert all(old != new for old, new in zip(before, during, strict=True))
+    assert (gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()) == before
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from chains.minilm import MiniLm
 from documents.extraction import Extractor
 from graphs.run_runnable import RunRunnable
 from graphs.runner import Runner
-from graphs.tools.actions import ActionCaller
+from graphs.tools.kinds import open_resources
+from graphs.tools.resources import ToolDeps
 from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
@@ -56,12 +57,13 @@ async def remote(url: str) -> AsyncIterator[RemoteRunnable]:
 async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[Deps]:
     """The dependencies of an app in this process."""
     async with AsyncExitStack() as stack:
-        store, caller, model = await open_store(), ActionCaller(), Upstream(upstream.url)
-        for part in (store, caller, model):
+        store, model = await open_store(), Upstream(upstream.url)
+        for part in (store, model):
             stack.push_async_callback(part.close)
         await model.open()
         attachments = Attachments(store, store.library)
-        runner = await stack.enter_async_context(Runner(store, Replies(model), caller, attachments=attachments))
+        resources = await stack.enter_async_context(open_resources(ToolDeps(store)))
+        runner = await stack.enter_async_context(Runner(store, Replies(model), resources, attachments=attachments))
         blobs, library, vectors = FolderBlobs(folder / "files"), store.library, store.vectors
         await blobs.open()
         ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())

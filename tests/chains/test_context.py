@@ -1,5 +1,6 @@
 """The model's prompt, and what is dropped first if it is too long."""
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from chains import Prompt, build_prompt
 from chains.context import PastCall, PastRound
 from chains.passback import extra_fields
+from tests.effort import within
 from wire.errors import ContextOverflow, PromptRefused
 
 AUTO = {"type": "auto", "last_messages": None}
@@ -21,9 +23,13 @@ def posted(role: str, *parts: Any, status: str = "completed") -> dict[str, Any]:
 
 
 def build(
-    *history: dict[str, Any], instructions: str = "be brief", exchange: Any = (), truncation: Any = AUTO
+    *history: dict[str, Any],
+    instructions: str = "be brief",
+    exchange: Any = (),
+    truncation: Any = AUTO,
+    past: Any = MappingProxyType({}),
 ) -> Prompt:
-    return build_prompt(instructions=instructions, history=history, exchange=exchange, truncation=truncation)
+    return build_prompt(instructions=instructions, history=history, exchange=exchange, truncation=truncation, past=past)
 
 
 def shown(prompt: Prompt) -> list[tuple[str, Any]]:
@@ -142,6 +148,35 @@ def test_old_rounds_are_dropped_last_and_completely() -> None:
     assert shown(shorter) == shown(least)
     assert prompt.fit(least.tokens() - 1) is None
     assert shorter.dropped == 4 + 3
+
+
+def test_fitting_takes_time_in_proportion_to_the_turns() -> None:
+    """A thread's 4,000 short turns take 4,000 steps: their square would stop the event loop for seconds."""
+    asked = [{**posted("user", f"q{number}"), "id": f"msg_{number}"} for number in range(4_000)]
+    past = {message["id"]: [PastRound((PastCall("call_1", "call_1", "f", "{}", "x" * 20),))] for message in asked[:-1]}
+    prompt = build(*asked, past=past)
+    for fitted in (
+        lambda: prompt.fit(50),
+        lambda: prompt.fit(1),
+        lambda: prompt.shrink(ContextOverflow("too long", limit=100, used=100_000)),
+        prompt.shortest,
+    ):
+        within(0.15, fitted)
+
+
+@given(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3), st.integers(0, 600))
+def test_fit_drops_one_thing_after_the_other(turns: int, calls: int, rounds: int, limit: int) -> None:
+    asked = [{**posted("user", "q" * 40 * number), "id": f"msg_{number}"} for number in range(turns + 1)]
+    past = {each["id"]: [PastRound((PastCall("c", "c", "f", "{}", "x" * 90),))] for each in asked[:calls]}
+    exchange = [message for number in range(rounds) for message in round_of(number, 20)]
+    prompt = build(*asked, exchange=exchange, past=past)
+    one: Prompt | None = prompt
+    shortest = prompt
+    while one is not None and one.tokens() > limit:
+        shortest, one = one, one.without_oldest()
+    assert prompt.fit(limit) == one
+    if one is None:
+        assert prompt.shortest() == shortest
 
 
 messages = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integers(1, 400)), max_size=12)

@@ -137,6 +137,19 @@ def test_a_function_s_schema_makes_the_run_wait_for_its_output(graph: RunGraph, 
         graph.invoke(Command(resume="12:00"))
 
 
+def test_calls_of_a_function_s_schema_can_end_the_run(up: ScriptedUpstream) -> None:
+    with build_run_graph(up.url, tools=[TIME], client_calls="end") as graph:
+        for config in (None, ON_ONE):  # on a new thread, and on a thread that exists
+            up.script(Reply(tool_calls=[("getTime", {})]))
+            *_, step, run = graph.stream({"content": "time?"}, config)
+            assert (run["event"], run["data"]["required_action"]) == ("thread.run.completed", None)
+            assert step["event"] == "thread.run.step.completed"
+            assert step["data"]["step_details"]["tool_calls"][0]["function"]["name"] == "getTime"
+        assert graph.invoke({"content": "Then?"}, ON_ONE)["event"] == "thread.run.completed"
+    with pytest.raises(ValueError, match="get_weather, get_moon are called here"):
+        build_run_graph(up.url, tools=[get_weather, TIME, get_moon], client_calls="end")
+
+
 def test_functions_of_the_program_are_called_and_the_run_continues(graph: RunGraph, up: ScriptedUpstream) -> None:
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"}), ("get_tide", {"port": "Brest"})]))
     up.script(Reply(tool_calls=[("get_moon", {})]), Reply("Done."))

@@ -11,7 +11,8 @@ import pytest
 from chains import CallLimits, Replies, Upstream
 from graphs.admission import Limits
 from graphs.runner import Runner, Started
-from graphs.tools.actions import ActionCaller
+from graphs.tools.kinds import open_resources
+from graphs.tools.resources import ToolDeps
 from retrieval.attachments import Attachments
 from store.backend import Sharing, open_backend
 from store.sqlite.store import SqliteStore
@@ -37,11 +38,12 @@ async def two(
             backend = await stack.enter_async_context(open_backend(folder / "store.db", sharing=sharing))
             store = backend.records
             assert isinstance(store, SqliteStore)
-            caller = ActionCaller()
-            stack.push_async_callback(caller.close)
             attachments = Attachments(store, backend.files)
             processes = backend.processes
-            runner = Runner(store, Replies(model), caller, attachments=attachments, processes=processes, limits=limits)
+            resources = await stack.enter_async_context(open_resources(ToolDeps(store)))
+            runner = Runner(
+                store, Replies(model), resources, attachments=attachments, processes=processes, limits=limits
+            )
             worlds.append(World(store, await stack.enter_async_context(runner), upstream))
         yield worlds[0], worlds[1]
 

@@ -11,6 +11,8 @@ from typing import Any
 from chains import CallLimits, Replies, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
+from graphs.tools.caller import CALLER
+from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments
 from store.ports import Insert, PageQuery, Row
 from store.sqlite.database import Trace
@@ -118,7 +120,9 @@ async def world(
     caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000, tls=_TRUST)
     try:
         attachments = Attachments(store, store.library, clock=clock)
-        async with Runner(store, Replies(model), caller, attachments=attachments, clock=clock, **options) as runner:
+        async with Runner(
+            store, Replies(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
+        ) as runner:
             with unblocked(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
                 yield World(store, runner, upstream, clock)
     finally:

@@ -56,7 +56,12 @@ class World:
 
     async def search(self, query: str = "ferry", *, stores: Sequence[str] = ("vs_1",), chars: int = 9000) -> Findings:
         searcher = FileSearch(
-            self.store, self.store.vectors, self.embedder, ready=self.ready, prompts=Prompts(), clock=lambda: 1000.0
+            self.store,
+            self.store.vectors,
+            self.embedder,
+            wait_for_index=self.ready,
+            prompts=Prompts(),
+            clock=lambda: 1000.0,
         )
         arguments = json.dumps({"query": query})
         return await searcher.search(OWNER, stores, arguments, TOOL, number=3, chars=chars)

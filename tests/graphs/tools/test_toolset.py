@@ -10,6 +10,7 @@ import pytest
 from graphs.tools import build_toolset
 from graphs.tools.action import operations_of
 from graphs.tools.operations import METHODS
+from graphs.tools.resources import Resources, ToolContext
 from tests.effort import within
 from tests.graphs.tools.apis import document, operation
 from wire.errors import InvalidRequest
@@ -56,7 +57,8 @@ def test_functions_pass_unchanged_and_unsupported_tools_are_named() -> None:
             {"type": "function", "function": {"name": "bare"}},
             {"type": "code_interpreter"},
             {"type": "file_search", "file_search": {"max_num_results": 3}},
-        ]
+        ],
+        ToolContext(resources=Resources()),
     )
     assert tools.specs[0] == {"type": "function", "function": strict}
     assert tools.specs[1]["function"] == {"name": "bare", "parameters": {"type": "object", "properties": {}}}
