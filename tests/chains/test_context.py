@@ -165,7 +165,7 @@ def test_fitting_takes_time_in_proportion_to_the_turns() -> None:
 
 
 @given(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3), st.integers(0, 600))
-def test_fit_drops_one_thing_after_the_other(turns: int, calls: int, rounds: int, limit: int) -> None:
+def test_fit_equals_dropping_step_by_step(turns: int, calls: int, rounds: int, limit: int) -> None:
     asked = [{**posted("user", "q" * 40 * number), "id": f"msg_{number}"} for number in range(turns + 1)]
     past = {each["id"]: [PastRound((PastCall("c", "c", "f", "{}", "x" * 90),))] for each in asked[:calls]}
     exchange = [message for number in range(rounds) for message in round_of(number, 20)]
