@@ -179,7 +179,7 @@ async def test_fields_are_yielded_once_and_last_if_a_stream_finishes_twice(
 async def test_each_parallel_call_gets_its_own_fields_back(up: ScriptedUpstream, connect: Connect) -> None:
     """Gemini's calls have neither index nor id, and only the first one is signed."""
     replies = Replies(await connect(up.url), tool_calls="native")
-    calls = [{"id": "", "function": {"name": "f", "arguments": f'{{"place":"{index}"}}'}} for index in ("Rome", "Pau")]
+    calls = [{"id": "", "function": {"name": "f", "arguments": f'{{"place":"{city}"}}'}} for city in ("Rome", "Pau")]
     up.script(stream({"tool_calls": [{**calls[0], "extra_content": SIGNED}]}, {"tool_calls": [calls[1]]}))
     message = await made(replies)
     await made(replies, asked(*answered(message)))

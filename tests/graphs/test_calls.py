@@ -174,7 +174,7 @@ async def test_an_invalid_call_is_not_shown_after_a_resume_either(upstream: Scri
 
 def test_the_first_call_of_a_process_does_not_block_the_loop() -> None:
     """Its dependencies are loaded in a thread; the loop of `world` allows no blocking call."""
-    test = "tests/graphs/test_runner.py::test_a_function_call_pauses_and_goes_on_with_its_output"
+    test = "tests/graphs/test_runner.py::test_a_function_call_pauses_the_run_until_its_output"
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
@@ -188,7 +188,7 @@ def thinking(number: int, *, ends: bool = False) -> Raw:
     id."""
     beside = {"x_state": f"{SECRET}-{number}", "details": [{"index": 0, "data": f"{SECRET}-d{number}"}]}
     signed = {"extra_content": {"signature": f"{SECRET}-s{number}"}}
-    call = {"function": {"name": "getWeather", "arguments": f'{{"index": "{number}"}}'}, **signed}
+    call = {"function": {"name": "getWeather", "arguments": f'{{"place": "{number}"}}'}, **signed}
     deltas = [beside, {"content": "Done."} if ends else {"tool_calls": [call]}, {}]
     choices = [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas]
     return Raw([*(b"data: " + json.dumps({"choices": [each]}).encode() + b"\n\n" for each in choices)])

@@ -13,10 +13,10 @@ _THEMES = ("light", "dark")
 _OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 _LISTEN = """
-window.__told = [];
+window.__announced = [];
 new MutationObserver(list => list.forEach(({ target }) => {
   const at = target.closest ? target : target.parentElement, live = at.closest('[role=status], [role=alert]');
-  if (live) window.__told.push(live.textContent);
+  if (live) window.__announced.push(live.textContent);
 })).observe(document.body, { subtree: true, childList: true, characterData: true });
 """
 
@@ -171,8 +171,8 @@ def test_a_screen_reader_gets_the_turns_and_not_the_tokens(page: Page, up: Scrip
     page.send("Talk")
     page.shows("word149")
     page.idle()
-    page.until("return document.getElementById('told').textContent.includes('150')", "the end is announced")
-    result = page.js("return window.__told")
+    page.until("return document.getElementById('announcer').textContent.includes('150')", "the end is announced")
+    result = page.js("return window.__announced")
     assert "Generating" in result
     assert "Done, 150 words" in result
     assert len(result) <= 8

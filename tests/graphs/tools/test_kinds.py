@@ -154,7 +154,7 @@ async def test_a_kind_is_not_offered_without_its_resource(probe: Probe) -> None:
     finally:
         await store.close()
     assert (tools.specs, tools.not_offered) == ((), (TYPE,))
-    assert build_toolset([{"type": TYPE}]).specs, "validating a tool opened its resource"
+    assert build_toolset([{"type": TYPE}]).specs, "a tool that is only validated was not accepted"
 
 
 async def test_a_failed_opening_closes_the_resources_opened_before(
