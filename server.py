@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     from retrieval.upload_parts import Uploads
     from store.backend import open_backend
     from store.blobs import FolderBlobs
-    from store.free_space import rooms
+    from store.free_space import free_spaces
     from workers import open_workers
 
     settings = settings or read_settings()
@@ -90,18 +90,18 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     async def open_deps() -> AsyncIterator[Deps]:
         if embedder is None:
             logging.getLogger("threadhold").warning(words_only_notice())
-        index_space, file_space = rooms(Path(settings.database).parent, settings.data_dir)
+        index_space, file_space = free_spaces(Path(settings.database).parent, settings.data_dir)
         async with AsyncExitStack() as stack:
             if embedder is not None:
                 stack.push_async_callback(embedder.close)
-            opening = open_backend(settings.database, room=index_space, has_reserve=True, sharing=sharing)
+            opening = open_backend(settings.database, free_space=index_space, has_reserve=True, sharing=sharing)
             backend = await stack.enter_async_context(opening)
             stack.push_async_callback(routes.close)
             store, files = backend.records, backend.files
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
             processes = backend.processes
             ingestion = Ingestion(
-                store, files, blobs, backend.vectors, embedder, Extractor(), room=index_space, processes=processes
+                store, files, blobs, backend.vectors, embedder, Extractor(), free_space=index_space, processes=processes
             )
             uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes, processes=processes)
             attachments = Attachments(store, files, wake=ingestion.wake)
@@ -157,7 +157,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                     max_file_bytes=settings.max_file_bytes,
                     health=backend.health,
                     folders=(Path(settings.database).parent, settings.data_dir),
-                    room=file_space,
+                    free_space=file_space,
                     calls=ModelCalls(limits),
                 )
 

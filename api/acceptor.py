@@ -22,6 +22,7 @@ _MOST: Final = 64
 
 _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
+_CLOSE_S: Final = 1.0
 _PAUSE_S: Final = 1.0
 """How long nothing is accepted after an error, such as too many open files: the socket would report it in each pass."""
 
@@ -44,12 +45,17 @@ class Acceptor:
         listening.listen(backlog)
         self._resume()
 
-    def close(self) -> None:
-        """Accept no more connections."""
+    async def close(self) -> None:
+        """Accept no more connections, and wait for those that were accepted in the last pass."""
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listening)
         self._close_spare()
+        if self._connecting:
+            _, late = await asyncio.wait(self._connecting, timeout=_CLOSE_S)
+            for connecting in late:
+                connecting.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _resume(self) -> None:
         self._pause = None

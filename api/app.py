@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -109,8 +109,8 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_deps() as deps:
-            app.state.deps, app.state.readiness = deps, Readiness(deps)
+        async with open_deps() as deps, aclosing(Readiness(deps)) as readiness:
+            app.state.deps, app.state.readiness = deps, readiness
             routes = list(app.router.routes)
             app.include_router(await asyncio.to_thread(_langserve, deps), include_in_schema=False)
             app.state.body_paths = BodyPaths(app.router.routes)

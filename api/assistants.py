@@ -19,10 +19,10 @@ from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
 from wire.errors import Missing, Problem
 from wire.ids import new_id
+from wire.model_options import UNSET_SAMPLING, requested_sampling
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.resources import resources_body
-from wire.sampling import sampling
 
 __all__ = ["amend", "check_tools", "router", "show_assistant"]
 
@@ -37,7 +37,7 @@ async def create_assistant(body: AssistantCreate, deps: Parts, owner: Owner, v1:
     tools = restore_secrets(made["tools"], [])
     await check_tools(tools)
     await check_schemas((), made["response_format"])
-    private: AssistantPrivate = {"tools": tools, "sampling": sampling(body)}
+    private: AssistantPrivate = {"tools": tools, "sampling": requested_sampling(body)}
     made["tool_resources"], store_changes = await deps.attachments.create_inline_stores(owner, made["tool_resources"])
     if body.file_ids is not None:
         remembered = remember(body.file_ids, store_changes, now=now)
@@ -108,9 +108,9 @@ async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> Assista
         private["tools"] = tools
     if "response_format" in changed:
         await check_schemas((), changed["response_format"])
-    if body.model_fields_set & {"temperature", "top_p"}:
+    if not body.model_fields_set.isdisjoint(UNSET_SAMPLING):
         kept = {name: value for name, value in row.private["sampling"].items() if name not in body.model_fields_set}
-        private["sampling"] = kept | sampling(body)
+        private["sampling"] = kept | requested_sampling(body)
     if "tool_resources" in changed:
         changed["tool_resources"], store_changes = await deps.attachments.create_inline_stores(
             row.owner, changed["tool_resources"]

@@ -19,7 +19,7 @@ from graphs.runner import Runner
 from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
-from store.free_space import Room
+from store.free_space import FreeSpace
 from store.ports import (
     AssistantRow,
     Blobs,
@@ -93,7 +93,7 @@ class Deps:
     """The state of the store."""
     folders: tuple[Path, ...]
     """The folders of the database and of files."""
-    room: Room
+    free_space: FreeSpace
     """Limits uploads by the free space of the disk for files."""
     calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))
     """The queue of model calls that are not runs."""

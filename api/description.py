@@ -6,6 +6,7 @@ request for it, and validates neither requests nor answers.
 """
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -93,7 +94,7 @@ def install(app: FastAPI) -> None:
     A thread makes the document once, because this takes 0.4 s, in which the event loop would answer nothing else.
     """
     found = app.openapi
-    making: list[asyncio.Future[None]] = []
+    turn, making = asyncio.Lock(), threading.Lock()
     written: list[bytes] = []
     made: Document = {}
 
@@ -103,13 +104,15 @@ def install(app: FastAPI) -> None:
         return made
 
     def write() -> None:
-        written.append(orjson.dumps(app.openapi()))
+        with making:  # a client that leaves does not stop its thread, and the next one waits for it here
+            if not written:
+                written.append(orjson.dumps(app.openapi()))
 
     async def respond(_: Request) -> Response:
         if not written:
-            if not making or making[0].done():
-                making[:] = [asyncio.ensure_future(asyncio.to_thread(write))]
-            await asyncio.shield(making[0])  # a client that leaves does not stop it, so the next one starts no other
+            async with turn:  # all others wait without a thread
+                if not written:
+                    await asyncio.to_thread(write)
         return Response(written[0], media_type="application/json")
 
     app.openapi = describe  # type: ignore[method-assign]

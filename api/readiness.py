@@ -28,7 +28,7 @@ _UPSTREAM_S: Final = 6.0
 
 
 class Readiness:
-    """The checks of one server, and their latest results."""
+    """The checks of one server, and their latest results. Its owner closes it."""
 
     def __init__(self, deps: Deps, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.warnings: Mapping[str, str] = {} if deps.embedder is not None else {"embeddings": words_only_notice()}
@@ -37,7 +37,7 @@ class Readiness:
         self._clock = clock
         self._found: dict[str, str | None] = {}
         self._found_at = float("-inf")
-        self._checking: asyncio.Future[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     async def checks(self) -> Mapping[str, str | None]:
         """Return what is wrong by check, None for a check that passed. Concurrent calls share the result.
@@ -45,9 +45,15 @@ class Readiness:
         A call that is cancelled stops no check: clients that ask and leave would cause more of them.
         """
         if self._checking is None or (self._checking.done() and self._is_stale()):
-            self._checking = asyncio.ensure_future(self._check())
+            self._checking = asyncio.create_task(self._check(), name="readiness")
         await asyncio.shield(self._checking)
         return self._found
+
+    async def aclose(self) -> None:
+        """End the checks that are in progress."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.wait((self._checking,))
 
     def _is_stale(self) -> bool:
         fresh_s = _AGAIN_S if any(self._found.values()) else _FRESH_S

@@ -9,7 +9,6 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -89,26 +88,33 @@ async def _serve(
     listening: socket.socket,
     ready: Callable[["FastAPI"], None],
 ) -> None:
-    async with AsyncExitStack() as stack:
-        opening = asyncio.create_task(_open(stack, gate, make_app, ready), name="opening")
-        opening.add_done_callback(lambda done: server.give_up() if not done.cancelled() and done.exception() else None)
-        try:
-            await server.serve(sockets=[listening])
-        finally:
-            opening.cancel()
-            await asyncio.wait((opening,))
-        if not opening.cancelled():
-            opening.result()
+    stopping = asyncio.Event()
+    app = asyncio.create_task(_hold_app(gate, make_app, ready, stopping), name="app")
+    app.add_done_callback(lambda _: server.give_up())
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        stopping.set()
+        if gate.app is None:
+            app.cancel()
+        await asyncio.wait((app,))
+    if not app.cancelled():
+        app.result()
 
 
-async def _open(
-    stack: AsyncExitStack, gate: "_StartupGate", make_app: Callable[[], "FastAPI"], ready: Callable[["FastAPI"], None]
+async def _hold_app(
+    gate: "_StartupGate",
+    make_app: Callable[[], "FastAPI"],
+    ready: Callable[["FastAPI"], None],
+    stopping: asyncio.Event,
 ) -> None:
+    """Keep the app open until the server stops. One task opens and closes it, as task groups in it require."""
     app = await asyncio.to_thread(make_app)
     app.state.connection_limit = gate.connection_limit
-    await stack.enter_async_context(app.router.lifespan_context(app))
-    gate.open(app)
-    ready(app)
+    async with app.router.lifespan_context(app):
+        gate.open(app)
+        ready(app)
+        await stopping.wait()
 
 
 class _StartupGate:
@@ -198,7 +204,7 @@ class _Server(uvicorn.Server):
         )
 
     def give_up(self) -> None:
-        """End the server: the app will not become ready."""
+        """End the server: there is no app, or none any more."""
         self._gate.shut()
         self.should_exit = True
 
@@ -211,5 +217,5 @@ class _Server(uvicorn.Server):
                 logger.info("waiting up to %g s for %d runs", self._drain_s, deps.runner.executing)
             await deps.runner.drain(self._drain_s)
         for acceptor in self._acceptors:
-            acceptor.close()
+            await acceptor.close()
         await super().shutdown(sockets)

@@ -21,18 +21,19 @@ from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
 from chains.call_chunks import Whole
 from chains.calls.turns import Learnt, Turns
-from chains.chat_types import ModelOptions
+from chains.chat_types import ModelKeywords
 from chains.disconnect import on_leaving
 from chains.fast_client import EXCHANGE, Exchange
 from chains.ports import ModelSource
 from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
 from chains.recent import Learned
-from chains.reply import TAKEN, chat_model
+from chains.reply import TAKEN, chat_model, request_fields
 from chains.reply_call import Ask, ReplyCall
 from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import RunError
+from wire.model_options import ModelOptions
 from wire.validation import parse
 
 __all__ = ["CALL_TURN", "ChatInput", "build_chat_chain"]
@@ -132,22 +133,24 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     ) -> AsyncIterator[BaseMessage]:
         """Make a request, and yield the answer as it arrives."""
         fields = {**(config or {}).get("configurable", {}), **kwargs}
-        model = str(fields.get("model") or "")
         temperature, budget = fields.get("temperature"), fields.get("max_tokens")
         exchange: Exchange = fields.get(_HELD) or Exchange()
         reader = find_reader(config)
         if reader is not None:
             reader.on_leave(exchange.close)
-        exchange.fields = {
-            "temperature": temperature if temperature is not None and temperature >= 0 else None,
-            "max_tokens": budget if budget is not None and budget > 0 else None,
-        }
+        request = ReplyCall(
+            model=str(fields.get("model") or ""),
+            messages=_messages(input),
+            options=ModelOptions(temperature=temperature if temperature is not None and temperature >= 0 else None),
+            max_tokens=budget if budget is not None and budget > 0 else None,
+        )
+        exchange.fields = request_fields(request)
         try:
             async with fields.get(CALL_TURN, nullcontext)(), _opened(self._upstream) as upstream:
                 try:
                     if reader is not None:
                         await reader.wait()
-                    ask, call = await _target(upstream, model, _messages(input), config, exchange)
+                    ask, call = await _target(upstream, request, config, exchange)
                     async with aclosing(Turns(ask, DEFAULT_PROMPTS, self._learnt).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
@@ -162,27 +165,23 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
 
 
 async def _target(
-    upstream: Upstream | Routes,
-    model: str,
-    messages: list[BaseMessage],
-    config: RunnableConfig | None,
-    exchange: Exchange,
+    upstream: Upstream | Routes, call: ReplyCall, config: RunnableConfig | None, exchange: Exchange
 ) -> tuple[Ask, ReplyCall]:
-    """Return a function that calls the upstream of a model, and the call. Raises RunError."""
+    """Return a function that calls the upstream of a model, and the call with its full name. Raises RunError."""
     source: ModelSource | Routes = upstream
-    name = model
+    name = model = call.model
     if isinstance(upstream, Routes):
         route = await upstream.route(model)
         source, model = route.member.source, route.model
         name = route.member.qualified(model)
-    call = ReplyCall(model=name, messages=messages)  # facts about a model apply to one upstream only
+    call = replace(call, model=name)  # facts about a model apply to one upstream only
     if isinstance(source, Provider):
-        return lambda request: source.follow(replace(request, model=model, **exchange.fields), config), call
+        return lambda request: source.follow(replace(request, model=model), config), call
     assert isinstance(source, Upstream)
     chat = chat_model(source)
 
     async def ask(request: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        carried: ModelOptions = {"model": model, "stream_usage": True, EXCHANGE: exchange}
+        carried: ModelKeywords = {"model": model, "stream_usage": True, EXCHANGE: exchange}
         stream = chat.astream(request.messages, config, **carried)
         async with aclosing(stream):  # type: ignore[type-var]  # LangChain declares its generators as iterators
             async for chunk in stream:

@@ -27,7 +27,7 @@ __all__ = [
     "MessageContent",
     "ModelDetails",
     "ModelEntry",
-    "ModelOptions",
+    "ModelKeywords",
     "NamedFunction",
     "RequestCall",
     "RequestMessage",
@@ -41,7 +41,7 @@ __all__ = [
 JsonSchema: TypeAlias = dict[str, object]
 """A JSON Schema that is an object. Clients write it, so any keyword can have any value."""
 
-ModelOptions: TypeAlias = dict[str, Any]
+ModelKeywords: TypeAlias = dict[str, Any]
 """Keyword arguments for a LangChain model. They are untyped because each provider's class has its own."""
 
 MessageContent: TypeAlias = str | list[str | dict[str, object]]
@@ -124,7 +124,10 @@ class RequestMessage(TypedDict, total=False):
 
 
 class ChatRequest(TypedDict, total=False):
-    """A request to `/chat/completions` for a reply; None means that the field is not sent."""
+    """A request to `/chat/completions` for a reply; None means that the field is not sent.
+
+    It also has the fields of `wire.model_options.ModelOptions` that are set.
+    """
 
     model: str
     messages: list[RequestMessage]
@@ -133,9 +136,6 @@ class ChatRequest(TypedDict, total=False):
     tool_choice: str | NamedFunction | None
     parallel_tool_calls: bool | None
     response_format: str | ResponseFormat | None
-    temperature: float | None
-    top_p: float | None
-    reasoning_effort: str | None
     max_tokens: int | None
 
 

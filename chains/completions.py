@@ -27,19 +27,13 @@ from chains.passage import Passage
 from chains.refusals import Refusal, overflow_body
 from chains.reply import ReplyCall
 from wire.errors import ContextOverflow, InvalidRequest, Problem, PromptRefused, RateLimited, RunError, UpstreamProblem
+from wire.model_options import OPTIONS, ModelOptions
 
 __all__ = ["open_completion"]
 
 _JSON: Final = "application/json"
 _SSE: Final = "text/event-stream; charset=utf-8"
-_PASSED_ON: Final = (
-    "tool_choice",
-    "parallel_tool_calls",
-    "response_format",
-    "temperature",
-    "top_p",
-    "reasoning_effort",
-)
+_PASSED_ON: Final = ("tool_choice", "parallel_tool_calls", "response_format")
 
 
 async def open_completion(
@@ -164,6 +158,7 @@ def _call(body: dict[str, Any]) -> ReplyCall:  # a client's own request: LangCha
         model=body["model"],
         messages=messages,
         tools=list(body.get("tools") or ()),
+        options=ModelOptions(**{name: body.get(name) for name in OPTIONS}),
         max_tokens=limit if type(limit) is int and limit > 0 else None,
         **cast(dict[str, Any], {name: body.get(name) for name in _PASSED_ON}),
     )

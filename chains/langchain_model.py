@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
 from chains.calls import Abilities, Modes, concerns_tools
-from chains.chat_types import ModelOptions
+from chains.chat_types import ModelKeywords
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.fragments import CallFragments, number_calls
@@ -77,7 +77,7 @@ class LangChainReplies:
         turn = OwnTurn(name, model)
         try:
             bound = self._with_tools(call)
-            stream = bound.astream(restore_turns(call.messages, name, model), **_sampling_options(call))
+            stream = bound.astream(restore_turns(call.messages, name, model), **_options(call))
             async with aclosing(stream):  # type: ignore[type-var]
                 async for message in stream:
                     chunk = _as_chunk(message)
@@ -98,7 +98,7 @@ class LangChainReplies:
     def _with_tools(self, call: ReplyCall) -> Runnable[LanguageModelInput, AIMessage]:
         if not call.tools:
             return self._chat
-        options: ModelOptions = {"tool_choice": call.tool_choice, "parallel_tool_calls": call.parallel_tool_calls}
+        options: ModelKeywords = {"tool_choice": call.tool_choice, "parallel_tool_calls": call.parallel_tool_calls}
         choice = options["tool_choice"]
         if isinstance(choice, dict):  # LangChain expects only the function's name
             options["tool_choice"] = choice["function"]["name"]
@@ -106,15 +106,12 @@ class LangChainReplies:
         return self._chat.bind_tools(tools, **{key: value for key, value in options.items() if value is not None})
 
 
-def _sampling_options(call: ReplyCall) -> ModelOptions:
-    options = {
-        "temperature": call.temperature,
-        "top_p": call.top_p,
+def _options(call: ReplyCall) -> ModelKeywords:
+    others = {
         "max_tokens": call.max_tokens,
-        "reasoning_effort": call.reasoning_effort,
         "response_format": None if call.response_format == "auto" else call.response_format,
     }
-    return {name: value for name, value in options.items() if value is not None}
+    return {**call.options.named(), **{name: value for name, value in others.items() if value is not None}}
 
 
 def _as_chunk(message: BaseMessage) -> AIMessageChunk:

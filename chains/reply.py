@@ -7,7 +7,7 @@ request, whose chunks are yielded as they arrive; `chains/calls/` implements fun
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.globals import get_debug, get_verbose
 from langchain_core.messages import AIMessageChunk
@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from chains.call_chunks import with_calls
 from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
-from chains.chat_types import CallDelta, ChatRequest, ModelOptions
+from chains.chat_types import CallDelta, ChatRequest, ModelKeywords
 from chains.chunks import TextChunk
 from chains.context import Prompt
 from chains.fast_client import EXCHANGE, Exchange, LeanCompletions
@@ -31,7 +31,7 @@ from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.reply_call import ReplyCall
 from chains.upstream import Upstream
 
-__all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model", "is_followed"]
+__all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
 
 TAKEN = "threadhold_taken"
 """Key of a chunk's `additional_kwargs`: all text before it was thoughts without an opening tag."""
@@ -88,8 +88,8 @@ class Replies:
         """Make one request."""
         traced = is_followed(var_child_runnable_config.get())
         kept = {index: text for index, message in enumerate(call.messages) if (text := extra_fields(message))}
-        exchange = Exchange(together=call.together and not traced, kept=kept, **_fields(call))
-        carried: ModelOptions = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
+        exchange = Exchange(together=call.together and not traced, kept=kept, **request_fields(call))
+        carried: ModelKeywords = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
         stream = self._traced(call, carried) if traced else self._untraced(call, carried)
         try:
             async with aclosing(stream):
@@ -98,12 +98,12 @@ class Replies:
         finally:
             exchange.close()
 
-    async def _traced(self, call: ReplyCall, carried: ModelOptions) -> AsyncGenerator[AIMessageChunk]:
+    async def _traced(self, call: ReplyCall, carried: ModelKeywords) -> AsyncGenerator[AIMessageChunk]:
         async for chunk in self._chat.astream(call.messages, **carried):
             if isinstance(chunk, AIMessageChunk):
                 yield chunk
 
-    async def _untraced(self, call: ReplyCall, carried: ModelOptions) -> AsyncGenerator[AIMessageChunk]:
+    async def _untraced(self, call: ReplyCall, carried: ModelKeywords) -> AsyncGenerator[AIMessageChunk]:
         """Do the same without the work of `astream` for callbacks, at every call and token: there are no callbacks."""
         async for generated in self._chat._astream(call.messages, **carried):  # noqa: SLF001
             message = generated.message
@@ -190,16 +190,15 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
     )
 
 
-def _fields(call: ReplyCall) -> ChatRequest:
+def request_fields(call: ReplyCall) -> ChatRequest:
     """Return the body's fields other than model and messages; they bypass ChatOpenAI, which would change some."""
     tools = call.tools or None
-    return {
+    fields = {
         "tools": tools,
         "tool_choice": call.tool_choice if tools else None,
         "parallel_tool_calls": call.parallel_tool_calls if tools else None,
         "response_format": None if call.response_format in ("auto", None) else call.response_format,
-        "temperature": call.temperature,
-        "top_p": call.top_p,
-        "reasoning_effort": call.reasoning_effort,
+        **call.options.named(),
         "max_tokens": call.max_tokens,
     }
+    return cast("ChatRequest", fields)

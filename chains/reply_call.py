@@ -7,6 +7,7 @@ from typing import TypeAlias
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
 from chains.chat_types import FunctionTool, NamedFunction, ResponseFormat
+from wire.model_options import NO_OPTIONS, ModelOptions
 
 __all__ = ["Ask", "ReplyCall"]
 
@@ -23,9 +24,7 @@ class ReplyCall:
     tool_choice: str | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
     response_format: str | ResponseFormat | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    reasoning_effort: str | None = None
+    options: ModelOptions = NO_OPTIONS
     max_tokens: int | None = None
     lenient: frozenset[str] = frozenset()
     """Functions whose calls are yielded unchanged if they do not match the schema after one repair."""

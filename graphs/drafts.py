@@ -15,9 +15,9 @@ from wire.actions import mask_tools, restore_secrets
 from wire.events import NewEvent, encode
 from wire.ids import new_id
 from wire.messages import MessageCreate, new_message
+from wire.model_options import requested_sampling
 from wire.resources import resources_body
 from wire.runs import Run, RunCreate, ThreadRunCreate, new_run
-from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 
 __all__ = ["USUAL", "Draft", "RunChoices", "draft_run", "draft_thread", "message_rows"]
@@ -113,5 +113,5 @@ def _run_row(
     run["tools"] = mask_tools(tools)
     if assistant.private.get("v1_files"):
         run["file_ids"] = list(files_of(assistant))  # a v1 field that no other field of the run contains
-    asked = {**assistant.private.get("sampling", {}), **sampling(request)}
+    asked = {**assistant.private.get("sampling", {}), **requested_sampling(request)}
     return Row("run", run["id"], owner, run, thread_id, private={"tools": tools, "sampling": asked})

@@ -37,14 +37,14 @@ from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
 from store.backend import open_backend
-from store.ports import Insert, Row, Store
+from store.ports import AssistantPrivate, Insert, Row, Store
 from wire.actions import mask_tools
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, StoreError
 from wire.ids import DEFAULT_OWNER, derive_id
 from wire.json import JsonObject
+from wire.model_options import requested_sampling
 from wire.runs import Run, WantedCall
-from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 from wire.validation import parse
 from workers import open_workers
@@ -300,9 +300,8 @@ async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[Js
     """Store the graph's assistant, or find it in a file that already has it; returns its id."""
     id = derive_id("asst", "graph", request.model, request.instructions or "", json.dumps(tools, sort_keys=True))
     body = {**new_assistant(request, id=id, now=_now()), "tools": mask_tools(tools)}
-    await _keep(
-        store, Row("assistant", id, DEFAULT_OWNER, body, private={"tools": tools, "sampling": sampling(request)})
-    )
+    private: AssistantPrivate = {"tools": tools, "sampling": requested_sampling(request)}
+    await _keep(store, Row("assistant", id, DEFAULT_OWNER, body, private=private))
     return id
 
 

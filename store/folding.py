@@ -2,19 +2,29 @@
 
 Invariant: texts that differ only in Unicode form, width, case, invisible characters or optional marks fold alike, and
 ASCII text is left unchanged for the tokenizer of the index. If a script has no spaces between words, or none between a
-stem and its endings, a word becomes overlapping pairs of characters, so that any part of it can be found.
+stem and its endings, a word becomes overlapping pairs of characters, so that any part of it can be found. No query
+needs a prefix search, which could match any number of words in the files of all owners.
 """
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["FORM", "fold", "fold_passage", "fold_query", "fold_v1", "without_long_marks"]
+__all__ = [
+    "FORM",
+    "fold",
+    "fold_passage",
+    "fold_query",
+    "fold_query_v2",
+    "fold_v1",
+    "fold_v2",
+    "without_long_marks",
+]
 
-FORM: Final = 2
+FORM: Final = 3
 """The number of the form that `fold_passage` writes. A file in the index records the form of its words. A change of the
 folding needs a new number and a migration; `store.sqlite.reindexing` then rewrites what older versions stored."""
 
@@ -44,6 +54,9 @@ _INFLECTED: Final = (
 _RUN: Final = re.compile(f"((?:(?=[^\\W\\d_])[{_UNSPACED}]{_MARKS})+)|((?:(?=[^\\W\\d_])[{_INFLECTED}]{_MARKS})+)")
 _IN_RUN: Final = re.compile(f"[{_UNSPACED}{_INFLECTED}]")
 """Detects quickly whether a text has a run at all."""
+
+_FOUND_MARKS: Final = 4
+"""Maximum marks of a single character in a query."""
 
 _CHARACTER: Final = re.compile(f".{_MARKS}", re.DOTALL)
 """A character of a run with its marks."""
@@ -133,21 +146,19 @@ _DIGIT: Final = re.compile("[^\\D0-9]")
 
 def fold(text: str) -> str:
     """Return the text with every word of a pair script as pairs; a single character stays unchanged."""
-    return _spell_runs(_normalize(text), end=False)
+    return _spell_runs(_normalize(text), _pair)
 
 
 def fold_passage(text: str) -> str:
-    """Return the text as the index stores it: as `fold`, but each run of a script without spaces ends in its last
-    character, so that every character starts a token and a single character can be found."""
-    return _spell_runs(_normalize(text), end=True)
+    """Return the text as the index stores it: as `fold`, but each character of a script without spaces is also a token,
+    so that a single character can be found. With marks, it is several: the character with none of them, with the first
+    one, the first two, and so on, up to `_FOUND_MARKS`."""
+    return _spell_runs(_normalize(text), _pair_and_start)
 
 
 def fold_query(text: str) -> str:
-    """Return the text as `fold`, but a single character of a script without spaces is followed by `*`: a prefix.
-
-    A `*` of the text itself becomes a space.
-    """
-    return _spell_runs(_normalize(text).replace("*", " "), end=False, alone="*")
+    """Return the text as `fold`, but a single character of a script without spaces has at most `_FOUND_MARKS` marks."""
+    return _spell_runs(_normalize(text), lambda run: _pair(run) if run[1:] else [run[0][: 1 + _FOUND_MARKS]])
 
 
 def without_long_marks(text: str) -> str:
@@ -200,32 +211,51 @@ def _letter(char: str) -> str:
     return "".join(_SPELLED.get(part, part) for part in parts if not unicodedata.combining(part))
 
 
-def _spell_runs(text: str, *, end: bool, alone: str = "") -> str:
-    """Return the text with runs as pairs: each character with its marks, and the next one without, as an ending can
-    change a vowel sign.
-
-    Args:
-        end: Add the last character of a run of a script without spaces.
-        alone: Appended to a single character that is such a run.
-    """
+def _spell_runs(text: str, spell_unspaced: Callable[[list[str]], list[str]]) -> str:
+    """Return the text with each run, a list of characters with their marks, as tokens: pairs, or what `spell_unspaced`
+    makes of a run of a script without spaces."""
     if not _IN_RUN.search(text):
         return text
     marked = _MARK.search(text) is not None
 
     def spell(found: "re.Match[str]") -> str:
-        run, unspaced = found.group(), found.group(1) is not None
-        characters = _CHARACTER.findall(run) if marked else list(run)
-        tokens = [first + second[0] for first, second in pairwise(characters)]
-        if not tokens:
-            tokens = [f"{run}{alone if unspaced else ''}"]
-        elif unspaced and end:
-            tokens.append(characters[-1])
+        characters = _CHARACTER.findall(found.group()) if marked else list(found.group())
+        tokens = _pair(characters) if found.group(1) is None else spell_unspaced(characters)
         return f" {' '.join(tokens)} "
 
     return _RUN.sub(spell, text)
 
 
-# --- the first form -----------------------------------------------------------------------------------------------
+def _pair(run: list[str]) -> list[str]:
+    """Return each character with its marks, and the next one without, as an ending can change a vowel sign. A single
+    character stays as it is."""
+    return [first + second[0] for first, second in pairwise(run)] or run
+
+
+def _pair_and_start(run: list[str]) -> list[str]:
+    starts = [character[:stop] for character in run for stop in range(1, min(len(character), 1 + _FOUND_MARKS) + 1)]
+    return [*starts, *_pair(run)] if run[1:] else starts
+
+
+# --- former forms -------------------------------------------------------------------------------------------------
+
+# The full-text index keeps no text, so the same folding is needed to delete words that are stored in a former form, and
+# to find them until then. Never change these.
+
+
+def fold_v2(text: str) -> str:
+    """Return the text in form 2: each run of a script without spaces ends in its last character, so that every
+    character starts a token."""
+    return _spell_runs(_normalize(text), lambda run: [*_pair(run), run[-1]] if run[1:] else run)
+
+
+def fold_query_v2(text: str) -> str:
+    """Return the text as `fold`, but a single character of a script without spaces is followed by `*`: a prefix.
+
+    A `*` of the text itself becomes a space.
+    """
+    return _spell_runs(_normalize(text).replace("*", " "), lambda run: _pair(run) if run[1:] else [f"{run[0]}*"])
+
 
 _UNSPACED_V1: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+"
@@ -233,8 +263,7 @@ _UNSPACED_V1: Final = re.compile(
 
 
 def fold_v1(text: str) -> str:
-    """Return the text in form 1. The full-text index keeps no text, so the same folding is needed to delete words that
-    are stored in this form, and to find them until then. Never change it."""
+    """Return the text in form 1."""
     return _UNSPACED_V1.sub(_pairs_v1, text).replace("\0", " ")
 
 

@@ -9,8 +9,17 @@ from wire import v1
 from wire.closed import CLOSED
 from wire.json import Json, JsonObject
 from wire.metadata import Metadata
+from wire.model_options import (
+    UNSET_SAMPLING,
+    CommonOptions,
+    ReasoningOptions,
+    ReasoningShown,
+    SamplingShown,
+    apply_reasoning,
+    apply_sampling,
+)
 from wire.resources import NewToolResources, Resources, ToolResources, attach_files, resources_body
-from wire.tools import ReasoningEffort, ResponseFormat, Tool, echo
+from wire.tools import Tool, echo
 from wire.validation import Id, Request
 
 __all__ = ["Assistant", "AssistantCreate", "AssistantModify", "amend_assistant", "new_assistant"]
@@ -23,16 +32,18 @@ Name = Annotated[str, StringConstraints(max_length=256)]
 Description = Annotated[str, StringConstraints(max_length=512)]
 
 
-class _AssistantFields(Request):
+# Pydantic takes the fields of the last base first. Of several errors, the one of the first field is reported.
+
+
+class _Described(Request):
     name: Name | None = None
     description: Description | None = None
     instructions: Instructions | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     metadata: Metadata | None = None
-    temperature: float | None = Field(None, ge=0.0, le=2.0)
-    top_p: float | None = Field(None, ge=0.0, le=1.0)
-    response_format: ResponseFormat | None = None
-    reasoning_effort: ReasoningEffort | None = None
+
+
+class _AssistantFields(ReasoningOptions, CommonOptions, _Described):
     file_ids: FileIds | None = Field(
         None, description="v1; becomes part of `tool_resources`", json_schema_extra={"deprecated": True}
     )
@@ -57,10 +68,7 @@ class AssistantModify(_AssistantFields):
     tool_resources: ToolResources | None = None
 
 
-@with_config(CLOSED)
-class Assistant(TypedDict):
-    """The object `assistant`."""
-
+class _DescribedObject(TypedDict):
     id: str
     object: Literal["assistant"]
     created_at: int
@@ -71,10 +79,16 @@ class Assistant(TypedDict):
     tools: list[JsonObject]
     tool_resources: Resources
     metadata: dict[str, str]
-    temperature: float
-    top_p: float
+
+
+class _FormattedObject(_DescribedObject, SamplingShown):
     response_format: str | JsonObject
-    reasoning_effort: str | None
+
+
+@with_config(CLOSED)
+class Assistant(_FormattedObject, ReasoningShown):
+    """The object `assistant`."""
+
     file_ids: NotRequired[Annotated[list[str], Field(description="only under `OpenAI-Beta: assistants=v1`")]]
 
 
@@ -94,10 +108,9 @@ def new_assistant(request: AssistantCreate, *, id: str, now: int) -> Assistant:
         "tools": tools,
         "tool_resources": attach_files(resources, file_ids, tools),
         "metadata": request.metadata or {},
-        "temperature": 1.0 if request.temperature is None else request.temperature,
-        "top_p": 1.0 if request.top_p is None else request.top_p,
+        **apply_sampling(request),
         "response_format": "auto" if request.response_format is None else echo(request.response_format),
-        "reasoning_effort": request.reasoning_effort,
+        **apply_reasoning(request),  # type: ignore[typeddict-item]  # mypy: it could have optional fields as well
     }
 
 
@@ -120,4 +133,4 @@ def amend_assistant(request: AssistantModify, body: Assistant) -> JsonObject:
     return changes
 
 
-_DEFAULTS: Final[JsonObject] = {"metadata": {}, "temperature": 1.0, "top_p": 1.0, "response_format": "auto"}
+_DEFAULTS: Final[JsonObject] = {"metadata": {}, **UNSET_SAMPLING, "response_format": "auto"}

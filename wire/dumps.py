@@ -19,9 +19,9 @@ from wire.json import Json, JsonObject, JsonView
 from wire.leniency import mend
 from wire.messages import Annotation, AttachedFile, Message, MessageContent, Reason, UsableBy, open_message
 from wire.metadata import Metadata
+from wire.model_options import UNSET_SAMPLING, ReasoningShown, requested_sampling
 from wire.resources import ToolResources, resources_body
 from wire.runs import Run
-from wire.sampling import sampling
 from wire.steps import RunStep
 from wire.threads import Thread
 from wire.validation import Id, check_id, one_of, parse
@@ -51,7 +51,6 @@ _KINDS: Final[dict[str, DumpKind]] = {
     "thread.run.step": "step",
 }
 _ID: Final = re.compile(r"[A-Za-z0-9_-]+")
-_SHOWN: Final = 1.0  # the temperature and top_p that objects show if the request set none
 
 
 class _Dumped(BaseModel):
@@ -282,21 +281,21 @@ def step_body(data: JsonObject, *, run_id: str, thread_id: str, assistant_id: st
 
 
 def assistant_parts(data: JsonObject, *, now: int) -> tuple[Assistant, list[JsonObject], dict[str, float]]:
-    """Make an assistant's wire object, its tools with their secrets, and the sampling parameters that are set.
+    """Make an assistant's wire object, its tools with their secrets, and the sampling options that are set.
 
     Raises InvalidRequest.
 
-    A temperature or top_p of 1.0 counts as not set, because objects show it if the request set none. Masked keys of
-    actions are left out; see `missing_keys`.
+    A sampling option counts as not set if it has the value that objects show then. Masked keys of actions are left out;
+    see `missing_keys`.
     """
     _check_id(str(data.get("id", "")), "asst_")
     known = {name: data[name] for name in AssistantCreate.model_fields if data.get(name) is not None}
     known.pop("file_ids", None)  # files are not imported
-    known = {name: value for name, value in known.items() if name not in ("temperature", "top_p") or value != _SHOWN}
+    known = {name: value for name, value in known.items() if (name, value) not in UNSET_SAMPLING.items()}
     request = parse(AssistantCreate, known)
     made = new_assistant(request, id=data["id"], now=time_of(data) or now)
     tools, _ = drop_masked(made["tools"])
-    return {**made, "tools": mask_tools(tools)}, tools, sampling(request)
+    return {**made, "tools": mask_tools(tools)}, tools, requested_sampling(request)
 
 
 def missing_keys(data: JsonView) -> dict[int, list[str]]:
@@ -364,7 +363,7 @@ _RUN: Final[JsonObject] = {
     **dict.fromkeys(
         ["last_error", "expires_at", "started_at", "cancelled_at", "failed_at", "completed_at", "incomplete_details"]
     ),
-    **dict.fromkeys(["usage", "temperature", "top_p", "max_prompt_tokens", "max_completion_tokens"]),
+    **dict.fromkeys(["usage", *UNSET_SAMPLING, "max_prompt_tokens", "max_completion_tokens"]),
     "model": "",
     "instructions": "",
     "tools": [],
@@ -374,7 +373,7 @@ _RUN: Final[JsonObject] = {
     "tool_choice": "auto",
     "parallel_tool_calls": True,
     "response_format": "auto",
-    "reasoning_effort": None,
+    **dict.fromkeys(ReasoningShown.__annotations__),
 }
 _STEP: Final[JsonObject] = {
     **dict.fromkeys(["last_error", "expires_at", "expired_at", "cancelled_at", "failed_at", "completed_at", "usage"]),

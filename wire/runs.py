@@ -11,10 +11,18 @@ from wire.closed import CLOSED, OPEN
 from wire.json import Json, JsonObject
 from wire.messages import NewMessages, Reason
 from wire.metadata import Metadata
+from wire.model_options import (
+    CommonOptions,
+    ReasoningOptions,
+    ReasoningShown,
+    RunSampling,
+    apply_reasoning,
+    apply_sampling,
+)
 from wire.resources import Resources, ToolResources
 from wire.status import Status
 from wire.threads import ThreadCreate
-from wire.tools import ReasoningEffort, ResponseFormat, Tool, ToolChoice, TruncationStrategy, echo
+from wire.tools import Tool, ToolChoice, TruncationStrategy, echo
 from wire.validation import Id, Request
 
 __all__ = [
@@ -54,15 +62,18 @@ def _unlimited(value: Json) -> Json:
 _Budget = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unlimited)]
 
 
-class _RunFields(Request):
+# Pydantic takes the fields of the last base first. Of several errors, the one of the first field is reported.
+
+
+class _Replacements(Request):
     assistant_id: Id
     model: ModelName | None = None
     instructions: Instructions | None = None
     tools: Annotated[list[Tool], Field(max_length=20)] | None = None
     metadata: Metadata | None = None
-    temperature: float | None = Field(None, ge=0.0, le=2.0)
-    top_p: float | None = Field(None, ge=0.0, le=1.0)
-    response_format: ResponseFormat | None = None
+
+
+class _RunFields(CommonOptions, _Replacements):
     max_prompt_tokens: _Budget = None
     max_completion_tokens: _Budget = None
     truncation_strategy: TruncationStrategy | None = None
@@ -76,12 +87,13 @@ class _RunFields(Request):
         return v1.rename_retrieval(data)
 
 
-class RunCreate(_RunFields):
-    """POST /threads/{thread_id}/runs: what is given replaces the assistant's value, for this run."""
-
+class _Additions(_RunFields):
     additional_instructions: Instructions | None = None
     additional_messages: NewMessages | None = None
-    reasoning_effort: ReasoningEffort | None = None
+
+
+class RunCreate(ReasoningOptions, _Additions):
+    """POST /threads/{thread_id}/runs: what is given replaces the assistant's value, for this run."""
 
 
 class ThreadRunCreate(_RunFields):
@@ -190,10 +202,7 @@ class Truncation(TypedDict):
     last_messages: NotRequired[int | None]
 
 
-@with_config(CLOSED)
-class Run(TypedDict):
-    """The object `thread.run`."""
-
+class _RunState(TypedDict):
     id: str
     object: Literal["thread.run"]
     created_at: int
@@ -214,15 +223,21 @@ class Run(TypedDict):
     tool_resources: Resources
     metadata: dict[str, str]
     usage: RunUsage | None
-    temperature: float | None
-    top_p: float | None
+
+
+class _RunLimits(_RunState, RunSampling):
     max_prompt_tokens: int | None
     max_completion_tokens: int | None
     truncation_strategy: Truncation
     tool_choice: str | JsonObject
     parallel_tool_calls: bool
     response_format: str | JsonObject
-    reasoning_effort: str | None
+
+
+@with_config(CLOSED)
+class Run(_RunLimits, ReasoningShown):
+    """The object `thread.run`."""
+
     threadhold: NotRequired[
         Annotated[RunNotes | None, Field(description="an extension; there once something was left out")]
     ]
@@ -289,8 +304,7 @@ def new_run(
         "tool_resources": assistant["tool_resources"],
         "metadata": request.metadata or {},
         "usage": None,
-        "temperature": _or(request.temperature, assistant["temperature"]),
-        "top_p": _or(request.top_p, assistant["top_p"]),
+        **apply_sampling(request, assistant),
         "max_prompt_tokens": request.max_prompt_tokens,
         "max_completion_tokens": request.max_completion_tokens,
         "truncation_strategy": Truncation(type="auto", last_messages=None)
@@ -299,12 +313,8 @@ def new_run(
         "tool_choice": _or(echo(request.tool_choice), "auto"),
         "parallel_tool_calls": _or(request.parallel_tool_calls, True),
         "response_format": _or(echo(request.response_format), assistant["response_format"]),
-        "reasoning_effort": _effort(request) or assistant["reasoning_effort"],
+        **apply_reasoning(request, assistant),  # type: ignore[typeddict-item]  # as in `new_assistant`
     }
-
-
-def _effort(request: RunCreate | ThreadRunCreate) -> ReasoningEffort | None:
-    return request.reasoning_effort if isinstance(request, RunCreate) else None
 
 
 def _instructions(request: RunCreate | ThreadRunCreate, assistant: Assistant) -> str:

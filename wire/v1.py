@@ -8,17 +8,17 @@ from typing import Final, Literal
 from typing_extensions import TypedDict
 
 from wire.json import Json, JsonObject, JsonView
+from wire.model_options import OPTIONS
 from wire.validation import Id, Request
 
 __all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "as_v1", "file_object", "rename_retrieval"]
 
 
-_SAMPLING: Final = frozenset({"top_p", "reasoning_effort"})
 _ADDED_IN_V2: Final = {
-    "assistant": _SAMPLING | {"tool_resources", "temperature", "response_format"},
+    "assistant": OPTIONS | {"tool_resources", "response_format"},
     "thread": frozenset({"tool_resources"}),
     "thread.message": frozenset({"attachments"}),
-    "thread.run": _SAMPLING | {"tool_resources", "parallel_tool_calls"},
+    "thread.run": (OPTIONS - {"temperature"}) | {"tool_resources", "parallel_tool_calls"},
 }
 """Fields that v1's objects do not have, according to its last SDKs: openai-python 1.20 and openai-node 4.36."""
 

@@ -19,6 +19,7 @@ from chains.endpoint import Endpoint
 from chains.recent import Learned
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
+from wire.model_options import ModelOptions
 
 __all__ = ["Abilities", "Form", "Mode", "ToolCalls"]
 
@@ -174,7 +175,8 @@ class Abilities:
 async def _probe(model: str, ask: Ask) -> Mode | None:
     """Request a call of a function; return None if the outcome decides nothing."""
     messages = [HumanMessage(_PROBE_TEXT)]
-    call = ReplyCall(model=model, messages=list(messages), tools=[PROBE], temperature=0.0, max_tokens=_PROBE_TOKENS)
+    options = ModelOptions(temperature=0.0)
+    call = ReplyCall(model=model, messages=list(messages), tools=[PROBE], options=options, max_tokens=_PROBE_TOKENS)
     text = ""
     try:
         async with asyncio.timeout(_PROBE_S), aclosing(ask(call)) as chunks:

@@ -123,8 +123,7 @@ class Constrained:
         request = replace(
             self._without_tools(self._choice_messages()),
             response_format=self._format("choice", choice_shape(names, counted=not self._is_single)),
-            temperature=0.0,
-            top_p=None,
+            options=replace(self.call.options, temperature=0.0, top_p=None),
             max_tokens=_least(_CHOICE_TOKENS, self.tally.left),
         )
         choice = await object_in(await self.tally.text(self.ask(request))) or {}
@@ -172,7 +171,8 @@ class Constrained:
         text, calls = await self._calls(request, only=name, spare=_TIGHT_TOKENS)
         if not calls and self.tally.finish == "length" and self.tally.left != 0:  # mostly in an endless string
             tight = self._format("call", await shape_call(tool, tight=True))
-            text, calls = await self._calls(replace(request, response_format=tight, temperature=0.0), only=name)
+            options = replace(request.options, temperature=0.0)
+            text, calls = await self._calls(replace(request, response_format=tight, options=options), only=name)
         if not calls and self.tally.finish != "length":
             raise Unkept
         if any(checked.problem for checked in calls):

@@ -6,6 +6,7 @@ from typing import Literal, Self, TypeAlias
 
 from chains.chat_types import NamedFunction, ResponseFormat
 from wire.json import JsonView
+from wire.model_options import NO_OPTIONS, ModelOptions, run_options
 
 __all__ = ["ClientCalls", "RunSpec", "WireMessage", "WireRun"]
 
@@ -32,9 +33,7 @@ class RunSpec:
     tool_choice: str | NamedFunction = "auto"
     parallel_tool_calls: bool = True
     response_format: str | ResponseFormat = "auto"
-    reasoning_effort: str | None = None
-    sampling: Mapping[str, float] = field(default_factory=dict)
-    """The requested sampling parameters; the upstream decides the others."""
+    options: ModelOptions = NO_OPTIONS
     max_prompt_tokens: int | None = None
     """The sum over all prompts of the run, as OpenAI counts; None is no limit."""
     max_completion_tokens: int | None = None
@@ -54,7 +53,7 @@ class RunSpec:
         max_tool_rounds: int,
         client_calls: ClientCalls = "pause",
     ) -> Self:
-        """Return the spec of a run's wire object. Rows of older versions can lack the newer fields."""
+        """Return the spec of a run's wire object. `sampling` has the sampling options that were set."""
         return cls(
             id=run["id"],
             model=run["model"],
@@ -63,8 +62,7 @@ class RunSpec:
             tool_choice=run["tool_choice"],
             parallel_tool_calls=run["parallel_tool_calls"],
             response_format=run["response_format"],
-            reasoning_effort=run.get("reasoning_effort"),
-            sampling=sampling,
+            options=run_options(run, sampling),
             max_prompt_tokens=run["max_prompt_tokens"],
             max_completion_tokens=run["max_completion_tokens"],
             max_tool_rounds=max_tool_rounds,

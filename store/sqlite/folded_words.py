@@ -6,10 +6,10 @@ before it, and never on the writer's thread.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from store.folding import FORM, fold_passage, fold_v1
+from store.folding import FORM, fold_passage, fold_v1, fold_v2
 
 __all__ = [
     "MAX_BYTES",
@@ -32,6 +32,9 @@ Words = tuple[int, str, str]
 """A passage's number, the mark of its store, and its folded text."""
 
 
+_FOLDINGS: Final[Mapping[int, Callable[[str], str]]] = {1: fold_v1, 2: fold_v2, FORM: fold_passage}
+
+
 def mark(store: int) -> str:
     """Return the word that marks the chunks of a store."""
     return f"s{store}"
@@ -40,10 +43,10 @@ def mark(store: int) -> str:
 def stored_words(store: int, seq: int, text: str, *, form: int, refolded: int = 0) -> Words:
     """Return the words that the index has of a file's passage.
 
-    `form` and `refolded` are the file's own: its first `refolded` passages already have the current form.
+    `form` and `refolded` are the file's own: its first `refolded` passages already have the next form.
     """
-    is_current = form == FORM or seq & 0xFFFFF < refolded
-    return (seq, mark(store), fold_passage(text) if is_current else fold_v1(text))
+    is_next = seq & 0xFFFFF < refolded
+    return (seq, mark(store), _FOLDINGS[form + is_next](text))
 
 
 def size(words: Words) -> int:

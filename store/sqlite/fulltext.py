@@ -11,11 +11,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-from store.folding import fold_query, fold_v1
+from store.folding import fold_query, fold_query_v2, fold_v1
 from store.questions import without_phrasing
 from store.sqlite.folded_words import mark
 
-__all__ = ["TOKENIZE", "Words", "split", "split_v1"]
+__all__ = ["TOKENIZE", "Words", "split", "split_former"]
 
 TOKENIZE: Final = "porter unicode61 remove_diacritics 2"
 
@@ -63,13 +63,11 @@ class Words:
     ) -> str | None:
         """Return the MATCH expression for the words of `text` in any of the stores, which have `total` chunks.
 
-        None if the index has none of its words. With `outdated`, passages whose words are still in the first form are
+        None if the index has none of its words. With `outdated`, passages whose words are still in a former form are
         found, too.
         """
         text = without_phrasing(text)
-        words = split(text)
-        if outdated:
-            words = list(dict.fromkeys([*words, *split_v1(text)]))
+        words = split_former(text) if outdated else split(text)
         size = self._ask_size(conn, total)
         counted = sorted((count, at, word) for at, (word, count) in enumerate(self._count(conn, words, size)) if count)
         common = size / 2 if total >= max(_MANY, size / 2) else size
@@ -143,13 +141,14 @@ def _open_scratch() -> sqlite3.Connection:
 
 
 def split(text: str) -> list[str]:
-    """Return the different words (letters and digits) of a query, in order. A word that ends in `*` is a prefix."""
-    return _split(fold_query(text))
+    """Return the different words (letters and digits) of a query, in order."""
+    return _split(fold_query(text).replace("*", " "))
 
 
-def split_v1(text: str) -> list[str]:
-    """Return the words of a query in the first form of passages."""
-    return _split(fold_v1(text).replace("*", " "))
+def split_former(text: str) -> list[str]:
+    """Return the words of a query that find passages in any form. A word that ends in `*` is a prefix."""
+    first = _split(fold_v1(text).replace("*", " "))
+    return list(dict.fromkeys([*_split(fold_query_v2(text)), *first]))
 
 
 def _split(text: str) -> list[str]:

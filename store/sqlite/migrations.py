@@ -324,6 +324,20 @@ def m012_items(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m013_next_forms(db: Database) -> None:
+    """Form 3 of words. `refolded` counts the passages of a file that have the form after its own, so a file that was
+    half rewritten in form 2 continues there. Before, it kept its value in form 2."""
+    _run_all(
+        db,
+        """
+        UPDATE index_files SET refolded = 0 WHERE form = 2 AND refolded <> 0;
+        DROP INDEX index_files_outdated;
+        CREATE INDEX index_files_outdated ON index_files (store) WHERE form < 3
+        """,
+    )
+
+
 STEPS = (
     "m001_objects",
     "m002_events",
@@ -337,5 +351,6 @@ STEPS = (
     "m010_processes",
     "m011_vector_slices",
     "m012_items",
+    "m013_next_forms",
 )
 """All migrations, oldest first."""

@@ -34,6 +34,7 @@ class _Slice:
     """Passages of a file: their words in the index, the new words, and how many of the file's are done after them."""
 
     file: int
+    form: int
     start: int
     stop: int
     whole: bool
@@ -75,18 +76,18 @@ def _next_file(conn: sqlite3.Connection) -> tuple[int, int | None]:
 
 def _fold_slice(conn: sqlite3.Connection, file: int) -> _Slice | None:
     """Return the next passages to rewrite; None if the file is done or removed. Called on a reader thread."""
-    sql = f"SELECT store, refolded FROM index_files WHERE seq = ? AND form < {FORM} AND state = 'whole'"
+    sql = f"SELECT store, form, refolded FROM index_files WHERE seq = ? AND form < {FORM} AND state = 'whole'"
     found = conn.execute(sql, (file,)).fetchone()
     if found is None:
         return None
-    store, start = found
+    store, form, start = found
     sql = "SELECT seq, text FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
     rows = conn.execute(sql, ((file << 20) + start, (file + 1) << 20, _READ)).fetchall()
     old: list[Words] = []
     new: list[Words] = []
     stop = compared = rewritten = 0
     for seq, text in rows:
-        before, after = (stored_words(store, seq, text, form=form) for form in (1, FORM))
+        before, after = (stored_words(store, seq, text, form=each) for each in (form, form + 1))
         stop, compared = stop + 1, compared + size(after)
         if before != after:
             old.append(before)
@@ -94,14 +95,15 @@ def _fold_slice(conn: sqlite3.Connection, file: int) -> _Slice | None:
             rewritten += size(before) + size(after)
         if len(new) == _REWRITTEN or rewritten >= MAX_BYTES or compared >= _COMPARED:
             break
-    return _Slice(file, start, start + stop, stop == len(rows) < _READ, old, new)
+    return _Slice(file, form, start, start + stop, stop == len(rows) < _READ, old, new)
 
 
 def _rewrite(part: _Slice) -> Operation:
     def run(conn: sqlite3.Connection) -> None:
-        sql = f"""UPDATE index_files SET refolded = ?, form = iif(?, {FORM}, form)
-                  WHERE seq = ? AND refolded = ? AND form < {FORM} AND state = 'whole'"""
-        if not conn.execute(sql, (part.stop, part.whole, part.file, part.start)).rowcount:
+        form, done = (part.form + 1, 0) if part.whole else (part.form, part.stop)
+        sql = """UPDATE index_files SET form = ?, refolded = ?
+                 WHERE seq = ? AND form = ? AND refolded = ? AND state = 'whole'"""
+        if not conn.execute(sql, (form, done, part.file, part.form, part.start)).rowcount:
             return  # removed meanwhile; the removal uses the same row to find the words
         delete_words(conn, part.old)
         insert_words(conn, part.new)

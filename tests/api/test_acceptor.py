@@ -62,7 +62,7 @@ def test_waiting_clients_are_accepted_in_few_turns_of_the_loop(listening: socket
         while Greeting.made < 100:
             passes += 1
             await asyncio.sleep(0)
-        accepting.close()
+        await accepting.close()
         return passes, await asyncio.to_thread(answers, clients)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -84,7 +84,7 @@ def test_clients_that_could_not_be_accepted_are_accepted_later(
         assert len(caplog.records) < 10
         listening.is_full = False
         read = await asyncio.to_thread(answers, clients)
-        accepting.close()
+        await accepting.close()
         return read
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -92,11 +92,25 @@ def test_clients_that_could_not_be_accepted_are_accepted_later(
     assert "No buffer space" in caplog.text
 
 
+def test_connections_that_are_being_accepted_are_finished_first(listening: socket.socket) -> None:
+    async def serve() -> list[bytes]:
+        accepting = Acceptor(listening, Greeting, backlog=10)
+        clients = connected(listening, 3)
+        while len(asyncio.all_tasks()) == 1:
+            await asyncio.sleep(0)
+        await accepting.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return await asyncio.to_thread(answers, clients)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(serve()) == [b"hello"] * 3
+
+
 def test_a_closed_acceptor_accepts_no_connection(listening: socket.socket) -> None:
     async def serve() -> int:
         Greeting.made = 0
         accepting = Acceptor(listening, Greeting, backlog=10)
-        accepting.close()
+        await accepting.close()
         (client,) = connected(listening, 1)
         await asyncio.sleep(0.1)
         client.close()

@@ -53,6 +53,10 @@ def test_the_document_is_made_once_outside_the_event_loop() -> None:
 
     async def ask() -> list[httpx2.Response]:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://a") as client:
+            leaving = asyncio.ensure_future(client.get("/openapi.json"))
+            while not makers:
+                await asyncio.sleep(0)
+            leaving.cancel()
             return await asyncio.gather(*(client.get("/openapi.json") for _ in range(3)))
 
     answers = asyncio.run(ask())

@@ -29,7 +29,7 @@ from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
 from store.blobs import FolderBlobs
-from store.free_space import Room
+from store.free_space import FreeSpace
 from store.sqlite.health import SqliteHealth
 from store.sqlite.store import open_store
 from tests.api.conftest import World
@@ -71,7 +71,7 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         embeddings = EmbeddingRoutes(Routes([Member("", model, Replies(model))]), MiniLm())
         uploads = Uploads(store, library, blobs, max_bytes=1000)
         files = (library, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
-        yield Deps(store, model, runner, {}, *files, SqliteHealth(store.engine), (folder,), Room(folder))
+        yield Deps(store, model, runner, {}, *files, SqliteHealth(store.engine), (folder,), FreeSpace(folder))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Readiness: how often it is checked, with any number of clients."""
 
 import asyncio
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,3 +39,15 @@ async def test_concurrent_probes_cause_one_check() -> None:
     assert slow.probes == 1
     assert await readiness.checks() == await stays
     assert slow.probes == 1
+
+
+async def test_a_check_ends_when_readiness_is_closed() -> None:
+    slow = Slow()
+    deps: Any = SimpleNamespace(embedder=None, health=slow, upstream=slow, folders=())
+    async with aclosing(Readiness(deps)) as readiness:
+        asking = asyncio.ensure_future(readiness.checks())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert len(asyncio.all_tasks()) > 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}

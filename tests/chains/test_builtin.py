@@ -22,6 +22,7 @@ from chains.engines import MAX_LOADED
 from chains.forwarding import CHAT, COMPLETIONS
 from chains.gguf import find_models
 from wire.errors import InvalidRequest, NotFound, PromptRefused, UpstreamFailed, UpstreamProblem
+from wire.model_options import ModelOptions
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60), pytest.mark.xdist_group("engine")]
 
@@ -159,7 +160,7 @@ async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
 )
 async def test_the_demo_s_answers_end_without_repetition(engine: Open, system: str, human: str) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1))
-    call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], temperature=0.0)
+    call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], options=ModelOptions(temperature=0.0))
     chunks = [chunk async for chunk in Replies(builtin).stream(call)]
     assert "stop" in [chunk.response_metadata.get("finish_reason") for chunk in chunks]
     lines = re.split(r"[.!?\n]+", "".join(str(chunk.content) for chunk in chunks))

@@ -16,6 +16,7 @@ from chains.passback import EXTRA_FIELDS
 from chains.reply import ReplyCall
 from tests.upstream import Fail, Reply, ScriptedUpstream
 from wire.errors import PromptRefused, UpstreamFailed
+from wire.model_options import ModelOptions
 
 TOOLS: Any = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}]
 
@@ -47,7 +48,7 @@ async def openai(up: ScriptedUpstream) -> AsyncIterator[ChatOpenAI]:
 
 
 async def test_the_model_keeps_its_name_and_gets_only_given_options(up: ScriptedUpstream, openai: ChatOpenAI) -> None:
-    made = await whole(openai, call(temperature=0.5))
+    made = await whole(openai, call(options=ModelOptions(temperature=0.5)))
     assert made.content == "Echo: hello there"
     assert made.usage_metadata is not None
     body = up.requests[-1].body

@@ -13,6 +13,7 @@ from chains import Replies, ReplyCall, build_chat_chain
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import PromptRefused
+from wire.model_options import ModelOptions
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -76,7 +77,7 @@ async def test_a_refused_field_is_left_out_remembered_and_logged_once(
 
 async def test_several_refused_fields_are_left_out_one_by_one(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky("stream_options", "temperature", "top_p", "reasoning_effort")
-    call = asked(temperature=0.5, top_p=0.5, reasoning_effort="low", max_tokens=9)
+    call = asked(options=ModelOptions(temperature=0.5, top_p=0.5, reasoning_effort="low"), max_tokens=9)
     assert await ask(Replies(await connect(up.url)), call) == "Fine."
     assert len(up.requests) == 5
     assert up.requests[-1].body.keys() == {"model", "messages", "stream", "max_tokens"}
@@ -125,7 +126,7 @@ async def test_a_refused_value_is_left_out_and_others_are_sent(up: ScriptedUpstr
     up.default = lambda body: refusal if body.get("temperature") == 0.2 else Reply("Fine.")
     replies = Replies(await connect(up.url))
     for temperature in (0.2, 0.2, 1.0):
-        assert await ask(replies, asked(temperature=temperature)) == "Fine."
+        assert await ask(replies, asked(options=ModelOptions(temperature=temperature))) == "Fine."
     assert [seen.body.get("temperature") for seen in up.requests] == [0.2, None, None, 1.0]
 
 

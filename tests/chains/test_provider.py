@@ -17,6 +17,7 @@ from chains.passback import EXTRA_FIELDS
 from tests.anthropic import ErrorReply, MessageReply, ScriptedAnthropic
 from tests.chains.conftest import FAST
 from wire.errors import ContextOverflow, InvalidRequest, NotFound, PromptRefused, RateLimited, RunError, UpstreamFailed
+from wire.model_options import ModelOptions
 
 Open = Callable[..., Awaitable[Provider]]
 
@@ -61,13 +62,14 @@ async def test_a_refused_option_is_left_out_and_remembered(up: ScriptedAnthropic
     up.script(ErrorReply(400, "invalid_request_error", message))
     provider = await provide()
     for _ in range(2):
-        assert whole(await ask(provider, temperature=0.5, max_tokens=9)).content == "Hello there"
+        assert whole(await ask(provider, options=ModelOptions(temperature=0.5), max_tokens=9)).content == "Hello there"
     assert ["temperature" in body for body in up.bodies] == [True, False, False]
     assert [body["max_tokens"] for body in up.bodies] == [9, 9, 9]
 
 
 async def test_text_is_streamed_with_finish_and_usage_last(up: ScriptedAnthropic, provide: Open) -> None:
-    chunks = await ask(await provide(), SystemMessage("be brief"), HumanMessage("hi"), temperature=1.7, top_p=0.5)
+    options = ModelOptions(temperature=1.7, top_p=0.5)
+    chunks = await ask(await provide(), SystemMessage("be brief"), HumanMessage("hi"), options=options)
     assert [chunk.content for chunk in chunks] == ["Hello", " there", ""]
     assert chunks[-1].response_metadata["finish_reason"] == "stop"
     assert chunks[-1].usage_metadata is not None
@@ -78,7 +80,7 @@ async def test_text_is_streamed_with_finish_and_usage_last(up: ScriptedAnthropic
     assert "top_p" not in body
     assert body["max_tokens"] > 0
     assert "sk-file" in (up.headers[0].get("x-api-key") or up.headers[0]["authorization"])
-    await ask(await provide(), max_tokens=7, top_p=0.5)
+    await ask(await provide(), max_tokens=7, options=ModelOptions(top_p=0.5))
     assert (up.bodies[1]["max_tokens"], up.bodies[1]["top_p"]) == (7, 0.5)
     assert "temperature" not in up.bodies[1]
 

@@ -15,6 +15,7 @@ from chains.quotes import Words
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import ContextOverflow, PromptRefused
+from wire.model_options import ModelOptions
 
 
 def function(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def function(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def asked(*texts: str, **fields: Any) -> ReplyCall:
     messages = [HumanMessage(text) for text in texts or ("Hi",)]
-    options: dict[str, Any] = {"model": "test-model", "temperature": 0.5, "messages": messages}
+    options: dict[str, Any] = {"model": "test-model", "options": ModelOptions(temperature=0.5), "messages": messages}
     return ReplyCall(**{**options, **fields})
 
 

@@ -14,6 +14,7 @@ from telemetry.context import act_for
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
 from wire.errors import RunError
+from wire.model_options import ModelOptions
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
         match learned:
             case "field":
                 asked = len(up.requests)
-                await request(temperature=0.5)
+                await request(options=ModelOptions(temperature=0.5))
                 return "temperature" not in up.requests[asked].body
             case "context":
                 return upstream.context_limit("m") is not None
@@ -106,6 +107,6 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
         for owner in ("ann", "bob"):
             await acting(owner, remember("native"))
     offered = {"tools": [WEATHER]} if learned == "mode" else {}
-    await acting("ann", request(temperature=0.5, **offered))
+    await acting("ann", request(options=ModelOptions(temperature=0.5), **offered))
     assert await acting("ann", know())
     assert not await acting("bob", know())

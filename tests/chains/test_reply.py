@@ -14,6 +14,7 @@ from chains.reply import chat_model
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
 from wire.errors import ContextOverflow, PromptRefused, RateLimited, RunError, UpstreamFailed
+from wire.model_options import ModelOptions
 
 TOOL = {
     "type": "function",
@@ -256,11 +257,9 @@ SENT = {
         "type": "json_schema",
         "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}},
     },
-    "temperature": 0.0,
-    "top_p": 0.5,
-    "reasoning_effort": "low",
     "max_tokens": 77,
 }
+OPTIONS = ModelOptions(temperature=0.0, top_p=0.5, reasoning_effort="low")
 BASE = {
     "model": "test-model",
     "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello there"}],
@@ -272,8 +271,8 @@ BASE = {
 @pytest.mark.parametrize("model", ["test-model", "gpt-5", "o1-mini", "gpt-6-x", "gpt-5-pro", "claude-x"])
 async def test_the_body_is_the_same_for_every_model_name(up: ScriptedUpstream, connect: Connect, model: str) -> None:
     upstream = await connect(up.url)
-    await chunks(upstream, call(model=model, **SENT))
-    assert up.requests[-1].body == {**BASE, **SENT, "model": model}
+    await chunks(upstream, call(model=model, options=OPTIONS, **SENT))
+    assert up.requests[-1].body == {**BASE, **SENT, **OPTIONS.named(), "model": model}
 
 
 async def test_fields_that_are_none_are_not_sent(up: ScriptedUpstream, connect: Connect) -> None:

@@ -41,6 +41,7 @@ SHARED = {
     "api/body_threads.py": "turns by owner",
     "api/connection_limit.py": "connections: turns by owner, and idle ones are replaced per owner",
     "api/request_turns.py": "turns by owner",
+    "api/small_reads.py": "turns by owner",
     "api/model_calls.py": "a semaphore for each owner",
     "chains/answer_turns.py": "turns by owner",
     "chains/bridge.py": "one call's chunks",

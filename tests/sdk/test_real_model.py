@@ -16,6 +16,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from chains import Builtin, Replies, ReplyCall, Shape
 from tests.process import ServerProcess
 from tests.sdk.test_seeds import follow_001
+from wire.model_options import ModelOptions
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -64,7 +65,13 @@ async def test_a_required_call_is_always_valid_with_any_sampling(times: int) -> 
 
     async def called(choice: Any) -> list[Any]:
         call = ReplyCall(
-            "any", list(messages), [WEATHER], choice, parallel_tool_calls=False, temperature=1.0, max_tokens=160
+            "any",
+            list(messages),
+            [WEATHER],
+            choice,
+            parallel_tool_calls=False,
+            options=ModelOptions(temperature=1.0),
+            max_tokens=160,
         )
         async with few:
             chunks = [chunk async for chunk in replies.stream(call)]

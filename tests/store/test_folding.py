@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from retrieval.grounding import supporting_passages
-from store.folding import fold, fold_passage, fold_v1, without_long_marks
+from store.folding import fold, fold_passage, fold_query, fold_v1, without_long_marks
 from store.ports import Chunk, Query
 from store.questions import without_phrasing
 from store.sqlite.fulltext import TOKENIZE
@@ -145,6 +145,29 @@ async def test_the_passage_in_another_spelling_is_found_first(
     hits = (await store.vectors.search("ann", [vs], Query(query))).hits
     assert [hit.file_id for hit in hits[:1]] == ["document"]
     assert hits[0].chunk.text == document
+
+
+@pytest.mark.parametrize(
+    "text", ["新しい店です", "กินข้าวเช้า", "요리책", "མི་བརྒྱད"], ids=["kana", "Thai", "Hangul", "Tibetan"]
+)
+def test_each_character_is_found_with_any_of_its_first_marks(text: str) -> None:
+    """By the token itself: a prefix could stand for any number of words."""
+    found = fold_passage(text).split()
+    for at, char in enumerate(text):
+        if unicodedata.category(char)[0] != "L":
+            continue
+        query = char
+        for mark in [*text[at + 1 :], "x"]:
+            assert fold_query(query).split()[0] in found
+            if unicodedata.category(mark)[0] != "M":
+                break
+            query += mark
+
+
+def test_a_character_with_many_marks_is_found_and_takes_little_space() -> None:
+    marked = "ก" + "ั" * 30
+    assert len(fold_passage(marked)) < 3 * len(marked)
+    assert fold_query(marked).split()[0] in fold_passage(marked).split()
 
 
 def test_ascii_is_left_to_the_tokenizer() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from store.folding import fold
 from store.ports import Chunk, Query
-from store.sqlite.fulltext import split
+from store.sqlite.fulltext import split, split_former
 from store.sqlite.store import SqliteStore, open_store
 
 
@@ -64,5 +64,18 @@ def test_words_are_split_as_in_the_index() -> None:
     assert fold("東京へ go\0on").split() == ["東京", "京へ", "go", "on"]
 
 
-def test_a_single_character_of_an_unspaced_script_is_a_prefix() -> None:
-    assert split("책 환불 fer* 책* \uff0a x") == ["책*", "환불", "fer", "x"]
+async def test_a_single_character_is_looked_up_as_a_word(store: SqliteStore, statements: list[str]) -> None:
+    """A prefix would match any number of words in the files of all owners."""
+    texts = ["新しい店です", "กินข้าวเช้า", "요리책"]
+    chunks = [Chunk(index, text, 0, 1) for index, text in enumerate(texts)]
+    await store.vectors.add("ann", "vs", "file", chunks, model=None)
+    assert await look(store, statements, "店 ข้ 책") == ["店", "ข\U000f0e49", "책"]
+    assert not [statement for statement in statements if "term >=" in statement]
+    hits = (await store.vectors.search("ann", ["vs"], Query("店 ข้ 책"))).hits
+    assert sorted(hit.chunk.index for hit in hits) == [0, 1, 2]
+
+
+def test_a_single_character_in_earlier_forms_is_a_prefix() -> None:
+    text = "책 환불 fer* 책* \uff0a x"
+    assert split(text) == ["책", "환불", "fer", "x"]
+    assert split_former(text) == ["책*", "환불", "fer", "x", "책"]

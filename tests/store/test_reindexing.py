@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,20 +15,65 @@ from store.sqlite.compaction import compact
 from store.sqlite.store import SqliteStore, open_store
 from tests.store.former import write_former
 
-KOREAN = [
-    (f"환불정책{at} 영수증을 number{at} 고객센터에서는", f"환불정책{at} 영수증을 number{at} 고객센터에서는")
-    for at in range(100)
-]
-CHINESE = [("申请退款政策 number500", " 申请 请退 退款 款政 政策  number500")]
-LATIN = [(f"The “ferry” to café {at} leaves", f"The “ferry” to café {at} leaves") for at in range(80)]
-FILES = {"file-korean": KOREAN, "file-chinese": CHINESE, "file-latin": LATIN}
+FORMS = {
+    "file-korean": [
+        (
+            f"환불정책{at} 영수증을 number{at} 고객센터에서는",
+            f"환불정책{at} 영수증을 number{at} 고객센터에서는",
+            f" 환불 불정 정책 책 {at}  영수 수증 증을 을  number{at}  고객 객센 센터 터에 에서 서는 는 ",
+        )
+        for at in range(100)
+    ],
+    "file-chinese": [
+        ("申请退款政策 number500", " 申请 请退 退款 款政 政策  number500", " 申请 请退 退款 款政 政策 策  number500")
+    ],
+    "file-latin": [(f"The “ferry” to café {at} leaves",) * 3 for at in range(80)],
+}
+"""Each file's passages: their text, and their words in forms 1 and 2."""
+
+
+@dataclass(frozen=True)
+class Former:
+    """The form of the files, `refolded` as the former schema wrote it, and how many passages of each are in form 2."""
+
+    form: int
+    refolded: int | None
+    in_form_2: int
+
+    @property
+    def start(self) -> int:
+        """How many passages have the form after the files' when rewriting begins."""
+        return self.in_form_2 if self.form == 1 else 0
+
+
+FORMER = {
+    "form 1": Former(1, None, 0),
+    "form 1, half rewritten": Former(1, 40, 40),
+    "form 2": Former(2, 100, 100),  # rewritten once
+}
+
+FILES = {file_id: [(text, words) for text, words, _ in passages] for file_id, passages in FORMS.items()}
+
+
 OLD_WORDS = ["영수증을", "退款政策", "ferry", "number99", "number500"]
 """Texts that the first form finds."""
 
 
+@pytest.fixture(params=FORMER.values(), ids=FORMER)
+def former(request: pytest.FixtureRequest) -> Former:
+    found: Former = request.param
+    return found
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    write_former(tmp_path / "former.db", FILES)
+def path(tmp_path: Path, former: Former) -> Path:
+    files = {
+        file_id: [
+            (text, second if at < former.in_form_2 else first) for at, (text, first, second) in enumerate(passages)
+        ]
+        for file_id, passages in FORMS.items()
+    }
+    write_former(tmp_path / "former.db", files, form=former.form, refolded=former.refolded)
     return tmp_path / "former.db"
 
 
@@ -90,9 +136,9 @@ async def test_passages_are_found_before_and_after_the_rewriting(store: SqliteSt
     assert {words: await look(store, words) for words in OLD_WORDS} == before
 
 
-@pytest.mark.parametrize("words", ["영수증", "환불 정책", "고객 센터", "고객센터"])
-async def test_the_new_form_finds_what_the_old_one_did_not(store: SqliteStore, words: str) -> None:
-    assert await look(store, words) == []
+@pytest.mark.parametrize("words", ["영수증", "환불 정책", "고객 센터", "고객센터", "책", "을"])
+async def test_the_second_form_finds_what_the_first_one_did_not(store: SqliteStore, former: Former, words: str) -> None:
+    assert await look(store, words) == [("file-korean", at) for at in range(former.in_form_2)]
     await refresh(store)
     assert await look(store, words) == [("file-korean", at) for at in range(100)]
 
@@ -164,14 +210,15 @@ async def test_a_file_added_again_replaces_the_old_form(store: SqliteStore) -> N
     assert await look(store, "영수증을 보증") == [("file-korean", 0)]
 
 
-async def test_unchanged_words_are_not_written_again(path: Path) -> None:
+async def test_unchanged_words_are_not_written_again(path: Path, former: Former) -> None:
     statements: list[str] = []
     opened = await open_store(path, trace=statements.append)
     await refresh(opened)
     deleted = [
         statement for statement in statements if "VALUES ('delete'" in statement and "index_words (" in statement
     ]
-    assert len([statement for statement in deleted if "영수증" in statement]) == 100
+    in_form_1 = (100 - former.in_form_2) + (former.in_form_2 == 0)  # of the Korean and the Chinese file
+    assert len(deleted) == 101 + in_form_1
     assert [statement for statement in deleted if "ferry" in statement] == []
     await opened.close()
 
@@ -225,7 +272,7 @@ async def test_a_half_rewritten_file_can_be_compacted_and_copied(
     await opened.close()
 
 
-async def test_a_file_removed_between_folding_and_writing_is_skipped(path: Path) -> None:
+async def test_a_file_removed_between_folding_and_writing_is_skipped(path: Path, former: Former) -> None:
     loop = asyncio.get_running_loop()
     removed: list[asyncio.Task[None]] = []
 
@@ -241,7 +288,8 @@ async def test_a_file_removed_between_folding_and_writing_is_skipped(path: Path)
     await refresh(opened)
     await removed[0]
     sql = "SELECT state, form, refolded FROM index_files WHERE file_id = 'file-korean'"
-    assert await opened.engine.read(lambda conn: conn.execute(sql).fetchone()) == ("gone", 1, 0)
+    expected = ("gone", former.form, former.start)
+    assert await opened.engine.read(lambda conn: conn.execute(sql).fetchone()) == expected
     await opened.close()
 
 

@@ -12,6 +12,7 @@ from tests.chains.conftest import Connect
 from tests.process import free_port
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import PromptRefused, RunError, ThreadholdError, UpstreamFailed
+from wire.model_options import ModelOptions
 
 PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
 WEATHER: dict[str, Any] = {
@@ -273,7 +274,8 @@ async def test_auto_chooses_then_calls_under_a_schema(up: ScriptedUpstream, conn
 
 async def test_auto_can_answer_with_streamed_text(up: ScriptedUpstream, connect: Connect) -> None:
     wanted = {"type": "json_object"}
-    result = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asked(response_format=wanted, top_p=0.5))
+    asks = asked(response_format=wanted, options=ModelOptions(top_p=0.5))
+    result = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asks)
     assert result.pieces == ['{"a":', " 1", " }"]
     assert result.calls == []
     body = sent(up)
