@@ -42,6 +42,7 @@ SHARED = {
     "api/connection_limit.py": "connections: turns by owner, and idle ones are replaced per owner",
     "api/description.py": "the OpenAPI document, which is made once",
     "api/request_turns.py": "turns by owner",
+    "api/small_reads.py": "turns by owner",
     "api/model_calls.py": "a semaphore for each owner",
     "chains/answer_turns.py": "turns by owner",
     "chains/bridge.py": "one call's chunks",
