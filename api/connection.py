@@ -11,6 +11,7 @@ Invariants:
   it, and nothing after it is read.
 - A client that leaves is noticed while it has requests waiting: their bytes are kept unparsed, up to a limit.
 - A connection that closes before it has read a whole body lets the client read the answer first.
+- Small pieces of requests are read in turns: see `api.small_reads`.
 
 No request waits for any of this. A request costs a few assignments, and a timer checks every 30 s.
 """
@@ -25,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.cycles import Abandonable, end_by_closing, end_if_refused
 from api.request_parser import RequestParser
+from api.small_reads import SmallReads
 from api.transport import Flow, JoiningTransport
 from wire.errors import InvalidRequest
 from wire.ids import new_id
@@ -98,6 +100,7 @@ class Connection(HttpToolsProtocol):
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
         """Unparsed bytes after requests that wait."""
+        self._small_reads = SmallReads(self._resume_after_turn)
         self._refusal: bytes | None = None
         """The last answer, to an unreadable request; can be empty. It is sent after those that are due, and nothing
         more is read."""
@@ -107,13 +110,14 @@ class Connection(HttpToolsProtocol):
         joining: Any = JoiningTransport(transport, self.loop, self._lingers)  # it has the transport's other methods
         super().connection_made(joining)
         joining.set_write_buffer_limits(high=_UNSENT)
-        self.flow = Flow(joining, self._is_full)
+        self.flow = Flow(joining, lambda: self._is_full() or self._small_reads.waits)
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the request that is being answered, and those that wait."""
         if self._looking is not None:
             self._looking.cancel()
+        self._small_reads.close()
         self._unset_keepalive_if_required()
         self.transport.lost()  # type: ignore[attr-defined]
         self.pipeline.clear()
@@ -141,6 +145,7 @@ class Connection(HttpToolsProtocol):
             self._in_head, self._in_body, self._idle_bytes = False, True, 0
             self._seen_body_bytes, self._body_start, self._body_looks = None, self._body_bytes, 0
             self._pieces = self._trailers = 0
+            self._small_reads.reset()
             self._unset_keepalive_if_required()
             self.start_request()
 
@@ -195,10 +200,25 @@ class Connection(HttpToolsProtocol):
             held = self._held
             self._keep(b"")
             self.flow.resume_reading()
-            self.data_received(held)
+            self._parse(held)
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes until requests wait; limit bytes that advance no request."""
+        """Parse received bytes, and continue to read when it is this connection's turn."""
+        self._parse(data)
+        self._small_reads.add(len(data), self._owner_of_request())
+        if self._small_reads.waits:
+            self.flow.pause_reading()
+
+    def _owner_of_request(self) -> str:
+        owner: str = "" if self.cycle is None else self.cycle.scope["state"].get("owner", "")
+        return owner
+
+    def _resume_after_turn(self) -> None:
+        if self.cycle is None or len(self.cycle.body) <= _UNREAD:  # else the app continues when it has taken the body
+            self.flow.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse bytes until requests wait; limit bytes that advance no request."""
         if self._refusal is not None or self.transport.is_closing():
             return
         view = memoryview(data)
@@ -307,7 +327,8 @@ class Connection(HttpToolsProtocol):
     def _find_slow_body(self) -> str:
         """Return the error if the server waits for the body of the request that is being answered, and the body has
         stopped or is too slow; otherwise an empty string."""
-        waited_for = self._in_body and not (self._is_idle() or self.pipeline or self.flow.read_paused)
+        is_paused = self.flow.read_paused and not self._small_reads.waits
+        waited_for = self._in_body and not (self._is_idle() or self.pipeline or is_paused)
         waited_for = waited_for and not self.cycle.waiting_for_100_continue  # then the client waits for the server
         seen, self._seen_body_bytes = self._seen_body_bytes, self._body_bytes if waited_for else None
         if seen is None or not waited_for:

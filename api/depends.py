@@ -12,14 +12,14 @@ from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
 
 from api.model_calls import ModelCalls
-from chains import EmbeddingRoutes, Routes
+from chains import EmbeddingRouter, ModelRouter
 from chains.embeddings import Embedder
 from graphs.admission import Limits
 from graphs.runner import Runner
 from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
-from store.free_space import Room
+from store.free_space import FreeSpace
 from store.ports import (
     AssistantRow,
     Blobs,
@@ -76,14 +76,14 @@ class Deps:
     """The shared objects that `server.create_app` assembles."""
 
     store: Store
-    upstream: Routes
+    upstream: ModelRouter
     runner: Runner
     aliases: Mapping[str, str]
     """MODEL_ALIASES, which are listed with the upstream's models."""
     library: Library
     vectors: Vectors
     embedder: Embedder | None
-    embeddings: EmbeddingRoutes
+    embeddings: EmbeddingRouter
     blobs: Blobs
     ingestion: Ingestion
     uploads: Uploads
@@ -93,7 +93,7 @@ class Deps:
     """The state of the store."""
     folders: tuple[Path, ...]
     """The folders of the database and of files."""
-    room: Room
+    free_space: FreeSpace
     """Limits uploads by the free space of the disk for files."""
     calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))
     """The queue of model calls that are not runs."""

@@ -20,7 +20,7 @@ from api.bodies import receive_block
 from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
 from store.disk import Disk
-from store.free_space import Room
+from store.free_space import FreeSpace
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest
 
@@ -140,8 +140,10 @@ class _Copy:
 
 
 @asynccontextmanager
-async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes: int) -> AsyncIterator[DiskForm]:
-    """Receive a whole form into an unnamed file in `folder`, removed at the end; `room` limits its disk space.
+async def receive_form(
+    request: Request, folder: Path, free_space: FreeSpace, *, max_bytes: int
+) -> AsyncIterator[DiskForm]:
+    """Receive a whole form into an unnamed file in `folder`, removed at the end; `free_space` limits its disk space.
 
     Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFull if space is short, StoreFailed.
     """
@@ -153,7 +155,7 @@ async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes:
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise InvalidRequest("The content type of your request names no `boundary`.")
-    async with room.claimed(announced=announced_bytes(request, max_bytes)) as claim:
+    async with free_space.claimed(announced=announced_bytes(request, max_bytes)) as claim:
         file = await _DISK.open(_open_nameless, folder)
         try:
             copy, size = _Copy(boundary), 0

@@ -47,7 +47,7 @@ class OrphanedRuns:
         self._clock = clock
         self._expiry_s = expiry_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._line = processes.line
+        self._run_queue = processes.run_queue
         self._woken = asyncio.Event()
         processes.signals.subscribe("runs", self._woken.set)
         execution.take_up = self.begin
@@ -75,7 +75,7 @@ class OrphanedRuns:
         waiting. Stop the runs of this process that another one has cancelled, deleted or taken over."""
         executed, queued = self._execution.executed(), self._execution.turns.queued()
         listed = set()
-        for run in await self._line.runs():
+        for run in await self._run_queue.runs():
             listed.add(run.id)
             live = self._execution.get(run.id)
             if live is None:

@@ -21,7 +21,7 @@ from documents.extraction import Extractor
 from retrieval.indexing import Indexer, Limits
 from retrieval.upkeep import Upkeep
 from store.alone import alone
-from store.free_space import Room
+from store.free_space import FreeSpace
 from store.ports import (
     Blobs,
     Change,
@@ -77,20 +77,20 @@ class Ingestion:
         embedder: Embedder | None,
         extractor: Extractor,
         *,
-        room: Room | None = None,
+        free_space: FreeSpace | None = None,
         parallel: int = _PARALLEL,
         limits: Limits | None = None,
         sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
         processes: Processes | None = None,
     ) -> None:
-        """Without an embedder, files are found by their words only. `room` limits the disk space of the index.
+        """Without an embedder, files are found by their words only. `free_space` limits the disk space of the index.
         `processes` are the other processes on the store; None: there are none."""
         self._store = store
         self._library = library
         self._blobs = blobs
         self._vectors = vectors
-        self._room = room
+        self._free_space = free_space
         self._indexer = Indexer(store, blobs, vectors, embedder, extractor, limits)
         self._slots = Shares(0, least=parallel)
         self._sweep_s = sweep_s
@@ -156,8 +156,8 @@ class Ingestion:
         Raises Missing if a vector store or file does not exist, ReserveReached if the disk lacks space. In both cases
         nothing is stored.
         """
-        if store_files and self._room is not None:
-            await self._room.check()
+        if store_files and self._free_space is not None:
+            await self._free_space.check()
         ids = {store_file.id for store_file in store_files}
         await self._stop(lambda id: id in ids)
         changes: list[Change] = list(before)
@@ -183,7 +183,7 @@ class Ingestion:
         """Delete a file with its bytes and its vector store files. Raises Missing."""
         if await self._store.get("file", file_id, owner) is None:
             raise Missing("file", file_id)
-        store_files = await self._library.places_of(file_id)
+        store_files = await self._library.store_files_of(file_id)
         for start in range(0, len(store_files) - _REMOVED, _REMOVED):  # a single commit would make others wait
             gone = [
                 Delete("vector_store_file", store_file.id, owner, if_there=True)
@@ -225,7 +225,7 @@ class Ingestion:
         found: list[Row] = []
         query = PageQuery(limit=_PAGE, order="asc")
         while True:
-            page = await self._library.places(owner, query, **at)  # type: ignore[arg-type]
+            page = await self._library.store_files(owner, query, **at)  # type: ignore[arg-type]
             found += page.rows
             if not page.has_more:
                 return found

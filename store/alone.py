@@ -11,7 +11,7 @@ __all__ = ["alone"]
 def alone(store: Store) -> Processes:
     """Return the ports for the only process of this store."""
     only = _Alone(store)
-    return Processes(presence=only, line=only, tail=only, signals=only, duties=only)
+    return Processes(presence=only, run_queue=only, tail=only, signals=only, duties=only)
 
 
 class _Alone:

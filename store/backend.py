@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.alone import alone
-from store.free_space import Room
+from store.free_space import FreeSpace
 from store.ports import Ages, Library, Maintenance, Processes, Store, StoreHealth, Vectors
 from store.sqlite.ballast import BALLAST_BYTES
 from store.sqlite.health import SqliteHealth
@@ -32,17 +32,23 @@ class Backend:
 
 @asynccontextmanager
 async def open_backend(
-    database: str | Path, *, room: Room | None = None, has_reserve: bool = False, sharing: Sharing | None = None
+    database: str | Path,
+    *,
+    free_space: FreeSpace | None = None,
+    has_reserve: bool = False,
+    sharing: Sharing | None = None,
 ) -> AsyncIterator[Backend]:
     """Open the store that `database` names: a file, created if necessary, or `":memory:"`.
 
-    `room` limits the index of files on the database's disk. With `has_reserve`, disk space is reserved for deletions.
-    By default, no other process can open the file. With `sharing`, those can that share it, too; it is meant for tests.
-    Raises StoreFailed.
+    `free_space` limits the index of files on the database's disk. With `has_reserve`, disk space is reserved for
+    deletions. By default, no other process can open the file. With `sharing`, those can that share it, too; it is meant
+    for tests. Raises StoreFailed.
     """
     async with AsyncExitStack() as stack:
         reserve_bytes = BALLAST_BYTES if has_reserve else 0
-        store = await open_store(database, reserve_bytes=reserve_bytes, room=room, is_shared=sharing is not None)
+        store = await open_store(
+            database, reserve_bytes=reserve_bytes, free_space=free_space, is_shared=sharing is not None
+        )
         stack.push_async_callback(store.close)
         processes = alone(store)
         if sharing is not None:

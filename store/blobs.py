@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from store.disk import Disk
-from store.free_space import Claim, Room
+from store.free_space import Claim, FreeSpace
 from store.obstacles import find_obstacle
 from store.ports import BlobSize, Writing
 from wire.errors import StoreFailed, TooLarge
@@ -35,10 +35,10 @@ _DISK: Final = Disk("The disk refused")
 class FolderBlobs:
     """See `Blobs`: a folder with up to 256 subfolders, and one for blobs that are being written."""
 
-    def __init__(self, folder: Path, room: Room | None = None) -> None:
-        """`room` limits blobs on the folder's disk; None: only the disk itself limits them."""
+    def __init__(self, folder: Path, free_space: FreeSpace | None = None) -> None:
+        """`free_space` limits blobs on the folder's disk; None: only the disk itself limits them."""
         self._folder = folder
-        self._room = room
+        self._free_space = free_space
         self._aside = folder / "incoming"
 
     async def open(self) -> None:
@@ -55,7 +55,7 @@ class FolderBlobs:
         await _DISK.call(make)
 
     def writing(self, max_bytes: int, too_large: str, *, announced: int = 0) -> Writing:
-        claimed = nullcontext() if self._room is None else self._room.claimed(announced=announced)
+        claimed = nullcontext() if self._free_space is None else self._free_space.claimed(announced=announced)
         return _FolderWriting(self._aside / new_id("req"), self._path, max_bytes, too_large, claimed)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:

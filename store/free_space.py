@@ -17,7 +17,7 @@ from telemetry.context import acting_owner
 from telemetry.shares import DISK
 from wire.errors import ReserveReached
 
-__all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Room", "free_bytes", "rooms"]
+__all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "FreeSpace", "free_bytes", "free_spaces"]
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024
 """Bytes that a batch of the store and its log need in the worst case, with a margin; `/ready` reports if fewer are
@@ -28,7 +28,7 @@ RESERVE_BYTES: Final = MIN_FREE_BYTES + 8 * 1024 * 1024
 written."""
 
 
-class Room:
+class FreeSpace:
     """The disk that contains `folder`; all writers to it share one object."""
 
     def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
@@ -55,7 +55,7 @@ class Room:
         async with self.claimed():
             pass
 
-    def take(self, size: int, announced: int = 0) -> None:
+    def claim(self, size: int, announced: int = 0) -> None:
         """Increase the claim; blocks. Raises ReserveReached, also if it would leave no space for `announced` bytes,
         StoreFailed."""
         with self._lock:
@@ -72,7 +72,7 @@ class Room:
                 )
             self._claimed += size
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Reduce the claim by bytes that were written, or that will not be written."""
         with self._lock:
             self._claimed -= size
@@ -82,18 +82,18 @@ class Claim:
     """The space that one writer can still use. A thread whose caller was cancelled can use it after its release; what
     it claims then is released immediately."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, free_space: FreeSpace) -> None:
+        self._free_space = free_space
         self._left = 0
         self._released = False
         self._lock = threading.Lock()
 
     def extend(self, size: int, announced: int = 0) -> None:
-        """Make sure that `size` bytes can be written; see `Room.take`."""
+        """Make sure that `size` bytes can be written; see `FreeSpace.claim`."""
         with self._lock:
             if not self._released and (size > self._left or not self._left):
                 more = max(0, size - self._left)
-                self._room.take(more, announced)
+                self._free_space.claim(more, announced)
                 self._left += more
 
     def write(self, file: IO[bytes], data: bytes) -> None:
@@ -103,20 +103,20 @@ class Claim:
         with self._lock:  # the disk itself now counts it as used
             written = min(len(data), self._left)
             self._left -= written
-        self._room.give_back(written)
+        self._free_space.release(written)
 
     def release(self) -> None:
         """Release what was not written, so that nothing stays claimed."""
         with self._lock:
             self._released = True
             left, self._left = self._left, 0
-        self._room.give_back(left)
+        self._free_space.release(left)
 
 
-def rooms(*folders: Path) -> list[Room]:
-    """Return the `Room` of each folder, the same one for folders on one disk; blocks. Raises OSError."""
-    found: dict[int, Room] = {}
-    return [found.setdefault(_nearest(folder).stat().st_dev, Room(folder)) for folder in folders]
+def free_spaces(*folders: Path) -> list[FreeSpace]:
+    """Return the `FreeSpace` of each folder, the same one for folders on one disk; blocks. Raises OSError."""
+    found: dict[int, FreeSpace] = {}
+    return [found.setdefault(_nearest(folder).stat().st_dev, FreeSpace(folder)) for folder in folders]
 
 
 def free_bytes(folder: Path) -> int:

@@ -14,7 +14,7 @@ from store.ports.private import (
     StepPrivate,
     UploadPrivate,
 )
-from store.ports.processes import Duties, Duty, Line, Presence, Processes, Signals, Tail
+from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Signals, Tail
 from store.ports.records import (
     Append,
     Change,
@@ -95,7 +95,6 @@ __all__ = [
     "Kind",
     "LeftOut",
     "Library",
-    "Line",
     "ListKind",
     "Maintenance",
     "MessageRow",
@@ -114,6 +113,7 @@ __all__ = [
     "Row",
     "RunPrivate",
     "RunProgress",
+    "RunQueue",
     "RunRow",
     "RunStart",
     "Signals",

@@ -51,7 +51,7 @@ class Library(Protocol):
         """Return a page of files. Raises InvalidRequest for a cursor that was never in the list."""
         ...
 
-    async def places(
+    async def store_files(
         self,
         owner: str,
         query: PageQuery,
@@ -78,7 +78,7 @@ class Library(Protocol):
         """Return the status of each of these objects that exists, by id."""
         ...
 
-    async def places_of(self, file_id: str) -> list[StoreFileRow]:
+    async def store_files_of(self, file_id: str) -> list[StoreFileRow]:
         """Return the vector store files of a file."""
         ...
 

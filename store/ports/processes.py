@@ -15,7 +15,7 @@ from store.ports.records import Topic
 from store.ports.rows import Unfinished
 from wire.events import Event
 
-__all__ = ["Duties", "Duty", "Line", "Presence", "Processes", "Signals", "Tail"]
+__all__ = ["Duties", "Duty", "Presence", "Processes", "RunQueue", "Signals", "Tail"]
 
 Duty = Literal["blobs", "expiry", "reindexing", "retention"]
 """Work that one process does for all: removing the bytes that no row refers to; ending what has expired; rewriting what
@@ -41,7 +41,7 @@ class Presence(Protocol):
         ...
 
 
-class Line(Protocol):
+class RunQueue(Protocol):
     """The runs that are to be executed or ended."""
 
     async def runs(self) -> list[Unfinished]:
@@ -82,7 +82,7 @@ class Processes:
     """The ports of one store."""
 
     presence: Presence
-    line: Line
+    run_queue: RunQueue
     tail: Tail
     signals: Signals
     duties: Duties

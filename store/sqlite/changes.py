@@ -245,10 +245,10 @@ def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
 
 def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
     table = TABLES[kind]
-    places = "".join(f"{column}, " for column in table.places if column != "file_id")
+    parents = "".join(f"{column}, " for column in table.parents if column != "file_id")
     bury = (
-        f"INSERT OR REPLACE INTO tombstones (id, kind, owner, {places}seq) "
-        f"SELECT id, ?, owner, {places}seq FROM {table.name} WHERE id = ? AND owner = ?{table.visible}"
+        f"INSERT OR REPLACE INTO tombstones (id, kind, owner, {parents}seq) "
+        f"SELECT id, ?, owner, {parents}seq FROM {table.name} WHERE id = ? AND owner = ?{table.visible}"
     )
     remove = f"DELETE FROM {table.name} WHERE id = ? AND owner = ?"
 

@@ -42,7 +42,7 @@ class SqliteLibrary:
     async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page[StoredRow]:
         return await self._engine.read_long(owner, read_page, "file", owner, query, {"purpose": purpose})
 
-    async def places(
+    async def store_files(
         self,
         owner: str,
         query: PageQuery,
@@ -63,7 +63,7 @@ class SqliteLibrary:
     async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
         return await self._engine.read_long(owner, _statuses, kind, owner, ids)
 
-    async def places_of(self, file_id: str) -> list[StoredRow]:
+    async def store_files_of(self, file_id: str) -> list[StoredRow]:
         return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
 
     async def due(self, kind: Expiring, before: int) -> list[StoredRow]:

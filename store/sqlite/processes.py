@@ -63,7 +63,7 @@ class SharedFile:
     @property
     def ports(self) -> Processes:
         """The ports, which this object implements."""
-        return Processes(presence=self, line=self, tail=self, signals=self, duties=self)
+        return Processes(presence=self, run_queue=self, tail=self, signals=self, duties=self)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()

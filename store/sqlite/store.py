@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from store.free_space import Room
+from store.free_space import FreeSpace
 from store.ports import (
     Append,
     Change,
@@ -61,7 +61,7 @@ async def open_store(
     busy_timeout_s: float = _BUSY_TIMEOUT_S,
     trace: Trace | None = None,
     reserve_bytes: int = 0,
-    room: Room | None = None,
+    free_space: FreeSpace | None = None,
     is_shared: bool = False,
 ) -> "SqliteStore":
     """Open a database file, creating it and its folder if necessary; `":memory:"` is discarded at the end.
@@ -70,7 +70,7 @@ async def open_store(
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
         trace: Called with every SQL statement, with its values.
         reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.ballast`).
-        room: Limits the index of files on the file's disk; None: only the disk itself limits it.
+        free_space: Limits the index of files on the file's disk; None: only the disk itself limits it.
         is_shared: Whether other processes can open the file, too, all of them sharing it.
 
     Raises:
@@ -80,7 +80,7 @@ async def open_store(
     engine = await Engine.open(
         file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes, is_shared=is_shared
     )
-    store = SqliteStore(engine, room=room)
+    store = SqliteStore(engine, free_space=free_space)
     store.remains.wake()
     return store
 
@@ -88,9 +88,9 @@ async def open_store(
 class SqliteStore:
     """See `store.ports.Store`, which documents each method."""
 
-    def __init__(self, engine: Engine, *, room: Room | None = None) -> None:
+    def __init__(self, engine: Engine, *, free_space: FreeSpace | None = None) -> None:
         self.engine = engine
-        self.vectors = SqliteVectors(engine, room)
+        self.vectors = SqliteVectors(engine, free_space)
         self._checkpoints = SqliteCheckpoints(engine)
         self.library = SqliteLibrary(engine)
         self.remains = Remains(engine)

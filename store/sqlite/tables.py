@@ -50,7 +50,7 @@ FREE_SQL: Final = "(holder IS NULL OR holder NOT IN (SELECT id FROM processes))"
 _NAMES: Final[dict[ListKind, str]] = {"file_batch": "file_batches", "entry": "entries"}
 """Names of tables that are not the kind with an `s`."""
 
-_PLACES: Final[dict[ListKind, tuple[str, ...]]] = {
+_PARENTS: Final[dict[ListKind, tuple[str, ...]]] = {
     "assistant": (),
     "thread": (),
     "message": ("thread_id", "run_id"),
@@ -99,7 +99,7 @@ class Table:
 
     kind: ListKind
     name: str
-    places: tuple[str, ...]
+    parents: tuple[str, ...]
     row: str
     insert: str
     update: str
@@ -114,9 +114,9 @@ class Table:
     visible: str
     """A condition, with AND before it, that hides the remaining rows of deleted objects."""
 
-    def where(self, pins: Pins, *, places_only: bool = False) -> tuple[str, list[str]]:
+    def where(self, pins: Pins, *, parents_only: bool = False) -> tuple[str, list[str]]:
         """Return the conditions, after the owner's, that rows must meet, and their values."""
-        known = self.places if places_only else (*self.places, *self.indexed)
+        known = self.parents if parents_only else (*self.parents, *self.indexed)
         given = [(column, value) for column, value in pins.items() if value is not None and column in known]
         return "".join(f" AND {column} = ?" for column, _ in given), [value for _, value in given]
 
@@ -127,7 +127,7 @@ class Table:
 
     def select_cursor(self, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for the position (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
-        where, values = self.where(pins, places_only=True)
+        where, values = self.where(pins, parents_only=True)
         found = f"WHERE id = ? AND owner = ?{where}"
         buried = f"SELECT seq FROM tombstones {found} AND kind IN ({self.kinds})"
         return f"SELECT seq FROM {self.name} {found} UNION ALL {buried}", values
@@ -159,9 +159,9 @@ class Table:
 
 
 def _table(kind: ListKind) -> Table:
-    name, places, indexed = _NAMES.get(kind, f"{kind}s"), _PLACES[kind], _INDEXED.get(kind, ())
-    held = [column if column in places else f"NULL AS {column}" for column in _HELD]
-    columns = ("id", "owner", *places, *indexed, "body", "private", *(("holder",) if kind in _WITH_HOLDER else ()))
+    name, parents, indexed = _NAMES.get(kind, f"{kind}s"), _PARENTS[kind], _INDEXED.get(kind, ())
+    held = [column if column in parents else f"NULL AS {column}" for column in _HELD]
+    columns = ("id", "owner", *parents, *indexed, "body", "private", *(("holder",) if kind in _WITH_HOLDER else ()))
     values = ", ".join("?" * len(columns))
     if kind == "item":
         columns = ("seq", *columns)
@@ -180,7 +180,7 @@ def _table(kind: ListKind) -> Table:
     return Table(
         kind=kind,
         name=name,
-        places=places,
+        parents=parents,
         row=", ".join(("id", "owner", *held, "body", "private")),
         insert=f"INSERT INTO {name} ({', '.join(columns)}) SELECT {values}{condition}",
         update=f"UPDATE {name} SET {sets} WHERE id = ? AND owner = ?",
@@ -204,7 +204,7 @@ def insert_values(row: Row, body: str, private: str, holder: int | None) -> list
     """Return the values for `Table.insert`; kinds that no process holds have no `holder`."""
     table = TABLES[row.kind]
     values: list[object] = [row.id, row.owner]
-    values += [getattr(row, column) for column in table.places]
+    values += [getattr(row, column) for column in table.parents]
     values += [row.body.get(column) for column in table.indexed]
     values += [body, private]
     if row.kind in _WITH_HOLDER:

@@ -16,7 +16,7 @@ from typing import Final
 import orjson
 
 from store.folding import FORM
-from store.free_space import Room
+from store.free_space import FreeSpace
 from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
@@ -58,9 +58,9 @@ class _Adding:
 class SqliteVectors:
     """See `store.ports.Vectors`, which documents each method."""
 
-    def __init__(self, engine: Engine, room: Room | None = None) -> None:
+    def __init__(self, engine: Engine, free_space: FreeSpace | None = None) -> None:
         self._engine = engine
-        self._room = room
+        self._free_space = free_space
         self._lookup = Lookup()
         self._adding: set[_Adding] = set()
         self._tidying = asyncio.Lock()
@@ -140,7 +140,7 @@ class SqliteVectors:
             return
         size = sum(_growth(chunk) for each in slices for chunk in each)
         later = size * max(0, (total or 0) - adding.chunks - chunks) // chunks
-        async with nullcontext() if self._room is None else self._room.claimed(size, announced=later):
+        async with nullcontext() if self._free_space is None else self._free_space.claimed(size, announced=later):
             for each in slices:
                 await self._write_slice(adding, each)
 

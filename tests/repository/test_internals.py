@@ -70,7 +70,7 @@ INTERNALS = [
         "1.7.7",
         "langchain_anthropic.chat_models:ChatAnthropic",
         ("_async_client",),
-        "chains/provider.py",
+        "chains/anthropic_api.py",
         "its own client shares a pool between event loops and is never closed; no other can be passed in",
     ),
     Internals(
@@ -78,7 +78,7 @@ INTERNALS = [
         "2.11.0",
         "anthropic._base_client:BaseClient",
         ("_custom_headers",),
-        "chains/provider.py",
+        "chains/anthropic_api.py",
         "it takes headers from the environment, whatever is passed in",
     ),
     Internals(

@@ -50,10 +50,10 @@ async def test_deleting_a_file_or_a_store_deletes_its_store_files(store: SqliteS
     batch = file_batch(one)
     await put(store, one, two, f, g, batch, place(one, f, batch), place(one, g), place(two, f))
     await store.commit([Delete("file", f.id, "ann")], durable=False)
-    assert await store.library.places_of(f.id) == []
+    assert await store.library.store_files_of(f.id) == []
     assert (await store.library.tallies("vector_store_id", [one.id]))[one.id].counts["total"] == 1
     await store.commit([Delete("vector_store", one.id, "ann")], durable=False)
-    assert await store.library.places_of(g.id) == []
+    assert await store.library.store_files_of(g.id) == []
     assert await store.get("file_batch", batch.id, "ann") is None
     assert await store.get("file", g.id, "ann") is not None
 
@@ -96,7 +96,7 @@ async def test_store_files_are_listed_by_store_batch_and_status(store: SqliteSto
     await put(store, *rows)
 
     async def listed(query: PageQuery = ALL, **where: str) -> list[int]:
-        page = await store.library.places("ann", query, vector_store_id=vs.id, **where)
+        page = await store.library.store_files("ann", query, vector_store_id=vs.id, **where)
         return [files.index(next(f for f in files if f.id == row.file_id)) for row in page.rows]
 
     assert await listed() == [0, 1, 2, 3, 4]
@@ -105,7 +105,7 @@ async def test_store_files_are_listed_by_store_batch_and_status(store: SqliteSto
     assert await listed(replace(ALL, after=rows[1].id)) == [2, 3, 4]
     await store.commit([Delete("vector_store_file", rows[1].id, "ann")], durable=False)
     assert await listed(replace(ALL, after=rows[1].id), batch_id=batch.id) == [3]
-    page = await store.library.places("bob", ALL, vector_store_id=vs.id)
+    page = await store.library.store_files("bob", ALL, vector_store_id=vs.id)
     assert page.rows == []
     with pytest.raises(InvalidRequest, match="No vector store file found with id 'file-none'"):
         await listed(replace(ALL, after=store_file_id(vs.id, "file-none")))

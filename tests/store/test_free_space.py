@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store.free_space import Claim, Room, free_bytes
+from store.free_space import Claim, FreeSpace, free_bytes
 from store.ports import Chunk
 from store.sqlite.ballast import Ballast
 from store.sqlite.store import open_store
@@ -17,36 +17,36 @@ from wire.errors import ReserveReached
 MB = 1024 * 1024
 
 
-def roomy(folder: Path, size: int) -> Room:
-    """A `Room` with about `size` bytes free, on any disk."""
-    return Room(folder, reserve_bytes=free_bytes(folder) - size)
+def limited_space(folder: Path, size: int) -> FreeSpace:
+    """A `FreeSpace` with about `size` bytes free, on any disk."""
+    return FreeSpace(folder, reserve_bytes=free_bytes(folder) - size)
 
 
 async def test_claims_count_before_a_byte_is_written(tmp_path: Path) -> None:
-    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
-    async with room.claimed(60 * MB):
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 100 * MB)
+    async with free_space.claimed(60 * MB):
         with pytest.raises(ReserveReached, match="nearly full"):
-            async with room.claimed(60 * MB):
+            async with free_space.claimed(60 * MB):
                 pass
-    async with room.claimed(60 * MB):
+    async with free_space.claimed(60 * MB):
         pass
 
 
 async def test_announced_bytes_must_fit_but_are_not_claimed(tmp_path: Path) -> None:
-    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 100 * MB)
     with pytest.raises(ReserveReached, match="120 MB more"):
-        async with room.claimed(announced=120 * MB):
+        async with free_space.claimed(announced=120 * MB):
             pass
-    async with room.claimed(announced=90 * MB), room.claimed(announced=90 * MB) as claim:
+    async with free_space.claimed(announced=90 * MB), free_space.claimed(announced=90 * MB) as claim:
         await asyncio.to_thread(claim.extend, 60 * MB)
         with pytest.raises(ReserveReached):
-            async with room.claimed(announced=60 * MB):
+            async with free_space.claimed(announced=60 * MB):
                 pass
 
 
 async def test_a_file_that_will_not_fit_is_refused_after_its_first_block(tmp_path: Path) -> None:
-    room = await asyncio.to_thread(roomy, tmp_path, 500 * MB)
-    store = await open_store(tmp_path / "t.db", room=room)
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 500 * MB)
+    store = await open_store(tmp_path / "t.db", free_space=free_space)
     made = 0
 
     async def blocks() -> AsyncIterator[Sequence[Chunk]]:
@@ -83,10 +83,10 @@ async def in_blocks(chunks: Sequence[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
 
 
 async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -> None:
-    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 100 * MB)
 
     async def hold() -> None:
-        async with room.claimed(60 * MB):
+        async with free_space.claimed(60 * MB):
             await asyncio.sleep(60)
 
     for turns in range(8):
@@ -96,17 +96,17 @@ async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await asyncio.sleep(0.1)
-    async with room.claimed(60 * MB):
+    async with free_space.claimed(60 * MB):
         pass
 
 
 def test_a_claim_that_was_released_claims_nothing(tmp_path: Path) -> None:
-    room = roomy(tmp_path, 100 * MB)
-    claim = Claim(room)
+    free_space = limited_space(tmp_path, 100 * MB)
+    claim = Claim(free_space)
     claim.release()
     for _ in range(5):
         claim.extend(60 * MB)
-    Claim(room).extend(60 * MB)
+    Claim(free_space).extend(60 * MB)
 
 
 def test_a_ballast_gives_half_then_all_and_takes_it_back(tmp_path: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_ballast_gives_half_then_all_and_takes_it_back(tmp_path: Path) -> None
 
 
 async def test_claims_wait_for_no_other_threads(tmp_path: Path) -> None:
-    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 100 * MB)
     loop, go = asyncio.get_running_loop(), threading.Event()
     busy = [loop.run_in_executor(None, go.wait, 10) for _ in range(64)]
-    async with asyncio.timeout(5), room.claimed(MB):
+    async with asyncio.timeout(5), free_space.claimed(MB):
         pass
     go.set()
     await asyncio.gather(*busy)

@@ -73,7 +73,7 @@ async def test_a_deleted_vector_store_is_not_searched_before_its_files_are_remov
     assert [hit.vector_store_id for hit in found.hits] == [kept.id]
     assert await store.vectors.chunks("ann", gone.id, f.id) == []
     assert [row.id for row in await store.library.waiting(10)] == [waiting[1].id]
-    assert [row.id for row in await store.library.places_of(f.id)] == [waiting[1].id]
+    assert [row.id for row in await store.library.store_files_of(f.id)] == [waiting[1].id]
     assert await store.get("file_batch", batch.id, "ann") is None
     with pytest.raises(Missing):
         await store.vectors.add("ann", gone.id, f.id, [Chunk(0, "again", 0, 5)], model=None)

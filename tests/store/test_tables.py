@@ -87,12 +87,12 @@ async def read_library(
         await library.files("ann", PageQuery(after=after), purpose="assistants")
     for after, batch, status in product((None, store_file_row.id), (None, batch_id), (None, "completed")):
         at = {"vector_store_id": vector_store_id, "batch_id": batch, "status": status}
-        await library.places("ann", PageQuery(after=after), **at)
-        await library.places("ann", PageQuery(before=after, order="asc"), **at)
+        await library.store_files("ann", PageQuery(after=after), **at)
+        await library.store_files("ann", PageQuery(before=after, order="asc"), **at)
     await library.tallies("vector_store_id", [vector_store_id])
     await library.tallies("batch_id", [batch_id])
     await library.waiting(10, besides=[store_file_row])
-    await library.places_of(file_id)
+    await library.store_files_of(file_id)
     await library.due("file", 1)
     await library.due("vector_store", 1)
     await library.due("upload", 1)

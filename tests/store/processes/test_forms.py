@@ -25,7 +25,7 @@ async def test_the_line_has_all_runs_that_do_not_wait_for_the_client(only: Backe
         of = thread()
         rows.append(run(of, status))
         await only.records.commit([Insert(of), Insert(rows[-1])], durable=True)
-    assert [each.id for each in await only.processes.line.runs()] == [row.id for row in rows[:4]]
+    assert [each.id for each in await only.processes.run_queue.runs()] == [row.id for row in rows[:4]]
 
 
 async def test_a_run_that_has_ended_is_not_progressing(only: Backend) -> None:

@@ -82,7 +82,7 @@ async def test_the_only_process_takes_over_what_the_last_ones_held(shared: Share
         row = await queued_run(a, held=True)
     async with shared.open_alone() as only:
         assert only.processes.presence.is_alone
-        assert [each.id for each in await only.processes.line.runs()] == [row.id]
+        assert [each.id for each in await only.processes.run_queue.runs()] == [row.id]
         await only.records.commit([Hold("run", row.id, row.owner, QUEUED)], durable=True)
     async with shared.open_alone() as again:
         await again.records.commit([Hold("run", row.id, row.owner, QUEUED)], durable=True)

@@ -6,7 +6,7 @@ from tests.store.processes.test_holding import queued_run
 from tests.store.rows import run, thread
 
 
-async def test_the_line_has_what_is_free_or_mine_and_to_be_done(pair: Pair) -> None:
+async def test_the_run_queue_has_what_is_free_or_mine_and_to_be_done(pair: Pair) -> None:
     a, b = pair
     free, mine, theirs = await queued_run(a), await queued_run(a, held=True), await queued_run(b, held=True)
     for status in ("requires_action", "completed"):
@@ -14,18 +14,18 @@ async def test_the_line_has_what_is_free_or_mine_and_to_be_done(pair: Pair) -> N
         await a.records.commit([Insert(of), Insert(run(of, status))], durable=True)
     cancelling = await queued_run(b)
     await b.records.commit([Patch("run", cancelling.id, "ann", {"status": "cancelling"})], durable=True)
-    seen = [{each.id for each in await each.processes.line.runs()} for each in pair]
+    seen = [{each.id for each in await each.processes.run_queue.runs()} for each in pair]
     assert seen == [{free.id, mine.id, cancelling.id}, {free.id, theirs.id, cancelling.id}]
 
 
-async def test_the_line_is_oldest_first(pair: Pair) -> None:
+async def test_the_run_queue_is_oldest_first(pair: Pair) -> None:
     rows = [await queued_run(pair[number % 2]) for number in range(6)]
-    assert [each.id for each in await pair[0].processes.line.runs()] == [row.id for row in rows]
+    assert [each.id for each in await pair[0].processes.run_queue.runs()] == [row.id for row in rows]
 
 
-async def test_a_dead_processs_runs_join_the_line(shared: SharedStore, pair: Pair) -> None:
+async def test_a_dead_processs_runs_join_the_run_queue(shared: SharedStore, pair: Pair) -> None:
     a, b = pair
     row = await queued_run(a, held=True)
-    assert await b.processes.line.runs() == []
+    assert await b.processes.run_queue.runs() == []
     await shared.declare_oldest_dead()
-    assert [each.id for each in await b.processes.line.runs()] == [row.id]
+    assert [each.id for each in await b.processes.run_queue.runs()] == [row.id]
