@@ -63,8 +63,8 @@ async def test_a_file_that_will_not_fit_is_refused_after_its_first_block(tmp_pat
 
 
 async def test_the_words_of_a_text_without_spaces_take_space(tmp_path: Path) -> None:
-    room = await asyncio.to_thread(roomy, tmp_path, 500 * MB)
-    store = await open_store(tmp_path / "t.db", room=room)
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 500 * MB)
+    store = await open_store(tmp_path / "t.db", free_space=free_space)
     texts = ["".join(map(chr, range(start, start + 1_000))) for start in range(0x4E00, 0x9000, 500)] * 3
     chunks = [Chunk(at, text, 0, 1) for at, text in enumerate(texts)]
     sizes = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
