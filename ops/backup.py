@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ops.parts import Configured
+from ops.factories import Configured
 from ops.progress import progress
 from ops.terminal import complain, say
 from store.backend import maintenance_of
