@@ -23,7 +23,7 @@ CONNECTIONS: weakref.WeakSet["Hasty"] = weakref.WeakSet()
 
 
 class Hasty(Connection):
-    LOOK_S = 0.2
+    CHECK_S = 0.2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -316,7 +316,7 @@ async def test_a_client_that_takes_enough_is_served_to_the_end(monkeypatch: pyte
 async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await patient(scope, receive, lambda _: asyncio.sleep(0))
-        await asyncio.sleep(5 * Hasty.LOOK_S)
+        await asyncio.sleep(5 * Hasty.CHECK_S)
         await empty(scope, receive, send)
 
     async with serving(app) as port, asyncio.timeout(10):
@@ -331,7 +331,7 @@ async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
 
 async def test_a_body_that_the_server_has_not_asked_for_is_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(5 * Hasty.LOOK_S)
+        await asyncio.sleep(5 * Hasty.CHECK_S)
         await patient(scope, receive, send)
 
     async with serving(app) as port, asyncio.timeout(10):
@@ -483,7 +483,7 @@ async def test_a_connection_keeps_little_of_a_body_that_nobody_takes(frame: byte
 
 async def test_bytes_that_wait_for_answers_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hasty, "MAX_HELD_BYTES", 150_000)
-    monkeypatch.setattr(Hasty, "LOOK_S", 10.0)
+    monkeypatch.setattr(Hasty, "CHECK_S", 10.0)
     answering = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -185,7 +185,7 @@ async def test_the_places_beyond_are_few_and_kept_for_a_moment_only(monkeypatch:
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         assert time.monotonic() - began < 5
-        assert len(door.inside) == 2
+        assert len(door.open_connections) == 2
         reader, writer = await connect(port)
         writer.write(ASK % b"health")
         assert (await reader.read()).startswith(b"HTTP/1.1 204 ")  # and closed, whatever was asked for
@@ -196,7 +196,7 @@ async def test_the_places_beyond_are_few_and_kept_for_a_moment_only(monkeypatch:
         writer.write(ASK % b"v1/threads")  # there is room again, and it stays
         assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
         await asyncio.sleep(0.4)
-        assert len(door.inside) == 2
+        assert len(door.open_connections) == 2
         writer.close()
     assert door.refused == 1
 
