@@ -62,6 +62,26 @@ async def test_a_file_that_will_not_fit_is_refused_after_its_first_block(tmp_pat
     await store.close()
 
 
+async def test_the_words_of_a_text_without_spaces_take_space(tmp_path: Path) -> None:
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 500 * MB)
+    store = await open_store(tmp_path / "t.db", free_space=free_space)
+    texts = ["".join(map(chr, range(start, start + 1_000))) for start in range(0x4E00, 0x9000, 500)] * 3
+    chunks = [Chunk(at, text, 0, 1) for at, text in enumerate(texts)]
+    sizes = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    before = (await store.engine.read(lambda conn: conn.execute(sizes).fetchone()))[0]
+    await store.vectors.add("ann", "vs", "file-1", chunks, model=None)
+    grown = (await store.engine.read(lambda conn: conn.execute(sizes).fetchone()))[0] - before
+    total = 900 * MB * len(chunks) // grown
+    with pytest.raises(ReserveReached, match="nearly full"):
+        await store.vectors.add("ann", "vs", "file-2", in_blocks(chunks), model=None, total=total)
+    await store.close()
+
+
+async def in_blocks(chunks: Sequence[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
+    for start in range(0, len(chunks), 16):
+        yield chunks[start : start + 16]
+
+
 async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -> None:
     free_space = await asyncio.to_thread(limited_space, tmp_path, 100 * MB)
 
