@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ops.parts import Configured
+from ops.factories import Configured
 from ops.progress import progress
 from ops.terminal import print_error, print_line
 from store.backend import maintenance_of

@@ -15,8 +15,8 @@ from typing import IO
 import orjson
 from typing_extensions import Buffer
 
+from ops.factories import Configured
 from ops.owners import owner_of_export
-from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import print_error
 from store.backend import maintenance_of

@@ -13,8 +13,8 @@ from typing import Final
 
 from ops.conversations import Survey, assistant_rows, rows_of, survey
 from ops.dump import Dump, open_dump
+from ops.factories import Configured
 from ops.owners import owner_of_import
-from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import print_error, print_line
 from store.backend import maintenance_of, open_backend

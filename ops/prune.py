@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from graphs.retention import DAY_S, Pruned, prune
-from ops.parts import Configured
+from ops.factories import Configured
 from ops.progress import progress
 from ops.terminal import print_line
 from store.backend import maintenance_of, open_backend

@@ -23,7 +23,7 @@ CONNECTIONS: weakref.WeakSet["ImpatientConnection"] = weakref.WeakSet()
 
 
 class ImpatientConnection(Connection):
-    LOOK_S = 0.2
+    CHECK_S = 0.2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -317,7 +317,7 @@ async def test_a_client_that_reads_fast_enough_gets_everything(monkeypatch: pyte
 async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await patient(scope, receive, lambda _: asyncio.sleep(0))
-        await asyncio.sleep(5 * ImpatientConnection.LOOK_S)
+        await asyncio.sleep(5 * ImpatientConnection.CHECK_S)
         await empty(scope, receive, send)
 
     async with serving(app) as port, asyncio.timeout(10):
@@ -332,7 +332,7 @@ async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
 
 async def test_a_body_that_the_server_does_not_read_is_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(5 * ImpatientConnection.LOOK_S)
+        await asyncio.sleep(5 * ImpatientConnection.CHECK_S)
         await patient(scope, receive, send)
 
     async with serving(app) as port, asyncio.timeout(10):
@@ -484,7 +484,7 @@ async def test_little_of_an_unread_body_is_kept(frame: bytes) -> None:
 
 async def test_bytes_that_wait_for_answers_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImpatientConnection, "MAX_HELD_BYTES", 150_000)
-    monkeypatch.setattr(ImpatientConnection, "LOOK_S", 10.0)
+    monkeypatch.setattr(ImpatientConnection, "CHECK_S", 10.0)
     answering = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -185,7 +185,7 @@ async def test_connections_beyond_the_limit_are_few_and_short_lived(monkeypatch:
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         assert time.monotonic() - started < 5
-        assert len(limit.inside) == 2
+        assert len(limit.open_connections) == 2
         reader, writer = await connect(port)
         writer.write(ASK % b"health")
         assert (await reader.read()).startswith(b"HTTP/1.1 204 ")  # closed, whatever the path
@@ -196,7 +196,7 @@ async def test_connections_beyond_the_limit_are_few_and_short_lived(monkeypatch:
         writer.write(ASK % b"v1/threads")  # below the limit again, so the connection stays open
         assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
         await asyncio.sleep(0.4)
-        assert len(limit.inside) == 2
+        assert len(limit.open_connections) == 2
         writer.close()
     assert limit.refused == 1
 

@@ -17,7 +17,7 @@ def attributes(char: str) -> dict[str, str]:
 @pytest.mark.parametrize(("count", "char"), [(500, "\U0001f600"), (2_000, "x")], ids=["as at OpenAI", "more files"])
 def test_a_batch_can_give_all_its_files_long_attributes(count: int, char: str) -> None:
     given = {"file_ids": ["file-1"] * count, "attributes": attributes(char)}
-    assert len(parse(FileBatchCreate, given).places()) == count
+    assert len(parse(FileBatchCreate, given).store_files()) == count
 
 
 def test_attributes_times_files_are_limited() -> None:
