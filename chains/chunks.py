@@ -47,7 +47,7 @@ AnyChunk: TypeAlias = Chunk | TextChunk
 
 
 class ChunkReader:
-    """Reads one stream, and keeps its state: whether it has finished, and which tool calls have begun."""
+    """Reads one stream, and keeps its state: whether it has finished, and which tool calls have started."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class ChunkReader:
             self._extra.add(sent)
         if ends or self.finished:
             pieces += self._calls.name_all()
-            if self._extra is not None and (text := self._extra.spell(self._calls.ids)):
+            if self._extra is not None and (text := self._extra.to_json(self._calls.ids)):
                 delta[EXTRA_FIELDS] = text
         if pieces:
             delta["tool_calls"] = [_tool_call(piece) for piece in pieces]

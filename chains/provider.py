@@ -1,24 +1,23 @@
 """An upstream with an API of its own, called through LangChain: Anthropic and what else `init_chat_model` supports.
 
-Invariants: keys and addresses come from `threadhold.toml` only, never from the environment; the provider's package is
-optional and imported at its first use; a call raises only RunError; leaving a stream closes its connection.
+Invariants: a call raises only RunError; leaving a stream closes its connection; what differs between providers is in
+`ProviderApi` and its subclasses.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
-from importlib import import_module
+from contextlib import aclosing
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import SecretStr
 
+from chains.anthropic_api import AnthropicApi
 from chains.blocks import until_silent
 from chains.calls import Abilities, Modes, concerns_tools
-from chains.chat_types import ModelEntry, ModelKeywords, NamedFunction
+from chains.chat_types import ModelEntry, ModelKeywords
 from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
@@ -27,6 +26,7 @@ from chains.models import Models
 from chains.negotiation import Known, Negotiation
 from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
+from chains.provider_api import ProviderApi
 from chains.provider_chunks import ChunkPlainer, explain_foreign
 from chains.recent import Learned
 from chains.refusals import Refusal, refusal_of
@@ -39,12 +39,12 @@ from telemetry.context import acting_owner
 from telemetry.metrics import Counts
 from telemetry.shares import Shares
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
-from wire.model_options import ModelOptions
 
 __all__ = ["Provider"]
 
-_ANTHROPIC: Final = "anthropic"
-_ANTHROPIC_URL: Final = "https://api.anthropic.com"
+_APIS: Final[dict[str, type[ProviderApi]]] = {"anthropic": AnthropicApi}
+"""Providers that differ from what `ProviderApi` does, by LangChain's names."""
+
 _MAX_MODELS: Final = 64
 _LISTING_S: Final = 5.0
 _CHECKED_S: Final = 1.0
@@ -52,7 +52,7 @@ _CHECKED_S: Final = 1.0
 
 
 class Provider:
-    """One provider, as a `Source` and a `ChatBackend` (see `chains.routes`). `open` before use, `close` after."""
+    """One provider, as a `Source` and a `ChatBackend` (see `chains.model_router`). `open` before use, `close` after."""
 
     def __init__(
         self,
@@ -66,44 +66,37 @@ class Provider:
         max_reply_tokens: int | None = None,
         prompts: Prompts = DEFAULT_PROMPTS,
     ) -> None:
-        """Neither imports the provider's package nor connects. `limits.retry` applies to Anthropic only,
-        `limits.connect_s` to no provider. `max_reply_tokens` limits answers that the client does not limit."""
+        """Neither imports the provider's package nor connects. `limits.retry` applies to providers whose library does
+        not retry by itself (Anthropic's), `limits.connect_s` to no provider. `max_reply_tokens` limits answers that the
+        client does not limit."""
         self.name = name
         self.calibration = Calibration()
         self.outcomes = Counts()
         """Counts of calls by outcome: `ok` or a kind of failure."""
-        self._provider = provider.strip().lower().replace("-", "_")
-        self._url = url or (_ANTHROPIC_URL if self._is_anthropic else None)
-        self._key = api_key
+        kind = provider.strip().lower().replace("-", "_")
+        self._api = _APIS.get(kind, ProviderApi)(name, kind, url=url, key=api_key, idle_s=limits.idle_s)
         self._named = tuple(models)
         self._max_reply_tokens = max_reply_tokens
         self._limits = limits
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
-        self._client: Any = None  # an AsyncAnthropic, whose package is optional
         self._making = Shares(1)
         self._refused: Known = Learned()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
     @property
-    def _is_anthropic(self) -> bool:
-        return self._provider == _ANTHROPIC
-
-    @property
     def host(self) -> str:
         """The provider's name in error messages."""
-        return f"`{self.name}` ({self._provider})"
+        return self._api.host
 
     async def open(self) -> None:
         """Do nothing: the provider's package is imported at the first use, and may not be installed."""
 
     async def close(self) -> None:
-        """Close Anthropic's client; the models of other providers own their connections."""
+        """Close the provider's client, if it has one of ours; other models own their connections."""
         await self._models.close()
         self._chats.clear()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self._api.close()
 
     # --- Source ---------------------------------------------------------------------------------------------------
 
@@ -128,12 +121,12 @@ class Provider:
             raise UpstreamProblem(error.message, http_status=502) from error
 
     async def check(self) -> str | None:
-        """Return None if Anthropic answers, or the model of another provider can be made; else the reason."""
+        """Return None if the provider lists its models, or if it cannot and a model can be made; else the reason."""
         try:
-            if self._is_anthropic:
+            if self._api.lists_models:
                 await self._models.listing(max_age_s=_CHECKED_S)
             else:
-                await self._chat(self._named[0] if self._named else "any")
+                await self._chat(self._a_model)
         except PromptRefused:
             return None
         except RunError as error:
@@ -191,8 +184,8 @@ class Provider:
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer of one request, with a LangChain configuration whose callbacks follow it.
 
-        Until the first chunk, a call that is refused because of an option is sent again without the option, and
-        Anthropic's calls are retried. The libraries of other providers retry by themselves.
+        Until the first chunk, a call that is refused because of an option is sent again without the option, and a call
+        that fails is retried if the provider's library does not retry by itself.
         """
         negotiation = Negotiation(self._refused, call.model)
         retries = Retries(self._limits.retry)
@@ -210,7 +203,7 @@ class Provider:
                 if not has_chunks:
                     if refusal is not None and await negotiation.drop_refused(refusal):
                         continue
-                    if self._is_anthropic and await _wait_to_retry(retries, error, refusal):
+                    if not self._api.retries_itself and await _wait_to_retry(retries, error, refusal):
                         continue
                 if isinstance(error, ContextOverflow) and refusal is not None:
                     error.limit = (await negotiation.trusted(refusal)).room
@@ -222,7 +215,7 @@ class Provider:
         model = call.model
         try:
             model = model or await self._models.resolve("")
-            source = f"{self._provider} {self._url}"
+            source = f"{self._api.provider} {self._api.url}"
             turn = OwnTurn(source, model) if call.tools else None
             plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
             bound = self._bound(await self._chat(model), call, negotiation)
@@ -240,18 +233,18 @@ class Provider:
             explained = self._explained(error, model)
             self.outcomes[(explained.kind,)] += 1
             raise explained from error
-        if self._is_anthropic and plainer.finish is None:
+        if self._api.reports_finish and plainer.finish is None:
             self.outcomes["broke_off",] += 1
             raise UpstreamFailed(f"{self.host}: the stream ended early, without a stop reason.", kind="broke_off")
         self.outcomes["ok",] += 1
         yield plainer.end()
 
     def _explained(self, error: Exception, model: str) -> RunError:
-        key = f"`api_key` of [upstreams.{self.name}]"
+        key = f"`api_key` of {self._api.setting}"
         explained = explain_foreign(error, host=self.host, model=model, key=key)
-        if self._key and len(self._key) > 3:
-            explained.message = explained.message.replace(self._key, "***")
-            explained.quote = explained.quote.replace(self._key, "***")
+        if (secret := self._api.key) and len(secret) > 3:
+            explained.message = explained.message.replace(secret, "***")
+            explained.quote = explained.quote.replace(secret, "***")
             explained.args = (explained.message,)
         return explained
 
@@ -259,36 +252,14 @@ class Provider:
         self, chat: BaseChatModel, call: ReplyCall, negotiation: Negotiation
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the model bound to this call's options, as far as the provider supports them."""
-        options = {**self._options(chat, call.options), **_format(chat, call)}
-        offers = bool(call.tools) and (call.tool_choice != "none" or self._is_anthropic)
-        if offers:
-            options["tool_choice"] = self._choice(call.tool_choice)
-            if call.tool_choice != "none" and self._is_anthropic:
-                options["parallel_tool_calls"] = call.parallel_tool_calls
+        calling = self._api.tool_options(call)
+        options = {**self._api.options(chat, call.options), **_format(chat, call), **(calling or {})}
         written = [[message.content for message in call.messages], call.tools]
         options = negotiation.applied({name: value for name, value in options.items() if value is not None}, written)
         if (limit := call.max_tokens or self._max_reply_tokens) is not None:
             options = {**options, "max_tokens": limit}
         tools: Sequence[Any] = call.tools  # LangChain declares plain dicts
-        return chat.bind_tools(tools, **options) if offers else chat.bind(**options)
-
-    def _options(self, chat: BaseChatModel, given: ModelOptions) -> ModelKeywords:
-        """Return the options as the provider's model takes them."""
-        options: ModelKeywords = given.named()
-        effort = options.pop("reasoning_effort", "none")
-        if effort != "none" and "reasoning_effort" in type(chat).model_fields:
-            options["reasoning_effort"] = "low" if effort == "minimal" else effort
-        if self._is_anthropic and given.temperature is not None:
-            options["temperature"] = min(given.temperature, 1.0)  # the maximum
-            options.pop("top_p", None)  # newer models refuse both together
-        return options
-
-    def _choice(self, choice: str | NamedFunction | None) -> str | dict[str, str] | None:
-        if isinstance(choice, dict):
-            return choice.get("function", {}).get("name")
-        if choice == "none":
-            return {"type": "none"}  # Anthropic's form; the tools stay, as the history may contain calls
-        return "any" if choice == "required" else None
+        return chat.bind(**options) if calling is None else chat.bind_tools(tools, **options)
 
     # --- the library ----------------------------------------------------------------------------------------------
 
@@ -299,88 +270,28 @@ class Provider:
         async with self._making.share(acting_owner()):
             chat = self._chats.get(model)
             if chat is None:
-                chat = self._chats[model] = await asyncio.to_thread(self._make, model)
+                chat = self._chats[model] = await asyncio.to_thread(self._api.make, model)
             if len(self._chats) > _MAX_MODELS:
                 self._chats.popitem(last=False)
         return chat
 
-    def _make(self, model: str) -> BaseChatModel:
-        if self._is_anthropic and not self._key:
-            raise UpstreamFailed(
-                f"{self.host} has no key. Set `api_key` in [upstreams.{self.name}] of threadhold.toml."
-            )
-        given: ModelKeywords = {"api_key": self._key, "base_url": self._url}
-        if self._is_anthropic:
-            given |= {"max_retries": 0, "timeout": self._limits.idle_s, "stream_usage": True}
-        given = {name: value for name, value in given.items() if value is not None}
-        try:
-            init = import_module("langchain.chat_models").init_chat_model
-            chat: BaseChatModel = init(model, model_provider=self._provider, **given)
-            if self._is_anthropic:
-                self._connect(chat)
-        except ImportError as error:
-            raise UpstreamFailed(self._missing(error)) from error
-        except Exception as error:
-            # Foreign code: a provider's constructor raises its own errors (no key, an unknown name) with the reason.
-            raise UpstreamFailed(f"{self.host} cannot be set up: {' '.join(str(error).split())[:500]}") from error
-        self._check_keys(chat)
-        return chat
-
-    def _connect(self, chat: BaseChatModel) -> None:
-        """Give Anthropic's model a client that this object owns.
-
-        The model's own client would share a pool between event loops, never be closed, and send the headers in
-        ANTHROPIC_CUSTOM_HEADERS.
-        """
-        if self._client is None:
-            anthropic = import_module("anthropic")
-            self._client = anthropic.AsyncAnthropic(
-                api_key=self._key,
-                base_url=self._url,
-                timeout=self._limits.idle_s,
-                max_retries=0,  # `follow` retries
-            )
-            self._client._custom_headers = {}  # noqa: SLF001
-        chat.__dict__["_async_client"] = self._client
-
-    def _check_keys(self, chat: BaseChatModel) -> None:
-        """Refuse a key that the provider's library took from the environment."""
-        for name in type(chat).model_fields:
-            secret = getattr(chat, name, None)
-            if isinstance(secret, SecretStr) and secret.get_secret_value() not in ("", self._key):
-                raise UpstreamFailed(
-                    f"{self.host} would take `{name}` from the environment, but Threadhold takes keys from "
-                    f"threadhold.toml only. Set `api_key` in [upstreams.{self.name}]."
-                )
-
-    def _missing(self, error: ImportError) -> str:
-        cause = error.__cause__
-        module = (getattr(cause, "name", None) or getattr(error, "name", None) or "").partition(".")[0]
-        package = module.replace("_", "-") or f"langchain-{self._provider.replace('_', '-')}"
-        return f"{self.host} needs the package {package}: .venv/bin/python -m pip install {package}, then start again."
-
     async def _fetch_models(self) -> list[ModelEntry]:
-        if not self._is_anthropic:
-            if self._named:
-                return [{"id": model, "object": "model", "created": 0} for model in self._named]
-            raise UpstreamFailed(f"{self.host} lists no models. Name them in `models` of [upstreams.{self.name}].")
-        await self._chat(self._named[0] if self._named else "claude")
+        if self._named and not self._api.lists_models:
+            return [{"id": model, "object": "model", "created": 0} for model in self._named]
+        if self._api.lists_models:
+            await self._chat(self._a_model)
         try:
             async with asyncio.timeout(_LISTING_S):
-                page = await self._client.models.list(limit=1000)
+                return await self._api.list_models()
         except RunError:
             raise
         except Exception as error:  # foreign code, as in `_follow`
             raise self._explained(error, "") from error
-        entries: list[ModelEntry] = []
-        for one in page.data:
-            entry: ModelEntry = {"id": one.id, "object": "model", "created": 0}
-            with suppress(AttributeError, ValueError):
-                entry["created"] = int(one.created_at.timestamp())
-            if type(limit := getattr(one, "max_input_tokens", None)) is int:
-                entry["max_context_length"] = limit
-            entries.append(entry)
-        return entries
+
+    @property
+    def _a_model(self) -> str:
+        """A model's name with which a LangChain model can be made."""
+        return self._named[0] if self._named else self._api.sample_model
 
 
 async def _wait_to_retry(retries: Retries, error: RunError, refusal: Refusal | None) -> bool:

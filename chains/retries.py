@@ -4,7 +4,7 @@ Invariants: a call is retried only before the first text or tool call of its ans
 All retries of a call count together, whatever failed: the connection, the status or the stream. Every wait has a limit.
 
 Requests that are passed through are not retried, as the clients' SDKs do that. The libraries of LangChain's providers
-retry by themselves, except Anthropic's, whose own retries are turned off.
+retry by themselves, unless their `ProviderApi` turns that off.
 """
 
 import asyncio

@@ -232,7 +232,7 @@ class Runner:
                 raise not_waiting(conflict.status) from conflict
 
     async def cancel(self, owner: str, thread_id: str, run_id: str) -> Run:
-        """Cancel a run; returns it as `cancelling`. The model call stops at once; the answer waits for the commit."""
+        """Cancel a run; returns it as `cancelling` after the commit. The model call stops immediately."""
         live = self._execution.get(run_id)
         if live is not None and live.ending:
             await live.ended.wait()

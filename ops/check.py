@@ -17,10 +17,10 @@ from api.serving import open_port
 from chains import Builtin, Member
 from chains.embedders import choose_embedder, words_only_notice
 from chains.gguf import check_content, find_models
+from ops.factories import Configured, Factories
 from ops.owners import unopened
-from ops.parts import Configured, Parts
 from ops.question import ask
-from ops.terminal import say
+from ops.terminal import print_line
 from store.backend import maintenance_of
 from store.obstacles import find_obstacle, nearest_existing
 from store.ports import Maintenance
@@ -28,7 +28,7 @@ from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
 
 if TYPE_CHECKING:
-    from chains import Routes
+    from chains import ModelRouter
 
 __all__ = ["Finding", "run_check"]
 
@@ -49,23 +49,23 @@ class Finding:
     text: str
 
 
-def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) -> int:
+def run_check(settings: Configured, factories: Factories, *, ask_model: bool = False) -> int:
     """Print a line per finding; return exit code 1 if a check failed. `ask_model` also asks the model one question."""
     logging.basicConfig(level=logging.CRITICAL)  # the findings below report what upstreams would log
     findings, mask = [], mask_secrets(settings.secrets)
-    for finding in _findings(settings, parts, ask_model=ask_model):
-        say(f"{finding.state:<8}{finding.about:<10}{mask(finding.text)}")
+    for finding in _findings(settings, factories, ask_model=ask_model):
+        print_line(f"{finding.state:<8}{finding.about:<10}{mask(finding.text)}")
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
-    say(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
+    print_line(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
     return 1 if wrong else 0
 
 
-def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterator[Finding]:
+def _findings(settings: Configured, factories: Factories, *, ask_model: bool) -> Iterator[Finding]:
     yield from _settings(settings)
-    yield from (Finding("settings", "warning", doubt) for doubt in settings.doubts)
-    yield from asyncio.run(_models(settings, parts, ask_model=ask_model))
-    yield from _app(settings, parts)
+    yield from (Finding("settings", "warning", warning) for warning in settings.ignored_entries)
+    yield from asyncio.run(_models(settings, factories, ask_model=ask_model))
+    yield from _app(settings, factories)
     served = False
     try:
         maintenance = maintenance_of(settings.database)
@@ -87,15 +87,15 @@ def _settings(settings: Configured) -> Iterator[Finding]:
         yield _usable(settings)
 
 
-def _app(settings: Configured, parts: Parts) -> Iterator[Finding]:
+def _app(settings: Configured, factories: Factories) -> Iterator[Finding]:
     """Build the app as a start does, unless an earlier finding already prevents that."""
     try:
         settings.check()
-        parts.routes(settings)
+        factories.router(settings)
     except ThreadholdError:
         return
     try:
-        parts.app(settings)
+        factories.app(settings)
     except ThreadholdError as error:
         yield from (Finding("start", "wrong", fault) for fault in error.message.splitlines())
 
@@ -114,24 +114,24 @@ def _usable(settings: Configured) -> Finding:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> list[Finding]:
+async def _models(settings: Configured, factories: Factories, *, ask_model: bool) -> list[Finding]:
     try:
-        routes = parts.routes(settings)
+        router = factories.router(settings)
     except ThreadholdError as error:
         return [Finding("models", "wrong", error.message)]
-    await routes.open()
+    await router.open()
     try:
-        findings = list(await asyncio.gather(*(_member(member, settings) for member in routes.members)))
-        default = _default_model(settings.default_model, routes)
+        findings = list(await asyncio.gather(*(_member(member, settings) for member in router.members)))
+        default = _default_model(settings.default_model, router)
         findings += [default] if default is not None else []
-        search = _embeddings(settings.embeddings_model, routes)
+        search = _embeddings(settings.embeddings_model, router)
         findings += [search] if search is not None else []
         if ask_model:
-            answered, text = await ask(routes, settings.default_model)
+            answered, text = await ask(router, settings.default_model)
             findings.append(Finding("answer", "ok" if answered else "wrong", text))
         return findings
     finally:
-        await routes.close()
+        await router.close()
 
 
 async def _member(member: Member, settings: Configured) -> Finding:
@@ -156,19 +156,19 @@ async def _member(member: Member, settings: Configured) -> Finding:
     )
 
 
-def _default_model(name: str, routes: "Routes") -> Finding | None:
+def _default_model(name: str, router: "ModelRouter") -> Finding | None:
     """Return a warning if no upstream lists DEFAULT_MODEL. An engine can accept a name that it does not list."""
-    listed = [name for member in routes.members for name in member.names()]
-    known = {*listed, *(member.qualified(model) for member in routes.members for model in member.names())}
+    listed = [name for member in router.members for name in member.names()]
+    known = {*listed, *(member.qualified(model) for member in router.members for model in member.names())}
     if not name or not listed or name in known or name.rpartition("/")[2] in known:
         return None
     return Finding("default", "warning", f"DEFAULT_MODEL is {name}, which is not among the {len(listed)} models listed")
 
 
-def _embeddings(setting: str, routes: "Routes") -> Finding | None:
+def _embeddings(setting: str, router: "ModelRouter") -> Finding | None:
     """Report which model embeds files. None if EMBEDDINGS_MODEL cannot be used, which `_app` reports."""
     try:
-        embedder = choose_embedder(setting, routes)
+        embedder = choose_embedder(setting, router)
     except ThreadholdError:
         return None
     if embedder is None:

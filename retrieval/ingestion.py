@@ -344,7 +344,7 @@ class Ingestion:
             required = RequireHeld("vector_store_file", store_file.id, store_file.owner)
             change = Patch("vector_store_file", store_file.id, store_file.owner, moved, only_if=_OPEN)
             with suppress(Missing, StatusConflict):
-                with suppress(HeldElsewhere):  # it was added anew meanwhile, and its former index entry is hidden
+                with suppress(HeldElsewhere):  # it was added again meanwhile, and its earlier index entry is hidden
                     await self._store.commit([required, change, Wake("files")], durable=True)
                 return
         # Deleted or cancelled while it was indexed: chunks can have been added after the index entry was removed.

@@ -32,8 +32,9 @@ from wire.filters import Attributes
 
 __all__ = ["SqliteVectors"]
 
-_GROWTH: Final = 2
-"""Bytes of the index per byte of text or vectors, a rough upper bound."""
+_GROWTH: Final = 3
+_GROWTH_OTHER: Final = 6
+"""Bytes that the file grows by per byte of text in ASCII, and of other text: rough upper bounds."""
 
 _MAX_CHUNKS: Final = 1 << FILE_BITS
 """Maximum chunks of a file."""
@@ -137,7 +138,7 @@ class SqliteVectors:
         chunks = sum(map(len, slices))
         if not chunks:
             return
-        size = _GROWTH * sum(len(chunk.text) + 2 * _length(chunk) for each in slices for chunk in each)
+        size = sum(_growth(chunk) for each in slices for chunk in each)
         later = size * max(0, (total or 0) - adding.chunks - chunks) // chunks
         async with nullcontext() if self._free_space is None else self._free_space.claimed(size, announced=later):
             for each in slices:
@@ -165,6 +166,11 @@ async def _blocks(chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]]) -> A
 
 def _length(chunk: Chunk) -> int:
     return 0 if chunk.vector is None else len(chunk.vector)
+
+
+def _growth(chunk: Chunk) -> int:
+    text = len(chunk.text.encode("utf-8", "surrogatepass"))
+    return text * (_GROWTH if chunk.text.isascii() else _GROWTH_OTHER) + 4 * _length(chunk)
 
 
 def _weight(chunk: Chunk) -> int:

@@ -40,6 +40,7 @@ SHARED = {
     "api/body_memory.py": "bytes of bodies: one body for each owner, half of the rest for one of several",
     "api/body_threads.py": "turns by owner",
     "api/connection_limit.py": "connections: turns by owner, and idle ones are replaced per owner",
+    "api/description.py": "the OpenAPI document, which is made once",
     "api/request_turns.py": "turns by owner",
     "api/small_reads.py": "turns by owner",
     "api/model_calls.py": "a semaphore for each owner",
@@ -50,7 +51,7 @@ SHARED = {
     "chains/calls/turns.py": "learned by each owner",
     "chains/chat.py": "learned by each owner",
     "chains/context_window.py": "what the built-in engine or the upstream reports; no client writes it",
-    "chains/embedding_routes.py": "turns by owner",
+    "chains/embedding_router.py": "turns by owner",
     "chains/embeddings.py": "turns by owner",
     "chains/engine.py": "the last lines of an engine's output",
     "chains/engines.py": "one load of a model at a time; models are configured by the operator",
@@ -101,8 +102,8 @@ SHARED = {
 
 def test_every_shared_resource_is_listed() -> None:
     found = {path.relative_to(TOP).as_posix() for path in SOURCES if _has_resource(path.read_text(encoding="utf-8"))}
-    assert sorted(found - SHARED.keys()) == [], "say what keeps one owner from delaying another"
-    assert sorted(SHARED.keys() - found) == [], "these files have none any more"
+    assert sorted(found - SHARED.keys()) == [], "list the file with what keeps one owner from delaying another"
+    assert sorted(SHARED.keys() - found) == [], "these files have no shared resource"
 
 
 def _has_resource(source: str) -> bool:

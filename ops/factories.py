@@ -10,9 +10,9 @@ from telemetry.log import Format, Level
 if TYPE_CHECKING:  # takes a second to import, so commands import it when they need it
     from fastapi import FastAPI
 
-    from chains import Routes
+    from chains import ModelRouter
 
-__all__ = ["Configured", "Parts"]
+__all__ = ["Configured", "Factories"]
 
 
 class NamedUpstream(Protocol):
@@ -75,7 +75,7 @@ class Configured(Protocol):
         ...
 
     @property
-    def doubts(self) -> list[str]:
+    def ignored_entries(self) -> list[str]:
         """A sentence for each entry of the settings files that sets nothing."""
         ...
 
@@ -85,11 +85,11 @@ class Configured(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Factories. `settings` takes the options of the command line and raises InvalidSetting."""
+class Factories:
+    """`settings` takes the options of the command line and raises InvalidSetting."""
 
     settings: Callable[..., Configured]
     # `Any`: they take what `settings` returns, which has more than `Configured`.
     app: Callable[[Any], "FastAPI"]
-    routes: Callable[[Any], "Routes"]
+    router: Callable[[Any], "ModelRouter"]
     version: str
