@@ -1,4 +1,4 @@
-"""Settings of the whole test run: processes, garbage collection, signals, certificates, and the report of `make soak`.
+"""Settings of the test run: processes, garbage collection, signals, certificates, and the report of `make soak`.
 
 Each soak test adds a line to `soak/report.md`, with what it recorded by pytest's fixture `record_property(name,
 value)`.

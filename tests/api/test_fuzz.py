@@ -28,7 +28,7 @@ def fuzzed(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[ServerProcess
         yield wait_loaded(process)
 
 
-def attack(server: ServerProcess, folder: Path, *options: str) -> str:
+def run_schemathesis(server: ServerProcess, folder: Path, *options: str) -> str:
     """Run schemathesis and return its report, also when it has found an error."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(CONFIG)]
     command += ["run", f"{server.url}/openapi.json", *options]
@@ -43,7 +43,9 @@ def attack(server: ServerProcess, folder: Path, *options: str) -> str:
 @pytest.mark.timeout(180)
 def test_every_operation_matches_the_document(fuzzed: ServerProcess, tmp_path: Path) -> None:
     """Every keyword of every schema once, valid and invalid, then along the links."""
-    report = attack(fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage,stateful", "--max-examples", "10")
+    report = run_schemathesis(
+        fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage,stateful", "--max-examples", "10"
+    )
     assert "Coverage" in report
     assert "Stateful" in report
     assert "Traceback" not in fuzzed.log.read_text()
@@ -54,7 +56,7 @@ def test_every_operation_matches_the_document(fuzzed: ServerProcess, tmp_path: P
 def test_every_operation_matches_the_document_for_ten_minutes(
     record_property: Callable[[str, object], None], fuzzed: ServerProcess, tmp_path: Path
 ) -> None:
-    report = attack(fuzzed, tmp_path, "--phases", "coverage,fuzzing,stateful", "--max-time", "600")
+    report = run_schemathesis(fuzzed, tmp_path, "--phases", "coverage,fuzzing,stateful", "--max-time", "600")
     cases = re.search(r"([0-9]+) generated", report)
     assert cases
     record_property("requests", cases[1])

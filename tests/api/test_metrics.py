@@ -73,7 +73,7 @@ CALLING = Reply(tool_calls=[("getTime", {}, "c1")], start_s=SLOW_S)
     ],
     ids=["text", "thought", "after an empty chunk", "tool call"],
 )
-@pytest.mark.parametrize("fits", [True, False], ids=["whole prompt", "shortened prompt"])
+@pytest.mark.parametrize("fits", [True, False], ids=["complete prompt", "shortened prompt"])
 def test_the_first_token_is_the_model_s_and_not_a_notice(
     server: ServerProcess, world: World, script: Callable[..., None], reply: Reply, fits: bool
 ) -> None:

@@ -47,7 +47,7 @@ def test_single_bytes_give_the_same_events(stream: bytes, payloads: list[bytes])
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6))
-def test_arbitrary_bytes_decode_alike_at_once_and_in_pieces(blocks: list[bytes]) -> None:
+def test_arbitrary_bytes_decode_alike_complete_and_in_pieces(blocks: list[bytes]) -> None:
     assert decode(blocks) == decode([b"".join(blocks)])
 
 

@@ -15,7 +15,7 @@ from tests.upstream import ScriptedUpstream
 Record = Callable[[str, object], None]
 
 
-def attack(
+def end_repeatedly(
     folder: Path, *, ends: list[str], in_start: float, seed: int, habits: Sequence[str] = HABITS
 ) -> dict[str, int]:
     """End a busy server repeatedly by "kill" or "stop"; a share of `in_start` of the kills comes before it is open.
@@ -49,7 +49,7 @@ def attack(
 
 
 def test_nothing_acknowledged_is_lost_or_duplicated(tmp_path: Path) -> None:
-    counted = attack(tmp_path, ends=["kill", "stop"], in_start=0.0, seed=3, habits=HABITS[1:5])
+    counted = end_repeatedly(tmp_path, ends=["kill", "stop"], in_start=0.0, seed=3, habits=HABITS[1:5])
     assert counted["runs"] > 4
 
 
@@ -58,7 +58,7 @@ def test_nothing_acknowledged_is_lost_or_duplicated(tmp_path: Path) -> None:
 def test_nothing_is_lost_in_200_kills_at_random_times(tmp_path: Path, record_property: Record) -> None:
     seed = time.time_ns() % 1_000_000
     record_property("seed", seed)
-    counted = attack(tmp_path, ends=["kill"] * 200, in_start=0.25, seed=seed)
+    counted = end_repeatedly(tmp_path, ends=["kill"] * 200, in_start=0.25, seed=seed)
     for name, count in {"kills": 200, **counted}.items():
         record_property(name, count)
     assert counted["runs"] > 200
@@ -69,6 +69,6 @@ def test_nothing_is_lost_in_200_kills_at_random_times(tmp_path: Path, record_pro
 def test_nothing_is_lost_when_a_server_is_stopped_at_random_times(tmp_path: Path, record_property: Record) -> None:
     seed = time.time_ns() % 1_000_000
     record_property("seed", seed)
-    counted = attack(tmp_path, ends=["stop", "stop", "kill"] * 15, in_start=0.25, seed=seed)
+    counted = end_repeatedly(tmp_path, ends=["stop", "stop", "kill"] * 15, in_start=0.25, seed=seed)
     for name, count in {"stops": 30, **counted}.items():
         record_property(name, count)

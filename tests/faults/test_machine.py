@@ -63,7 +63,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
             yield process
 
 
-def attack(server: ServerProcess, clients: type[Clients], how: settings) -> int:
+def run_hypothesis(server: ServerProcess, clients: type[Clients], how: settings) -> int:
     """Let hypothesis run; then kill the server, and check that everything is still there. Returns the number of
     threads."""
     run_state_machine_as_test(clients, settings=how)  # type: ignore[no-untyped-call]
@@ -77,7 +77,7 @@ def attack(server: ServerProcess, clients: type[Clients], how: settings) -> int:
 
 @pytest.mark.timeout(180)
 def test_the_server_agrees_with_the_model_of_the_api(server: ServerProcess) -> None:
-    assert attack(server, Clients, QUICK) > 12
+    assert run_hypothesis(server, Clients, QUICK) > 12
 
 
 @pytest.mark.soak
@@ -85,5 +85,5 @@ def test_the_server_agrees_with_the_model_of_the_api(server: ServerProcess) -> N
 def test_the_server_agrees_with_the_model_after_restarts(
     server: ServerProcess, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("threads", attack(server, Restarting, LONG))
+    record_property("threads", run_hypothesis(server, Restarting, LONG))
     record_property("restarts", Restarting.restarts)

@@ -214,7 +214,7 @@ def test_invalid_turns_raise_and_a_failed_run_has_the_reason(graph: RunGraph, up
     assert "127.0.0.1" in failed["data"]["last_error"]["message"]
 
 
-def test_the_graph_is_drawn_without_opening_anything(up: ScriptedUpstream) -> None:
+def test_the_graph_is_drawn_without_a_store_or_connection(up: ScriptedUpstream) -> None:
     drawn = build_run_graph(up.url).get_graph().draw_mermaid()
     for node in ("prepare", "reply", "act", "pause", "finish"):
         assert f"{node}({node})" in drawn

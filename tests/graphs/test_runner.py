@@ -37,7 +37,7 @@ async def answer(small: World, started: Started, *outputs: str) -> Started:
 # --- normal runs ------------------------------------------------------------------------------------------------------
 
 
-async def test_events_have_the_reference_order_and_spell_the_message(upstream: ScriptedUpstream) -> None:
+async def test_events_have_the_reference_order_and_the_message_s_text(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("One two three."))
     async with world(upstream) as small:
         started = await small.start_run()

@@ -26,7 +26,7 @@ class Either:
         return self._chance.choice(self._two[:2]).url
 
 
-def attack(folder: Path, *, ends: list[str], seed: int, habits: tuple[str, ...] = HABITS) -> dict[str, int]:
+def inject_faults(folder: Path, *, ends: list[str], seed: int, habits: tuple[str, ...] = HABITS) -> dict[str, int]:
     """Apply "kill", "stop" or "suspend" to two busy servers in turn; returns the counts."""
     chance = random.Random(seed)
     with two_servers(folder) as two:
@@ -59,7 +59,7 @@ def attack(folder: Path, *, ends: list[str], seed: int, habits: tuple[str, ...] 
 
 @pytest.mark.timeout(180)
 def test_records_are_consistent_after_a_kill_and_a_suspension(tmp_path: Path) -> None:
-    counted = attack(tmp_path, ends=["suspend", "kill"], seed=5, habits=HABITS[1:5])
+    counted = inject_faults(tmp_path, ends=["suspend", "kill"], seed=5, habits=HABITS[1:5])
     assert counted["runs"] > 4
 
 
@@ -67,5 +67,5 @@ def test_records_are_consistent_after_a_kill_and_a_suspension(tmp_path: Path) ->
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["kill", "stop", "suspend"])
 def test_records_are_consistent_after_many_faults(tmp_path: Path, how: str) -> None:
-    counted = attack(tmp_path, ends=[how] * 12, seed=11)
+    counted = inject_faults(tmp_path, ends=[how] * 12, seed=11)
     assert counted["runs"] > 40

@@ -168,7 +168,7 @@ async def test_closing_keeps_changes_that_take_long(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_changes_of_an_owner_keep_their_order_beside_others(tmp_path: Path) -> None:
+async def test_changes_of_an_owner_keep_their_order_among_others(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     rows = {owner: thread(owner) for owner in ("ann", "bob")}
     asked = []

@@ -16,7 +16,7 @@ _OPENAPI = {
 }
 
 
-def _judged(page: Page, number: int = 0) -> str:
+def _findings(page: Page, number: int = 0) -> str:
     return str(page.js("return document.querySelectorAll('#mTools [role=status]')[arguments[0]].textContent", number))
 
 
@@ -35,7 +35,7 @@ def test_an_assistant_with_a_function_and_an_api_is_created(page: Page, server: 
     page.click("addAction")
     page.fill(page.all("#mTools textarea")[1], json.dumps(_OPENAPI))
     page.all("#mTools input[type=checkbox]")[0].click()
-    assert [_judged(page, 0), _judged(page, 1)] == ["Looks right.", "Looks right."]
+    assert [_findings(page, 0), _findings(page, 1)] == ["Looks right.", "Looks right."]
     page.click("mSave")
     page.until("return !document.getElementById('maker').open", "it is saved")
     made = _only(server)
@@ -80,7 +80,7 @@ def test_a_function_is_extracted_from_a_pasted_tool(page: Page, server: ServerPr
     page.click("create")
     page.click("addFunction")
     page.fill(page.all("#mTools textarea")[0], json.dumps({"type": "function", "function": function}))
-    assert _judged(page) == "Looks right."
+    assert _findings(page) == "Looks right."
     page.click("mSave")
     page.until("return !document.getElementById('maker').open", "it is saved")
     (tool,) = _only(server)["tools"]
@@ -108,10 +108,10 @@ def test_a_tool_is_checked_while_typing_and_not_sent_if_invalid(
 ) -> None:
     page.click("create")
     page.click(button)
-    assert _judged(page) == "Looks right."
+    assert _findings(page) == "Looks right."
     box = page.all("#mTools textarea")[0]
     page.fill(box, text)
-    assert complaint in _judged(page)
+    assert complaint in _findings(page)
     assert box.get_attribute("aria-invalid") == "true"
     page.click("mSave")
     assert page.js("return document.activeElement === arguments[0]", box)

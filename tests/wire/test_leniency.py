@@ -313,7 +313,7 @@ def test_a_long_list_of_ignored_fields_is_truncated() -> None:
         ({"messages": [{}], "metadata": {"a": None}}, Leniency(v1=True), "string_type", ("metadata", "a")),
         ({"messages": [{}], "id": 1, "metadata": {"a": 1}}, IGNORE, "string_type", ("metadata", "a")),
     ],
-    ids=["unknown", "unknown within", "missing after mending", "null under v1", "wrong where unknown is ignored"],
+    ids=["unknown", "unknown within", "missing after repair", "null under v1", "wrong where unknown is ignored"],
 )
 def test_the_remaining_error_is_reported(data: Any, leniency: Leniency, kind: str, loc: tuple[Any, ...]) -> None:
     refused = mend(ThreadCreate, data, leniency).refused
