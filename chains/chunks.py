@@ -20,7 +20,7 @@ from chains.surrogates import Halves
 from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["MOST_TOGETHER", "AnyChunk", "ChunkReader", "TextChunk"]
+__all__ = ["MOST_TOGETHER", "AnyChunk", "ChunkReader", "TextChunk", "split_chunk"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MOST_TOKENS: Final = 2**40
@@ -37,6 +37,10 @@ _PLAIN: Final = frozenset({"role", "content"})
 
 MOST_TOGETHER: Final = 256
 """Maximum texts in one chunk."""
+
+
+_PIECE: Final = 4096
+"""Maximum characters of a text in a chunk of `split_chunk`. Whatever reads a chunk does so in one go."""
 
 
 class TextChunk(dict[str, list[ChunkChoice]]):
@@ -279,6 +283,35 @@ def _lone_text(data: Sent) -> str | None:
         return None
     delta = data["choices"][0]["delta"]
     return None if len(delta) > 1 and any(delta[name] for name in delta.keys() - _PLAIN) else text
+
+
+def split_chunk(chunk: AnyChunk) -> Iterator[AnyChunk]:
+    """Yield a chunk with a long text or long reasoning as several with short ones, as if it had been streamed."""
+    if not chunk["choices"]:
+        yield chunk
+        return
+    delta = chunk["choices"][0]["delta"]
+    text, thoughts = delta["content"], delta.get("reasoning_content") or ""
+    if not isinstance(text, str) or len(text) + len(thoughts) <= _PIECE:
+        yield chunk
+        return
+    if thoughts or delta.get("taken"):
+        yield from _thought_chunks(thoughts, taken=delta.get("taken", False))
+    for start in range(0, len(text), _PIECE):
+        yield _text_chunk(text[start : start + _PIECE])
+    if not isinstance(chunk, TextChunk):
+        rest: Delta = {**delta, "content": ""}
+        rest.pop("reasoning_content", None)
+        rest.pop("taken", None)
+        yield {**chunk, "choices": [{**chunk["choices"][0], "delta": rest}]}
+
+
+def _thought_chunks(thoughts: str, *, taken: bool) -> Iterator[Chunk]:
+    for start in range(0, max(1, len(thoughts)), _PIECE):
+        piece: Delta = {"role": "assistant", "content": "", "reasoning_content": thoughts[start : start + _PIECE]}
+        if taken and not start:
+            piece["taken"] = True
+        yield {"choices": [{"index": 0, "delta": piece, "finish_reason": None}]}
 
 
 def _merge_usage(last: Chunk | None, read: Chunk) -> Generator[Chunk, None, Chunk]:

@@ -14,7 +14,7 @@ import aiohttp
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chat_types import ChatRequest
-from chains.chunks import AnyChunk, ChunkReader
+from chains.chunks import AnyChunk, ChunkReader, split_chunk
 from chains.passback import ExtraFields, restore
 from chains.read_batching import ReadPauses
 from chains.refusals import MAX_SHOWN, refusal_of
@@ -22,6 +22,8 @@ from chains.retries import Retries, is_transient
 from chains.sse import SseDecoder
 from chains.transport import failure
 from chains.upstream import Upstream
+from telemetry.context import acting_owner
+from telemetry.shares import ANSWERS
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["EXCHANGE", "Exchange", "LeanCompletions"]
@@ -33,6 +35,12 @@ _DONE: Final = b"[DONE]"
 _AFTER_FINISH_S: Final = 1.5  # for usage and [DONE] after the finish reason
 _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be reused
 _CHUNKS: Final = 50  # yielded before other tasks can run: one read can return thousands
+
+_LARGE: Final = 64 * 1024
+"""Bytes of a payload that a thread decodes, because its parts can take a microsecond for each byte."""
+
+_MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
+"""Maximum bytes of a payload, such as an answer that is not streamed."""
 _NOT_IN_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
@@ -190,10 +198,8 @@ class ChunkStream:
                 raise too_long(self._endpoint.host, MAX_ANSWER_BYTES)
             payloads = self._decoder.feed(block)
             done = _DONE in payloads
-            for number, chunk in enumerate(self._read(payloads[: payloads.index(_DONE)] if done else payloads), 1):
+            async for chunk in self._read_all(payloads[: payloads.index(_DONE)] if done else payloads):
                 yield chunk
-                if number % _CHUNKS == 0:
-                    await asyncio.sleep(0)
             if done:
                 await self._drain()
                 if self._has_output and not self._reader.finished:  # an end mark without a finish reason
@@ -201,9 +207,33 @@ class ChunkStream:
                 else:
                     self._check_finished()
                 return
-        for chunk in self._read([payload for payload in self._decoder.end() if payload != _DONE]):
+        async for chunk in self._read_all([payload for payload in self._decoder.end() if payload != _DONE]):
             yield chunk
         self._check_finished()
+
+    async def _read_all(self, payloads: Sequence[bytes]) -> AsyncGenerator[AnyChunk]:
+        """Yield the chunks of payloads, and let other tasks run in between."""
+        start = 0
+        for at, payload in enumerate(payloads):
+            if len(payload) > _LARGE:
+                for chunk in self._read(payloads[start:at]):
+                    yield chunk
+                start = at + 1
+                async for chunk in self._read_large(payload):
+                    yield chunk
+        for number, chunk in enumerate(self._read(payloads[start:]), 1):
+            yield chunk
+            if number % _CHUNKS == 0:
+                await asyncio.sleep(0)
+
+    async def _read_large(self, payload: bytes) -> AsyncGenerator[AnyChunk]:
+        if len(payload) > _MAX_PAYLOAD_BYTES:
+            raise too_long(self._endpoint.host, _MAX_PAYLOAD_BYTES)
+        chunk = await ANSWERS.run(acting_owner(), self._reader.read, payload)
+        if chunk is not None:
+            for piece in split_chunk(chunk):
+                yield piece
+                await asyncio.sleep(0)
 
     def _read(self, payloads: Sequence[bytes]) -> Iterator[AnyChunk]:
         if self._together:
@@ -251,16 +281,18 @@ class ChunkStream:
             self._response,
             self._endpoint,
             idle_s=self._idle_s,
-            max_bytes=MAX_ANSWER_BYTES,
+            max_bytes=_MAX_PAYLOAD_BYTES,
             outcomes=self._upstream.outcomes,
             advice=SHORTER_ANSWERS,
         )
-        chunk = self._reader.read(body)
-        if chunk is None or not chunk["choices"]:
+        has_answer = False
+        async for chunk in self._read_all([body]):
+            has_answer = has_answer or bool(chunk["choices"])
+            yield chunk
+        if not has_answer:
             shown = body[:MAX_SHOWN].decode(errors="replace")
             message = f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}."
             raise UpstreamFailed(message, kind="garbage", quote=repr(shown))
-        yield chunk
 
     async def _page(self) -> AsyncGenerator[AnyChunk]:
         raise UpstreamFailed(

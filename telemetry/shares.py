@@ -17,7 +17,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from telemetry.per_loop import PerLoop
 
-__all__ = ["COMPARING", "DISK", "INDEXING", "REQUESTS", "SharedThreads", "Shares"]
+__all__ = ["ANSWERS", "COMPARING", "DISK", "INDEXING", "REQUESTS", "SharedThreads", "Shares"]
 
 _URGENT_STREAK: Final = 4
 """Urgent grants in a row while other work waits; the next slot goes to that work."""
@@ -172,6 +172,9 @@ class SharedThreads:
 
 REQUESTS: Final = SharedThreads(4, "requests", portion=1)
 """Decodes and checks what clients sent, and encodes large answers: processor time."""
+
+ANSWERS: Final = SharedThreads(2, "answers", portion=1)
+"""Decodes large pieces of the answers of models: processor time."""
 
 DISK: Final = SharedThreads(8, "disk", portion=2)
 """Reads and writes files."""

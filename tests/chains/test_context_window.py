@@ -101,6 +101,13 @@ async def test_an_engine_that_reports_nothing_fails_no_run(up: ScriptedUpstream,
     assert dict(upstream.outcomes) == {("ok",): 1}, "probes are no refusals"
 
 
+@pytest.mark.parametrize("model", ["../../secret", "a/../../../secret", "..", "./secret", "a//secret", "/secret"])
+async def test_a_models_name_reaches_no_other_path(up: ScriptedUpstream, connect: Connect, model: str) -> None:
+    upstream = await connect(up.url)
+    await upstream.ask_limit(model)
+    assert {path.partition("?")[0] for path in up.extra_asked} <= {"/props", "/api/ps", "/api/show"}
+
+
 async def test_an_engine_that_hangs_is_waited_for_briefly_and_once(up: ScriptedUpstream, connect: Connect) -> None:
     for path in ("/props", "/tokenize", "/apply-template"):
         up.extra[path] = lambda _: Hang()
