@@ -129,7 +129,7 @@ async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> Assista
 
 
 def _keeps_files(body: AssistantModify, row: AssistantRow) -> bool:
-    """Return whether a v1 object came back with the same files for the same tools; its store is then kept."""
+    """Return whether a v1 object was sent back with the same files for the same tools; its store is then kept."""
     tools = row.body["tools"] if body.tools is None else [tool.model_dump() for tool in body.tools]
     resources = row.body["tool_resources"]
     return (

@@ -1,10 +1,10 @@
 """Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
 Invariants: a connection beyond the limit replaces the one that has been idle longest. If all are in use again and
-again, it replaces one of whoever has more than half of them: one of several owners, or all clients without a key. If
-none is idle, its request gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few extra
-connections that close soon; connections beyond these are aborted. A connection that waits for an answer is never closed
-for a new one, so one of several owners can have at most three quarters of the free connections wait for answers.
+again, it replaces one of the group that has more than half of them: one of several owners, or all clients without a
+key. If none is idle, its request gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few
+extra connections that close soon; connections beyond these are aborted. A connection that waits for an answer is never
+closed for a new one, so one of several owners can have at most three quarters of the free connections wait for answers.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class ConnectionLimit:
     requests."""
 
     BRIEFLY_IDLE_S: ClassVar[float] = 0.5
-    """The same for connections of whoever has more than half of all."""
+    """The same for the connections of an owner, or of clients without a key, with more than half of all."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

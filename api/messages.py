@@ -21,7 +21,7 @@ from wire.validation import check_id
 __all__ = ["TURN", "router"]
 
 _TRIES: Final = 20
-"""How often a message with attachments is added anew because the thread's resources were changed meanwhile."""
+"""How often a message with attachments is added again because the thread's resources were changed meanwhile."""
 
 router = APIRouter(tags=["messages"], route_class=BodyRoute)
 

@@ -20,7 +20,7 @@ from chains.gguf import check_content, find_models
 from ops.factories import Configured, Factories
 from ops.owners import unopened
 from ops.question import ask
-from ops.terminal import say
+from ops.terminal import print_line
 from store.backend import maintenance_of
 from store.obstacles import find_obstacle, nearest_existing
 from store.ports import Maintenance
@@ -54,10 +54,10 @@ def run_check(settings: Configured, factories: Factories, *, ask_model: bool = F
     logging.basicConfig(level=logging.CRITICAL)  # the findings below report what upstreams would log
     findings, mask = [], mask_secrets(settings.secrets)
     for finding in _findings(settings, factories, ask_model=ask_model):
-        say(f"{finding.state:<8}{finding.about:<10}{mask(finding.text)}")
+        print_line(f"{finding.state:<8}{finding.about:<10}{mask(finding.text)}")
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
-    say(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
+    print_line(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
     return 1 if wrong else 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ops.durations import duration
 from ops.factories import Configured, Factories
-from ops.terminal import complain
+from ops.terminal import print_error
 from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, ThreadholdError
 
@@ -61,16 +61,16 @@ def run(factories: Factories, arguments: Sequence[str] | None = None) -> int:
         return command(options, settings, factories)
     except InvalidSetting as error:
         for fault in error.message.splitlines():
-            complain(mask(fault))
+            print_error(mask(fault))
         return 2
     except BrokenPipeError:  # the reader closed the pipe, as `head` does; the flush at exit must not fail as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ThreadholdError, OSError) as error:
-        complain(mask(str(error)))
+        print_error(mask(str(error)))
         return 1
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         return 130
 
 

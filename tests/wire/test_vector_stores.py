@@ -1,4 +1,4 @@
-"""Requests for vector stores that multiply what they say."""
+"""Requests for vector stores whose attributes apply to many files."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from wire.vector_stores import FileBatchCreate
 
 
 def attributes(char: str) -> dict[str, str]:
-    """The longest attributes of that character."""
+    """Return the longest allowed attributes of that character."""
     return {f"{number:02}".ljust(64, char): char * 512 for number in range(16)}
 
 
