@@ -244,12 +244,12 @@ async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpst
     async with world(upstream, tmp_path / "t.db", limits=limits) as w:
         await w.start_run()
         queued = await w.start_run(instructions="x" * 5 * 16 * 1024)
-        weight = w.runner._execution.turns.get(queued.run_id).weight  # type: ignore[union-attr]
+        weight = w.runner._execution.admission.get(queued.run_id).weight  # type: ignore[union-attr]
         await w.runner.drain(0)
     assert weight == 6
     upstream.script(Hang())
     async with world(upstream, tmp_path / "t.db", limits=limits) as w:
-        again = w.runner._execution.turns.get(queued.run_id)
+        again = w.runner._execution.admission.get(queued.run_id)
         assert again is not None
         assert again.weight == weight
         await w.runner.drain(0)

@@ -123,7 +123,7 @@ def test_a_run_smaller_than_expected_frees_memory() -> None:
 
 def is_free(w: World) -> bool:
     """Return whether no run holds memory."""
-    return w.runner._execution.turns.has_memory(OWNER, 6 * MB)
+    return w.runner._execution.admission.has_memory(OWNER, 6 * MB)
 
 
 async def started(w: World, kind: str, assistant: str) -> str:
