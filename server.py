@@ -45,7 +45,7 @@ from wire.errors import InvalidSetting
 if TYPE_CHECKING:  # takes a second to import, so `create_app` imports it when the port is open
     from fastapi import FastAPI
 
-    from chains import CallLimits, Routes, Upstream
+    from chains import CallLimits, ModelRouter, Upstream
     from store.backend import Sharing
 
 __all__ = ["Settings", "create_app", "main", "read_settings"]
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     from api.depends import Deps
     from api.gc_tuning import tuned_interpreter
     from api.model_calls import ModelCalls
-    from chains import EmbeddingRoutes, Prompts
+    from chains import EmbeddingRouter, Prompts
     from chains.embedders import choose_embedder, words_only_notice
     from documents.extraction import Extractor
     from graphs.admission import Limits
@@ -83,8 +83,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
 
     settings = settings or read_settings()
     settings.check()
-    routes = _routes(settings)
-    embedder = choose_embedder(settings.embeddings_model, routes)
+    router = _router(settings)
+    embedder = choose_embedder(settings.embeddings_model, router)
 
     @asynccontextmanager
     async def open_deps() -> AsyncIterator[Deps]:
@@ -96,7 +96,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 stack.push_async_callback(embedder.close)
             opening = open_backend(settings.database, free_space=index_space, has_reserve=True, sharing=sharing)
             backend = await stack.enter_async_context(opening)
-            stack.push_async_callback(routes.close)
+            stack.push_async_callback(router.close)
             store, files = backend.records, backend.files
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
             processes = backend.processes
@@ -125,7 +125,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             )
             runner = Runner(
                 store,
-                routes,
+                router,
                 resources,
                 attachments=attachments,
                 pictures=Images(store, blobs),
@@ -135,7 +135,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 processes=processes,
             )
             await blobs.open()
-            await routes.open()
+            await router.open()
             if lost := unopened(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, backend.ages, days=settings.retention_days, processes=processes)
@@ -143,13 +143,13 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield Deps(
                     store=store,
-                    upstream=routes,
+                    upstream=router,
                     runner=runner,
                     aliases=settings.model_aliases,
                     library=files,
                     vectors=backend.vectors,
                     embedder=embedder,
-                    embeddings=EmbeddingRoutes(routes, embedder, settings.embeddings_model),
+                    embeddings=EmbeddingRouter(router, embedder, settings.embeddings_model),
                     blobs=blobs,
                     ingestion=ingestion,
                     uploads=uploads,
@@ -184,12 +184,12 @@ def _tracing() -> AbstractAsyncContextManager[None]:
     return traced(installed_version())
 
 
-def _routes(settings: Settings) -> "Routes":
+def _router(settings: Settings) -> "ModelRouter":
     """Return the upstreams: first MODEL_URL's or the built-in engine, if used, then the named ones.
 
     The built-in engine is used with MODEL_PATH, or if no other upstream is set. Raises ThreadholdError.
     """
-    from chains import Member, Prompts, Replies, Routes, build_member
+    from chains import Member, ModelRouter, Prompts, Replies, build_member
 
     prompts = Prompts.changed(settings.prompts)
     members: list[Member] = []
@@ -207,7 +207,7 @@ def _routes(settings: Settings) -> "Routes":
                 max_reply_tokens=settings.max_reply_tokens,
             )
         )
-    return Routes(members, aliases=settings.model_aliases, default_model=settings.default_model)
+    return ModelRouter(members, aliases=settings.model_aliases, default_model=settings.default_model)
 
 
 def _first_upstream(settings: Settings) -> "Upstream":
@@ -246,7 +246,7 @@ def _call_limits(settings: Settings) -> "CallLimits":
 def main(arguments: Sequence[str] | None = None, *, sharing: "Sharing | None" = None) -> None:
     """Run the command line, the console script `threadhold`. Without a command, it serves. See `create_app`."""
     app = partial(create_app, sharing=sharing)
-    sys.exit(run(Parts(settings=read_settings, app=app, routes=_routes, version=installed_version()), arguments))
+    sys.exit(run(Parts(settings=read_settings, app=app, router=_router, version=installed_version()), arguments))
 
 
 def read_settings(**given: Any) -> Settings:

@@ -12,7 +12,7 @@ from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
 
 from api.model_calls import ModelCalls
-from chains import EmbeddingRoutes, Routes
+from chains import EmbeddingRouter, ModelRouter
 from chains.embeddings import Embedder
 from graphs.admission import Limits
 from graphs.runner import Runner
@@ -76,14 +76,14 @@ class Deps:
     """The shared objects that `server.create_app` assembles."""
 
     store: Store
-    upstream: Routes
+    upstream: ModelRouter
     runner: Runner
     aliases: Mapping[str, str]
     """MODEL_ALIASES, which are listed with the upstream's models."""
     library: Library
     vectors: Vectors
     embedder: Embedder | None
-    embeddings: EmbeddingRoutes
+    embeddings: EmbeddingRouter
     blobs: Blobs
     ingestion: Ingestion
     uploads: Uploads

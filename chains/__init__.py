@@ -4,17 +4,17 @@ from chains.builtin import Builtin
 from chains.calls import ToolCalls
 from chains.chat import ChatInput, build_chat_chain
 from chains.context import Prompt, build_prompt
-from chains.embedding_routes import EmbeddingRoutes
+from chains.embedding_router import EmbeddingRouter
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.engine import Shape
 from chains.members import build_member
+from chains.model_router import Member, ModelRouter
 from chains.passage import Passage
 from chains.prompts import Prompts
 from chains.provider import Provider
 from chains.reply import Replies, chat_model
 from chains.reply_call import ReplyCall
 from chains.retries import RetryPolicy
-from chains.routes import Member, Routes
 from chains.tokens import Calibration
 from chains.transport import CallLimits
 from chains.upstream import Upstream
@@ -24,9 +24,10 @@ __all__ = [
     "Calibration",
     "CallLimits",
     "ChatInput",
-    "EmbeddingRoutes",
+    "EmbeddingRouter",
     "Endpoint",
     "Member",
+    "ModelRouter",
     "Passage",
     "Prompt",
     "Prompts",
@@ -34,7 +35,6 @@ __all__ = [
     "Replies",
     "ReplyCall",
     "RetryPolicy",
-    "Routes",
     "Shape",
     "ToolCalls",
     "Upstream",

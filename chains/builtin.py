@@ -27,7 +27,7 @@ from chains.engine_requests import answer_count, fit_request, single_requests, t
 from chains.engines import Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import Gguf
-from chains.installed_models import installed_models, spelled
+from chains.installed_models import installed_models, join_names
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
 from chains.relay import relay
@@ -106,7 +106,7 @@ class Builtin(Upstream):
             _log.warning("no model: %s", error.message)
             return
         if not any(model.is_demo for model in self._files.values()):
-            _log.info("models: %s (loaded on demand)", spelled(names))
+            _log.info("models: %s (loaded on demand)", join_names(names))
 
     async def close(self) -> None:
         """Cancel loads in progress, and end every engine."""
@@ -375,7 +375,7 @@ class Builtin(Upstream):
         if len(files) == 1:
             return next(iter(files.values()))
         raise PromptRefused(
-            f"There is no model `{name}` at MODEL_PATH. There are {spelled(list(files))}: use one of these, or map "
+            f"There is no model `{name}` at MODEL_PATH. There are {join_names(list(files))}: use one of these, or map "
             "the name with MODEL_ALIASES."
         )
 

@@ -24,13 +24,13 @@ from chains.calls.turns import Learnt, Turns
 from chains.chat_types import ModelKeywords
 from chains.disconnect import on_leaving
 from chains.fast_client import EXCHANGE, Exchange
+from chains.model_router import ModelRouter
 from chains.ports import ModelSource
 from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
 from chains.recent import Learned
 from chains.reply import TAKEN, chat_model, request_fields
 from chains.reply_call import Ask, ReplyCall
-from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import RunError
 from wire.model_options import ModelOptions
@@ -64,11 +64,11 @@ class ChatInput(BaseModel):
 
 
 def build_chat_chain(
-    upstream: Upstream | Routes | str, *, returns_errors: bool = False
+    upstream: Upstream | ModelRouter | str, *, returns_errors: bool = False
 ) -> Runnable[dict[str, object], str]:
     """Return the chain; it reads `model`, `temperature` and `max_tokens` from `config["configurable"]`.
 
-    `upstream` is an open Upstream, several as Routes, or an address. With `returns_errors` a failing model call ends
+    `upstream` is an open Upstream, a ModelRouter, or an address. With `returns_errors` a failing model call ends
     the text with the reason instead of raising RunError. An input that is not a ChatInput raises InvalidRequest.
     """
     prompt = ChatPromptTemplate.from_messages([("system", "{system}"), ("human", "{human}")])
@@ -108,7 +108,7 @@ class _Chat(
 class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     """ChatOpenAI over the fast client, with the parameters of the configuration."""
 
-    def __init__(self, upstream: Upstream | Routes | str, *, returns_errors: bool) -> None:
+    def __init__(self, upstream: Upstream | ModelRouter | str, *, returns_errors: bool) -> None:
         self._upstream = upstream
         self._returns_errors = returns_errors
         self._learnt: Learned[Learnt] = Learned()
@@ -165,12 +165,12 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
 
 
 async def _target(
-    upstream: Upstream | Routes, call: ReplyCall, config: RunnableConfig | None, exchange: Exchange
+    upstream: Upstream | ModelRouter, call: ReplyCall, config: RunnableConfig | None, exchange: Exchange
 ) -> tuple[Ask, ReplyCall]:
     """Return a function that calls the upstream of a model, and the call with its full name. Raises RunError."""
-    source: ModelSource | Routes = upstream
+    source: ModelSource | ModelRouter = upstream
     name = model = call.model
-    if isinstance(upstream, Routes):
+    if isinstance(upstream, ModelRouter):
         route = await upstream.route(model)
         source, model = route.member.source, route.model
         name = route.member.qualified(model)
@@ -197,7 +197,7 @@ def _messages(prompt: PromptValue) -> list[BaseMessage]:
 
 
 @asynccontextmanager
-async def _opened(upstream: Upstream | Routes | str) -> AsyncIterator[Upstream | Routes]:
+async def _opened(upstream: Upstream | ModelRouter | str) -> AsyncIterator[Upstream | ModelRouter]:
     if not isinstance(upstream, str):
         yield upstream
         return

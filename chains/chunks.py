@@ -231,7 +231,7 @@ class ChunkReader:
             self._extra.add(sent)
         if ends or self.finished:
             pieces += self._calls.name_all()
-            if self._extra is not None and (text := self._extra.spell(self._calls.ids)):
+            if self._extra is not None and (text := self._extra.to_json(self._calls.ids)):
                 delta[EXTRA_FIELDS] = text
         if pieces:
             delta["tool_calls"] = [_tool_call(piece) for piece in pieces]

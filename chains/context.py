@@ -84,7 +84,7 @@ class _Part:
 
     @classmethod
     def of_turn(cls, turn: Sequence[BaseMessage | PastRound]) -> Self:
-        whole = tuple(_spelled(turn, is_current=False))
+        whole = tuple(_turn_messages(turn, is_current=False))
         texts = [each for each in turn if not isinstance(each, PastRound)]
         return cls(whole, sum(map(_chars, whole)), None if len(texts) == len(turn) else cls.of(texts))
 
@@ -206,7 +206,7 @@ def build_prompt(
     ]
     *older, newest = _turns(shown, past) or [[]]  # only the first can lack a user message, so the last has the newest
     # Calls at the end belong to the reply that follows; those before an answer are over.
-    current = _spelled(newest, is_current=bool(newest) and isinstance(newest[-1], PastRound))
+    current = _turn_messages(newest, is_current=bool(newest) and isinstance(newest[-1], PastRound))
     called = next((at for at, message in enumerate(current) if _has_calls(message)), len(current))
     rounds = _rounds([*current[called:], *exchange])
     return Prompt(
@@ -261,7 +261,7 @@ def _turns(
     return [turn for turn in turns if turn]
 
 
-def _spelled(turn: Sequence[BaseMessage | PastRound], *, is_current: bool) -> list[BaseMessage]:
+def _turn_messages(turn: Sequence[BaseMessage | PastRound], *, is_current: bool) -> list[BaseMessage]:
     """Return the messages of a turn. Calls are added to the message with the text of their reply."""
     messages: list[BaseMessage] = []
     for entry in turn:

@@ -4,14 +4,14 @@ from chains.builtin import Builtin
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.installation import install_command
 from chains.minilm import MiniLm, is_installed
-from chains.routes import Routes
+from chains.model_router import ModelRouter
 from chains.upstream import Upstream
 from wire.errors import InvalidSetting
 
 __all__ = ["choose_embedder", "words_only_notice"]
 
 
-def choose_embedder(setting: str, routes: Routes) -> Embedder | None:
+def choose_embedder(setting: str, router: ModelRouter) -> Embedder | None:
     """Return the embedder of a model (`name`, or `upstream/name`), or the built-in one if the setting is empty.
 
     None if the built-in model is not installed: files are then searched by words only.
@@ -21,8 +21,8 @@ def choose_embedder(setting: str, routes: Routes) -> Embedder | None:
     if not setting:
         return MiniLm() if is_installed() else None
     prefix, _, rest = setting.partition("/")
-    named = next((member for member in routes.members if member.name and member.name == prefix and rest), None)
-    source, model = (routes.members[0].source, setting) if named is None else (named.source, rest)
+    named = next((member for member in router.members if member.name and member.name == prefix and rest), None)
+    source, model = (router.members[0].source, setting) if named is None else (named.source, rest)
     if not isinstance(source, Upstream) or isinstance(source, Builtin):
         raise InvalidSetting(
             f"EMBEDDINGS_MODEL is `{setting}`, but there is no OpenAI-compatible upstream to ask for it. "

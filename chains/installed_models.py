@@ -9,7 +9,7 @@ from chains.gguf import Gguf, find_models
 from chains.installation import install_command
 from wire.errors import UpstreamFailed
 
-__all__ = ["installed_models", "spelled"]
+__all__ = ["installed_models", "join_names"]
 
 _LIBRARY: Final = "xllamacpp"
 _NAMED: Final = 20
@@ -29,7 +29,7 @@ def installed_models(path: Path | None) -> dict[str, Gguf]:
     return {model.name: model for model in find_models(path)}
 
 
-def spelled(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """Return model names as text for a sentence; after the first `_NAMED`, only their number."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(f"`{name}`" for name in names[:_NAMED]) + more

@@ -31,7 +31,7 @@ __all__ = ["LangChainReplies"]
 
 
 class LangChainReplies:
-    """The `ChatBackend` (see `chains.routes`) for one LangChain chat model."""
+    """The `ChatBackend` (see `chains.model_router`) for one LangChain chat model."""
 
     def __init__(self, chat: BaseChatModel) -> None:
         self._chat = chat
@@ -85,7 +85,7 @@ class LangChainReplies:
                     if call.tools:
                         turn.add(chunk)
                     yield number_calls(calls, chunk)
-            if calls and (kept := turn.spell()):
+            if calls and (kept := turn.to_json()):
                 yield AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: kept})
         except RunError:
             raise

@@ -1,12 +1,12 @@
-"""Makes a member of the routes from a named upstream's settings, for every kind of API."""
+"""Makes a member of the router from a named upstream's settings, for every kind of API."""
 
 from typing import Protocol
 
 from chains.calls import ToolCalls
+from chains.model_router import Member
 from chains.prompts import Prompts
 from chains.provider import Provider
 from chains.reply import Replies
-from chains.routes import Member
 from chains.transport import CallLimits
 from chains.upstream import Upstream
 

@@ -123,7 +123,7 @@ class ExtraFields:
         if isinstance(function, dict) and function.keys() - _FUNCTION:
             self._merge(kept.setdefault("function", {}), function, _FUNCTION, whole=whole)
 
-    def spell(self, ids: Sequence[str]) -> str | None:
+    def to_json(self, ids: Sequence[str]) -> str | None:
         """Return the fields as JSON text; `ids` are those of the calls. None if there are no calls, or no new fields
         since the previous call."""
         if not self._has_more or self._serializations == _MAX_SERIALIZATIONS:

@@ -1,4 +1,4 @@
-"""The ports of model servers: what the routes need of an upstream, and what a run needs of a model."""
+"""The ports of model servers: what the router needs of an upstream, and what a run needs of a model."""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
@@ -16,7 +16,7 @@ __all__ = ["ChatBackend", "ModelSource"]
 
 
 class ModelSource(Protocol):
-    """What `Routes` needs of an upstream: `chains.Upstream` and `chains.Provider` implement it."""
+    """What `ModelRouter` needs of an upstream: `chains.Upstream` and `chains.Provider` implement it."""
 
     @property
     def outcomes(self) -> Counts:

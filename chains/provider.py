@@ -52,7 +52,7 @@ _CHECKED_S: Final = 1.0
 
 
 class Provider:
-    """One provider, as a `Source` and a `ChatBackend` (see `chains.routes`). `open` before use, `close` after."""
+    """One provider, as a `Source` and a `ChatBackend` (see `chains.model_router`). `open` before use, `close` after."""
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class ChunkPlainer:
 
     def end(self) -> AIMessageChunk:
         """Return the last chunk: the finish reason, the whole usage, and what is sent back with the calls."""
-        kept = self._turn.spell() if self._turn is not None and self._calls else ""
+        kept = self._turn.to_json() if self._turn is not None and self._calls else ""
         return AIMessageChunk(
             content="",
             additional_kwargs={EXTRA_FIELDS: kept} if kept else {},

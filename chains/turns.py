@@ -33,7 +33,7 @@ class OwnTurn:
         """Add a chunk before it is converted."""
         self._chunks.append(chunk)
 
-    def spell(self) -> str:
+    def to_json(self) -> str:
         """Return the turn as JSON text; empty if it has only text and calls, or cannot be kept."""
         pieces = [
             AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)

@@ -298,11 +298,12 @@ def _reads_well(text: str, longest_run: int) -> bool:
         return True
     parts = [_Part(found[0], found[0][0].isalpha() and found[0][0] not in "ªº") for found in _PIECES.finditer(text)]
     return all(
-        _spelled(part.text, longest_run) if part.letters else _placed(parts, index) for index, part in enumerate(parts)
+        _is_plausible(part.text, longest_run) if part.letters else _placed(parts, index)
+        for index, part in enumerate(parts)
     )
 
 
-def _spelled(word: str, longest_run: int) -> bool:
+def _is_plausible(word: str, longest_run: int) -> bool:
     """Return whether few consecutive letters are non-ASCII, and only the first or all letters are capitals."""
     longest = max(map(len, _ASCII.split(word)))
     if longest > longest_run or 3 < len(word) == longest:

@@ -28,7 +28,7 @@ from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
 
 if TYPE_CHECKING:
-    from chains import Routes
+    from chains import ModelRouter
 
 __all__ = ["Finding", "run_check"]
 
@@ -91,7 +91,7 @@ def _app(settings: Configured, parts: Parts) -> Iterator[Finding]:
     """Build the app as a start does, unless an earlier finding already prevents that."""
     try:
         settings.check()
-        parts.routes(settings)
+        parts.router(settings)
     except ThreadholdError:
         return
     try:
@@ -116,22 +116,22 @@ def _usable(settings: Configured) -> Finding:
 
 async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> list[Finding]:
     try:
-        routes = parts.routes(settings)
+        router = parts.router(settings)
     except ThreadholdError as error:
         return [Finding("models", "wrong", error.message)]
-    await routes.open()
+    await router.open()
     try:
-        findings = list(await asyncio.gather(*(_member(member, settings) for member in routes.members)))
-        default = _default_model(settings.default_model, routes)
+        findings = list(await asyncio.gather(*(_member(member, settings) for member in router.members)))
+        default = _default_model(settings.default_model, router)
         findings += [default] if default is not None else []
-        search = _embeddings(settings.embeddings_model, routes)
+        search = _embeddings(settings.embeddings_model, router)
         findings += [search] if search is not None else []
         if ask_model:
-            answered, text = await ask(routes, settings.default_model)
+            answered, text = await ask(router, settings.default_model)
             findings.append(Finding("answer", "ok" if answered else "wrong", text))
         return findings
     finally:
-        await routes.close()
+        await router.close()
 
 
 async def _member(member: Member, settings: Configured) -> Finding:
@@ -156,19 +156,19 @@ async def _member(member: Member, settings: Configured) -> Finding:
     )
 
 
-def _default_model(name: str, routes: "Routes") -> Finding | None:
+def _default_model(name: str, router: "ModelRouter") -> Finding | None:
     """Return a warning if no upstream lists DEFAULT_MODEL. An engine can accept a name that it does not list."""
-    listed = [name for member in routes.members for name in member.names()]
-    known = {*listed, *(member.qualified(model) for member in routes.members for model in member.names())}
+    listed = [name for member in router.members for name in member.names()]
+    known = {*listed, *(member.qualified(model) for member in router.members for model in member.names())}
     if not name or not listed or name in known or name.rpartition("/")[2] in known:
         return None
     return Finding("default", "warning", f"DEFAULT_MODEL is {name}, which is not among the {len(listed)} models listed")
 
 
-def _embeddings(setting: str, routes: "Routes") -> Finding | None:
+def _embeddings(setting: str, router: "ModelRouter") -> Finding | None:
     """Report which model embeds files. None if EMBEDDINGS_MODEL cannot be used, which `_app` reports."""
     try:
-        embedder = choose_embedder(setting, routes)
+        embedder = choose_embedder(setting, router)
     except ThreadholdError:
         return None
     if embedder is None:

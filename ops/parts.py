@@ -10,7 +10,7 @@ from telemetry.log import Format, Level
 if TYPE_CHECKING:  # takes a second to import, so commands import it when they need it
     from fastapi import FastAPI
 
-    from chains import Routes
+    from chains import ModelRouter
 
 __all__ = ["Configured", "Parts"]
 
@@ -91,5 +91,5 @@ class Parts:
     settings: Callable[..., Configured]
     # `Any`: they take what `settings` returns, which has more than `Configured`.
     app: Callable[[Any], "FastAPI"]
-    routes: Callable[[Any], "Routes"]
+    router: Callable[[Any], "ModelRouter"]
     version: str

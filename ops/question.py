@@ -12,7 +12,7 @@ from ops.progress import waiting
 from wire.errors import Problem
 
 if TYPE_CHECKING:
-    from chains import Routes
+    from chains import ModelRouter
 
 __all__ = ["ask"]
 
@@ -21,13 +21,13 @@ _TOKENS = 16
 _SHOWN = 60
 
 
-async def ask(routes: "Routes", model: str) -> tuple[bool, str]:
+async def ask(router: "ModelRouter", model: str) -> tuple[bool, str]:
     """Return whether the model answered, and a sentence with the answer or the reason."""
     started_at = time.monotonic()
     body = {"model": model, "messages": [{"role": "user", "content": _QUESTION}], "max_tokens": _TOKENS}
     try:
         async with waiting(f"asking {model or 'the first model'}"):
-            passage = await routes.pass_through(body)
+            passage = await router.pass_through(body)
             body_bytes = b"".join([block async for block in passage.blocks()])
     except Problem as problem:
         return False, problem.message

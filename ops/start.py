@@ -15,7 +15,7 @@ from telemetry.log import open_log
 from telemetry.masking import public_url
 
 if TYPE_CHECKING:  # takes a second to import
-    from chains import Routes
+    from chains import ModelRouter
 
 __all__ = ["start"]
 
@@ -66,7 +66,7 @@ def _announce_ready(url: str, models: str) -> None:
     logger.info("model: %s", models)
 
 
-def _models(settings: Configured, routes: "Routes") -> str:
+def _models(settings: Configured, router: "ModelRouter") -> str:
     """Describe the model that answers if a request does not name one."""
     from chains.gguf import DEMO_NOTE
 
@@ -76,7 +76,7 @@ def _models(settings: Configured, routes: "Routes") -> str:
         return f"the first that {public_url(settings.model_url)} lists"
     if settings.upstreams and settings.model_path is None:
         return ", ".join(f"{name}/…" for name in settings.upstreams)
-    names = routes.members[0].names()
+    names = router.members[0].names()
     if not names:
         return "none; the warning above says what to do"
     if settings.model_path is None:

@@ -163,7 +163,7 @@ class Constrained:
         schema = shape if count == 1 else calls_shape(shape, count)
         one = '{"name": ' + json.dumps(name) + ', "arguments": {…}}'
         example = one if count == 1 else '{"calls": [' + ", ".join([one] * count) + "]}"
-        system = fill(self.prompts.call, functions=_spell([tool]), example=example)
+        system = fill(self.prompts.call, functions=_json_lines([tool]), example=example)
         request = replace(
             self._without_tools(plain_messages(self.call.messages, self.prompts, system=system)),
             response_format=self._format("call", schema),
@@ -229,7 +229,7 @@ class Constrained:
         """Offer the functions in the prompt, stream the text before any call, and parse the calls in the rest."""
         names = [self._named] if self._named else self.offer.names
         must = fill(self.prompts.must, names=" or ".join(names)) if self._binds else ""
-        system = fill(self.prompts.offer, functions=_spell([self.offer.tools[name] for name in names]))
+        system = fill(self.prompts.offer, functions=_json_lines([self.offer.tools[name] for name in names]))
         messages = plain_messages(self.call.messages, self.prompts, system=system, last=must)
         request = self._without_tools(messages)
         holder = Holder(names, everything=self._binds)
@@ -292,7 +292,7 @@ def _least(one: int, other: int | None) -> int:
     return one if other is None else min(one, other)
 
 
-def _spell(tools: list[FunctionTool]) -> str:
+def _json_lines(tools: list[FunctionTool]) -> str:
     """Return the functions as the model sees them, one JSON object per line."""
     shown = [
         {key: tool["function"][key] for key in ("name", "description", "parameters") if tool["function"].get(key)}

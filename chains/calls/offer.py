@@ -61,7 +61,7 @@ class Offer:
             arguments = rest  # some servers send this placeholder before the arguments
             value, problem = parse_arguments(arguments)
         if value is None and (repaired := await _repaired(arguments)) is not None:
-            value, arguments = repaired, spell_arguments(repaired)
+            value, arguments = repaired, arguments_to_json(repaired)
         if value is None:
             return Checked(name, arguments, None, problem)
         if not value and not arguments.strip().startswith("{"):
@@ -101,7 +101,7 @@ async def _repaired(text: str) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def spell_arguments(value: dict[str, object]) -> str:
+def arguments_to_json(value: dict[str, object]) -> str:
     """Return arguments as JSON text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 

@@ -74,13 +74,13 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
         found = list(islice(_calls(value, names), _MAX_CALLS - len(calls)))
         if not found and isinstance(value, dict):
             if before := _name_before(text, start, names):
-                found = [Written(before, _spell(value))]  # getWeather({"place": "Rome"})
+                found = [Written(before, _arguments_text(value))]  # getWeather({"place": "Rome"})
             bare = bare or value
         calls += found
         if (found and repaired) or len(calls) == _MAX_CALLS:
             break  # the repair has consumed the rest of the text
     if not calls and only is not None and bare is not None:
-        calls = [Written(only, _spell(bare))]
+        calls = [Written(only, _arguments_text(bare))]
     return calls
 
 
@@ -223,11 +223,11 @@ def _one(value: dict[str, object], names: _Names) -> Iterator[Written]:
     if written is not None:
         name = names.find(written)
         if name is not None or given is not None:
-            yield Written(name or written.strip(), _spell(value[given]) if given is not None else "{}")
+            yield Written(name or written.strip(), _arguments_text(value[given]) if given is not None else "{}")
         return
     for key, inner in value.items():  # {"getWeather": {"place": "Rome"}}
         if isinstance(inner, dict) and (name := names.find(key)) is not None:
-            yield Written(name, _spell(inner))
+            yield Written(name, _arguments_text(inner))
 
 
 def _name_before(text: str, end: int, names: _Names) -> str | None:
@@ -235,7 +235,7 @@ def _name_before(text: str, end: int, names: _Names) -> str | None:
     return names.find(found[1]) if found else None
 
 
-def _spell(arguments: object) -> str:
+def _arguments_text(arguments: object) -> str:
     """Return arguments as JSON text; a string already holds such text."""
     if arguments is None:
         return "{}"

@@ -173,6 +173,6 @@ def _number(schema: JsonSchema, name: str, default: float) -> float:
     return value if isinstance(value, int | float) else default
 
 
-def spell(schema: JsonSchema) -> str:
+def schema_to_json(schema: JsonSchema) -> str:
     """Return a schema as one line of JSON."""
     return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))

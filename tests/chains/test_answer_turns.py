@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from chains import Member, Replies, Routes, Upstream
+from chains import Member, ModelRouter, Replies, Upstream
 from chains.answer_turns import LARGE_BYTES
-from chains.embedding_routes import EmbeddingRoutes
+from chains.embedding_router import EmbeddingRouter
 from chains.forwarding import CHAT, EMBEDDINGS
 from chains.passage import Passage
 from telemetry.context import act_for
@@ -112,31 +112,31 @@ async def test_a_broken_large_answer_gives_up_its_turn(asks: Asks, then: str) ->
     await read(asks(answer(LARGE), ALONE), ALONE)
 
 
-async def embedded(routes: EmbeddingRoutes, owner: str, texts: int) -> int:
+async def embedded(router: EmbeddingRouter, owner: str, texts: int) -> int:
     act_for(owner)
     request = EmbeddingCreate.model_validate({"model": "test-model", "input": ["x"] * texts})
-    return (await routes.answer(request, owner)).status
+    return (await router.answer(request, owner)).status
 
 
-def routes_to(upstream: Upstream) -> EmbeddingRoutes:
-    return EmbeddingRoutes(Routes([Member("", upstream, Replies(upstream))]), None)
+def router_to(upstream: Upstream) -> EmbeddingRouter:
+    return EmbeddingRouter(ModelRouter([Member("", upstream, Replies(upstream))]), None)
 
 
 async def test_large_embeddings_all_arrive_one_after_the_other(up: ScriptedUpstream, connect: Connect) -> None:
     vector = [0.1234567890123456] * 3_072
     up.extra["/v1/embeddings"] = lambda body: {"data": [{"index": 0, "embedding": vector} for _ in body["input"]]}
-    routes = routes_to(await connect(up.url))
+    router = router_to(await connect(up.url))
     async with asyncio.timeout(20):
-        assert await asyncio.gather(*[embedded(routes, "ann", 12) for _ in range(9)]) == [200] * 9
+        assert await asyncio.gather(*[embedded(router, "ann", 12) for _ in range(9)]) == [200] * 9
 
 
 async def test_one_owner_sends_few_requests_for_embeddings_at_once(up: ScriptedUpstream, connect: Connect) -> None:
     up.raw["/v1/embeddings"] = Raw([b"{"], content_type="application/json", then="hang")
-    routes = routes_to(await connect(up.url))
-    asked = [asyncio.create_task(embedded(routes, "ann", 1)) for _ in range(60)]
+    router = router_to(await connect(up.url))
+    asked = [asyncio.create_task(embedded(router, "ann", 1)) for _ in range(60)]
     await asyncio.sleep(1)
     assert len(up.raw_seen) == 40
-    other = asyncio.create_task(embedded(routes, "bob", 1))
+    other = asyncio.create_task(embedded(router, "bob", 1))
     await asyncio.sleep(0.5)
     assert len(up.raw_seen) == 41
     for task in (*asked, other):

@@ -14,7 +14,7 @@ def spelled(chunks: list[AIMessageChunk]) -> str:
     turn = OwnTurn("s", "m")
     for chunk in chunks:
         turn.add(chunk)
-    return turn.spell()
+    return turn.to_json()
 
 
 def block(index: int | None, text: str = "x") -> AIMessageChunk:

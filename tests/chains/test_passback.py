@@ -329,7 +329,7 @@ def test_many_small_pieces_cost_little() -> None:
     extra = ExtraFields("http://h", "m")
     for _ in range(100_000):
         extra.add({"reasoning_content": "word ", "role": "assistant"})
-    kept = extra.spell(["c1"])
+    kept = extra.to_json(["c1"])
     assert kept is not None
     assert len(orjson.loads(kept)["message"]["reasoning_content"]) == 500_000
 
@@ -355,7 +355,7 @@ def test_many_items_cost_little(deltas: list[dict[str, Any]]) -> None:
         for delta in deltas:
             extra.add(delta)
             extra.add_call(0, delta)
-        extra.spell(["c1"])
+        extra.to_json(["c1"])
 
     within(0.25, merge)
 
@@ -364,7 +364,7 @@ def test_entries_are_merged_by_index_type_and_id() -> None:
     extra = ExtraFields("http://h", "m")
     extra.add({"x": [{"index": 0, "type": "a", "t": "1"}, {"index": 0, "type": "b", "t": "2"}, {"t": "no index"}]})
     extra.add({"x": [{"index": 0, "type": "a", "t": "3"}, {"index": 1, "t": "4"}, {"index": 0, "t": "5"}]})
-    assert orjson.loads(extra.spell(["c1"]) or "")["message"]["x"] == [
+    assert orjson.loads(extra.to_json(["c1"]) or "")["message"]["x"] == [
         {"index": 0, "type": "a", "t": "13"},
         {"index": 0, "type": "b", "t": "25"},
         {"t": "no index"},
@@ -375,10 +375,10 @@ def test_entries_are_merged_by_index_type_and_id() -> None:
 def test_deltas_after_the_end_do_not_serialize_the_fields_again() -> None:
     extra = ExtraFields("http://h", "m")
     extra.add({"x": "a" * 1_000_000})
-    assert extra.spell(["c1"])
-    assert within(0.1, lambda: [extra.spell(["c1"]) for _ in range(1_000)]) == [None] * 1_000
+    assert extra.to_json(["c1"])
+    assert within(0.1, lambda: [extra.to_json(["c1"]) for _ in range(1_000)]) == [None] * 1_000
     spelled = 0
     for _ in range(1_000):
         extra.add({"x": "a"})
-        spelled += extra.spell(["c1"]) is not None
+        spelled += extra.to_json(["c1"]) is not None
     assert spelled < 20

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 
-from chains import Member, Provider, ReplyCall, Routes, build_chat_chain
+from chains import Member, ModelRouter, Provider, ReplyCall, build_chat_chain
 from chains.passback import EXTRA_FIELDS
 from tests.anthropic import Refused, Said, ScriptedAnthropic
 from tests.chains.conftest import FAST
@@ -310,16 +310,16 @@ print(asyncio.run(Provider("g", "groq", api_key="k", models=["m"]).check()))
 
 async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthropic, provide: Open) -> None:
     provider = await provide()
-    routes = Routes([Member("claude", provider, provider)])
+    router = ModelRouter([Member("claude", provider, provider)])
     asked = {"model": "claude/claude-test", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
-    whole = orjson.loads((await routes.pass_through(asked)).body or b"")
+    whole = orjson.loads((await router.pass_through(asked)).body or b"")
     assert whole["choices"][0]["message"] == {"role": "assistant", "content": "Hello there", "refusal": None}
     assert whole["choices"][0]["finish_reason"] == "stop"
     assert whole["usage"]["total_tokens"] > 2
     assert up.bodies[0]["max_tokens"] == 9
     up.script(Said("So", calls=(("weather", {"place": "Pau"}),)))
     more = {"stream": True, "tools": [WEATHER], "stream_options": {"include_usage": True}}
-    passage = await routes.pass_through({**asked, **more})
+    passage = await router.pass_through({**asked, **more})
     frames = b"".join([block async for block in passage.blocks()]).decode().split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""]
     chunks = [orjson.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
@@ -331,9 +331,9 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
     assert chunks[-1]["usage"]["prompt_tokens"] > 0
     up.script(Refused(400, "invalid_request_error", "no"))
     with pytest.raises(InvalidRequest, match="no"):
-        await routes.pass_through({**asked, "stream": True})
+        await router.pass_through({**asked, "stream": True})
     with pytest.raises(InvalidRequest, match="`messages`"):
-        await routes.pass_through({**asked, "messages": [{"role": "wizard"}]})
+        await router.pass_through({**asked, "messages": [{"role": "wizard"}]})
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -355,7 +355,7 @@ async def test_a_provider_serves_no_other_path(provide: Open) -> None:
 
 async def test_the_chat_chain_speaks_to_it_too(up: ScriptedAnthropic, provide: Open) -> None:
     provider = await provide()
-    chain = build_chat_chain(Routes([Member("claude", provider, provider)]))
+    chain = build_chat_chain(ModelRouter([Member("claude", provider, provider)]))
     configured: Any = {"configurable": {"model": "claude-test", "max_tokens": 5}}
     assert await chain.ainvoke({"system": "be brief", "human": "hi"}, configured) == "Hello there"
     assert (up.bodies[0]["system"], up.bodies[0]["max_tokens"]) == ("be brief", 5)

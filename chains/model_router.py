@@ -24,7 +24,7 @@ from chains.ports import ChatBackend, ModelSource
 from chains.reply import ReplyCall
 from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
 
-__all__ = ["Member", "Route", "Routes"]
+__all__ = ["Member", "ModelRouter", "Route"]
 
 _SHOWN: Final = 20
 
@@ -57,8 +57,9 @@ class Route:
     model: str
 
 
-class Routes:
-    """The upstreams, MODEL_URL's first, then in the order of `threadhold.toml`. `open` before use, `close` after."""
+class ModelRouter:
+    """The upstreams, MODEL_URL's first, then in the order of `threadhold.toml`; each call goes to that of its model.
+    `open` before use, `close` after."""
 
     def __init__(
         self, members: Sequence[Member], *, aliases: Mapping[str, str] | None = None, default_model: str = ""

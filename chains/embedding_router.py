@@ -19,15 +19,15 @@ from chains.embedders import words_only_notice
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
+from chains.model_router import ModelRouter, Route
 from chains.passage import Passage
 from chains.ports import ModelSource
 from chains.refusals import read_refusal
-from chains.routes import Route, Routes
 from telemetry.shares import REQUESTS, Shares
 from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
 
-__all__ = ["EmbeddingRoutes"]
+__all__ = ["EmbeddingRouter"]
 
 _MAX_TOKENS: Final = 8_192
 """Maximum tokens of one text for the built-in model, as for OpenAI's models."""
@@ -45,12 +45,13 @@ _SMALL_BYTES: Final = 256 * 1024
 """Answers up to this size are read on the event loop; larger ones in a thread."""
 
 
-class EmbeddingRoutes:
-    """Routes to the upstreams' models and to EMBEDDINGS_MODEL, or to the built-in model. Opens and closes nothing."""
+class EmbeddingRouter:
+    """Routes requests to the upstreams' models and to EMBEDDINGS_MODEL, or to the built-in model. Opens and closes
+    nothing."""
 
-    def __init__(self, routes: Routes, embedder: Embedder | None, setting: str = "") -> None:
+    def __init__(self, router: ModelRouter, embedder: Embedder | None, setting: str = "") -> None:
         """`embedder` is the embedder of files, if there is one; `setting` is EMBEDDINGS_MODEL, another name for it."""
-        self._routes = routes
+        self._router = router
         self._embedder = embedder
         self._names = {setting, embedder.name} if embedder is not None else {setting}
         self._requests = Shares(_PARALLEL, least=1, portion=1)
@@ -82,7 +83,7 @@ class EmbeddingRoutes:
         if isinstance(self._embedder, UpstreamEmbedder):
             async with self._asking.share(owner):
                 return await _ask(self._embedder.upstream, self._embedder.name, request, owner)
-        if self._embedder is None or self._routes.alias(request.model) != self._embedder.name:
+        if self._embedder is None or self._router.alias(request.model) != self._embedder.name:
             await self._check_listings(request.model)
         if self._embedder is None:
             raise InvalidRequest(
@@ -96,17 +97,17 @@ class EmbeddingRoutes:
 
     async def _route(self, model: str) -> Route | None:
         """Return the route to the upstream that has the model; None for the embedder. Raises InvalidRequest."""
-        name = self._routes.alias(model)
+        name = self._router.alias(model)
         if name in self._names:
             return None
         try:
-            return await self._routes.find(name)
+            return await self._router.find(name)
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
 
     async def _check_listings(self, model: str) -> None:
         """Raise Unavailable if an upstream that may have the model is down and has not listed its models."""
-        for member in self._routes.members:
+        for member in self._router.members:
             source = member.source
             if member.models or source.names() or isinstance(source, Builtin):
                 continue
