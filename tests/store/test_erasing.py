@@ -1,4 +1,4 @@
-"""What is removed leaves the index in small commits, whatever its texts, and leaves nothing."""
+"""Removed rows leave the index in small commits, whatever their texts, and nothing remains."""
 
 import asyncio
 import sqlite3
@@ -46,7 +46,8 @@ async def store(tmp_path: Path, statements: list[str]) -> AsyncIterator[SqliteSt
 
 
 async def contents(store: SqliteStore) -> list[Any]:
-    """The terms of the full-text index with their counts, the words of all passages, and the number of other rows."""
+    """Return the terms of the full-text index with their counts, the words of all passages, and the number of other
+    rows."""
     tables = ("index_stores", "index_files", "index_chunks", "index_vectors", "index_vector_slices")
     asked = [
         "SELECT term, col, doc, cnt FROM index_terms ORDER BY term, col",
@@ -83,7 +84,7 @@ async def test_a_commit_is_limited_by_the_folded_text(store: SqliteStore, statem
 
 @pytest.fixture
 def folders() -> Iterator[set[str]]:
-    """The names of the threads that fold passages, of those that start during the test."""
+    """The names of threads started during the test that fold passages."""
     names: set[str] = set()
     code = fold_passage.__code__
 
