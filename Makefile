@@ -62,7 +62,7 @@ wheel: $(INSTALLED) ## Build the wheels of the server and of its demo model into
 	@$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
 	@cd demo_model && ../$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
 
-# Compiled modules are kept, whatever the environment says: otherwise each process compiles all tests again, for 10 s.
+# Compiled modules are kept, whatever the environment sets: otherwise each process compiles all tests again, for 10 s.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 # Each file's tests stay in one process, with the servers that they share; ARGS="-n 0" is one process for all.
@@ -81,7 +81,7 @@ check: $(TESTABLE) ## Format, lint, types and import contracts.
 bench: $(TESTABLE) ## Print a table of what the server costs; BASE=main also measures that revision.
 	@$(BIN)/python -m bench $(if $(BASE),--base "$(BASE)") $(ARGS)
 
-soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out; what they found goes to soak/report.md.
+soak: $(TESTABLE) sdks ## Run the long tests that `make test` leaves out; results go to soak/report.md.
 	@$(PYTEST) -m soak $(ARGS)
 
 sdks: $(SDKS:=/.installed) $(NODE)
@@ -146,14 +146,14 @@ $(TESTABLE): $(INSTALLED) $(OPTIONAL) requirements-test.txt
 	@$(call add,$(@D),--require-hashes -r $<)
 	@touch $@
 
-# Without npm the Node tests are skipped and say so.
+# Without npm the Node tests are skipped with the reason.
 $(NODE): tests/sdk/node/package-lock.json
 	@if command -v npm >/dev/null 2>&1; then \
 	echo "threadhold: installing the Node SDKs for the tests (once)" >&2; \
 	cd tests/sdk/node && npm ci --silent --no-audit --no-fund --ignore-scripts && touch node_modules/.installed; \
 	else echo "threadhold: no npm, so the Node SDKs are not tested" >&2; fi
 
-# $(call compile,FILE,OPTIONS): write the pins for what OPTIONS name. They apply to every platform and Python version, so
+# $(call compile,FILE,OPTIONS): write the pins for the requirements in OPTIONS. They apply to every platform and Python version, so
 # they have the hashes of all wheels. $(call without,FILES): options that keep the versions in FILES and do not repeat them.
 compile = .venv-pins/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-package threadhold-demo-model --custom-compile-command "make pins" $(ARGS) --output-file $(1) $(2)

@@ -34,10 +34,10 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from ops import Parts, run
+from ops import Factories, run
 from ops.files import read_text, read_toml
 from ops.owners import unopened
-from ops.setting_faults import spell_faults
+from ops.setting_faults import describe_faults
 from ops.settings import DOTENV, TOML, Settings
 from telemetry.version import installed_version
 from wire.errors import InvalidSetting
@@ -246,7 +246,7 @@ def _call_limits(settings: Settings) -> "CallLimits":
 def main(arguments: Sequence[str] | None = None, *, sharing: "Sharing | None" = None) -> None:
     """Run the command line, the console script `threadhold`. Without a command, it serves. See `create_app`."""
     app = partial(create_app, sharing=sharing)
-    sys.exit(run(Parts(settings=read_settings, app=app, router=_router, version=installed_version()), arguments))
+    sys.exit(run(Factories(settings=read_settings, app=app, router=_router, version=installed_version()), arguments))
 
 
 def read_settings(**given: Any) -> Settings:
@@ -254,7 +254,7 @@ def read_settings(**given: Any) -> Settings:
 
     Raises InvalidSetting with a line for each fault, or for a file that cannot be read.
     """
-    logging.getLogger("dotenv").setLevel(logging.ERROR)  # `Settings.doubts` reports the lines that it cannot read
+    logging.getLogger("dotenv").setLevel(logging.ERROR)  # `Settings.ignored_entries` reports invalid lines
     for name, value in dotenv_values(stream=StringIO(read_text(DOTENV))).items():
         if name.startswith(_OF_LIBRARIES) and value:
             os.environ.setdefault(name, value)
@@ -262,7 +262,7 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except (ValidationError, SettingsError) as error:
-        raise InvalidSetting("\n".join(spell_faults(error, Settings))) from error
+        raise InvalidSetting("\n".join(describe_faults(error, Settings))) from error
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api.depends import Owner, Parts, RunId, ThreadId, must_get
+from api.depends import InjectedDeps, Owner, RunId, ThreadId, must_get
 from api.json_response import answer
 from graphs.approvals import Approval, pending_approvals
 
@@ -22,7 +22,7 @@ class Approvals(BaseModel):
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/approvals", response_model=Approvals)
-async def list_approvals(thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner) -> Response:
+async def list_approvals(thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner) -> Response:
     """List the actions that wait for approval, with the request that each would send (an extension)."""
     row = await must_get(deps, "run", run_id, owner, thread_id=thread_id)
     return answer({"object": "list", "data": await pending_approvals(row)})

@@ -7,7 +7,7 @@ from typing import cast
 from fastapi import APIRouter, Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, AssistantId, Deps, Listing, Owner, Parts, must_get
+from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, must_get
 from api.json_response import answer
 from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
@@ -30,7 +30,7 @@ router = APIRouter(tags=["assistants"], route_class=BodyRoute)
 
 
 @router.post("/assistants", response_model=Assistant)
-async def create_assistant(body: AssistantCreate, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def create_assistant(body: AssistantCreate, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Create an assistant."""
     now = int(time.time())
     made = new_assistant(body, id=new_id("asst"), now=now)
@@ -50,7 +50,7 @@ async def create_assistant(body: AssistantCreate, deps: Parts, owner: Owner, v1:
 
 
 @router.get("/assistants", response_model=ListOf[Assistant])
-async def list_assistants(query: Listing, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def list_assistants(query: Listing, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """List assistants, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("assistant", owner, page_query)
@@ -58,14 +58,14 @@ async def list_assistants(query: Listing, deps: Parts, owner: Owner, v1: V1) -> 
 
 
 @router.get("/assistants/{assistant_id}", response_model=Assistant)
-async def get_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def get_assistant(assistant_id: AssistantId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read an assistant."""
     return answer(show_assistant(await must_get(deps, "assistant", assistant_id, owner), v1=v1), v1=v1)
 
 
 @router.post("/assistants/{assistant_id}", response_model=Assistant)
 async def modify_assistant(
-    assistant_id: AssistantId, body: AssistantModify, deps: Parts, owner: Owner, v1: V1
+    assistant_id: AssistantId, body: AssistantModify, deps: InjectedDeps, owner: Owner, v1: V1
 ) -> Response:
     """Change the given fields only."""
     async with deps.store.changing():
@@ -74,7 +74,7 @@ async def modify_assistant(
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
-async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner) -> Response:
+async def delete_assistant(assistant_id: AssistantId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete an assistant. Its runs continue and stay readable. Of its vector stores, only the one that was created for
     `file_ids` is deleted."""
     made = store_of(await must_get(deps, "assistant", assistant_id, owner))
@@ -129,7 +129,7 @@ async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> Assista
 
 
 def _keeps_files(body: AssistantModify, row: AssistantRow) -> bool:
-    """Return whether a v1 object came back with the same files for the same tools; its store is then kept."""
+    """Return whether a v1 object was sent back with the same files for the same tools; its store is then kept."""
     tools = row.body["tools"] if body.tools is None else [tool.model_dump() for tool in body.tools]
     resources = row.body["tool_resources"]
     return (

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.depends import Parts
+from api.depends import InjectedDeps
 from api.forwarding import forward_json
 from chains.forwarding import CHAT
 
@@ -16,6 +16,6 @@ _BODY: dict[str, object] = {
 
 
 @router.post("/chat/completions", openapi_extra=_BODY)
-async def complete_chat(request: Request, deps: Parts) -> Response:
+async def complete_chat(request: Request, deps: InjectedDeps) -> Response:
     """Pass a chat completion through, without the client's key. If the client leaves, the upstream request ends."""
     return await forward_json(request, deps, CHAT)

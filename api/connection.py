@@ -47,7 +47,7 @@ _UNSENT: Final = 16 * 1024
 class Connection(HttpToolsProtocol):
     """HTTP/1.1 by httptools, with limits."""
 
-    LOOK_S: ClassVar[float] = 30.0
+    CHECK_S: ClassVar[float] = 30.0
     """Time between two checks. A connection without progress between them is closed, which is after 30 to 60 s."""
 
     MAX_HEAD_BYTES: ClassVar[int] = 64 * 1024
@@ -75,7 +75,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # as uvicorn calls it
         super().__init__(*args, **kwargs)
         self.parser = RequestParser(self)
-        self._looking: asyncio.TimerHandle | None = None
+        self._check_timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._in_body = False
         self._idle_bytes = 0
@@ -111,12 +111,12 @@ class Connection(HttpToolsProtocol):
         super().connection_made(joining)
         joining.set_write_buffer_limits(high=_UNSENT)
         self.flow = Flow(joining, lambda: self._is_full() or self._small_reads.waits)
-        self._looking = self.loop.call_later(self.LOOK_S, self._look)
+        self._check_timer = self.loop.call_later(self.CHECK_S, self._check_progress)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the request that is being answered, and those that wait."""
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._check_timer is not None:
+            self._check_timer.cancel()
         self._small_reads.close()
         self._unset_keepalive_if_required()
         self.transport.lost()  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._refusal is not None:
             if self._is_idle():
-                self._hang_up()
+                self._disconnect_client()
         elif self._held:
             held = self._held
             self._keep(b"")
@@ -282,9 +282,9 @@ class Connection(HttpToolsProtocol):
         if not self._in_head:
             super().timeout_keep_alive_handler()
 
-    def _look(self) -> None:
+    def _check_progress(self) -> None:
         """Close the connection if it has made no progress since the last check."""
-        self._looking = self.loop.call_later(self.LOOK_S, self._look)
+        self._check_timer = self.loop.call_later(self.CHECK_S, self._check_progress)
         if self._takes_too_little():
             self.transport.abort()
         elif self._refusal is not None or self.transport.is_closing():
@@ -293,9 +293,9 @@ class Connection(HttpToolsProtocol):
             self._end_reading(b"")  # see `_hold`
         elif message := self._find_slow_body():
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, message)
-        elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.LOOK_S:
+        elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.CHECK_S:
             if self._idle_bytes:
-                self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's headers took longer than {self.LOOK_S:g} s.")
+                self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's headers took longer than {self.CHECK_S:g} s.")
             else:
                 self.transport.close()
 
@@ -322,7 +322,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _min_bytes(self) -> float:
-        return self.LOOK_S * self.MIN_RATE
+        return self.CHECK_S * self.MIN_RATE
 
     def _find_slow_body(self) -> str:
         """Return the error if the server waits for the body of the request that is being answered, and the body has
@@ -335,7 +335,7 @@ class Connection(HttpToolsProtocol):
             return ""
         self._body_looks += 1
         if self._body_bytes - seen < self.MIN_BODY_BYTES:
-            return f"Fewer than {self.MIN_BODY_BYTES} bytes of the request body arrived in {self.LOOK_S:g} s."
+            return f"Fewer than {self.MIN_BODY_BYTES} bytes of the request body arrived in {self.CHECK_S:g} s."
         if self._body_bytes - self._body_start < (self._body_looks - 1) * self._min_bytes:
             return f"The request body arrives at fewer than {self.MIN_RATE} bytes per second on average."
         return ""
@@ -366,9 +366,9 @@ class Connection(HttpToolsProtocol):
         if self._in_body and self.pipeline:
             self.pipeline.popleft()  # the latest request, whose body will never be complete
         elif self._in_body or self._is_idle():
-            self._hang_up()
+            self._disconnect_client()
 
-    def _hang_up(self) -> None:
+    def _disconnect_client(self) -> None:
         if self._refusal:
             self.transport.write(self._refusal)
         self.transport.close()

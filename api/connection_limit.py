@@ -1,10 +1,10 @@
 """Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
 Invariants: a connection beyond the limit replaces the one that has been idle longest. If all are in use again and
-again, it replaces one of whoever has more than half of them: one of several owners, or all clients without a key. If
-none is idle, its request gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few extra
-connections that close soon; connections beyond these are aborted. A connection that waits for an answer is never closed
-for a new one, so one of several owners can have at most three quarters of the free connections wait for answers.
+again, it replaces one of the group that has more than half of them: one of several owners, or all clients without a
+key. If none is idle, its request gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few
+extra connections that close soon; connections beyond these are aborted. A connection that waits for an answer is never
+closed for a new one, so one of several owners can have at most three quarters of the free connections wait for answers.
 """
 
 import asyncio
@@ -60,13 +60,13 @@ class ConnectionLimit:
     requests."""
 
     BRIEFLY_IDLE_S: ClassVar[float] = 0.5
-    """The same for connections of whoever has more than half of all."""
+    """The same for the connections of an owner, or of clients without a key, with more than half of all."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.refused = 0
         """Refused connections."""
-        self.inside: Sized = ()
+        self.open_connections: Sized = ()
         self._idle: dict[str, OrderedDict[Connection, float]] = {}
         """Idle connections by the owner of their last request → since when (monotonic seconds), longest idle first."""
         self._logged_at = -math.inf
@@ -95,22 +95,22 @@ class ConnectionLimit:
         """Return a connection that counts toward this limit."""
         return ShortReads(_Counted(self, *args, **kwargs), self._buffer)
 
-    def rest(self, connection: Connection, owner: str, now: float) -> None:
+    def add_idle(self, connection: Connection, owner: str, now: float) -> None:
         """Note that a connection is idle."""
         self._idle.setdefault(owner, OrderedDict())[connection] = now
 
-    def wake(self, connection: Connection, owner: str) -> None:
+    def remove_idle(self, connection: Connection, owner: str) -> None:
         """Note that a connection has a request or is closed."""
         idle = self._idle.get(owner)
         if idle is not None and idle.pop(connection, None) is not None and not idle:
             del self._idle[owner]
 
-    def make_room(self, now: float) -> bool:
+    def replace_idle(self, now: float) -> bool:
         """Close an idle connection, see the module; return whether there was one."""
         for owner, idle_s in self._replaceable():
             connection, since = next(iter(self._idle[owner].items()))
             if now - since >= idle_s:
-                self.wake(connection, owner)
+                self.remove_idle(connection, owner)
                 connection.transport.close()
                 return True
         return False
@@ -132,7 +132,7 @@ class ConnectionLimit:
             logger.warning(message, self.limit, self._unlogged)
             self._logged_at, self._unlogged = now, 0
 
-    async def send_away(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def respond_unavailable(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Refuse a request on a connection beyond the limit. This is an ASGI app; the connection discards the body."""
         del scope, receive
         self.refuse(asyncio.get_running_loop().time())
@@ -167,14 +167,14 @@ class _Counted(Connection):
         self._waiting: asyncio.TimerHandle | None = None
         self._owner = ""
         """The owner of the last request; empty without a key."""
-        limit.inside = self.connections
+        limit.open_connections = self.connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, or refuse it."""
         super().connection_made(transport)
         beyond = len(self.connections) - self._limit.limit
-        if beyond <= 0 or self._limit.make_room(self.loop.time()):
-            self._limit.rest(self, self._owner, self.loop.time())
+        if beyond <= 0 or self._limit.replace_idle(self.loop.time()):
+            self._limit.add_idle(self, self._owner, self.loop.time())
         elif beyond > self.SPARE:
             self._limit.refuse(self.loop.time())
             transport.abort()
@@ -184,12 +184,12 @@ class _Counted(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_waiting()
-        self._limit.wake(self, self._owner)
+        self._limit.remove_idle(self, self._owner)
         super().connection_lost(exc)
 
     def start_request(self) -> None:
         """Refuse the request while the limit is still exceeded, unless it is a probe."""
-        self._limit.wake(self, self._owner)
+        self._limit.remove_idle(self, self._owner)
         if self._waiting is None:
             super().start_request()
             return
@@ -198,7 +198,7 @@ class _Counted(Connection):
             super().start_request()
             return
         if self.url.partition(b"?")[0] not in _PROBES:
-            self.app = self._limit.send_away
+            self.app = self._limit.respond_unavailable
         super().start_request()
         self.cycle.keep_alive = False
 
@@ -207,7 +207,7 @@ class _Counted(Connection):
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
             self._owner = self.cycle.scope["state"].get("owner", "")
-            self._limit.rest(self, self._owner, self.loop.time())
+            self._limit.add_idle(self, self._owner, self.loop.time())
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

@@ -21,7 +21,7 @@ class Abandonable:
     the app has broken off keeps no bytes.
 
     This holds for GET and HEAD only, which change nothing: a client that repeats them and leaves would otherwise keep
-    all threads busy with what nobody reads. All other requests are carried out.
+    all threads busy with unread answers. All other requests are carried out.
     """
 
     def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:  # uvicorn's types of apps are private

@@ -48,10 +48,10 @@ __all__ = [
     "Extensions",
     "FileId",
     "Include",
+    "InjectedDeps",
     "Listing",
     "MessageId",
     "Owner",
-    "Parts",
     "RunId",
     "StepId",
     "ThreadId",
@@ -160,7 +160,7 @@ def check_include(asked: Sequence[str]) -> bool:
     return bool(asked)
 
 
-Parts = Annotated[Deps, Depends(_deps)]
+InjectedDeps = Annotated[Deps, Depends(_deps)]
 Owner = Annotated[str, Depends(_owner)]
 V1 = Annotated[bool, Depends(_asks_v1)]
 Extensions = Annotated[bool, Depends(_asks_extensions)]

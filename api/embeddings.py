@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from api.body_route import BodyRoute
-from api.depends import Owner, Parts
-from api.sse import unless_left
+from api.depends import InjectedDeps, Owner
+from api.sse import while_connected
 from wire.embeddings import EmbeddingCreate, EmbeddingList
 
 __all__ = ["router"]
@@ -13,9 +13,9 @@ router = APIRouter(tags=["embeddings"], route_class=BodyRoute)
 
 
 @router.post("/embeddings", response_model=EmbeddingList)
-async def create_embeddings(body: EmbeddingCreate, request: Request, deps: Parts, owner: Owner) -> Response:
+async def create_embeddings(body: EmbeddingCreate, request: Request, deps: InjectedDeps, owner: Owner) -> Response:
     """Embed texts. If the client disconnects, the work stops."""
-    passage = await unless_left(request.receive, deps.embeddings.answer(body, owner))
+    passage = await while_connected(request.receive, deps.embeddings.answer(body, owner))
     if passage is None:
         return Response(status_code=499)  # the client has left
     return Response(passage.body, passage.status, passage.headers, passage.content_type)

@@ -5,9 +5,9 @@ import time
 from fastapi import APIRouter, Response
 
 from api.body_route import BodyRoute
-from api.depends import BatchId, Deps, Listing, Owner, Parts, VectorStoreId, must_get
+from api.depends import BatchId, Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
-from api.store_files import POLL_AFTER, StatusFilter, list_places
+from api.store_files import POLL_AFTER, StatusFilter, page_of_store_files
 from retrieval.vector_store_drafts import add_store_files, refuse_expired, touch
 from store.ports import BatchRow, Insert, Patch, Row, Tally
 from wire.errors import InvalidRequest, NotFound
@@ -21,14 +21,16 @@ router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches", response_model=FileBatch)
-async def create_batch(vector_store_id: VectorStoreId, body: FileBatchCreate, deps: Parts, owner: Owner) -> Response:
+async def create_batch(
+    vector_store_id: VectorStoreId, body: FileBatchCreate, deps: InjectedDeps, owner: Owner
+) -> Response:
     """Add files to the store; they are indexed in the background."""
     now = int(time.time())
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     made = new_batch(id=new_id("vsfb"), vector_store_id=vector_store_id, now=now)
     batch = Row("file_batch", made["id"], owner, made, vector_store_id=vector_store_id)
-    given = body.places()
+    given = body.store_files()
     await deps.attachments.require(owner, [each.file_id for each in given])
     files = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
     await deps.ingestion.put(owner, files, Insert(batch), *touch(store, now=now, at_once=True))
@@ -36,13 +38,13 @@ async def create_batch(vector_store_id: VectorStoreId, body: FileBatchCreate, de
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}", response_model=FileBatch)
-async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Parts, owner: Owner) -> Response:
+async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a batch's status."""
     return await _read_answer(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel", response_model=FileBatch)
-async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Parts, owner: Owner) -> Response:
+async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: InjectedDeps, owner: Owner) -> Response:
     """Cancel the files that are not indexed yet."""
     batch = await _must_get_batch(deps, vector_store_id, batch_id, owner)
     tally = (await deps.library.tallies("batch_id", [batch_id]))[batch_id]
@@ -58,13 +60,13 @@ async def list_batch_files(
     vector_store_id: VectorStoreId,
     batch_id: BatchId,
     query: Listing,
-    deps: Parts,
+    deps: InjectedDeps,
     owner: Owner,
     status: StatusFilter = None,
 ) -> Response:
     """List the batch's files, newest first; `filter` is a status."""
     await _must_get_batch(deps, vector_store_id, batch_id, owner)
-    return answer(await list_places(deps, owner, vector_store_id, query, status=status, batch_id=batch_id))
+    return answer(await page_of_store_files(deps, owner, vector_store_id, query, status=status, batch_id=batch_id))
 
 
 _CANCELLED = {"status": "cancelled"}

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.body_route import BodyRoute, parse_leniently
-from api.depends import Owner, Parts, UploadId
+from api.depends import InjectedDeps, Owner, UploadId
 from api.json_response import answer
 from api.uploads import announced_bytes, read_form
 from store.ports import Writing
@@ -30,13 +30,13 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 
 @router.post("/uploads", response_model=Upload)
-async def create_upload(body: UploadCreate, deps: Parts, owner: Owner) -> Response:
+async def create_upload(body: UploadCreate, deps: InjectedDeps, owner: Owner) -> Response:
     """Start the upload of a file in parts. The upload expires after an hour."""
     return answer(await deps.uploads.create(owner, body))
 
 
 @router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
-async def add_upload_part(upload_id: UploadId, request: Request, deps: Parts, owner: Owner) -> Response:
+async def add_upload_part(upload_id: UploadId, request: Request, deps: InjectedDeps, owner: Owner) -> Response:
     """Add a part. It is on disk before the answer is sent. Parts can be sent concurrently."""
     headers: dict[str, str] = {}
     announced = announced_bytes(request, MAX_PART_BYTES)
@@ -49,12 +49,12 @@ async def add_upload_part(upload_id: UploadId, request: Request, deps: Parts, ow
 
 
 @router.post("/uploads/{upload_id}/complete", response_model=Upload)
-async def complete_upload(upload_id: UploadId, body: UploadComplete, deps: Parts, owner: Owner) -> Response:
+async def complete_upload(upload_id: UploadId, body: UploadComplete, deps: InjectedDeps, owner: Owner) -> Response:
     """Create a file from the parts, in the order of `part_ids`."""
     return answer(await deps.uploads.complete(owner, upload_id, body))
 
 
 @router.post("/uploads/{upload_id}/cancel", response_model=Upload)
-async def cancel_upload(upload_id: UploadId, deps: Parts, owner: Owner) -> Response:
+async def cancel_upload(upload_id: UploadId, deps: InjectedDeps, owner: Owner) -> Response:
     """Cancel an upload and remove its parts."""
     return answer(await deps.uploads.cancel(owner, upload_id))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.body_route import parse_leniently
-from api.depends import Deps, FileId, Owner, Parts
+from api.depends import Deps, FileId, InjectedDeps, Owner
 from api.json_response import answer
 from api.uploads import announced_bytes, file_limit, read_form
 from store.ports import Insert, PageQuery, Row
@@ -36,7 +36,7 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 
 @router.post("/files", response_model=File, openapi_extra=_BODY)
-async def create_file(request: Request, deps: Parts, owner: Owner) -> Response:
+async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Response:
     """Upload a file. The file and its row are on disk before the answer is sent."""
     limit = file_limit(deps.max_file_bytes)
     announced = announced_bytes(request, limit.most)
@@ -56,7 +56,7 @@ async def create_file(request: Request, deps: Parts, owner: Owner) -> Response:
 
 
 @router.get("/files", response_model=ListOf[File])
-async def list_files(query: Annotated[FileQuery, Query()], deps: Parts, owner: Owner) -> Response:
+async def list_files(query: Annotated[FileQuery, Query()], deps: InjectedDeps, owner: Owner) -> Response:
     """List files, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None)
     page = await deps.library.files(owner, page_query, purpose=query.purpose)
@@ -64,13 +64,13 @@ async def list_files(query: Annotated[FileQuery, Query()], deps: Parts, owner: O
 
 
 @router.get("/files/{file_id}", response_model=File)
-async def get_file(file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def get_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a file's object."""
     return answer((await must_get_file(deps, file_id, owner)).body)
 
 
 @router.get("/files/{file_id}/content", response_class=Response)
-async def get_content(file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def get_content(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Download a file. Files of purpose `assistants` are read through their vector stores instead."""
     row = await must_get_file(deps, file_id, owner)
     if row.body["purpose"] == "assistants":
@@ -90,7 +90,7 @@ async def get_content(file_id: FileId, deps: Parts, owner: Owner) -> Response:
 
 
 @router.delete("/files/{file_id}", response_model=Deletion)
-async def delete_file(file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def delete_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a file, and remove it from every vector store."""
     await must_get_file(deps, file_id, owner)
     await deps.ingestion.delete_file(owner, file_id)

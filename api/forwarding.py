@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from api.azure import DEPLOYMENT
 from api.bodies import EMPTY_ARRAY
-from api.depends import Deps, Parts
+from api.depends import Deps, InjectedDeps
 from api.forms import receive_form
-from api.sse import ByteStream, unless_left
+from api.sse import ByteStream, while_connected
 from api.uploads import is_form
 from chains.forwarding import Body, with_model
 from chains.passage import Passage
@@ -105,7 +105,7 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
             await stack.enter_async_context(deps.calls.turn(request.state.owner))
             return await deps.upstream.pass_through(body, path)
 
-        passage = await unless_left(request.receive, call())
+        passage = await while_connected(request.receive, call())
         if passage is None:
             return Response(status_code=499)  # the client has left
         if passage.body is not None:
@@ -116,7 +116,7 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
 
 
 def _endpoint(entry: Forwarded) -> Callable[[Request, Deps], Awaitable[Response]]:
-    async def passed_on(request: Request, deps: Parts) -> Response:
+    async def passed_on(request: Request, deps: InjectedDeps) -> Response:
         kind = _FORM if is_form(request.headers) else _JSON
         if kind not in entry.takes:
             sent = request.headers.get("content-type", "")

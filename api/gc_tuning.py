@@ -14,7 +14,7 @@ from typing import Final
 __all__ = ["due", "tuned_interpreter"]
 
 _SWITCH_S: Final = 0.00005
-_LOOK_S: Final = 1.0
+_CHECK_S: Final = 1.0
 
 # Counted in collections of young objects, one per 5,000 new objects. Objects that survive such a collection are old.
 _AT_REST: Final = 20
@@ -52,7 +52,7 @@ async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]
 
 async def _collect(executing: Callable[[], int]) -> None:
     while True:
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_CHECK_S)
         generation = due(gc.get_count(), executing())
         if generation is not None:
             gc.collect(generation)

@@ -1,4 +1,4 @@
-"""Host names: parses the `Host` header, and tells which names mean this machine."""
+"""Host names: parses the `Host` header, and recognizes names of this machine."""
 
 import re
 from ipaddress import ip_address

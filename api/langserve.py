@@ -23,7 +23,7 @@ from langsmith.utils import tracing_is_enabled
 from api.bodies import EMPTY_ARRAY
 from api.depends import Deps
 from api.langserve_bodies import body_check, check_config_hash
-from api.sse import ByteStream, unless_left
+from api.sse import ByteStream, while_connected
 from chains import ChatInput, build_chat_chain
 from chains.bridge import TURNS
 from chains.chat import CALL_TURN
@@ -126,7 +126,7 @@ class _Route(APIRoute):
                     raise HTTPException(HTTPStatus.NOT_FOUND)  # LangServe answers with text for a playground's files
                 return response
             await filled.body()
-            answer = await unless_left(request.receive, handle(filled))
+            answer = await while_connected(request.receive, handle(filled))
             return Response(status_code=499) if answer is None else answer  # the client has left
 
         return handle_filled

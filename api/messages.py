@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_rows, must_get
+from api.depends import V1, InjectedDeps, Listing, MessageId, Owner, ThreadId, list_rows, must_get
 from api.json_response import answer
 from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
@@ -21,12 +21,14 @@ from wire.validation import check_id
 __all__ = ["TURN", "router"]
 
 _TRIES: Final = 20
-"""How often a message with attachments is added anew because the thread's resources were changed meanwhile."""
+"""How often a message with attachments is added again because the thread's resources were changed meanwhile."""
 
 router = APIRouter(tags=["messages"], route_class=BodyRoute)
 
 
-async def create_message(thread_id: ThreadId, body: MessageCreate, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def create_message(
+    thread_id: ThreadId, body: MessageCreate, deps: InjectedDeps, owner: Owner, v1: V1
+) -> Response:
     """Add a message. This is refused while the thread has an active run."""
     (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
     try:
@@ -51,7 +53,7 @@ TURN = (TurnEndpoint("/threads/{thread_id}/messages", "messages", create_message
 async def list_messages(
     thread_id: ThreadId,
     query: Listing,
-    deps: Parts,
+    deps: InjectedDeps,
     owner: Owner,
     v1: V1,
     run_id: Annotated[str | None, Query()] = None,
@@ -65,14 +67,14 @@ async def list_messages(
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}", response_model=Message)
-async def get_message(thread_id: ThreadId, message_id: MessageId, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def get_message(thread_id: ThreadId, message_id: MessageId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read a message."""
     return answer((await must_get(deps, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}/messages/{message_id}", response_model=Message)
 async def modify_message(
-    thread_id: ThreadId, message_id: MessageId, body: MessageModify, deps: Parts, owner: Owner, v1: V1
+    thread_id: ThreadId, message_id: MessageId, body: MessageModify, deps: InjectedDeps, owner: Owner, v1: V1
 ) -> Response:
     """Replace a message's metadata."""
     async with deps.store.changing():
@@ -87,7 +89,7 @@ async def modify_message(
 
 
 @router.delete("/threads/{thread_id}/messages/{message_id}", response_model=Deletion)
-async def delete_message(thread_id: ThreadId, message_id: MessageId, deps: Parts, owner: Owner) -> Response:
+async def delete_message(thread_id: ThreadId, message_id: MessageId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a message."""
     await must_get(deps, "message", message_id, owner, thread_id=thread_id)
     await deps.store.commit([Delete("message", message_id, owner)], durable=True)

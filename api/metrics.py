@@ -85,7 +85,7 @@ def _of_requests(metrics: RequestMetrics) -> "Iterator[Metric]":
 def _of_connections(limit: ConnectionLimit | None) -> "Iterator[Metric]":
     """Yield the metrics of connections; none if another ASGI server runs the app."""
     if limit is not None:
-        yield _gauge("connections_open", "Open client connections.", len(limit.inside))
+        yield _gauge("connections_open", "Open client connections.", len(limit.open_connections))
         yield _counter("connections_refused", "Connections beyond MAX_CONNECTIONS.", (), {(): limit.refused})
 
 

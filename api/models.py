@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict
 
-from api.depends import Deps, Extensions, Parts
+from api.depends import Deps, Extensions, InjectedDeps
 from api.json_response import answer
 from chains.chat_types import ModelEntry
 from wire.errors import NotFound, Unavailable
@@ -32,13 +32,13 @@ class Models(BaseModel):
 
 
 @router.get("/models", response_model=Models)
-async def list_models(deps: Parts, extensions: Extensions) -> Response:
+async def list_models(deps: InjectedDeps, extensions: Extensions) -> Response:
     """List models. The list is empty if no upstream is set, so that programs that list models at their start work."""
     return answer({"object": "list", "data": await _models(deps)}, extensions=extensions)
 
 
 @router.get("/models/{model:path}", response_model=Model)
-async def get_model(model: Annotated[str, Path()], deps: Parts, extensions: Extensions) -> Response:
+async def get_model(model: Annotated[str, Path()], deps: InjectedDeps, extensions: Extensions) -> Response:
     """Read one model, by the name it is listed under or as `upstream/model`."""
     for entry in await _models(deps):
         if model in (entry["id"], entry.get("threadhold", {}).get("model")):

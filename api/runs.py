@@ -5,7 +5,19 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, Deps, Extensions, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
+from api.depends import (
+    V1,
+    Deps,
+    Extensions,
+    Include,
+    InjectedDeps,
+    Listing,
+    Owner,
+    RunId,
+    ThreadId,
+    list_rows,
+    must_get,
+)
 from api.json_response import answer, not_offered
 from api.sse import EventStream
 from api.turn_route import TurnEndpoint
@@ -32,7 +44,7 @@ _NUMBER: dict[str, object] = {"pattern": "^[0-9]{0,18}$"}
 
 
 async def create_thread_and_run(
-    body: ThreadRunCreate, deps: Parts, owner: Owner, v1: V1, extensions: Extensions, _: Include
+    body: ThreadRunCreate, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions, _: Include
 ) -> Response:
     """Create a thread and start a run on it."""
     check_id("assistant_id", body.assistant_id, "asst")
@@ -43,7 +55,7 @@ async def create_thread_and_run(
 async def create_run(
     thread_id: ThreadId,
     body: RunCreate,
-    deps: Parts,
+    deps: InjectedDeps,
     owner: Owner,
     v1: V1,
     extensions: Extensions,
@@ -64,7 +76,7 @@ TURN = (
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])
 async def list_runs(
-    thread_id: ThreadId, query: Listing, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId, query: Listing, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """List runs, newest first."""
     await must_get(deps, "thread", thread_id, owner)
@@ -73,7 +85,7 @@ async def list_runs(
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Read a run."""
     run = await must_get(deps, "run", run_id, owner, thread_id=thread_id)
@@ -82,7 +94,13 @@ async def get_run(
 
 @router.post("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def modify_run(
-    thread_id: ThreadId, run_id: RunId, body: RunModify, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId,
+    run_id: RunId,
+    body: RunModify,
+    deps: InjectedDeps,
+    owner: Owner,
+    v1: V1,
+    extensions: Extensions,
 ) -> Response:
     """Replace a run's metadata."""
     if "metadata" not in body.model_fields_set:
@@ -94,7 +112,7 @@ async def modify_run(
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_model=Run)
 async def cancel_run(
-    thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Cancel a run and its upstream request."""
     async with deps.store.changing():
@@ -106,7 +124,7 @@ async def submit_tool_outputs(
     thread_id: ThreadId,
     run_id: RunId,
     body: SubmitToolOutputs,
-    deps: Parts,
+    deps: InjectedDeps,
     owner: Owner,
     v1: V1,
     extensions: Extensions,
@@ -125,7 +143,7 @@ async def submit_tool_outputs(
 async def follow_events(
     thread_id: ThreadId,
     run_id: RunId,
-    deps: Parts,
+    deps: InjectedDeps,
     owner: Owner,
     v1: V1,
     after: Annotated[int | None, Query(ge=-1)] = None,

@@ -22,7 +22,7 @@ from wire.events import Event, LastEvents, encode, total_bytes
 from wire.extensions import events_without_extensions
 from wire.v1 import as_v1
 
-__all__ = ["ByteStream", "EventStream", "LastBlock", "unless_left"]
+__all__ = ["ByteStream", "EventStream", "LastBlock", "while_connected"]
 
 T = TypeVar("T")
 
@@ -36,9 +36,9 @@ _PING: Final = b": keep-alive\n\n"
 _DONE: Final = b"event: done\ndata: [DONE]\n\n"
 
 
-async def unless_left(receive: Receive, work: Coroutine[object, object, T]) -> T | None:
+async def while_connected(receive: Receive, work: Coroutine[object, object, T]) -> T | None:
     """Return the result of `work`, or None if the client leaves first; `work` is then cancelled."""
-    leaving = asyncio.ensure_future(_left(receive))
+    leaving = asyncio.ensure_future(_disconnected(receive))
     working = asyncio.ensure_future(work)
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +81,7 @@ class ByteStream(Response):
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the blocks end or the client leaves."""
         try:
-            async with _while_there(receive):
+            async with _until_disconnect(receive):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 if self._ping is None:
                     await self._relay(send)
@@ -152,9 +152,9 @@ def _v1_frame(event: Event) -> bytes:
 
 
 @asynccontextmanager
-async def _while_there(receive: Receive) -> AsyncIterator[None]:
+async def _until_disconnect(receive: Receive) -> AsyncIterator[None]:
     """End the block early, wherever it waits, when the client leaves. Costs nothing as long as the client stays."""
-    leaving = asyncio.ensure_future(_left(receive))
+    leaving = asyncio.ensure_future(_disconnected(receive))
     inside = True
 
     def gone(_: "asyncio.Future[None]") -> None:
@@ -186,7 +186,7 @@ class KeepAliveSend:
         self._sent_at = self._loop.time()
         self._sending = False
         self._pinging: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(keep_alive_s, self._look)
+        self._timer = self._loop.call_later(keep_alive_s, self._ping_if_silent)
 
     async def __call__(self, message: Message) -> None:
         """Send a message, and note the time."""
@@ -206,7 +206,7 @@ class KeepAliveSend:
             self._pinging.cancel()
             await asyncio.gather(self._pinging, return_exceptions=True)
 
-    def _look(self) -> None:
+    def _ping_if_silent(self) -> None:
         due = self._sent_at + self._keep_alive_s
         now = self._loop.time()
         if now >= due:
@@ -214,10 +214,10 @@ class KeepAliveSend:
             if not self._sending and (self._pinging is None or self._pinging.done()):  # else the client is slow
                 message = {"type": "http.response.body", "body": self._ping, "more_body": True}
                 self._pinging = asyncio.ensure_future(self(message))
-        self._timer = self._loop.call_at(due, self._look)
+        self._timer = self._loop.call_at(due, self._ping_if_silent)
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     message: Message = {}
     while message.get("type") != "http.disconnect":
         message = await receive()

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from api.depends import V1, Include, Listing, Owner, Parts, RunId, StepId, ThreadId, must_get
+from api.depends import V1, Include, InjectedDeps, Listing, Owner, RunId, StepId, ThreadId, must_get
 from api.json_response import answer
 from graphs.tools.contents import with_contents
 from store.ports import PageQuery, StepRow
@@ -18,7 +18,7 @@ router = APIRouter(tags=["run steps"])
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps", response_model=ListOf[RunStep])
 async def list_steps(
-    thread_id: ThreadId, run_id: RunId, query: Listing, deps: Parts, owner: Owner, v1: V1, contents: Include
+    thread_id: ThreadId, run_id: RunId, query: Listing, deps: InjectedDeps, owner: Owner, v1: V1, contents: Include
 ) -> Response:
     """List steps, newest first."""
     await must_get(deps, "run", run_id, owner, thread_id=thread_id)
@@ -29,7 +29,7 @@ async def list_steps(
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", response_model=RunStep)
 async def get_step(
-    thread_id: ThreadId, run_id: RunId, step_id: StepId, deps: Parts, owner: Owner, v1: V1, contents: Include
+    thread_id: ThreadId, run_id: RunId, step_id: StepId, deps: InjectedDeps, owner: Owner, v1: V1, contents: Include
 ) -> Response:
     """Read a step."""
     await must_get(deps, "run", run_id, owner, thread_id=thread_id)

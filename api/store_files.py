@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from api.body_route import BodyRoute
-from api.depends import Deps, FileId, Listing, Owner, Parts, VectorStoreId, must_get
+from api.depends import Deps, FileId, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
 from retrieval.vector_store_drafts import refuse_expired, store_file_row, touch
 from store.ports import PageQuery, Row, store_file_id
@@ -20,7 +20,7 @@ from wire.pages import Deletion, ListBody, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.vector_stores import NewStoreFile, PlaceModify, VectorStoreFile
 
-__all__ = ["POLL_AFTER", "StatusFilter", "list_places", "router"]
+__all__ = ["POLL_AFTER", "StatusFilter", "page_of_store_files", "router"]
 
 router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
@@ -40,7 +40,9 @@ class Content(BaseModel):
 
 
 @router.post("/vector_stores/{vector_store_id}/files", response_model=VectorStoreFile)
-async def add_store_file(vector_store_id: VectorStoreId, body: NewStoreFile, deps: Parts, owner: Owner) -> Response:
+async def add_store_file(
+    vector_store_id: VectorStoreId, body: NewStoreFile, deps: InjectedDeps, owner: Owner
+) -> Response:
     """Add a file to the store, or index it again; the work is done in the background."""
     now = int(time.time())
     store = await must_get(deps, "vector_store", vector_store_id, owner)
@@ -52,22 +54,22 @@ async def add_store_file(vector_store_id: VectorStoreId, body: NewStoreFile, dep
 
 @router.get("/vector_stores/{vector_store_id}/files", response_model=ListOf[VectorStoreFile])
 async def list_store_files(
-    vector_store_id: VectorStoreId, query: Listing, deps: Parts, owner: Owner, status: StatusFilter = None
+    vector_store_id: VectorStoreId, query: Listing, deps: InjectedDeps, owner: Owner, status: StatusFilter = None
 ) -> Response:
     """List the store's files, newest first; `filter` is a status."""
     await must_get(deps, "vector_store", vector_store_id, owner)
-    return answer(await list_places(deps, owner, vector_store_id, query, status=status))
+    return answer(await page_of_store_files(deps, owner, vector_store_id, query, status=status))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
-async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a file's status in the store."""
     return _answer(await _must_get_store_file(deps, vector_store_id, file_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
 async def modify_store_file(
-    vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, deps: Parts, owner: Owner
+    vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Replace a file's attributes."""
     await _must_get_store_file(deps, vector_store_id, file_id, owner)
@@ -75,7 +77,9 @@ async def modify_store_file(
 
 
 @router.delete("/vector_stores/{vector_store_id}/files/{file_id}", response_model=Deletion)
-async def remove_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def remove_store_file(
+    vector_store_id: VectorStoreId, file_id: FileId, deps: InjectedDeps, owner: Owner
+) -> Response:
     """Remove a file from the store; the file itself is kept."""
     await _must_get_store_file(deps, vector_store_id, file_id, owner)
     await deps.ingestion.delete_store_file(owner, vector_store_id, file_id)
@@ -83,7 +87,9 @@ async def remove_store_file(vector_store_id: VectorStoreId, file_id: FileId, dep
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}/content", response_model=Content)
-async def get_store_content(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def get_store_content(
+    vector_store_id: VectorStoreId, file_id: FileId, deps: InjectedDeps, owner: Owner
+) -> Response:
     """Return the file's text as it was indexed. The positions of citations and chunks are characters of this text."""
     file = await _must_get_store_file(deps, vector_store_id, file_id, owner)
     if file.body["status"] != "completed":
@@ -102,7 +108,7 @@ async def _content(deps: Deps, name: str) -> AsyncIterator[bytes]:
     yield b'"}],"has_more":false,"next_page":null}'
 
 
-async def list_places(
+async def page_of_store_files(
     deps: Deps,
     owner: str,
     vector_store_id: str,

@@ -5,7 +5,7 @@ import time
 from fastapi import APIRouter, Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, Listing, Owner, Parts, ThreadId, list_rows, must_get
+from api.depends import V1, InjectedDeps, Listing, Owner, ThreadId, list_rows, must_get
 from api.json_response import answer
 from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
@@ -21,7 +21,7 @@ __all__ = ["TURN", "router"]
 router = APIRouter(tags=["threads"], route_class=BodyRoute)
 
 
-async def create_thread(body: ThreadCreate, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def create_thread(body: ThreadCreate, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Create a thread and its messages, all in one commit."""
     now = int(time.time())
     made = new_thread(body, id=new_id("thread"), now=now)
@@ -37,19 +37,19 @@ TURN = (TurnEndpoint("/threads", "threads", create_thread, Thread),)
 
 
 @router.get("/threads", response_model=ListOf[Thread])
-async def list_threads(query: Listing, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def list_threads(query: Listing, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """List this owner's threads, newest first (an extension). A thread's title is its `metadata.title`."""
     return answer(await list_rows(deps, "thread", owner, query), v1=v1)
 
 
 @router.get("/threads/{thread_id}", response_model=Thread)
-async def get_thread(thread_id: ThreadId, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def get_thread(thread_id: ThreadId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read a thread."""
     return answer((await must_get(deps, "thread", thread_id, owner)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}", response_model=Thread)
-async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: Parts, owner: Owner, v1: V1) -> Response:
+async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Change the given fields only."""
     changed = amend_thread(body)
     _, checks = create_inline_stores(owner, changed.get("tool_resources", {}), now=int(time.time()))
@@ -58,7 +58,7 @@ async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: Parts, ow
 
 
 @router.delete("/threads/{thread_id}", response_model=Deletion)
-async def delete_thread(thread_id: ThreadId, deps: Parts, owner: Owner) -> Response:
+async def delete_thread(thread_id: ThreadId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a thread and everything in it; its active run is stopped."""
     await deps.runner.delete_thread(owner, thread_id)
     return answer(deletion(thread_id, "thread"))

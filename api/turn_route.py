@@ -21,8 +21,8 @@ from api.depends import (
     Deps,
     Extensions,
     Include,
+    InjectedDeps,
     Owner,
-    Parts,
     ThreadId,
     check_include,
     is_v1,
@@ -118,7 +118,7 @@ def _includes(request: Request) -> bool:
 
 
 _READERS: Final[dict[object, Callable[[Request], object]]] = {
-    Parts: _deps,
+    InjectedDeps: _deps,
     Owner: _owner,
     V1: _asks_v1,
     ThreadId: _thread_id,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from api.assistants import amend
 from api.body_route import BodyRoute
-from api.depends import AssistantId, Deps, FileId, Listing, MessageId, Owner, Parts, ThreadId, must_get
+from api.depends import AssistantId, Deps, FileId, InjectedDeps, Listing, MessageId, Owner, ThreadId, must_get
 from api.json_response import answer
 from retrieval.assistant_files import files_of, store_of
 from retrieval.vector_store_drafts import store_file_row
@@ -30,7 +30,7 @@ _MAX_FILES = 20
 
 @router.post("/assistants/{assistant_id}/files", response_model=AssistantFile)
 async def add_assistant_file(
-    assistant_id: AssistantId, body: AssistantFileCreate, deps: Parts, owner: Owner
+    assistant_id: AssistantId, body: AssistantFileCreate, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Add a file to an assistant."""
     async with deps.store.changing():
@@ -49,21 +49,23 @@ async def add_assistant_file(
 
 
 @router.get("/assistants/{assistant_id}/files", response_model=ListOf[AssistantFile])
-async def list_assistant_files(assistant_id: AssistantId, query: Listing, deps: Parts, owner: Owner) -> Response:
+async def list_assistant_files(assistant_id: AssistantId, query: Listing, deps: InjectedDeps, owner: Owner) -> Response:
     """List an assistant's files."""
     files = files_of(await must_get(deps, "assistant", assistant_id, owner))
     return answer(_page(files, query, assistant_id=assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/files/{file_id}", response_model=AssistantFile)
-async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read one of an assistant's files."""
     files = files_of(await must_get(deps, "assistant", assistant_id, owner))
     return answer(_one(files, file_id, assistant_id=assistant_id))
 
 
 @router.delete("/assistants/{assistant_id}/files/{file_id}", response_model=Deletion)
-async def remove_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
+async def remove_assistant_file(
+    assistant_id: AssistantId, file_id: FileId, deps: InjectedDeps, owner: Owner
+) -> Response:
     """Remove a file from an assistant; the file itself is kept."""
     async with deps.store.changing():
         row = await must_get(deps, "assistant", assistant_id, owner)
@@ -80,7 +82,7 @@ async def remove_assistant_file(assistant_id: AssistantId, file_id: FileId, deps
 
 @router.get("/threads/{thread_id}/messages/{message_id}/files", response_model=ListOf[MessageFile])
 async def list_message_files(
-    thread_id: ThreadId, message_id: MessageId, query: Listing, deps: Parts, owner: Owner
+    thread_id: ThreadId, message_id: MessageId, query: Listing, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """List a message's files."""
     return answer(_page(await _attached(deps, owner, thread_id, message_id), query, message_id=message_id))
@@ -88,7 +90,7 @@ async def list_message_files(
 
 @router.get("/threads/{thread_id}/messages/{message_id}/files/{file_id}", response_model=MessageFile)
 async def get_message_file(
-    thread_id: ThreadId, message_id: MessageId, file_id: FileId, deps: Parts, owner: Owner
+    thread_id: ThreadId, message_id: MessageId, file_id: FileId, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Read one of a message's files."""
     files = await _attached(deps, owner, thread_id, message_id)

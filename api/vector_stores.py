@@ -8,9 +8,9 @@ from typing import cast
 from fastapi import APIRouter, Request, Response
 
 from api.body_route import BodyRoute
-from api.depends import Deps, Listing, Owner, Parts, VectorStoreId, must_get
+from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
-from api.sse import unless_left
+from api.sse import while_connected
 from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
 from store.ports import Hit, Insert, PageQuery, Patch, Query, StoreRow, Tally
 from wire.errors import EmbeddingFailed
@@ -36,7 +36,7 @@ router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
 @router.post("/vector_stores", response_model=VectorStore)
-async def create_vector_store(body: VectorStoreCreate, deps: Parts, owner: Owner) -> Response:
+async def create_vector_store(body: VectorStoreCreate, deps: InjectedDeps, owner: Owner) -> Response:
     """Create a vector store; its files are indexed in the background."""
     store, files = draft_store(owner, body, now=int(time.time()))
     await deps.ingestion.put(owner, files, Insert(store))
@@ -44,7 +44,7 @@ async def create_vector_store(body: VectorStoreCreate, deps: Parts, owner: Owner
 
 
 @router.get("/vector_stores", response_model=ListOf[VectorStore])
-async def list_vector_stores(query: Listing, deps: Parts, owner: Owner) -> Response:
+async def list_vector_stores(query: Listing, deps: InjectedDeps, owner: Owner) -> Response:
     """List vector stores, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("vector_store", owner, page_query)
@@ -52,14 +52,14 @@ async def list_vector_stores(query: Listing, deps: Parts, owner: Owner) -> Respo
 
 
 @router.get("/vector_stores/{vector_store_id}", response_model=VectorStore)
-async def get_vector_store(vector_store_id: VectorStoreId, deps: Parts, owner: Owner) -> Response:
+async def get_vector_store(vector_store_id: VectorStoreId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a vector store."""
     return answer((await _shown(deps, [await must_get(deps, "vector_store", vector_store_id, owner)]))[0])
 
 
 @router.post("/vector_stores/{vector_store_id}", response_model=VectorStore)
 async def modify_vector_store(
-    vector_store_id: VectorStoreId, body: VectorStoreModify, deps: Parts, owner: Owner
+    vector_store_id: VectorStoreId, body: VectorStoreModify, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Change the given fields only."""
     row = await must_get(deps, "vector_store", vector_store_id, owner)
@@ -70,7 +70,7 @@ async def modify_vector_store(
 
 
 @router.delete("/vector_stores/{vector_store_id}", response_model=Deletion)
-async def delete_vector_store(vector_store_id: VectorStoreId, deps: Parts, owner: Owner) -> Response:
+async def delete_vector_store(vector_store_id: VectorStoreId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a vector store; the files themselves are kept."""
     await deps.ingestion.delete_store(owner, vector_store_id)
     return answer(deletion(vector_store_id, "vector_store"))
@@ -78,10 +78,10 @@ async def delete_vector_store(vector_store_id: VectorStoreId, deps: Parts, owner
 
 @router.post("/vector_stores/{vector_store_id}/search", response_model=ResultsPage)
 async def search_vector_store(
-    vector_store_id: VectorStoreId, body: VectorStoreSearch, request: Request, deps: Parts, owner: Owner
+    vector_store_id: VectorStoreId, body: VectorStoreSearch, request: Request, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Find the passages that match best, across all queries. Stops if the client disconnects."""
-    found = await unless_left(request.receive, _search(deps, owner, vector_store_id, body))
+    found = await while_connected(request.receive, _search(deps, owner, vector_store_id, body))
     if found is None:
         return Response(status_code=499)  # the client has left
     return answer(found)

@@ -24,7 +24,7 @@ def measure(checkouts: list[Checkout], sizes: Sizes) -> Samples:
 
 
 def main() -> None:
-    """Measure and print. Exits with 1 if a figure is worse than the base's."""
+    """Measure and print. Exits with 1 if a value is worse than the base's."""
     parser = argparse.ArgumentParser(prog="make bench", description="Print a table of what the server costs.")
     parser.add_argument("--base", metavar="REVISION", help="also measure this revision, and print the ratio to it")
     parser.add_argument("--quick", action="store_true", help="a quarter of the rounds")

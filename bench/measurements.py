@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 async def turns(client: Client, model: ModelScript, *, clients: int, turns_each: int) -> float:
-    """Run whole turns: thread, message, streamed answer of 20 tokens. Return the processor time of one, in ms."""
+    """Run complete turns: thread, message, streamed answer of 20 tokens. Return the processor time of one, in ms."""
     await model.set_answer(tokens=_TOKENS)
 
     async def run_turns() -> None:

@@ -97,7 +97,7 @@ class _Rounds:
             await measurements.turns(client, self._script, clients=1, turns_each=_WARM_UP_TURNS)
 
     async def measure_processor_time(self, clients: Sequence[Client]) -> None:
-        """Measure whole turns, and tokens of long answers."""
+        """Measure complete turns, and tokens of long answers."""
 
         async def alone(client: Client) -> float:
             turns = self._sizes.turns // 5

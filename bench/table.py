@@ -1,6 +1,6 @@
-"""Formats the table of a benchmark: one row per figure, with its aim and its ratio to the comparison. Pure.
+"""Formats the table of a benchmark: one row per measurement, with its target and its ratio to the comparison. Pure.
 
-Figures and ratios are medians of rounds, with their quartiles in brackets. Each ratio is computed within one round,
+Values and ratios are medians of rounds, with their quartiles in brackets. Each ratio is computed within one round,
 whose two numbers were measured one after the other.
 """
 
@@ -15,12 +15,12 @@ from bench.rounds import Samples
 __all__ = ["ROWS", "Row", "format_table", "is_worse", "make_table"]
 
 _WORSE: Final = 1.10
-"""A figure counts as worse than another revision's if three quarters of the ratios are above this."""
+"""A value counts as worse than another revision's if three quarters of the ratios are above this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. `aim` is its intended maximum, in `unit`; `beside` is the client that it is compared with.
+    """One measurement. `aim` is its intended maximum, in `unit`; `beside` is the client that it is compared with.
 
     If `added` is set, the time of a direct call to the model is subtracted.
     """
@@ -33,11 +33,11 @@ class Row:
 
     @property
     def plus(self) -> str:
-        """The sign of figures from which the model's own time is subtracted."""
+        """The sign of values from which the model's own time is subtracted."""
         return "+" if self.added else ""
 
-    def figures(self, samples: dict[str, list[float]], name: str) -> list[float]:
-        """Return the figures of the server with this name, one per round."""
+    def values(self, samples: dict[str, list[float]], name: str) -> list[float]:
+        """Return the values of the server with this name, one per round."""
         if not self.added:
             return samples[name]
         return [one - direct for one, direct in zip(samples[name], samples[DIRECT], strict=True)]
@@ -67,16 +67,16 @@ def make_table(samples: Samples, server: str, base: str | None = None) -> list[l
     lines = [["", "beside", *servers, "aim", f"ratio to {base}" if base else "ratio"]]
     for key, row in ROWS.items():
         found, ratios = samples[key], []
-        figures = [row.figures(found, name) for name in servers]
+        values = [row.values(found, name) for name in servers]
         if base:
-            ratios = _ratios(*figures)
+            ratios = _ratios(*values)
         elif row.beside:
             ratios = _ratios(found[row.beside], found[server])
         lines.append(
             [
                 row.title,
-                f"{row.beside} {_figure(found[row.beside], row.unit)}" if row.beside else "",
-                *(_figure(each, row.unit, row.plus) for each in figures),
+                f"{row.beside} {_format_value(found[row.beside], row.unit)}" if row.beside else "",
+                *(_format_value(each, row.unit, row.plus) for each in values),
                 f"{row.plus}{row.aim:g} {row.unit}",
                 _ratio(ratios) + (" worse" if base and is_worse(ratios) else ""),
             ]
@@ -85,7 +85,7 @@ def make_table(samples: Samples, server: str, base: str | None = None) -> list[l
 
 
 def is_worse(ratios: Sequence[float]) -> bool:
-    """Return whether figures with these ratios got worse by more than the noise of the machine."""
+    """Return whether values with these ratios got worse by more than the noise of the machine."""
     return bool(ratios) and _quartiles(ratios)[0] > _WORSE
 
 
@@ -96,14 +96,14 @@ def format_table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {line} |" for line in (heading, " | ".join("-" * width for width in widths), *rest))
 
 
-def _figure(figures: Sequence[float], unit: str, plus: str = "") -> str:
-    low, middle, high = (_number(quartile, plus) for quartile in _quartiles(figures))
-    spread = f" ({low} to {high})" if len(figures) > 1 else ""
+def _format_value(values: Sequence[float], unit: str, plus: str = "") -> str:
+    low, middle, high = (_number(quartile, plus) for quartile in _quartiles(values))
+    spread = f" ({low} to {high})" if len(values) > 1 else ""
     return f"{middle} {unit}{spread}"
 
 
-def _number(figure: float, plus: str) -> str:
-    return f"{figure:{plus},.0f}" if abs(figure) >= 100 else f"{figure:{plus}.3g}"
+def _number(value: float, plus: str) -> str:
+    return f"{value:{plus},.0f}" if abs(value) >= 100 else f"{value:{plus}.3g}"
 
 
 def _ratios(base: Sequence[float], other: Sequence[float]) -> list[float]:

@@ -34,7 +34,7 @@ class AnswerTurn:
         self._end: weakref.finalize[[asyncio.AbstractEventLoop, Shares, str], AnswerTurn] | None = None
 
     async def begin(self) -> None:
-        """Wait for the turn of the acting owner, unless it has begun. Cancelling withdraws the wait."""
+        """Wait for the turn of the acting owner, unless it has started. Cancelling withdraws the wait."""
         if self._end is not None:
             return
         loop, owner = asyncio.get_running_loop(), acting_owner()

@@ -47,7 +47,7 @@ AnyChunk: TypeAlias = Chunk | TextChunk
 
 
 class ChunkReader:
-    """Reads one stream, and keeps its state: whether it has finished, and which tool calls have begun."""
+    """Reads one stream, and keeps its state: whether it has finished, and which tool calls have started."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Estimates the work of a regular expression in a grammar: how many of its positions can be open at once. Pure.
+"""Estimates the work of a regular expression in a grammar: how many of its positions are open at the same time. Pure.
 
 llama.cpp expands every repetition and, for every candidate token, follows all positions that the text so far allows.
 Until the first part of variable length ends, the text determines which position is open. After it, any later position

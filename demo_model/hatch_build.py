@@ -67,7 +67,7 @@ class DemoModelHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def _fail(self, message: str) -> NoReturn:
         self.app.abort(f"threadhold-demo-model: {message}")
-        raise SystemExit(1)  # `abort` does not return; its type does not say so
+        raise SystemExit(1)  # `abort` does not return, contrary to its type
 
 
 def _extract(archive: zipfile.ZipFile, name: PurePosixPath, folder: Path) -> str:

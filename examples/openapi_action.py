@@ -9,7 +9,7 @@ from openai import OpenAI
 
 
 class Tides(BaseHTTPRequestHandler):
-    """GET /tides?port=… tells a tide."""
+    """GET /tides?port=… returns a tide."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -18,7 +18,7 @@ class Tides(BaseHTTPRequestHandler):
         self.wfile.write(b'{"tide": "low until noon"}')
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 api = HTTPServer(("127.0.0.1", 0), Tides)

@@ -242,7 +242,7 @@ class ActiveRun:
 
     async def drive(self, graph: CompiledRun, given: GraphInput, config: RunnableConfig, context: RunContext) -> None:
         """Execute the graph until it pauses, ends or fails, and commit a pause or an end."""
-        updates: Any = graph.astream(  # an async generator, although its type does not say so
+        updates: Any = graph.astream(  # an async generator, contrary to its type
             given,
             config,
             context=context,

@@ -52,7 +52,7 @@ class Draft:
     def changes(self, *, held: bool) -> list[Change]:
         """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock.
 
-        This process holds the run if `held`: it executes it at once."""
+        This process holds the run if `held`: it executes it immediately."""
         rows: list[Row] = [] if self.thread is None else [self.thread]
         return [*(Insert(row) for row in (*rows, *self.messages)), Insert(self.row, held)]
 

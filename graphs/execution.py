@@ -141,6 +141,10 @@ class Execution:
             self.turns.requeue(run)
             self.turns.end(run.owner, run.weight, run.memory, number=run.number)
             return  # the sweep calls the queue again
+        except Exception as error:  # the outermost frame of a task
+            logger.exception("run %s could not be continued", run.run_id)
+            self.broken[run.run_id] = error
+            self.turns.leave(run.run_id)
         self._ended(run)
 
     def _ended(self, run: ActiveRun | QueuedRun) -> None:
@@ -259,8 +263,8 @@ class Execution:
         return None if live is None else live.log
 
     async def _grown(self, run_id: str, after: int) -> list[Event] | None:
-        """Wait until the log of a run that is not executed here can have grown; returns its new events if they are at
-        hand. None if it does not grow any more. Raises Unavailable if the server stops."""
+        """Wait until the log of a run that is not executed here can have grown; returns its new events if they are
+        available. None if it no longer grows. Raises Unavailable if the server stops."""
         if await self._turn_comes(run_id, after) or self._log(run_id) is not None:
             return []
         if not await self._processes.presence.is_progressing(run_id):

@@ -5,6 +5,6 @@ command needs them, because `serve` opens its port first. A failure is one sente
 """
 
 from ops.commands import run
-from ops.parts import Parts
+from ops.factories import Factories
 
-__all__ = ["Parts", "run"]
+__all__ = ["Factories", "run"]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ops.parts import Configured
+from ops.factories import Configured
 from ops.progress import progress
-from ops.terminal import complain, say
+from ops.terminal import print_error, print_line
 from store.backend import maintenance_of
 
 __all__ = ["run_backup"]
@@ -17,10 +17,10 @@ def run_backup(settings: Configured, target: Path) -> int:
     with progress() as watch:
         made = maintenance_of(settings.database).back_up(settings.data_dir / "files", target, watch=watch)
     size = f"{made.bytes / 1e6:.1f} MB"
-    say(f"{target}: {made.threads} threads and {made.files} files, {size}; the copy was verified")
+    print_line(f"{target}: {made.threads} threads and {made.files} files, {size}; the copy was verified")
     if made.lost:
         named = ", ".join(made.lost[:_NAMED]) + ("" if len(made.lost) <= _NAMED else ", …")
-        complain(
+        print_error(
             f"the backup is kept, but the bytes of {len(made.lost)} files are missing or damaged in "
             f"`{settings.data_dir / 'files'}` itself: {named}. Delete these files, or upload them again."
         )

@@ -17,10 +17,10 @@ from api.serving import open_port
 from chains import Builtin, Member
 from chains.embedders import choose_embedder, words_only_notice
 from chains.gguf import check_content, find_models
+from ops.factories import Configured, Factories
 from ops.owners import unopened
-from ops.parts import Configured, Parts
 from ops.question import ask
-from ops.terminal import say
+from ops.terminal import print_line
 from store.backend import maintenance_of
 from store.obstacles import find_obstacle, nearest_existing
 from store.ports import Maintenance
@@ -49,23 +49,23 @@ class Finding:
     text: str
 
 
-def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) -> int:
+def run_check(settings: Configured, factories: Factories, *, ask_model: bool = False) -> int:
     """Print a line per finding; return exit code 1 if a check failed. `ask_model` also asks the model one question."""
     logging.basicConfig(level=logging.CRITICAL)  # the findings below report what upstreams would log
     findings, mask = [], mask_secrets(settings.secrets)
-    for finding in _findings(settings, parts, ask_model=ask_model):
-        say(f"{finding.state:<8}{finding.about:<10}{mask(finding.text)}")
+    for finding in _findings(settings, factories, ask_model=ask_model):
+        print_line(f"{finding.state:<8}{finding.about:<10}{mask(finding.text)}")
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
-    say(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
+    print_line(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
     return 1 if wrong else 0
 
 
-def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterator[Finding]:
+def _findings(settings: Configured, factories: Factories, *, ask_model: bool) -> Iterator[Finding]:
     yield from _settings(settings)
-    yield from (Finding("settings", "warning", doubt) for doubt in settings.doubts)
-    yield from asyncio.run(_models(settings, parts, ask_model=ask_model))
-    yield from _app(settings, parts)
+    yield from (Finding("settings", "warning", warning) for warning in settings.ignored_entries)
+    yield from asyncio.run(_models(settings, factories, ask_model=ask_model))
+    yield from _app(settings, factories)
     served = False
     try:
         maintenance = maintenance_of(settings.database)
@@ -87,15 +87,15 @@ def _settings(settings: Configured) -> Iterator[Finding]:
         yield _usable(settings)
 
 
-def _app(settings: Configured, parts: Parts) -> Iterator[Finding]:
+def _app(settings: Configured, factories: Factories) -> Iterator[Finding]:
     """Build the app as a start does, unless an earlier finding already prevents that."""
     try:
         settings.check()
-        parts.router(settings)
+        factories.router(settings)
     except ThreadholdError:
         return
     try:
-        parts.app(settings)
+        factories.app(settings)
     except ThreadholdError as error:
         yield from (Finding("start", "wrong", fault) for fault in error.message.splitlines())
 
@@ -114,9 +114,9 @@ def _usable(settings: Configured) -> Finding:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> list[Finding]:
+async def _models(settings: Configured, factories: Factories, *, ask_model: bool) -> list[Finding]:
     try:
-        router = parts.router(settings)
+        router = factories.router(settings)
     except ThreadholdError as error:
         return [Finding("models", "wrong", error.message)]
     await router.open()

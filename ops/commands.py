@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ops.durations import duration
-from ops.parts import Configured, Parts
-from ops.terminal import complain
+from ops.factories import Configured, Factories
+from ops.terminal import print_error
 from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, ThreadholdError
 
@@ -43,12 +43,12 @@ _CHECK = "check the settings, the models, the store, the disk and the port"
 
 _LICENSES_MORE = "All licenses except LangServe's are open source; the README (Licenses) says what LangServe's forbids."
 
-Command = Callable[[argparse.Namespace, Configured, Parts], int]
+Command = Callable[[argparse.Namespace, Configured, Factories], int]
 
 
-def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
+def run(factories: Factories, arguments: Sequence[str] | None = None) -> int:
     """Run the command and return the exit code. Raises SystemExit where argparse exits: help, invalid arguments."""
-    parser = _parser(parts.version)
+    parser = _parser(factories.version)
     options = parser.parse_args(arguments)
     given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
     if given and options.command != "serve":
@@ -56,21 +56,21 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
     command: Command = options.run
     mask: Callable[[str], str] = str
     try:
-        settings = parts.settings(**given)
+        settings = factories.settings(**given)
         mask = mask_secrets(settings.secrets)
-        return command(options, settings, parts)
+        return command(options, settings, factories)
     except InvalidSetting as error:
         for fault in error.message.splitlines():
-            complain(mask(fault))
+            print_error(mask(fault))
         return 2
     except BrokenPipeError:  # the reader closed the pipe, as `head` does; the flush at exit must not fail as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ThreadholdError, OSError) as error:
-        complain(mask(str(error)))
+        print_error(mask(str(error)))
         return 1
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         return 130
 
 
@@ -132,38 +132,38 @@ def _add_address(parser: argparse.ArgumentParser, default: object = argparse.SUP
 # --- one function per command, which imports what it needs ----------------------------------------------------------
 
 
-def _serve(_: argparse.Namespace, settings: Configured, parts: Parts) -> int:
+def _serve(_: argparse.Namespace, settings: Configured, factories: Factories) -> int:
     from ops.start import start
 
-    start(settings, parts)
+    start(settings, factories)
     return 0
 
 
-def _backup(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
+def _backup(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
     from ops.backup import run_backup
 
     return run_backup(settings, options.folder)
 
 
-def _check(options: argparse.Namespace, settings: Configured, parts: Parts) -> int:
+def _check(options: argparse.Namespace, settings: Configured, factories: Factories) -> int:
     from ops.check import run_check
 
-    return run_check(settings, parts, ask_model=options.ask)
+    return run_check(settings, factories, ask_model=options.ask)
 
 
-def _licenses(_: argparse.Namespace, _settings: Configured, _parts: Parts) -> int:
+def _licenses(_: argparse.Namespace, _settings: Configured, _parts: Factories) -> int:
     from ops.licenses import run_licenses
 
     return run_licenses()
 
 
-def _export(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
+def _export(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
     from ops.exporting import run_export
 
     return run_export(settings, options.file, owner=options.owner, thread_ids=options.thread)
 
 
-def _import(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
+def _import(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
     from ops.importing import run_import
 
     return run_import(
@@ -171,7 +171,7 @@ def _import(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
     )
 
 
-def _prune(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
+def _prune(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
     from ops.prune import run_prune
 
     return run_prune(settings, older_s=options.older_than, dry_run=options.dry_run, shrink=options.shrink)

@@ -15,10 +15,10 @@ from typing import IO
 import orjson
 from typing_extensions import Buffer
 
+from ops.factories import Configured
 from ops.owners import owner_of_export
-from ops.parts import Configured
 from ops.progress import progress
-from ops.terminal import complain
+from ops.terminal import print_error
 from store.backend import maintenance_of
 from wire.dumps import missing_keys
 from wire.errors import ThreadholdError
@@ -49,10 +49,10 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             "keys of actions": keys,
             "runs under way": left.active_runs,
         }
-    complain(f"{count} objects of {whose}")
+    print_error(f"{count} objects of {whose}")
     if listed := [f"{number} {name}" for name, number in counts.items() if number]:
         left_out = " and ".join([", ".join(listed[:-1]), listed[-1]] if listed[1:] else listed)
-        complain(f"left out: {left_out} of {whose}; only `threadhold backup` copies these")
+        print_error(f"left out: {left_out} of {whose}; only `threadhold backup` copies these")
     return 0
 
 

@@ -15,7 +15,7 @@ from dotenv.parser import parse_stream
 
 from wire.errors import InvalidSetting
 
-__all__ = ["doubts", "near_name", "read_text", "read_toml"]
+__all__ = ["ignored_entries", "near_name", "read_text", "read_toml"]
 
 _ALIKE: Final = 0.8
 """How similar two names must be, by difflib's ratio. `MODEL_ULR` and `MODEL_URL` have 0.89."""
@@ -41,7 +41,7 @@ def read_toml(name: str) -> dict[str, object]:
         raise InvalidSetting(f"{name} is not TOML: {error}.") from error
 
 
-def doubts(known: Collection[str], *, toml: Mapping[str, object], dotenv: str) -> list[str]:
+def ignored_entries(known: Collection[str], *, toml: Mapping[str, object], dotenv: str) -> list[str]:
     """Return a sentence for each entry that sets nothing.
 
     `known` are the settings' names in lower case; `toml` and `dotenv` are the contents of the files.

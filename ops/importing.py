@@ -13,10 +13,10 @@ from typing import Final
 
 from ops.conversations import Survey, assistant_rows, rows_of, survey
 from ops.dump import Dump, open_dump
+from ops.factories import Configured
 from ops.owners import owner_of_import
-from ops.parts import Configured
 from ops.progress import progress
-from ops.terminal import complain, say
+from ops.terminal import print_error, print_line
 from store.backend import maintenance_of, open_backend
 from store.ports import Insert, Row, Store, Watch
 from wire.errors import StoreError, StoreFailed
@@ -53,16 +53,16 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
         _report_pages(found, dump.unit)
         incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""
         if found.refusals and not skip_refused:
-            complain("nothing was imported; correct these entries, or leave them out with --skip-refused")
+            print_error("nothing was imported; correct these entries, or leave them out with --skip-refused")
             return 1
         if not found.conversations and not found.assistants:
             why = "every entry was refused" if found.refusals else "it has no thread, message, run, step or assistant"
-            complain(f"there is nothing to import in `{source}`: {why}")
+            print_error(f"there is nothing to import in `{source}`: {why}")
             return 1
         if dry_run:
             messages = sum(each.messages for each in found.conversations)
             assistants = sum(map(len, found.assistants.values()))
-            say(
+            print_line(
                 f"would import {len(found.conversations)} threads with {messages} messages and "
                 f"{assistants} assistants for {whose}, except those that exist already; nothing was written{incomplete}"
             )
@@ -71,30 +71,30 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
         outcome = asyncio.run(_write_all(settings, dump, found, whose, now=now, watch=watch))
     done = outcome.done
     there = f"; {done['there']} existed already and were not changed" if done["there"] else ""
-    say(
+    print_line(
         f"imported {done['thread']} threads with {done['message']} messages and {done['run']} runs, and "
         f"{done['assistant']} assistants for {whose}{there}{incomplete}"
     )
     _report_keyless({id: lacking for id, lacking in found.keyless.items() if id in outcome.assistant_ids}, "have")
     for why in outcome.failed:
-        complain(f"left out: {why}")
+        print_error(f"left out: {why}")
     return 1 if outcome.failed else 0
 
 
 def _report_refusals(found: Survey, unit: str) -> None:
     for refusal in found.refusals[:_MAX_REPORTED]:
-        complain(f"{unit} {refusal.number}: {refusal.why}")
+        print_error(f"{unit} {refusal.number}: {refusal.why}")
     if len(found.refusals) > _MAX_REPORTED:
-        complain(f"and {len(found.refusals) - _MAX_REPORTED} more")
+        print_error(f"and {len(found.refusals) - _MAX_REPORTED} more")
 
 
 def _report_pages(found: Survey, unit: str) -> None:
     for page in found.pages[:_MAX_REPORTED]:
         where = "the file" if page.number is None else f"{unit} {page.number}"
         where += f": {page.path}" if page.path else ""
-        complain(f"{where}: `has_more` is true, but the following pages are missing")
+        print_error(f"{where}: `has_more` is true, but the following pages are missing")
     if len(found.pages) > _MAX_REPORTED:
-        complain(f"and {len(found.pages) - _MAX_REPORTED} more such pages")
+        print_error(f"and {len(found.pages) - _MAX_REPORTED} more such pages")
 
 
 def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str) -> None:
@@ -102,13 +102,13 @@ def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: st
     if not keyless:
         return
     count = sum(map(len, keyless.values()))
-    complain(
+    print_error(
         f"{count} actions {have} no key, because a dump contains none. They are called without a key until you set it "
         "(POST /assistants/{assistant_id}):"
     )
     for id, lacking in keyless.items():
         listed = ", ".join(f"tools[{index}] ({', '.join(names)})" for index, names in lacking.items())
-        complain(f"  {id}: {listed}")
+        print_error(f"  {id}: {listed}")
 
 
 async def _write_all(

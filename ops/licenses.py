@@ -6,7 +6,7 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ops.terminal import say
+from ops.terminal import print_line
 
 __all__ = ["license_of", "packages", "run_licenses"]
 
@@ -19,8 +19,8 @@ def run_licenses() -> int:
     found = sorted(packages())
     width = max(map(len, found)) + 2
     for name in found:
-        say(f"{name:<{width}}{metadata.version(name):<14}{license_of(name)}")
-    say(
+        print_line(f"{name:<{width}}{metadata.version(name):<14}{license_of(name)}")
+    print_line(
         "LangServe's license forbids offering it to third parties as a hosted or managed service; see README, Licenses."
     )
     return 0

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from graphs.retention import DAY_S, Pruned, prune
-from ops.parts import Configured
+from ops.factories import Configured
 from ops.progress import progress
-from ops.terminal import say
+from ops.terminal import print_line
 from store.backend import maintenance_of, open_backend
 from store.ports import Maintenance
 from wire.errors import StoreFailed, ThreadholdError
@@ -32,7 +32,7 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
     day = datetime.fromtimestamp(before, UTC).strftime("%Y-%m-%d %H:%M UTC")
     maintenance = maintenance_of(settings.database)
     if dry_run:
-        say(f"would delete {_count(maintenance, before)} threads last used before {day}; nothing was changed")
+        print_line(f"would delete {_count(maintenance, before)} threads last used before {day}; nothing was changed")
         return 0
     if maintenance.in_use():
         raise StoreFailed(
@@ -44,10 +44,10 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
         total, _ = moment.counts()
     done = asyncio.run(_prune(settings, before, total))
     kept = f"; {done.kept} are in use and were kept" if done.kept else ""
-    say(f"deleted {done.threads} threads last used before {day}{kept}")
+    print_line(f"deleted {done.threads} threads last used before {day}{kept}")
     if shrink:
         freed = maintenance.compact()
-        say(f"the database file is {freed / 1e6:.1f} MB smaller")
+        print_line(f"the database file is {freed / 1e6:.1f} MB smaller")
     return 0
 
 

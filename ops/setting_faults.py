@@ -13,7 +13,7 @@ from pydantic_settings import SettingsError
 from ops.files import near_name
 from wire.paths import shown
 
-__all__ = ["spell_faults"]
+__all__ = ["describe_faults"]
 
 _SECRETS: Final = frozenset(
     {"api_keys", "api_key", "model_api_key", "metrics_key", "s3_access_key", "s3_secret_key", "model_url", "url"}
@@ -30,16 +30,16 @@ _KINDS: Final = {
 }
 
 
-def spell_faults(error: ValidationError | SettingsError, model: type[BaseModel]) -> list[str]:
+def describe_faults(error: ValidationError | SettingsError, model: type[BaseModel]) -> list[str]:
     """Return a sentence or two for each fault that pydantic found in settings of `model`."""
     if isinstance(error, ValidationError):
-        return [_spell(each, model) for each in error.errors(include_url=False)]
+        return [_describe(each, model) for each in error.errors(include_url=False)]
     name = next((name for name in model.model_fields if f'"{name}"' in str(error)), "")
     return [f"{name.upper() or 'A setting'} must be JSON in the environment. Set it in threadhold.toml instead."]
 
 
-def _spell(error: ErrorDetails, model: type[BaseModel]) -> str:
-    name = _spell_name(error["loc"])
+def _describe(error: ErrorDetails, model: type[BaseModel]) -> str:
+    name = _setting_name(error["loc"])
     if error["type"] == "value_error":
         return f"{name}: {error['ctx']['error']}"
     if error["type"] == "extra_forbidden":
@@ -52,7 +52,7 @@ def _spell(error: ErrorDetails, model: type[BaseModel]) -> str:
     return f"{name} {_found(error)}must be {_allowed(schema)}. Correct it or remove it{hint}."
 
 
-def _spell_name(loc: Sequence[str | int]) -> str:
+def _setting_name(loc: Sequence[str | int]) -> str:
     """Name a setting as the README does: `MAX_RUNS`, or `url` of [upstreams.gpu]."""
     names = [part for part in loc if isinstance(part, str) and part != "[key]"]
     match names:
@@ -128,4 +128,4 @@ def _unknown(loc: Sequence[str | int], model: type[BaseModel]) -> str:
     known = _table(_schema(outer, model.model_json_schema(mode="validation")).get("properties"))
     near = near_name(str(name), known)
     advice = f"Did you mean `{near}`?" if near else f"Use {', '.join(f'`{each}`' for each in known)}."
-    return f"{_spell_name(outer)}: `{shown(name)}` is not a setting. {advice}"
+    return f"{_setting_name(outer)}: `{shown(name)}` is not a setting. {advice}"

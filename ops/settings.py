@@ -13,7 +13,7 @@ from pydantic_settings import (
 )
 
 from api.hosts import is_loopback
-from ops.files import doubts, read_text, read_toml
+from ops.files import ignored_entries, read_text, read_toml
 from telemetry.log import Format, Level
 from telemetry.masking import url_secrets
 from wire.errors import InvalidSetting
@@ -200,9 +200,9 @@ class Settings(BaseSettings):
         return [name for name in _NOT_BUILT if getattr(self, name.lower())]
 
     @property
-    def doubts(self) -> list[str]:
+    def ignored_entries(self) -> list[str]:
         """A sentence for each entry of the settings files that sets nothing."""
-        return doubts(Settings.model_fields, toml=read_toml(TOML), dotenv=read_text(DOTENV))
+        return ignored_entries(Settings.model_fields, toml=read_toml(TOML), dotenv=read_text(DOTENV))
 
     @property
     def secrets(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from api.connection_limit import limit_connections
 from api.serving import open_port, serve
-from ops.parts import Configured, Parts
+from ops.factories import Configured, Factories
 from telemetry.log import open_log
 from telemetry.masking import public_url
 
@@ -22,7 +22,7 @@ __all__ = ["start"]
 logger = logging.getLogger("threadhold")
 
 
-def start(settings: Configured, parts: Parts) -> None:
+def start(settings: Configured, factories: Factories) -> None:
     """Serve. Raises ThreadholdError or OSError if the server cannot start."""
     settings.check()
     with open_log(
@@ -32,19 +32,19 @@ def start(settings: Configured, parts: Parts) -> None:
         content=settings.log_content,
         secrets=settings.secrets,
     ):
-        _start(settings, parts)
+        _start(settings, factories)
 
 
-def _start(settings: Configured, parts: Parts) -> None:
+def _start(settings: Configured, factories: Factories) -> None:
     listening = open_port(settings.host, settings.port)
     url = f"http://{_browsable(settings.host)}:{listening.getsockname()[1]}"
     # uvicorn raises the signals that stopped it again at its end; a requested stop is not a failure.
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, lambda *_: sys.exit(0))
-    logger.info("threadhold %s starts", parts.version)
+    logger.info("threadhold %s starts", factories.version)
     _announce(settings)
     serve(
-        lambda: parts.app(settings),
+        lambda: factories.app(settings),
         listening,
         connection_limit=limit_connections(settings.max_connections),
         drain_s=settings.drain_s,
@@ -86,8 +86,8 @@ def _models(settings: Configured, router: "ModelRouter") -> str:
 
 def _announce(settings: Configured) -> None:
     """Log the configuration, and the settings that are not used."""
-    for doubt in settings.doubts:
-        logger.warning(doubt)
+    for warning in settings.ignored_entries:
+        logger.warning(warning)
     if settings.unused:
         logger.warning("%s: not built yet, and not used", ", ".join(settings.unused))
     if settings.model_url:

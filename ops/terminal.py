@@ -8,15 +8,15 @@ import sys
 
 from telemetry.plain import plain
 
-__all__ = ["complain", "say"]
+__all__ = ["print_error", "print_line"]
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line of results."""
     print(_encodable(plain(line), sys.stdout.encoding), flush=True)
 
 
-def complain(line: str) -> None:
+def print_error(line: str) -> None:
     """Print a line for the user at the terminal, after the program's name."""
     print(_encodable(f"threadhold: {plain(line)}", sys.stderr.encoding), file=sys.stderr, flush=True)
 

@@ -23,7 +23,7 @@ class _Alone:
         self._store = store
 
     def on_loss(self, stop: Callable[[], Awaitable[None]]) -> None:
-        """Nobody declares the only process dead."""
+        """No other process declares the only one dead."""
 
     async def is_progressing(self, run_id: str) -> bool:  # noqa: ARG002
         return False
@@ -35,7 +35,7 @@ class _Alone:
         return []
 
     def subscribe(self, topic: Topic, wake: Callable[[], None]) -> None:
-        """There is nobody else who commits."""
+        """Do nothing: no other process commits."""
 
     async def has(self, duty: Duty) -> bool:  # noqa: ARG002
         return True

@@ -1,7 +1,7 @@
 """Owners take turns on the event loop, so that no owner's short pieces of work, however many, delay those of others.
 
 Invariants: in one pass of the event loop, waiters start at most a fixed amount of work, whatever their number. Owners
-take turns, and so do the keys of an owner, which stand for whatever the waiters share. Without contention nobody waits.
+take turns, and so do the keys of an owner, which identify what the waiters share. Without contention, no one waits.
 An instance belongs to one event loop.
 """
 
@@ -78,7 +78,7 @@ class LoopTurns:
 
 
 def _complete(waiter: "asyncio.Future[None]") -> bool:
-    """Complete a future; return whether somebody still waits for it."""
+    """Complete a future; return whether a task still waits for it."""
     if waiter.done():
         return False
     waiter.set_result(None)

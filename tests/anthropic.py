@@ -1,9 +1,10 @@
-"""A real HTTP server that speaks Anthropic's `/v1/messages` from a script: the other fake of the test suite.
+"""A real HTTP server that serves Anthropic's `/v1/messages` from a script.
 
     with ScriptedAnthropic() as up:
-        up.script(Said("Hello"), Refused(429, "rate_limit_error", "slow down"))
+        up.script(MessageReply("Hello"), ErrorReply(429, "rate_limit_error", "slow down"))
 
-Facts: https://docs.anthropic.com/en/api/messages-streaming and …/errors. An empty script says "Hello there".
+Facts: https://docs.anthropic.com/en/api/messages-streaming and …/errors. With an empty script, the text is "Hello
+there".
 """
 
 import asyncio
@@ -18,13 +19,16 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
-__all__ = ["Refused", "Said", "ScriptedAnthropic"]
+__all__ = ["ErrorReply", "MessageReply", "ScriptedAnthropic"]
 
 
 @dataclass(frozen=True)
-class Said:
-    """One good answer; a call is (name, arguments). `hang` stalls before the end, `pings` instead of it,
-    for ever; `breaks` sends an error in it."""
+class MessageReply:
+    """One successful reply; a call is (name, arguments).
+
+    `hang` stalls before the end, `pings` sends pings forever instead of ending, and `breaks` sends an error in the
+    stream.
+    """
 
     text: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
@@ -39,7 +43,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Refused:
+class ErrorReply:
     """An HTTP error in Anthropic's shape."""
 
     status: int
@@ -49,7 +53,7 @@ class Refused:
 
 
 class ScriptedAnthropic:
-    """The server in its own thread; `bodies` and `headers` are what was asked for."""
+    """The server in its own thread; `bodies` and `headers` are those of the requests received."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -60,14 +64,14 @@ class ScriptedAnthropic:
         self.open_streams = 0
         self.closed_early = 0
         self.port = 0
-        self._script: deque[Said | Refused] = deque()
+        self._script: deque[MessageReply | ErrorReply] = deque()
         self._numbers = itertools.count(1)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def script(self, *steps: Said | Refused) -> None:
+    def script(self, *steps: MessageReply | ErrorReply) -> None:
         """Queue answers."""
         self._script.extend(steps)
 
@@ -111,12 +115,14 @@ class ScriptedAnthropic:
         body = orjson.loads(await request.read())
         self.bodies.append(body)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
-        step: Said | Refused = Refused(400, "invalid_request_error", "messages: at least one message is required")
+        step: MessageReply | ErrorReply = ErrorReply(
+            400, "invalid_request_error", "messages: at least one message is required"
+        )
         if body["messages"]:
-            step = self._script.popleft() if self._script else Said("Hello there")
-        if isinstance(step, Refused):
-            told = {"type": "error", "error": {"type": step.type, "message": step.message}, "request_id": "req_1"}
-            return web.json_response(told, status=step.status, headers=step.headers)
+            step = self._script.popleft() if self._script else MessageReply("Hello there")
+        if isinstance(step, ErrorReply):
+            error = {"type": "error", "error": {"type": step.type, "message": step.message}, "request_id": "req_1"}
+            return web.json_response(error, status=step.status, headers=step.headers)
         self.open_streams += 1
         try:
             return await self._stream(step, request, body)
@@ -126,19 +132,19 @@ class ScriptedAnthropic:
         finally:
             self.open_streams -= 1
 
-    async def _stream(self, said: Said, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def _stream(self, reply: MessageReply, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         assert body["stream"] is True
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for kind, data in self._events(said, body):
-            if kind == "message_delta" and said.hang:
+        for kind, data in self._events(reply, body):
+            if kind == "message_delta" and reply.hang:
                 await asyncio.Event().wait()
-            while kind == "message_delta" and said.pings:
+            while kind == "message_delta" and reply.pings:
                 await response.write(b'event: ping\ndata: {"type": "ping"}\n\n')
                 await asyncio.sleep(0.02)
-            if kind == "message_delta" and said.cut:
+            if kind == "message_delta" and reply.cut:
                 break
-            if kind == "message_delta" and said.breaks:
+            if kind == "message_delta" and reply.breaks:
                 kind, data = "error", {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
             await response.write(b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps(data)))
             if kind == "error":
@@ -146,24 +152,24 @@ class ScriptedAnthropic:
         await response.write_eof()
         return response
 
-    def _events(self, said: Said, body: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    def _events(self, reply: MessageReply, body: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         used = len(orjson.dumps(body["messages"])) // 4
         usage = {"input_tokens": used, "output_tokens": 1}
         message = {"id": f"msg_{next(self._numbers)}", "type": "message", "role": "assistant", "content": []}
         message |= {"model": body["model"], "stop_reason": None, "stop_sequence": None, "usage": usage}
         events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
         blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
-        if said.thoughts:
-            pieces = [{"type": "thinking_delta", "thinking": word} for word in re.findall(r"\s*\S+", said.thoughts)]
-            if said.signature:
-                pieces.append({"type": "signature_delta", "signature": said.signature})
+        if reply.thoughts:
+            pieces = [{"type": "thinking_delta", "thinking": word} for word in re.findall(r"\s*\S+", reply.thoughts)]
+            if reply.signature:
+                pieces.append({"type": "signature_delta", "signature": reply.signature})
             blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, pieces))
-        if said.redacted:
-            blocks.append(({"type": "redacted_thinking", "data": said.redacted}, []))
-        if said.text:
-            pieces = [{"type": "text_delta", "text": word} for word in re.findall(r"\s*\S+", said.text)]
+        if reply.redacted:
+            blocks.append(({"type": "redacted_thinking", "data": reply.redacted}, []))
+        if reply.text:
+            pieces = [{"type": "text_delta", "text": word} for word in re.findall(r"\s*\S+", reply.text)]
             blocks.append(({"type": "text", "text": ""}, pieces))
-        for name, arguments in said.calls:
+        for name, arguments in reply.calls:
             spelled = orjson.dumps(arguments).decode()
             parts = [spelled[at : at + 7] for at in range(0, len(spelled), 7)]
             pieces = [{"type": "input_json_delta", "partial_json": part} for part in ("", *parts)]
@@ -174,7 +180,7 @@ class ScriptedAnthropic:
             events.append({"type": "ping"})
             events += [{"type": "content_block_delta", "index": index, "delta": piece} for piece in pieces]
             events.append({"type": "content_block_stop", "index": index})
-        stop = "tool_use" if said.calls and said.stop == "end_turn" else said.stop
+        stop = "tool_use" if reply.calls and reply.stop == "end_turn" else reply.stop
         delta = {"stop_reason": stop, "stop_sequence": None}
         made = {"input_tokens": used, "output_tokens": len(events)}
         events.append({"type": "message_delta", "delta": delta, "usage": made})

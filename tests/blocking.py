@@ -1,4 +1,4 @@
-"""Nothing blocks the event loop."""
+"""Detects blocking calls on the event loop."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +10,6 @@ __all__ = ["unblocked"]
 
 @contextmanager
 def unblocked(modules: Sequence[str] | None = None) -> Iterator[None]:
-    """Raise where a blocking call is made on an event loop, by these modules or by any."""
+    """Raise when these modules, or any module, make a blocking call on an event loop."""
     with blockbuster_ctx(modules):
         yield

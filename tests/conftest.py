@@ -1,9 +1,10 @@
-"""What `make soak` found, written down: `soak/report.md`, a line for each attack with what it recorded.
+"""Settings of the test run: processes, garbage collection, signals, certificates, and the report of `make soak`.
 
-An attack says what it did through pytest's own fixture `record_property(name, value)`.
+Each soak test adds a line to `soak/report.md`, with what it recorded by pytest's fixture `record_property(name,
+value)`.
 
-It does not matter how the tests are started: programs that they start can be interrupted (SIGINT). Their servers are
-forked, and their clients trust one authority, nobody's.
+Test results do not depend on how pytest is started: programs that the tests start can be interrupted (SIGINT). Their
+servers are forked, and their clients trust a single test authority.
 """
 
 import gc
@@ -32,11 +33,11 @@ _PROGRAMS: Final = re.compile(
 _SLOW_FOLDERS: Final = frozenset({"bench", "examples", "faults", "ops", "sdk", "web"})
 
 # Python's default suits programs with few objects. With the libraries and eight thousand tests in memory, a quarter of
-# the processor time went into collections that found nothing.
+# the processor time went into collections that freed nothing.
 gc.set_threshold(50_000, 20, 100)
 
-# A shell ignores SIGINT for what it starts in the background, and whatever we start would inherit that; a handler of
-# ours becomes the default again across exec.
+# A shell ignores SIGINT for programs that it starts in the background, and our child processes would inherit that. A
+# handler of ours becomes the default again across exec.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -50,8 +51,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def authority() -> Iterator[None]:
-    """Read one authority, not the machine's hundred and forty, for every client that is made: it takes 1 ms, not 40, of
-    the processor, and thousands are made. No test goes out to where the others would be needed."""
+    """Load one authority instead of the machine's 140 for every client. That takes 1 ms of processor time instead of 40
+    ms, and the tests make thousands of clients. No test connects to a host that needs the others."""
     with trustme.CA().cert_pem.tempfile() as pem, pytest.MonkeyPatch.context() as environment:
         environment.setenv("SSL_CERT_FILE", pem)
         yield
@@ -59,7 +60,7 @@ def authority() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def forks() -> Iterator[None]:
-    """Fork servers instead of starting each from nothing (see `tests.forked`)."""
+    """Fork servers instead of starting each from scratch (see `tests.forked`)."""
     process.forks = True
     yield
     process.forks = False
@@ -76,10 +77,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("slow")
 
 
-@pytest.hookimpl(trylast=True)  # when those that are not asked for are gone, and the others have their limits
+@pytest.hookimpl(trylast=True)  # after deselected tests are removed and timeouts are set
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that may take longest, so that no process is left with one of them at the end: those with
-    the highest limits, then those that start programs."""
+    """Run the slowest files first, so that no process is left with one of them at the end: those with the highest
+    timeouts, then those that start programs."""
     limits: dict[Path, float] = {}
     for item in items:
         marker = item.get_closest_marker("timeout")
@@ -88,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note how an attack ended: its call, or whatever kept it from being called."""
+    """Record the result of a soak test, from its call or from the phase that failed before it."""
     if "soak" not in report.keywords or (report.when != "call" and report.passed):
         return
     recorded = ", ".join(f"{name}: {value}" for name, value in report.user_properties)
@@ -97,8 +98,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the report, when attacks have run."""
-    if not _lines or hasattr(session.config, "workerinput"):  # xdist's workers hand theirs on
+    """Write the report if soak tests have run."""
+    if not _lines or hasattr(session.config, "workerinput"):  # xdist's workers send their reports to the controller
         return
     folder = Path(session.config.rootpath) / "soak"
     folder.mkdir(exist_ok=True)

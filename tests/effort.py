@@ -1,4 +1,4 @@
-"""How much processor time a piece of work takes, told so that a busy host cannot fail a test of our own thrift."""
+"""Limits the processor time of a piece of work, independently of other load on the host."""
 
 import time
 from collections.abc import Callable
@@ -11,11 +11,10 @@ _TRIES = 3
 
 
 def within(limit_s: float, work: Callable[[], _T]) -> _T:
-    """Do `work` and return what it returned last; it may use `limit_s` seconds of this thread's processor time.
+    """Do `work` and return its last result; it may use `limit_s` seconds of this thread's processor time.
 
-    The least of up to three tries counts. What is our own is in every try; what a host that lends its processors to
-    others adds, and it has been seen to triple the time of a test on a shared machine, is not. So this is for work that
-    remembers nothing: a second try that finds the first one's result tells nothing.
+    The shortest of up to three attempts counts, because a shared host adds time to some of them. Use this only for work
+    without a cache: a second attempt that finds the first one's result measures nothing.
     """
     taken = []
     for _ in range(_TRIES):

@@ -1,7 +1,7 @@
-"""What the fork server of the tests imports before it forks: what takes longest of what every server imports.
+"""Imports the slowest modules before the tests' fork server forks.
 
-None of these modules reads the environment or starts a thread at its import. Ours take half of a start's processor
-time: `server.py` itself imports them only when its port is open.
+None of these modules reads the environment or starts a thread at import. Ours take half of a start's processor time:
+`server.py` itself imports them only after its port is open.
 """
 
 # ruff: noqa: F401
@@ -30,4 +30,4 @@ import ops.start
 import server
 import store.backend
 
-gc.freeze()  # so that a child's first collection does not copy all of it
+gc.freeze()  # so that a child's first collection does not copy all pages

@@ -1,4 +1,4 @@
-"""The server as a process of its own, for tests that kill it. Everything else uses the fixtures of `conftest.py`."""
+"""The server as a separate process, for tests that kill it. Other tests use the fixtures of `conftest.py`."""
 
 import contextlib
 import ctypes
@@ -27,7 +27,7 @@ forks = False
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
+    """Return a port that was just free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -35,19 +35,19 @@ def free_port() -> int:
 
 
 def resident_mb(pid: int) -> float:
-    """Return how much memory a process has resident, in MB; 0 where the system has no `/proc`."""
+    """Return the resident memory of a process in MB; 0 on systems without `/proc`."""
     status = Path(f"/proc/{pid}/status")
     found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else 0.0
 
 
 def processor_s(pid: int) -> float:
-    """Return how much processor time a process has used, in seconds, with its threads that have ended.
+    """Return the processor time of a process in seconds, including that of threads that have ended.
 
-    From the clock that POSIX gives each process: `/proc/PID/stat` counts in steps of 10 ms. Linux only.
+    It reads the process's POSIX clock: `/proc/PID/stat` counts in steps of 10 ms. Linux only.
 
     Raises:
-        ProcessLookupError: there is no such process.
+        ProcessLookupError: There is no such process.
     """
     clock = ctypes.c_int()
     if ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
@@ -69,11 +69,11 @@ class ServerProcess:
         bare: bool = False,
         **settings: str,
     ) -> None:
-        """`root` is the checkout whose server it is; another one runs in the environment that it has. `before` are the
-        words of a command that starts another. `inside` is the id of a process whose user and mount namespaces it
-        enters. `bare`: by exec, where the start itself, or what it imports, is what the test is about.
+        """Prepare a server.
 
-        `program` is the file that starts the server.
+        `root` is the checkout whose server runs; another checkout's server uses this environment. `before` is a command
+        that starts the program. `inside` is the id of a process whose user and mount namespaces it enters. `bare`
+        starts it by exec, for tests of the start itself or of imports. `program` is the file that starts the server.
         """
         python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
         self._command = [*before, python, str(root / program)]
@@ -87,23 +87,23 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     def start(self) -> Self:
-        """Start it and wait until the whole of it answers: `/health` does before the rest is there."""
+        """Start it and wait until all routes answer: `/health` answers before they are loaded."""
         self.start_healthy()
         return self.wait_ready()
 
     def wait_ready(self) -> Self:
-        """Wait until the whole of it answers. Raises AssertionError with its log if it gives up."""
+        """Wait until all routes answer. Raises AssertionError with the log if the start fails."""
         with httpx2.Client(timeout=_START_S) as client, contextlib.suppress(httpx2.TransportError):
             if client.get(f"{self.url}/").status_code == 200:
                 return self
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)  # it has given up, and says why
+            self._process.wait(10)  # the start failed, and the log has the cause
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
     def start_healthy(self) -> None:
@@ -118,7 +118,8 @@ class ServerProcess:
                 words = self._command[1:]
                 self._process = ForkedServer(words, env=env, cwd=cwd, log=log.fileno(), inside=self._inside)
         end = time.monotonic() + _START_S
-        # One client: each makes a TLS context, 40 ms of work that the server's start would have to wait for.
+        # One client for all requests: each client makes a TLS context, 40 ms of work that would delay the server's
+        # start.
         with httpx2.Client(timeout=1) as client:
             while time.monotonic() < end:
                 try:
@@ -131,18 +132,18 @@ class ServerProcess:
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
     def start_again(self) -> Self:
-        """Start it, unless it runs: a test that shares it can have ended it."""
+        """Start it unless it runs: another test that shares it can have ended it."""
         return self if self._process is not None and self._process.poll() is None else self.start()
 
     def kill(self) -> None:
-        """kill -9, at once."""
+        """Send SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop the process for a while, as another program's turn on the processor would."""
+        """Stop the process for this time, as if another program used the processor."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -151,7 +152,7 @@ class ServerProcess:
             self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """SIGTERM, without waiting."""
+        """Send SIGTERM without waiting."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -161,7 +162,7 @@ class ServerProcess:
         return self._process.wait(limit_s)
 
     def request(self, method: str, path: str, json: Any = None) -> Any:
-        """One JSON request, its answer checked for 200."""
+        """Send one JSON request and check that its status is 200."""
         answer = httpx2.request(method, self.url + path, json=json, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()

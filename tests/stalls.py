@@ -1,4 +1,4 @@
-"""How long a server lets other requests wait while it works on one."""
+"""Measures how long a server's work on one request delays other requests."""
 
 import socket
 import threading
@@ -15,9 +15,9 @@ __all__ = ["Watch", "worst_wait"]
 class Watch:
     """Requests `/health` repeatedly on a connection of its own, and measures how long each request waits, in seconds.
 
-    That is the processor time that the server used meanwhile, in any thread, as each can hold up the event loop: it
-    includes the server's own work, but no delays of a busy machine. With `only_loop`, it is that of the event loop's
-    thread. Where the system has no `/proc`, it is the time that has passed.
+    The wait is measured in processor time of the server, in any thread, as each can hold up the event loop: it includes
+    the server's own work, but no delays of a busy machine. With `only_loop`, it is that of the event loop's thread. On
+    systems without `/proc`, it is the elapsed time.
     """
 
     def __init__(self, server: ServerProcess, *, only_loop: bool = False) -> None:
@@ -55,10 +55,10 @@ class Watch:
 def worst_wait(
     server: ServerProcess, act: Callable[[], object], *, limit_s: float = 0.0, tries: int = 1, only_loop: bool = False
 ) -> float:
-    """Return how long `/health` waits at most while `act` runs.
+    """Return the longest wait of `/health` while `act` runs.
 
-    Of several `tries` the shortest counts, and the first below `limit_s`: a pause of the garbage collector is not due
-    to the request, whose own cost recurs each time.
+    The shortest of several `tries` counts, or the first below `limit_s`: a garbage collection is not caused by the
+    request, whose own cost recurs every time.
     """
     longest = []
     for _ in range(tries):

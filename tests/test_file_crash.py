@@ -1,4 +1,4 @@
-"""kill -9 while files are indexed or uploaded, and a restart: what was acknowledged is finished, nothing else left."""
+"""SIGKILL during indexing or uploads, and a restart: acknowledged work is finished, and nothing partial remains."""
 
 import socket
 import time
@@ -24,7 +24,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
 
 @pytest.fixture
 def server(_server: ServerProcess) -> ServerProcess:
-    """A server that runs and has no files; each test kills it and starts it again. No model is loaded."""
+    """A running server without files or models; each test kills it and starts it again."""
     _server.start_again()
     for file in _server.request("GET", "/v1/files")["data"]:
         _server.request("DELETE", f"/v1/files/{file['id']}")
@@ -32,7 +32,7 @@ def server(_server: ServerProcess) -> ServerProcess:
 
 
 def kept_files(server: ServerProcess) -> list[Path]:
-    """The files in the server's folder of files."""
+    """Return the files in the server's file folder."""
     return [path for path in (server.log.parent / "files").rglob("*") if path.is_file()]
 
 
@@ -52,7 +52,7 @@ def settled(server: ServerProcess, path: str) -> Any:
     return found
 
 
-def test_a_batch_goes_on_where_crashes_left_it(server: ServerProcess) -> None:
+def test_a_batch_resumes_after_crashes(server: ServerProcess) -> None:
     texts = ["".join(f"<p>Cat {number} purrs {times} times.</p>" for times in range(80)) for number in range(6)]
     files = [upload(server, text, f"{number}.html") for number, text in enumerate(texts)]
     store = server.request("POST", "/v1/vector_stores", {})["id"]
@@ -64,7 +64,7 @@ def test_a_batch_goes_on_where_crashes_left_it(server: ServerProcess) -> None:
         server.kill()
         server.start()
         seen.append(httpx2.get(server.url + path, timeout=30).json()["file_counts"]["completed"])
-    assert seen[0] < 6, "the server was killed too late to show anything"
+    assert seen[0] < 6, "the server was killed after the batch was complete"
     done = settled(server, path)
     assert done["file_counts"] == {"in_progress": 0, "completed": 6, "failed": 0, "cancelled": 0, "total": 6}
     found = server.request("POST", f"/v1/vector_stores/{store}/search", {"query": "cat", "max_num_results": 50})
@@ -73,7 +73,7 @@ def test_a_batch_goes_on_where_crashes_left_it(server: ServerProcess) -> None:
     assert len(hits) == len(set(hits))
 
 
-def test_half_an_upload_leaves_nothing_after_a_crash(server: ServerProcess) -> None:
+def test_a_partial_upload_leaves_no_file_after_a_crash(server: ServerProcess) -> None:
     kept = upload(server, "Cats purr.", "a.txt")
     head = (
         "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n"
@@ -95,7 +95,7 @@ def test_half_an_upload_leaves_nothing_after_a_crash(server: ServerProcess) -> N
     assert [path.name for path in kept_files(server)] == [kept]
 
 
-def test_acknowledged_parts_survive_a_crash_and_become_the_file(server: ServerProcess) -> None:
+def test_acknowledged_upload_parts_survive_a_crash(server: ServerProcess) -> None:
     asked = {"filename": "a.txt", "purpose": "user_data", "bytes": 200_000, "mime_type": "text/plain"}
     upload = server.request("POST", "/v1/uploads", asked)["id"]
     parts = []
@@ -138,6 +138,6 @@ def test_a_crash_during_completion_leaves_an_upload_pending_or_completed(server:
     server.start()
     kept = sorted(path.name for path in kept_files(server))
     listed = [one["id"] for one in httpx2.get(f"{server.url}/v1/files", timeout=30).json()["data"]]
-    assert kept == (listed or [part]), "a file and no part, or a part and no file"
+    assert kept == (listed or [part]), "neither or both of file and part exist"
     file = server.request("POST", f"/v1/uploads/{upload}/complete", {"part_ids": [part]})["file"]
     assert (file["bytes"], listed in ([], [file["id"]])) == (size, True)

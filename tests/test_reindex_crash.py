@@ -1,4 +1,5 @@
-"""kill -9 during the rewriting of an older version's index: the server answers throughout, and resumes."""
+"""SIGKILL during the rewriting of an index of an older format: the server keeps answering, and the rewriting
+resumes."""
 
 import json
 import sqlite3
@@ -63,7 +64,7 @@ def find(server: ServerProcess, words: str) -> list[str]:
 
 
 def rewritten(server: ServerProcess) -> int:
-    """How many passages are rewritten, counted once for each form."""
+    """Return how many passages are rewritten, counted once for each form."""
     with closing(sqlite3.connect(server.log.parent / "threadhold.db")) as conn:
         form, refolded = conn.execute("SELECT form, refolded FROM index_files").fetchone()
         return (form - 1) * COUNT + refolded
@@ -76,12 +77,12 @@ def wait_for(server: ServerProcess, count: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_rewrite_continues_and_searches_miss_nothing(server: ServerProcess, embedded: list[str]) -> None:
+def test_an_interrupted_rewrite_resumes_and_searches_stay_complete(server: ServerProcess, embedded: list[str]) -> None:
     asked = set()
     for count in (COUNT // 4, COUNT + COUNT // 2):  # in each of the two former forms
         server.start()
         wait_for(server, count)
-        for at in (0, COUNT - 1):  # one that is rewritten, one that is not
+        for at in (0, COUNT - 1):  # one store that is rewritten, one that is not
             assert find(server, f"number{at}") == [TEXTS[at]]
             asked.add(f"number{at}")
         done = rewritten(server)

@@ -1,4 +1,4 @@
-"""kill -9 while a run answers from files, and a restart: its search stands, and the answer is cited once."""
+"""SIGKILL while a run answers from files, and a restart: its search is kept, and the answer has each citation once."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.process import ServerProcess
-from tests.test_crash import end, messages, replay, stream
+from tests.test_crash import messages, replay, stream, wait_for_run
 from tests.upstream import Reply, ScriptedUpstream
 
 pytestmark = pytest.mark.timeout(60)
@@ -28,7 +28,7 @@ def server(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[ServerProcess
         yield process
 
 
-def test_a_cited_answer_cut_off_by_a_crash_comes_anew_with_its_citations(
+def test_an_interrupted_cited_answer_restarts_with_its_citations(
     server: ServerProcess, upstream: ScriptedUpstream
 ) -> None:
     sent = {"files": {"file": ("ferry.txt", FERRY.encode())}, "data": {"purpose": "assistants"}}
@@ -44,7 +44,7 @@ def test_a_cited_answer_cut_off_by_a_crash_comes_anew_with_its_citations(
     run = seen[0][2]["id"]
     server.kill()
     server.start()
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     (answer,) = [one for one in messages(server, thread) if one["role"] == "assistant"]
     text = answer["content"][0]["text"]
     assert text["value"] == cited

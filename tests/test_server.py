@@ -1,4 +1,4 @@
-"""Settings, and what the start refuses."""
+"""Settings, and the errors that prevent a start."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
     return run_forked(words, env={**kept, "DATA_DIR": str(folder), **environment}, cwd=folder, timeout_s=20)
 
 
-def test_lists_are_written_with_commas() -> None:
+def test_list_settings_are_separated_by_commas() -> None:
     one = settings(model_aliases="gpt-4o=m, *=other", api_keys="k1,ann=k2", actions_allow_hosts="a.example, 10.0.0.0/8")
     assert one.model_aliases == {"gpt-4o": "m", "*": "other"}
     assert one.api_keys == {"k1": "default", "k2": "ann"}
@@ -47,12 +47,12 @@ def test_lists_are_written_with_commas() -> None:
         {"drain_s": -1},
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+def test_an_invalid_setting_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settings(**given)
 
 
-def test_open_mode_is_for_loopback_only() -> None:
+def test_open_mode_requires_a_loopback_address() -> None:
     with pytest.raises(ThreadholdError, match="API_KEYS"):
         settings(host="0.0.0.0").check()
     settings(host="0.0.0.0", api_keys="k").check()
@@ -62,12 +62,12 @@ def test_open_mode_is_for_loopback_only() -> None:
 @pytest.mark.parametrize(
     ("url", "path"), [("sqlite:///a/b.db", "a/b.db"), ("sqlite:////abs/b.db", "/abs/b.db"), ("", "data/threadhold.db")]
 )
-def test_the_store_s_file_comes_from_the_url(url: str, path: str) -> None:
+def test_the_database_file_comes_from_the_url(url: str, path: str) -> None:
     assert str(settings(database_url=url).database) == path
 
 
 @pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "u:secret@h/db", "sqlite://", "http://["])
-def test_another_database_stops_the_start_with_a_sentence(url: str) -> None:
+def test_an_unsupported_database_url_is_refused(url: str) -> None:
     with pytest.raises(ThreadholdError) as caught:
         settings(database_url=url).check()
     assert "secret" not in caught.value.message
@@ -84,9 +84,9 @@ def test_another_database_stops_the_start_with_a_sentence(url: str) -> None:
         ({"MODEL_URL": "http://["}, "MODEL_URL"),
         ({"DATA_DIR": "/proc/none"}, "could not be opened"),
     ],
-    ids=["open to the world", "postgres", "alias", "port", "model url", "broken url", "no place for data"],
+    ids=["open to the network", "postgres", "alias", "port", "model url", "broken url", "data folder cannot be made"],
 )
-def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
+def test_a_start_that_must_fail_is_reported_without_a_traceback(
     tmp_path: Path, environment: dict[str, str], words: str
 ) -> None:
     done = start(tmp_path, **environment)
@@ -110,7 +110,7 @@ def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
     ],
     ids=["no toml", "toml in UTF-16", "env in UTF-16", "a folder", "a wrong key"],
 )
-def test_a_file_of_settings_that_cannot_be_read_is_a_sentence(
+def test_an_unreadable_settings_file_is_reported_in_one_sentence(
     tmp_path: Path, name: str, content: bytes | None, words: str
 ) -> None:
     (tmp_path / name).mkdir() if content is None else (tmp_path / name).write_bytes(content)
@@ -135,14 +135,14 @@ def test_requests_during_a_failed_start_get_openai_s_error_shape(tmp_path: Path)
                 answer = client.get(f"http://127.0.0.1:{port}/v1/threads")
                 break
             time.sleep(0.02)
-        _, told = process.communicate(timeout=20)
+        _, error_output = process.communicate(timeout=20)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert process.returncode == 1
-    assert "file is not a database" in told
-    assert "Exception" not in told
+    assert "file is not a database" in error_output
+    assert "Exception" not in error_output
 
 
-def test_a_name_or_address_that_only_this_machine_reaches_needs_no_keys() -> None:
+def test_unencrypted_upstreams_are_allowed_on_local_addresses() -> None:
     for host in ("127.0.0.2", "::1", "localhost"):
         settings(host=host).check()
     for host in ("", "0.0.0.0", "::", "10.0.0.1", "example.org"):
@@ -150,13 +150,13 @@ def test_a_name_or_address_that_only_this_machine_reaches_needs_no_keys() -> Non
             settings(host=host).check()
 
 
-def test_empty_is_no_limit_and_lists_may_be_lists() -> None:
+def test_an_empty_setting_means_no_limit() -> None:
     one = settings(max_runs_per_owner="", max_reply_tokens="", api_keys=["a", "ann=b"])
     assert (one.max_runs_per_owner, one.max_reply_tokens) == (None, None)
     assert one.api_keys == {"a": "default", "b": "ann"}
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
         other = tmp_path / "other"
         other.mkdir()
@@ -172,7 +172,7 @@ def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_settings_of_what_is_not_built_or_not_used_are_named_in_the_log(tmp_path: Path) -> None:
+def test_unavailable_and_unused_settings_are_logged(tmp_path: Path) -> None:
     given = {"REDIS_URL": "redis://x", "S3_ENDPOINT": "http://x", "MODEL_URL": "http://x", "MODEL_PATH": "/x"}
     with ServerProcess(tmp_path, **given) as server:
         log = server.log.read_text()
@@ -181,12 +181,12 @@ def test_settings_of_what_is_not_built_or_not_used_are_named_in_the_log(tmp_path
     assert "MODEL_PATH is not used" in log
 
 
-def test_a_path_of_a_model_may_be_empty_or_begin_at_home() -> None:
+def test_model_path_can_be_empty_or_start_with_a_tilde() -> None:
     assert settings(model_path="").model_path is None
     assert settings(model_path="~/m.gguf").model_path == Path.home() / "m.gguf"
 
 
-def test_help_and_version_say_what_they_should() -> None:
+def test_help_and_version_name_the_program() -> None:
     for argument in ("--help", "--version"):
         done = subprocess.run(
             [sys.executable, str(ROOT / "server.py"), argument], capture_output=True, text=True, timeout=20, check=True
@@ -228,7 +228,7 @@ SERVER = (sys.executable, str(ROOT / "server.py"))
     ],
     ids=["address", "default model", "upstreams", "demo", "missing file"],
 )
-def test_a_start_ends_with_page_base_and_model(tmp_path: Path, given: dict[str, str], model: str) -> None:
+def test_a_start_logs_page_base_url_and_model(tmp_path: Path, given: dict[str, str], model: str) -> None:
     with ServerProcess(tmp_path, LOG_FORMAT="json", **given) as server:
         server.terminate()
         assert server.wait(20) == 0
@@ -243,7 +243,7 @@ def test_a_start_ends_with_page_base_and_model(tmp_path: Path, given: dict[str, 
 
 @pytest.mark.parametrize("is_searched", [False, True], ids=["not searched", "in PYTHONPATH"])
 @pytest.mark.parametrize("command", [SERVER, (sys.executable, "-m", "server")], ids=["script", "module"])
-def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:
+def test_folders_named_like_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:
     for name in (
         "api",
         "chains",
@@ -262,14 +262,15 @@ def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str
     assert_starts(tmp_path, command, is_searched)
 
 
-def test_files_named_as_ours_shadow_nothing(tmp_path: Path) -> None:
+def test_files_named_like_ours_shadow_nothing(tmp_path: Path) -> None:
     for name in ("api", "store", "wire"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('another module was imported')")
     assert_starts(tmp_path, SERVER, is_searched=True)
 
 
 def assert_starts(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:
-    """Start the server in `tmp_path`, which `PYTHONPATH` can have twice: as the working directory and by its path."""
+    """Start the server in `tmp_path`, which `PYTHONPATH` can contain twice: as the working directory and by its
+    path."""
     entries = [".", str(tmp_path)] if is_searched else []
     if command != SERVER:
         entries.append(str(ROOT))

@@ -1,4 +1,4 @@
-"""The only fake of the test suite: a real HTTP server that speaks `/chat/completions` from a script.
+"""The model of the test suite: a real HTTP server that serves `/chat/completions` from a script.
 
     with ScriptedUpstream() as up:
         up.script(Reply("Hello"), Fail(429, headers={"Retry-After": "1"}), Hang())
@@ -6,7 +6,8 @@
         assert up.requests[0].body["messages"]
 
 Replies are served first in, first out; with an empty script `up.default` answers, which echoes. It runs in a thread of
-its own, or as a process (`python -m tests.upstream --port N`), scripted by `POST /script` and read by `GET /seen`.
+its own, or as a process (`python -m tests.upstream --port N`) that is scripted by `POST /script` and read by `GET
+/seen`.
 """
 
 import argparse
@@ -29,16 +30,16 @@ from aiohttp import web
 
 __all__ = ["Fail", "Hang", "Raw", "Reply", "ScriptedUpstream", "Seen", "SeenRaw", "Step"]
 
-CHARS_PER_TOKEN = 4  # what the fake counts as a token of the prompt
+CHARS_PER_TOKEN = 4  # how many characters the fake counts as a token of the prompt
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One good answer, streamed or whole as the request asks.
+    """One successful answer, streamed or complete as the request asks.
 
-    Text is cut into words unless `chunks` says where. A tool call is (name, arguments) or (name, arguments, id).
-    `pause_after` n chunks the stream stalls until `up.release()`; `cut_after` n chunks the connection is dropped.
-    `stamped`: `{now}` in a chunk becomes the `time.monotonic_ns()` at which it is sent.
+    Text is split into words unless `chunks` gives the pieces. A tool call is (name, arguments) or (name, arguments,
+    id). After `pause_after` chunks the stream stalls until `up.release()`; after `cut_after` chunks the connection is
+    dropped. `stamped`: `{now}` in a chunk becomes the `time.monotonic_ns()` at which it is sent.
     """
 
     text: str = ""
@@ -109,7 +110,8 @@ def echo(body: dict[str, Any]) -> Step:
 
 
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """Vectors of words: each has a place of its own, so that texts without a common word are at right angles."""
+    """Make a vector of each text's words: each word has a fixed dimension, so that texts without a common word are
+    orthogonal."""
     data = []
     for index, text in enumerate(body["input"]):
         vector = [0.0] * 64
@@ -120,7 +122,8 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class ScriptedUpstream:
-    """The server in its own thread. Read attributes from any thread; the counters only ever change in the server's."""
+    """The server in its own thread. Any thread can read the attributes; only the server's thread changes the
+    counters."""
 
     def __init__(
         self,
@@ -130,7 +133,10 @@ class ScriptedUpstream:
         ssl_context: ssl.SSLContext | None = None,
         context: int | None = None,
     ) -> None:
-        """`context` (tokens of four characters): longer prompts are refused in llama.cpp's words."""
+        """Prepare the server.
+
+        `context` is in tokens of four characters: longer prompts are refused with llama.cpp's message.
+        """
         self.models: list[dict[str, Any]] = list(models)
         self.models_reply: Fail | Hang | Raw | None = None
         self.models_asked = 0
@@ -175,7 +181,7 @@ class ScriptedUpstream:
         self._script.extend(steps)
 
     def forget(self) -> None:
-        """Drop the script and what was recorded of requests, and echo again: for a test that shares this server."""
+        """Reset the script, the recorded requests and the default answer, for a test that shares this server."""
         self._script.clear()
         self.default = echo
         for recorded in (self.requests, self.raw_seen, self.extra_asked, self.closed_at):
@@ -183,7 +189,7 @@ class ScriptedUpstream:
         self.closed_early = self.finished = 0
 
     def release(self) -> None:
-        """Let everything that is stalled now go on."""
+        """Resume everything that is stalled."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._release)
 
@@ -196,8 +202,10 @@ class ScriptedUpstream:
     async def eventually(
         self, condition: Callable[[Self], bool], timeout_s: float = 20.0, *, asked_by: "asyncio.Task[Any] | None" = None
     ) -> None:
-        """Wait until the condition holds, without blocking the loop. Raises TimeoutError, or at once what the task
-        that asks has failed with."""
+        """Wait until the condition holds, without blocking the loop.
+
+        Raises TimeoutError, or the error with which the task that asks has failed.
+        """
         limit = time.monotonic() + timeout_s
         while not condition(self):
             if asked_by is not None and asked_by.done():
@@ -233,7 +241,7 @@ class ScriptedUpstream:
         app.router.add_get("/seen", self._show_seen)
         app.router.add_get("/counters", self._show_counters)
         app.router.add_route("*", "/{path:.*}", self._answer_extra)
-        # Cancelling the handler on disconnect is how a closed client is noticed at once.
+        # The handler's cancellation on disconnect is what reports a closed client immediately.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self._ssl)
@@ -244,14 +252,15 @@ class ScriptedUpstream:
             await self._stop.wait()
         finally:
             self._release()
-            # asyncio of Python 3.11 leaks a connection that was accepted in the very turn in which its server closes
-            # (the transport's constructor asserts an open server): stop accepting first, then let the turn end.
+            # In Python 3.11, asyncio leaks a connection that was accepted in the turn of the loop in which its server
+            # closes (the transport's constructor asserts an open server). So the server first stops accepting, and that
+            # turn ends.
             for listening in site._server.sockets:  # type: ignore[union-attr]
                 self._loop.remove_reader(listening.fileno())
             await asyncio.sleep(0.001)
             await runner.cleanup()
 
-    # --- handlers -------------------------------------------------------------------------------------------------
+    # --- handlers -----------------------------------------------------------------------------------------------------
 
     async def _list_models(self, request: web.Request) -> web.StreamResponse:
         self.models_asked += 1
@@ -303,9 +312,9 @@ class ScriptedUpstream:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         usage = bool((body.get("stream_options") or {}).get("include_usage")) and _usage(reply, body)
-        told = orjson.dumps(usage) if usage else b""
+        payload = orjson.dumps(usage) if usage else b""
         calls, model = orjson.dumps(_calls(reply)), str(body.get("model"))
-        frames = _frames(tuple(_pieces(reply)), calls, _finish(reply), model, reply.done, told)
+        frames = _frames(tuple(_pieces(reply)), calls, _finish(reply), model, reply.done, payload)
         for number, frame in enumerate(frames):
             if number == reply.pause_after:
                 await self._stall()
@@ -354,13 +363,13 @@ class ScriptedUpstream:
         return _json(self.props) if self.props is not None else await self._answer_extra(request)
 
     async def _take_script(self, request: web.Request) -> web.Response:
-        """A list of steps to queue, or `{"default": step}`; a step is `{"kind": "reply", …fields}`."""
-        told = orjson.loads(await request.read())
-        if isinstance(told, dict):
-            step = _step(told["default"])
+        """Take a list of steps to queue, or `{"default": step}`; a step is `{"kind": "reply", …fields}`."""
+        payload = orjson.loads(await request.read())
+        if isinstance(payload, dict):
+            step = _step(payload["default"])
             self.default = lambda _: step
         else:
-            self.script(*map(_step, told))
+            self.script(*map(_step, payload))
         return _json({"queued": len(self._script)})
 
     async def _show_seen(self, request: web.Request) -> web.Response:
@@ -369,11 +378,11 @@ class ScriptedUpstream:
         return _json({**self._counters(), "requests": requests})
 
     async def _show_counters(self, request: web.Request) -> web.Response:
-        """The counters without the requests, which can be many megabytes; `closed_at` is `time.monotonic()`."""
+        """Return the counters without the requests, which can be many megabytes; `closed_at` is `time.monotonic()`."""
         del request
         return _json({**self._counters(), "closed_at": self.closed_at})
 
-    # --- state ----------------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     async def _stall(self) -> None:
         assert self._go is not None
@@ -403,8 +412,8 @@ class ScriptedUpstream:
             return None
         limit = f"the available context size ({self.context} tokens)"
         message = f"request ({used} tokens) exceeds {limit}, try increasing it"
-        told = {"code": 400, "message": message, "type": "exceed_context_size_error"}
-        return Fail(400, {"error": {**told, "n_prompt_tokens": used, "n_ctx": self.context}})
+        payload = {"code": 400, "message": message, "type": "exceed_context_size_error"}
+        return Fail(400, {"error": {**payload, "n_prompt_tokens": used, "n_ctx": self.context}})
 
     def _refused(self, body: dict[str, Any]) -> Fail | None:
         kind = (body.get("response_format") or {}).get("type")
@@ -465,8 +474,8 @@ def _usage(reply: Reply, body: dict[str, Any]) -> dict[str, int] | None:
     if isinstance(reply.usage, dict):
         return reply.usage
     prompt, completion = _prompt_tokens(body), len(_pieces(reply)) + len(reply.tool_calls)
-    told = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    return told if reply.usage else None
+    payload = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return payload if reply.usage else None
 
 
 def _completion(reply: Reply, body: dict[str, Any], number: int) -> dict[str, Any]:
@@ -482,7 +491,7 @@ def _completion(reply: Reply, body: dict[str, Any], number: int) -> dict[str, An
 def _frames(
     pieces: tuple[str, ...], calls: bytes, finish: str | None, model: str, done: bool, usage: bytes
 ) -> tuple[bytes, ...]:
-    """The whole stream, encoded once; tool calls come as OpenAI sends them: head, then fragments of the arguments."""
+    """Encode the stream once. Tool calls have OpenAI's form: a head, then fragments of the arguments."""
 
     def frame(delta: dict[str, Any] | None, finish_reason: str | None = None, **more: Any) -> bytes:
         head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
@@ -495,7 +504,7 @@ def _frames(
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         head = {"index": number, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
         frames.append(frame({"tool_calls": [head]}))
-        size = max(8, len(arguments) // 10_000)  # of a fragment: at most 10,000 of a call
+        size = max(8, len(arguments) // 10_000)  # characters of a fragment: at most 10,000 fragments of a call
         for start in range(0, len(arguments), size):
             fragment = {"index": number, "function": {"arguments": arguments[start : start + size]}}
             frames.append(frame({"tool_calls": [fragment]}))
@@ -523,12 +532,12 @@ def _drop(request: web.Request, response: web.StreamResponse) -> web.StreamRespo
     return response
 
 
-def _step(told: dict[str, Any]) -> Step:
+def _step(payload: dict[str, Any]) -> Step:
     kinds: dict[str, Callable[..., Step]] = {"reply": Reply, "fail": Fail, "hang": Hang, "raw": Raw}
-    fields = {name: value for name, value in told.items() if name != "kind"}
+    fields = {name: value for name, value in payload.items() if name != "kind"}
     if "parts" in fields:
         fields["parts"] = [part.encode() for part in fields["parts"]]
-    return kinds[told.get("kind", "reply")](**fields)
+    return kinds[payload.get("kind", "reply")](**fields)
 
 
 def main() -> None:

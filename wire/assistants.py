@@ -96,7 +96,7 @@ def new_assistant(request: AssistantCreate, *, id: str, now: int) -> Assistant:
     """Make the wire object; `now` in Unix seconds."""
     tools = [echo(tool) for tool in request.tools or ()]
     resources = resources_body(request.tool_resources)
-    file_ids = request.file_ids or None if resources else request.file_ids  # a v1 object that comes back has both
+    file_ids = request.file_ids or None if resources else request.file_ids  # a v1 object that is sent back has both
     return {
         "id": id,
         "object": "assistant",

@@ -1,4 +1,4 @@
-"""Character sets that strangers can name for a text, as Python knows them. Pure.
+"""Character sets that clients and servers name for a text, as Python codecs. Pure.
 
 Python has other codecs, some of which take quadratic time (`punycode`, `idna`) or are not character sets. It remembers
 every name that it was ever asked for, so it is asked for the names that it has, in one spelling, and for no others.

@@ -30,7 +30,7 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     ├── EmbeddingFailed             texts could not be made into vectors; a search continues with words
     ├── TooCostly                   work in a child process that exceeded its budget or could not be done
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
-    └── RunError                    a run cannot go on; becomes `last_error`
+    └── RunError                    a run cannot continue; becomes `last_error`
         ├── RateLimited             upstream answered 429 after all retries    → rate_limit_exceeded
         ├── PromptRefused           upstream refused the request               → invalid_prompt
         ├── ContextOverflow         the prompt is longer than the model's context → invalid_prompt

@@ -63,13 +63,13 @@ def new_id(prefix: Prefix) -> str:
         block = secrets.token_bytes(_RANDOM * _DRAWN)
         drawn, *more = (block[start : start + _RANDOM] for start in range(0, len(block), _RANDOM))
         _drawn.extend(more)
-    return _spell(prefix, _letters_of(int(time.time() * 16)) + drawn.translate(_LETTERS))
+    return _join_id(prefix, _letters_of(int(time.time() * 16)) + drawn.translate(_LETTERS))
 
 
 def derive_id(prefix: Prefix, *place: str | int) -> str:
     """Return the id for `place`, such as a run id and positions in the run; the same place always gets the same id."""
     digest = hashlib.sha256("\x1f".join(map(str, (prefix, *place))).encode()).digest()
-    return _spell(prefix, digest[:_LENGTH].translate(_LETTERS))
+    return _join_id(prefix, digest[:_LENGTH].translate(_LETTERS))
 
 
 @lru_cache(maxsize=1)
@@ -81,5 +81,5 @@ def _letters_of(sixteenths: int) -> bytes:
     return bytes(reversed(letters))
 
 
-def _spell(prefix: str, letters: bytes) -> str:
+def _join_id(prefix: str, letters: bytes) -> str:
     return f"{prefix}{'-' if prefix == 'file' else '_'}{letters.decode()}"

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from wire.json import Json
 from wire.mistakes import Mistakes, find_mistakes, first_mistake
-from wire.paths import Location, find_place, spell_path
+from wire.paths import Location, find_place, format_path
 
 __all__ = ["STRICT", "Leniency", "Mended", "list_ignored", "mend"]
 
@@ -201,7 +201,7 @@ class _Mending:
 
     def _list(self, loc: Location) -> None:
         if len(self.ignored) <= _MAX_LISTED:  # more do not fit, however short they are
-            self.ignored.append(spell_path(loc))
+            self.ignored.append(format_path(loc))
 
 
 def _is_text(value: Json) -> bool:

@@ -95,7 +95,7 @@ class Attachment(Request):
 
 
 _Part = TextPart | ImageUrlPart | ImageFilePart
-Part: TypeAlias = one_of(text=TextPart, image_url=ImageUrlPart, image_file=ImageFilePart)  # type: ignore[valid-type]
+ContentPart: TypeAlias = one_of(text=TextPart, image_url=ImageUrlPart, image_file=ImageFilePart)  # type: ignore[valid-type]
 
 
 def _check_text(parts: list["_Part"]) -> list["_Part"]:
@@ -105,14 +105,14 @@ def _check_text(parts: list["_Part"]) -> list["_Part"]:
     return parts
 
 
-Parts = Annotated[
-    list[Part],
+ContentParts = Annotated[
+    list[ContentPart],
     Field(min_length=1, max_length=_MAX_PARTS, description=f"At most {_MAX_TEXT} characters of text"),
     AfterValidator(_check_text),
 ]
 # The alternatives are distinguished first, so that an error names the path within the intended one.
 Content = Annotated[
-    Annotated[Text, Tag("~text")] | Annotated[Parts, Tag("~parts")],
+    Annotated[Text, Tag("~text")] | Annotated[ContentParts, Tag("~parts")],
     Discriminator(lambda value: "~parts" if isinstance(value, list) else "~text"),
 ]
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from wire.json import Json
 
-__all__ = ["KEY", "TAG", "Location", "find_place", "shown", "spell_path"]
+__all__ = ["KEY", "TAG", "Location", "find_place", "format_path", "shown"]
 
 TAG: Final = "~"
 """First character of our unions' tags, which pydantic includes in its locations."""
@@ -25,7 +25,7 @@ def shown(value: Json) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
-def spell_path(loc: Location) -> str:
+def format_path(loc: Location) -> str:
     """Return a location as OpenAI writes it, such as `tools[0].function.name`."""
     path = ""
     for part in loc:

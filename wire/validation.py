@@ -14,7 +14,7 @@ from wire.errors import InvalidRequest
 from wire.json import Json, JsonObject
 from wire.leniency import STRICT, Leniency, mend
 from wire.mistakes import first_mistake, list_mistakes
-from wire.paths import KEY, TAG, Location, shown, spell_path
+from wire.paths import KEY, TAG, Location, format_path, shown
 
 __all__ = ["MAX_EXPLAINED", "MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse", "shown"]
 
@@ -112,7 +112,7 @@ def explain(errors: Sequence[ErrorDetails]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
     error = first_mistake(errors)
     loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",), ("header",)) else error["loc"]
-    where = spell_path(loc)
+    where = format_path(loc)
     kind: str = error["type"]
     context = error.get("ctx", {})
     given = error.get("input")
@@ -164,7 +164,7 @@ def _union_no_tag(where: str, given: Json, *_: Json) -> InvalidRequest:
 
 def _string_long(where: str, given: Json, context: JsonObject, loc: Location) -> InvalidRequest:
     if loc[-1:] == (KEY,):
-        within = spell_path(loc[:-2])
+        within = format_path(loc[:-2])
         message = (
             f"Invalid '{within}': key too long. Expected a key with maximum length {context['max_length']}, "
             f"but got a key with length {len(given)} instead."

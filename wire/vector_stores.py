@@ -159,7 +159,7 @@ class FileBatchCreate(Request):
             )
         return self
 
-    def places(self) -> list[NewStoreFile]:
+    def store_files(self) -> list[NewStoreFile]:
         """Return the files, each with its options."""
         if self.files is not None:
             return self.files

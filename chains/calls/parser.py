@@ -63,7 +63,7 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
     """Return the calls in a text, in order. A name that differs only in case is replaced by the offered one.
 
     With `only`, an object without a name is that function's arguments. An unknown name with arguments is returned
-    unchanged, so that the model can be told of it.
+    unchanged, so that the model gets an error for it.
     """
     if len(text) > _MAX_CHARS:
         return []

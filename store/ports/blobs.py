@@ -63,6 +63,7 @@ class Blobs(Protocol):
     ) -> int:
         """Remove what a crash left; `unknown` returns the ids that no row has. Returns the number of removed ids.
 
-        Bytes that were written in the last `min_age_s` seconds are kept. Without it, nobody can be writing any.
+        Bytes that were written in the last `min_age_s` seconds are kept. With 0, the caller ensures that none are being
+        written.
         """
         ...

@@ -1,8 +1,8 @@
-"""The ports of several processes that share a store: who is alive, what is to be done, and who does it.
+"""The ports of several processes that share a store: which are alive, what is to be done, and which one does it.
 
-All processes are equal. The one that accepts a run executes it, and holds it meanwhile (`Insert.held`, `Hold`): nobody
-else works on what a live process holds. A process without a heartbeat for a lease is declared dead. From then on, the
-store refuses its commits (LeaseLost), and what it held is free.
+All processes are equal. The one that accepts a run executes it, and holds it meanwhile (`Insert.held`, `Hold`): no
+other process works on what a live process holds. A process without a heartbeat for a lease is declared dead. From then
+on, the store refuses its commits (LeaseLost), and what it held is free.
 
 The store is authoritative: signals and tails only shorten waits, and losing them loses no data.
 """
@@ -23,7 +23,7 @@ an older version indexed; deleting old threads."""
 
 
 class Presence(Protocol):
-    """Who is alive, and whether anybody executes a run."""
+    """Which processes are alive, and whether one executes a run."""
 
     @property
     def is_alone(self) -> bool:
@@ -36,7 +36,7 @@ class Presence(Protocol):
         ...
 
     async def is_progressing(self, run_id: str) -> bool:
-        """Return whether a run that is not executed here is executed by another process, or is to be taken up by any:
+        """Return whether a run that is not executed here is executed by another process, or is to be resumed by any:
         then its log can grow."""
         ...
 

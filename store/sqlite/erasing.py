@@ -30,7 +30,7 @@ class _Part:
 
 
 async def erase(engine: Engine, file: int) -> None:
-    """Erase a file that is not whole; nobody may be adding it. Does nothing if there is none."""
+    """Erase an incomplete file that no task is adding. Does nothing if there is none."""
     while (part := await engine.read(_next_part, file)) is not None:
         words = await INDEXING.run(
             part.owner, fold_slice, part.store, part.rows, form=part.form, refolded=part.refolded
@@ -39,7 +39,7 @@ async def erase(engine: Engine, file: int) -> None:
 
 
 def _next_part(conn: sqlite3.Connection, file: int) -> _Part | None:
-    # A file that is not whole is never rewritten or completed, so this row does not change until it is erased.
+    # An incomplete file is never rewritten or completed, so this row does not change until it is erased.
     sql = "SELECT store, owner, form, refolded FROM index_files WHERE seq = ? AND state <> 'whole'"
     found = conn.execute(sql, (file,)).fetchone()
     if found is None:

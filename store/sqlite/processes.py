@@ -2,7 +2,7 @@
 
 Invariants: each process writes a heartbeat about once a second. One whose heartbeat is older than the lease is declared
 dead: it leaves `processes`, and everything that it held is free (see `tables.FREE_SQL`). Only a process whose own
-heartbeats have no gap for a whole lease declares others dead, so a pause of the whole machine ends nobody. A process
+heartbeats have no gap for a whole lease declares others dead, so a pause of the machine ends no process. A process
 that could be declared dead soon ends its work first.
 
 SQLite has no notifications: subscribers and followers look at the store every `poll_s`.
@@ -23,6 +23,7 @@ from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.registration import NOBODY, machine_time, register
 from store.sqlite.tables import EXECUTED_SQL, FREE_SQL, UNFINISHED
+from telemetry.background import keep_running
 from wire.errors import LeaseLost, StoreError
 from wire.events import Event
 
@@ -45,7 +46,7 @@ class Sharing:
 
 
 class SharedFile:
-    """This process among others. An async context manager: entering starts the heartbeats, leaving gives up what is
+    """This process among others. An async context manager: entering starts the heartbeats, leaving releases what is
     held."""
 
     is_alone = False
@@ -67,7 +68,8 @@ class SharedFile:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._work = [self._tasks.create_task(work) for work in (self._beat_forever(), self._wake_forever())]
+        works = (self._beat_forever, self._wake_forever)
+        self._work = [self._tasks.create_task(keep_running(work, again_s=self._sharing.poll_s)) for work in works]
         return self
 
     async def __aexit__(
@@ -85,7 +87,7 @@ class SharedFile:
         self._stops.append(stop)
 
     async def is_progressing(self, run_id: str) -> bool:
-        # Also if this process holds it: it is just being taken up or ended here.
+        # Also if this process holds it: it is just being resumed or ended here.
         sql = f"SELECT 1 FROM runs WHERE id = ? AND status IN {EXECUTED_SQL}"
         await self._engine.pending.wait_for(run_id)
         return await self._engine.read(lambda conn: conn.execute(sql, (run_id,)).fetchone() is not None)

@@ -16,7 +16,7 @@ NOBODY: Final = 0
 
 
 def machine_time() -> float:
-    """Return seconds of a clock that all processes of the machine share, nobody sets, and that runs while it sleeps.
+    """Return seconds of a clock that all processes of the machine share, that is never set, and that runs during sleep.
 
     SQLite's log needs shared memory, so all processes of a file run on one machine. The clock restarts with it.
     """

@@ -175,7 +175,7 @@ def _table(kind: ListKind) -> Table:
         if kind in DEFERRED
     ]
     sets = ", ".join(f"{column} = ?" for column in ("body", "private", *indexed))
-    if kind == "run":  # a run that pauses or ends is held by nobody; its status is the third value
+    if kind == "run":  # a run that pauses or ends has no holder; its status is the third value
         sets += f", holder = iif(?3 IN {EXECUTED_SQL}, holder, NULL)"
     return Table(
         kind=kind,

@@ -21,7 +21,7 @@ from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.erasing import erase
-from store.sqlite.folded_words import MAX_BYTES, MAX_PASSAGES, fold_slice, insert_words
+from store.sqlite.folded_words import MAX_PASSAGES, fold_slice, insert_words
 from store.sqlite.reindexing import reindex
 from store.sqlite.search import Lookup
 from store.sqlite.vector_slices import FILE_BITS, pack
@@ -32,8 +32,12 @@ from wire.filters import Attributes
 
 __all__ = ["SqliteVectors"]
 
-_GROWTH: Final = 2
-"""Bytes of the index per byte of text or vectors, a rough upper bound."""
+_SLICE_WEIGHT: Final = 64 * 1024
+"""Maximum characters and numbers of the chunks that are prepared together."""
+
+_GROWTH: Final = 3
+_GROWTH_OTHER: Final = 6
+"""Bytes that the file grows by per byte of text in ASCII, and of other text: rough upper bounds."""
 
 _MAX_CHUNKS: Final = 1 << FILE_BITS
 """Maximum chunks of a file."""
@@ -81,7 +85,7 @@ class SqliteVectors:
             await self._commit(_begin(adding, vector_store_id, attributes or {}, self._engine.fence.process))
             rest: Sequence[Chunk] = ()
             async for block in _blocks(chunks):
-                slices = list(cut_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=MAX_BYTES))
+                slices = list(cut_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=_SLICE_WEIGHT))
                 rest = slices.pop() if slices else ()  # it can be filled from the next block
                 await self._write(adding, slices, total)
             await self._write(adding, [rest], total)
@@ -137,7 +141,7 @@ class SqliteVectors:
         chunks = sum(map(len, slices))
         if not chunks:
             return
-        size = _GROWTH * sum(len(chunk.text) + 2 * _length(chunk) for each in slices for chunk in each)
+        size = sum(_growth(chunk) for each in slices for chunk in each)
         later = size * max(0, (total or 0) - adding.chunks - chunks) // chunks
         async with nullcontext() if self._free_space is None else self._free_space.claimed(size, announced=later):
             for each in slices:
@@ -165,6 +169,11 @@ async def _blocks(chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]]) -> A
 
 def _length(chunk: Chunk) -> int:
     return 0 if chunk.vector is None else len(chunk.vector)
+
+
+def _growth(chunk: Chunk) -> int:
+    text = len(chunk.text.encode("utf-8", "surrogatepass"))
+    return text * (_GROWTH if chunk.text.isascii() else _GROWTH_OTHER) + 4 * _length(chunk)
 
 
 def _weight(chunk: Chunk) -> int:

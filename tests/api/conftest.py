@@ -1,4 +1,4 @@
-"""One server in open mode and one with keys, both real processes on real ports, on one scripted upstream."""
+"""One server in open mode and one with keys, both real processes on real ports, with one scripted upstream."""
 
 import itertools
 import time
@@ -14,8 +14,8 @@ from tests.upstream import ScriptedUpstream, Step, echo
 _numbers = itertools.count()
 
 
-def awake(process: ServerProcess) -> ServerProcess:
-    """Wait until more than /health is answered: on a busy machine that takes longer than a request may."""
+def wait_loaded(process: ServerProcess) -> ServerProcess:
+    """Wait until all routes are loaded: on a busy machine that takes longer than a request's timeout."""
     assert httpx2.get(f"{process.url}/openapi.json", timeout=30).status_code == 200
     return process
 
@@ -28,7 +28,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture(autouse=True)
 def echoes(upstream: ScriptedUpstream) -> None:
-    """Every test begins with a model that echoes and a script that is empty."""
+    """Reset the upstream before every test: it echoes, and its script is empty."""
     upstream.default = lambda body: echo(body)
 
 
@@ -44,33 +44,33 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         "ALLOWED_HOSTS": "named.example",
     }
     with ServerProcess(tmp_path_factory.mktemp("open"), **settings) as process:
-        yield awake(process)
+        yield wait_loaded(process)
 
 
 @pytest.fixture(scope="session")
 def keyed(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     keys = "ann=key-ann,bob=key-bob,plain-key"
     with ServerProcess(tmp_path_factory.mktemp("keyed"), MODEL_URL=upstream.url, API_KEYS=keys) as process:
-        yield awake(process)
+        yield wait_loaded(process)
 
 
 @pytest.fixture(scope="session")
 def tight(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that takes small files only."""
+    """A server with a low limit for the size of files."""
     folder = tmp_path_factory.mktemp("tight")
     with ServerProcess(folder, MODEL_URL=upstream.url, MAX_FILE_BYTES="200000") as process:
-        yield awake(process)
+        yield wait_loaded(process)
 
 
 @pytest.fixture(scope="module")
 def roomy(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the default limit of a body's bytes."""
+    """A server with the default limit for the size of bodies."""
     with ServerProcess(tmp_path_factory.mktemp("roomy"), MODEL_URL=upstream.url) as process:
-        yield awake(process)
+        yield wait_loaded(process)
 
 
 def client_of(server: ServerProcess, key: str, *, timeout: float = 10, **options: Any) -> httpx2.Client:
-    """Return a client of a server with keys; close it."""
+    """Return a client of a server with keys; the caller closes it."""
     headers = {"Authorization": f"Bearer {key}"}
     return httpx2.Client(base_url=f"{server.url}/v1", headers=headers, timeout=timeout, **options)
 
@@ -82,18 +82,18 @@ def client(server: ServerProcess) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture
-def says(upstream: ScriptedUpstream) -> Callable[..., None]:
-    """Let the model answer in this order, then echo."""
+def script(upstream: ScriptedUpstream) -> Callable[..., None]:
+    """Return a function that sets the model's next answers; after them, the model echoes."""
 
-    def say(*steps: Step) -> None:
+    def script_replies(*steps: Step) -> None:
         left = iter(steps)
         upstream.default = lambda body: next(left, None) or echo(body)
 
-    return say
+    return script_replies
 
 
 class World:
-    """Short ways to the objects that tests need."""
+    """Creates and fetches the objects that tests need."""
 
     def __init__(self, client: httpx2.Client) -> None:
         self.client = client
@@ -117,16 +117,16 @@ class World:
         made: str = self.post("/assistants", {"model": "m", **fields})["id"]
         return made
 
-    def file(self, said: bytes | str = "Cats purr.", name: str = "cats.txt", purpose: str = "assistants") -> str:
-        """Upload a file, return its id."""
-        data = said.encode() if isinstance(said, str) else said
+    def file(self, content: bytes | str = "Cats purr.", name: str = "cats.txt", purpose: str = "assistants") -> str:
+        """Upload a file and return its id."""
+        data = content.encode() if isinstance(content, str) else content
         answer = self.client.post("/files", files={"file": (name, data)}, data={"purpose": purpose})
         assert answer.status_code == 200, answer.text
         made: str = answer.json()["id"]
         return made
 
     def settled(self, path: str) -> Any:
-        """A vector store, a file in one or a batch, once nothing of it is in progress."""
+        """Wait until nothing of a vector store, its file or a batch is in progress; returns the object."""
         end = time.monotonic() + 15
         while (found := self.get(path))["status"] == "in_progress" and time.monotonic() < end:
             time.sleep(0.02)
@@ -138,13 +138,13 @@ class World:
         return made
 
     def run(self, *, tools: Sequence[Any] = (), **fields: Any) -> dict[str, Any]:
-        """A run on a fresh thread, as it was answered."""
+        """Start a run on a new thread and return the response's run."""
         assistant = self.assistant(tools=list(tools))
         made: dict[str, Any] = self.post(f"/threads/{self.thread('Hello')}/runs", {"assistant_id": assistant, **fields})
         return made
 
     def ended(self, run: dict[str, Any]) -> dict[str, Any]:
-        """The run once it has paused or ended."""
+        """Return the run once it has paused or ended."""
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
         with self.client.stream("GET", f"{path}/events") as answer:
             answer.read()

@@ -1,4 +1,4 @@
-"""What schemathesis cannot say in a form, told to it by SCHEMATHESIS_HOOKS; see test_fuzz.py."""
+"""Hooks of schemathesis for what its configuration cannot express, named by SCHEMATHESIS_HOOKS; see test_fuzz.py."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import schemathesis
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
-    """Leave out what is meant to be wrong and rightly accepted.
+    """Skip cases that are generated as invalid and rightly accepted.
 
-    Forms with a list of none or of one: nothing is sent for the one, and for the other what a field that is no list
-    sends. JSON with an empty array: where an object is expected, PHP means an empty one by it.
+    Forms with a list of no or one element: nothing is sent for an empty one, and a list of one looks like a single
+    value. JSON with an empty array: where an object is expected, PHP clients send one instead of an empty object.
     """
     del context
     if case.media_type != "multipart/form-data":

@@ -1,4 +1,4 @@
-"""The acceptor: however many clients wait, all are accepted soon, also after an error."""
+"""The acceptor: any number of waiting clients is accepted soon, also after an error."""
 
 import asyncio
 import errno
@@ -14,7 +14,7 @@ uvloop = pytest.importorskip("uvloop")
 
 
 class Full(socket.socket):
-    """A socket that cannot accept as long as `is_full`: the system has no memory for it."""
+    """A socket that cannot accept while `is_full`, as if the system had no memory for connections."""
 
     is_full = True
 
@@ -25,7 +25,7 @@ class Full(socket.socket):
 
 
 class Greeting(asyncio.Protocol):
-    """Says hello to every client, and counts them."""
+    """Sends a greeting to every client and counts the clients."""
 
     made = 0
 
@@ -54,7 +54,7 @@ def answers(clients: list[socket.socket]) -> list[bytes]:
     return read
 
 
-def test_waiting_clients_are_accepted_in_few_passes_of_the_loop(listening: socket.socket) -> None:
+def test_waiting_clients_are_accepted_in_few_turns_of_the_loop(listening: socket.socket) -> None:
     async def serve() -> tuple[int, list[bytes]]:
         Greeting.made = passes = 0
         accepting = Acceptor(listening, Greeting, backlog=200)
@@ -71,7 +71,7 @@ def test_waiting_clients_are_accepted_in_few_passes_of_the_loop(listening: socke
     assert read == [b"hello"] * 100
 
 
-def test_clients_that_came_while_nothing_could_be_accepted_are_accepted_later(
+def test_clients_that_could_not_be_accepted_are_accepted_later(
     listening: Full, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(acceptor, "_PAUSE_S", 0.05)
@@ -106,7 +106,7 @@ def test_connections_that_are_being_accepted_are_finished_first(listening: socke
         assert runner.run(serve()) == [b"hello"] * 3
 
 
-def test_a_closed_acceptor_accepts_nobody(listening: socket.socket) -> None:
+def test_a_closed_acceptor_accepts_no_connection(listening: socket.socket) -> None:
     async def serve() -> int:
         Greeting.made = 0
         accepting = Acceptor(listening, Greeting, backlog=10)

@@ -1,4 +1,4 @@
-"""The gate: hosts, origins, keys, owners."""
+"""Access control: hosts, origins, keys and owners."""
 
 import socket
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ def as_owner(server: ServerProcess, key: str) -> Iterator[World]:
         yield World(client)
 
 
-def test_in_open_mode_any_key_is_fine(client: httpx2.Client) -> None:
+def test_open_mode_accepts_any_key(client: httpx2.Client) -> None:
     for key in ("non nécessaire".encode(), b"EMPTY"):
         answer = client.get("/assistants", headers={b"authorization": b"Bearer " + key})
         assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": "Basic a2V5LWFubg=="}])
-def test_with_keys_a_missing_or_wrong_one_is_a_401(keyed: ServerProcess, headers: dict[str, str]) -> None:
+def test_with_keys_a_missing_or_wrong_key_is_a_401(keyed: ServerProcess, headers: dict[str, str]) -> None:
     answer = httpx2.get(f"{keyed.url}/v1/assistants", headers=headers)
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "invalid_api_key"
@@ -37,7 +37,7 @@ def test_public_paths_need_no_key(keyed: ServerProcess, path: str) -> None:
     assert httpx2.get(f"{keyed.url}{path}").status_code == 200
 
 
-def test_an_owner_sees_nothing_of_another(keyed: ServerProcess) -> None:
+def test_an_owner_cannot_see_another_owner_s_objects(keyed: ServerProcess) -> None:
     with as_owner(keyed, "key-ann") as ann, as_owner(keyed, "key-bob") as bob:
         cross_every_route(ann, bob)
 
@@ -73,13 +73,13 @@ def cross_every_route(ann: World, bob: World) -> None:
     assert ann.get(f"/threads/{thread}/runs/{run['id']}") == run
 
 
-def test_a_key_without_an_owner_belongs_to_the_default_one(keyed: ServerProcess) -> None:
+def test_a_key_without_an_owner_belongs_to_the_default_owner(keyed: ServerProcess) -> None:
     with as_owner(keyed, "plain-key") as plain:
         plain.get(f"/threads/{plain.thread()}")
 
 
 @pytest.mark.parametrize(("host", "status"), [("evil.example", 403), ("named.example", 200), ("localhost", 200)])
-def test_a_host_that_is_not_ours_is_refused(server: ServerProcess, host: str, status: int) -> None:
+def test_an_unknown_host_is_refused(server: ServerProcess, host: str, status: int) -> None:
     assert httpx2.get(f"{server.url}/health", headers={"host": f"{host}:{server.port}"}).status_code == status
 
 
@@ -119,7 +119,7 @@ def test_a_request_with_two_hosts_is_refused(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:1", "localhost:", "LOCALHOST:3000", "[::1]", "[::1]:3000", "named.example:80"]
 )
-def test_a_host_is_a_name_or_an_address_with_or_without_a_port(server: ServerProcess, host: str) -> None:
+def test_a_host_is_a_name_or_an_address_with_optional_port(server: ServerProcess, host: str) -> None:
     assert httpx2.get(f"{server.url}/health", headers={"host": host}).status_code == 200
 
 
@@ -127,16 +127,16 @@ def test_a_host_is_a_name_or_an_address_with_or_without_a_port(server: ServerPro
     ("origin", "status"),
     [("http://evil.example", 403), ("null", 403), ("http://[", 403), ("http://allowed.example", 200)],
 )
-def test_a_page_on_another_origin_cannot_post(server: ServerProcess, origin: str, status: int) -> None:
+def test_a_page_of_another_origin_cannot_post(server: ServerProcess, origin: str, status: int) -> None:
     answer = httpx2.post(f"{server.url}/v1/threads", headers={"origin": origin})
     assert answer.status_code == status
 
 
-def test_our_own_page_can_post(server: ServerProcess) -> None:
+def test_the_built_in_page_can_post(server: ServerProcess) -> None:
     assert httpx2.post(f"{server.url}/v1/threads", headers={"origin": server.url}).status_code == 200
 
 
-def test_the_documents_work_offline(server: ServerProcess) -> None:
+def test_the_documentation_works_offline(server: ServerProcess) -> None:
     page = httpx2.get(f"{server.url}/docs").text
     assert "https://" not in page
     assert "http://" not in page
@@ -169,12 +169,12 @@ def test_other_answers_are_not_html_or_cannot_be_framed(server: ServerProcess, p
         assert answer.status_code == 404
 
 
-def test_the_playgrounds_still_load_their_script(server: ServerProcess) -> None:
+def test_the_playgrounds_load_their_script(server: ServerProcess) -> None:
     for name in ("chat", "assistant"):
         page = httpx2.get(f"{server.url}/{name}/playground/")
-        assert page.headers["content-security-policy"] == "frame-ancestors 'none'"  # and nothing else is forbidden
-        script = page.text.partition('src="')[2].partition('"')[0]
-        assert httpx2.get(f"{server.url}{script}").status_code == 200
+        assert page.headers["content-security-policy"] == "frame-ancestors 'none'"  # nothing else is restricted
+        source = page.text.partition('src="')[2].partition('"')[0]
+        assert httpx2.get(f"{server.url}{source}").status_code == 200
 
 
 REFUSED = {
@@ -210,7 +210,7 @@ FRAMES = {
 
 @pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("refused", REFUSED)
-def test_a_head_that_is_refused_is_answered_before_its_body(keyed: ServerProcess, refused: str, frame: str) -> None:
+def test_a_refused_head_is_answered_before_its_body(keyed: ServerProcess, refused: str, frame: str) -> None:
     asked, key, status = REFUSED[refused]
     head = f"{asked} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n".encode()
     with socket.create_connection(("127.0.0.1", keyed.port), timeout=5) as connection:
@@ -218,7 +218,7 @@ def test_a_head_that_is_refused_is_answered_before_its_body(keyed: ServerProcess
         assert connection.recv(65536).startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_a_body_that_is_refused_is_not_in_memory(keyed: ServerProcess) -> None:
+def test_a_refused_body_is_not_kept_in_memory(keyed: ServerProcess) -> None:
     def memory() -> int:
         line = next(line for line in Path(f"/proc/{keyed.pid}/status").read_text().splitlines() if "VmRSS" in line)
         return int(line.split()[1]) // 1024
@@ -235,7 +235,7 @@ def test_a_body_that_is_refused_is_not_in_memory(keyed: ServerProcess) -> None:
         assert memory() - before < 30
 
 
-def test_a_connection_goes_on_after_a_body_that_was_refused(keyed: ServerProcess) -> None:
+def test_a_connection_continues_after_a_refused_body(keyed: ServerProcess) -> None:
     with httpx2.Client(base_url=keyed.url, timeout=10) as client:
         for path, status in (("/v1/threads", 401), ("/health", 405), ("/v1/nothing", 401)):
             assert client.post(path, content=b"x" * 3_000_000).status_code == status

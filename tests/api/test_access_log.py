@@ -1,4 +1,4 @@
-"""A line a request and a line a run, bound together by the request's id; and never what somebody wrote."""
+"""One log line per request and per run, linked by the request's id, and without user content."""
 
 import json
 import time
@@ -14,28 +14,28 @@ from tests.process import ServerProcess
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 
 QUOTED = "the zebra in your prompt is not liked"
-SAID = "a very private question"
+QUESTION = "a very private question"
 ANSWERED = "an answer that nobody else shall read"
 
 
 def lines(server: ServerProcess, **wanted: Any) -> list[dict[str, Any]]:
-    """The log's lines with these fields, once there is one: they are written by a thread of their own."""
+    """Return the log's lines with these fields, as soon as there is one: a thread of the server writes them."""
     end = time.monotonic() + 5
     while True:
-        told = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
-        found = [line for line in told if all(line.get(name) == value for name, value in wanted.items())]
+        entries = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        found = [line for line in entries if all(line.get(name) == value for name, value in wanted.items())]
         if found or time.monotonic() > end:
             return found
         time.sleep(0.02)
 
 
-def run_streamed(world: World, text: str = SAID) -> httpx2.Response:
+def run_streamed(world: World, text: str = QUESTION) -> httpx2.Response:
     thread = {"messages": [{"role": "user", "content": text}]}
     body = {"assistant_id": world.assistant(), "thread": thread, "stream": True}
     return world.client.post("/threads/runs", json=body)
 
 
-def test_a_request_is_one_line_under_the_id_that_its_answer_bears(server: ServerProcess, world: World) -> None:
+def test_a_request_is_one_line_with_the_id_of_its_answer(server: ServerProcess, world: World) -> None:
     answer = world.client.get("/threads/thread_nobodyhasthisone0000000?limit=1")
     (line,) = lines(server, request_id=answer.headers["x-request-id"])
     assert (line["method"], line["status"], line["owner"]) == ("GET", 404, "default")
@@ -43,10 +43,10 @@ def test_a_request_is_one_line_under_the_id_that_its_answer_bears(server: Server
     assert line["took_ms"] > 0
 
 
-def test_a_run_is_one_line_that_names_the_request_that_started_it(
-    server: ServerProcess, world: World, says: Callable[..., None]
+def test_a_run_is_one_line_with_the_id_of_its_request(
+    server: ServerProcess, world: World, script: Callable[..., None]
 ) -> None:
-    says(Reply(ANSWERED, usage={"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}))
+    script(Reply(ANSWERED, usage={"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}))
     answer = run_streamed(world)
     mine = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.runs")
     (line,) = mine
@@ -55,7 +55,7 @@ def test_a_run_is_one_line_that_names_the_request_that_started_it(
     assert 0 <= line["first_token_ms"] <= line["took_ms"]
 
 
-def test_a_run_that_stood_in_line_names_its_own_request_and_not_that_of_who_made_room(tmp_path: Path) -> None:
+def test_a_queued_run_s_line_has_its_own_request_s_id(tmp_path: Path) -> None:
     with (
         ScriptedUpstream() as upstream,
         ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_RUNS="1") as server,
@@ -70,29 +70,29 @@ def test_a_run_that_stood_in_line_names_its_own_request_and_not_that_of_who_made
         world.post(f"/threads/{first['thread_id']}/runs/{first['id']}/cancel")
         for answer in answers[1:]:
             assert world.ended(answer.json())["status"] == "completed"
-        told = [line for id in asked for line in lines(server, run_id=id, logger="threadhold.runs")]
-    assert [line["status"] for line in told] == ["cancelled", "completed", "completed"]
-    assert {line["run_id"]: line["request_id"] for line in told} == asked
+        found = [line for id in asked for line in lines(server, run_id=id, logger="threadhold.runs")]
+    assert [line["status"] for line in found] == ["cancelled", "completed", "completed"]
+    assert {line["run_id"]: line["request_id"] for line in found} == asked
 
 
-def test_what_people_models_and_upstreams_say_is_not_in_the_log(
-    server: ServerProcess, world: World, says: Callable[..., None]
+def test_content_of_clients_models_and_upstreams_is_not_logged(
+    server: ServerProcess, world: World, script: Callable[..., None]
 ) -> None:
     garbage = Raw([b"data: {" + ANSWERED.encode() + b"\n\n"])
-    says(Reply(ANSWERED), Fail(400, {"error": {"message": f"I refuse {SAID}"}}), garbage)
+    script(Reply(ANSWERED), Fail(400, {"error": {"message": f"I refuse {QUESTION}"}}), garbage)
     answers = [run_streamed(world) for _ in range(3)]
-    assert SAID in answers[1].text  # the run itself says why
+    assert QUESTION in answers[1].text  # the run has the reason
     key = "sk-of-a-client-0123456789"
     world.client.get("/assistants", headers={"authorization": f"Bearer {key}"})
     for answer in answers:
         assert lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.requests")
     log = server.log.read_text()
-    assert [word for word in (SAID, ANSWERED, key, "sk-of-the-server") if word in log] == []
+    assert [word for word in (QUESTION, ANSWERED, key, "sk-of-the-server") if word in log] == []
     failed = [line for line in lines(server, status="failed") if line["error"] in ("refused", "garbage")]
     assert {line["level"] for line in failed} == {"warning"}
 
 
-def test_a_path_that_looks_like_a_line_stays_in_its_own(server: ServerProcess, world: World) -> None:
+def test_a_path_cannot_forge_a_log_line(server: ServerProcess, world: World) -> None:
     answer = world.client.get('/no%0A{"level": "error", "message": "forged"}%1b[31m')
     (line,) = lines(server, request_id=answer.headers["x-request-id"])
     assert line["route"] == "none"
@@ -100,18 +100,18 @@ def test_a_path_that_looks_like_a_line_stays_in_its_own(server: ServerProcess, w
     assert [line for line in server.log.read_text().splitlines() if line.startswith('{"level"')] == []
 
 
-def test_a_client_that_leaves_is_logged(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
-    says(Reply("slow " * 50, delay_s=0.02))
+def test_a_client_that_leaves_is_logged(server: ServerProcess, world: World, script: Callable[..., None]) -> None:
+    script(Reply("slow " * 50, delay_s=0.02))
     body = {"assistant_id": world.assistant(), "stream": True}
     with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
         next(answer.iter_raw())
     (line,) = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.requests")
     assert line["left"] is True
     (run,) = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.runs")
-    assert run["status"] == "completed"  # it belongs to the server
+    assert run["status"] == "completed"  # the run continues without the client
 
 
-def test_machines_that_look_in_all_the_time_do_not_fill_the_log(server: ServerProcess) -> None:
+def test_successful_probes_are_not_logged(server: ServerProcess) -> None:
     asked = [httpx2.get(f"{server.url}{path}").headers["x-request-id"] for path in ("/health", "/ready", "/v1/ready")]
     last = httpx2.get(f"{server.url}/v1/models").headers["x-request-id"]
     assert lines(server, request_id=last)
@@ -128,4 +128,4 @@ def test_content_is_logged_on_request(upstream: ScriptedUpstream, tmp_path: Path
         run_streamed(World(client), "Hello")
         assert lines(server, logger="threadhold.runs", status="failed")
         said = server.log.read_text()
-        assert (SAID in said) is (QUOTED in said) is (content == "true")
+        assert (QUESTION in said) is (QUOTED in said) is (content == "true")

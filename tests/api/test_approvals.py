@@ -1,4 +1,4 @@
-"""Requests that a run waiting for approval would send: built like the real ones, without their secrets."""
+"""The requests that a run would send after approval: equal to the real ones, without their secrets."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ KEY = "secret-of-the-shop"
 
 @pytest.fixture(scope="module")
 def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose actions may call this machine."""
+    """A server whose actions are allowed to call this machine."""
     folder = tmp_path_factory.mktemp("shop")
     with ServerProcess(folder, MODEL_URL=upstream.url, ACTIONS_ALLOW_HOSTS="127.0.0.1") as process:
         yield process
@@ -30,7 +30,7 @@ def world(server: ServerProcess) -> Iterator[World]:
 
 
 def order_api(url: str, media_type: str, *, note: str = "") -> dict[str, Any]:
-    """An action whose one operation has a path, a query, a header and a body. `note` is the default of a parameter."""
+    """An action whose one operation has a path, a query, a header and a body; `note` is a parameter's default."""
     parameters = [
         {"name": "shop", "in": "path", "required": True, "schema": {"type": "string"}},
         {"name": "rush", "in": "query", "schema": {"type": "boolean"}},
@@ -55,12 +55,12 @@ def order_api(url: str, media_type: str, *, note: str = "") -> dict[str, Any]:
         ("multipart/form-data", "item: tea & salt"),
     ],
 )
-def test_an_approval_has_the_request_that_is_sent(
-    world: World, says: Callable[..., None], media_type: str, body: str
+def test_an_approval_shows_the_request_that_is_sent(
+    world: World, script: Callable[..., None], media_type: str, body: str
 ) -> None:
     with Api() as api:
         given = {"shop": "a/b", "rush": True, "X-Count": 2, "item": "tea & salt"}
-        says(Reply(tool_calls=[("order", given)]), Reply("Done."))
+        script(Reply(tool_calls=[("order", given)]), Reply("Done."))
         run = world.ended(world.run(tools=[order_api(api.url, media_type)]))
         assert run["status"] == "requires_action"
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
@@ -84,9 +84,9 @@ def test_an_approval_has_the_request_that_is_sent(
         assert world.get(f"{path}/approvals")["data"] == []
 
 
-def test_arguments_that_make_no_request_are_named(world: World, says: Callable[..., None]) -> None:
+def test_arguments_that_make_no_request_are_reported(world: World, script: Callable[..., None]) -> None:
     with Api() as api:
-        says(Reply(tool_calls=[("order", {"shop": "..", "item": "tea"})]), Reply("Done."))
+        script(Reply(tool_calls=[("order", {"shop": "..", "item": "tea"})]), Reply("Done."))
         run = world.ended(world.run(tools=[order_api(api.url, "application/json")]))
         (approval,) = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
         assert "path" in approval["problem"]
@@ -94,10 +94,10 @@ def test_arguments_that_make_no_request_are_named(world: World, says: Callable[.
 
 
 @pytest.mark.parametrize("name", ["shop", "note"])
-def test_half_a_surrogate_pair_is_replaced_in_the_address(world: World, says: Callable[..., None], name: str) -> None:
+def test_an_unpaired_surrogate_in_the_url_is_replaced(world: World, script: Callable[..., None], name: str) -> None:
     with Api() as api:
         given = json.dumps({"shop": "a", "note": "b", "item": "tea"} | {name: "c\ud83d"})
-        says(Reply(tool_calls=[("order", given)]), Reply("Done."))
+        script(Reply(tool_calls=[("order", given)]), Reply("Done."))
         run = world.ended(world.run(tools=[order_api(api.url, "application/json")]))
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
         (approval,) = world.get(f"{path}/approvals")["data"]
@@ -109,16 +109,16 @@ def test_half_a_surrogate_pair_is_replaced_in_the_address(world: World, says: Ca
         assert "c%EF%BF%BD" in seen.path
 
 
-def test_another_thread_s_run_has_no_approvals(world: World, says: Callable[..., None]) -> None:
-    says(Reply("Hi."))
+def test_another_thread_s_run_has_no_approvals(world: World, script: Callable[..., None]) -> None:
+    script(Reply("Hi."))
     run = world.ended(world.run())
     other = world.thread("Hello")
     world.get(f"/threads/{other}/runs/{run['id']}/approvals", status=404)
 
 
-def test_previews_share_one_limit(world: World, says: Callable[..., None]) -> None:
+def test_previews_share_one_size_limit(world: World, script: Callable[..., None]) -> None:
     long, short = {"shop": "a", "item": "é" * 3_000}, {"shop": "a", "item": "tea", "note": "b"}
-    says(Reply(tool_calls=[("order", long)] * 127 + [("order", short)]))
+    script(Reply(tool_calls=[("order", long)] * 127 + [("order", short)]))
     tool = order_api("http://api.test", "application/x-www-form-urlencoded", note="é" * 9_000)
     run = world.ended(world.run(tools=[tool]))
     approvals = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
@@ -126,4 +126,4 @@ def test_previews_share_one_limit(world: World, says: Callable[..., None]) -> No
     assert 100 < len(shown) < 128
     assert shown == approvals[: len(shown)]
     assert sum(len(each["url"]) + len(each["body"]) for each in shown) < 8_388_608
-    assert all("8388608 characters" in each["problem"] for each in approvals[len(shown) :])  # the short one, too
+    assert all("8388608 characters" in each["problem"] for each in approvals[len(shown) :])  # the short one too

@@ -20,7 +20,7 @@ def action(**data: Any) -> dict[str, Any]:
     return {"type": "action", "data": {"openapi_spec": SPEC, **data}}
 
 
-def test_an_assistant_has_every_field_and_reads_back_the_same(world: World) -> None:
+def test_an_assistant_has_every_field_and_is_read_unchanged(world: World) -> None:
     parameters = {"type": "object", "properties": {"x": {"type": "string", "enum": ["a"]}}, "x-own": None}
     given = {
         "model": "gpt-4o",
@@ -40,7 +40,7 @@ def test_an_assistant_has_every_field_and_reads_back_the_same(world: World) -> N
     assert world.get(f"/assistants/{made['id']}") == made
 
 
-def test_what_is_not_given_is_the_default(world: World) -> None:
+def test_omitted_fields_get_their_defaults(world: World) -> None:
     made = world.post("/assistants", {"model": "m"})
     assert made["tools"] == []
     assert made["metadata"] == {}
@@ -48,21 +48,21 @@ def test_what_is_not_given_is_the_default(world: World) -> None:
     assert made["name"] is made["description"] is made["instructions"] is None
 
 
-def test_a_change_touches_only_what_is_given(world: World) -> None:
+def test_modifying_changes_only_the_given_fields(world: World) -> None:
     id = world.assistant(name="A", instructions="I", metadata={"a": "1", "b": "2"})
     before = world.get(f"/assistants/{id}")
     after = world.post(f"/assistants/{id}", {"metadata": {"c": "3"}, "name": None})
     assert after == {**before, "metadata": {"c": "3"}, "name": None}
 
 
-def test_a_deleted_assistant_is_gone(world: World) -> None:
+def test_a_deleted_assistant_is_not_found(world: World) -> None:
     id = world.assistant()
     assert world.delete(f"/assistants/{id}") == {"id": id, "object": "assistant.deleted", "deleted": True}
     for error in (world.get(f"/assistants/{id}", 404), world.delete(f"/assistants/{id}", 404)):
         assert error["error"]["message"] == f"No assistant found with id '{id}'."
 
 
-def test_secrets_of_an_action_are_masked_and_survive_being_posted_back(world: World) -> None:
+def test_masked_secrets_of_an_action_survive_being_posted_back(world: World) -> None:
     tool = action(headers={"X-Key": "s3cret"}, auth={"type": "bearer", "token": "t0ken"})
     id = world.assistant(tools=[tool])
     read = world.get(f"/assistants/{id}")
@@ -77,7 +77,7 @@ def test_secrets_of_an_action_are_masked_and_survive_being_posted_back(world: Wo
     ["not: [yaml", "{}", "openapi: 3.0.0\ninfo: {title: t}\npaths: {}", 7],
     ids=["yaml", "empty", "short", "number"],
 )
-def test_a_bad_document_is_a_400_that_names_the_place(world: World, spec: Any) -> None:
+def test_an_invalid_document_is_a_400_with_its_position(world: World, spec: Any) -> None:
     error = world.post(
         "/assistants", {"model": "m", "tools": [{"type": "action", "data": {"openapi_spec": spec}}]}, 400
     )
@@ -85,7 +85,7 @@ def test_a_bad_document_is_a_400_that_names_the_place(world: World, spec: Any) -
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_cursors_walk_the_whole_list_without_gaps(world: World, order: str) -> None:
+def test_cursors_list_every_assistant_once(world: World, order: str) -> None:
     made = [world.assistant(name=str(number)) for number in range(5)]
     wanted = made if order == "asc" else made[::-1]
     anchor = {"after": made[0]} if order == "asc" else {}
@@ -98,7 +98,7 @@ def test_cursors_walk_the_whole_list_without_gaps(world: World, order: str) -> N
     assert back["data"][0]["id"] == first["last_id"]
 
 
-def test_the_page_after_the_last_is_empty_so_that_old_clients_come_to_an_end(world: World) -> None:
+def test_the_page_after_the_last_is_empty(world: World) -> None:
     made = world.assistant()
     page = world.get("/assistants", params={"order": "asc", "after": made})
     assert page == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
@@ -111,7 +111,7 @@ def test_a_cursor_outlives_its_object(world: World) -> None:
     assert [one["id"] for one in page["data"]] == [made[2]]
 
 
-def test_v1_clients_send_and_read_file_ids(world: World) -> None:
+def test_v1_clients_send_and_receive_file_ids(world: World) -> None:
     v1 = {"OpenAI-Beta": "assistants=v1"}
     file = world.file()
     made = world.post("/assistants", {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [file]}, headers=v1)

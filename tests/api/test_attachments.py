@@ -1,4 +1,4 @@
-"""Files of threads, messages and assistants: real vector stores, made where they are needed; and v1's routes."""
+"""Files of threads, messages and assistants: vector stores are created on demand; and v1's file routes."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def user(file: str, tools: Any = SEARCH) -> dict[str, Any]:
     return {"role": "user", "content": "x", "attachments": [{"file_id": file, "tools": tools}]}
 
 
-def test_an_attachment_makes_the_thread_s_store_and_the_next_extends_it(world: World) -> None:
+def test_attachments_create_and_extend_the_thread_s_store(world: World) -> None:
     first, second, thread = world.file(), world.file("Dogs bark."), world.thread()
     assert world.get(f"/threads/{thread}")["tool_resources"] == {}
     message = world.post(f"/threads/{thread}/messages", user(first))
@@ -40,7 +40,7 @@ def test_an_attachment_makes_the_thread_s_store_and_the_next_extends_it(world: W
     assert files_in(world, store) == {first, second}
 
 
-def test_attachments_of_a_new_thread_and_of_a_run_s_messages_count_too(world: World) -> None:
+def test_attachments_of_new_threads_and_runs_are_indexed(world: World) -> None:
     files = [world.file(f"Cat {number}.") for number in range(4)]
     thread = world.post("/threads", {"messages": [user(files[0]), user(files[1])]})
     store = store_of(thread)
@@ -56,7 +56,7 @@ def test_attachments_of_a_new_thread_and_of_a_run_s_messages_count_too(world: Wo
     assert files_in(world, store_of(world.get(f"/threads/{run['thread_id']}"))) == {files[3]}
 
 
-def test_attachments_go_into_the_store_that_the_thread_has(world: World) -> None:
+def test_attachments_go_into_the_thread_s_existing_store(world: World) -> None:
     file, other = world.file(), world.file("Dogs bark.")
     store = world.post("/vector_stores", {})["id"]
     thread = world.post("/threads", {"tool_resources": {"file_search": {"vector_store_ids": [store]}}})
@@ -75,7 +75,7 @@ def test_attachments_for_code_are_listed(world: World) -> None:
     assert world.get(f"/threads/{thread}")["tool_resources"] == {"code_interpreter": {"file_ids": [file]}}
 
 
-def test_an_unknown_attachment_or_image_refuses_the_message_whole(world: World) -> None:
+def test_an_unknown_attachment_or_image_refuses_the_message(world: World) -> None:
     thread, file = world.thread(), world.file()
     image = [{"type": "image_file", "image_file": {"file_id": "file-none"}}]
     for body in (user("file-none"), user("file-none", CODE), {"role": "user", "content": image}):
@@ -89,7 +89,7 @@ def test_an_unknown_attachment_or_image_refuses_the_message_whole(world: World) 
 
 
 @pytest.mark.parametrize("path", ["/assistants", "/threads"])
-def test_vector_stores_in_tool_resources_become_real_ones(world: World, path: str) -> None:
+def test_vector_stores_in_tool_resources_are_created(world: World, path: str) -> None:
     file = world.file()
     strategy = {"type": "static", "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 0}}
     helper = {"file_search": {"vector_stores": [{"file_ids": [file], "chunking_strategy": strategy}]}}
@@ -103,7 +103,7 @@ def test_vector_stores_in_tool_resources_become_real_ones(world: World, path: st
     assert "not both" in world.post(path, {**model, "tool_resources": both}, 400)["error"]["message"]
 
 
-def test_a_v1_assistant_s_files_are_searched_added_listed_and_removed(world: World) -> None:
+def test_a_v1_assistant_s_files_are_searched_listed_and_removed(world: World) -> None:
     files = [world.file(f"Cat {number}.") for number in range(3)]
     tools = [{"type": "retrieval"}]
     assistant = world.post("/assistants", {"model": "m", "tools": tools, "file_ids": files[:2]}, headers=V1)
@@ -150,15 +150,15 @@ def test_v1_lists_a_message_s_files(world: World) -> None:
         f"/threads/{thread}/messages", {"role": "user", "content": "x", "file_ids": [file]}, headers=V1
     )
     path = f"/threads/{thread}/messages/{message['id']}/files"
-    told = {"id": file, "object": "thread.message.file", "created_at": message["created_at"]}
-    told["message_id"] = message["id"]
-    assert world.get(path)["data"] == [told]
-    assert world.get(f"{path}/{file}") == told
+    expected = {"id": file, "object": "thread.message.file", "created_at": message["created_at"]}
+    expected["message_id"] = message["id"]
+    assert world.get(path)["data"] == [expected]
+    assert world.get(f"{path}/{file}") == expected
     world.get(f"{path}/file-other", 404)
     assert files_in(world, store_of(world.get(f"/threads/{thread}"))) == {file}
 
 
-def test_an_answer_names_the_tool_that_the_model_is_not_offered(world: World) -> None:
+def test_a_header_names_tools_that_the_model_does_not_get(world: World) -> None:
     made = world.client.post("/assistants", json={"model": "m", "tools": [*CODE, {"type": "file_search"}]})
     thread = world.thread("Hi")
     for stream in (False, True):
@@ -175,7 +175,7 @@ IDS = [f"file-{number}" for number in range(2_000)]
 
 
 def attached(ids: list[str], tools: list[dict[str, str]]) -> dict[str, Any]:
-    """A body of messages with up to 500 attachments each."""
+    """Return a body of messages with up to 500 attachments each."""
     attachments = [{"file_id": id, "tools": tools} for id in ids]
     blocks = [attachments[start : start + 500] for start in range(0, len(ids), 500)]
     return {"messages": [{"role": "user", "content": "a", "attachments": block} for block in blocks]}
@@ -196,13 +196,13 @@ def made_of(ids: list[str]) -> dict[str, Any]:
     ],
     ids=["file_search", "code_interpreter", "thread's store", "assistant's store", "batch"],
 )
-def test_the_first_missing_one_of_many_files_is_named(world: World, path: str, body: dict[str, Any]) -> None:
+def test_the_first_missing_file_of_many_is_named(world: World, path: str, body: dict[str, Any]) -> None:
     path = path.format(store=world.post("/vector_stores", {})["id"])
     error = world.post(path, body, 404)["error"]
     assert error["message"] == "No such File object: file-0"
 
 
-def test_many_attached_files_are_searched_each_once(world: World) -> None:
+def test_many_attached_files_are_each_searched_once(world: World) -> None:
     ids = [world.file() for _ in range(70)]
     thread = world.post("/threads", attached([*ids, *ids], SEARCH))
     (store,) = thread["tool_resources"]["file_search"]["vector_store_ids"]

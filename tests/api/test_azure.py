@@ -1,4 +1,4 @@
-"""Azure's paths and keys are admitted, answered, logged and counted as the routes that they map to."""
+"""Azure's paths and keys are accepted, and their requests are logged and counted as those of the equivalent routes."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from tests.api.conftest import World, awake
+from tests.api.conftest import World, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Raw, ScriptedUpstream
 
@@ -24,7 +24,7 @@ def azure(server: ServerProcess, prefix: str = "/openai", key: str = "any") -> W
 @pytest.mark.parametrize(
     "prefix", ["/openai", "/openai/v1", "//openai", "/openai/deployments/any", "/openai/v1/deployments/any"]
 )
-def test_azure_s_addresses_serve_the_whole_api(server: ServerProcess, prefix: str) -> None:
+def test_azure_s_addresses_serve_the_complete_api(server: ServerProcess, prefix: str) -> None:
     world = azure(server, prefix)
     with world.client:
         run = world.ended(world.run())
@@ -38,7 +38,7 @@ def test_azure_s_addresses_serve_the_whole_api(server: ServerProcess, prefix: st
         assert world.delete(f"/threads/{run['thread_id']}")["deleted"]
 
 
-def test_a_stream_comes_by_azure_s_address(server: ServerProcess) -> None:
+def test_a_stream_works_on_azure_s_address(server: ServerProcess) -> None:
     with azure(server).client as client:
         world = World(client)
         asked = {"assistant_id": world.assistant(), "stream": True, "thread": {"messages": [USER]}}
@@ -84,7 +84,7 @@ def test_the_deployment_is_the_model_of_a_form(
     assert b"bytes" in sent.body
 
 
-def test_what_is_stored_belongs_to_no_deployment(server: ServerProcess) -> None:
+def test_stored_objects_have_no_deployment(server: ServerProcess) -> None:
     with azure(server, "/openai/deployments/any").client as client:
         assert World(client).post("/threads", {"messages": [USER]})["object"] == "thread"
         assert World(client).post("/assistants", {"model": "mine"})["model"] == "mine"
@@ -106,7 +106,7 @@ def test_what_is_stored_belongs_to_no_deployment(server: ServerProcess) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("path", ["/openai/assistants", "/openai/v1/assistants", "/v1/assistants"])
-def test_a_key_is_taken_from_either_header(
+def test_a_key_is_accepted_in_either_header(
     keyed: ServerProcess, path: str, headers: dict[str, str], status: int
 ) -> None:
     answer = httpx2.get(f"{keyed.url}{path}?{VERSION}", headers=headers)
@@ -124,7 +124,7 @@ def test_a_bearer_key_names_the_owner_if_two_keys_are_sent(keyed: ServerProcess)
 @pytest.mark.parametrize(
     "path", ["/openai", "/openai/", "/openai/v1", "/openai/docs", "/openai/deployments/x", "/openaix"]
 )
-def test_what_is_no_address_of_the_api_is_a_404(server: ServerProcess, path: str) -> None:
+def test_other_addresses_are_a_404(server: ServerProcess, path: str) -> None:
     answer = httpx2.get(server.url + path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")
 
@@ -140,7 +140,7 @@ def test_what_is_no_address_of_the_api_is_a_404(server: ServerProcess, path: str
         ("api-version=2024-02-15-preview", "assistants=v2", "file_search"),
     ],
 )
-def test_an_api_version_selects_the_generation(
+def test_an_api_version_selects_the_api_s_version(
     world: World, server: ServerProcess, query: str, beta: str | None, kind: str
 ) -> None:
     made = world.assistant(tools=[{"type": "file_search"}])
@@ -149,7 +149,7 @@ def test_an_api_version_selects_the_generation(
     assert answer.json()["tools"] == [{"type": kind}]
 
 
-def test_an_api_version_means_nothing_on_any_route(client: httpx2.Client, world: World) -> None:
+def test_an_api_version_is_ignored_on_other_routes(client: httpx2.Client, world: World) -> None:
     run = world.ended(world.run())
     thread = f"/threads/{run['thread_id']}"
     paths = [
@@ -165,7 +165,7 @@ def test_an_api_version_means_nothing_on_any_route(client: httpx2.Client, world:
 
 
 def _logged(process: ServerProcess) -> set[tuple[str, str, str]]:
-    """Path, route and owner of each request in the server's log."""
+    """Return path, route and owner of each request in the server's log."""
     lines = [json.loads(line) for line in process.log.read_text().splitlines() if '"route"' in line]
     return {(line["path"], line["route"], line["owner"]) for line in lines}
 
@@ -174,7 +174,7 @@ def test_azure_s_requests_are_logged_and_counted_as_ours(upstream: ScriptedUpstr
     with ServerProcess(
         tmp_path, MODEL_URL=upstream.url, API_KEYS="ann=secret-of-ann", METRICS_KEY="watching"
     ) as process:
-        awake(process)
+        wait_loaded(process)
         with azure(process, key="secret-of-ann").client as client:
             world = World(client)
             world.thread()
@@ -182,7 +182,7 @@ def test_azure_s_requests_are_logged_and_counted_as_ours(upstream: ScriptedUpstr
             world.client.post("/threads", json={}, headers={"api-key": "secret-of-nobody"})
         metrics = httpx2.get(f"{process.url}/metrics", headers={"api-key": "watching"}).text
         wanted = {("/v1/threads", "/threads", "ann"), ("/v1/chat/completions", "/chat/completions", "ann")}
-        end = time.monotonic() + 5  # lines are written some time after they are logged
+        end = time.monotonic() + 5  # lines are written a moment after they are logged
         while not wanted <= _logged(process) and time.monotonic() < end:
             time.sleep(0.02)
         log = process.log.read_text()

@@ -1,4 +1,4 @@
-"""Bodies at their edges: what JSON and HTTP leave open, what is packed, and what breaks off on the way."""
+"""Edge cases of bodies: JSON's and HTTP's ambiguities, compression, and bodies that break off."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from tests.api.conftest import World
 from tests.process import ServerProcess
 
 
-def test_half_a_body_is_not_taken_for_an_empty_one(server: ServerProcess, world: World) -> None:
+def test_a_partial_body_is_not_treated_as_empty(server: ServerProcess, world: World) -> None:
     before = world.get("/threads", params={"limit": 1})["first_id"]
     head = (
         "POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
@@ -25,8 +25,11 @@ def test_half_a_body_is_not_taken_for_an_empty_one(server: ServerProcess, world:
 
 
 def post(world: World, body: bytes, **headers: str) -> tuple[int, Any]:
-    told = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    answer = world.client.post("/threads", content=body, headers=told)
+    headers_sent = {
+        "content-type": "application/json",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    answer = world.client.post("/threads", content=body, headers=headers_sent)
     return answer.status_code, answer.json()
 
 
@@ -44,7 +47,7 @@ def post(world: World, body: bytes, **headers: str) -> tuple[int, Any]:
     ],
     ids=["bom", "twice", "twice within", "nul", "pair", "odd letters", "space around", "nothing"],
 )
-def test_what_json_allows_is_taken_and_read_back(world: World, body: bytes, metadata: dict[str, str]) -> None:
+def test_valid_json_is_accepted_and_returned_unchanged(world: World, body: bytes, metadata: dict[str, str]) -> None:
     status, made = post(world, body)
     assert (status, made.get("metadata")) == (200, metadata), made
     assert world.get(f"/threads/{made['id']}")["metadata"] == metadata
@@ -74,10 +77,10 @@ def test_what_json_allows_is_taken_and_read_back(world: World, body: bytes, meta
         *("comment", "nul behind", "utf-16", "utf-32", "latin-1", "space"),
     ],
 )
-def test_what_is_not_json_in_utf_8_is_refused(world: World, body: bytes) -> None:
+def test_invalid_json_or_utf_8_is_refused(world: World, body: bytes) -> None:
     for content_type in ("application/json", "application/json; charset=utf-16", "application/vnd.x+json"):
-        status, told = post(world, body, content_type=content_type)
-        assert (status, told["error"]["code"]) == (400, "invalid_json")
+        status, headers_sent = post(world, body, content_type=content_type)
+        assert (status, headers_sent["error"]["code"]) == (400, "invalid_json")
 
 
 def test_a_compressed_body_is_refused_without_decompression(world: World) -> None:
@@ -85,14 +88,14 @@ def test_a_compressed_body_is_refused_without_decompression(world: World) -> Non
     assert len(bomb) < 100_000
     start = time.monotonic()
     for coding in ("gzip", "br", "gzip, identity"):
-        status, told = post(world, bomb, content_encoding=coding)
-        assert (status, told["error"]["code"]) == (415, "unsupported_media_type")
+        status, headers_sent = post(world, bomb, content_encoding=coding)
+        assert (status, headers_sent["error"]["code"]) == (415, "unsupported_media_type")
     assert time.monotonic() - start < 2
     assert post(world, b"{}", content_encoding="identity")[0] == 200
 
 
-def test_a_body_in_pieces_is_one_body(server: ServerProcess) -> None:
-    """Chunks of a byte, with extensions, and a trailer that must not become a header."""
+def test_a_chunked_body_is_read_as_one(server: ServerProcess) -> None:
+    """Chunks of one byte, with extensions, and a trailer that must not become a header."""
     body = b'{"metadata": {"a": "b"}}'
     sent = b"POST /v1/threads HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n"
     sent += b"transfer-encoding: chunked\r\n\r\n"
@@ -108,8 +111,8 @@ def test_a_body_in_pieces_is_one_body(server: ServerProcess) -> None:
 
 
 def test_text_that_looks_like_a_stream_stays_text(world: World) -> None:
-    said = "a\r\n\r\nevent: done\rdata: [DONE]\n\nevent: error\ndata: {}\n\n\u2028\u2029\x00"
-    thread, assistant = world.thread(said), world.assistant()
+    source_text = "a\r\n\r\nevent: done\rdata: [DONE]\n\nevent: error\ndata: {}\n\n\u2028\u2029\x00"
+    thread, assistant = world.thread(source_text), world.assistant()
     with world.client.stream(
         "POST", f"/threads/{thread}/runs", json={"assistant_id": assistant, "stream": True}
     ) as answer:
@@ -123,10 +126,10 @@ def test_text_that_looks_like_a_stream_stays_text(world: World) -> None:
         for each in data
         if "delta" in each and each["object"] == "thread.message.delta"
     ]
-    assert "".join(spoken) == f"Echo: {said}"
+    assert "".join(spoken) == f"Echo: {source_text}"
 
 
-def test_a_form_with_anything_changed_is_taken_whole_or_refused(world: World) -> None:
+def test_a_corrupted_form_is_accepted_or_refused(world: World) -> None:
     chance = random.Random(20260826)
     form = (
         b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'

@@ -1,4 +1,4 @@
-"""Bodies in transit share one limit, whatever their number; other requests are served meanwhile."""
+"""Bodies in transit share one limit, whatever their number, and other requests are served meanwhile."""
 
 import contextlib
 import select
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
-from tests.api.conftest import awake
+from tests.api.conftest import wait_loaded
 from tests.process import ServerProcess, resident_mb
 from tests.upstream import ScriptedUpstream
 
@@ -20,10 +20,10 @@ SIZE = 10 * 1024 * 1024
 def shared(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MODEL_URL": upstream.url}
     with ServerProcess(tmp_path_factory.mktemp("shared"), **settings) as process:
-        yield awake(process)
+        yield wait_loaded(process)
 
 
-def begin(server: ServerProcess, stack: ExitStack, path: str) -> socket.socket:
+def send_most(server: ServerProcess, stack: ExitStack, path: str) -> socket.socket:
     """Send a body of 10 MB except its last byte."""
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key-ann\r\n"
@@ -34,11 +34,11 @@ def begin(server: ServerProcess, stack: ExitStack, path: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("path", ["/v1/threads", "/v1/chat/completions", "/chat/invoke"])
-def test_bodies_under_way_are_limited_together(path: str, shared: ServerProcess) -> None:
+def test_bodies_in_transit_share_one_limit(path: str, shared: ServerProcess) -> None:
     before = resident_mb(shared.pid)
     thread = {"messages": [{"role": "user", "content": "x" * 50_000}]}
     with ExitStack() as stack, httpx2.Client(base_url=shared.url, timeout=20) as client:
-        waiting = [begin(shared, stack, path) for _ in range(16)]
+        waiting = [send_most(shared, stack, path) for _ in range(16)]
         refused = []
         while answered := select.select(waiting, [], [], 0.5)[0]:
             waiting = [connection for connection in waiting if connection not in answered]
@@ -54,8 +54,8 @@ def test_bodies_under_way_are_limited_together(path: str, shared: ServerProcess)
         assert client.post("/v1/threads", json={}, headers=keys["ann"]).status_code == 200
     with httpx2.Client(base_url=shared.url, timeout=20) as client:
         for _ in range(20):  # the counted bytes are released
-            whole = {"metadata": {"a": "x" * (SIZE - 100)}}
-            assert client.post("/v1/threads", json=whole, headers=keys["ann"]).status_code == 400
+            complete = {"metadata": {"a": "x" * (SIZE - 100)}}
+            assert client.post("/v1/threads", json=complete, headers=keys["ann"]).status_code == 400
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def large(shared: ServerProcess) -> str:
 
 
 def ask(server: ServerProcess, stack: ExitStack, request: str, body: bytes = b"") -> socket.socket:
-    """Send a request, and read nothing."""
+    """Send a request without reading its answer."""
     connection = stack.enter_context(socket.socket())
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(20)
@@ -81,21 +81,21 @@ def ask(server: ServerProcess, stack: ExitStack, request: str, body: bytes = b""
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b'{"name":"a"}'), ("LIST", b"")])
-def test_unread_answers_are_limited_together(method: str, body: bytes, large: str, shared: ServerProcess) -> None:
+def test_unread_answers_share_one_limit(method: str, body: bytes, large: str, shared: ServerProcess) -> None:
     before = resident_mb(shared.pid)
     request = "GET /v1/assistants?limit=100" if method == "LIST" else f"{method} {large}"
     keys = {"authorization": "Bearer key-ann"}
     with ExitStack() as stack, httpx2.Client(base_url=shared.url, timeout=20) as client:
         connections = [ask(shared, stack, request, body) for _ in range(24)]
         first = [connection.recv(2000).partition(b"\r\n")[2].lower() for connection in connections]
-        begun = [b"retry-after" not in each for each in first]
-        if method != "POST":  # which also has commits that wait for the disk
+        started = [b"retry-after" not in each for each in first]
+        if method != "POST":  # a POST also has commits that wait for the disk
             assert resident_mb(shared.pid) < before + 350
-        assert 5 < sum(begun) < 20
+        assert 5 < sum(started) < 20
         assert all((b"x-should-retry: false" in each) is (method == "POST") for each in first if b"retry-after" in each)
         assert client.post("/v1/threads", json={}, headers={"authorization": "Bearer key-bob"}).status_code == 200
-        whole = sum(len(block) for block in iter(lambda: connections[begun.index(True)].recv(65_536), b""))
-        assert whole > 9_000_000 - 2000
+        complete = sum(len(block) for block in iter(lambda: connections[started.index(True)].recv(65_536), b""))
+        assert complete > 9_000_000 - 2000
     with httpx2.Client(base_url=shared.url, timeout=20) as client:
         for _ in range(20):  # the counted bytes are released
             assert len(client.get(large, headers=keys).content) > 9_000_000

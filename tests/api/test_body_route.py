@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from api.app import _ROUTERS
 from api.body_route import IGNORED, BodyRoute
 from api.body_threads import is_large
-from tests.api.conftest import World, awake
+from tests.api.conftest import World, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Raw, ScriptedUpstream
 
@@ -27,7 +27,7 @@ USER = {"role": "user", "content": "Hi"}
 def ignoring(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     settings = {"MODEL_URL": upstream.url, "UNKNOWN_FIELDS": "Ignore", "CORS_ORIGINS": "http://allowed.example"}
     with ServerProcess(tmp_path_factory.mktemp("ignoring"), **settings) as process:
-        yield awake(process)
+        yield wait_loaded(process)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def lenient(ignoring: ServerProcess) -> Iterator[World]:
         yield World(client)
 
 
-def test_every_route_with_a_body_mends_it() -> None:
+def test_every_route_with_a_body_repairs_it() -> None:
     for module in _ROUTERS:
         for route in module.router.routes:
             if isinstance(route, APIRoute) and route.body_field is not None:
@@ -46,7 +46,7 @@ def test_every_route_with_a_body_mends_it() -> None:
                 )
 
 
-# --- PHP ------------------------------------------------------------------------------------------------------------
+# --- PHP --------------------------------------------------------------------------------------------------------------
 
 
 def test_php_s_empty_arrays_are_stored_as_empty_objects(world: World) -> None:
@@ -69,18 +69,18 @@ def test_php_s_empty_arrays_are_stored_as_empty_objects(world: World) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b" [ ] ", b"\xef\xbb\xbf[]"])
 def test_php_s_empty_body_is_an_empty_object(world: World, body: bytes) -> None:
-    told = {"content-type": "application/json"}
-    made = world.client.post("/threads", content=body, headers=told)
+    result = {"content-type": "application/json"}
+    made = world.client.post("/threads", content=body, headers=result)
     assert (made.status_code, made.json()["metadata"]) == (200, {})
     path = f"/threads/{made.json()['id']}"
-    assert world.client.post(path, content=body, headers=told).status_code == 200
-    missing = world.client.post(f"{path}/runs", content=body, headers=told)
+    assert world.client.post(path, content=body, headers=result).status_code == 200
+    missing = world.client.post(f"{path}/runs", content=body, headers=result)
     assert missing.json()["error"]["code"] == "missing_required_parameter"
     run = world.run()
-    assert world.client.post(f"/threads/{run['thread_id']}/runs/{run['id']}/cancel", content=body, headers=told)
+    assert world.client.post(f"/threads/{run['thread_id']}/runs/{run['id']}/cancel", content=body, headers=result)
 
 
-def test_a_whole_php_turn_is_answered(world: World) -> None:
+def test_a_php_client_s_turn_is_answered(world: World) -> None:
     asked = {
         "assistant_id": world.assistant(),
         "thread": {"messages": [{**USER, "metadata": []}], "metadata": [], "tool_resources": []},
@@ -91,12 +91,12 @@ def test_a_whole_php_turn_is_answered(world: World) -> None:
     assert (run["status"], run["metadata"]) == ("completed", {})
 
 
-def test_a_filled_array_is_no_object(world: World) -> None:
+def test_a_filled_array_is_not_accepted_as_an_object(world: World) -> None:
     for body in ([1], {"metadata": ["a"]}, {"messages": [{**USER, "metadata": [[]]}]}):
         assert world.post("/threads", body, 400)["error"]["code"] == "invalid_type"
 
 
-def test_langserve_takes_php_s_empty_arrays(server: ServerProcess) -> None:
+def test_langserve_accepts_php_s_empty_arrays(server: ServerProcess) -> None:
     asked = {"input": {"human": "Hi"}, "config": [], "kwargs": []}
     assert httpx2.post(f"{server.url}/chat/invoke", json=asked).json()["output"] == "Echo: Hi"
     empty, php = (httpx2.post(f"{server.url}/chat/invoke", json=body) for body in ({}, []))
@@ -121,7 +121,7 @@ def test_text_completions_send_objects_upstream(world: World, upstream: Scripted
     assert (sent["logit_bias"], sent["stream_options"], sent["stop"]) == ({}, {}, [])
 
 
-def test_an_upload_takes_php_s_empty_arrays(world: World) -> None:
+def test_an_upload_accepts_php_s_empty_arrays(world: World) -> None:
     asked = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"}
     refused = world.post("/uploads", {**asked, "expires_after": []}, 400)["error"]
     assert (refused["code"], refused["param"]) == ("missing_required_parameter", "expires_after.anchor")
@@ -130,21 +130,21 @@ def test_an_upload_takes_php_s_empty_arrays(world: World) -> None:
     assert world.post("/embeddings", [], 400)["error"]["code"] == "missing_required_parameter"
 
 
-# --- v1 -------------------------------------------------------------------------------------------------------------
+# --- v1 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_v1_metadata_is_stored_as_text_under_v1_only(world: World) -> None:
+def test_v1_metadata_is_converted_for_v1_only(world: World) -> None:
     body = b'{"metadata": {"on": true, "price": 1.0, "number": 123456789012345678901}}'
-    told = {"content-type": "application/json"}
-    made = world.client.post("/threads", content=body, headers={**told, **V1})
+    result = {"content-type": "application/json"}
+    made = world.client.post("/threads", content=body, headers={**result, **V1})
     assert made.json()["metadata"] == {"on": "true", "price": "1.0", "number": "123456789012345678901"}
     assert world.get(f"/threads/{made.json()['id']}")["metadata"] == made.json()["metadata"]
     for beta in ({}, {"openai-beta": "assistants=v2"}):
-        refused = world.client.post("/threads", content=body, headers={**told, **beta})
+        refused = world.client.post("/threads", content=body, headers={**result, **beta})
         assert refused.json()["error"]["param"] == "metadata.on"
 
 
-def test_v1_metadata_is_text_on_every_route(world: World) -> None:
+def test_v1_metadata_is_converted_on_every_route(world: World) -> None:
     number, text = {"metadata": {"n": 7}}, {"n": "7"}
     assistant = world.post("/assistants", {"model": "m", **number}, headers=V1)
     thread = world.post("/threads", {"messages": [{**USER, **number}]}, headers=V1)["id"]
@@ -166,7 +166,7 @@ def test_v1_metadata_is_text_on_every_route(world: World) -> None:
     assert [one["metadata"] for one in made] == [text] * len(made)
 
 
-# --- UNKNOWN_FIELDS -------------------------------------------------------------------------------------------------
+# --- UNKNOWN_FIELDS ---------------------------------------------------------------------------------------------------
 
 
 def test_unknown_fields_are_refused_by_default(world: World) -> None:
@@ -176,7 +176,7 @@ def test_unknown_fields_are_refused_by_default(world: World) -> None:
     assert IGNORED not in answer.headers
 
 
-def test_ignored_fields_are_named_in_a_header(lenient: World) -> None:
+def test_ignored_fields_are_listed_in_a_header(lenient: World) -> None:
     thread = lenient.post("/threads", {"metadata": {"a": "b"}})
     answer = lenient.client.post("/threads", json=thread, headers={"origin": "http://allowed.example"})
     assert answer.headers[IGNORED] == "id, object, created_at"
@@ -186,7 +186,7 @@ def test_ignored_fields_are_named_in_a_header(lenient: World) -> None:
     assert IGNORED not in lenient.client.post("/threads", json={}).headers
 
 
-def test_a_stream_names_what_it_ignored(lenient: World) -> None:
+def test_a_stream_lists_its_ignored_fields(lenient: World) -> None:
     assistant = lenient.assistant()
     asked = {"assistant_id": assistant, "stream": True, "stream_options": {"include_usage": True}}
     for path, body in (
@@ -218,11 +218,11 @@ def test_an_upload_s_unknown_fields_are_ignored(lenient: World) -> None:
     assert (done.json()["status"], done.headers[IGNORED]) == ("completed", "id, object, created_at, upload_id")
 
 
-def test_a_field_called_body_is_refused_by_its_name(world: World) -> None:
+def test_an_unknown_field_called_body_is_named(world: World) -> None:
     assert world.post("/threads", {"metadata": [], "body": 1}, 400)["error"]["param"] == "body"
 
 
-def test_a_thread_is_copied_from_whole_objects(lenient: World) -> None:
+def test_a_thread_is_created_from_response_objects(lenient: World) -> None:
     run = lenient.ended(lenient.run())
     listed = lenient.get(f"/threads/{run['thread_id']}/messages", params={"order": "asc"})["data"]
     answer = lenient.client.post("/threads", json={"messages": listed})
@@ -233,17 +233,17 @@ def test_a_thread_is_copied_from_whole_objects(lenient: World) -> None:
 
 @pytest.mark.parametrize("beta", [{}, V1], ids=["v2", "v1"])
 @pytest.mark.parametrize("php", [False, True], ids=["json", "php"])
-def test_objects_can_be_sent_back_whole(lenient: World, beta: dict[str, str], php: bool) -> None:
-    """PHP's `json_decode($json, true)` and back makes `[]` of `{}`."""
+def test_response_objects_can_be_sent_back(lenient: World, beta: dict[str, str], php: bool) -> None:
+    """PHP's `json_decode($json, true)` and encoding turn `{}` into `[]`."""
 
     def back(made: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps(made)
-        told: dict[str, Any] = json.loads(text.replace("{}", "[]") if php else text)
-        return told
+        result: dict[str, Any] = json.loads(text.replace("{}", "[]") if php else text)
+        return result
 
     def same(path: str, made: dict[str, Any]) -> None:
-        told = lenient.post(path, back(made), headers=beta)
-        assert {**told, "created_at": 0} == {**made, "created_at": 0}
+        result = lenient.post(path, back(made), headers=beta)
+        assert {**result, "created_at": 0} == {**made, "created_at": 0}
 
     file = lenient.file()
     function = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
@@ -274,7 +274,7 @@ def test_objects_can_be_sent_back_whole(lenient: World, beta: dict[str, str], ph
     lenient.ended(lenient.post("/threads/runs", both, headers=beta))
 
 
-def test_what_is_wrong_is_refused_where_unknown_fields_are_ignored(lenient: World) -> None:
+def test_other_errors_are_refused_where_unknown_fields_are_ignored(lenient: World) -> None:
     error = lenient.post("/threads", {"id": "x", "metadata": {"a": 1}}, 400)["error"]
     assert (error["code"], error["param"]) == ("invalid_type", "metadata.a")
     misspelled = lenient.client.post("/threads/runs", json={"assistantId": "x"})
@@ -284,7 +284,7 @@ def test_what_is_wrong_is_refused_where_unknown_fields_are_ignored(lenient: Worl
     assert (unknown.status_code, unknown.headers[IGNORED]) == (404, "stray")
 
 
-def test_a_setting_that_is_none_of_both_stops_the_start(tmp_path: Path) -> None:
+def test_an_invalid_setting_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"(?i)unknown_fields"):
         ServerProcess(tmp_path, UNKNOWN_FIELDS="maybe", MODEL_URL="http://127.0.0.1:9").start()
 
@@ -298,5 +298,5 @@ def test_a_setting_that_is_none_of_both_stops_the_start(tmp_path: Path) -> None:
         pytest.param({"content": "x" * 17_000}, True, id="a long text"),
     ],
 )
-def test_a_body_is_large_in_bytes_or_in_objects(body: dict[str, Any], expected: bool) -> None:
+def test_body_size_is_limited_in_bytes_and_objects(body: dict[str, Any], expected: bool) -> None:
     assert is_large(orjson.dumps(body)) is expected

@@ -1,4 +1,4 @@
-"""What is under HTTP: bytes that are none, heads without end, and clients that do not read."""
+"""Connections below HTTP: invalid bytes, heads without an end, and clients that do not read."""
 
 import asyncio
 import contextlib
@@ -19,11 +19,11 @@ from tests.process import ServerProcess
 HEAD = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n"
 
 
-CONNECTIONS: weakref.WeakSet["Hasty"] = weakref.WeakSet()
+CONNECTIONS: weakref.WeakSet["ImpatientConnection"] = weakref.WeakSet()
 
 
-class Hasty(Connection):
-    LOOK_S = 0.2
+class ImpatientConnection(Connection):
+    CHECK_S = 0.2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,16 +33,16 @@ class Hasty(Connection):
 BUFFER = memoryview(bytearray(READ_BYTES))
 
 
-def hasty(*args: Any, **kwargs: Any) -> ShortReads:
-    """A connection in a hurry, as the server makes connections."""
-    return ShortReads(Hasty(*args, **kwargs), BUFFER)
+def impatient(*args: Any, **kwargs: Any) -> ShortReads:
+    """Make a connection with short limits, as the server makes connections."""
+    return ShortReads(ImpatientConnection(*args, **kwargs), BUFFER)
 
 
 def ask(server: ServerProcess, *parts: bytes) -> tuple[bytes, bytes]:
-    """Send bytes, return head and body of what comes until the server hangs up."""
+    """Send bytes and return head and body of the answer, up to the end of the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         got = b""
-        with contextlib.suppress(ConnectionError):  # it may hang up before it has read everything
+        with contextlib.suppress(ConnectionError):  # the server can disconnect before it has read everything
             for part in parts:
                 connection.sendall(part)
         with contextlib.suppress(ConnectionError):
@@ -93,12 +93,12 @@ def test_the_headers_of_a_request_are_limited(server: ServerProcess, line: bytes
     assert head.startswith(b"HTTP/1.1 " + status)
 
 
-def test_a_long_head_that_ends_is_taken(server: ServerProcess) -> None:
+def test_a_long_head_that_ends_is_accepted(server: ServerProcess) -> None:
     head, _ = ask(server, HEAD + b"x: " + b"a" * 50_000 + b"\r\nconnection: close\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK")
 
 
-def test_what_comes_behind_a_broken_request_does_not_get_into_an_answer(server: ServerProcess) -> None:
+def test_bytes_after_a_broken_request_do_not_get_into_answers(server: ServerProcess) -> None:
     head, body = ask(server, HEAD + b"\r\n", b"rubbish\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK")
     assert body.startswith(b'{"status":"ok"}')
@@ -106,9 +106,9 @@ def test_what_comes_behind_a_broken_request_does_not_get_into_an_answer(server: 
 
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[int]:
-    """An app behind connections in a hurry; the port."""
+    """Serve an app on connections with short limits; yields the port."""
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=hasty, lifespan="off", log_config=None, timeout_keep_alive=1)
+        uvicorn.Config(app, port=0, http=impatient, lifespan="off", log_config=None, timeout_keep_alive=1)
     )
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -120,8 +120,8 @@ async def serving(app: Any) -> AsyncIterator[int]:
         await serve
 
 
-async def test_a_client_that_takes_nothing_is_let_go_and_one_that_reads_slowly_is_not() -> None:
-    """64 MB to each: nothing like that may wait in memory, and one who reads gets all of it."""
+async def test_a_stalled_reader_is_disconnected_and_a_slow_one_is_not() -> None:
+    """Each client is sent 64 MB, which must not be kept in memory; the one that reads gets all of it."""
     block, count = b"x" * 65_536, 1000
     left: list[bool] = []
 
@@ -158,7 +158,7 @@ async def test_a_client_that_takes_nothing_is_let_go_and_one_that_reads_slowly_i
 
 
 async def empty(_scope: Any, _receive: Any, send: Any) -> None:
-    """Answer at once, whatever the body is."""
+    """Answer immediately, whatever the body is."""
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -176,7 +176,7 @@ POST = b"POST /v1/threads HTTP/1.1\r\nhost: localhost\r\n"
 LENGTH = POST + b"content-length: 100000\r\n\r\n"
 CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
 DRIPS = {
-    # name: the app, what is sent first, what is sent again and again
+    # name: the app, what is sent first, what is sent repeatedly
     "nothing": (empty, b"", b""),
     "empty lines": (empty, b"", b"\r\n"),
     "half a head": (empty, HEAD, b"x: y\r\n"),
@@ -228,7 +228,7 @@ async def is_ended(port: int, first: bytes, again: bytes) -> bool:
 
 @pytest.fixture(scope="module")
 def ended_drips() -> dict[str, bool]:
-    """Which of `DRIPS` the server ended. They drip at the same time: each takes up to a second."""
+    """Return which of `DRIPS` the server ended. They run at the same time: each takes up to a second."""
 
     async def drip_all() -> list[bool]:
         async with serving(empty) as answering, serving(patient) as waiting:
@@ -243,19 +243,19 @@ def test_no_connection_outlives_its_limit_without_progress(ended_drips: dict[str
     assert ended_drips[drip]
 
 
-async def test_half_a_request_is_answered_with_what_is_missing() -> None:
-    for app, begun, status in ((empty, HEAD, b"408"), (patient, LENGTH + b"{", b"408"), (patient, LENGTH, b"408")):
+async def test_an_incomplete_request_is_answered_with_408() -> None:
+    for app, started, status in ((empty, HEAD, b"408"), (patient, LENGTH + b"{", b"408"), (patient, LENGTH, b"408")):
         async with serving(app) as port, asyncio.timeout(5):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(begun)
+            writer.write(started)
             assert (await reader.read()).startswith(b"HTTP/1.1 " + status)
             writer.close()
 
 
 @pytest.mark.parametrize("frame", [b"content-length: 9000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n"])
 async def test_a_body_has_a_minimum_rate(frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each check finds progress, but all of them together find too little."""
-    monkeypatch.setattr(Hasty, "MIN_RATE", 200_000)
+    """Each check finds progress, but the overall rate is too low."""
+    monkeypatch.setattr(ImpatientConnection, "MIN_RATE", 200_000)
     block = b"x" * 1100 if b"length" in frame else b"44c\r\n" + b"x" * 1100 + b"\r\n"
     async with serving(patient) as port, asyncio.timeout(8):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -271,8 +271,8 @@ async def test_a_body_has_a_minimum_rate(frame: bytes, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("kind", ["whole", "stream", "last"])
 async def test_an_answer_has_a_minimum_rate(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client reads something between any two checks, but too little in all."""
-    monkeypatch.setattr(Hasty, "MIN_RATE", 400_000)
+    """The client reads between any two checks, but the overall rate is too low."""
+    monkeypatch.setattr(ImpatientConnection, "MIN_RATE", 400_000)
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         headers = [(b"connection", b"close")] if kind == "last" else []
@@ -288,14 +288,15 @@ async def test_an_answer_has_a_minimum_rate(kind: str, monkeypatch: pytest.Monke
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, ("127.0.0.1", port))
             await loop.sock_sendall(client, HEAD + b"\r\n")
-            while not CONNECTIONS or any(one.parser is not None for one in CONNECTIONS):  # unset when it is lost
+            # the parser is unset when the connection is lost
+            while not CONNECTIONS or any(one.parser is not None for one in CONNECTIONS):
                 with contextlib.suppress(ConnectionError):
                     await loop.sock_recv(client, 20_000)
                 await asyncio.sleep(0.05)
 
 
-async def test_a_client_that_takes_enough_is_served_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Hasty, "MIN_RATE", 100_000)
+async def test_a_client_that_reads_fast_enough_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImpatientConnection, "MIN_RATE", 100_000)
     size = 8_000_000
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -316,7 +317,7 @@ async def test_a_client_that_takes_enough_is_served_to_the_end(monkeypatch: pyte
 async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await patient(scope, receive, lambda _: asyncio.sleep(0))
-        await asyncio.sleep(5 * Hasty.LOOK_S)
+        await asyncio.sleep(5 * ImpatientConnection.CHECK_S)
         await empty(scope, receive, send)
 
     async with serving(app) as port, asyncio.timeout(10):
@@ -329,9 +330,9 @@ async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
         writer.close()
 
 
-async def test_a_body_that_the_server_has_not_asked_for_is_waited_for() -> None:
+async def test_a_body_that_the_server_does_not_read_is_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(5 * Hasty.LOOK_S)
+        await asyncio.sleep(5 * ImpatientConnection.CHECK_S)
         await patient(scope, receive, send)
 
     async with serving(app) as port, asyncio.timeout(10):
@@ -442,7 +443,7 @@ async def test_a_broken_request_is_answered_after_those_before_it(broken: str, b
 
 @pytest.mark.parametrize("size", [0, 1, 50_000, 3_000_000])
 @pytest.mark.parametrize("behind", [HEAD + b"\r\n", POST + b"content-length: 5000000\r\n\r\n"], ids=["get", "post"])
-async def test_a_client_that_leaves_is_noticed_behind_what_it_sent(behind: bytes, size: int) -> None:
+async def test_a_client_that_leaves_is_noticed_behind_unread_bytes(behind: bytes, size: int) -> None:
     left = asyncio.Event()
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -462,7 +463,7 @@ async def test_a_client_that_leaves_is_noticed_behind_what_it_sent(behind: bytes
 
 
 @pytest.mark.parametrize("frame", [b"content-length: 3000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n2dc6c0\r\n"])
-async def test_a_connection_keeps_little_of_a_body_that_nobody_takes(frame: bytes) -> None:
+async def test_little_of_an_unread_body_is_kept(frame: bytes) -> None:
     go, most = asyncio.Event(), 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -481,9 +482,9 @@ async def test_a_connection_keeps_little_of_a_body_that_nobody_takes(frame: byte
     assert 0 < most <= 3 * READ_BYTES
 
 
-async def test_bytes_that_wait_for_answers_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Hasty, "MAX_HELD_BYTES", 150_000)
-    monkeypatch.setattr(Hasty, "LOOK_S", 10.0)
+async def test_bytes_that_wait_for_answers_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImpatientConnection, "MAX_HELD_BYTES", 150_000)
+    monkeypatch.setattr(ImpatientConnection, "CHECK_S", 10.0)
     answering = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -492,7 +493,7 @@ async def test_bytes_that_wait_for_answers_are_limited_together(monkeypatch: pyt
 
     held = POST + b"content-length: 50000\r\n\r\n" + b"x" * 50_000
     async with serving(app) as port, asyncio.timeout(10):
-        for _ in range(2):  # the second time shows that the bytes of the first are no longer counted
+        for _ in range(2):  # the second round shows that the bytes of the first are no longer counted
             clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
             for _, writer in clients:
                 writer.write((HEAD + b"\r\n") * 2 + held + HEAD + b"connection: close\r\n\r\n")
@@ -505,12 +506,12 @@ async def test_bytes_that_wait_for_answers_are_limited_together(monkeypatch: pyt
             assert sorted(answers) == [2, 2, 4, 4, 4]  # three times 42 KB are held
 
 
-async def test_requests_that_wait_are_not_all_parsed_at_once() -> None:
-    begun = 0
+async def test_pipelined_requests_are_parsed_gradually() -> None:
+    started = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal begun
-        begun += 1
+        nonlocal started
+        started += 1
         await empty(scope, receive, send)
 
     request = b"GET / HTTP/1.1\r\n\r\n"
@@ -522,7 +523,7 @@ async def test_requests_that_wait_are_not_all_parsed_at_once() -> None:
             got += block.count(b"HTTP/1.1 204")
             most = max(most, max((len(one.pipeline) for one in CONNECTIONS), default=0))
         writer.close()
-    assert begun == 5_001
+    assert started == 5_001
     assert most < 1000
 
 
@@ -541,8 +542,8 @@ async def test_a_client_that_reads_none_of_its_answers_is_disconnected(count: in
 
 @pytest.mark.parametrize("expects", [b"", b"expect: 100-continue\r\n"], ids=["plain", "expects"])
 @pytest.mark.parametrize("frame", ["length", "chunks"])
-async def test_the_answer_to_a_body_that_is_not_read_arrives(frame: str, expects: bytes) -> None:
-    """8 MB more than the server takes before it answers. A connection that expects status 100 ends, others go on."""
+async def test_the_answer_to_an_unread_body_arrives(frame: str, expects: bytes) -> None:
+    """8 MB more than the server reads before it answers. A connection that expects status 100 ends, others continue."""
     size = 8_000_000
     if frame == "length":
         sent = POST + expects + b"content-length: %d\r\n\r\n" % size + b"x" * size

@@ -1,4 +1,4 @@
-"""More clients than there is room for: those who are in stay, the others are told, and the server can be looked at."""
+"""More clients than MAX_CONNECTIONS: existing connections stay, further ones are refused, and probes still work."""
 
 import asyncio
 import contextlib
@@ -25,8 +25,8 @@ ASK = b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @contextmanager
-def crowd(port: int, size: int) -> Iterator[list[socket.socket]]:
-    """So many connections that ask nothing."""
+def idle_connections(port: int, size: int) -> Iterator[list[socket.socket]]:
+    """Open idle connections."""
     with ExitStack() as stack:
         made = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(size)]
         time.sleep(0.2)  # until they are accepted
@@ -34,7 +34,7 @@ def crowd(port: int, size: int) -> Iterator[list[socket.socket]]:
 
 
 def ended(connection: socket.socket) -> bool:
-    """Whether the server has hung up."""
+    """Return whether the server has disconnected."""
     connection.setblocking(False)
     try:
         return connection.recv(1) == b""
@@ -50,9 +50,9 @@ def test_connections_beyond_the_limit_are_refused_and_others_stay(tmp_path: Path
         httpx2.Client(base_url=server.url, timeout=10) as inside,
     ):
         assert inside.post("/v1/threads", json={}).status_code == 200
-        with crowd(server.port, 3):
+        with idle_connections(server.port, 3):
             assert inside.post("/v1/threads", json={}).status_code == 200
-            long = {"metadata": {"a": "x" * 400_000}}  # a body that does not come in one piece
+            long = {"metadata": {"a": "x" * 400_000}}  # a body that arrives in several pieces
             for body, headers in (({}, {}), (long, {}), (long, {"Connection": "Upgrade", "Upgrade": "h2c"})):
                 refused = httpx2.post(f"{server.url}/v1/threads", json=body, headers=headers, timeout=10)
                 assert refused.status_code == 503
@@ -69,7 +69,7 @@ def test_connections_beyond_the_limit_are_refused_and_others_stay(tmp_path: Path
             assert "threadhold_connections_open 5.0" in metrics
             assert "threadhold_connections_refused_total 3.0" in metrics
             assert inside.post("/v1/threads", json={}).status_code == 200
-        time.sleep(0.2)  # until it has seen them leave
+        time.sleep(0.2)  # until the server has noticed that they closed
         assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 200
         assert server.log.read_text().count("as many as MAX_CONNECTIONS allows; refused") == 1
 
@@ -81,7 +81,7 @@ async def empty(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["without a key", "one owner"])
-def test_connections_that_are_used_again_and_again_keep_no_other_owner_out(tmp_path: Path, kind: str) -> None:
+def test_reused_connections_do_not_exclude_other_owners(tmp_path: Path, kind: str) -> None:
     key = "none" if kind == "without a key" else KEYS["ann"]
     request = f"GET /v1/threads?limit=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
     api_keys = ",".join(f"{owner}={key}" for owner, key in KEYS.items())
@@ -96,7 +96,7 @@ def test_connections_that_are_used_again_and_again_keep_no_other_owner_out(tmp_p
 
     bob = {"Authorization": f"Bearer {KEYS['bob']}"}
     with ServerProcess(tmp_path, MAX_CONNECTIONS="16", API_KEYS=api_keys) as server, ExitStack() as stack:
-        for _ in range(2):  # before the crowd, both owners were there
+        for _ in range(2):  # both owners are known before the load starts
             for each in KEYS.values():
                 httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {each}"})
         users = [threading.Thread(target=use, args=(server.port,)) for _ in range(20)]
@@ -113,9 +113,9 @@ def test_connections_that_are_used_again_and_again_keep_no_other_owner_out(tmp_p
 
 
 @asynccontextmanager
-async def serving(door: ConnectionLimit, app: Any = empty) -> AsyncIterator[int]:
-    """An app behind a door; the port."""
-    config = uvicorn.Config(app, port=0, http=door.connection, lifespan="off", log_config=None)  # type: ignore[arg-type]
+async def serving(limit: ConnectionLimit, app: Any = empty) -> AsyncIterator[int]:
+    """Serve an app with a connection limit; yields the port."""
+    config = uvicorn.Config(app, port=0, http=limit.connection, lifespan="off", log_config=None)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -127,12 +127,12 @@ async def serving(door: ConnectionLimit, app: Any = empty) -> AsyncIterator[int]
         await serve
 
 
-class Hasty(ConnectionLimit):
+class Impatient(ConnectionLimit):
     IDLE_S = 0.5
 
 
 async def test_a_new_connection_replaces_idle_connections_only() -> None:
-    """Connections without a key that request `/health` now and then keep nobody out."""
+    """Connections without a key that request `/health` from time to time do not exclude others."""
     goes_on = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -144,7 +144,7 @@ async def test_a_new_connection_replaces_idle_connections_only() -> None:
         else:
             await empty(scope, receive, send)
 
-    async with serving(Hasty(8), app) as port, asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+    async with serving(Impatient(8), app) as port, asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
 
         async def ask(path: bytes) -> tuple[bytes, asyncio.StreamReader]:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -156,69 +156,69 @@ async def test_a_new_connection_replaces_idle_connections_only() -> None:
         assert await slow.readexactly(4) == b"half"
         assert [(await ask(b"health"))[0] for _ in range(7)] == [b"204"] * 7
         assert (await ask(b"v1/threads"))[0] == b"503"
-        await asyncio.sleep(Hasty.IDLE_S + 0.1)
+        await asyncio.sleep(Impatient.IDLE_S + 0.1)
         assert [(await ask(b"v1/threads"))[0] for _ in range(7)] == [b"204"] * 7
         assert (await ask(b"v1/threads"))[0] == b"503"
         goes_on.set()
         assert await slow.readexactly(4) == b"half"
 
 
-async def test_the_places_beyond_are_few_and_kept_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_beyond_the_limit_are_few_and_short_lived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.connection_limit._Counted.SPARE", 2)
     monkeypatch.setattr("api.connection_limit._Counted.ASK_S", 0.3)
-    door = ConnectionLimit(2)
+    limit = ConnectionLimit(2)
 
     async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         made = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.sleep(0.05)
         return made
 
-    async with serving(door) as port, asyncio.timeout(10), contextlib.AsyncExitStack() as stack:
+    async with serving(limit) as port, asyncio.timeout(10), contextlib.AsyncExitStack() as stack:
         made = [await connect(port) for _ in range(5)]
         for _, writer in made:
             stack.callback(writer.close)
         with contextlib.suppress(ConnectionError):
-            assert await made[4][0].read() == b""  # at once
-        assert door.refused == 1
-        began = time.monotonic()
+            assert await made[4][0].read() == b""  # immediately
+        assert limit.refused == 1
+        started = time.monotonic()
         for reader, _ in made[2:4]:
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
-        assert time.monotonic() - began < 5
-        assert len(door.inside) == 2
+        assert time.monotonic() - started < 5
+        assert len(limit.open_connections) == 2
         reader, writer = await connect(port)
         writer.write(ASK % b"health")
-        assert (await reader.read()).startswith(b"HTTP/1.1 204 ")  # and closed, whatever was asked for
+        assert (await reader.read()).startswith(b"HTTP/1.1 204 ")  # closed, whatever the path
         writer.close()
         reader, writer = await connect(port)
         made[0][1].close()
         await asyncio.sleep(0.05)
-        writer.write(ASK % b"v1/threads")  # there is room again, and it stays
+        writer.write(ASK % b"v1/threads")  # below the limit again, so the connection stays open
         assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
         await asyncio.sleep(0.4)
-        assert len(door.inside) == 2
+        assert len(limit.open_connections) == 2
         writer.close()
-    assert door.refused == 1
+    assert limit.refused == 1
 
 
-def test_the_limit_of_files_is_raised_where_it_may_be(tmp_path: Path) -> None:
+def test_the_limit_of_files_is_raised_if_allowed(tmp_path: Path) -> None:
     low = ["sh", "-c", 'ulimit -Sn 128 && exec "$@"', "sh"]
     with ServerProcess(tmp_path, before=low, MODEL_URL=NOWHERE, MAX_CONNECTIONS="200") as server:
         log = server.log.read_text()
         assert "open files: 500 are allowed, raised from 128" in log
         assert "MAX_CONNECTIONS is" not in log
-        with crowd(server.port, 150) as made:
+        with idle_connections(server.port, 150) as made:
             assert not any(ended(one) for one in made)
 
 
-def test_running_out_of_files_ends_and_spins_nothing(tmp_path: Path) -> None:
+def test_running_out_of_files_ends_without_a_busy_loop(tmp_path: Path) -> None:
     few = ["sh", "-c", 'ulimit -n 60 && exec "$@"', "sh"]
     with ServerProcess(tmp_path, before=few, MODEL_URL=NOWHERE) as server:
         assert (
             "MAX_CONNECTIONS is 8192, but the limit of 60 open files allows only 16 connections"
             in server.log.read_text()
         )
-        with crowd(server.port, 120) as made:
+        with idle_connections(server.port, 120) as made:
             before = ticks(server.pid)
             time.sleep(0.5)
             assert ticks(server.pid) - before < 25
@@ -229,19 +229,19 @@ def test_running_out_of_files_ends_and_spins_nothing(tmp_path: Path) -> None:
 
 
 def ticks(pid: int) -> int:
-    """Processor time, in hundredths of a second."""
+    """Return the processor time in hundredths of a second."""
     fields = Path(f"/proc/{pid}/stat")
     if not fields.exists():
         pytest.skip("processor time is read from /proc, which this system lacks")
-    told = fields.read_text().rpartition(")")[2].split()
-    return int(told[11]) + int(told[12])
+    fields_read = fields.read_text().rpartition(")")[2].split()
+    return int(fields_read[11]) + int(fields_read[12])
 
 
 KEYS = {"ann": "sk-ann-1", "bob": "sk-bob-1"}
 
 
 def waiting_request(kind: str, path: str, key: str) -> bytes:
-    """A request that the server does not answer to its end."""
+    """Send a request that the server does not answer to its end."""
     head = f"host: localhost\r\nauthorization: Bearer {key}\r\n"
     chat = b'{"model": "test-model", "messages": [{"role": "user", "content": "Hi"}]}'
     sized = f"content-type: application/json\r\ncontent-length: {len(chat)}\r\n"
@@ -297,14 +297,14 @@ def test_one_owner_leaves_connections_to_others(shared: ServerProcess, kind: str
         time.sleep(0.5)
         again = httpx2.post(f"{shared.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {KEYS['ann']}"})
         assert again.status_code == 200
-    time.sleep(0.2)  # until it has seen them leave
+    time.sleep(0.2)  # until the server has noticed that they closed
 
 
-def test_an_only_owner_can_use_all_connections(tmp_path: Path) -> None:
+def test_a_single_owner_can_use_all_connections(tmp_path: Path) -> None:
     with (
         ScriptedUpstream() as upstream,
         ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_CONNECTIONS="16", API_KEYS="ann=sk-ann-1") as server,
-        crowd(server.port, 14) as held,
+        idle_connections(server.port, 14) as held,
     ):
         upstream.default = lambda _: Hang()
         for connection in held:
@@ -346,6 +346,6 @@ async def test_requests_without_a_key_leave_connections_to_others(path: str, key
     headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
     state = SimpleNamespace(connection_limit=limit)
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": path, "headers": headers, "state": {}}
-    for _ in range(20):  # what is answered is no longer counted
+    for _ in range(20):  # an answered request is no longer counted
         await gate({**scope, "app": SimpleNamespace(state=state)}, receive, send)
     assert statuses == [status] * 20

@@ -1,4 +1,4 @@
-"""Pages of other origins: what their browsers ask before a call, and what they can read after it."""
+"""Pages of other origins: their browsers' preflight requests, and the answers that they can read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from api.cors import Cors
-from tests.api.conftest import World, awake
+from tests.api.conftest import World, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -30,11 +30,11 @@ def closed(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
     folder: Path = tmp_path_factory.mktemp("closed")
     origins = "null, https://App.example/"
     with ServerProcess(folder, MODEL_URL=upstream.url, API_KEYS="sk-a", CORS_ORIGINS=origins) as process:
-        yield awake(process)
+        yield wait_loaded(process)
 
 
 def preflight(url: str, origin: str, *, method: str = "POST", **asked: str) -> httpx2.Response:
-    """What a browser sends before a call: no key, and what it asks for as `request_headers="…"`."""
+    """Send the preflight request of a browser: without a key, and with `request_headers="…"`."""
     headers = {f"access-control-{name.replace('_', '-')}": value for name, value in asked.items()}
     return httpx2.options(url, headers={"origin": origin, "access-control-request-method": method, **headers})
 
@@ -53,7 +53,7 @@ def test_a_preflight_of_an_allowed_origin_succeeds(server: ServerProcess, path: 
     assert ALLOW + "private-network" not in answer.headers
 
 
-def test_an_allowed_origin_may_call_a_private_network(server: ServerProcess) -> None:
+def test_an_allowed_origin_can_call_a_private_network(server: ServerProcess) -> None:
     answer = preflight(f"{server.url}/v1/threads", ALLOWED, request_private_network="true")
     assert answer.status_code == 200
     assert answer.headers[ALLOW + "private-network"] == "true"
@@ -61,7 +61,7 @@ def test_an_allowed_origin_may_call_a_private_network(server: ServerProcess) -> 
 
 
 @pytest.mark.parametrize("origin", OTHERS)
-def test_no_other_origin_may_call(server: ServerProcess, origin: str) -> None:
+def test_other_origins_cannot_call(server: ServerProcess, origin: str) -> None:
     for asked in ({}, {"request_private_network": "true"}):
         answer = preflight(f"{server.url}/v1/threads", origin, **asked)
         assert answer.status_code == 400
@@ -72,7 +72,7 @@ def test_no_other_origin_may_call(server: ServerProcess, origin: str) -> None:
     assert "Origin" in answer.headers["vary"]
 
 
-def test_without_a_setting_no_origin_may_call(keyed: ServerProcess) -> None:
+def test_without_a_setting_no_origin_can_call(keyed: ServerProcess) -> None:
     answer = preflight(f"{keyed.url}/v1/threads", ALLOWED, request_private_network="true")
     assert [name for name in answer.headers if name.startswith("access-control")] == []
 
@@ -122,7 +122,7 @@ def test_a_page_can_read_the_headers_of_answers_and_streams(server: ServerProces
         assert answer.headers["x-request-id"]
 
 
-async def test_every_origin_may_call_where_all_are_allowed() -> None:
+async def test_every_origin_can_call_where_all_are_allowed() -> None:
     async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
         raise AssertionError("a preflight does not reach the app")
 

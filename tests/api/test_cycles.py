@@ -13,16 +13,16 @@ BODY = b"content-length: 2\r\n\r\n{}"
 
 
 class App:
-    """Waits for `go` in each request, before or after the start of its answer; notes how the requests end."""
+    """Waits for `go` in each request, before or after the start of its answer; records how the requests end."""
 
     def __init__(self, *, starts: bool = False) -> None:
         self.go = asyncio.Event()
-        self.begun: list[str] = []
+        self.started: list[str] = []
         self.ended: list[str] = []
         self._starts = starts
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.begun.append(scope["path"])
+        self.started.append(scope["path"])
         try:
             if self._starts:
                 await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -33,7 +33,7 @@ class App:
         except asyncio.CancelledError:
             self.ended.append("cancelled")
             raise
-        self.ended.append("whole")
+        self.ended.append("complete")
 
     async def until(self, ended: int) -> None:
         while len(self.ended) < ended:
@@ -46,25 +46,23 @@ class App:
         (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", False, "cancelled"),
         (b"GET / HTTP/1.0\r\n\r\n", False, "cancelled"),
         (b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n", False, "cancelled"),
-        (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", True, "whole"),
-        (POST + BODY, False, "whole"),
-        (POST + BODY, True, "whole"),
-        (b"DELETE / HTTP/1.1\r\nhost: a\r\n\r\n", False, "whole"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", True, "complete"),
+        (POST + BODY, False, "complete"),
+        (POST + BODY, True, "complete"),
+        (b"DELETE / HTTP/1.1\r\nhost: a\r\n\r\n", False, "complete"),
     ],
     ids=["get", "http 1.0", "head", "a stream", "post", "a stream of a post", "delete"],
 )
 @pytest.mark.parametrize("kind", ["closes", "resets"])
-async def test_only_reads_without_an_answer_end_with_their_client(
-    sent: bytes, starts: bool, ends: str, kind: str
-) -> None:
+async def test_only_unanswered_reads_end_with_their_client(sent: bytes, starts: bool, ends: str, kind: str) -> None:
     app = App(starts=starts)
     async with serving(app) as port, asyncio.timeout(10):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
-        while not app.begun:
+        while not app.started:
             await asyncio.sleep(0.01)
         writer.close() if kind == "closes" else writer.transport.abort()
-        if ends == "whole":
+        if ends == "complete":
             await asyncio.sleep(0.1)
             assert app.ended == []
             app.go.set()
@@ -72,7 +70,7 @@ async def test_only_reads_without_an_answer_end_with_their_client(
         assert app.ended == [ends]
 
 
-async def test_reads_that_wait_behind_others_never_begin_after_their_client_left() -> None:
+async def test_queued_reads_never_start_after_their_client_has_left() -> None:
     app = App()
     async with serving(app) as port, asyncio.timeout(10):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -83,7 +81,7 @@ async def test_reads_that_wait_behind_others_never_begin_after_their_client_left
         app.go.set()
         await app.until(1)
         await asyncio.sleep(0.1)
-        assert app.begun == ["/v1/threads"]
+        assert app.started == ["/v1/threads"]
 
 
 async def test_a_client_that_stays_gets_its_answer_while_others_leave() -> None:
@@ -101,8 +99,8 @@ async def test_a_client_that_stays_gets_its_answer_while_others_leave() -> None:
 
 
 @pytest.mark.parametrize("is_broken_off", [True, False])
-async def test_an_answer_that_is_broken_off_keeps_no_bytes(is_broken_off: bool) -> None:
-    """An answer that ends early for another reason is still read to where it ends."""
+async def test_an_interrupted_answer_keeps_no_bytes(is_broken_off: bool) -> None:
+    """The request of an answer that ends early for another reason is still read to its end."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

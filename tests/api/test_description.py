@@ -1,4 +1,4 @@
-"""The document against the routes: what a machine reads there is so."""
+"""The OpenAPI document agrees with the routes."""
 
 import asyncio
 import threading
@@ -24,23 +24,23 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {item[method]["operationId"]: item[method] for item in document["paths"].values() for method in item}
 
 
-def test_every_error_has_openai_s_shape_and_422_is_none_of_ours(document: dict[str, Any]) -> None:
+def test_every_error_has_openai_s_shape_and_none_is_422(document: dict[str, Any]) -> None:
     for name, operation in operations(document).items():
-        for status, told in operation["responses"].items():
+        for status, result in operation["responses"].items():
             assert status != "422", name
             if status != "200" and name != "ready":
-                schema = told["content"]["application/json"]["schema"]
+                schema = result["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Error"}, (name, status)
 
 
-def test_what_writes_may_find_the_disk_full(document: dict[str, Any]) -> None:
+def test_operations_that_write_list_507_for_a_full_disk(document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             may_write = method != "get" and "200" in operation["responses"] and "503" in operation["responses"]
             assert ("507" in operation["responses"]) is may_write, path
 
 
-def test_it_is_made_once_and_beside_the_event_loop() -> None:
+def test_the_document_is_made_once_outside_the_event_loop() -> None:
     app: Any = build_app(nullcontext, access=Access(hosts=None), version="0")  # type: ignore[arg-type] # never entered
     make, makers = app.openapi, []
 
@@ -65,7 +65,7 @@ def test_it_is_made_once_and_beside_the_event_loop() -> None:
     assert [maker is threading.main_thread() for maker in makers] == [False]
 
 
-def test_every_link_leads_to_an_operation_and_gives_all_of_its_path(document: dict[str, Any]) -> None:
+def test_every_link_leads_to_an_operation_with_all_path_parameters(document: dict[str, Any]) -> None:
     known = operations(document)
     seen = set()
     for maker in known.values():
@@ -75,7 +75,9 @@ def test_every_link_leads_to_an_operation_and_gives_all_of_its_path(document: di
             assert set(link.get("parameters", wanted)) == wanted
             seen.add(link["operationId"])
     with_ids = {name for name, one in known.items() if any(each["in"] == "path" for each in one.get("parameters", ()))}
-    assert with_ids - seen == {"get_model", "get_message_file"}, "a model is not made here; a message's file is one"
+    assert with_ids - seen == {"get_model", "get_message_file"}, (
+        "models have no creating operation, and a message's file is a file"
+    )
 
 
 def test_a_refused_method_gets_all_allowed_methods(server: ServerProcess, document: dict[str, Any]) -> None:
@@ -84,8 +86,8 @@ def test_a_refused_method_gets_all_allowed_methods(server: ServerProcess, docume
             continue
         answer = httpx2.request("PATCH", server.url + path.format_map(Ids()), json={})
         assert answer.status_code == 405
-        told = set(answer.headers["allow"].lower().split(", ")) - {"head"}
-        assert told == set(item), path
+        result = set(answer.headers["allow"].lower().split(", ")) - {"head"}
+        assert result == set(item), path
         assert set(item) <= set(METHODS)
 
 

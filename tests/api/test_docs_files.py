@@ -1,4 +1,4 @@
-"""The files of the documentation are served in small blocks, whole."""
+"""The files of the documentation are served completely, in small blocks."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 from api.docs_files import serve_in_small_blocks
 
 
-async def test_files_are_served_whole_in_small_blocks(tmp_path: Path) -> None:
+async def test_files_are_served_completely_in_small_blocks(tmp_path: Path) -> None:
     content = bytes(range(256)) * 400
     (tmp_path / "a.js").write_bytes(content)
     app = FastAPI()

@@ -13,7 +13,7 @@ import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 
-from tests.api.conftest import awake
+from tests.api.conftest import wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Fail, Hang, Raw, ScriptedUpstream, embeddings
 
@@ -30,11 +30,11 @@ def forgets(upstream: ScriptedUpstream) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def builtin(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    """A server whose EMBEDDINGS_MODEL is not set, and whose upstream lists models that chat."""
+    """A server whose EMBEDDINGS_MODEL is not set, and whose upstream lists chat models only."""
     settings = {"MODEL_URL": upstream.url, "MODEL_ALIASES": f"my-embedder={BUILTIN},*=test-model"}
     with (
         ServerProcess(tmp_path_factory.mktemp("builtin"), **settings) as process,
-        httpx2.Client(base_url=f"{awake(process).url}/v1", timeout=90) as client,
+        httpx2.Client(base_url=f"{wait_loaded(process).url}/v1", timeout=90) as client,
     ):
         yield client
 
@@ -55,18 +55,20 @@ def cosine(one: list[float], other: list[float]) -> float:
 
 
 def test_the_built_in_model_recognizes_similar_texts(builtin: httpx2.Client) -> None:
-    told = embed(builtin, input=["A cat sleeps on the sofa.", "The kitten naps on the couch.", "Interest rates rise."])
-    assert (told["object"], told["model"]) == ("list", BUILTIN)
-    assert [(one["object"], one["index"], len(one["embedding"])) for one in told["data"]] == [
+    result = embed(
+        builtin, input=["A cat sleeps on the sofa.", "The kitten naps on the couch.", "Interest rates rise."]
+    )
+    assert (result["object"], result["model"]) == ("list", BUILTIN)
+    assert [(one["object"], one["index"], len(one["embedding"])) for one in result["data"]] == [
         ("embedding", index, 384) for index in range(3)
     ]
-    cat, kitten, rates = (one["embedding"] for one in told["data"])
+    cat, kitten, rates = (one["embedding"] for one in result["data"])
     assert isclose(cosine(cat, cat), 1, abs_tol=1e-5)
     assert cosine(cat, kitten) > cosine(cat, rates) + 0.3
-    assert told["usage"]["prompt_tokens"] == told["usage"]["total_tokens"] > 15
+    assert result["usage"]["prompt_tokens"] == result["usage"]["total_tokens"] > 15
 
 
-def test_base64_is_the_same_numbers(builtin: httpx2.Client) -> None:
+def test_base64_has_the_same_numbers(builtin: httpx2.Client) -> None:
     plain, encoded = embed(builtin)["data"][0], embed(builtin, encoding_format="base64")["data"][0]
     assert all(map(isclose, floats(encoded["embedding"]), plain["embedding"]))
     assert embed(builtin, encoding_format="float")["data"][0] == plain
@@ -85,7 +87,7 @@ def test_the_built_in_model_is_listed_where_it_answers(builtin: httpx2.Client, c
     assert BUILTIN not in {one["id"] for one in client.get("/models").json()["data"]}
 
 
-def test_dimensions_of_the_built_in_model_are_its_own(builtin: httpx2.Client) -> None:
+def test_dimensions_of_the_built_in_model_are_fixed(builtin: httpx2.Client) -> None:
     assert len(embed(builtin, dimensions=384)["data"][0]["embedding"]) == 384
     error = embed(builtin, 400, dimensions=256)["error"]
     assert error["param"] == "dimensions"
@@ -93,7 +95,7 @@ def test_dimensions_of_the_built_in_model_are_its_own(builtin: httpx2.Client) ->
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "told"),
+    ("fields", "param", "result"),
     [
         ({"input": ""}, "input", "empty"),
         ({"input": []}, "input", "0 elements"),
@@ -113,15 +115,15 @@ def test_dimensions_of_the_built_in_model_are_its_own(builtin: httpx2.Client) ->
     ids=lambda value: str(value)[:40],
 )
 def test_invalid_parameters_are_named_for_every_model(
-    builtin: httpx2.Client, client: httpx2.Client, fields: dict[str, Any], param: str, told: str
+    builtin: httpx2.Client, client: httpx2.Client, fields: dict[str, Any], param: str, result: str
 ) -> None:
     for server in (builtin, client):
         error = embed(server, 400, **fields)["error"]
         assert (error["param"], error["type"]) == (param, "invalid_request_error")
-        assert told in error["message"]
+        assert result in error["message"]
 
 
-def test_too_long_texts_are_reported_in_tokens(builtin: httpx2.Client) -> None:
+def test_overlong_texts_are_reported_in_tokens(builtin: httpx2.Client) -> None:
     error = embed(builtin, 400, input=["short", "word " * 9000])["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
     assert "8192 tokens" in error["message"]
@@ -130,14 +132,14 @@ def test_too_long_texts_are_reported_in_tokens(builtin: httpx2.Client) -> None:
     assert "300000" in error["message"]
 
 
-@pytest.mark.timeout(100)  # two seconds of work, on a machine that may have other work
-def test_as_many_texts_as_openai_takes_are_taken(builtin: httpx2.Client) -> None:
-    told = embed(builtin, input=["a"] * 2048, encoding_format="base64")
-    assert [one["index"] for one in told["data"]] == list(range(2048))
+@pytest.mark.timeout(100)  # two seconds of work, on a machine that can have other work
+def test_as_many_texts_are_accepted_as_by_openai(builtin: httpx2.Client) -> None:
+    result = embed(builtin, input=["a"] * 2048, encoding_format="base64")
+    assert [one["index"] for one in result["data"]] == list(range(2048))
 
 
 def test_the_server_answers_others_while_it_embeds(builtin: httpx2.Client) -> None:
-    with pytest.raises(httpx2.TimeoutException):  # and stops when its client leaves
+    with pytest.raises(httpx2.TimeoutException):  # embedding stops when its client leaves
         builtin.post("/embeddings", json={"model": "m", "input": ["word " * 5000] * 40}, timeout=1)
     assert builtin.get("/health", timeout=1).json() == {"status": "ok"}
     assert embed(builtin)["model"] == BUILTIN
@@ -146,23 +148,23 @@ def test_the_server_answers_others_while_it_embeds(builtin: httpx2.Client) -> No
 def test_embeddings_model_answers_for_every_unlisted_name(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     upstream.raw["/v1/embeddings"] = vectors([[3, 4]])
     for model in ("of-words", "text-embedding-3-small"):
-        told = embed(client, model=model, user="u", dimensions=2, input_type="query")
-        assert told["data"] == [{"object": "embedding", "index": 0, "embedding": [3, 4]}]
+        result = embed(client, model=model, user="u", dimensions=2, input_type="query")
+        assert result["data"] == [{"object": "embedding", "index": 0, "embedding": [3, 4]}]
         seen = upstream.raw_seen[-1]
         asked = {"model": "of-words", "input": ["Hi"], "user": "u", "dimensions": 2, "input_type": "query"}
         assert json.loads(seen.body) == asked
         assert seen.headers["authorization"] == "Bearer sk-of-the-server"
 
 
-def test_a_listed_model_is_asked_by_its_name_and_alias(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_a_listed_model_is_called_by_its_name_and_alias(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     upstream.raw["/v1/embeddings"] = vectors([[3, 4]])
     for model in ("test-model", "gpt-4o"):
         embed(client, model=model)
         assert json.loads(upstream.raw_seen[-1].body)["model"] == "test-model"
 
 
-def vectors(said: list[Any], **more: Any) -> Raw:
-    body = {"data": [{"embedding": one} for one in said], **more}
+def vectors(content: list[Any], **more: Any) -> Raw:
+    body = {"data": [{"embedding": one} for one in content], **more}
     return Raw([json.dumps(body).encode()], content_type="application/json")
 
 
@@ -171,12 +173,12 @@ ENCODED = base64.b64encode(struct.pack("<2f", 3, 4)).decode()
 
 @pytest.mark.parametrize("wanted", [None, "float", "base64"])
 @pytest.mark.parametrize("given", [[3.0, 4.0], ENCODED], ids=["floats", "base64"])
-def test_vectors_come_in_the_form_that_was_asked_for(
+def test_vectors_have_the_requested_format(
     client: httpx2.Client, upstream: ScriptedUpstream, wanted: str | None, given: Any
 ) -> None:
     upstream.raw["/v1/embeddings"] = vectors([given], usage={"prompt_tokens": 7, "total_tokens": 7, "more": 1})
-    told = embed(client, **{"encoding_format": wanted} if wanted else {})
-    assert told == {
+    result = embed(client, **{"encoding_format": wanted} if wanted else {})
+    assert result == {
         "object": "list",
         "data": [{"object": "embedding", "index": 0, "embedding": ENCODED if wanted == "base64" else [3.0, 4.0]}],
         "model": "of-words",
@@ -184,7 +186,9 @@ def test_vectors_come_in_the_form_that_was_asked_for(
     }
 
 
-def test_an_upstream_that_refuses_base64_is_asked_without_it(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_an_upstream_that_refuses_base64_is_called_without_it(
+    client: httpx2.Client, upstream: ScriptedUpstream
+) -> None:
     def answered(body: dict[str, Any]) -> Any:
         if "encoding_format" in body:
             return Fail(400, {"error": {"message": "Unknown field: encoding_format"}})
@@ -197,7 +201,7 @@ def test_an_upstream_that_refuses_base64_is_asked_without_it(client: httpx2.Clie
 
 
 @pytest.mark.parametrize(
-    ("told", "content_type"),
+    ("result", "content_type"),
     [
         ({"data": [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]}, "application/json"),
         ({"data": [{"embedding": [1]}, {"embedding": [2]}], "usage": "none"}, "application/json"),
@@ -206,17 +210,17 @@ def test_an_upstream_that_refuses_base64_is_asked_without_it(client: httpx2.Clie
     ],
     ids=["disorder", "no index", "null index", "plain text"],
 )
-def test_vectors_are_read_in_every_shape_and_put_in_order(
-    client: httpx2.Client, upstream: ScriptedUpstream, told: dict[str, Any], content_type: str
+def test_vectors_are_accepted_in_every_shape_and_put_in_order(
+    client: httpx2.Client, upstream: ScriptedUpstream, result: dict[str, Any], content_type: str
 ) -> None:
-    upstream.raw["/v1/embeddings"] = Raw([json.dumps(told).encode()], content_type=content_type)
+    upstream.raw["/v1/embeddings"] = Raw([json.dumps(result).encode()], content_type=content_type)
     answer = embed(client, input=["a", "b"])
     assert [one["embedding"] for one in answer["data"]] == [[1], [2]]
     assert answer["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         b"nonsense",
         b"[]",
@@ -229,8 +233,8 @@ def test_vectors_are_read_in_every_shape_and_put_in_order(
         b'{"data": [5]}',
     ],
 )
-def test_an_answer_without_vectors_is_a_502(client: httpx2.Client, upstream: ScriptedUpstream, said: bytes) -> None:
-    upstream.raw["/v1/embeddings"] = Raw([said], content_type="application/json")
+def test_an_answer_without_vectors_is_a_502(client: httpx2.Client, upstream: ScriptedUpstream, content: bytes) -> None:
+    upstream.raw["/v1/embeddings"] = Raw([content], content_type="application/json")
     assert "one vector for each text" in embed(client, 502)["error"]["message"]
 
 
@@ -241,7 +245,7 @@ def test_an_error_instead_of_vectors_is_quoted(client: httpx2.Client, upstream: 
     assert "No credits left" in embed(client, 502)["error"]["message"]
 
 
-def test_errors_pass_and_overflow_is_openai_s(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_errors_pass_and_overflow_is_openai_s_error(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     upstream.raw["/v1/embeddings"] = Fail(429, {"error": {"message": "slower"}})
     assert embed(client, 429)["error"]["message"] == "slower"
     upstream.raw["/v1/embeddings"] = Fail(
@@ -278,7 +282,10 @@ def test_upstreams_of_the_file_embed_by_their_names(tmp_path: Path) -> None:
             models = ["claude-test"]
             """
         )
-        with ServerProcess(tmp_path) as server, httpx2.Client(base_url=f"{awake(server).url}/v1", timeout=10) as client:
+        with (
+            ServerProcess(tmp_path) as server,
+            httpx2.Client(base_url=f"{wait_loaded(server).url}/v1", timeout=10) as client,
+        ):
             for model in ("e5", "others/e5", "ada"):
                 embed(client, model=model)
                 assert json.loads(other.raw_seen[-1].body)["model"] == "e5"
@@ -287,7 +294,10 @@ def test_upstreams_of_the_file_embed_by_their_names(tmp_path: Path) -> None:
 
 
 def test_the_built_in_engine_s_models_make_no_embeddings(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, httpx2.Client(base_url=f"{awake(server).url}/v1", timeout=10) as client:
+    with (
+        ServerProcess(tmp_path) as server,
+        httpx2.Client(base_url=f"{wait_loaded(server).url}/v1", timeout=10) as client,
+    ):
         demo, embedder = (one["id"] for one in client.get("/models").json()["data"])
         error = embed(client, 400, model=demo)["error"]
         assert (error["param"], embedder) == ("model", BUILTIN)
@@ -300,25 +310,25 @@ def test_the_official_sdk_gets_numbers(builtin: httpx2.Client, client: httpx2.Cl
     for server in (builtin, client):
         with openai.OpenAI(base_url=str(server.base_url), api_key="any", max_retries=0) as sdk:
             options = {"encoding_format": encoding} if encoding else {}
-            told = sdk.embeddings.create(model="text-embedding-3-small", input=["A cat", "A dog"], **options)
+            result = sdk.embeddings.create(model="text-embedding-3-small", input=["A cat", "A dog"], **options)
             plain = embed(server, input=["A cat", "A dog"])["data"][1]["embedding"]
-            got: Any = told.data[1].embedding
+            got: Any = result.data[1].embedding
             assert all(map(isclose, floats(got) if encoding == "base64" else got, plain))
-            assert told.usage.total_tokens >= 0
+            assert result.usage.total_tokens >= 0
 
 
-def test_langchain_works_as_soon_as_it_sends_texts(builtin: httpx2.Client) -> None:
+def test_langchain_works_if_it_sends_texts(builtin: httpx2.Client) -> None:
     options: Any = {"model": "text-embedding-3-small", "base_url": str(builtin.base_url), "api_key": "any"}
     made = OpenAIEmbeddings(**options, check_embedding_ctx_length=False)
     assert [len(vector) for vector in made.embed_documents(["A cat", "A dog"])] == [384, 384]
 
 
-def test_no_other_model_stands_in_while_an_upstream_is_down(tmp_path: Path) -> None:
+def test_no_other_model_replaces_an_unreachable_upstream(tmp_path: Path) -> None:
     with (
         ServerProcess(tmp_path, MODEL_URL="http://127.0.0.1:9/v1") as process,
         httpx2.Client(base_url=f"{process.url}/v1", timeout=30) as client,
     ):
-        told = embed(client, status=503)
-        assert "has not listed its models" in told["error"]["message"]
-        assert BUILTIN in told["error"]["message"]
+        result = embed(client, status=503)
+        assert "has not listed its models" in result["error"]["message"]
+        assert BUILTIN in result["error"]["message"]
         assert len(embed(client, model=BUILTIN)["data"][0]["embedding"]) == 384

@@ -1,4 +1,4 @@
-"""Errors quote what a client sent, but only the beginning of it: no answer grows with an invalid value."""
+"""Errors quote only the beginning of a client's value, so that no answer grows with an invalid value."""
 
 import json
 from collections.abc import Iterator
@@ -24,26 +24,26 @@ def world(roomy: ServerProcess) -> Iterator[World]:
 
 
 class Sampler:
-    """Makes bodies of JSON schemas. `document` is the server's own."""
+    """Makes bodies from JSON schemas; `document` is the server's OpenAPI document."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._schemas = document["components"]["schemas"]
 
-    def whole(self, schema: dict[str, Any], depth: int = 0) -> Any:
+    def complete(self, schema: dict[str, Any], depth: int = 0) -> Any:
         """Return a value with every field that the schema describes."""
         if "$ref" in schema:
-            return self.whole(self._schemas[schema["$ref"].rpartition("/")[2]], depth)
+            return self.complete(self._schemas[schema["$ref"].rpartition("/")[2]], depth)
         for union in ("anyOf", "oneOf", "allOf"):
             if union in schema:
-                return self.whole(next(each for each in schema[union] if each.get("type") != "null"), depth)
+                return self.complete(next(each for each in schema[union] if each.get("type") != "null"), depth)
         if "const" in schema or "enum" in schema:
             return schema.get("const", schema.get("enum", [None])[0])
         match schema.get("type"):
             case "object" if depth < 8:
-                named = {name: self.whole(inner, depth + 1) for name, inner in schema.get("properties", {}).items()}
+                named = {name: self.complete(inner, depth + 1) for name, inner in schema.get("properties", {}).items()}
                 return named or {"k": "v"}
             case "array":
-                return [self.whole(schema.get("items", {}), depth + 1)]
+                return [self.complete(schema.get("items", {}), depth + 1)]
             case "integer" | "number":
                 return schema.get("minimum", 1)
             case "boolean":
@@ -51,34 +51,34 @@ class Sampler:
         return "a"
 
 
-def texts(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the places of all texts."""
+def texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths of all texts."""
     if isinstance(value, str):
-        yield place
+        yield path
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in pairs:
-        yield from texts(inner, (*place, name))
+        yield from texts(inner, (*path, name))
 
 
-def changed(body: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """Return the body with another value at a place."""
+def changed(body: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return the body with another value at a path."""
     body = deepcopy(body)
     within = body
-    for part in place[:-1]:
+    for part in path[:-1]:
         within = within[part]
-    within[place[-1]] = value
+    within[path[-1]] = value
     return body
 
 
 def variants(body: Any) -> Iterator[Any]:
-    """Yield the body with a long value in place of each text, with only that, and with a long name beside each."""
-    for place in texts(body):
-        yield changed(body, place, LONG)
-        yield {place[0]: changed({place[0]: body[place[0]]}, place, LONG)[place[0]]}
-        if isinstance(place[-1], str):
-            yield changed(body, (*place[:-1], LONG), 1)
-            yield changed(body, place, {LONG: {LONG: 1}})
-            yield changed(body, place, [LONG] * 3)
+    """Yield the body with a long value for each text, with only that field, and with a long name next to each."""
+    for path in texts(body):
+        yield changed(body, path, LONG)
+        yield {path[0]: changed({path[0]: body[path[0]]}, path, LONG)[path[0]]}
+        if isinstance(path[-1], str):
+            yield changed(body, (*path[:-1], LONG), 1)
+            yield changed(body, path, {LONG: {LONG: 1}})
+            yield changed(body, path, [LONG] * 3)
     yield {LONG: LONG}
     yield [LONG]
     yield LONG
@@ -92,7 +92,7 @@ def check(answer: httpx2.Response, what: object) -> None:
 
 
 def test_no_error_grows_with_its_body(world: World, roomy: ServerProcess) -> None:
-    """Every text of every route's body, one after the other; a route that is added later is included."""
+    """Every text of every route's body in turn; a route that is added later is included."""
     document = httpx2.get(f"{roomy.url}/openapi.json", timeout=30).json()
     sampler, tried = Sampler(document), 0
     ids = {"thread_id": world.thread("a"), "assistant_id": world.assistant()}
@@ -101,7 +101,7 @@ def test_no_error_grows_with_its_body(world: World, roomy: ServerProcess) -> Non
         content = methods.get("post", {}).get("requestBody", {}).get("content", {})
         if "application/json" not in content:
             continue
-        sample = sampler.whole(content["application/json"]["schema"])
+        sample = sampler.complete(content["application/json"]["schema"])
         for body in variants(sample if isinstance(sample, dict) else {"k": "v"}):
             check(world.client.post(at(path, ids), json=body), path)
             tried += 1
@@ -150,7 +150,7 @@ def test_no_failure_in_a_stream_grows(field: str, roomy: ServerProcess, world: W
 
 
 @pytest.mark.parametrize("count", [1, 1000])
-def test_wrong_outputs_are_named_in_few_words(count: int, world: World, upstream: ScriptedUpstream) -> None:
+def test_wrong_outputs_are_named_briefly(count: int, world: World, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Reply(tool_calls=[("now", "{}")])
     function = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
     run = world.ended(world.run(tools=[function]))
@@ -185,7 +185,7 @@ QUERIES = ["after", "before", "limit", "order", "include[]", "purpose", "extensi
 
 
 @pytest.mark.parametrize("path", ["/assistants", "/threads/thread_x/messages", "/files", "/vector_stores", "/models"])
-def test_no_error_grows_with_an_address(path: str, world: World) -> None:
+def test_no_error_grows_with_a_url(path: str, world: World) -> None:
     for name in QUERIES:
         check(world.client.get(path, params={name: LONG[:50_000]}), name)
     for method in ("GET", "POST", "DELETE", "PUT"):

@@ -1,4 +1,4 @@
-"""A client gets only the events and fields of the API that it speaks, unless it asks for more."""
+"""A client gets only the events and fields of its version of the API, unless it asks for more."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -39,9 +39,9 @@ UNNAMED = {
     "assistant": {"reasoning_effort"},
     "thread.run": {"reasoning_effort", "tool_resources"},
     "thread.run.step": {"expires_at"},
-    "vector_store": {"description"},  # of the request, shown again
+    "vector_store": {"description"},  # of the request, repeated in the object
 }
-# Fields by the types of openai-python 1.20 and openai-node 4.36, the last SDKs that spoke v1.
+# Fields by the types of openai-python 1.20 and openai-node 4.36, the last SDKs for v1.
 OF_V1 = {
     "assistant": "id object created_at name description model instructions tools file_ids metadata",
     "thread": "id object created_at metadata",
@@ -59,7 +59,7 @@ ASKED: dict[str, dict[str, Any]] = {
 
 
 def unknown(value: Any, path: str = "") -> Iterator[str]:
-    """Fields that the SDK's types do not have."""
+    """Return the fields that the SDK's types do not have."""
     if isinstance(value, list):
         for item in value:
             yield from unknown(item, path)
@@ -69,46 +69,46 @@ def unknown(value: Any, path: str = "") -> Iterator[str]:
             yield from unknown(getattr(value, name, None), f"{path}.{name}")
 
 
-def strange(body: dict[str, Any]) -> set[str]:
-    """Fields of a wire object, or of a list of them, that OpenAI's API does not have."""
+def extension_fields(body: dict[str, Any]) -> set[str]:
+    """Return the fields of a wire object, or of a list of them, that OpenAI's API does not have."""
     if body["object"] == "list":
-        return {name for each in body["data"] for name in strange(each)}
+        return {name for each in body["data"] for name in extension_fields(each)}
     kind = body["object"]
     allowed = {f".{name}" for name in UNNAMED.get(kind, ())}
     return {f"{kind}{name}" for name in set(unknown(TYPES[kind].model_validate(body))) - allowed}
 
 
-def crowded(world: World) -> str:
-    """A thread that does not fit into 500 tokens."""
+def overlong_thread(world: World) -> str:
+    """Create a thread that does not fit into 500 tokens."""
     return world.thread(*(f"old {number} " + "word " * 300 for number in range(6)), "short")
 
 
-def strangers(seen: list[tuple[str | None, str, str]]) -> set[str]:
-    """Names of events and fields in a stream that OpenAI's API does not have."""
+def extensions_in(seen: list[tuple[str | None, str, str]]) -> set[str]:
+    """Return the names of events and fields in a stream that OpenAI's API does not have."""
     named = {name for _, name, _ in seen if name not in EVENT_NAMES or name.startswith("threadhold.")}
-    fields = [strange(json.loads(data)) for _, name, data in seen if name.startswith("thread.")]
+    fields = [extension_fields(json.loads(data)) for _, name, data in seen if name.startswith("thread.")]
     return named.union(*fields)
 
 
 @pytest.mark.parametrize("beta", ["assistants=v2", "assistants=v1"])
-def test_a_stream_has_openai_s_events_and_fields_only(world: World, says: Callable[..., None], beta: str) -> None:
-    says(THINKING, Reply(chunks=["hm", "</think>", "42"]), Reply("42"))
+def test_a_stream_has_only_openai_s_events_and_fields(world: World, script: Callable[..., None], beta: str) -> None:
+    script(THINKING, Reply(chunks=["hm", "</think>", "42"]), Reply("42"))
     assistant, headers = world.assistant(), {"OpenAI-Beta": beta}
     body = {"assistant_id": assistant, "stream": True}
     asked = [(f"/threads/{world.thread('6 x 7?')}/runs", body), ("/threads/runs", body)]
-    asked.append((f"/threads/{crowded(world)}/runs", {**body, "max_prompt_tokens": 500}))
+    asked.append((f"/threads/{overlong_thread(world)}/runs", {**body, "max_prompt_tokens": 500}))
     for path, given in asked:
         seen = stream(world, path, given, headers=headers)
         assert seen[-1][1] == "done"
         assert "thread.run.completed" in [name for _, name, _ in seen]
         if beta.endswith("v2"):
-            assert strangers(seen) == set()
+            assert extensions_in(seen) == set()
         assert not [name for _, name, _ in seen if name.startswith("threadhold.")]
         assert not [data for _, _, data in seen if '"threadhold"' in data]
 
 
-def test_a_stream_of_tool_calls_has_only_openai_s_events(world: World, says: Callable[..., None]) -> None:
-    says(Reply(chunks=["<think>time</think>"], tool_calls=[("getTime", {}, "c1")]), THINKING)
+def test_a_stream_of_tool_calls_has_only_openai_s_events(world: World, script: Callable[..., None]) -> None:
+    script(Reply(chunks=["<think>time</think>"], tool_calls=[("getTime", {}, "c1")]), THINKING)
     assistant, thread = world.assistant(tools=[TIME]), world.thread("What time is it?")
     seen = stream(world, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
     run = json.loads(seen[-2][2])
@@ -116,14 +116,14 @@ def test_a_stream_of_tool_calls_has_only_openai_s_events(world: World, says: Cal
     outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}], "stream": True}
     more = stream(world, f"/threads/{thread}/runs/{run['id']}/submit_tool_outputs", outputs)
     assert "thread.run.completed" in [name for _, name, _ in more]
-    assert strangers([*seen, *more]) == set()
+    assert extensions_in([*seen, *more]) == set()
 
 
 @pytest.mark.parametrize("way", [*ASKED, "events"])
-def test_extensions_include_every_event_and_field(world: World, says: Callable[..., None], way: str) -> None:
-    says(THINKING, THINKING)
+def test_extensions_include_every_event_and_field(world: World, script: Callable[..., None], way: str) -> None:
+    script(THINKING, THINKING)
     given = {"assistant_id": world.assistant(), "max_prompt_tokens": 500, "stream": way != "events"}
-    path = f"/threads/{crowded(world)}/runs"
+    path = f"/threads/{overlong_thread(world)}/runs"
     if way == "events":
         run = world.post(path, given)
         seen = stream(world, f"{path}/{run['id']}/events")
@@ -136,43 +136,45 @@ def test_extensions_include_every_event_and_field(world: World, says: Callable[.
 
 
 @pytest.mark.parametrize("path", ["/assistant/stream", "/assistant/c/N4XyA/stream", "/assistant/stream_log"])
-def test_langserve_s_readers_get_every_event(server: ServerProcess, says: Callable[..., None], path: str) -> None:
-    says(THINKING)
+def test_langserve_s_readers_get_every_event(server: ServerProcess, script: Callable[..., None], path: str) -> None:
+    script(THINKING)
     answer = httpx2.post(f"{server.url}{path}", json={"input": {"content": "6 x 7?"}}, timeout=10)
     assert "threadhold.reasoning.delta" in answer.text
 
 
 def test_a_run_shows_omitted_messages_on_request(world: World) -> None:
-    path = f"/threads/{crowded(world)}/runs"
+    path = f"/threads/{overlong_thread(world)}/runs"
     run = world.post(path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500})
     stream(world, f"{path}/{run['id']}/events")
     for url in (f"{path}/{run['id']}", path):
-        assert strange(world.get(url)) == set()
+        assert extension_fields(world.get(url)) == set()
         for asked in ASKED.values():
-            assert strange(world.get(url, **asked)) == {"thread.run.threadhold"}
+            assert extension_fields(world.get(url, **asked)) == {"thread.run.threadhold"}
     changed = world.post(f"{path}/{run['id']}", {"metadata": {"a": "b"}})
-    assert strange(changed) == set()
-    assert strange(world.post(f"{path}/{run['id']}", {"metadata": {}}, **ASKED["header"])) == {"thread.run.threadhold"}
+    assert extension_fields(changed) == set()
+    assert extension_fields(world.post(f"{path}/{run['id']}", {"metadata": {}}, **ASKED["header"])) == {
+        "thread.run.threadhold"
+    }
 
 
-def test_a_replay_from_any_number_is_the_same_with_gaps(world: World, says: Callable[..., None]) -> None:
-    says(THINKING)
-    path = f"/threads/{crowded(world)}/runs"
+def test_a_replay_from_any_number_is_the_same_with_gaps(world: World, script: Callable[..., None]) -> None:
+    script(THINKING)
+    path = f"/threads/{overlong_thread(world)}/runs"
     live = stream(world, path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500, "stream": True})
     events = f"{path}/{json.loads(live[0][2])['id']}/events"
-    whole = stream(world, events)
-    numbers = [int(number) for number, _, _ in whole if number is not None]
+    complete = stream(world, events)
+    numbers = [int(number) for number, _, _ in complete if number is not None]
     assert numbers == list(range(len(numbers)))
-    kept = [(number, name) for number, name, _ in whole if not name.startswith("threadhold.")]
+    kept = [(number, name) for number, name, _ in complete if not name.startswith("threadhold.")]
     assert [(number, name) for number, name, _ in live] == kept
-    assert len(kept) < len(whole)
+    assert len(kept) < len(complete)
     for number, _, _ in live[:-1]:
-        expected = whole[int(number or 0) + 1 :]
+        expected = complete[int(number or 0) + 1 :]
         assert stream(world, events, headers={"Last-Event-ID": number}) == expected
         assert stream(world, events, params={"after": number}) == expected
 
 
-def test_stored_objects_have_openai_s_fields_only(world: World) -> None:
+def test_stored_objects_have_only_openai_s_fields(world: World) -> None:
     file = world.file()
     store = world.post("/vector_stores", {"name": "n", "description": "mine", "file_ids": [file]})
     path = f"/vector_stores/{store['id']}"
@@ -186,10 +188,10 @@ def test_stored_objects_have_openai_s_fields_only(world: World) -> None:
     made = [store, batch, assistant, thread, world.post(f"/threads/{thread['id']}/messages", message)]
     listed = [path, f"{path}/files", f"{path}/files/{file}", "/vector_stores", "/files", "/models", "/models/gpt-4o"]
     found = [world.get(url) for url in (*listed, "/assistants", f"/threads/{thread['id']}/messages")]
-    assert set().union(*map(strange, (*made, *found))) == set()
+    assert set().union(*map(extension_fields, (*made, *found))) == set()
 
 
-def test_a_model_is_openai_s_whatever_an_engine_lists(tmp_path: Path) -> None:
+def test_a_model_has_only_openai_s_fields(tmp_path: Path) -> None:
     odd = {"id": "odd", "object": None, "created": 1.5, "owned_by": None, "context_length": 4096, "pricing": {"in": 1}}
     with ScriptedUpstream() as upstream:
         upstream.models = [odd, {"id": "bare"}]
@@ -206,14 +208,14 @@ def test_v1_s_file_ids_are_for_v1_clients_only(world: World) -> None:
     fields = {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [world.file()]}
     assistant = world.post("/assistants", fields, **v1)["id"]
     path, body = f"/threads/{world.thread('Hi')}/runs", {"assistant_id": assistant, "stream": True}
-    assert strangers(stream(world, path, body)) == set()
+    assert extensions_in(stream(world, path, body)) == set()
     for _, name, data in stream(world, path, body, **v1):
         if name.startswith("thread.run.") and ".step." not in name:
             assert json.loads(data)["file_ids"] == fields["file_ids"], name
-    assert strange(world.get(path)) == set()
+    assert extension_fields(world.get(path)) == set()
 
 
-def test_objects_of_v1_have_v1_s_fields_only(world: World) -> None:
+def test_objects_of_v1_have_only_v1_s_fields(world: World) -> None:
     file, v1 = world.file(), {"headers": {"OpenAI-Beta": "assistants=v1"}}
     fields = {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [file]}
     assistant = world.post("/assistants", fields, **v1)
@@ -233,7 +235,7 @@ def test_objects_of_v1_have_v1_s_fields_only(world: World) -> None:
     assert all(set(each) == known[each["object"]] for each in found if each["object"] in known)
 
 
-def test_an_unclear_request_for_extensions_is_refused(world: World) -> None:
+def test_an_invalid_request_for_extensions_is_refused(world: World) -> None:
     for asked in ({"params": {"extensions": "perhaps"}}, {"headers": {"x-threadhold-extensions": "perhaps"}}):
         ((name, _),) = next(iter(asked.values())).items()
         error = world.get("/models", 400, **asked)["error"]

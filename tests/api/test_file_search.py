@@ -1,4 +1,4 @@
-"""`file_search` in a run, end to end: what the model is shown, what the step and the answer's citations say."""
+"""`file_search` in a run, end to end: what the model is shown, and what the step and the citations contain."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def api(client: httpx2.Client) -> World:
 
 
 def store(api: World, *texts: str, name: str = "notes") -> str:
-    """A vector store with a file for each text, indexed."""
+    """Create a vector store with an indexed file for each text."""
     files = [api.file(text, name=f"{name}{number}.txt") for number, text in enumerate(texts)]
     made: str = api.post("/vector_stores", {"name": name, "file_ids": files})["id"]
     assert api.settled(f"/vector_stores/{made}")["file_counts"]["completed"] == len(texts)
@@ -68,16 +68,16 @@ def called(query: str = "ferry departure", name: str = "file_search") -> Reply:
 
 
 def shown(upstream: ScriptedUpstream) -> str:
-    """What the model was shown in the newest request, as one text."""
+    """Return the model's newest prompt as one text."""
     return json.dumps(upstream.requests[-1].body["messages"], ensure_ascii=False)
 
 
 def test_an_answer_cites_the_passages_that_the_model_was_shown(
-    api: World, says: Callable[..., None], upstream: ScriptedUpstream
+    api: World, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     at = store(api, FERRY, TEA)
     file_id = search(api, at, "Piraeus")[0]["file_id"]
-    says(
+    script(
         called(),
         Reply(chunks=["It leaves at seven ", "【0:", "0†sou", "rce】【0:0†x】", ".", " 🦉【9:9†source】 [0:1]"]),
     )
@@ -105,9 +105,9 @@ def search(api: World, at: str, query: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_step_shows_results_and_their_content_on_request(api: World, says: Callable[..., None]) -> None:
+def test_the_step_shows_results_and_their_content_on_request(api: World, script: Callable[..., None]) -> None:
     at = store(api, FERRY, TEA)
-    says(called(), Reply("Seven."))
+    script(called(), Reply("Seven."))
     seen = ask(api, searching(api, at, max_num_results=1, ranking_options={"score_threshold": 0.0}))
     calls_step, message_step = seen["steps"]
     assert [calls_step["type"], calls_step["status"], message_step["type"]] == [
@@ -133,9 +133,9 @@ def test_the_step_shows_results_and_their_content_on_request(api: World, says: C
     assert done["step_details"]["tool_calls"] == [plain]
 
 
-def test_a_stream_shows_contents_where_include_asks_for_them(api: World, says: Callable[..., None]) -> None:
+def test_a_stream_shows_content_if_include_asks_for_it(api: World, script: Callable[..., None]) -> None:
     assistant = searching(api, store(api, FERRY))
-    says(called(), Reply("Seven."))
+    script(called(), Reply("Seven."))
     at = f"/threads/{api.thread('When?')}/runs"
     seen = finished(api, at, {"assistant_id": assistant, "stream": True}, params={"include[]": CONTENT})
     done = next(data for name, data in seen["events"] if name == "thread.run.step.completed")
@@ -144,10 +144,10 @@ def test_a_stream_shows_contents_where_include_asks_for_them(api: World, says: C
 
 
 def test_only_stores_of_this_assistant_and_thread_are_searched(
-    api: World, says: Callable[..., None], upstream: ScriptedUpstream
+    api: World, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     mine, threads, _ = (store(api, FERRY.replace("Naxos", island)) for island in ("Naxos", "Paros", "Tinos"))
-    says(called(), Reply("Seven."))
+    script(called(), Reply("Seven."))
     resources = {"file_search": {"vector_store_ids": [threads]}}
     seen = ask(api, searching(api, mine), tool_resources=resources)
     assert len(seen["steps"][0]["step_details"]["tool_calls"][0]["file_search"]["results"]) == 2
@@ -155,29 +155,29 @@ def test_only_stores_of_this_assistant_and_thread_are_searched(
     assert [island in passages for island in ("Naxos", "Paros", "Tinos")] == [True, True, False]
 
 
-def test_a_file_attached_to_a_message_is_searched_when_it_is_indexed(api: World, says: Callable[..., None]) -> None:
+def test_an_attached_file_is_searched_when_it_is_indexed(api: World, script: Callable[..., None]) -> None:
     file_id = api.file(FERRY)
-    says(called(), Reply("Seven 【0:0†source】."))
+    script(called(), Reply("Seven 【0:0†source】."))
     message = {"role": "user", "content": "When?", "attachments": [{"file_id": file_id, "tools": [SEARCH]}]}
     seen = ask(api, api.assistant(tools=[SEARCH]), messages=[message])
     assert [each["file_citation"]["file_id"] for each in seen["text"]["annotations"]] == [file_id]
 
 
-def test_each_search_of_a_run_has_markers_of_its_own(api: World, says: Callable[..., None]) -> None:
+def test_each_search_of_a_run_has_its_own_markers(api: World, script: Callable[..., None]) -> None:
     at = store(api, FERRY, TEA)
     ferry, tea = (search(api, at, query)[0]["file_id"] for query in ("ferry", "tea"))
     two = Reply("", tool_calls=[("file_search", {"query": "ferry"}, "a"), ("file_search", {"query": "tea"}, "b")])
-    says(called("ferry"), two, Reply("【0:0†source】 【1:0†source】 【2:0†source】"))
+    script(called("ferry"), two, Reply("【0:0†source】 【1:0†source】 【2:0†source】"))
     seen = ask(api, searching(api, at, max_num_results=1))
     assert [each["file_citation"]["file_id"] for each in seen["text"]["annotations"]] == [ferry, ferry, tea]
     assert [len(step["step_details"].get("tool_calls", ())) for step in seen["steps"]] == [1, 2, 0]
 
 
 def test_markers_of_older_answers_are_not_shown_to_the_model(
-    api: World, says: Callable[..., None], upstream: ScriptedUpstream
+    api: World, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     assistant = searching(api, store(api, FERRY))
-    says(called(), Reply("It leaves at seven 【0:0†source】."), Reply("Yes 【0:0†source】."))
+    script(called(), Reply("It leaves at seven 【0:0†source】."), Reply("Yes 【0:0†source】."))
     seen = ask(api, assistant)
     thread = seen["run"]["thread_id"]
     api.post(f"/threads/{thread}/messages", {"role": "user", "content": "Sure?"})
@@ -186,36 +186,36 @@ def test_markers_of_older_answers_are_not_shown_to_the_model(
     assert again["text"] == {"value": "Yes 【0:0†source】.", "annotations": []}
 
 
-def test_nothing_is_offered_where_there_is_nothing_to_search(
-    api: World, says: Callable[..., None], upstream: ScriptedUpstream
+def test_the_tool_is_not_offered_without_files(
+    api: World, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
-    says(Reply("Hello."))
+    script(Reply("Hello."))
     ask(api, api.assistant(tools=[SEARCH]))
     assert "tools" not in upstream.requests[-1].body
 
 
 def test_search_errors_are_reported_to_the_model(
-    api: World, says: Callable[..., None], upstream: ScriptedUpstream
+    api: World, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     at = store(api, FERRY)
     assistant = searching(api, at)
-    says(called("zebra"), Reply("No."))
+    script(called("zebra"), Reply("No."))
     ask(api, searching(api, at, ranking_options={"score_threshold": 1.0}), text="zebra?")
     api.delete(f"/vector_stores/{at}")
-    says(called(), Reply("Gone."))
+    script(called(), Reply("Gone."))
     seen = ask(api, assistant)
     assert "no files to search" in shown(upstream)
     assert seen["steps"][0]["step_details"]["tool_calls"][0]["file_search"]["results"] == []
 
 
 def test_a_choice_of_file_search_binds_the_first_reply(
-    api: World, says: Callable[..., None], upstream: ScriptedUpstream
+    api: World, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     function = {"type": "function", "function": {"name": "file_search", "parameters": {"type": "object"}}}
     at = store(api, FERRY)
     tools = [function, SEARCH]
     assistant = api.assistant(tools=tools, tool_resources={"file_search": {"vector_store_ids": [at]}})
-    says(called(name="file_search_2"), Reply("Seven."))
+    script(called(name="file_search_2"), Reply("Seven."))
     before = len(upstream.requests)
     body = {"assistant_id": assistant, "stream": True, "tool_choice": {"type": "file_search"}}
     seen = finished(api, f"/threads/{api.thread('When?')}/runs", body)
@@ -224,13 +224,13 @@ def test_a_choice_of_file_search_binds_the_first_reply(
     assert seen["steps"][0]["step_details"]["tool_calls"][0]["type"] == "file_search"
 
 
-def test_a_server_without_tool_calls_gets_passages_for_the_newest_message_first(
-    api: World, says: Callable[..., None], upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+def test_without_tool_calls_the_newest_message_is_searched_first(
+    api: World, script: Callable[..., None], upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a model is not asked whether to search."""
+    """Such a model cannot decide whether to search."""
     monkeypatch.setattr(upstream, "tools", "refused")
     resources = {"file_search": {"vector_store_ids": [store(api, FERRY, TEA)]}}
-    says(Reply("At seven 【0:0†source】."))
+    script(Reply("At seven 【0:0†source】."))
     before = len(upstream.requests)
     seen = ask(api, api.assistant(model="toolless", tools=[SEARCH], tool_resources=resources))
     assert [each["text"] for each in seen["text"]["annotations"]] == ["【0:0†source】"]
@@ -239,13 +239,13 @@ def test_a_server_without_tool_calls_gets_passages_for_the_newest_message_first(
     assert len(upstream.requests) == before + 1
 
 
-def test_an_answer_that_cites_nothing_cites_what_it_rests_on_at_its_end(api: World, says: Callable[..., None]) -> None:
+def test_an_answer_without_markers_cites_its_sources_at_the_end(api: World, script: Callable[..., None]) -> None:
     at = store(api, FERRY, TEA)
     ferry = search(api, at, "Piraeus")[0]["file_id"]
-    says(called(), Reply(chunks=["It leaves Piraeus at ", "seven in the morning."]))
+    script(called(), Reply(chunks=["It leaves Piraeus at ", "seven in the morning."]))
     seen = ask(api, searching(api, at))
     (cited,) = seen["text"]["annotations"]
     assert seen["text"]["value"] == "It leaves Piraeus at seven in the morning." + cited["text"]
     assert [cited["file_citation"]["file_id"], cited["start_index"]] == [ferry, 42]
-    says(called(), Reply("I do not know when the ferry leaves."))
+    script(called(), Reply("I do not know when the ferry leaves."))
     assert ask(api, searching(api, at))["text"]["annotations"] == []

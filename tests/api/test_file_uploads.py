@@ -80,7 +80,7 @@ def test_completing_twice_makes_one_file(world: World) -> None:
     assert "is completed" in error["message"]
 
 
-def test_parts_that_are_sent_at_once_are_all_kept(world: World) -> None:
+def test_parts_that_are_sent_concurrently_are_all_kept(world: World) -> None:
     size = 64 * 1024
     data = [bytes([number]) * size for number in range(12)]
     upload = create(world, size * len(data), purpose="user_data")["id"]
@@ -90,7 +90,7 @@ def test_parts_that_are_sent_at_once_are_all_kept(world: World) -> None:
     assert world.client.get(f"/files/{file}/content").content == b"".join(data)
 
 
-def test_a_cancelled_upload_takes_nothing_and_keeps_nothing(world: World, server: ServerProcess) -> None:
+def test_a_cancelled_upload_accepts_and_keeps_no_parts(world: World, server: ServerProcess) -> None:
     upload = create(world)["id"]
     part = add(world, upload, TEXT)["id"]
     assert part in part_files(server)
@@ -119,7 +119,7 @@ def test_a_cancelled_upload_takes_nothing_and_keeps_nothing(world: World, server
     ],
     ids=["unknown", "none", "too few bytes", "twice", "other md5", "missing"],
 )
-def test_parts_that_are_not_the_file_leave_the_upload_pending(world: World, asked: dict[str, Any], param: str) -> None:
+def test_parts_that_do_not_match_leave_the_upload_pending(world: World, asked: dict[str, Any], param: str) -> None:
     upload = create(world)["id"]
     ids = {"{first}": add(world, upload, TEXT[:60])["id"], "{rest}": add(world, upload, TEXT[60:])["id"]}
     wrong = {**asked, "part_ids": [ids.get(one, one) for one in asked["part_ids"]]} if "part_ids" in asked else asked
@@ -163,21 +163,25 @@ def test_an_upload_is_limited_in_size(world: World, tight: ServerProcess) -> Non
     ],
     ids=["negative", "text", "purpose", "no name", "long name", "type", "expiry", "unknown"],
 )
-def test_an_upload_that_is_wrong_is_refused_by_name(world: World, fields: dict[str, Any], param: str) -> None:
+def test_an_invalid_upload_is_refused_with_the_parameter_named(
+    world: World, fields: dict[str, Any], param: str
+) -> None:
     assert create(world, status=400, **fields)["error"]["param"] == param
 
 
-def test_an_upload_of_another_owner_looks_unknown(keyed: ServerProcess) -> None:
+def test_another_owner_s_upload_looks_unknown(keyed: ServerProcess) -> None:
     with client_of(keyed, "key-ann") as ann, client_of(keyed, "key-bob") as bob:
         upload = create(World(ann))["id"]
-        told = [
+        result = [
             bob.post(f"/uploads/{upload}/parts", files={"data": TEXT}),
             bob.post(f"/uploads/{upload}/complete", json={"part_ids": []}),
             bob.post(f"/uploads/{upload}/cancel"),
         ]
         unknown = bob.post("/uploads/upload_none/cancel")
-        assert {answer.status_code for answer in (*told, unknown)} == {404}
-        assert told[-1].json()["error"]["message"].replace(upload, "upload_none") == unknown.json()["error"]["message"]
+        assert {answer.status_code for answer in (*result, unknown)} == {404}
+        assert (
+            result[-1].json()["error"]["message"].replace(upload, "upload_none") == unknown.json()["error"]["message"]
+        )
         add(World(ann), upload, TEXT)
 
 

@@ -1,4 +1,4 @@
-"""Files over HTTP: uploads in every shape, and what they cannot do."""
+"""Files over HTTP: uploads in every form, and the operations that are refused."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ def upload(client: httpx2.Client, name: str = "a.txt", data: bytes = b"x", **fie
 
 
 def form(*parts: tuple[str, bytes], end: bytes = b"--b--\r\n") -> dict[str, Any]:
-    """A body by hand: Content-Disposition and bytes of each part."""
+    """Return a handwritten form: Content-Disposition and bytes of each part."""
     body = b"".join(f"--b\r\nContent-Disposition: {head}\r\n\r\n".encode() + data + b"\r\n" for head, data in parts)
     return {"content": body + end, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
 
@@ -29,13 +29,13 @@ DATA = ('form-data; name="file"; filename="a.txt"', b"hello")
 SECONDS = ('form-data; name="expires_after[seconds]"', b"3600")
 
 
-def test_a_file_has_every_field_reads_back_and_downloads(world: World) -> None:
+def test_a_file_has_every_field_and_is_returned_unchanged(world: World) -> None:
     data = bytes(range(256)) * 1000
     made = upload(world.client, "Zoë.bin", data).json()
     check(File, made)
     assert re.fullmatch(r"file-[A-Za-z0-9]{24}", made["id"])
-    told = {name: made[name] for name in ("object", "bytes", "filename", "purpose", "status", "expires_at")}
-    assert told == {
+    result = {name: made[name] for name in ("object", "bytes", "filename", "purpose", "status", "expires_at")}
+    assert result == {
         "object": "file",
         "bytes": len(data),
         "filename": "Zoë.bin",
@@ -53,13 +53,13 @@ def test_a_file_has_every_field_reads_back_and_downloads(world: World) -> None:
     )
 
 
-def test_an_empty_file_is_a_file(world: World) -> None:
+def test_an_empty_file_is_accepted(world: World) -> None:
     made = upload(world.client, data=b"").json()
     assert made["bytes"] == 0
     assert world.client.get(f"/files/{made['id']}/content").content == b""
 
 
-def test_a_deleted_file_is_not_found_in_openai_s_wording(world: World) -> None:
+def test_a_deleted_file_is_reported_with_openai_s_message(world: World) -> None:
     file = world.file()
     assert world.delete(f"/files/{file}") == {"id": file, "object": "file", "deleted": True}
     for path in (f"/files/{file}", f"/files/{file}/content"):
@@ -68,7 +68,7 @@ def test_a_deleted_file_is_not_found_in_openai_s_wording(world: World) -> None:
     assert world.delete(f"/files/{file}", 404)["error"]["message"] == f"No such File object: {file}"
 
 
-def test_files_for_assistants_are_not_downloaded(world: World) -> None:
+def test_files_for_assistants_cannot_be_downloaded(world: World) -> None:
     error = world.get(f"/files/{world.file()}/content", 400)["error"]
     assert error["message"] == "Not allowed to download files of purpose: assistants"
 
@@ -87,7 +87,7 @@ def test_files_for_assistants_are_not_downloaded(world: World) -> None:
     ],
     ids=["up", "windows", "dots", "slash", "control", "header", "unicode", "long"],
 )
-def test_a_name_is_data_and_never_a_path_or_a_header(world: World, given: str, kept: str) -> None:
+def test_a_file_name_never_becomes_a_path_or_a_header(world: World, given: str, kept: str) -> None:
     made = upload(world.client, given).json()
     assert made["filename"] == kept
     answer = world.client.get(f"/files/{made['id']}/content")
@@ -95,7 +95,7 @@ def test_a_name_is_data_and_never_a_path_or_a_header(world: World, given: str, k
     assert answer.headers["content-disposition"].isascii()
 
 
-def test_what_is_uploaded_is_kept_under_ids_only(world: World, server: ServerProcess) -> None:
+def test_files_are_stored_under_their_ids_only(world: World, server: ServerProcess) -> None:
     made = upload(world.client, "../../../escape.txt").json()
     folder = server.log.parent / "files"
     kept = [path.name for path in folder.rglob("*") if path.is_file()]
@@ -125,7 +125,7 @@ def test_a_file_can_expire(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "end", "status", "told"),
+    ("parts", "end", "status", "result"),
     [
         ([PURPOSE], b"--b--\r\n", 400, "Missing required parameter: 'file'."),
         ([DATA], b"--b--\r\n", 400, "Missing required parameter: 'purpose'."),
@@ -155,15 +155,15 @@ def test_a_file_can_expire(world: World) -> None:
         "parts",
     ],
 )
-def test_a_form_that_cannot_be_used_is_refused(
-    world: World, server: ServerProcess, parts: Any, end: bytes, status: int, told: str
+def test_an_invalid_form_is_refused(
+    world: World, server: ServerProcess, parts: Any, end: bytes, status: int, result: str
 ) -> None:
     answer = world.client.post("/files", **form(*parts, end=end))
-    assert (answer.status_code, told in answer.json()["error"]["message"]) == (status, True), answer.text
+    assert (answer.status_code, result in answer.json()["error"]["message"]) == (status, True), answer.text
     assert not list((server.log.parent / "files" / "incoming").iterdir())
 
 
-def test_what_is_no_form_is_refused(world: World) -> None:
+def test_a_body_that_is_no_form_is_refused(world: World) -> None:
     assert world.post("/files", {"purpose": "assistants"}, 415)["error"]["code"] == "unsupported_media_type"
     broken = {"content": b"garbage", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
     assert "could not parse" in world.client.post("/files", **broken).json()["error"]["message"]
@@ -187,12 +187,12 @@ def test_a_file_over_the_limit_is_refused_announced_or_not(tight: ServerProcess)
             for _ in range(100):
                 yield b"x" * 10_000
 
-        told = client.post("/files", content=unannounced(), headers=form()["headers"])
-        assert told.status_code == 413
+        result = client.post("/files", content=unannounced(), headers=form()["headers"])
+        assert result.status_code == 413
     assert not list((tight.log.parent / "files" / "incoming").iterdir())
 
 
-def test_owners_do_not_see_each_other_s_files(keyed: ServerProcess) -> None:
+def test_owners_cannot_see_each_other_s_files(keyed: ServerProcess) -> None:
     with client_of(keyed, "key-ann") as ann, client_of(keyed, "key-bob") as bob:
         file, mine = upload(ann).json()["id"], upload(bob).json()["id"]
         listed = [one["id"] for one in bob.get("/files").json()["data"]]

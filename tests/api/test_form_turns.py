@@ -23,7 +23,7 @@ class Client:
         return self._messages.pop(0)
 
 
-async def test_an_owner_receives_few_forms_at_a_time_and_others_receive_theirs() -> None:
+async def test_an_owner_receives_few_forms_at_a_time_without_delaying_others() -> None:
     turns = Shares(8, portion=1)
     clients = [Client(turns, "ann", BLOCK, BLOCK, LAST) for _ in range(20)]
     reads = [asyncio.ensure_future(client.receive()) for client in clients]
@@ -38,7 +38,7 @@ async def test_an_owner_receives_few_forms_at_a_time_and_others_receive_theirs()
             assert [await client.receive(), await client.receive()] == [BLOCK, LAST]
     for client in [other, *first]:
         client.turn.release()
-        client.turn.release()  # the second time does nothing
+        client.turn.release()  # the second call has no effect
     await asyncio.sleep(0)
     assert sum(read.done() for read in reads) == 4 + 4
     for read in reads:
@@ -54,7 +54,7 @@ async def test_short_forms_and_clients_that_left_need_no_turn() -> None:
         assert await Client(turns, "ann", LEFT).receive() == LEFT
 
 
-async def test_a_form_that_is_cancelled_while_it_waits_takes_no_turn() -> None:
+async def test_a_form_cancelled_while_it_waits_takes_no_turn() -> None:
     turns = Shares(1)
     holder, waiter = Client(turns, "ann", BLOCK), Client(turns, "ann", BLOCK)
     await holder.receive()

@@ -1,4 +1,4 @@
-"""Paths that this server does not implement are passed through to an upstream, streams and uploads included."""
+"""Unimplemented paths are passed through to an upstream, including streams and uploads."""
 
 import json
 import re
@@ -13,16 +13,16 @@ import openai
 import pytest
 
 from api.forwarding import FORM_PATHS, FORWARDED
-from tests.api.conftest import awake
+from tests.api.conftest import wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Fail, Hang, Raw, ScriptedUpstream, SeenRaw, Step
 
 SOUND = [b"\xff\xfb" + bytes(range(256)), b"\x00" * 500, b"end"]
 JSON_PATHS = [one.path for one in FORWARDED if "application/json" in one.takes]
-TOLD = {"authorization": "Bearer of-the-client", "cookie": "secret=1", "x-custom": "y", "openai-organization": "org"}
+HEADERS = {"authorization": "Bearer of-the-client", "cookie": "secret=1", "x-custom": "y", "openai-organization": "org"}
 
 
-def said(body: Any, status: int = 200) -> Raw:
+def json_answer(body: Any, status: int = 200) -> Raw:
     return Raw([json.dumps(body).encode()], status=status, content_type="application/json")
 
 
@@ -38,26 +38,26 @@ def answers(upstream: ScriptedUpstream, path: str, step: Step) -> None:
 
 
 def fields(seen: SeenRaw) -> list[tuple[str, str | None, bytes]]:
-    """A form as it came: name, file name and bytes of each part."""
+    """Return a form's fields: name, file name and bytes of each part."""
     boundary = seen.headers["content-type"].partition("boundary=")[2].strip('"').encode()
     first, *parts, last = seen.body.split(b"--" + boundary)
     assert (first, last) == (b"", b"--\r\n")
-    told = []
+    result = []
     for part in parts:
         head, _, value = part.partition(b"\r\n\r\n")
         names = dict(re.findall(r'(name|filename)="([^"]*)"', head.decode()))
         assert value.endswith(b"\r\n")
-        told.append((names["name"], names.get("filename"), value[:-2]))
-    return told
+        result.append((names["name"], names.get("filename"), value[:-2]))
+    return result
 
 
 @pytest.mark.parametrize("path", JSON_PATHS)
-def test_a_request_carries_the_model_s_name_and_our_key(
+def test_a_request_gets_the_model_s_name_and_our_key(
     client: httpx2.Client, upstream: ScriptedUpstream, path: str
 ) -> None:
-    answers(upstream, path, said({"id": "1", "ünlike": [1, None]}))
+    answers(upstream, path, json_answer({"id": "1", "ünlike": [1, None]}))
     body = {"model": "gpt-4o", "input": "Hi", "prompt": "Hi", "max_tokens": 5, "odd": {"deep": [1.5]}}
-    answer = client.post(path, json=body, headers=TOLD)
+    answer = client.post(path, json=body, headers=HEADERS)
     assert (answer.status_code, answer.json()) == (200, {"id": "1", "ünlike": [1, None]})
     seen = upstream.raw_seen[-1]
     assert json.loads(seen.body) == {**body, "model": "test-model"}
@@ -68,14 +68,14 @@ def test_a_request_carries_the_model_s_name_and_our_key(
 
 def test_without_a_model_only_text_bodies_change(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     for path in ("/moderations", "/completions"):
-        answers(upstream, path, said({}))
+        answers(upstream, path, json_answer({}))
         assert client.post(path, json={"input": "Hi"}).status_code == 200
     moderated, completed = (json.loads(seen.body) for seen in upstream.raw_seen)
     assert moderated == {"input": "Hi"}
     assert completed == {"input": "Hi", "model": "test-model"}
 
 
-def test_sound_streams_back_block_by_block(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_audio_streams_back_block_by_block(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     answers(upstream, "/audio/speech", Raw(SOUND, content_type="audio/mpeg", delay_s=0.05))
     with client.stream("POST", "/audio/speech", json={"model": "tts-1", "input": "Hi"}) as answer:
         blocks = list(answer.iter_raw())
@@ -84,13 +84,13 @@ def test_sound_streams_back_block_by_block(client: httpx2.Client, upstream: Scri
     assert b"".join(blocks) == b"".join(SOUND)
 
 
-def test_an_event_stream_passes_and_reports_its_own_break(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_an_event_stream_passes_and_reports_its_interruption(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     answers(upstream, "/completions", Raw([b'data: {"choices": []}\n\n'], then="drop"))
-    told = client.post("/completions", json={"prompt": "Hi", "stream": True}).text
-    assert "broke off" in told
+    result = client.post("/completions", json={"prompt": "Hi", "stream": True}).text
+    assert "broke off" in result
 
 
-def test_sound_that_breaks_off_is_not_taken_for_whole(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_interrupted_audio_is_not_complete(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     answers(upstream, "/audio/speech", Raw(SOUND, content_type="audio/mpeg", then="drop"))
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
         connection.request("POST", "/v1/audio/speech", '{"input": "Hi"}', {"content-type": "application/json"})
@@ -101,15 +101,15 @@ def test_sound_that_breaks_off_is_not_taken_for_whole(server: ServerProcess, ups
 
 
 @pytest.mark.parametrize("order", ["model first", "file first"])
-def test_a_form_goes_on_whole_wherever_its_model_is(
+def test_a_form_passes_unchanged_wherever_its_model_field_is(
     client: httpx2.Client, upstream: ScriptedUpstream, order: str
 ) -> None:
-    answers(upstream, "/audio/transcriptions", said({"text": "Hello"}))
-    sound = bytes(range(256)) * 12_000  # several blocks, with what looks like a boundary in it
+    answers(upstream, "/audio/transcriptions", json_answer({"text": "Hello"}))
+    sound = bytes(range(256)) * 12_000  # several blocks, with a fake boundary in them
     model, file = ("model", (None, "gpt-4o")), ("file", ("Zoë.mp3", b"\r\n--" + sound, "audio/mpeg"))
     parts = [model, file] if order == "model first" else [file, model]
     parts += [("timestamp_granularities[]", (None, "word")), ("timestamp_granularities[]", (None, "segment"))]  # type: ignore[list-item]
-    answer = client.post("/audio/transcriptions", files=parts, headers=TOLD)  # type: ignore[arg-type]
+    answer = client.post("/audio/transcriptions", files=parts, headers=HEADERS)  # type: ignore[arg-type]
     assert (answer.status_code, answer.json()) == (200, {"text": "Hello"})
     seen = upstream.raw_seen[-1]
     assert fields(seen) == [
@@ -123,7 +123,7 @@ def test_a_form_goes_on_whole_wherever_its_model_is(
     assert not {"cookie", "x-custom"} & seen.headers.keys()
 
 
-def test_a_form_is_answered_by_a_stream_while_it_comes(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_a_form_is_answered_by_a_stream_while_it_arrives(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     frames = [b'data: {"type": "transcript.text.delta", "delta": "Hel"}\n\n', b'data: {"delta": "lo"}\n\n']
     answers(upstream, "/audio/transcriptions", Raw(frames, delay_s=0.1))
     form: Any = {"file": ("a.mp3", b"x" * 3_000_000), "model": (None, "whisper-1"), "stream": (None, "true")}
@@ -134,8 +134,8 @@ def test_a_form_is_answered_by_a_stream_while_it_comes(client: httpx2.Client, up
     assert b"".join(blocks) == b"".join(frames)
 
 
-def test_a_form_without_a_model_goes_on_without_one(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
-    answers(upstream, "/images/variations", said({"data": []}))
+def test_a_form_without_a_model_is_passed_without_one(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+    answers(upstream, "/images/variations", json_answer({"data": []}))
     assert client.post("/images/variations", files={"image": ("a.png", b"png")}).status_code == 200
     assert fields(upstream.raw_seen[-1]) == [("image", "a.png", b"png")]
 
@@ -145,7 +145,7 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "status", "told"),
+    ("kind", "body", "status", "result"),
     [
         (PURE, PART % (b"model", b"m"), 400, "has no end"),
         (PURE, b"nothing", 400, "could not parse"),
@@ -159,13 +159,13 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
     ],
     ids=["cut off", "no form", "no boundary", "two models", "long model", "many parts", "long head", "json", "text"],
 )
-def test_a_form_that_is_wrong_never_reaches_the_upstream(
-    client: httpx2.Client, upstream: ScriptedUpstream, kind: str, body: bytes, status: int, told: str
+def test_an_invalid_form_never_reaches_the_upstream(
+    client: httpx2.Client, upstream: ScriptedUpstream, kind: str, body: bytes, status: int, result: str
 ) -> None:
-    answers(upstream, "/audio/transcriptions", said({}))
+    answers(upstream, "/audio/transcriptions", json_answer({}))
     answer = client.post("/audio/transcriptions", content=body, headers={"content-type": kind})
     assert answer.status_code == status, answer.text
-    assert told in answer.json()["error"]["message"]
+    assert result in answer.json()["error"]["message"]
     assert upstream.raw_seen == []
 
 
@@ -175,8 +175,8 @@ def test_a_form_for_a_path_of_json_is_refused(client: httpx2.Client, upstream: S
     assert upstream.raw_seen == []
 
 
-def test_a_form_is_limited_as_a_file_is(tight: ServerProcess, upstream: ScriptedUpstream) -> None:
-    answers(upstream, "/audio/transcriptions", said({}))
+def test_a_form_has_the_limit_of_a_file(tight: ServerProcess, upstream: ScriptedUpstream) -> None:
+    answers(upstream, "/audio/transcriptions", json_answer({}))
     url = f"{tight.url}/v1/audio/transcriptions"
     for content in (b"x" * 300_000, iter([b"x" * 300_000])):  # by its announced length, and without one
         body = content if isinstance(content, bytes) else iter([PART % (b"file", next(content))])
@@ -199,8 +199,8 @@ def test_a_client_that_leaves_closes_the_upstream(client: httpx2.Client, upstrea
     upstream.wait_for(lambda up: up.closed_early == closed + 1, 2)
 
 
-def test_errors_pass_with_their_status(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
-    for step, status, told in (
+def test_errors_keep_their_status(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+    for step, status, result in (
         (Fail(429, {"error": {"message": "slower"}}, {"Retry-After": "7"}), 429, "slower"),
         (Fail(400, {"error": {"message": "no such voice"}}), 400, "no such voice"),
         (Fail(502, "<h1>Bad gateway</h1>"), 502, "Bad gateway"),
@@ -209,19 +209,19 @@ def test_errors_pass_with_their_status(client: httpx2.Client, upstream: Scripted
         answers(upstream, "/audio/speech", step)
         answer = client.post("/audio/speech", json={"input": "Hi"})
         assert answer.status_code == status
-        assert told in answer.json()["error"]["message"]
+        assert result in answer.json()["error"]["message"]
         assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
 
 
-def test_an_answer_has_one_request_id_and_it_is_ours(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_an_answer_has_only_our_request_id(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     answers(upstream, "/moderations", Fail(429, {"error": {"message": "slower"}}, {"x-request-id": "theirs"}))
     (found,) = client.post("/moderations", json={"input": "Hi"}).headers.get_list("x-request-id")
     assert found.startswith("req_")
 
 
-def test_a_path_on_no_list_stays_unknown(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+def test_an_unlisted_path_is_not_found(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     for path in ("/fine_tuning/jobs", "/audio/voices", "/images", "/completions/x"):
-        answers(upstream, path, said({}))
+        answers(upstream, path, json_answer({}))
         answer = client.post(path, json={})
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")
     assert client.get("/audio/speech").status_code == 405
@@ -237,8 +237,8 @@ def test_the_model_selects_the_upstream(tmp_path: Path) -> None:
         ScriptedUpstream(models=listing("tts", "both")) as other,
     ):
         for one in (first, other):
-            answers(one, "/audio/speech", said({}))
-            answers(one, "/audio/transcriptions", said({}))
+            answers(one, "/audio/speech", json_answer({}))
+            answers(one, "/audio/transcriptions", json_answer({}))
         (tmp_path / "threadhold.toml").write_text(
             f"""
             model_url = "{first.url}"
@@ -254,7 +254,7 @@ def test_the_model_selects_the_upstream(tmp_path: Path) -> None:
             """
         )
         with ServerProcess(tmp_path) as server:
-            awake(server)
+            wait_loaded(server)
 
             def ask(model: str | None, *, form: bool = False) -> tuple[int, list[Any]]:
                 before = [list(one.raw_seen) for one in (first, other)]
@@ -277,8 +277,8 @@ def test_the_model_selects_the_upstream(tmp_path: Path) -> None:
                 assert ask("tts-1", form=form) == (200, [[], ["tts"]])
                 assert ask("voices/tts-hd", form=form) == (200, [[], ["tts-hd"]])
                 assert ask("tts", form=form) == (200, [[], ["tts"]])
-                assert ask("unheard-of", form=form) == (200, [["unheard-of"], []])  # `*` stands for models that chat
-                assert ask("both", form=form) == (200, [["both"], []])  # MODEL_URL's own keep their names
+                assert ask("unheard-of", form=form) == (200, [["unheard-of"], []])  # `*` stands for chat models
+                assert ask("both", form=form) == (200, [["both"], []])  # MODEL_URL's own models keep their names
                 assert ask("claude/claude-test", form=form) == (404, [[], []])
             assert ask(None) == (200, [[None], []])
             assert other.raw_seen[-1].headers["authorization"] == "Bearer sk-voices"
@@ -286,7 +286,7 @@ def test_the_model_selects_the_upstream(tmp_path: Path) -> None:
 
 def test_without_an_upstream_the_error_names_the_setting(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
-        awake(server)
+        wait_loaded(server)
         for path, sent in (
             ("/audio/speech", {"json": {"model": "tts-1"}}),
             ("/images/generations", {"json": {"prompt": "A cat"}}),
@@ -297,15 +297,15 @@ def test_without_an_upstream_the_error_names_the_setting(tmp_path: Path) -> None
             assert f"does not serve `{path}`. Set MODEL_URL" in answer.json()["error"]["message"]
 
 
-def test_the_official_sdk_finds_everything_at_one_address(
+def test_the_official_sdk_works_with_one_base_url(
     server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"png")
     answers(upstream, "/audio/speech", Raw(SOUND, content_type="audio/mpeg"))
-    answers(upstream, "/audio/transcriptions", said({"text": "Hello"}))
-    answers(upstream, "/moderations", said({"id": "m", "model": "m", "results": []}))
-    answers(upstream, "/images/generations", said({"created": 1, "data": [{"b64_json": "eA=="}]}))
-    answers(upstream, "/images/edits", said({"created": 1, "data": []}))
+    answers(upstream, "/audio/transcriptions", json_answer({"text": "Hello"}))
+    answers(upstream, "/moderations", json_answer({"id": "m", "model": "m", "results": []}))
+    answers(upstream, "/images/generations", json_answer({"created": 1, "data": [{"b64_json": "eA=="}]}))
+    answers(upstream, "/images/edits", json_answer({"created": 1, "data": []}))
     frame = b'data: {"id": "1", "object": "text_completion", "choices": [{"index": 0, "text": "Hi"}]}\n\n'
     answers(upstream, "/completions", Raw([frame, b"data: [DONE]\n\n"]))
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:

@@ -1,4 +1,4 @@
-"""The collector looks at what is old when there is time for it, and when garbage may have piled up."""
+"""Old objects are collected when the server is idle, or when enough garbage can have accumulated."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ class Ring:
 
 def old_garbage() -> "weakref.ref[Ring]":
     ring = Ring()
-    gc.collect(0)  # in use, so it is old from here on
+    gc.collect(0)  # it is in use, so it becomes old
     return weakref.ref(ring)
 
 
@@ -31,7 +31,7 @@ async def gone(garbage: "weakref.ref[Ring]", limit_s: float) -> bool:
     return False
 
 
-async def test_old_garbage_goes_at_rest_and_stays_while_there_is_much_to_do() -> None:
+async def test_old_garbage_is_collected_when_idle_and_kept_under_load() -> None:
     executing = 1000
     async with tuned_interpreter(lambda: executing):
         garbage = old_garbage()
@@ -65,7 +65,7 @@ async def test_the_interpreter_is_restored_at_the_end() -> None:
         (20, 100, 0, 2),
     ],
 )
-def test_the_more_runs_are_under_way_the_later_the_old_are_looked_at(
+def test_more_active_runs_delay_collections_of_old_objects(
     young: int, old: int, executing: int, generation: int | None
 ) -> None:
     assert due((0, young, old), executing) == generation

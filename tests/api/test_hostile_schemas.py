@@ -1,4 +1,4 @@
-"""No schema, whatever its keywords, delays another request: hostile ones are checked while `/health` is requested."""
+"""No schema delays another request: hostile schemas are checked while `/health` is requested."""
 
 import http.client
 import json
@@ -127,8 +127,8 @@ def test_a_hostile_schema_delays_no_other_request(
     def ask() -> None:
         status, text = assistant(server.port, schema)
         if status == 200:
-            told = run(server.port, json.loads(text)["id"])[1]
-            assert "event: thread.run.requires_action" in told
+            result = run(server.port, json.loads(text)["id"])[1]
+            assert "event: thread.run.requires_action" in result
         else:
             error = json.loads(text)["error"]
             assert (status, error["param"]) == (400, "tools[0].function.parameters")
@@ -136,12 +136,12 @@ def test_a_hostile_schema_delays_no_other_request(
     assert worst_wait(server, ask, limit_s=MOST_S, tries=3, only_loop=True) < MOST_S
 
 
-def test_one_owners_slow_checks_do_not_hold_up_anothers(server: ServerProcess, up: ScriptedUpstream) -> None:
+def test_one_owners_slow_checks_do_not_delay_anothers(server: ServerProcess, up: ScriptedUpstream) -> None:
     schema, arguments = HOSTILE["$anchor"]
     slow_id = json.loads(assistant(server.port, schema)[1])["id"]
     quick = {**items({"type": "integer"}), "properties": {"l": {"uniqueItems": True}}}
     quick_id = json.loads(assistant(server.port, quick, "k2")[1])["id"]
-    run(server.port, quick_id, "k2")  # a child is there
+    run(server.port, quick_id, "k2")  # start a child
 
     up.default = lambda body: Reply(
         tool_calls=[("f", {"l": [1, 1]} if "uniqueItems" in json.dumps(body["tools"]) else arguments)]

@@ -1,4 +1,4 @@
-"""What a client or an upstream writes gets into no header and makes no line of the log."""
+"""Text of clients and upstreams gets into no header and makes no log line."""
 
 import json
 import socket
@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.api.conftest import World, awake
+from tests.api.conftest import World, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Fail, ScriptedUpstream
 
@@ -16,13 +16,13 @@ FORGED = 'x\r\n\r\nHTTP/1.1 200 OK\r\nx-forged: 1\n{"forged": true}\n2026-11-21 
 QUOTED = "x%0D%0A%0D%0AHTTP/1.1%20200%20OK%0D%0Ax-forged:%201%0A%7B%22forged%22:%20true%7D%0Aforged"
 
 
-def test_no_line_of_the_log_and_no_header_is_written_by_others(
-    upstream: ScriptedUpstream, tmp_path: Path, says: Callable[..., None]
+def test_headers_and_log_lines_cannot_be_forged(
+    upstream: ScriptedUpstream, tmp_path: Path, script: Callable[..., None]
 ) -> None:
     with ServerProcess(tmp_path, MODEL_URL=upstream.url, LOG_LEVEL="debug") as server:
-        with httpx2.Client(base_url=f"{awake(server).url}/v1", timeout=10) as client:
+        with httpx2.Client(base_url=f"{wait_loaded(server).url}/v1", timeout=10) as client:
             world = World(client)
-            says(Fail(400, {"error": {"message": FORGED, "type": FORGED, "code": FORGED}}))
+            script(Fail(400, {"error": {"message": FORGED, "type": FORGED, "code": FORGED}}))
             assert world.ended(world.run(model=FORGED))["status"] == "failed"
             answers = [
                 client.get(f"/threads/thread_{QUOTED}"),
@@ -47,11 +47,11 @@ def test_no_line_of_the_log_and_no_header_is_written_by_others(
     for answer in answers:
         assert answer.status_code < 500
         assert not [name for name in answer.headers if "forged" in name]
-    assert any("forged" in line for line in lines), "what was asked for is logged, in its place"
+    assert any("forged" in line for line in lines), "the forged text is logged as a field's value"
     for line in filter(None, lines):
-        told = json.loads(line)
-        assert {"time", "level", "message"} <= told.keys(), line
-        assert "forged" not in told
+        entry = json.loads(line)
+        assert {"time", "level", "message"} <= entry.keys(), line
+        assert "forged" not in entry
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "openai-organization", "traceparent"])

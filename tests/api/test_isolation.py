@@ -1,6 +1,6 @@
-"""Two keys, every operation of the OpenAPI document: what belongs to another looks like what was never there.
+"""Two keys, every operation of the OpenAPI document: another owner's object looks like one that does not exist.
 
-The requests are made from the document, so that a new route is crossed without anybody thinking of it.
+The requests are generated from the document, so that new routes are included automatically.
 """
 
 import itertools
@@ -79,8 +79,8 @@ def bob(keyed: ServerProcess) -> Iterator[World]:
         yield World(made)
 
 
-def things(world: World, upstream: ScriptedUpstream) -> Ids:
-    """One object of every kind, by the names that path parameters have."""
+def make_objects(world: World, upstream: ScriptedUpstream) -> Ids:
+    """Make one object of every kind; the keys are the names of path parameters."""
     upstream.default = lambda body: Reply(tool_calls=[("getWeather", {})])
     file = world.file("Cats purr.", purpose="user_data")
     store = world.post("/vector_stores", {"file_ids": [file]})["id"]
@@ -111,15 +111,15 @@ def things(world: World, upstream: ScriptedUpstream) -> Ids:
     }
 
 
-def never() -> Ids:
-    """Ids that no object has."""
+def unknown_ids() -> Ids:
+    """Return ids that no object has."""
     kinds = {"assistant": "asst", "message": "msg", "vector_store": "vs", "batch": "vsfb"}
     names = ("assistant", "thread", "message", "run", "step", "file", "vector_store", "batch", "upload", "part")
     return {f"{name}_id": new_id(kinds.get(name, name)) for name in names}  # type: ignore[arg-type]
 
 
-def sends(document: Mapping[str, Any], names: Ids) -> Iterator[Send]:
-    """Every operation, with every body, and with every id as a cursor where it lists."""
+def requests_of(document: Mapping[str, Any], names: Ids) -> Iterator[Send]:
+    """Yield every operation, with every body, and with every id as a cursor if it lists."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             name = operation["operationId"]
@@ -132,7 +132,7 @@ def sends(document: Mapping[str, Any], names: Ids) -> Iterator[Send]:
 
 
 def named(send: Send, names: Ids) -> set[str]:
-    """Which ids a request names."""
+    """Return which ids a request contains."""
     return set(re.findall(r"\{(\w+)\}", f"{send[2]} {send[3]} {send[4]}")) & names.keys()
 
 
@@ -151,7 +151,7 @@ def filled(value: Any, ids: Ids) -> Any:
 
 
 def answer(world: World, send: Send, ids: Ids) -> tuple[int, str, list[tuple[str, str]]]:
-    """Status, body and headers, with names in the place of the ids that were sent."""
+    """Return status, body and headers, with the sent ids replaced by their names."""
     _, method, path, body, query = send
     field = {"/v1/files": "file", "/v1/uploads/{upload_id}/parts": "data"}.get(path)
     files = {field: ("a.txt", b"a")} if field and method == "post" else None
@@ -170,26 +170,26 @@ def answer(world: World, send: Send, ids: Ids) -> tuple[int, str, list[tuple[str
 
 
 def mixtures(names: set[str]) -> Iterator[set[str]]:
-    """Every choice of ids that are not one's own, one at least."""
+    """Yield every selection of foreign ids, with at least one."""
     for count in range(1, len(names) + 1):
         yield from map(set, itertools.combinations(sorted(names), count))
 
 
-def test_what_is_another_s_looks_like_what_was_never_there(
+def test_another_owner_s_object_looks_like_a_missing_one(
     document: dict[str, Any], ann: World, bob: World, upstream: ScriptedUpstream
 ) -> None:
-    hers, his, none = things(ann, upstream), things(bob, upstream), never()
+    hers, his, none = make_objects(ann, upstream), make_objects(bob, upstream), unknown_ids()
     before = seen(document, ann, hers)
     crossed = set()
-    for send in sends(document, hers):
+    for send in requests_of(document, hers):
         for foreign in mixtures(named(send, hers)):
             crossed.add(send[0])
             own = {name: id for name, id in his.items() if name not in foreign}
-            told = answer(bob, send, {**own, **{name: hers[name] for name in foreign}})
+            result = answer(bob, send, {**own, **{name: hers[name] for name in foreign}})
             as_if = answer(bob, send, {**own, **{name: none[name] for name in foreign}})
-            assert told == as_if, (send, foreign)
-            nothing_listed = send[1] == "get" and '"data":[]' in told[1]
-            assert told[0] in (400, 404) or nothing_listed, (send, foreign, told)
+            assert result == as_if, (send, foreign)
+            nothing_listed = send[1] == "get" and '"data":[]' in result[1]
+            assert result[0] in (400, 404) or nothing_listed, (send, foreign, result)
     assert seen(document, ann, hers) == before
     with_ids = {name for name, *_, path in operations(document) if "{" in path} - {"get_model"}
     assert with_ids <= crossed
@@ -202,11 +202,11 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
 
 
 def seen(document: Mapping[str, Any], world: World, ids: Ids) -> list[Any]:
-    """All that an owner can read."""
-    return [answer(world, send, ids) for send in sends(document, ids) if send[1] == "get" and not send[4]]
+    """Return everything that an owner can read."""
+    return [answer(world, send, ids) for send in requests_of(document, ids) if send[1] == "get" and not send[4]]
 
 
-def test_every_body_that_can_name_an_object_is_crossed(document: dict[str, Any]) -> None:
+def test_every_body_that_can_name_an_object_is_tested(document: dict[str, Any]) -> None:
     def ids_in(schema: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
         if isinstance(schema, list):
             for each in schema:
@@ -224,13 +224,13 @@ def test_every_body_that_can_name_an_object_is_crossed(document: dict[str, Any])
     for name, operation, _ in operations(document):
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
         for field in set(ids_in(body)) - UNNAMED:
-            assert f"'{field}'" in str(BODIES[name]), f"{name} takes {field}"
+            assert f"'{field}'" in str(BODIES[name]), f"{name} accepts {field}"
 
 
-def test_lists_show_nothing_of_others(
+def test_lists_show_nothing_of_other_owners(
     document: dict[str, Any], ann: World, bob: World, upstream: ScriptedUpstream
 ) -> None:
-    hers = things(ann, upstream)
+    hers = make_objects(ann, upstream)
     for name, operation, path in operations(document):
         if "{" not in path and "limit" in {one["name"] for one in operation.get("parameters", ())}:
             text = bob.client.get(path.removeprefix("/v1"), params={"limit": 100}).text
@@ -249,18 +249,18 @@ def test_lists_show_nothing_of_others(
     ids=["thread", "assistant", "follow", "outputs", "both"],
 )
 def test_langserve_reveals_no_more(ann: World, bob: World, upstream: ScriptedUpstream, named: dict[str, Any]) -> None:
-    hers, none = things(ann, upstream), never()
+    hers, none = make_objects(ann, upstream), unknown_ids()
     for path in ("/assistant/invoke", "/assistant/stream"):
-        told = []
+        result = []
         for ids in (hers, none):
             url = str(bob.client.base_url).removesuffix("v1/") + path[1:]
             got = bob.client.post(url, json={"input": filled(named, ids)})
             text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "uuid", got.text)
             for name, id in ids.items():
                 text = text.replace(id, name)
-            told.append((got.status_code, text))
-        assert told[0] == told[1]
-        assert '"status":404' in told[0][1]
+            result.append((got.status_code, text))
+        assert result[0] == result[1]
+        assert '"status":404' in result[0][1]
 
 
 @pytest.mark.soak
@@ -268,15 +268,16 @@ def test_langserve_reveals_no_more(ann: World, bob: World, upstream: ScriptedUps
 def test_the_time_of_a_404_reveals_nothing(
     record_property: Callable[[str, object], None], ann: World, bob: World, upstream: ScriptedUpstream
 ) -> None:
-    """Medians of 3,000 each, in turns: another's id may differ from one that never was by a twentieth, no more."""
-    hers, none = things(ann, upstream), never()
+    """Medians of 3,000 requests each, in turns: another owner's id takes at most a twentieth longer than an unknown
+    one."""
+    hers, none = make_objects(ann, upstream), unknown_ids()
     for path in ("/threads/{thread_id}", "/threads/{thread_id}/runs/{run_id}", "/files/{file_id}"):
         taken: dict[str, list[float]] = {"hers": [], "none": []}
         for _ in range(3_000):
             for name, ids in (("hers", hers), ("none", none)):
-                begin = time.perf_counter()
+                started = time.perf_counter()
                 assert bob.client.get(filled(path, ids)).status_code == 404
-                taken[name].append(time.perf_counter() - begin)
+                taken[name].append(time.perf_counter() - started)
         of_hers, of_none = (statistics.median(taken[name]) for name in ("hers", "none"))
-        record_property(path, f"{of_hers * 1e6:.0f} µs of another's, {of_none * 1e6:.0f} of nobody's")
+        record_property(path, f"{of_hers * 1e6:.0f} µs for another owner's id, {of_none * 1e6:.0f} for an unknown one")
         assert abs(of_hers - of_none) < of_none / 20

@@ -82,7 +82,7 @@ def test_a_list_beyond_its_limit_is_refused(
 
 
 def test_every_list_of_a_request_has_a_limit(world: World) -> None:
-    """Every list in the API's own document; a list that is added later needs one, too."""
+    """Every list in the OpenAPI document, including any that is added later."""
     document = httpx2.get(f"{str(world.client.base_url).removesuffix('/v1/')}/openapi.json", timeout=30).json()
     schemas = document["components"]["schemas"]
     sent = {
@@ -110,7 +110,7 @@ def parts_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from parts_of(inner, f"{path}.{name}")
 
 
-# --- all values of a body -------------------------------------------------------------------------------------------
+# --- all values of a body ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_characters_in_texts_do_not_count_as_values(world: World, text: str) -> 
     assert found["content"][0]["text"]["value"] == text
 
 
-# --- large bodies are handled as small ones are ---------------------------------------------------------------------
+# --- large bodies are handled like small ones -------------------------------------------------------------------------
 
 
-def test_the_texts_of_a_message_are_limited_together(world: World) -> None:
+def test_the_texts_of_a_message_share_one_limit(world: World) -> None:
     thread = world.thread()
     for size, status in ((256_000, 200), (256_001, 400)):
         parts = [{**TEXT, "text": "x" * min(size, 256_000)}] * 4 + [{**TEXT, "text": "x"}] * (size > 256_000)
@@ -153,7 +153,7 @@ def test_the_texts_of_a_message_are_limited_together(world: World) -> None:
         assert status == 200 or (answer["error"]["param"], "1024000" in answer["error"]["message"]) == ("content", True)
 
 
-def test_large_bodies_are_repaired_as_small_ones_are(world: World) -> None:
+def test_large_bodies_are_repaired_like_small_ones(world: World) -> None:
     long = "x" * LARGE
     made = world.post("/threads", {"messages": [{**MESSAGE, "content": long, "metadata": []}], "metadata": []})
     assert made["metadata"] == {}
@@ -168,10 +168,10 @@ def test_large_bodies_are_repaired_as_small_ones_are(world: World) -> None:
     assert world.post(f"/threads/{made['id']}/messages?x=1", {**MESSAGE, "content": long})["content"]
 
 
-# --- nobody waits ---------------------------------------------------------------------------------------------------
+# --- no other request waits -------------------------------------------------------------------------------------------
 
 
-def lawful(path: str) -> list[Any]:
+def valid_bodies(path: str) -> list[Any]:
     """Large bodies that fit their models or, without a model, the limits."""
     parts = [{**MESSAGE, "content": [TEXT] * 200}] * 65  # 52,000 values
     whole = [{**MESSAGE, "content": "x" * 19_000}] * 500  # 9.5 MB
@@ -194,8 +194,8 @@ def lawful(path: str) -> list[Any]:
     return [{"metadata": {f"k{n}": "x" * 500 for n in range(16)}, "model": "m", "input": ["x"] * NEARLY}]
 
 
-def unlawful() -> list[bytes]:
-    """Bodies that are wrong in as many places as possible, within the limits and beyond."""
+def invalid_bodies() -> list[bytes]:
+    """Bodies with as many errors as possible, within the limits and beyond."""
     bad = {"role": "user", "content": [0] * 490}
     values: list[Any] = [
         {"messages": [bad] * 100, "additional_messages": [bad], "thread": {"messages": [bad] * 3}},
@@ -230,17 +230,17 @@ Body = tuple[str, bytes, dict[str, str]]
 
 
 def bodies_of(world: World, paths: Sequence[str], **headers: str) -> Iterator[Body]:
-    """Yield the largest lawful and unlawful bodies of these routes."""
+    """Yield the largest valid and invalid bodies of these routes."""
     ids = {"thread_id": world.thread("a"), "vector_store_id": world.post("/vector_stores")["id"]}
-    wrong, sent = unlawful(), {"content-type": "application/json", **headers}
+    wrong, sent = invalid_bodies(), {"content-type": "application/json", **headers}
     for path in paths:
         at = re.sub(r"{(\w+)}", lambda name: ids.get(name[1], f"{name[1]}_x"), path)
-        for body in [*(wrong[-1:] if path.endswith(PASSED_ON) else wrong), *map(orjson.dumps, lawful(path))]:
+        for body in [*(wrong[-1:] if path.endswith(PASSED_ON) else wrong), *map(orjson.dumps, valid_bodies(path))]:
             yield at, body, sent
 
 
 def forms() -> Iterator[Body]:
-    """Yield forms that are wrong in many places, or large beside their file."""
+    """Yield forms with many errors, or with large fields next to the file."""
     part = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
     kinds = {"content-type": "multipart/form-data; boundary=b"}
     for path in ("/v1/files", "/v1/uploads/upload_x/parts", "/v1/audio/transcriptions", "/v1/images/edits"):
@@ -260,10 +260,10 @@ def post(client: httpx2.Client, body: Body) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_no_body_on_any_route_makes_others_wait(
+def test_no_body_on_any_route_delays_other_requests(
     roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
 ) -> None:
-    """The limits are generous beside what it was, 17 to 58 s and 6 GB: tests share two cores with others."""
+    """The limits are generous, because tests share two cores."""
     idle = worst_wait(roomy, lambda: time.sleep(0.5))
     before, waits = resident_mb(roomy.pid), dict[str, float]()
     with httpx2.Client(base_url=roomy.url, timeout=60) as client:
@@ -277,10 +277,10 @@ def test_no_body_on_any_route_makes_others_wait(
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_no_body_on_any_address_makes_others_wait_50_ms(
+def test_no_body_on_any_address_delays_others_by_50_ms(
     roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
 ) -> None:
-    """Under every path of every route, also for v1 clients. The best of three tries counts, because the machine is
+    """All paths of all routes, also for v1 clients. The shortest of three attempts counts, because the machine is
     shared."""
     azure = ["/openai/deployments/m/chat/completions", "/openai/deployments/m/embeddings", "/openai/threads"]
     bodies = [
@@ -303,7 +303,7 @@ def test_a_refused_body_s_memory_is_freed(roomy: ServerProcess, world: World) ->
     """Remaining memory does not grow with the number of refusals."""
 
     def refuse(count: int) -> float:
-        for body in unlawful() * count:
+        for body in invalid_bodies() * count:
             world.client.post("/threads", content=body, headers={"content-type": "application/json"})
         return resident_mb(roomy.pid)
 

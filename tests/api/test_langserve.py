@@ -1,4 +1,4 @@
-"""LangServe's routes as its own clients use them: RemoteRunnable for Python, and raw HTTP where it hides something."""
+"""LangServe's routes as its clients use them: RemoteRunnable for Python, and HTTP where that hides details."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "
 
 @asynccontextmanager
 async def remote(url: str) -> AsyncIterator[RemoteRunnable]:
-    """A RemoteRunnable that is closed here; its own finalizer comes when the loop is gone."""
+    """A RemoteRunnable that is closed here, because its own finalizer runs after the end of the loop."""
     runnable = RemoteRunnable(url)
     for finalizer in [one for one in weakref.finalize._registry if one.peek() and one.peek()[0] is runnable]:
         finalizer.detach()
@@ -55,7 +55,7 @@ async def remote(url: str) -> AsyncIterator[RemoteRunnable]:
 
 @asynccontextmanager
 async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[Deps]:
-    """What an app serves, in this process."""
+    """The dependencies of an app in this process."""
     async with AsyncExitStack() as stack:
         store, model = await open_store(), Upstream(upstream.url)
         for part in (store, model):
@@ -87,7 +87,7 @@ async def assistant(server: ServerProcess) -> AsyncIterator[RemoteRunnable]:
 
 
 def chunks_of(answer: httpx2.Response) -> Iterator[dict[str, Any]]:
-    """The data of a LangServe stream."""
+    """Return the data of a LangServe stream."""
     event = ""
     for line in answer.iter_lines():
         if line.startswith("event:"):
@@ -111,7 +111,7 @@ def test_the_chat_chain_serves_python_s_remote_runnable(chat: RemoteRunnable) ->
     assert "".join(chat.stream(ASKED)) == "Echo: hello there"
 
 
-async def test_the_chat_chain_serves_it_asynchronously(chat: RemoteRunnable, upstream: ScriptedUpstream) -> None:
+async def test_the_chat_chain_serves_asynchronous_calls(chat: RemoteRunnable, upstream: ScriptedUpstream) -> None:
     config: Any = {"configurable": {"model": "gpt-4o", "temperature": 0.5, "max_tokens": 9}}
     assert await chat.ainvoke(ASKED, config) == "Echo: hello there"
     body = upstream.requests[-1].body
@@ -136,14 +136,14 @@ def test_a_run_serves_python_s_remote_runnable(assistant: RemoteRunnable) -> Non
     assert [one["text"] for one in assistant.batch([{"content": "a"}, {"content": "b"}])] == ["Echo: a", "Echo: b"]
 
 
-async def test_a_run_serves_it_asynchronously(assistant: RemoteRunnable) -> None:
+async def test_a_run_serves_asynchronous_calls(assistant: RemoteRunnable) -> None:
     assert (await assistant.ainvoke({"content": "hi"}))["text"] == "Echo: hi"
     assert text_of([chunk async for chunk in assistant.astream({"content": "hi"})]) == "Echo: hi"
     assert "thread.run.completed" in str([patch async for patch in assistant.astream_log({"content": "hi"})])
 
 
-def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, world: World, says: Any) -> None:
-    says(Reply(tool_calls=[("now", {}, "c1")]), Reply("Noon."))
+def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, world: World, script: Any) -> None:
+    script(Reply(tool_calls=[("now", {}, "c1")]), Reply("Noon."))
     waiting = assistant.invoke({"content": "time?", "assistant_id": world.assistant(tools=[TOOL])})
     assert waiting["event"] == "thread.run.requires_action"
     (call,) = waiting["data"]["required_action"]["submit_tool_outputs"]["tool_calls"]
@@ -153,12 +153,12 @@ def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, world:
     assert done["id"] > waiting["id"]
 
 
-def test_files_of_a_turn_are_searched_in_it_and_in_the_next(
-    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, says: Any
+def test_files_of_a_turn_are_searched_in_it_and_the_next(
+    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, script: Any
 ) -> None:
     file_id = world.file("The ferry to Naxos leaves Piraeus at seven.", name="ferry.txt")
     made = world.assistant(tools=[TOOL])
-    says(Reply(tool_calls=[("file_search", {"query": "ferry"})]), Reply("At seven 【0:0†source】."))
+    script(Reply(tool_calls=[("file_search", {"query": "ferry"})]), Reply("At seven 【0:0†source】."))
     done = assistant.invoke({"content": "When?", "assistant_id": made, "file_ids": [file_id]})
     assert done["event"] == "thread.run.completed", done
     assert [tool["type"] for tool in done["data"]["tools"]] == ["function", "file_search"]
@@ -166,7 +166,7 @@ def test_files_of_a_turn_are_searched_in_it_and_in_the_next(
     asked, answer = world.get(f"/threads/{thread}/messages", params={"order": "asc"})["data"]
     assert [attached["file_id"] for attached in asked["attachments"]] == [file_id]
     assert [each["file_citation"]["file_id"] for each in answer["content"][0]["text"]["annotations"]] == [file_id]
-    says(Reply("As I said."))
+    script(Reply("As I said."))
     again = assistant.invoke({"content": "Sure?", "thread_id": thread})
     assert [tool["type"] for tool in again["data"]["tools"]] == ["file_search"]
     offered = [tool["function"]["name"] for tool in upstream.requests[-1].body["tools"]]
@@ -175,12 +175,12 @@ def test_files_of_a_turn_are_searched_in_it_and_in_the_next(
     assert missing["data"]["error"]["status"] == 404
 
 
-def test_pictures_of_a_turn_are_shown_to_the_model(
-    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, says: Any
+def test_images_of_a_turn_are_shown_to_the_model(
+    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, script: Any
 ) -> None:
     picture = world.file(b"\x89PNG\r\n\x1a\n" + b"dot" * 9, name="dot.png", purpose="vision")
     for content in ("What is it?", ""):
-        says(Reply("A dot."))
+        script(Reply("A dot."))
         done = assistant.invoke({"content": content, "image_ids": [picture]})
         assert [done["event"], done["text"]] == ["thread.run.completed", "A dot."]
         *text, image = upstream.requests[-1].body["messages"][-1]["content"]
@@ -191,11 +191,11 @@ def test_pictures_of_a_turn_are_shown_to_the_model(
 
 
 def _thread(world: World, *texts: str) -> tuple[str, list[str]]:
-    """A thread of these messages, in turn the user's and the assistant's, and their ids."""
+    """Create a thread with these messages, alternating between user and assistant; returns its id and theirs."""
     thread = world.thread()
     roles = ["user", "assistant"] * len(texts)
-    told = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
-    return thread, [world.post(f"/threads/{thread}/messages", one)["id"] for one in told]
+    result = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    return thread, [world.post(f"/threads/{thread}/messages", one)["id"] for one in result]
 
 
 def _ids(world: World, thread: str) -> list[str]:
@@ -207,7 +207,7 @@ def _said(upstream: ScriptedUpstream) -> list[str]:
     return [message["content"] for message in upstream.requests[-1].body["messages"]]
 
 
-def test_a_turn_without_content_runs_the_thread_as_it_stands(
+def test_a_turn_without_content_runs_the_unchanged_thread(
     assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream
 ) -> None:
     thread, ids = _thread(world, "one")
@@ -219,30 +219,30 @@ def test_a_turn_without_content_runs_the_thread_as_it_stands(
 
 @pytest.mark.parametrize("count", [4, 46, 150])
 @pytest.mark.parametrize("content", ["anew", ""])
-def test_a_turn_replaces_a_message_and_all_after_it(
+def test_a_turn_replaces_a_message_and_all_later_ones(
     assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, count: int, content: str
 ) -> None:
-    """However many there are before and after."""
+    """For any number of messages before and after it."""
     texts = [f"n{number}" for number in range(count)]
     thread, ids = _thread(world, *texts)
-    for place in (count - 1, 2):
-        told = assistant.invoke({"thread_id": thread, "content": content, "replaces": ids[place]})
-        assert told["event"] == "thread.run.completed", told
-        assert _said(upstream) == [*texts[:place], *([content] if content else [])]
+    for index in (count - 1, 2):
+        result = assistant.invoke({"thread_id": thread, "content": content, "replaces": ids[index]})
+        assert result["event"] == "thread.run.completed", result
+        assert _said(upstream) == [*texts[:index], *([content] if content else [])]
         left = _ids(world, thread)
-        assert left[:place] == ids[:place][:100]
-        assert len(left) == min(place + 1 + bool(content), 100)
+        assert left[:index] == ids[:index][:100]
+        assert len(left) == min(index + 1 + bool(content), 100)
         ids = left
-        texts = [*texts[:place], *([content] if content else []), told["text"]]
+        texts = [*texts[:index], *([content] if content else []), result["text"]]
 
 
 @pytest.mark.parametrize("why", ["waiting", "assistant", "parameter", "message", "other thread"])
-def test_a_turn_that_is_refused_replaces_nothing(assistant: RemoteRunnable, world: World, says: Any, why: str) -> None:
+def test_a_refused_turn_replaces_nothing(assistant: RemoteRunnable, world: World, script: Any, why: str) -> None:
     thread, ids = _thread(world, "one", "two")
     made = world.assistant(tools=[TOOL])
     turn = {"thread_id": thread, "assistant_id": made, "content": "anew", "replaces": ids[0]}
     if why == "waiting":
-        says(Reply(tool_calls=[("now", {}, "c1")]))
+        script(Reply(tool_calls=[("now", {}, "c1")]))
         assert assistant.invoke({"thread_id": thread, "assistant_id": made})["event"] == "thread.run.requires_action"
     elif why == "assistant":
         world.delete(f"/assistants/{made}")
@@ -254,20 +254,22 @@ def test_a_turn_that_is_refused_replaces_nothing(assistant: RemoteRunnable, worl
             "other thread": {"replaces": elsewhere},
         }
         turn |= changes[why]
-    told = assistant.invoke(turn)
-    assert told["event"] == "error", told
+    result = assistant.invoke(turn)
+    assert result["event"] == "error", result
     assert _ids(world, thread) == ids
     if why == "other thread":
         assert _ids(world, other) == [elsewhere]
         assert assistant.invoke({"content": "x", "replaces": elsewhere})["data"]["error"]["param"] == "thread_id"
 
 
-def test_failures_are_data(assistant: RemoteRunnable, chat: RemoteRunnable, upstream: ScriptedUpstream) -> None:
+def test_failures_are_returned_as_data(
+    assistant: RemoteRunnable, chat: RemoteRunnable, upstream: ScriptedUpstream
+) -> None:
     assert assistant.invoke({})["data"]["error"]["param"] == "content"
-    (told,) = assistant.stream({"run_id": "run_none"})
-    assert [told["event"], told["data"]["error"]["message"]] == ["error", "No run found with id 'run_none'."]
-    (told,) = assistant.stream({"content": "x", "max_completion_tokens": 0})
-    assert told["data"]["error"]["param"] == "max_completion_tokens"
+    (result,) = assistant.stream({"run_id": "run_none"})
+    assert [result["event"], result["data"]["error"]["message"]] == ["error", "No run found with id 'run_none'."]
+    (result,) = assistant.stream({"content": "x", "max_completion_tokens": 0})
+    assert result["data"]["error"]["param"] == "max_completion_tokens"
     upstream.default = lambda body: Fail(400, {"error": {"message": "no such model"}})
     failed = assistant.invoke({"content": "x"})
     assert failed["event"] == "thread.run.failed"
@@ -294,9 +296,9 @@ def test_leaving_closes_the_upstream_within_a_fifth_of_a_second(
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
 def test_a_reader_that_resumes_a_run_owns_it(
-    on_disconnect: str, server: ServerProcess, world: World, upstream: ScriptedUpstream, says: Any
+    on_disconnect: str, server: ServerProcess, world: World, upstream: ScriptedUpstream, script: Any
 ) -> None:
-    says(Reply(tool_calls=[("now", {}, "c1")]), Reply("one two three four", pause_after=3))
+    script(Reply(tool_calls=[("now", {}, "c1")]), Reply("one two three four", pause_after=3))
     url, closed = f"{server.url}/assistant", upstream.closed_early
     given = {"content": "time?", "assistant_id": world.assistant(tools=[TOOL])}
     waiting = httpx2.post(f"{url}/invoke", json={"input": given}).json()["output"]["data"]
@@ -316,15 +318,15 @@ def test_a_reader_that_resumes_a_run_owns_it(
 
 
 def test_a_temperature_of_one_is_not_sent(assistant: RemoteRunnable, upstream: ScriptedUpstream) -> None:
-    """It is what the playground's form says when nobody has touched it."""
+    """The playground's form sends it as its default."""
     for given, sent in ((1, None), (1.0, None), (0.5, 0.5), (0, 0)):
         assistant.invoke({"content": "hi", "temperature": given})
         assert upstream.requests[-1].body.get("temperature") == sent
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_fields'")  # LangServe's, of its requests
-def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """Calls, deltas with what JSON escapes, a failure, and the frames around them."""
+def test_streams_of_runs_equal_langserve_s_byte_for_byte(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Calls, deltas with characters that JSON escapes, a failure, and the frames around them."""
     upstream.script(Reply('Hé "there"\n😀'), Reply(tool_calls=[("now", {})]), Fail(400))
     opened: list[Deps] = []
 
@@ -340,8 +342,10 @@ def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: Scripted
         assistant = client.post("/assistants", json={"model": "m", "tools": [TOOL]}).json()["id"]
         given: list[dict[str, Any]] = [{}, {"content": "a", "run_id": "b"}, {"run_id": "run_unknown"}]
         for _ in range(3):
-            told = client.post("/assistant/invoke", json={"input": {"content": "hi", "assistant_id": assistant}}).json()
-            given += [{"run_id": told["output"]["data"]["id"], "after": after} for after in (-1, 2, 99)]
+            result = client.post(
+                "/assistant/invoke", json={"input": {"content": "hi", "assistant_id": assistant}}
+            ).json()
+            given += [{"run_id": result["output"]["data"]["id"], "after": after} for after in (-1, 2, 99)]
         for one in given:
             bodies = []
             for path in ("/plain", "/assistant", "/assistant/c/N4XyA"):
@@ -352,7 +356,7 @@ def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: Scripted
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_fields'")  # LangServe's, of its requests
-def test_a_restarted_app_serves_its_new_parts_and_no_old_routes(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_a_restarted_app_serves_its_new_parts_only(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     opened: list[Deps] = []
 
     @asynccontextmanager
@@ -367,13 +371,13 @@ def test_a_restarted_app_serves_its_new_parts_and_no_old_routes(upstream: Script
         with TestClient(app, base_url="http://127.0.0.1") as client:
             counts.append(len(app.routes))
             for path, given in (("/chat", ASKED), ("/assistant", {"content": "hello there"})):
-                told = client.post(f"{path}/invoke", json={"input": given}).json()["output"]
-                assert "Echo: hello there" in (told, told["text"] if isinstance(told, dict) else "")
+                result = client.post(f"{path}/invoke", json={"input": given}).json()["output"]
+                assert "Echo: hello there" in (result, result["text"] if isinstance(result, dict) else "")
     assert counts[0] == counts[1]
     assert len(opened) == 2
 
 
-def test_a_reader_that_left_comes_back_and_loses_nothing(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_a_reader_that_left_reconnects_and_loses_nothing(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Reply("one two three four", pause_after=3)
     url, closed = f"{server.url}/assistant/stream", upstream.closed_early
     given = {"content": "count", "on_disconnect": "continue"}
@@ -384,7 +388,7 @@ def test_a_reader_that_left_comes_back_and_loses_nothing(server: ServerProcess, 
             if chunk["event"] == "thread.message.delta":
                 break
     run_id = next(chunk["data"]["id"] for chunk in seen if chunk["event"] == "thread.run.created")
-    for _ in range(2):  # one that was attached leaves, too, and stops nothing
+    for _ in range(2):  # an attached reader leaves too, which stops nothing
         with httpx2.stream("POST", url, json={"input": {"run_id": run_id, "after": seen[-1]["id"]}}) as answer:
             for chunk in chunks_of(answer):
                 seen.append(chunk)
@@ -401,7 +405,7 @@ def test_a_reader_that_left_comes_back_and_loses_nothing(server: ServerProcess, 
 
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"], ids=["chat", "assistant"])
-def test_a_playground_works_and_its_assets_come_from_here(path: str, server: ServerProcess) -> None:
+def test_a_playground_works_with_local_assets(path: str, server: ServerProcess) -> None:
     page = httpx2.get(f"{server.url}{path}/playground/")
     assert page.status_code == 200
     assets = [part.split('"')[0] for mark in ('src="', 'href="') for part in page.text.split(mark)[1:]]
@@ -413,14 +417,12 @@ def test_a_playground_works_and_its_assets_come_from_here(path: str, server: Ser
 
 
 def config_hash(configurable: dict[str, Any]) -> str:
-    """How LangServe's playgrounds spell a configuration in a path."""
+    """Encode a configuration in a path as LangServe's playgrounds do."""
     spelled: str = LZString.compressToEncodedURIComponent(json.dumps({"configurable": configurable}))
     return spelled
 
 
-def test_what_a_playground_shares_is_there_with_its_configuration(
-    server: ServerProcess, upstream: ScriptedUpstream
-) -> None:
+def test_a_shared_playground_has_its_configuration(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     shared = f"{server.url}/chat/c/{config_hash({'temperature': 0.25})}"
     assert httpx2.get(f"{shared}/playground/").status_code == 200
     assert httpx2.get(f"{shared}/input_schema").status_code == 200
@@ -428,17 +430,17 @@ def test_what_a_playground_shares_is_there_with_its_configuration(
     assert upstream.requests[-1].body["temperature"] == 0.25
 
 
-def test_nothing_of_an_input_may_be_null(server: ServerProcess) -> None:
+def test_no_input_schema_allows_null(server: ServerProcess) -> None:
     """The playground shows a blank page for a schema with a null in it."""
     for path in ("/chat", "/assistant"):
         assert '"null"' not in httpx2.get(f"{server.url}{path}/input_schema").text
         assert '"null"' not in httpx2.get(f"{server.url}{path}/config_schema").text
 
 
-def test_with_keys_playgrounds_are_closed_and_owners_kept_apart(keyed: ServerProcess) -> None:
-    told = httpx2.get(f"{keyed.url}/chat/playground/", headers={"Authorization": "Bearer key-ann"})
-    assert told.status_code == 401
-    assert "API_KEYS" in told.json()["error"]["message"]
+def test_with_keys_playgrounds_are_closed_and_owners_isolated(keyed: ServerProcess) -> None:
+    result = httpx2.get(f"{keyed.url}/chat/playground/", headers={"Authorization": "Bearer key-ann"})
+    assert result.status_code == 401
+    assert "API_KEYS" in result.json()["error"]["message"]
     url = f"{keyed.url}/assistant/invoke"
     ann, bob = ({"Authorization": f"Bearer key-{name}"} for name in ("ann", "bob"))
     assert httpx2.post(url, json={"input": {"content": "hi"}}).status_code == 401
@@ -451,13 +453,13 @@ def test_with_keys_playgrounds_are_closed_and_owners_kept_apart(keyed: ServerPro
     assert httpx2.post(url, json=stolen, headers=ann).json()["output"]["event"] == "thread.run.completed"
 
 
-def test_what_was_not_asked_for_is_not_there(server: ServerProcess) -> None:
+def test_disabled_langserve_routes_are_not_found(server: ServerProcess) -> None:
     for path in ("/chat/feedback", "/assistant/stream_events"):
         assert httpx2.post(server.url + path, json={"input": {}}).status_code == 404
     plain = httpx2.post(f"{server.url}/chat/invoke", content="{}", headers={"Content-Type": "text/plain"})
     assert plain.status_code == 415
 
 
-async def test_many_readers_at_once(assistant: RemoteRunnable) -> None:
+async def test_ten_readers_run_concurrently(assistant: RemoteRunnable) -> None:
     answers = await asyncio.gather(*(assistant.ainvoke({"content": f"n{n}"}) for n in range(10)))
     assert [answer["text"] for answer in answers] == [f"Echo: n{n}" for n in range(10)]

@@ -1,4 +1,4 @@
-"""Wrong bodies of LangServe's routes are refused by name before anything runs."""
+"""Invalid bodies of LangServe's routes are refused with the parameter's name before anything runs."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def refusal(server: ServerProcess, path: str, body: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("path", "way"), WAYS)
-def test_an_unknown_key_is_named_with_those_that_are_allowed(server: ServerProcess, path: str, way: str) -> None:
+def test_an_unknown_key_is_named_with_the_allowed_keys(server: ServerProcess, path: str, way: str) -> None:
     for given, key in WRONG:
         error = refusal(server, f"{path}/{way}", {"input": given})
         assert error["code"] == "unknown_parameter"
@@ -58,7 +58,7 @@ def test_a_chat_without_human_is_refused(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
 @pytest.mark.parametrize("wrong", [{"humann": "hi"}, None, 5, ["hi"]], ids=["key", "null", "number", "array"])
-def test_a_wrong_input_of_a_batch_is_named_by_place(
+def test_an_invalid_input_of_a_batch_is_named_by_index(
     server: ServerProcess, upstream: ScriptedUpstream, path: str, wrong: Any
 ) -> None:
     asked = len(upstream.requests)
@@ -68,7 +68,7 @@ def test_a_wrong_input_of_a_batch_is_named_by_place(
 
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
-def test_a_batch_that_is_no_list_is_refused(server: ServerProcess, path: str) -> None:
+def test_a_batch_that_is_not_a_list_is_refused(server: ServerProcess, path: str) -> None:
     for inputs in (None, 5, "hi", GOOD[path]):
         assert refusal(server, f"{path}/batch", {"inputs": inputs})["param"] == "inputs"
     assert refusal(server, f"{path}/batch", {"input": GOOD[path]})["param"] == "inputs"
@@ -90,7 +90,7 @@ def test_a_config_of_another_type_is_refused(server: ServerProcess, path: str, v
         assert param == "config[1].configurable"
 
 
-def test_a_wrong_key_inside_an_input_is_named_with_alternatives(server: ServerProcess) -> None:
+def test_an_unknown_nested_key_is_named_with_alternatives(server: ServerProcess) -> None:
     turn = {"run_id": "run_none", "tool_outputs": [{"tool_call_id": "call_1", "result": "noon"}]}
     error = refusal(server, "/assistant/stream", {"input": turn})
     assert error["param"] == "input.tool_outputs[0].result"
@@ -98,13 +98,13 @@ def test_a_wrong_key_inside_an_input_is_named_with_alternatives(server: ServerPr
 
 
 @pytest.mark.parametrize("body", [None, 5, [], "x", {}], ids=["null", "number", "array", "string", "empty"])
-def test_a_body_that_is_no_call_is_refused(server: ServerProcess, body: Any) -> None:
+def test_an_invalid_body_is_refused(server: ServerProcess, body: Any) -> None:
     for path in ("/chat/invoke", "/chat/batch", "/assistant/stream"):
         refusal(server, path, body)
 
 
 @pytest.mark.parametrize("kwargs", [{}, [{}, {}], [], None], ids=["python", "javascript", "php", "null"])
-def test_a_good_batch_passes_with_configurations_and_any_kwargs(server: ServerProcess, kwargs: Any) -> None:
+def test_a_valid_batch_passes_with_configs_and_any_kwargs(server: ServerProcess, kwargs: Any) -> None:
     body = {"inputs": [{"human": "a"}, {"human": "b"}], "config": [{}, {"tags": ["x"]}], "kwargs": kwargs}
     answer = httpx2.post(f"{server.url}/chat/batch", json=body, timeout=10)
     assert answer.json()["output"] == ["Echo: a", "Echo: b"]

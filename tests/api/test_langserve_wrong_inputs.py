@@ -1,4 +1,4 @@
-"""Any input to LangServe's routes gets an answer, or a 4xx in OpenAI's shape; never a 5xx, never a hang."""
+"""Any input to LangServe's routes gets an answer or a 4xx in OpenAI's shape, and never a 5xx or a hang."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_a_config_of_any_value_is_answered(path: str, langserve: httpx2.Client) 
 
 
 @pytest.mark.parametrize("path", EACH)
-def test_a_field_of_a_config_of_any_value_is_answered(path: str, langserve: httpx2.Client) -> None:
+def test_a_config_field_of_any_value_is_answered(path: str, langserve: httpx2.Client) -> None:
     for field in CONFIG_FIELDS:
         for name, value in ODD.items():
             post(langserve, path, body_of(path, config={field: value}), (field, name))
@@ -117,7 +117,7 @@ def test_a_batch_with_any_number_of_configs_is_answered(path: str, count: int, l
 
 
 @pytest.mark.parametrize("path", ["/chat/stream_log", "/assistant/stream_log", "/chat/stream_events"])
-def test_filters_of_a_log_of_any_value_are_answered(path: str, langserve: httpx2.Client) -> None:
+def test_log_filters_of_any_value_are_answered(path: str, langserve: httpx2.Client) -> None:
     for side in ("include", "exclude"):
         for kind in ("names", "types", "tags"):
             for name, value in ODD.items():
@@ -128,7 +128,7 @@ def test_filters_of_a_log_of_any_value_are_answered(path: str, langserve: httpx2
 
 @cache
 def packed_values() -> dict[str, str]:
-    """Return packed configurations by name, those that are short enough for an address. Packing takes seconds."""
+    """Return packed configurations by name that are short enough for a URL. Packing takes seconds."""
     pack = LZString.compressToEncodedURIComponent
     odd = {**{name: value for name, value in ODD.items() if value is not MANY}, "long text": LONG[:10_000]}
     packed = {
@@ -154,7 +154,7 @@ SHOWN = ("input_schema", "output_schema", "config_schema", "playground/", "playg
 
 @pytest.mark.parametrize("all_endings", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["in turn", "all"])
 @pytest.mark.parametrize("path", GOOD)
-def test_an_address_with_any_configuration_is_answered(path: str, all_endings: bool, langserve: httpx2.Client) -> None:
+def test_a_url_with_any_configuration_is_answered(path: str, all_endings: bool, langserve: httpx2.Client) -> None:
     for number, (name, packed) in enumerate(packed_values().items()):
         for turn, (shown, ending) in enumerate(zip(SHOWN, ENDINGS, strict=True)):
             if all_endings or number % len(SHOWN) == turn:
@@ -163,7 +163,7 @@ def test_an_address_with_any_configuration_is_answered(path: str, all_endings: b
 
 
 @pytest.mark.parametrize("path", GOOD)
-def test_every_other_address_of_langserve_is_answered(path: str, langserve: httpx2.Client) -> None:
+def test_every_other_langserve_url_is_answered(path: str, langserve: httpx2.Client) -> None:
     """Its optional routes and file routes, with every method."""
     gone = ("feedback", "token_feedback", "public_trace_link", "public_trace_link/x", "config_hashes", "invoke/x")
     files = ("playground/../x", "playground/%2e%2e/%2e%2e/server.py", "playground/%00", "playground/a%00b")
@@ -172,14 +172,14 @@ def test_every_other_address_of_langserve_is_answered(path: str, langserve: http
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
             answer = langserve.request(method, f"{path}/{ending}", json={} if method in ("POST", "PUT") else None)
             assert answer.status_code < 500, (method, ending)
-            told = method == "HEAD" or answer.status_code < 400 or answer.text.startswith('{"error":{"message":')
-            assert told, (method, ending, answer.status_code, answer.text[:200])
+            is_handled = method == "HEAD" or answer.status_code < 400 or answer.text.startswith('{"error":{"message":')
+            assert is_handled, (method, ending, answer.status_code, answer.text[:200])
     for name, value in ODD.items():
         for ending in ("config_hashes", "feedback", "token_feedback", "public_trace_link"):
             post(langserve, f"{path}/{ending}", value, (ending, name))
 
 
-def test_all_routes_of_langserve_are_tried() -> None:
+def test_all_routes_of_langserve_are_tested() -> None:
     """If another version of LangServe adds a route, add it here."""
     from fastapi import FastAPI
     from langchain_core.runnables import RunnableLambda
@@ -223,5 +223,5 @@ NAMED = st.fixed_dictionaries(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(path=st.sampled_from(POSTS), body=NAMED | JSON)
-def test_any_body_at_any_route_is_answered(path: str, body: Any, langserve: httpx2.Client) -> None:
+def test_any_body_on_any_route_is_answered(path: str, body: Any, langserve: httpx2.Client) -> None:
     post(langserve, path, body, body)

@@ -1,4 +1,4 @@
-"""Answers in transit: what is counted, until when, and what happens beyond the limit."""
+"""Answers in transit: which bytes are counted, until when, and what happens beyond the limit."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ Sender = Callable[[Any], Awaitable[None]]
 
 
 def holds(memory: BodyMemory) -> bool:
-    """Whether any bytes are counted, besides the one that each owner is always allowed."""
+    """Return whether any bytes are counted, besides the amount that each owner is always allowed."""
     try:
         memory.take("other", MAX_BYTES + 1)
     except Unavailable:

@@ -1,4 +1,5 @@
-"""Limits over HTTP: what is too many is told so, owners share, and a reader who does not read harms nobody."""
+"""Limits over HTTP: excess requests are refused, owners share fairly, and a reader that stalls delays no other
+client."""
 
 import base64
 import contextlib
@@ -14,7 +15,7 @@ import openai
 import orjson
 import pytest
 
-from tests.api.conftest import World, awake
+from tests.api.conftest import World, wait_loaded
 from tests.process import ServerProcess, resident_mb
 from tests.upstream import Hang, Reply, ScriptedUpstream
 
@@ -23,7 +24,7 @@ DELTA = b"event: thread.message.delta\n"
 
 @pytest.fixture
 def upstream() -> Iterator[ScriptedUpstream]:
-    """One of its own: here it is left hanging."""
+    """A separate upstream, because these tests leave its requests hanging."""
     with ScriptedUpstream() as scripted:
         yield scripted
 
@@ -34,7 +35,7 @@ def world() -> Iterator[Callable[..., World]]:
 
         def make(server: ServerProcess, key: str = "any") -> World:
             headers = {"Authorization": f"Bearer {key}"}
-            client = httpx2.Client(base_url=f"{awake(server).url}/v1", headers=headers, timeout=60)
+            client = httpx2.Client(base_url=f"{wait_loaded(server).url}/v1", headers=headers, timeout=60)
             return World(stack.enter_context(client))
 
         yield make
@@ -45,7 +46,7 @@ def statuses(world: World, *runs: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["image_file", "image_url"])
-def test_pictures_count_as_memory_of_their_runs(
+def test_images_count_as_memory_of_their_runs(
     world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path, kind: str
 ) -> None:
     upstream.default = lambda body: Hang()
@@ -67,7 +68,7 @@ def test_pictures_count_as_memory_of_their_runs(
         assert statuses(ann, second) == ["in_progress"]
 
 
-def test_a_run_too_many_is_a_429_and_owners_do_not_take_each_other_s_room(
+def test_excess_runs_are_a_429_for_their_owner_only(
     world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.default = lambda body: Hang()
@@ -100,8 +101,8 @@ def test_a_run_too_many_is_a_429_and_owners_do_not_take_each_other_s_room(
         ann.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
 
 
-def deaf(server: ServerProcess, path: str, body: Any) -> socket.socket:
-    """Ask for a stream and read nothing of it."""
+def stalled_reader(server: ServerProcess, path: str, body: Any) -> socket.socket:
+    """Request a stream and read nothing of it."""
     sent = orjson.dumps(body)
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -111,46 +112,48 @@ def deaf(server: ServerProcess, path: str, body: Any) -> socket.socket:
     return connection
 
 
-def test_a_reader_who_does_not_read_holds_up_neither_its_run_nor_others(
+def test_a_stalled_reader_delays_neither_its_run_nor_others(
     world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    """5 MB of events a run, many times what a socket holds."""
+    """Each run has 5 MB of events, many times the capacity of a socket."""
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server, contextlib.ExitStack() as stack:
         here = world(server)
-        deafen(server, here, upstream, stack, 2)
+        stall_readers(server, here, upstream, stack, 2)
         upstream.default = lambda body: Reply("quick")
         assert here.ended(here.run())["status"] == "completed"
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_readers_who_do_not_read_do_not_fill_the_memory(
+def test_stalled_readers_do_not_fill_the_memory(
     record_property: Callable[[str, object], None],
     world: Callable[..., World],
     upstream: ScriptedUpstream,
     tmp_path: Path,
 ) -> None:
-    """Forty, more than a gigabyte in all were it kept. The first twenty find the level, which depends on how many
-    answers pile up at once; from there on nothing grows."""
+    """Forty runs, more than a gigabyte in all if it were kept. The first twenty set the level, which depends on how
+    many answers accumulate; the others add nothing."""
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server, contextlib.ExitStack() as stack:
         here = world(server)
         found = []
         for _ in range(10):
-            deafen(server, here, upstream, stack, 4)
+            stall_readers(server, here, upstream, stack, 4)
             found.append(resident_mb(server.pid))
-        record_property("MB, four deaf readers more each time", [round(mb) for mb in found])
+        record_property("MB, with four more stalled readers each time", [round(mb) for mb in found])
         assert found[-1] - found[4] < 60
 
 
-def deafen(
+def stall_readers(
     server: ServerProcess, here: World, upstream: ScriptedUpstream, stack: contextlib.ExitStack, count: int
 ) -> None:
-    """Complete runs whose readers read nothing, and stay."""
+    """Complete runs whose readers stay connected and read nothing."""
     upstream.default = lambda body: Reply(chunks=["x" * 400] * 10_000)
     assistant = here.assistant()
     threads = [here.thread("Hi") for _ in range(count)]
     for thread in threads:
-        stack.enter_context(deaf(server, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True}))
+        stack.enter_context(
+            stalled_reader(server, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
+        )
     complete(here, threads)
 
 
@@ -164,13 +167,13 @@ def complete(here: World, threads: list[str]) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_ten_thousand_queued_runs_in_bounded_memory_and_fair_order(
+def test_ten_thousand_queued_runs_use_bounded_memory_and_fair_order(
     record_property: Callable[[str, object], None],
     world: Callable[..., World],
     upstream: ScriptedUpstream,
     tmp_path: Path,
 ) -> None:
-    """Ten owners, one of whom comes first with nearly all; then a restart, and all of it worked off."""
+    """Ten owners, the first of whom queues nearly all runs; then a restart, after which all runs complete."""
     count, greedy = 10_000, 8_200
     upstream.default = lambda body: Hang()
     owners = [f"owner{number}" for number in range(10)]
@@ -190,50 +193,51 @@ def test_ten_thousand_queued_runs_in_bounded_memory_and_fair_order(
         server.terminate()
         server.wait(30)
         upstream.default = lambda body: Reply("done")
-        begun, start = len(upstream.requests), time.monotonic()
+        seen_before, start = len(upstream.requests), time.monotonic()
         server.start()
-        upstream.wait_for(lambda up: len(up.requests) >= begun + len(mine), timeout_s=600)
+        upstream.wait_for(lambda up: len(up.requests) >= seen_before + len(mine), timeout_s=600)
         took_s = time.monotonic() - start
         after_mb = resident_mb(server.pid)
-    order = [seen.body["messages"][-1]["content"] for seen in upstream.requests[begun:]]
+    order = [seen.body["messages"][-1]["content"] for seen in upstream.requests[seen_before:]]
     record_property("queued", f"{len(mine)} in {queued_mb:.0f} MB")
     record_property("worked off", f"in {took_s:.0f} s, then {after_mb:.0f} MB in all")
     assert Counter(order) == Counter(mine)
     assert queued_mb < 60
-    for start in range(100, 1_500, 100):  # the first ones go beside each other
+    for start in range(100, 1_500, 100):  # the first ones run concurrently
         shares = Counter(order[start : start + 100])
         assert min(shares[owner] for owner in owners) >= 7, shares
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_a_thousand_streams_are_open_at_once_and_each_gets_all(
+def test_a_thousand_concurrent_streams_each_get_everything(
     record_property: Callable[[str, object], None],
     world: Callable[..., World],
     upstream: ScriptedUpstream,
     tmp_path: Path,
 ) -> None:
-    """Each stalls in the middle of its answer until all are there, however slowly they come on a busy machine."""
-    upstream.default = lambda body: Reply(chunks=["x"] * 10, delay_s=0.5, pause_after=6)  # the first says the role
+    """Each stream stalls in the middle of its answer until all are open, however long that takes on a busy machine."""
+    upstream.default = lambda body: Reply(chunks=["x"] * 10, delay_s=0.5, pause_after=6)  # the first chunk has the role
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
         here = world(server)
         assistant = here.assistant()
         threads = [here.thread("Hi") for _ in range(1_000)]
         with contextlib.ExitStack() as stack:
             body = {"assistant_id": assistant, "stream": True}
-            streams = [stack.enter_context(deaf(server, f"/threads/{one}/runs", body)) for one in threads]
-            halves = [hear(stream, lambda got: got.count(DELTA) == 5) for stream in streams]
+            streams = [stack.enter_context(stalled_reader(server, f"/threads/{one}/runs", body)) for one in threads]
+            halves = [read_until(stream, lambda got: got.count(DELTA) == 5) for stream in streams]
             assert upstream.open_streams == 1_000
             peak = resident_mb(server.pid)
             upstream.release()
             for stream, half in zip(streams, halves, strict=True):
-                assert (half + hear(stream, lambda got: b"data: [DONE]" in got)).count(DELTA) == 10
+                assert (half + read_until(stream, lambda got: b"data: [DONE]" in got)).count(DELTA) == 10
         record_property("MB, 1,000 streams", round(peak))
         assert peak < 600
 
 
-def hear(stream: socket.socket, enough: Callable[[bytes], bool]) -> bytes:
-    """What a stream says until it is enough, within a minute; silence is no limit, as idle streams are pinged."""
+def read_until(stream: socket.socket, enough: Callable[[bytes], bool]) -> bytes:
+    """Read a stream until the condition holds, for at most a minute; idle streams are pinged, so silence is no
+    limit."""
     stream.settimeout(60)
     end, got = time.monotonic() + 60, b""
     while not enough(got):

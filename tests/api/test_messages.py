@@ -20,7 +20,7 @@ def test_a_message_has_every_field(world: World) -> None:
     assert world.get(f"/threads/{thread}/messages/{made['id']}") == made
 
 
-def test_parts_become_objects(world: World) -> None:
+def test_string_parts_become_content_objects(world: World) -> None:
     file = world.file(b"\x89PNG", "a.png", "vision")
     parts = [
         {"type": "text", "text": "Look"},
@@ -33,7 +33,7 @@ def test_parts_become_objects(world: World) -> None:
     assert made["content"][2]["image_file"] == {"file_id": file, "detail": "low"}
 
 
-def test_only_the_metadata_of_a_message_changes(world: World) -> None:
+def test_only_a_message_s_metadata_changes(world: World) -> None:
     thread = world.thread("x")
     message = world.get(f"/threads/{thread}/messages")["data"][0]
     path = f"/threads/{thread}/messages/{message['id']}"
@@ -41,13 +41,13 @@ def test_only_the_metadata_of_a_message_changes(world: World) -> None:
     assert world.post(path, {"content": "y"}, 400)["error"]["code"] == "unknown_parameter"
 
 
-def test_a_message_of_another_thread_is_not_found_here(world: World) -> None:
+def test_a_message_is_not_found_in_another_thread(world: World) -> None:
     thread, other = world.thread("x"), world.thread()
     id = world.get(f"/threads/{thread}/messages")["data"][0]["id"]
     assert world.get(f"/threads/{other}/messages/{id}", 404)["error"]["message"] == f"No message found with id '{id}'."
 
 
-def test_a_deleted_message_is_gone(world: World) -> None:
+def test_a_deleted_message_is_not_found(world: World) -> None:
     thread = world.thread("x")
     id = world.get(f"/threads/{thread}/messages")["data"][0]["id"]
     gone = world.delete(f"/threads/{thread}/messages/{id}")
@@ -55,8 +55,8 @@ def test_a_deleted_message_is_gone(world: World) -> None:
     world.get(f"/threads/{thread}/messages/{id}", 404)
 
 
-def test_no_message_is_added_while_a_run_is_active(world: World, says: Callable[..., None]) -> None:
-    says(Reply("a b", start_s=30))
+def test_no_message_is_added_while_a_run_is_active(world: World, script: Callable[..., None]) -> None:
+    script(Reply("a b", start_s=30))
     run = world.run()
     thread = run["thread_id"]
     error = world.post(f"/threads/{thread}/messages", {"role": "user", "content": "x"}, 400)["error"]
@@ -100,6 +100,6 @@ def test_v1_attaches_files_by_file_ids(world: World) -> None:
     ],
     ids=["nothing", "no content", "role", "number", "no parts", "part type", "metadata"],
 )
-def test_a_wrong_message_is_a_400_with_its_place(world: World, body: Any, param: str, code: str) -> None:
+def test_an_invalid_message_is_a_400_with_its_position(world: World, body: Any, param: str, code: str) -> None:
     error = world.post(f"/threads/{world.thread()}/messages", body, 400)["error"]
     assert (error["param"], error["code"], error["type"]) == (param, code, "invalid_request_error")

@@ -1,4 +1,4 @@
-"""What an operator sees: metrics, readiness and the log, while things break and are mended."""
+"""What an operator sees: metrics, readiness and the log, during failures and after recovery."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from tests.upstream import Fail, Reply, ScriptedUpstream
 
 
 def metrics(server: ServerProcess, **headers: str) -> dict[tuple[str, ...], float]:
-    """Every sample, by its name and its label values in the order of the labels' names."""
+    """Return every sample, by its name and its label values in the order of the labels' names."""
     answer = httpx2.get(f"{server.url}/metrics", headers=headers, timeout=10)
     assert answer.status_code == 200, answer.text
     return {
@@ -40,14 +40,14 @@ def risen(server: ServerProcess, before: dict[tuple[str, ...], float]) -> dict[t
 def until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
     end = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < end, "not seen in time"
+        assert time.monotonic() < end, "the condition did not hold in time"
         time.sleep(0.05)
 
 
-def test_a_run_is_counted_with_its_tokens_and_its_first_one(
-    server: ServerProcess, world: World, says: Callable[..., None]
+def test_a_run_is_counted_with_its_tokens_and_first_token_time(
+    server: ServerProcess, world: World, script: Callable[..., None]
 ) -> None:
-    says(Reply("Hello there", usage={"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}))
+    script(Reply("Hello there", usage={"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}))
     before = metrics(server)
     world.ended(world.run())
     grown = risen(server, before)
@@ -73,11 +73,11 @@ CALLING = Reply(tool_calls=[("getTime", {}, "c1")], start_s=SLOW_S)
     ],
     ids=["text", "thought", "after an empty chunk", "tool call"],
 )
-@pytest.mark.parametrize("fits", [True, False], ids=["whole prompt", "shortened prompt"])
-def test_the_first_token_is_the_model_s_not_a_notice(
-    server: ServerProcess, world: World, says: Callable[..., None], reply: Reply, fits: bool
+@pytest.mark.parametrize("fits", [True, False], ids=["complete prompt", "shortened prompt"])
+def test_the_first_token_is_the_model_s_and_not_a_notice(
+    server: ServerProcess, world: World, script: Callable[..., None], reply: Reply, fits: bool
 ) -> None:
-    says(reply)
+    script(reply)
     before = metrics(server)
     thread = world.thread(*(() if fits else ("word " * 1_000 for _ in range(5))), "short")
     body = {"assistant_id": world.assistant(tools=[TIME]), "max_prompt_tokens": 500}
@@ -91,8 +91,10 @@ def test_the_first_token_is_the_model_s_not_a_notice(
     assert SLOW_S <= line["first_token_ms"] / 1000 <= grown["first_token_seconds_sum",] + 0.001
 
 
-def test_a_resumed_run_s_first_token_is_its_own(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
-    says(Reply(tool_calls=[("getTime", {}, "c1")]), Reply("It is noon.", start_s=SLOW_S))
+def test_a_resumed_run_has_its_own_first_token(
+    server: ServerProcess, world: World, script: Callable[..., None]
+) -> None:
+    script(Reply(tool_calls=[("getTime", {}, "c1")]), Reply("It is noon.", start_s=SLOW_S))
     run = world.ended(world.run(tools=[TIME]))
     (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}]}
@@ -103,7 +105,7 @@ def test_a_resumed_run_s_first_token_is_its_own(server: ServerProcess, world: Wo
     assert grown["first_token_seconds_sum",] >= SLOW_S
 
 
-def test_a_search_by_the_server_is_no_first_token(tmp_path: Path) -> None:
+def test_a_search_by_the_server_is_not_a_first_token(tmp_path: Path) -> None:
     with (
         ScriptedUpstream() as upstream,
         ServerProcess(tmp_path, MODEL_URL=upstream.url, TOOL_CALLS="prompt") as server,
@@ -131,11 +133,11 @@ def test_every_concurrent_run_has_its_own_first_token(server: ServerProcess, wor
     assert grown["first_token_seconds_sum",] >= 12 * SLOW_S
 
 
-@pytest.mark.parametrize("reply", [Reply(chunks=[]), Fail(400)], ids=["nothing said", "refused"])
+@pytest.mark.parametrize("reply", [Reply(chunks=[]), Fail(400)], ids=["empty reply", "refused"])
 def test_a_run_without_output_has_no_first_token(
-    server: ServerProcess, world: World, says: Callable[..., None], reply: Any
+    server: ServerProcess, world: World, script: Callable[..., None], reply: Any
 ) -> None:
-    says(reply)
+    script(reply)
     before = metrics(server)
     run = world.ended(world.run())
     assert ("first_token_seconds_count",) not in risen(server, before)
@@ -143,7 +145,7 @@ def test_a_run_without_output_has_no_first_token(
     assert line.get("first_token_ms") is None
 
 
-def test_labels_do_not_grow_with_what_clients_write(server: ServerProcess, world: World) -> None:
+def test_labels_do_not_grow_with_client_input(server: ServerProcess, world: World) -> None:
     world.client.get("/threads")
     world.client.request("BREW", "/threads")
     world.client.get("/nowhere")
@@ -156,18 +158,20 @@ def test_labels_do_not_grow_with_what_clients_write(server: ServerProcess, world
     assert new <= {("requests_total", "GET", "/threads/{thread_id}", "404")}
 
 
-def test_a_stream_is_open_until_it_ends(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
-    says(Reply("slow " * 20, delay_s=0.05))
+def test_a_stream_counts_as_open_until_it_ends(
+    server: ServerProcess, world: World, script: Callable[..., None]
+) -> None:
+    script(Reply("slow " * 20, delay_s=0.05))
     body = {"assistant_id": world.assistant(), "stream": True}
     with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
-        blocks = answer.iter_raw()  # held: without its iterator an answer is closed
+        blocks = answer.iter_raw()  # kept, because an answer is closed without its iterator
         next(blocks)
         seen = metrics(server)
         assert (seen["streams_open",], seen["runs_executing",]) == (1, 1)
     until(lambda: metrics(server)["streams_open",] == 0)
 
 
-def test_the_readme_has_a_line_for_every_figure(server: ServerProcess, world: World) -> None:
+def test_the_readme_describes_every_metric(server: ServerProcess, world: World) -> None:
     world.ended(world.run())
     answer = httpx2.get(f"{server.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     served = {
@@ -190,24 +194,24 @@ def test_the_readme_has_a_line_for_every_figure(server: ServerProcess, world: Wo
     ],
     ids=["open", "open with a key", "keys", "keys and a key"],
 )
-def test_who_may_read_the_figures(tmp_path: Path, settings: dict[str, str], keys: dict[str, int]) -> None:
+def test_access_to_metrics_depends_on_keys(tmp_path: Path, settings: dict[str, str], keys: dict[str, int]) -> None:
     with ServerProcess(tmp_path, MODEL_URL="http://127.0.0.1:9/v1", **settings) as server:
         for key, status in keys.items():
             headers = {"authorization": f"Bearer {key}"} if key else {}
             assert httpx2.get(f"{server.url}/metrics", headers=headers, timeout=10).status_code == status, key
         if "API_KEYS" in settings:
             opened = httpx2.get(f"{server.url}/v1/threads", headers={"authorization": "Bearer watching"})
-            assert opened.status_code == 401  # it opens nothing else
+            assert opened.status_code == 401  # the key gives access to nothing else
 
 
 def ready(server: ServerProcess) -> dict[str, Any]:
     answer = httpx2.get(f"{server.url}/ready", timeout=15)
-    told: dict[str, Any] = answer.json()
-    assert (answer.status_code == 200) is (told["status"] == "ready")
-    return told
+    report: dict[str, Any] = answer.json()
+    assert (answer.status_code == 200) is (report["status"] == "ready")
+    return report
 
 
-def test_an_upstream_that_breaks_and_comes_back_is_seen_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_an_upstream_failure_and_recovery_are_seen_without_loss(tmp_path: Path) -> None:
     port = free_port()
     settings = {"MODEL_URL": f"http://127.0.0.1:{port}/v1"}
     with (
@@ -234,22 +238,22 @@ def test_an_upstream_that_breaks_and_comes_back_is_seen_and_nothing_is_lost(tmp_
             assert again["status"] == "completed"
             seen = metrics(server)
             assert (seen["ready", "upstream"], seen["upstream_requests_total", "failed", "default"]) == (1, 1)
-        said = [message["role"] for message in world.get(f"/threads/{thread}/messages?order=asc")["data"]]
-        assert said == ["user", "assistant", "assistant"]
+        roles = [message["role"] for message in world.get(f"/threads/{thread}/messages?order=asc")["data"]]
+        assert roles == ["user", "assistant", "assistant"]
         assert {at["id"] for at in world.get(f"/threads/{thread}/runs")["data"]} == {
             run["id"],
             broken["id"],
             again["id"],
         }
     log = [json.loads(line) for line in server.log.read_text().splitlines()]
-    told = [line["message"].partition(":")[0] for line in log if line["logger"] == "threadhold.ready"]
-    assert told[-2:] == ["not ready", "ready again"]
+    messages = [line["message"].partition(":")[0] for line in log if line["logger"] == "threadhold.ready"]
+    assert messages[-2:] == ["not ready", "ready again"]
     assert [line["error"] for line in log if line.get("status") == "failed"] == ["unreachable"]
 
 
 @contextmanager
 def full_disk(server: ServerProcess) -> Iterator[None]:
-    """No file of the server can grow."""
+    """Keep all files of the server from growing."""
     soft, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, hard))
     try:
@@ -258,7 +262,7 @@ def full_disk(server: ServerProcess) -> Iterator[None]:
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_nothing_is_seen_and_seen_to_be_mended(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_a_full_disk_and_its_recovery_are_seen(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
         until(lambda: ready(server)["status"] == "ready")
         with full_disk(server):
@@ -268,12 +272,12 @@ def test_a_disk_that_takes_nothing_is_seen_and_seen_to_be_mended(upstream: Scrip
         assert metrics(server)["store_batches_failed_total",] >= 1
 
 
-def test_a_probe_storm_asks_the_upstream_next_to_nothing(tmp_path: Path) -> None:
+def test_frequent_probes_hardly_call_the_upstream(tmp_path: Path) -> None:
     with ScriptedUpstream() as up, ServerProcess(tmp_path, MODEL_URL=up.url) as server:
         ready(server)
         up.models_reply = Fail(500)
         with httpx2.Client() as client:
-            begun, asked = time.monotonic(), up.models_asked
-            while time.monotonic() - begun < 1.5:
+            started, asked = time.monotonic(), up.models_asked
+            while time.monotonic() - started < 1.5:
                 client.get(f"{server.url}/ready")
         assert up.models_asked - asked <= 2

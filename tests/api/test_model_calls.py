@@ -1,4 +1,4 @@
-"""Model calls that are not runs take turns, and packed URLs are limited: each owner has one share."""
+"""Model calls outside runs take turns, and packed URLs are limited; each owner has one share."""
 
 import json
 import socket
@@ -25,7 +25,7 @@ def _hanging() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def hanging(_hanging: ScriptedUpstream) -> ScriptedUpstream:
-    """A separate upstream, because these tests leave its requests hanging. It has seen none yet."""
+    """A separate upstream without recorded requests, because these tests leave its requests hanging."""
     _hanging.requests.clear()
     return _hanging
 
@@ -60,7 +60,7 @@ def post(server: ServerProcess, path: str, body: Any, key: str = "any") -> httpx
 def test_inputs_of_all_batches_of_an_owner_take_turns(
     path: str, hanging: ScriptedUpstream, start: Callable[..., ServerProcess]
 ) -> None:
-    """Both batches together never have more at the model than the owner's share, and another owner is served."""
+    """Both batches together never exceed the owner's share of model calls, and another owner is served."""
     settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MAX_RUNS_PER_OWNER": "3"}
     server = start(**settings)
     hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
@@ -103,7 +103,7 @@ def test_a_batch_takes_no_more_turns_than_runs_are_allowed(
     assert len(hanging.requests) == 20
 
 
-def test_a_batch_without_its_client_makes_no_more_calls(
+def test_a_batch_whose_client_left_makes_no_more_calls(
     hanging: ScriptedUpstream, start: Callable[..., ServerProcess]
 ) -> None:
     server = start(MAX_RUNS="2")
@@ -136,7 +136,7 @@ def test_outputs_of_a_batch_keep_the_order_of_its_inputs(server: ServerProcess) 
     assert made == [f"Echo: {text}" for text in texts]
 
 
-def test_an_input_that_fails_leaves_the_others(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_a_failed_input_does_not_affect_the_others(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Fail(400) if "bad" in str(body["messages"]) else Reply("fine")
     made = post(server, "/chat/batch", {"inputs": asked("/chat", ["good", "bad", "good"])})
     assert made.status_code == 200
@@ -148,7 +148,7 @@ def test_a_client_cannot_set_its_own_turns(server: ServerProcess) -> None:
     assert post(server, "/chat/batch", body).status_code in (200, 400, 422)
 
 
-# --- single calls ---------------------------------------------------------------------------------------------------
+# --- single calls -----------------------------------------------------------------------------------------------------
 
 CALLS = {
     **{f"/chat/{way}": {"input": {"human": "n"}} for way in ("invoke", "stream", "stream_log", "stream_events")},
@@ -160,15 +160,15 @@ CALLS = {
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ScriptedUpstream]]:
-    """A server with two turns and four places in the queue."""
+    """A server with two turns and four positions in the queue."""
     with ScriptedUpstream() as scripted:
         settings = {"MODEL_URL": scripted.url, "MAX_RUNS": "2", "MAX_QUEUED_RUNS": "4"}
         with ServerProcess(tmp_path_factory.mktemp("busy"), **settings) as server:
             yield server, scripted
 
 
-class Crowd:
-    """Callers, each in a thread of its own. The first two have a turn when this is made, and keep it until `answer`."""
+class Callers:
+    """Callers in threads. The first two have a turn after construction, and keep it until `answer`."""
 
     def __init__(self, busy: tuple[ServerProcess, ScriptedUpstream], path: str, count: int) -> None:
         self._server, self._upstream = busy
@@ -187,7 +187,7 @@ class Crowd:
 
     @property
     def at_model(self) -> int:
-        """How many requests the model has had."""
+        """Return how many requests the model has received."""
         return len(self._upstream.requests) - self._before
 
     def answer(self) -> None:
@@ -201,36 +201,36 @@ class Crowd:
 @pytest.mark.parametrize("path", CALLS)
 def test_many_calls_take_turns(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
     """At most MAX_RUNS calls are at the model; calls beyond the queue get 429, and all others an answer."""
-    crowd = Crowd(busy, path, 6)
-    assert crowd.at_model == 2
+    callers = Callers(busy, path, 6)
+    assert callers.at_model == 2
     beyond = post(busy[0], path, CALLS[path])
     assert (beyond.status_code, beyond.json()["error"]["type"]) == (429, "rate_limit_error")
     assert int(beyond.headers["retry-after"]) > 0
-    crowd.answer()
-    assert [answer.status_code for answer in crowd.answers] == [200] * 6
-    assert crowd.at_model == 6
+    callers.answer()
+    assert [answer.status_code for answer in callers.answers] == [200] * 6
+    assert callers.at_model == 6
 
 
 @pytest.mark.parametrize("path", CALLS)
-def test_a_client_that_leaves_frees_its_place(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
+def test_a_client_that_leaves_frees_its_turn(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
     """In the queue: the model is not called. At the model: the turn is free again."""
     server, upstream = busy
-    crowd = Crowd(busy, path, 2)
-    for _ in range(6):  # more than there are places
+    callers = Callers(busy, path, 2)
+    for _ in range(6):  # more than the queue's size
         leave(server, path, lambda: time.sleep(0.1))
-    assert crowd.at_model == 2
-    crowd.answer()
+    assert callers.at_model == 2
+    callers.answer()
     upstream.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
     for number in range(3):
-        leave(server, path, lambda count=number: upstream.wait_for(lambda _: crowd.at_model == 3 + count))  # type: ignore[misc]
-    assert crowd.at_model == 5
+        leave(server, path, lambda count=number: upstream.wait_for(lambda _: callers.at_model == 3 + count))  # type: ignore[misc]
+    assert callers.at_model == 5
     upstream.default = lambda body: Reply("done")
     assert post(server, path, CALLS[path]).status_code == 200
-    assert crowd.at_model == 6
+    assert callers.at_model == 6
 
 
 def leave(server: ServerProcess, path: str, arrived: Callable[[], None]) -> None:
-    """Send a request and leave once it has arrived."""
+    """Send a request and disconnect once it has arrived."""
     body = json.dumps(CALLS[path]).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
@@ -241,7 +241,7 @@ def leave(server: ServerProcess, path: str, arrived: Callable[[], None]) -> None
 
 @pytest.mark.parametrize("path", ["/chat/invoke", "/v1/chat/completions"])
 def test_owners_take_turns_at_calls(path: str, hanging: ScriptedUpstream, start: Callable[..., ServerProcess]) -> None:
-    """Bob's only call is next, however many of Ann's came before it."""
+    """Bob's only call is next, however many calls of Ann's came before it."""
     server = start(MAX_RUNS="1", API_KEYS="ann=key-ann,bob=key-bob")
     hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
     answered: list[str] = []
@@ -281,7 +281,7 @@ def test_calls_of_one_owner_are_limited(hanging: ScriptedUpstream, start: Callab
         thread.join(60)
 
 
-# --- configurations in addresses ------------------------------------------------------------------------------------
+# --- configurations in URLs -------------------------------------------------------------------------------------------
 
 SMALL = LZString.compressToEncodedURIComponent('{"configurable":{"model":"m","temperature":0.5}}')
 
@@ -297,7 +297,7 @@ SHOWN = ("input_schema", "output_schema", "config_schema", "playground/index.htm
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
 @pytest.mark.parametrize("end", [*SHOWN, "invoke", "batch", "stream", "stream_log"])
-def test_a_packed_configuration_in_an_address_is_limited(path: str, end: str, server: ServerProcess) -> None:
+def test_a_packed_configuration_in_a_url_is_limited(path: str, end: str, server: ServerProcess) -> None:
     assert len(bomb()) > 2_048
     with httpx2.Client(base_url=server.url, timeout=20) as client:
         method = "GET" if end in SHOWN else "POST"

@@ -17,17 +17,17 @@ LONG = "ф" * 251 + ".txt"
 
 
 def word(name: str, charset: str = "utf-8") -> str:
-    """An encoded word in Base64."""
+    """Return an encoded word in Base64."""
     return f"=?{charset}?B?{base64.b64encode(name.encode(charset)).decode()}?="
 
 
 def extended(name: str, charset: str = "utf-8") -> str:
-    """A value in RFC 8187's notation."""
+    """Return a value in RFC 8187's notation."""
     return f"{charset}''{quote(name.encode(charset), safe='')}"
 
 
 def upload(client: httpx2.Client, disposition: str | bytes, content_type: str = "text/plain") -> httpx2.Response:
-    """Send a file whose part has this Content-Disposition, behind `form-data; name="file"; `."""
+    """Send a file whose part has this Content-Disposition, after `form-data; name="file"; `."""
     raw = disposition.encode() if isinstance(disposition, str) else disposition
     body = (
         b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
@@ -102,7 +102,7 @@ NAMES: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize(("disposition", "kept"), NAMES.values(), ids=NAMES)
-def test_a_file_keeps_the_name_that_it_came_with(world: World, disposition: str | bytes, kept: str) -> None:
+def test_a_file_keeps_the_name_that_was_sent(world: World, disposition: str | bytes, kept: str) -> None:
     answer = upload(world.client, disposition)
     assert answer.status_code == 200, answer.text
     assert answer.json()["filename"] == kept
@@ -119,7 +119,7 @@ def test_a_file_keeps_the_name_that_it_came_with(world: World, disposition: str 
     ],
     ids=["plain", "extended", "word", "none"],
 )
-def test_a_name_may_stand_in_the_content_type_alone(world: World, content_type: str, kept: str) -> None:
+def test_a_name_only_in_the_content_type_is_used(world: World, content_type: str, kept: str) -> None:
     assert upload(world.client, "", content_type).json()["filename"] == kept
     assert upload(world.client, "; filename=b.txt", content_type).json()["filename"] == "b.txt"
 
@@ -149,7 +149,7 @@ def test_a_header_of_a_part_takes_little_time(disposition: bytes) -> None:
 
 
 @pytest.mark.parametrize("semicolons", [255, 301])
-def test_a_name_of_semicolons_is_kept_if_it_is_not_too_long(world: World, semicolons: int) -> None:
+def test_a_name_of_semicolons_is_kept_up_to_the_limit(world: World, semicolons: int) -> None:
     answer = upload(world.client, f'; filename="{";" * semicolons}"')
     assert answer.status_code == (200 if semicolons == 255 else 400), answer.text
 
@@ -170,7 +170,7 @@ def test_a_name_that_cannot_be_kept_is_refused(world: World, disposition: str) -
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_a_name_in_any_form_leaves_a_field_a_field(world: World) -> None:
+def test_a_name_in_any_notation_does_not_change_the_field(world: World) -> None:
     body = (
         b"--b\r\nContent-Disposition: form-data; name=purpose; filename*=utf-8''x\r\n\r\nuser_data\r\n"
         b"--b\r\nContent-Disposition: form-data; name=file; filename=a.txt\r\n\r\nhello\r\n--b--\r\n"

@@ -1,4 +1,4 @@
-"""Pictures in messages: what a model that sees is shown, and what one that does not makes of the run."""
+"""Images in messages, for models that accept images and models that do not."""
 
 import base64
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def run(world: World, *messages: dict[str, Any]) -> Any:
     return world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": world.assistant()}))
 
 
-def test_a_file_is_shown_as_data(world: World, upstream: ScriptedUpstream) -> None:
+def test_an_image_file_is_sent_as_data(world: World, upstream: ScriptedUpstream) -> None:
     file = world.file(PNG, "a.png", "vision")
     assert run(world, look(file))["status"] == "completed"
     (_, part) = upstream.requests[-1].body["messages"][-1]["content"]
@@ -32,7 +32,7 @@ def test_a_file_is_shown_as_data(world: World, upstream: ScriptedUpstream) -> No
     assert part == {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
 
 
-def test_what_is_no_picture_or_gone_is_an_invalid_prompt_when_it_is_new(world: World) -> None:
+def test_a_missing_or_invalid_new_image_is_an_invalid_prompt(world: World) -> None:
     text, gone = world.file("no picture", "a.png", "vision"), world.file(PNG, "b.png", "vision")
     failed = run(world, look(text))
     assert (failed["status"], failed["last_error"]["code"]) == ("failed", "invalid_prompt")
@@ -47,15 +47,15 @@ def test_what_is_no_picture_or_gone_is_an_invalid_prompt_when_it_is_new(world: W
     assert ended["status"] == "completed"
 
 
-def test_a_model_that_cannot_see_fails_the_run_with_an_invalid_prompt(world: World, says: Callable[..., None]) -> None:
-    says(Fail(500, {"error": {"message": "image input is not supported - hint: …", "code": 500}}))
+def test_a_model_without_vision_fails_the_run_with_invalid_prompt(world: World, script: Callable[..., None]) -> None:
+    script(Fail(500, {"error": {"message": "image input is not supported - hint: …", "code": 500}}))
     failed = run(world, look(world.file(PNG, "a.png", "vision")))
     assert failed["last_error"]["code"] == "invalid_prompt"
     assert "cannot see pictures" in failed["last_error"]["message"]
 
 
 @pytest.mark.parametrize("size", [19, 21], ids=["shown", "too long"])
-def test_a_picture_of_more_than_20_mb_is_not_shown(world: World, size: int) -> None:
+def test_an_image_of_more_than_20_mb_is_not_sent(world: World, size: int) -> None:
     file = world.file(PNG + bytes(size * 1024 * 1024), "a.png", "vision")
     ended = run(world, look(file))
     assert ended["status"] == ("completed" if size < 20 else "failed"), ended["last_error"]

@@ -1,4 +1,4 @@
-"""Errors over HTTP: OpenAI's shape and words, whatever comes."""
+"""Errors over HTTP: OpenAI's shape and messages for any request."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
         ("GET", "/assistants?order=up", 400, "Invalid value: 'up'. Supported values are: 'asc' and 'desc'."),
     ],
 )  # fmt: skip
-def test_the_exact_words(client: httpx2.Client, method: str, path: str, status: int, message: str) -> None:
+def test_error_messages_are_openai_s(client: httpx2.Client, method: str, path: str, status: int, message: str) -> None:
     assert error_of(client.request(method, path), status)["message"] == message
 
 
@@ -70,9 +70,7 @@ def test_the_exact_words(client: httpx2.Client, method: str, path: str, status: 
         "large",
     ],
 )
-def test_a_body_that_cannot_be_used_is_refused(
-    client: httpx2.Client, body: bytes, status: int, code: str | None
-) -> None:
+def test_an_unusable_body_is_refused(client: httpx2.Client, body: bytes, status: int, code: str | None) -> None:
     error = error_of(client.post("/threads", content=body, headers={"content-type": "application/json"}), status)
     if code is not None:
         assert error["code"] == code
@@ -108,7 +106,7 @@ def test_a_body_of_another_type_is_a_415(client: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("id", ["thread_%00", "thread_é", "thread_" + "x" * 500, "thread_%F0%9F%A6%89", "thread_'--"])
-def test_an_odd_id_is_unknown_or_refused_but_breaks_nothing(client: httpx2.Client, id: str) -> None:
+def test_an_odd_id_is_not_found_or_refused(client: httpx2.Client, id: str) -> None:
     answer = client.get(f"/threads/{id}")
     assert answer.status_code in (400, 404)
 
@@ -117,7 +115,7 @@ def test_an_unknown_cursor_is_named(client: httpx2.Client) -> None:
     assert error_of(client.get("/assistants", params={"after": "asst_never"}), 400)["param"] == "after"
 
 
-def test_an_assistant_id_of_a_run_must_look_like_one(world: World) -> None:
+def test_the_assistant_id_of_a_run_must_look_like_one(world: World) -> None:
     error = world.post(f"/threads/{world.thread()}/runs", {"assistant_id": "gpt-4"}, 400)["error"]
     assert error["message"] == "Invalid 'assistant_id': 'gpt-4'. Expected an ID that begins with 'asst'."
     error = world.post(f"/threads/{world.thread()}/runs", {}, 400)["error"]

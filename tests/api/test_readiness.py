@@ -1,4 +1,4 @@
-"""Readiness: how often it is checked, whoever asks and leaves."""
+"""Readiness: how often it is checked, with any number of clients."""
 
 import asyncio
 from contextlib import aclosing
@@ -23,7 +23,7 @@ class Slow:
         return "it is down"
 
 
-async def test_clients_that_ask_and_leave_cause_one_check() -> None:
+async def test_concurrent_probes_cause_one_check() -> None:
     slow = Slow()
     deps: Any = SimpleNamespace(embedder=None, health=slow, upstream=slow, folders=())
     readiness = Readiness(deps)

@@ -1,4 +1,4 @@
-"""How requests are read: offers to upgrade, expectations, HTTP/1.0. Each law holds on both event loops."""
+"""How requests are read: upgrade offers, expectations and HTTP/1.0, on both event loops."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 class Client:
-    """A connection on which bytes are sent, and answers with a length are read."""
+    """A connection that sends bytes and reads answers with a length."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -107,30 +107,30 @@ class Client:
         return b"".join(lines)
 
     def answer(self) -> Any:
-        """The next answer's JSON."""
+        """Return the next answer's JSON."""
         head = self.head().lower()
         assert head.startswith(b"http/1.1 200"), head
         return json.loads(self._read.read(int(head.partition(b"content-length: ")[2].split()[0])))
 
     def rest(self) -> bytes:
-        """Everything until the server closes."""
+        """Return everything until the server closes."""
         return self._read.read()
 
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("offer", OFFERS)
-def test_an_offered_upgrade_leaves_the_body_as_it_is(port: int, offer: str, frame: str, cut: str) -> None:
+def test_an_upgrade_offer_leaves_the_body_unchanged(port: int, offer: str, frame: str, cut: str) -> None:
     framing, body = FRAMES[frame]
     head = b"POST /a?b=c HTTP/1.1\r\n" + HOST + OFFERS[offer] + framing + b"\r\n"
     with Client(port) as client:
-        for _ in range(2):  # the connection goes on as usual
+        for _ in range(2):  # the connection continues as usual
             client.send(*CUTS[cut](head, body))
             read = client.answer()
             assert (read["method"], read["path"], read["body"]) == ("POST", "/a", BODY.decode())
 
 
-def test_requests_in_one_packet_are_each_read_whole(port: int) -> None:
+def test_requests_in_one_packet_are_each_read_completely(port: int) -> None:
     framing, chunks = FRAMES["chunked"]
     upgrade = OFFERS["java"]
     sent = (
@@ -160,7 +160,7 @@ def test_a_body_after_an_upgrade_is_never_a_request(port: int) -> None:
         assert client.rest() == b""
 
 
-def test_the_app_does_not_see_the_offer(port: int) -> None:
+def test_the_app_does_not_see_the_upgrade_offer(port: int) -> None:
     with Client(port) as client:
         client.send(b"GET / HTTP/1.1\r\nX-Kept: 1\r\n" + HOST + OFFERS["lines"] + b"\r\n")
         assert client.answer()["names"] == ["connection", "host", "x-kept"]
@@ -187,7 +187,7 @@ def test_connect_is_refused_and_the_connection_closed(port: int, target: bytes) 
     ],
     ids=["usual", "case", "list", "lines", "unknown", "empty", "old"],
 )
-def test_100_continue_is_sent_where_it_is_expected(
+def test_100_continue_is_sent_if_it_is_expected(
     port: int, version: bytes, expected: bytes, continues: bool, offer: bytes
 ) -> None:
     with Client(port) as client:
@@ -220,14 +220,14 @@ def test_http_1_0_gets_an_answer_with_its_length(port: int, path: bytes) -> None
         assert len(client.rest()) == int(head.partition(b"content-length: ")[2].split()[0])
 
 
-def test_http_1_1_still_gets_a_stream_in_chunks(port: int) -> None:
+def test_http_1_1_gets_a_stream_in_chunks(port: int) -> None:
     with Client(port) as client:
         client.send(b"GET /stream HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")
         assert b"transfer-encoding: chunked" in client.head()
         assert client.rest() == b"9\r\ndata: 1\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
-def test_an_upload_survives_an_offered_upgrade(server: ServerProcess) -> None:
+def test_an_upload_survives_an_upgrade_offer(server: ServerProcess) -> None:
     form = (
         b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
@@ -260,7 +260,7 @@ def test_http_1_0_gets_the_stream_of_a_run(server: ServerProcess, world: World) 
     [(b"GET /health HTTP/1.0", b"200"), (b"GET /health HTTP/1.1", b"403")],
     ids=["1.0", "1.1"],
 )
-def test_only_http_1_0_may_leave_the_host_out(server: ServerProcess, request_line: bytes, status: bytes) -> None:
+def test_only_http_1_0_can_omit_the_host(server: ServerProcess, request_line: bytes, status: bytes) -> None:
     with Client(server.port) as client:
         client.send(request_line + b"\r\n\r\n")
         assert client.head().startswith(b"HTTP/1.1 " + status)

@@ -14,7 +14,7 @@ SOON = 12
 
 
 class Server:
-    """The gate before an app that needs nothing but the event loop. `answered` has the key of each answered request."""
+    """The gate before an app that needs only the event loop. `answered` has the key of each answered request."""
 
     def __init__(self) -> None:
         self.answered: list[str] = []
@@ -58,7 +58,7 @@ async def test_probes_wait_for_few_requests_without_a_key() -> None:
     await asyncio.gather(*flood)
 
 
-async def test_a_request_alone_waits_for_no_pass_of_the_loop() -> None:
+async def test_a_single_request_waits_for_no_pass_of_the_loop() -> None:
     server, passes = Server(), []
     asyncio.get_running_loop().call_soon(passes.append, 1)
     await server.request("sk-bob")

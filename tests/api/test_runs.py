@@ -1,4 +1,4 @@
-"""Runs over HTTP: answers, streams, the replay of events, and the exact refusals."""
+"""Runs over HTTP: answers, streams, the replay of events, and the exact error messages."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "par
 
 
 def frames(answer: httpx2.Response) -> Iterator[tuple[str | None, str, str]]:
-    """(id, event, data) of each server-sent event."""
+    """Yield (id, event, data) of each server-sent event."""
     fields: dict[str, str] = {}
     for line in answer.iter_lines():
         if line:
@@ -37,7 +37,7 @@ def stream(world: World, path: str, body: Any = None, **options: Any) -> list[tu
         return list(frames(answer))
 
 
-def test_a_run_has_every_field_at_every_moment(world: World) -> None:
+def test_a_run_has_every_field_in_every_status(world: World) -> None:
     made = world.run(metadata={"a": "b"}, max_completion_tokens=-1, temperature=0.1)
     check(Run, made)
     assert (made["status"], made["usage"], made["started_at"]) == ("queued", None, None)
@@ -50,8 +50,8 @@ def test_a_run_has_every_field_at_every_moment(world: World) -> None:
         check(RunStep, step)
 
 
-def test_an_active_run_has_a_polling_interval(world: World, says: Callable[..., None]) -> None:
-    says(Reply("a", start_s=30))
+def test_an_active_run_has_a_polling_interval(world: World, script: Callable[..., None]) -> None:
+    script(Reply("a", start_s=30))
     run = world.run()
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
     assert int(world.client.get(path).headers["openai-poll-after-ms"]) < 1000
@@ -81,23 +81,23 @@ def test_create_and_run_streams_the_thread_first(world: World) -> None:
 def test_the_events_of_an_ended_run_replay_from_any_number(world: World) -> None:
     run = world.ended(world.run())
     path = f"/threads/{run['thread_id']}/runs/{run['id']}/events"
-    whole = stream(world, path)
-    assert whole[-2][1] == "thread.run.completed"
-    for after in (0, 3, len(whole) - 2, 10_000):
-        rest = whole[after + 1 :] or [whole[-1]]
+    complete = stream(world, path)
+    assert complete[-2][1] == "thread.run.completed"
+    for after in (0, 3, len(complete) - 2, 10_000):
+        rest = complete[after + 1 :] or [complete[-1]]
         assert stream(world, f"{path}?after={after}") == rest
         assert stream(world, path, headers={"Last-Event-ID": str(after)}) == rest
 
 
 @pytest.mark.parametrize("after", ["-2", "x", "1.5"])
-def test_a_number_that_is_none_is_refused(world: World, after: str) -> None:
+def test_an_invalid_event_number_is_refused(world: World, after: str) -> None:
     run = world.ended(world.run())
     path = f"/threads/{run['thread_id']}/runs/{run['id']}/events"
     assert world.get(f"{path}?after={after}", 400)["error"]["param"] == "after"
 
 
-def test_a_function_call_streams_in_two_parts(world: World, says: Callable[..., None]) -> None:
-    says(Reply(tool_calls=[("getTime", {"zone": "UTC"})]), Reply("Noon."))
+def test_a_function_call_streams_in_two_parts(world: World, script: Callable[..., None]) -> None:
+    script(Reply(tool_calls=[("getTime", {"zone": "UTC"})]), Reply("Noon."))
     assistant, thread = world.assistant(tools=[TIME]), world.thread("When?")
     first = stream(world, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
     assert [name for _, name, _ in first[-2:]] == ["thread.run.requires_action", "done"]
@@ -113,8 +113,8 @@ def test_a_function_call_streams_in_two_parts(world: World, says: Callable[..., 
     assert error["message"] == 'Runs in status "completed" do not accept tool outputs.'
 
 
-def test_a_second_run_is_refused_in_the_wording_that_clients_expect(world: World, says: Callable[..., None]) -> None:
-    says(Reply("a", start_s=30))
+def test_a_second_run_is_refused_with_the_expected_message(world: World, script: Callable[..., None]) -> None:
+    script(Reply("a", start_s=30))
     run = world.run()
     thread = run["thread_id"]
     error = world.post(f"/threads/{thread}/runs", {"assistant_id": run["assistant_id"]}, 400)["error"]
@@ -123,8 +123,8 @@ def test_a_second_run_is_refused_in_the_wording_that_clients_expect(world: World
     world.ended(run)
 
 
-def test_cancel_answers_cancelling_and_cannot_be_repeated(world: World, says: Callable[..., None]) -> None:
-    says(Reply("a", start_s=30))
+def test_cancel_answers_cancelling_and_cannot_be_repeated(world: World, script: Callable[..., None]) -> None:
+    script(Reply("a", start_s=30))
     run = world.run()
     path = f"/threads/{run['thread_id']}/runs/{run['id']}/cancel"
     assert world.client.post(path).json()["status"] == "cancelling"
@@ -139,7 +139,7 @@ def test_metadata_of_a_run_changes_in_any_status(world: World) -> None:
     assert world.post(path, {}) == {**run, "metadata": {"a": "b"}}
 
 
-def test_what_a_run_overrides_reaches_the_model(world: World, upstream: ScriptedUpstream) -> None:
+def test_overrides_of_a_run_reach_the_model(world: World, upstream: ScriptedUpstream) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}, "strict": True}}
     run = world.run(
         model="gpt-4o", instructions="New.", temperature=0.2, top_p=0.9, response_format=schema,
@@ -178,15 +178,15 @@ def test_a_step_is_found_under_its_run_only(world: World) -> None:
     world.get(f"/threads/{other['thread_id']}/runs/{other['id']}/steps/{step['id']}", 404)
 
 
-def test_a_v1_client_s_stream_carries_file_ids(world: World) -> None:
+def test_a_v1_client_s_stream_has_file_ids(world: World) -> None:
     body = {"assistant_id": world.assistant(), "stream": True}
     seen = stream(world, f"/threads/{world.thread('x')}/runs", body, headers={"OpenAI-Beta": "assistants=v1"})
     data = [json.loads(data) for _, name, data in seen if name in ("thread.run.created", "thread.message.completed")]
     assert [one["file_ids"] for one in data] == [[], []]
 
 
-def test_a_reader_that_leaves_does_not_stop_the_run(world: World, says: Callable[..., None]) -> None:
-    says(Reply("a b c d", delay_s=0.02))
+def test_a_reader_that_leaves_does_not_stop_the_run(world: World, script: Callable[..., None]) -> None:
+    script(Reply("a b c d", delay_s=0.02))
     assistant, thread = world.assistant(), world.thread("x")
     with world.client.stream(
         "POST", f"/threads/{thread}/runs", json={"assistant_id": assistant, "stream": True}

@@ -1,4 +1,4 @@
-"""Arguments that do not fit, over HTTP: the client gets them as the model made them, in order, and the run goes on."""
+"""Invalid arguments, over HTTP: the client gets them unchanged and in order, and the run continues."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def function(name: str, **more: Any) -> dict[str, Any]:
 def called(
     world: World, upstream: ScriptedUpstream, calls: Sequence[tuple[str, str]], tools: Sequence[Any]
 ) -> list[tuple[str, str]]:
-    """Name and arguments of the calls that a model makes until it has outputs, once the run has gone on to its end."""
+    """Return name and arguments of the calls that a model makes until it has outputs, after the run is completed."""
 
     def model(body: dict[str, Any]) -> Reply:
         if body["messages"][-1]["content"] == "out":
@@ -29,12 +29,12 @@ def called(
 
     upstream.default = model
     body = {"assistant_id": world.assistant(tools=list(tools)), "stream": True}
-    heard = stream(world, f"/threads/{world.thread('Hello')}/runs", body)
-    run = json.loads(heard[-2][2])
+    received = stream(world, f"/threads/{world.thread('Hello')}/runs", body)
+    run = json.loads(received[-2][2])
     assert run["status"] == "requires_action"
     waiting = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     streamed: dict[int, str] = {}
-    for _, event, data in heard:
+    for _, event, data in received:
         for call in json.loads(data)["delta"]["step_details"]["tool_calls"] if event == "thread.run.step.delta" else ():
             streamed[call["index"]] = streamed.get(call["index"], "") + call["function"].get("arguments", "")
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
@@ -62,7 +62,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("arguments", ODD.values(), ids=ODD)
-def test_odd_arguments_reach_the_client_and_the_run_goes_on(
+def test_odd_arguments_reach_the_client_and_the_run_continues(
     world: World, upstream: ScriptedUpstream, arguments: str
 ) -> None:
     assert called(world, upstream, [("f", arguments)], [function("f")]) == [("f", arguments)]
@@ -70,13 +70,13 @@ def test_odd_arguments_reach_the_client_and_the_run_goes_on(
 
 @pytest.mark.parametrize("wrong", [0, 1, 2])
 def test_parallel_calls_keep_the_model_s_order(world: World, upstream: ScriptedUpstream, wrong: int) -> None:
-    calls = [(name, '{"a": 1}' if place == wrong else '{"a": "x"}') for place, name in enumerate("fgh")]
+    calls = [(name, '{"a": 1}' if index == wrong else '{"a": "x"}') for index, name in enumerate("fgh")]
     assert called(world, upstream, calls, [function(name) for name in "fgh"]) == calls
 
 
 @pytest.mark.parametrize("arguments", [ODD["beyond 64 bits"], ODD["nested deeply"], ODD["half a surrogate pair"]])
 def test_odd_arguments_of_a_strict_function_fail_no_run(
-    world: World, says: Callable[..., None], arguments: str
+    world: World, script: Callable[..., None], arguments: str
 ) -> None:
-    says(Reply(tool_calls=[("f", arguments)]), Reply(tool_calls=[("f", arguments)]))
+    script(Reply(tool_calls=[("f", arguments)]), Reply(tool_calls=[("f", arguments)]))
     assert world.ended(world.run(tools=[function("f", strict=True)]))["status"] == "completed"

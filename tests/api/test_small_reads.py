@@ -47,23 +47,23 @@ async def run_passes(connections: list[Dribbler], passes: int) -> int:
 
 
 async def test_a_pass_reads_few_small_pieces() -> None:
-    crowd = [Dribbler("") for _ in range(CONNECTIONS)]
-    await run_passes(crowd, 20)  # each connection has some small reads without turns
-    assert await run_passes(crowd, PASSES) <= MOST_READS
+    connections = [Dribbler("") for _ in range(CONNECTIONS)]
+    await run_passes(connections, 20)  # each connection has some small reads without turns
+    assert await run_passes(connections, PASSES) <= MOST_READS
 
 
-async def test_an_owner_is_read_soon_beside_those_of_others() -> None:
-    crowd, own = [Dribbler("") for _ in range(CONNECTIONS)], Dribbler("bob")
-    await run_passes(crowd, 20)
+async def test_another_owner_s_connection_is_read_soon() -> None:
+    connections, own = [Dribbler("") for _ in range(CONNECTIONS)], Dribbler("bob")
+    await run_passes(connections, 20)
     await run_passes([own], 20)
     before = own.reads
-    await run_passes([*crowd, own], PASSES)
+    await run_passes([*connections, own], PASSES)
     assert own.reads - before >= PASSES / 4
 
 
 async def test_large_reads_and_complete_heads_take_no_turns() -> None:
-    crowd = [Dribbler("") for _ in range(CONNECTIONS)]
-    await run_passes(crowd, 20)
+    connections = [Dribbler("") for _ in range(CONNECTIONS)]
+    await run_passes(connections, 20)
     large, complete = Dribbler("bob"), Dribbler("bob")
     for _ in range(PASSES):
         large.receive(4096)
@@ -73,10 +73,10 @@ async def test_large_reads_and_complete_heads_take_no_turns() -> None:
 
 
 async def test_a_closed_connection_takes_no_turn() -> None:
-    crowd = [Dribbler("") for _ in range(CONNECTIONS)]
-    await run_passes(crowd, 20)
-    last = crowd.pop()
-    for each in crowd:
+    connections = [Dribbler("") for _ in range(CONNECTIONS)]
+    await run_passes(connections, 20)
+    last = connections.pop()
+    for each in connections:
         each.close()
     await asyncio.sleep(0)
     before = last.reads
@@ -101,7 +101,7 @@ def test_a_request_in_single_bytes_is_answered(server: ServerProcess, chunked: b
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer
 
 
-def test_dribbling_connections_delay_no_request(server: ServerProcess) -> None:
+def test_slow_connections_delay_no_request(server: ServerProcess) -> None:
     with httpx2.Client(base_url=server.url, timeout=20) as client:
         dribbling = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(200)]
         try:

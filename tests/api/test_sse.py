@@ -37,13 +37,13 @@ class Client:
 
 
 class Blocks:
-    """Batches of events that a test lets come."""
+    """Batches of events that a test releases."""
 
     def __init__(self) -> None:
         self.closed = False
         self._coming: asyncio.Queue[list[Event] | None] = asyncio.Queue()
 
-    def come(self, *numbers: int, last: bool = False, name: str = "thread.message.delta") -> None:
+    def release(self, *numbers: int, last: bool = False, name: str = "thread.message.delta") -> None:
         self._coming.put_nowait([Event(number, name, b"{}") for number in numbers])
         if last:
             self._coming.put_nowait(None)
@@ -56,55 +56,55 @@ class Blocks:
             self.closed = True
 
 
-async def test_silence_is_filled_and_only_silence() -> None:
+async def test_pings_are_sent_only_when_no_events_are() -> None:
     client, blocks = Client(), Blocks()
     taking = asyncio.create_task(client.take(EventStream(blocks(), keep_alive_s=0.4)))
     for number in range(40):
-        blocks.come(number)
+        blocks.release(number)
         await asyncio.sleep(0.02)
     assert PING not in client.bodies
     await asyncio.sleep(0.7)
     assert set(client.bodies[40:]) == {PING}
-    blocks.come(40, last=True)
+    blocks.release(40, last=True)
     await taking
     assert client.ended
     assert client.bodies[-2:] == [Event(40, "thread.message.delta", b"{}").frame(), b"event: done\ndata: [DONE]\n\n"]
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_events_that_are_left_out_are_silence_that_is_filled() -> None:
+async def test_left_out_events_count_as_silence() -> None:
     client, blocks = Client(), Blocks()
     taking = asyncio.create_task(client.take(EventStream(blocks(), keep_alive_s=0.1)))
     for number in range(20):
-        blocks.come(number, name="threadhold.reasoning.delta")
+        blocks.release(number, name="threadhold.reasoning.delta")
         await asyncio.sleep(0.02)
     assert set(client.bodies) == {PING}
-    blocks.come(20, last=True)
+    blocks.release(20, last=True)
     await taking
     assert client.bodies[-2] == Event(20, "thread.message.delta", b"{}").frame()
 
 
 async def test_a_slow_client_is_not_sent_pings_as_well() -> None:
     client, blocks = Client(), Blocks()
-    blocks.come(1)
+    blocks.release(1)
     client.free.clear()
     taking = asyncio.create_task(client.take(EventStream(blocks(), keep_alive_s=0.02)))
     await asyncio.sleep(0.1)
-    blocks.come(2, last=True)
+    blocks.release(2, last=True)
     client.free.set()
     await taking
     assert PING not in client.bodies
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["while-it-waits", "while-it-sends"])
-async def test_a_client_that_leaves_ends_its_stream_at_once_and_closes_what_it_read(slow: bool) -> None:
+async def test_a_client_that_leaves_ends_its_stream_and_closes_the_source(slow: bool) -> None:
     client, blocks = Client(), Blocks()
     taking = asyncio.create_task(client.take(EventStream(blocks())))
-    blocks.come(1)
+    blocks.release(1)
     await asyncio.sleep(0.01)
     if slow:
         client.free.clear()
-        blocks.come(2)
+        blocks.release(2)
         await asyncio.sleep(0.01)
     client.left.set()
     await asyncio.wait_for(taking, 0.5)
@@ -113,14 +113,14 @@ async def test_a_client_that_leaves_ends_its_stream_at_once_and_closes_what_it_r
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_what_breaks_a_stream_and_what_cancels_it_comes_through_and_closes_it() -> None:
+async def test_an_error_or_a_cancellation_passes_and_closes_the_source() -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"one"
-        raise TimeoutError("its own")
+        raise TimeoutError("source failed")
 
     closed: list[bool] = []
     client = Client()
-    with pytest.raises(TimeoutError, match="its own"):
+    with pytest.raises(TimeoutError, match="source failed"):
         await client.take(ByteStream(broken(), lambda: closed.append(True), "text/plain"))
     assert closed == [True]
 

@@ -5,13 +5,13 @@ from tests.objects import check
 from wire.threads import Thread
 
 
-def test_a_thread_begins_with_its_messages_in_order(world: World) -> None:
+def test_a_thread_starts_with_its_messages_in_order(world: World) -> None:
     id = world.thread("one", "two")
     listed = world.get(f"/threads/{id}/messages", params={"order": "asc"})
     assert [one["content"][0]["text"]["value"] for one in listed["data"]] == ["one", "two"]
 
 
-def test_an_empty_body_makes_a_thread_whatever_its_type(world: World) -> None:
+def test_an_empty_body_of_any_type_makes_a_thread(world: World) -> None:
     for headers in ({}, {"content-type": "application/json"}, {"content-type": "text/plain"}):
         made = world.client.post("/threads", headers=headers)
         assert made.status_code == 200
@@ -32,7 +32,7 @@ def test_threads_are_listed_newest_first(world: World) -> None:
     assert all("metadata" in one for one in listed["data"])
 
 
-def test_deleting_a_thread_takes_all_in_it(world: World) -> None:
+def test_deleting_a_thread_deletes_its_contents(world: World) -> None:
     run = world.ended(world.run())
     thread = run["thread_id"]
     assert world.delete(f"/threads/{thread}") == {"id": thread, "object": "thread.deleted", "deleted": True}

@@ -1,4 +1,4 @@
-"""Traces: to OpenTelemetry and to LangSmith where their variables ask for it; else nobody is spoken to."""
+"""Traces for OpenTelemetry and LangSmith, only if their variables request them."""
 
 import json
 import subprocess
@@ -19,20 +19,20 @@ from tests.api.conftest import World
 from tests.process import ROOT, ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
 
-SAID = "a very private question"
+QUESTION = "a very private question"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "50", "LANGSMITH_API_KEY": "lsv2_pt_none"}
 
 
 @dataclass
 class Collector:
-    """Takes whatever is posted: (path, body)."""
+    """Accepts everything that is posted: (path, body)."""
 
     url: str
     posted: list[tuple[str, bytes]] = field(default_factory=list)
 
     def spans(self) -> dict[str, dict[str, Any]]:
-        """Every span seen so far, by name: the ids as hex, attributes as a dict."""
+        """Return every span received so far, by name: ids in hex, attributes as a dict."""
         found: dict[str, dict[str, Any]] = {}
         for path, body in list(self.posted):
             if path != "/v1/traces":
@@ -51,7 +51,7 @@ class Collector:
         return found
 
     def until(self, *names: str) -> dict[str, dict[str, Any]]:
-        """The spans, once those are there."""
+        """Return the spans once these have arrived."""
         end = time.monotonic() + 15
         while not set(names) <= self.spans().keys():
             assert time.monotonic() < end, f"only {sorted(self.spans())}"
@@ -92,19 +92,19 @@ def collector() -> Iterator[Collector]:
 
 
 def converse(server: ServerProcess, *, tools: tuple[Any, ...] = (), **headers: str) -> dict[str, Any]:
-    """One run, to its end."""
+    """Complete one run."""
     with httpx2.Client(base_url=f"{server.url}/v1", timeout=20, headers=headers) as client:
         world = World(client)
-        thread = {"messages": [{"role": "user", "content": SAID}]}
+        thread = {"messages": [{"role": "user", "content": QUESTION}]}
         body = {"assistant_id": world.assistant(tools=list(tools)), "thread": thread}
         return world.ended(world.post("/threads/runs", body))
 
 
-def test_a_run_is_a_part_of_the_trace_that_the_client_names(
-    upstream: ScriptedUpstream, collector: Collector, tmp_path: Path, says: Callable[..., None]
+def test_a_run_is_part_of_the_trace_that_the_client_names(
+    upstream: ScriptedUpstream, collector: Collector, tmp_path: Path, script: Callable[..., None]
 ) -> None:
     store = {"type": "file_search"}
-    says(Reply(tool_calls=[("file_search", {"query": "private"})]), Reply("An answer that nobody shall read"))
+    script(Reply(tool_calls=[("file_search", {"query": "private"})]), Reply("An answer that nobody shall read"))
     settings = {
         "MODEL_URL": upstream.url,
         "TOOL_CALLS": "native",
@@ -118,29 +118,29 @@ def test_a_run_is_a_part_of_the_trace_that_the_client_names(
             world.settled(f"/vector_stores/{vectors}")
             found = {"file_search": {"vector_store_ids": [vectors]}}
             assistant = world.assistant(tools=[store], tool_resources=found)
-            body = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": SAID}]}}
+            body = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": QUESTION}]}}
             client.headers["traceparent"] = f"00-{TRACE}-{PARENT}-01"
             run = world.ended(world.post("/threads/runs", body))
         spans = collector.until("POST /v1/threads/runs", "invoke_agent", "chat m", "execute_tool file_search")
         log = [json.loads(line) for line in server.log.read_text().splitlines()]
-    request, whole = spans["POST /v1/threads/runs"], spans["invoke_agent"]
+    request, complete = spans["POST /v1/threads/runs"], spans["invoke_agent"]
     assert {one["service"] for one in spans.values()} == {"threadhold"}
     assert (request["trace"], request["parent"]) == (TRACE, PARENT)
-    assert (whole["trace"], whole["parent"]) == (TRACE, request["id"])
+    assert (complete["trace"], complete["parent"]) == (TRACE, request["id"])
     for name in ("chat m", "execute_tool file_search"):
-        assert (spans[name]["trace"], spans[name]["parent"]) == (TRACE, whole["id"])
-    assert (whole["threadhold.run.id"], whole["threadhold.run.status"]) == (run["id"], "completed")
-    assert whole["gen_ai.usage.output_tokens"] == run["usage"]["completion_tokens"]
+        assert (spans[name]["trace"], spans[name]["parent"]) == (TRACE, complete["id"])
+    assert (complete["threadhold.run.id"], complete["threadhold.run.status"]) == (run["id"], "completed")
+    assert complete["gen_ai.usage.output_tokens"] == run["usage"]["completion_tokens"]
     assert spans["chat m"]["gen_ai.usage.input_tokens"] > 0
-    assert SAID not in str(spans)
+    assert QUESTION not in str(spans)
     assert "nobody shall read" not in str(spans)
     assert "/v1/threads/runs" in [line.get("path") for line in log if line.get("trace_id") == TRACE]
 
 
-def test_a_failure_is_a_failed_span_without_its_words_and_is_sent_before_the_end(
-    upstream: ScriptedUpstream, collector: Collector, tmp_path: Path, says: Callable[..., None]
+def test_a_failure_is_a_failed_span_without_its_message(
+    upstream: ScriptedUpstream, collector: Collector, tmp_path: Path, script: Callable[..., None]
 ) -> None:
-    says(Fail(400, {"error": {"message": f"I refuse {SAID}"}}))
+    script(Fail(400, {"error": {"message": f"I refuse {QUESTION}"}}))
     settings = {"MODEL_URL": upstream.url, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SERVICE_NAME": "mine"}
     with ServerProcess(tmp_path, **settings) as server:  # with the SDK's own delay of seconds
         converse(server)
@@ -151,21 +151,21 @@ def test_a_failure_is_a_failed_span_without_its_words_and_is_sent_before_the_end
     assert spans["invoke_agent"]["failed"]
     assert (spans["chat m"]["error.type"], spans["invoke_agent"]["error.type"]) == ("refused", "invalid_prompt")
     assert spans["invoke_agent"]["service"] == "mine"
-    assert SAID not in str(spans)
+    assert QUESTION not in str(spans)
 
 
-def test_a_collector_that_is_gone_holds_up_nothing(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_an_unreachable_collector_delays_nothing(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     settings = {"MODEL_URL": upstream.url, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", **QUICK}
     with ServerProcess(tmp_path, **settings) as server:
         for _ in range(3):
             assert converse(server)["status"] == "completed"
-        begun = time.monotonic()
+        started = time.monotonic()
         server.terminate()
         assert server.wait(20) == 0
-        assert time.monotonic() - begun < 10  # of which 5 are for a collector that comes back
+        assert time.monotonic() - started < 10  # of which 5 are for a collector that becomes reachable again
 
 
-def test_langsmith_gets_the_run_where_its_variables_say_so(
+def test_langsmith_gets_the_run_if_its_variables_are_set(
     upstream: ScriptedUpstream, collector: Collector, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text(f"LANGSMITH_TRACING=true\nLANGSMITH_ENDPOINT={collector.url}\n")
@@ -173,13 +173,13 @@ def test_langsmith_gets_the_run_where_its_variables_say_so(
         run = converse(server)
         assert run["status"] == "completed"
         end = time.monotonic() + 15
-        for told in (SAID, run["id"]):
-            while told.encode() not in b"".join(body for _, body in list(collector.posted)):
+        for text in (QUESTION, run["id"]):
+            while text.encode() not in b"".join(body for _, body in list(collector.posted)):
                 assert time.monotonic() < end, [path for path, _ in collector.posted]
                 time.sleep(0.05)
 
 
-def test_without_their_variables_nothing_is_sent(
+def test_without_the_variables_nothing_is_sent(
     upstream: ScriptedUpstream, collector: Collector, tmp_path: Path
 ) -> None:
     settings = {"LANGSMITH_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
@@ -191,7 +191,7 @@ def test_without_their_variables_nothing_is_sent(
     assert collector.posted == []
 
 
-def test_a_collector_without_the_package_for_it_is_a_warning_and_no_harm() -> None:
+def test_a_collector_without_its_package_is_only_a_warning() -> None:
     program = (
         "import sys; sys.modules['opentelemetry.exporter.otlp.proto.http.trace_exporter'] = None; "
         "import logging; logging.basicConfig(); import server; print(type(server._tracing()).__name__)"
@@ -203,7 +203,7 @@ def test_a_collector_without_the_package_for_it_is_a_warning_and_no_harm() -> No
     assert "pip install opentelemetry-exporter-otlp-proto-http" in done.stderr
 
 
-def test_what_watches_is_not_even_imported_until_it_is_asked_for() -> None:
+def test_tracing_is_not_imported_until_it_is_requested() -> None:
     program = (
         "import sys, server; app = server.create_app(server.Settings(_env_file=None)); "
         "print([name for name in sys.modules if name.startswith(('prometheus_client', 'opentelemetry.exporter'))])"

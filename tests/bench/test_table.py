@@ -1,4 +1,4 @@
-"""The table of a benchmark: figures, ratios of rounds, and what counts as worse."""
+"""The table of a benchmark: values, ratios of rounds, and what counts as worse."""
 
 import pytest
 
@@ -7,17 +7,17 @@ from tests.process import ROOT
 
 
 def samples(**servers: list[float]) -> dict[str, dict[str, list[float]]]:
-    """The same rounds in every row."""
+    """Return the same rounds for every row."""
     beside = {"direct": [1.0, 2.0], "pass-through": [2.0, 4.0]}
     return {key: {**beside, **servers} for key in ROWS}
 
 
 def cells(lines: list[list[str]], title: str) -> list[str]:
-    """The row with this title, without it."""
+    """Return the row with this title, without the title."""
     return next(line[1:] for line in lines if line[0] == title)
 
 
-def test_every_row_has_a_figure_an_aim_and_a_ratio_where_it_compares() -> None:
+def test_every_row_has_a_value_a_target_and_any_ratio() -> None:
     heading, *lines = make_table(samples(Threadhold=[3.0, 8.0]), "Threadhold")
     assert heading == ["", "beside", "Threadhold", "aim", "ratio"]
     assert [line[0] for line in lines] == [row.title for row in ROWS.values()]
@@ -25,14 +25,14 @@ def test_every_row_has_a_figure_an_aim_and_a_ratio_where_it_compares() -> None:
     assert [bool(line[1] and line[4]) for line in lines] == [row.beside is not None for row in ROWS.values()]
 
 
-def test_what_is_added_is_a_difference_of_the_same_round() -> None:
+def test_added_time_is_a_difference_within_a_round() -> None:
     lines = make_table(samples(Threadhold=[3.0, 8.0]), "Threadhold")
     beside, figure, aim, ratio = cells(lines, ROWS["first_1"].title)
     assert (figure, aim) == ("+4 ms (+3 to +5)", "+4 ms")
     assert (beside, ratio) == ("direct 1.5 ms (1.25 to 1.75)", "3.50 (3.25 to 3.75)")
 
 
-def test_a_ratio_to_a_revision_is_made_round_by_round() -> None:
+def test_a_ratio_to_a_revision_is_computed_per_round() -> None:
     lines = make_table(samples(base=[10.0, 100.0], here=[5.0, 200.0]), "here", "base")
     assert lines[0] == ["", "beside", "base", "here", "aim", "ratio to base"]
     assert cells(lines, ROWS["memory"].title) == [
@@ -44,7 +44,7 @@ def test_a_ratio_to_a_revision_is_made_round_by_round() -> None:
     ]
 
 
-def test_a_ratio_to_a_revision_is_of_what_is_added() -> None:
+def test_a_ratio_to_a_revision_is_of_the_added_time() -> None:
     lines = make_table(samples(base=[3.0, 6.0], here=[5.0, 10.0]), "here", "base")
     assert cells(lines, ROWS["first_1"].title)[-1] == "2.00 (2.00 to 2.00) worse"
 
@@ -56,7 +56,7 @@ def test_one_round_has_no_spread() -> None:
     assert cells(lines, ROWS["late_1000"].title) == ["direct 1 ms", "2 ms", "3 ms", "200 ms", "1.50 worse"]
 
 
-def test_rounds_that_added_nothing_have_no_ratio() -> None:
+def test_rounds_without_added_time_have_no_ratio() -> None:
     lines = make_table(samples(base=[1.0, 2.0], here=[5.0, 6.0]), "here", "base")
     assert cells(lines, ROWS["first_1"].title)[1:] == ["+0 ms (+0 to +0)", "+4 ms (+4 to +4)", "+4 ms", ""]
 
@@ -71,7 +71,7 @@ def test_rounds_that_added_nothing_have_no_ratio() -> None:
     ],
     ids=["all above a tenth", "one in four below", "within a tenth", "nothing to divide by"],
 )
-def test_worse_is_what_most_rounds_agree_on(ratios: list[float], worse: bool) -> None:
+def test_worse_means_that_most_rounds_agree(ratios: list[float], worse: bool) -> None:
     assert is_worse(ratios) is worse
 
 
@@ -79,7 +79,7 @@ def test_columns_are_aligned_and_are_markdown() -> None:
     assert format_table([["", "a"], ["row", "1 ms"]]) == "|     | a    |\n| --- | ---- |\n| row | 1 ms |"
 
 
-def test_the_page_shows_every_row_with_its_aim() -> None:
+def test_the_page_shows_every_row_with_its_target() -> None:
     lines = (ROOT / "docs/performance.md").read_text().split("\n\n")[2].splitlines()
     heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     shown = [(row[0], row[heading.index("aim")]) for row in rows]

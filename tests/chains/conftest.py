@@ -1,4 +1,4 @@
-"""A scripted upstream per test, and connections to it that are closed again."""
+"""A scripted upstream per test, and connections to it that are closed afterwards."""
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,7 +24,7 @@ def up() -> Iterator[ScriptedUpstream]:
 
 
 def certified(host: str) -> tuple[ssl.SSLContext, trustme.CA]:
-    """Return what a TLS server of that name serves with, and the authority that vouches for it."""
+    """Return a TLS server's certificate for that name, and the authority that issued it."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(host).configure_cert(context)

@@ -41,9 +41,9 @@ async def asks(up: ScriptedUpstream, connect: Connect) -> AsyncIterator[Asks]:
         up.raw["/v1" + path] = answer
         if path == CHAT:
             up.script(*[answer] * count)
-        begun = [asyncio.create_task(one(owner, path)) for _ in range(count)]
-        tasks.extend(begun)
-        return begun
+        created = [asyncio.create_task(one(owner, path)) for _ in range(count)]
+        tasks.extend(created)
+        return created
 
     yield ask
     for task in tasks:
@@ -58,7 +58,7 @@ def answer(body: bytes, *, then: Any = "end") -> Raw:
 
 
 async def read(tasks: "list[asyncio.Task[Passage]]", count: int) -> "list[asyncio.Task[Passage]]":
-    """Wait until `count` answers are read, and see that no more are."""
+    """Wait until `count` answers are read, and check that no more are."""
     async with asyncio.timeout(10):
         while sum(task.done() for task in tasks) < count:
             await asyncio.sleep(0.01)
@@ -122,7 +122,7 @@ def router_to(upstream: Upstream) -> EmbeddingRouter:
     return EmbeddingRouter(ModelRouter([Member("", upstream, Replies(upstream))]), None)
 
 
-async def test_large_embeddings_all_arrive_one_after_the_other(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_large_embeddings_all_arrive_in_turn(up: ScriptedUpstream, connect: Connect) -> None:
     vector = [0.1234567890123456] * 3_072
     up.extra["/v1/embeddings"] = lambda body: {"data": [{"index": 0, "embedding": vector} for _ in body["input"]]}
     router = router_to(await connect(up.url))
@@ -130,7 +130,7 @@ async def test_large_embeddings_all_arrive_one_after_the_other(up: ScriptedUpstr
         assert await asyncio.gather(*[embedded(router, "ann", 12) for _ in range(9)]) == [200] * 9
 
 
-async def test_one_owner_sends_few_requests_for_embeddings_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_one_owner_sends_few_concurrent_requests_for_embeddings(up: ScriptedUpstream, connect: Connect) -> None:
     up.raw["/v1/embeddings"] = Raw([b"{"], content_type="application/json", then="hang")
     router = router_to(await connect(up.url))
     asked = [asyncio.create_task(embedded(router, "ann", 1)) for _ in range(60)]

@@ -1,4 +1,4 @@
-"""An assembled stream equals the same server's answer without a stream."""
+"""A collected stream equals the same server's answer without streaming."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def test_several_choices_and_their_probabilities_stay_apart() -> None:
     assert whole["choices"][0]["logprobs"] == {"content": [{"token": "a"}]}
 
 
-def test_an_answer_without_an_end_is_none_and_an_error_is_kept() -> None:
+def test_an_unfinished_answer_is_none_and_an_error_is_kept() -> None:
     assert assembled(choice(content="cut o"), b"garbage").whole() is None
     error = {"error": {"code": 500, "message": "no"}}
     assert assembled(choice(content="cut o"), error).error == error

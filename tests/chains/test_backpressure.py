@@ -47,7 +47,7 @@ async def test_a_log_repeats_an_answer_a_bounded_number_of_times(
     ops = [op for patch in log for op in patch.ops]
     emitted = [op["value"] for op in ops if op["path"] == "/final_output"]
     assert sum(map(len, emitted)) < 40 * len(text)
-    assert len(emitted) > 100, "an answer comes in many pieces"
+    assert len(emitted) > 100, "the answer is not split into many pieces"
     state = reduce(add, log).state  # type: ignore[attr-defined]
     assert state["final_output"] == "".join(state["streamed_output"]) == text
 
@@ -78,7 +78,7 @@ async def test_a_paused_reader_fills_no_queue(up: ScriptedUpstream, connect: Con
     texts = [f"{n} " for n in range(300)]
     up.script(Reply(chunks=texts))
     seen = ""
-    before = count_queued()  # other tests have some
+    before = count_queued()  # other tests have created some
     async with aclosing(follow(chain, way)) as items:  # type: ignore[type-var]
         async for item in items:
             seen += str(item)

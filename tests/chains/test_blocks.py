@@ -19,7 +19,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 
 
 async def break_off(wire: Wire) -> None:
-    """Send a valid head, and then, in a packet of its own, a block whose size is no number."""
+    """Send a valid head, and then, in a separate packet, a block with an invalid size."""
     await wire.send(head("application/json", CHUNKED))
     await asyncio.sleep(0.05)
     await wire.send(b"zz\r\n")
@@ -71,7 +71,7 @@ async def list_models(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("ask", [reply, embed, pass_whole, pass_stream, list_models], ids=lambda ask: ask.__name__)
-async def test_silence_after_a_broken_block_is_silence(
+async def test_silence_after_a_broken_block_is_limited(
     hostile: HostileUpstream, connect: Connect, ask: Callable[[Upstream], Awaitable[Any]]
 ) -> None:
     upstream = await connect(hostile.url, limits=HASTY)
@@ -82,7 +82,7 @@ async def test_silence_after_a_broken_block_is_silence(
 
 
 @pytest.mark.parametrize("ask", [reply, pass_whole, pass_stream], ids=lambda ask: ask.__name__)
-async def test_a_connection_that_is_gone_after_a_broken_block_is_not_waited_for_until_silence(
+async def test_a_lost_connection_after_a_broken_block_is_noticed(
     hostile: HostileUpstream, connect: Connect, ask: Callable[[Upstream], Awaitable[Any]]
 ) -> None:
     upstream = await connect(hostile.url, limits=replace(HASTY, idle_s=60.0))
@@ -92,11 +92,11 @@ async def test_a_connection_that_is_gone_after_a_broken_block_is_not_waited_for_
     assert upstream.outcomes["broke_off",] == 1
 
 
-async def test_vectors_that_drip_have_a_limit(hostile: HostileUpstream, connect: Connect) -> None:
+async def test_slow_vectors_have_a_time_limit(hostile: HostileUpstream, connect: Connect) -> None:
     upstream = await connect(hostile.url, limits=HASTY)
-    begun = time.monotonic()
+    started = time.monotonic()
     async with asyncio.timeout(3):
         with pytest.raises(ThreadholdError, match=r"did not send its vectors within 0\.2 s"):
             await upstream.embed("drips", ["text"])
-    assert time.monotonic() - begun > HASTY.idle_s
+    assert time.monotonic() - started > HASTY.idle_s
     assert upstream.outcomes["silent",] == 1

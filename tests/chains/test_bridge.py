@@ -47,7 +47,7 @@ async def two() -> AsyncIterator[int]:
     raise LookupError("no third")
 
 
-def test_from_a_thread() -> None:
+def test_the_bridge_works_from_a_thread() -> None:
     asked_by.set("me")
     assert bridge.run(where()) == ("threadhold-bridge", "me")
     with pytest.raises(LookupError):
@@ -62,7 +62,7 @@ def test_from_a_thread() -> None:
     assert counting.left.wait(2)
 
 
-async def test_from_another_event_loop() -> None:
+async def test_the_bridge_works_from_another_event_loop() -> None:
     asked_by.set("you")
     assert await bridge.join(where()) == ("threadhold-bridge", "you")
     with pytest.raises(LookupError):
@@ -97,7 +97,7 @@ async def test_a_cancelled_wait_stops_the_work() -> None:
     assert await asyncio.to_thread(stopped.wait, 2)
 
 
-async def test_a_lazy_resource_opens_once_retries_failures_and_closes_in_its_task() -> None:
+async def test_a_lazy_resource_opens_once_and_retries_failures() -> None:
     life: list[str] = []
 
     @asynccontextmanager

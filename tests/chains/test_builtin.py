@@ -1,4 +1,4 @@
-"""The built-in engine with the real llama.cpp and the demo model: loaded on demand, stopped when left, bounded."""
+"""The built-in engine with llama.cpp and the demo model: loaded on demand, stopped when left, bounded."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ async def engine() -> AsyncIterator[Open]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded() -> AsyncIterator[Builtin]:
-    """One engine with its model loaded, for tests of single requests."""
+    """An engine with its model loaded, for tests of single requests."""
     builtin = Builtin(shape=SMALL, limits=PATIENT)
     await builtin.open()
     await builtin.at("")
@@ -61,7 +61,7 @@ async def loaded() -> AsyncIterator[Builtin]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The demo's file, under three names."""
+    """A folder with the demo's file under three names."""
     for name in ("one", "two", "three"):
         (tmp_path / f"{name}.gguf").symlink_to(find_models(None)[0].path)
     return tmp_path
@@ -75,7 +75,7 @@ async def busy_slots(upstream: Upstream) -> int:
         return sum(slot["is_processing"] for slot in await answer.json())
 
 
-async def within(limit_s: float, look: Callable[[], Awaitable[bool]]) -> None:
+async def eventually(limit_s: float, look: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(limit_s):
         while not await look():
             await asyncio.sleep(0.02)
@@ -86,7 +86,7 @@ def states(entries: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def children() -> list[int]:
-    """The engines' processes, the newest last; processes that check schemas are children, too."""
+    """Return the engines' processes, the newest last; processes that check schemas are children, too."""
     tasks = Path("/proc/self/task")
     found = [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
     return sorted(int(pid) for pid in found if b"llama.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
@@ -103,7 +103,7 @@ async def test_nothing_is_loaded_before_a_request_and_the_demo_is_marked(engine:
     assert children() == before
 
 
-async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_goes_on(engine: Open) -> None:
+async def test_a_first_call_loads_and_answers_without_blocking_the_loop(engine: Open) -> None:
     builtin = await engine()
     asked = asyncio.create_task(builtin.pass_through({"model": "gpt-4o", "messages": ASK, "max_tokens": 5}))
     turns, states_seen = 0, set()
@@ -117,7 +117,7 @@ async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_
     assert answer["object"] == "chat.completion"
     assert answer["model"] == "SmolLM2-135M-Instruct"  # the only model, whatever name was requested
     assert answer["choices"][0]["message"]["content"]
-    assert 1 <= answer["usage"]["completion_tokens"] <= 5  # the demo may end by itself
+    assert 1 <= answer["usage"]["completion_tokens"] <= 5  # the demo can end by itself
     assert "loading `SmolLM2-135M-Instruct`" in states_seen
     assert turns > 10
     assert [builtin.context_limit(name) for name in ("SmolLM2-135M-Instruct", "gpt-4o", "")] == [1024, 1024, 1024]
@@ -135,7 +135,7 @@ async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
         assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == count
 
 
-async def test_a_setting_outranks_the_demo_s_own_limit(engine: Open) -> None:
+async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1))
     passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
     assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
@@ -176,7 +176,7 @@ async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool)
     async def is_busy() -> bool:
         return await busy_slots(upstream) == 1
 
-    await within(5, is_busy)
+    await eventually(5, is_busy)
     if stream:
         (await asked).close()
     else:
@@ -187,12 +187,12 @@ async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool)
     async def is_idle() -> bool:
         return await busy_slots(upstream) == 0
 
-    began = time.monotonic()
-    await within(5, is_idle)  # 900 tokens would take longer
-    assert time.monotonic() - began < 2
+    started = time.monotonic()
+    await eventually(5, is_idle)  # 900 tokens would take longer
+    assert time.monotonic() - started < 2
 
 
-async def test_a_reader_that_leaves_before_the_first_word_stops_the_engine_within_a_batch(engine: Open) -> None:
+async def test_leaving_before_the_first_token_stops_the_engine(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1, threads=1))
     upstream = await builtin.at("")
     long = {"messages": [{"role": "user", "content": "word " * 720}], "max_tokens": 1}
@@ -203,13 +203,13 @@ async def test_a_reader_that_leaves_before_the_first_word_stops_the_engine_withi
     async def is_idle() -> bool:
         return await busy_slots(upstream) == 0
 
-    await within(30, is_idle)
+    await eventually(30, is_idle)
     answer = json.loads((await builtin.pass_through(long)).body or b"")
     assert "prompt_progress" not in answer
     assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] <= 600  # of 750: it did not read to the end
 
 
-async def test_it_keeps_no_more_models_than_it_may_and_none_that_is_in_use_goes(engine: Open, folder: Path) -> None:
+async def test_only_idle_models_are_unloaded_beyond_the_limit(engine: Open, folder: Path) -> None:
     builtin = await engine(folder)
     assert states(await builtin.models()) == {"one": "on disk", "two": "on disk", "three": "on disk"}
     reading = await builtin.pass_through({**ENDLESS, "model": "one", "stream": True})
@@ -242,7 +242,7 @@ async def test_a_waiting_model_is_loaded_however_busy_the_others_are(engine: Ope
     async with asyncio.TaskGroup() as group:
         for name in ("one", "one", "two", "two"):
             group.create_task(ask_on(name, over))
-        await within(20, lambda: all_loaded(builtin, "one", "two"))
+        await eventually(20, lambda: all_loaded(builtin, "one", "two"))
         await asyncio.wait_for(ask("three"), 20)
         over.set()
 
@@ -269,11 +269,11 @@ async def all_loaded(builtin: Builtin, *names: str) -> bool:
     return all(current[name] == "loaded" for name in names)
 
 
-async def test_a_call_that_is_given_up_leaves_the_load_to_others_and_closing_ends_it(engine: Open) -> None:
+async def test_a_cancelled_call_leaves_the_load_to_others(engine: Open) -> None:
     before = children()
     builtin = await engine()
     first = asyncio.create_task(builtin.at(""))
-    await within(10, lambda: has_begun(before))
+    await eventually(10, lambda: has_started(before))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -283,7 +283,7 @@ async def test_a_call_that_is_given_up_leaves_the_load_to_others_and_closing_end
     assert children() == before
 
 
-async def has_begun(before: list[int]) -> bool:
+async def has_started(before: list[int]) -> bool:
     return len(children()) > len(before)
 
 
@@ -291,10 +291,10 @@ async def test_closing_cancels_a_load_immediately(engine: Open) -> None:
     before = children()
     builtin = await engine()
     asked = asyncio.create_task(builtin.at(""))
-    await within(10, lambda: has_begun(before))
-    began = time.monotonic()
+    await eventually(10, lambda: has_started(before))
+    started = time.monotonic()
     await builtin.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - started < 1
     assert children() == before
     with pytest.raises(UpstreamFailed, match="shutting down"):
         await asked
@@ -307,14 +307,14 @@ async def kill_newest_child(builtin: Builtin) -> None:
     async def is_busy() -> bool:
         return await busy_slots(upstream) == 1
 
-    await within(15, is_busy)
+    await eventually(15, is_busy)
     before = builtin.engine_ends.total()
     os.kill(children()[-1], 9)
 
     async def is_noticed() -> bool:
         return builtin.engine_ends.total() > before
 
-    await within(10, is_noticed)
+    await eventually(10, is_noticed)
 
 
 async def test_an_answer_not_yet_shown_survives_a_crash(engine: Open) -> None:
@@ -341,7 +341,7 @@ async def test_an_answer_not_yet_shown_does_not_survive_two_crashes(engine: Open
     [(b"GGUF" + bytes(100), "cannot be loaded: gguf_init"), (b"<html>", "is not a GGUF file")],
     ids=["broken", "no model"],
 )
-async def test_a_model_that_cannot_be_loaded_gives_the_reason(
+async def test_a_model_that_cannot_be_loaded_reports_the_reason(
     engine: Open, tmp_path: Path, content: bytes, reason: str
 ) -> None:
     file = tmp_path / "m.gguf"
@@ -360,7 +360,7 @@ async def test_the_wait_for_a_model_has_a_limit(engine: Open) -> None:
         await builtin.at("")
 
 
-async def test_a_prompt_that_is_too_long_is_refused_with_the_context_length(loaded: Builtin) -> None:
+async def test_an_overlong_prompt_is_refused_with_the_context_length(loaded: Builtin) -> None:
     from wire.errors import ContextOverflow
 
     long = ReplyCall(model="any", messages=[HumanMessage("word " * 3000)])
@@ -370,7 +370,7 @@ async def test_a_prompt_that_is_too_long_is_refused_with_the_context_length(load
     assert caught.value.limit == 1024
 
 
-async def test_parameters_that_exclude_what_the_schema_requires_get_400(loaded: Builtin) -> None:
+async def test_parameters_that_exclude_the_required_schema_are_a_400(loaded: Builtin) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "f", "schema": {"const": "a"}}}
     passage = await loaded.pass_through({"messages": ASK, "response_format": form, "ignore_eos": True})
     assert passage.status == 400
@@ -401,7 +401,7 @@ async def test_a_client_s_overflow_is_openai_s_with_both_counts(
     assert re.search(rf"{counts}.*MODEL_CONTEXT_SIZE is 1024", error["message"])
 
 
-async def test_no_setting_is_advised_beyond_the_model_s_context(engine: Open) -> None:
+async def test_no_setting_is_suggested_beyond_the_model_s_context(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=16_384, parallel=1, threads=1))
     passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 9000}]})
     message = json.loads(passage.body or b"")["error"]["message"]
@@ -437,7 +437,7 @@ async def test_a_path_the_engine_lacks_is_a_404_naming_settings(loaded: Builtin)
         await loaded.pass_through({"model": "tts-1", "input": "Hi"}, "/audio/speech")
 
 
-async def test_the_context_is_known_and_tokens_are_counted_as_llama_cpp_does(engine: Open) -> None:
+async def test_context_is_known_and_tokens_are_counted_by_llama_cpp(engine: Open) -> None:
     builtin = await engine()
     talk = [HumanMessage("Say hello."), AIMessage("Hello!"), HumanMessage("And now in French, s'il vous plaît.")]
     assert builtin.context_limit("gpt-4") is None
@@ -448,7 +448,7 @@ async def test_the_context_is_known_and_tokens_are_counted_as_llama_cpp_does(eng
     assert count == usage["input_tokens"]
 
 
-async def test_parallel_answers_leave_each_other_their_contexts(engine: Open) -> None:
+async def test_parallel_answers_have_separate_contexts(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=256, parallel=2, threads=1))
     full = [{"role": "user", "content": "word " * 140}]  # two of these are more than one context
     answers = await asyncio.gather(*(builtin.pass_through({"messages": full, "max_tokens": 3}) for _ in range(3)))
@@ -471,7 +471,7 @@ async def test_an_error_of_the_engine_has_openai_s_fields(loaded: Builtin, strea
     assert error["code"] is None
 
 
-async def test_a_function_call_has_at_most_as_many_tokens_as_an_answer(engine: Open) -> None:
+async def test_a_function_call_has_the_token_limit_of_an_answer(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1, max_reply_tokens=7))
     note = {"type": "object", "properties": {"note": {"type": "string", "minLength": 90}}, "required": ["note"]}
     tool = {"type": "function", "function": {"name": "take_note", "parameters": note}}

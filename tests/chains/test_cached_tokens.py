@@ -1,4 +1,4 @@
-"""Tokens that were read ahead for a request do not count as cached; texts are never changed."""
+"""Tokens that were read ahead for a request do not count as cached, and texts are never changed."""
 
 from collections.abc import AsyncIterator
 

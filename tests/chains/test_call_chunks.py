@@ -1,4 +1,4 @@
-"""The arguments of a model's call are not parsed before they are checked in bounded time."""
+"""The arguments of a model's call are not parsed before they are checked, which takes bounded time."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ hostile = pytest.mark.parametrize("arguments", HOSTILE.values(), ids=HOSTILE)
 
 
 @hostile
-async def test_a_call_in_one_piece_is_converted_in_moments(arguments: str) -> None:
+async def test_a_call_in_one_piece_is_converted_quickly(arguments: str) -> None:
     chat: Any = chat_model(Upstream("http://127.0.0.1:9/v1"))
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
     frame = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
@@ -32,10 +32,10 @@ async def test_a_call_in_one_piece_is_converted_in_moments(arguments: str) -> No
 
 
 @hostile
-def test_fragments_are_put_together_in_linear_time(arguments: str) -> None:
+def test_fragments_are_joined_in_linear_time(arguments: str) -> None:
     fragments = [arguments[start : start + 50] for start in range(0, len(arguments), 50)]
 
-    def put_together() -> AIMessageChunk:
+    def join_fragments() -> AIMessageChunk:
         whole = Whole()
         whole.add(AIMessageChunk(content="I call."))
         for number, part in enumerate(fragments):
@@ -43,12 +43,12 @@ def test_fragments_are_put_together_in_linear_time(arguments: str) -> None:
             whole.add(chunk_of_calls([tool_call_chunk(args=part, index=0, **first)]))
         return whole.chunk()
 
-    found = within(3, put_together)
+    found = within(3, join_fragments)
     assert found.content == "I call."
     assert found.tool_call_chunks == [tool_call_chunk(name="f", args=arguments, id="c", index=0)]
 
 
-def test_no_module_has_langchain_read_arguments() -> None:
+def test_no_module_lets_langchain_parse_arguments() -> None:
     root = Path(__file__).parents[2]
     found = [
         path.name
@@ -62,21 +62,21 @@ def test_no_module_has_langchain_read_arguments() -> None:
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 1_024, 1_100, 4_000])
 def test_chunks_are_added_in_order(count: int) -> None:
     whole = Whole()
-    for place in range(count):
-        beside = {"reasoning_content": f"({place})"}
-        whole.add(AIMessageChunk(content=f"{place},", additional_kwargs=beside))
+    for position in range(count):
+        beside = {"reasoning_content": f"({position})"}
+        whole.add(AIMessageChunk(content=f"{position},", additional_kwargs=beside))
     found = whole.chunk()
-    assert found.content == "".join(f"{place}," for place in range(count))
-    assert found.additional_kwargs.get("reasoning_content", "") == "".join(f"({place})" for place in range(count))
+    assert found.content == "".join(f"{position}," for position in range(count))
+    assert found.additional_kwargs.get("reasoning_content", "") == "".join(f"({position})" for position in range(count))
 
 
 def test_long_answers_are_combined_in_linear_time() -> None:
     piece = AIMessageChunk(content="x" * 2_000, additional_kwargs={"reasoning_content": "y" * 2_000})
 
-    def put_together() -> AIMessageChunk:
+    def join_fragments() -> AIMessageChunk:
         whole = Whole()
         for _ in range(10_000):
             whole.add(piece)
         return whole.chunk()
 
-    assert len(within(2, put_together).content) == 20_000_000
+    assert len(within(2, join_fragments).content) == 20_000_000

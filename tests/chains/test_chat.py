@@ -16,14 +16,14 @@ from wire.errors import InvalidRequest, RunError
 ASKED = {"system": "Be brief.", "human": "hello there"}
 
 
-async def test_what_a_form_shows_before_anybody_touched_it_is_not_sent(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_default_values_of_a_form_are_not_sent(up: ScriptedUpstream, connect: Connect) -> None:
     chain = build_chat_chain(await connect(up.url))
     untouched: Any = {"configurable": {spec.id: spec.default for spec in chain.config_specs}}
     await chain.ainvoke(ASKED, untouched)
     assert not {"temperature", "max_tokens"} & up.requests[-1].body.keys()
 
 
-async def test_the_chain_streams_and_sends_only_what_was_set(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_the_chain_streams_and_sends_only_given_fields(up: ScriptedUpstream, connect: Connect) -> None:
     chain = build_chat_chain(await connect(up.url))
     assert [chunk async for chunk in chain.astream(ASKED) if chunk] == ["Echo:", " hello", " there"]
     config = {"configurable": {"model": "other", "temperature": 0.2, "max_tokens": 7}}
@@ -40,7 +40,7 @@ async def test_the_chain_streams_and_sends_only_what_was_set(up: ScriptedUpstrea
     [({"humann": "hi"}, "humann"), ({**ASKED, "context": "x"}, "context"), ({"system": "s"}, "human"), ({}, "human")],
     ids=["misspelt", "additional", "missing", "empty"],
 )
-async def test_an_input_that_does_not_fit_is_refused_by_name(
+async def test_an_invalid_input_is_refused_with_its_name(
     up: ScriptedUpstream, connect: Connect, given: Any, param: str
 ) -> None:
     chain = build_chat_chain(await connect(up.url), returns_errors=True)
@@ -59,12 +59,12 @@ async def test_calls_of_unoffered_functions_are_combined_in_linear_time(up: Scri
     chain = build_chat_chain(await connect(up.url))
     await chain.ainvoke(ASKED)  # imports
     up.script(Raw([*frames, b"data: [DONE]\n\n"]))
-    began = time.thread_time()
+    started = time.thread_time()
     assert await chain.ainvoke(ASKED) == "Noon."
-    assert time.thread_time() - began < 1
+    assert time.thread_time() - started < 1
 
 
-def test_the_chain_works_synchronously_from_an_address(up: ScriptedUpstream) -> None:
+def test_the_chain_works_synchronously_from_a_url(up: ScriptedUpstream) -> None:
     chain = build_chat_chain(up.url)
     assert chain.invoke(ASKED) == "Echo: hello there"
     assert [chunk for chunk in chain.stream(ASKED) if chunk] == ["Echo:", " hello", " there"]

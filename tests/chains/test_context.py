@@ -1,4 +1,4 @@
-"""The prompt that the model sees, and what is dropped first if it is too long."""
+"""The model's prompt, and what is dropped first if it is too long."""
 
 from types import MappingProxyType
 from typing import Any
@@ -37,7 +37,7 @@ def shown(prompt: Prompt) -> list[tuple[str, Any]]:
 
 
 def round_of(number: int, size: int = 1) -> list[BaseMessage]:
-    calls = [{"name": "f", "args": {}, "id": f"c{number}{place}", "type": "tool_call"} for place in range(2)]
+    calls = [{"name": "f", "args": {}, "id": f"c{number}{index}", "type": "tool_call"} for index in range(2)]
     outputs = [ToolMessage(f"output {number} " * size, tool_call_id=call["id"]) for call in calls]
     return [AIMessage("", tool_calls=calls), *outputs]
 
@@ -51,7 +51,7 @@ TALK = [
 ]
 
 
-def test_the_system_message_comes_first_then_the_thread_then_the_exchange() -> None:
+def test_the_prompt_is_system_message_thread_then_exchange() -> None:
     prompt = build(*TALK, exchange=round_of(1))
     assert shown(prompt)[:6] == [
         ("system", "be brief"), ("human", "q1"), ("ai", "a1"), ("human", "q2"), ("ai", "a2"), ("human", "q3")
@@ -65,12 +65,12 @@ def test_empty_instructions_make_no_system_message(instructions: str) -> None:
     assert shown(build(TALK[0], instructions=instructions)) == [("human", "q1")]
 
 
-def test_consecutive_roles_stay_as_they_are() -> None:
+def test_consecutive_roles_stay_unchanged() -> None:
     history = [posted("assistant", "a"), posted("assistant", "b"), posted("user", "c"), posted("user", "d")]
     assert shown(build(*history))[1:] == [("ai", "a"), ("ai", "b"), ("human", "c"), ("human", "d")]
 
 
-def test_parts_become_text_or_parts() -> None:
+def test_content_parts_become_text_or_parts() -> None:
     image = {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": "low"}}
     plain = {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": None}}
     prompt = build(posted("user", "a", "b"), posted("user", "look", image, plain), {"role": "user", "content": "bare"})
@@ -84,7 +84,7 @@ def test_parts_become_text_or_parts() -> None:
     ]
 
 
-def test_a_cut_off_answer_counts_if_it_has_text() -> None:
+def test_an_incomplete_answer_counts_if_it_has_text() -> None:
     history = [
         posted("user", "q"),
         posted("assistant", "half an", status="incomplete"),
@@ -140,7 +140,7 @@ def test_fit_drops_whole_turns_oldest_first() -> None:
     assert prompt.fit(newest.tokens() - 1) is None
 
 
-def test_old_rounds_go_last_and_whole() -> None:
+def test_old_rounds_are_dropped_last_and_completely() -> None:
     prompt = build(*TALK, exchange=[*round_of(1), *round_of(2)])
     least = build(TALK[-1], exchange=round_of(2))
     shorter = prompt.fit(least.tokens())
@@ -165,7 +165,7 @@ def test_fitting_takes_time_in_proportion_to_the_turns() -> None:
 
 
 @given(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3), st.integers(0, 600))
-def test_fit_drops_one_thing_after_the_other(turns: int, calls: int, rounds: int, limit: int) -> None:
+def test_fit_equals_dropping_step_by_step(turns: int, calls: int, rounds: int, limit: int) -> None:
     asked = [{**posted("user", "q" * 40 * number), "id": f"msg_{number}"} for number in range(turns + 1)]
     past = {each["id"]: [PastRound((PastCall("c", "c", "f", "{}", "x" * 90),))] for each in asked[:calls]}
     exchange = [message for number in range(rounds) for message in round_of(number, 20)]
@@ -183,8 +183,8 @@ messages = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integer
 
 
 @given(messages, st.integers(0, 4), st.integers(0, 2000))
-def test_whatever_is_dropped_the_invariants_hold(talk: list[tuple[str, int]], rounds: int, limit: int) -> None:
-    history = [posted(role, f"{place}:" + "x" * size) for place, (role, size) in enumerate(talk)]
+def test_the_invariants_hold_whatever_is_dropped(talk: list[tuple[str, int]], rounds: int, limit: int) -> None:
+    history = [posted(role, f"{index}:" + "x" * size) for index, (role, size) in enumerate(talk)]
     exchange = [message for number in range(rounds) for message in round_of(number, 20)]
     prompt = build(*history, exchange=exchange)
     kept = prompt.fit(limit)
@@ -226,7 +226,7 @@ def test_shrinking_always_makes_progress_and_ends(limit: int | None, used: int |
     assert steps < 42
 
 
-def test_shrinking_goes_to_the_reported_limit_by_the_reported_count() -> None:
+def test_shrinking_uses_the_reported_limit_and_count() -> None:
     prompt = build(*long_talk())
     shorter = prompt.shrink(ContextOverflow("too long", limit=2048, used=4096))
     assert shorter is not None
@@ -236,7 +236,7 @@ def test_shrinking_goes_to_the_reported_limit_by_the_reported_count() -> None:
     assert 0.4 < halved.chars / prompt.chars <= 0.5
 
 
-def test_nothing_left_to_drop_is_none() -> None:
+def test_a_prompt_that_cannot_shrink_is_none() -> None:
     assert build(posted("user", "x" * 9000)).shrink(ContextOverflow("too long", limit=100)) is None
     assert build(posted("user", "x"), exchange=round_of(1, 999)).shrink(ContextOverflow("too long")) is None
 
@@ -289,7 +289,7 @@ def test_the_calls_of_all_older_turns_are_dropped_before_any_message() -> None:
     assert (shown(fitted), fitted.dropped) == (shown(plain), 0)
 
 
-def test_calls_of_the_current_turn_can_be_dropped_but_the_last() -> None:
+def test_all_but_the_last_current_calls_can_be_dropped() -> None:
     past = {CALLED[4]["id"]: past_of(CALLED[4])[CALLED[4]["id"]] * 3}
     prompt = build_prompt(instructions="", history=CALLED[4:], exchange=(), truncation=AUTO, past=past)
     assert [message.type for message in prompt.shortest().messages()] == ["human", "ai", "tool"]

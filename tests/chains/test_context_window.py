@@ -1,4 +1,5 @@
-"""Exact contexts and counts from engines in their own protocols: asked once, in limited time, without delaying runs."""
+"""Exact contexts and counts from engines in their own protocols: requested once, in limited time, without delaying
+runs."""
 
 import time
 from typing import Any
@@ -23,8 +24,8 @@ def prompt(turns: int, size: int = 100, tools: Any = ()) -> Prompt:
     return build_prompt(instructions="brief", history=[*history, newest], exchange=(), truncation=AUTO, tools=tools)
 
 
-def speak_llama(up: ScriptedUpstream, n_ctx: int, *, chars_per_token: int = 1) -> None:
-    """A llama.cpp that counts characters."""
+def serve_llama(up: ScriptedUpstream, n_ctx: int, *, chars_per_token: int = 1) -> None:
+    """Serve as a llama.cpp that counts characters."""
 
     def template(body: Any) -> dict[str, Any]:
         tools = str(body.get("tools", ""))
@@ -63,7 +64,7 @@ def ollama_unloaded(up: ScriptedUpstream) -> None:
 
 def llama(up: ScriptedUpstream) -> None:
     up.models = [{"id": "m", "meta": {"n_ctx_train": 131072, "n_ctx": 16384}}]
-    speak_llama(up, 4096)
+    serve_llama(up, 4096)
 
 
 def openrouter(up: ScriptedUpstream) -> None:
@@ -74,7 +75,7 @@ ENGINES = [llama, vllm, lm_studio, lm_studio_unloaded, ollama, ollama_unloaded, 
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
-async def test_an_engine_reports_its_true_context_and_is_asked_once(
+async def test_an_engine_reports_its_context_and_is_asked_once(
     up: ScriptedUpstream, connect: Connect, engine: Any
 ) -> None:
     engine(up)
@@ -89,7 +90,7 @@ async def test_an_engine_reports_its_true_context_and_is_asked_once(
     assert upstream.context_limit("m") == 2048
 
 
-async def test_an_engine_that_reports_nothing_costs_no_run(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_engine_that_reports_nothing_fails_no_run(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     assert await upstream.ask_limit("m") is None
     assert await upstream.count_tokens("m", ASKED, ()) is None
@@ -100,35 +101,35 @@ async def test_an_engine_that_reports_nothing_costs_no_run(up: ScriptedUpstream,
     assert dict(upstream.outcomes) == {("ok",): 1}, "probes are no refusals"
 
 
-async def test_an_engine_that_hangs_is_waited_for_a_short_while_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_engine_that_hangs_is_waited_for_briefly_and_once(up: ScriptedUpstream, connect: Connect) -> None:
     for path in ("/props", "/tokenize", "/apply-template"):
         up.extra[path] = lambda _: Hang()
     upstream = await connect(up.url)
-    began = time.monotonic()
+    started = time.monotonic()
     assert await upstream.ask_limit("m") is None
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started < 5
     replies, small = Replies(upstream), prompt(2)
-    began = time.monotonic()
+    started = time.monotonic()
     assert await upstream.ask_limit("m") is None
     assert await replies.fit("m", small, answer=None) is small
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - started < 0.3
 
 
 async def test_a_small_prompt_asks_and_waits_for_nothing(up: ScriptedUpstream, connect: Connect) -> None:
-    speak_llama(up, 8192)
+    serve_llama(up, 8192)
     up.extra["/props"] = lambda _: Hang()
     replies = Replies(await connect(up.url))
     small = prompt(4)
-    began = time.monotonic()
+    started = time.monotonic()
     assert await replies.fit("m", small, answer=None) is small
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - started < 0.3
     assert "/tokenize" not in up.extra_asked
 
 
 async def test_tokens_are_counted_by_the_engine_with_the_tools(up: ScriptedUpstream, connect: Connect) -> None:
-    speak_llama(up, 4096)
+    serve_llama(up, 4096)
     upstream = await connect(up.url)
-    assert await upstream.count_tokens("m", ASKED, ()) is None  # nothing is known about it so far
+    assert await upstream.count_tokens("m", ASKED, ()) is None  # nothing is known about the engine so far
     await upstream.ask_limit("m")
     bare = await upstream.count_tokens("m", ASKED, ())
     assert bare == len("<|user|>hi")
@@ -148,13 +149,13 @@ async def test_vllm_counts_messages(up: ScriptedUpstream, connect: Connect) -> N
     assert await upstream.count_tokens("m", ASKED, ()) == 7
 
 
-async def test_what_the_engine_counts_decides_and_not_the_estimate(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_the_engine_s_count_outranks_the_estimate(up: ScriptedUpstream, connect: Connect) -> None:
     long = prompt(40, 200)
-    speak_llama(up, 4096, chars_per_token=10)
+    serve_llama(up, 4096, chars_per_token=10)
     replies = Replies(await connect(up.url))
     assert long.tokens(replies.tokens_per_char("m")) > 4096  # by the estimate it would not fit
     assert await replies.fit("m", long, answer=None) is long
-    speak_llama(up, 4096, chars_per_token=1)
+    serve_llama(up, 4096, chars_per_token=1)
     fitted = await replies.fit("m", long, answer=None)
     assert fitted.dropped > 0
     count = await replies.upstream.count_tokens("m", fitted.messages(), ())

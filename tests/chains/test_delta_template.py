@@ -1,4 +1,4 @@
-"""Chunks that differ only in their text are read as by parsing, whatever the text and the rest are."""
+"""Chunks that differ only in their text are compared instead of parsed, with the same result."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ TEXTS = st.text(st.sampled_from('a"\\ \n\u00e4\U0001f989{}[]<:,\x00') | st.chara
 
 
 @given(st.lists(TEXTS, max_size=12), st.booleans(), st.lists(st.sampled_from(["", "x", "assistant", "c"]), max_size=3))
-def test_what_is_compared_reads_as_what_is_parsed(texts: list[str], ascii_only: bool, more: list[str]) -> None:
+def test_comparing_and_parsing_have_the_same_result(texts: list[str], ascii_only: bool, more: list[str]) -> None:
     fields = {f"f{number}": value for number, value in enumerate(more)}
     payloads = [chunk(text, ascii_only=ascii_only, **fields) for text in ["Hello", "assistant", *texts]]
     one, other = reader(), reader(parses=True)
@@ -52,7 +52,7 @@ def test_what_is_compared_reads_as_what_is_parsed(texts: list[str], ascii_only: 
     ],
     ids=["usage", "index", "finish", "empty", "null", "number", "thoughts", "twice", "half", "tag"],
 )
-def test_a_chunk_that_is_otherwise_different_is_parsed(odd: bytes) -> None:
+def test_a_chunk_that_differs_otherwise_is_parsed(odd: bytes) -> None:
     one, other = reader(), reader(parses=True)
     for payload in (chunk("a"), chunk("b"), odd, chunk("c"), odd, chunk("\n"), odd):
         assert outcome(one, payload) == outcome(other, payload)
@@ -81,7 +81,7 @@ def test_most_chunks_of_a_stream_are_only_compared() -> None:
     assert parsed == 1
 
 
-def test_an_upstream_whose_chunks_all_differ_is_not_learned_for_ever() -> None:
+def test_learning_stops_if_all_chunks_differ() -> None:
     tried = []
 
     def find(data: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Requests to the demo model: nothing that a request or its schema sets is changed."""
+"""Requests to the demo model keep everything that the request or its schema sets."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ def text(name: str, **given: Any) -> int:
     return longest
 
 
-def test_what_a_request_sets_comes_before_the_demo_s_own() -> None:
+def test_a_request_s_values_override_the_demo_s() -> None:
     asked = demo_request({"messages": [], "logit_bias": [], "dry_multiplier": 0.0})
     assert (asked["logit_bias"], asked["dry_multiplier"]) == ([], 0.0)
     assert asked["dry_allowed_length"] > 0
 
 
-def test_an_answer_ends_where_the_server_s_own_words_would_follow() -> None:
+def test_an_answer_ends_before_it_repeats_the_template() -> None:
     (result, answer) = demo_request({})["stop"]
     assert fill(DEFAULT_PROMPTS.result, name="f", arguments="{}", output="x").startswith(result.strip())
     assert answer.strip() == DEFAULT_PROMPTS.answer
@@ -40,7 +40,7 @@ def test_plain_replies_are_helped_to_end(wanted: Any) -> None:
     assert demo_request({"response_format": wanted})["logit_bias"]
 
 
-def test_formed_replies_may_copy_from_the_prompt() -> None:
+def test_structured_replies_can_copy_from_the_prompt() -> None:
     for wanted in ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": {}}}):
         asked = demo_request({"response_format": wanted})
         assert "logit_bias" not in asked
@@ -48,12 +48,12 @@ def test_formed_replies_may_copy_from_the_prompt() -> None:
 
 
 @pytest.mark.parametrize("name", ["city", "title", "name", "id", "status", "to", "unit"])
-def test_a_short_thing_is_a_short_string(name: str) -> None:
+def test_a_property_with_a_short_value_is_a_short_string(name: str) -> None:
     assert text(name) <= 100
 
 
 @pytest.mark.parametrize("name", ["body", "text", "query", "code", "messageText", "html_content", "url"])
-def test_a_long_thing_may_be_longer(name: str) -> None:
+def test_a_property_with_a_long_value_can_be_longer(name: str) -> None:
     assert 200 <= text(name) <= 400
 
 
@@ -69,16 +69,16 @@ def test_a_format_sets_the_length(format_: str, most: int) -> None:
 @pytest.mark.parametrize(
     ("given", "most"), [({"maxLength": 7}, 7), ({"maxLength": 1_500}, 1_500), ({"minLength": 900}, 900)]
 )
-def test_a_schema_s_own_bound_stays(given: dict[str, Any], most: int) -> None:
+def test_a_schema_s_own_bound_is_kept(given: dict[str, Any], most: int) -> None:
     assert text("city", **given) == most
 
 
-def test_the_bound_that_every_call_gets_counts_as_none() -> None:
+def test_the_default_bound_of_calls_counts_as_none() -> None:
     assert text("city", maxLength=1_900) == 100
 
 
 @pytest.mark.parametrize("given", [{"enum": ["a", "b"]}, {"const": "a"}, {"pattern": "^a+$"}])
-def test_a_closed_string_stays_as_it_is(given: dict[str, Any]) -> None:
+def test_a_string_with_fixed_values_stays_unchanged(given: dict[str, Any]) -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string", **given}}}
     assert bounded(schema) == schema
 

@@ -1,4 +1,4 @@
-"""The embedder that a setting means."""
+"""The embedder that a setting selects."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Vectors from the upstream's `/embeddings`: batches, order, unit length, texts that are too long, invalid answers."""
+"""Vectors from the upstream's `/embeddings`: batches, order, unit length, overlong texts, invalid answers."""
 
 from typing import Any
 
@@ -17,9 +17,7 @@ def answer(*vectors: list[Any], backwards: bool = False) -> dict[str, Any]:
     return {"object": "list", "data": data[::-1] if backwards else data, "model": "e"}
 
 
-async def test_texts_go_in_batches_and_vectors_come_in_order_with_length_one(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_texts_are_batched_and_vectors_are_ordered_unit_vectors(up: ScriptedUpstream, connect: Connect) -> None:
     seen: list[Any] = []
 
     def embed(body: Any) -> Any:
@@ -48,7 +46,7 @@ async def test_long_texts_share_no_request_beyond_its_bound(up: ScriptedUpstream
     assert seen == [2, 2, 1]
 
 
-async def test_a_text_that_is_too_long_is_halved_until_it_is_not(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_overlong_text_is_halved_until_it_fits(up: ScriptedUpstream, connect: Connect) -> None:
     def embed(body: Any) -> Any:
         if any(len(text) > limit for text in body["input"]):
             return Fail(400, {"error": {"message": "input (1200 tokens) is too large to process", "code": 400}})
@@ -101,9 +99,7 @@ async def test_an_upstream_without_embeddings_is_reported(up: ScriptedUpstream, 
         await UpstreamEmbedder(await connect(None), "e").embed(["text"])
 
 
-async def test_a_vector_that_is_too_long_is_refused_before_others_are_compared(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_an_overlong_vector_is_refused_before_comparison(up: ScriptedUpstream, connect: Connect) -> None:
     lengths = [16_384, 16_385]
     up.extra[PATH] = lambda body: answer(*([0.5] * lengths[len(body["input"]) - 1] for _ in body["input"]))
     embedder = UpstreamEmbedder(await connect(up.url), "e")

@@ -22,14 +22,14 @@ from wire.errors import ThreadholdError
         ("http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions"),
     ],
 )
-def test_the_url_is_read_in_every_spelling(url: str, completions: str) -> None:
+def test_the_url_is_accepted_in_every_spelling(url: str, completions: str) -> None:
     endpoint = parse_endpoint(url, None)
     assert endpoint.completions == completions
     assert endpoint.models == completions.replace("/chat/completions", "/models")
 
 
 @pytest.mark.parametrize("url", ["ftp://h/v1", "http://", "http://h:port/v1", "http://u:secret@h:x/v1"])
-def test_what_is_no_url_is_refused_in_a_sentence_without_secrets(url: str) -> None:
+def test_an_invalid_url_is_refused_in_a_sentence_without_secrets(url: str) -> None:
     with pytest.raises(ThreadholdError, match="`MODEL_URL` must be an http or https URL") as caught:
         parse_endpoint(url, None)
     assert "secret" not in caught.value.message
@@ -45,7 +45,7 @@ def test_what_is_no_url_is_refused_in_a_sentence_without_secrets(url: str) -> No
         ("http://127.0.0.1/openai.com/v1", False),
     ],
 )
-def test_the_dialect_goes_by_host(url: str, is_openai: bool) -> None:
+def test_the_dialect_depends_on_the_host(url: str, is_openai: bool) -> None:
     assert parse_endpoint(url, None).is_openai is is_openai
 
 

@@ -12,7 +12,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Builtin, CallLimits, Replies, ReplyCall, Shape
 from telemetry.context import act_for
-from tests.chains.test_builtin import busy_slots, children, within
+from tests.chains.test_builtin import busy_slots, children, eventually
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("engine")]
@@ -39,7 +39,7 @@ async def busy(builtin: Builtin, count: int) -> None:
     async def are_busy() -> bool:
         return await busy_slots(upstream) == count
 
-    await within(20, are_busy)
+    await eventually(20, are_busy)
 
 
 async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
@@ -50,7 +50,7 @@ async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
     async def is_noticed() -> bool:
         return builtin.engine_ends.total() > before
 
-    await within(10, is_noticed)
+    await eventually(10, is_noticed)
 
 
 async def finished(builtin: Builtin, text: str, **fields: Any) -> bool:
@@ -60,7 +60,7 @@ async def finished(builtin: Builtin, text: str, **fields: Any) -> bool:
     return any(chunk.response_metadata.get("finish_reason") for chunk in chunks)
 
 
-async def test_a_crash_costs_no_run_that_has_shown_nothing() -> None:
+async def test_a_crash_fails_no_run_that_has_shown_nothing() -> None:
     async with opened() as builtin:
         await builtin.at("")
         runs = [asyncio.create_task(finished(builtin, f"{LONG}{number}")) for number in range(3)]
@@ -170,7 +170,7 @@ async def test_concurrent_retries_keep_their_slots() -> None:
         assert (await third).status == 200
 
 
-async def test_an_engine_that_hangs_is_ended_and_its_work_repeated() -> None:
+async def test_a_hanging_engine_is_ended_and_its_work_repeated() -> None:
     async with opened(idle_s=8) as builtin:
         await builtin.at("")
         asked = asyncio.create_task(finished(builtin, LONG))
@@ -192,7 +192,7 @@ async def test_requests_that_can_hang_the_engine_are_not_retried() -> None:
         assert builtin.engine_ends == {("stuck",): 1}
 
 
-async def test_one_owner_s_requests_do_not_hold_up_another_s() -> None:
+async def test_one_owner_s_requests_do_not_delay_another_s() -> None:
     async with opened(parallel=1) as builtin:
         await builtin.at("")
         ended: list[str] = []
@@ -206,8 +206,8 @@ async def test_one_owner_s_requests_do_not_hold_up_another_s() -> None:
             ended.append(owner)
 
         async with asyncio.TaskGroup() as group:
-            for place in range(8):
-                group.create_task(ask("alice", client=place % 2 == 0))
+            for index in range(8):
+                group.create_task(ask("alice", client=index % 2 == 0))
             await asyncio.sleep(0.05)
             group.create_task(ask("bob", client=True))
             group.create_task(ask("carol", client=False))

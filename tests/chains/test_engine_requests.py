@@ -1,4 +1,4 @@
-"""Requests to the built-in engine: SDKs' requests pass, and harmful parameters are refused by name."""
+"""Requests to the built-in engine: those of SDKs pass, and harmful parameters are refused by name."""
 
 import asyncio
 from typing import Any
@@ -45,7 +45,7 @@ def function(parameters: Any, name: str = "f") -> dict[str, Any]:
         "web_search_options",
     ],
 )
-def test_openai_s_parameters_without_use_are_accepted_and_left_out(name: str) -> None:
+def test_openai_s_unsupported_parameters_are_accepted_and_left_out(name: str) -> None:
     assert fit(**{name: {"any": "thing"}}) == {"model": "m", "messages": ASK}
 
 
@@ -105,7 +105,7 @@ def test_other_parameters_are_refused_by_name(name: str) -> None:
         ("parallel_tool_calls", 1), ("reasoning_effort", "x" * 201), ("reasoning_format", {}),
         ("reasoning_format", "evil"), ("cache_prompt", 1),
         ("modalities", ["audio"]), ("chat_template_kwargs", {"a": [1]}), ("chat_template_kwargs", {"a": 10**9}),
-        ("chat_template_kwargs", {str(place): 1 for place in range(17)}), ("response_format", "json"),
+        ("chat_template_kwargs", {str(index): 1 for index in range(17)}), ("response_format", "json"),
         ("response_format", {"type": "xml"}), ("response_format", {"type": "json_schema"}), ("model", 5),
     ],
     ids=lambda given: repr(given)[:30],
@@ -200,7 +200,7 @@ def test_more_tokens_than_the_context_holds_are_refused(prompt: Any) -> None:
     require_fitting({"prompt": [[10**9] * 1_024] * 8}, 1_024)
 
 
-def test_messages_keep_the_fields_that_templates_know() -> None:
+def test_messages_keep_the_fields_that_templates_use() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     kept = [
         {"role": "developer", "content": [{"type": "text", "text": "x"}]},
@@ -253,14 +253,14 @@ def test_a_costly_response_format_is_refused(kind: str, of: Any) -> None:
     [("x", ["x"]), (["x"], ["x"]), (["x", "y"], ["x", "y"]), ([1, 2], [[1, 2]]), ([[1, 2], [3]], [[1, 2], [3]])],
     ids=repr,
 )
-def test_a_request_for_several_answers_is_one_for_each(prompt: Any, singles: list[Any]) -> None:
+def test_a_request_for_several_answers_becomes_several_requests(prompt: Any, singles: list[Any]) -> None:
     found = fitted({"prompt": prompt, "n": 2, "seed": 7, "top_k": 5}, COMPLETIONS)
     assert found["prompt"] == prompt
     wanted = [{"prompt": one, "seed": seed, "top_k": 5} for one in singles for seed in (7, 8)]
     assert single_requests(found) == wanted
 
 
-def test_a_request_for_one_answer_stays_as_it_is() -> None:
+def test_a_request_for_one_answer_stays_unchanged() -> None:
     found = fitted({"messages": [{"role": "user", "content": "x"}], "n": 1}, CHAT)
     assert single_requests(found) == [found]
 
@@ -273,6 +273,6 @@ def test_odd_prompts_are_refused(prompt: Any) -> None:
         fitted({"prompt": prompt}, COMPLETIONS)
 
 
-def test_a_completion_takes_no_chat_parameters() -> None:
+def test_a_completion_accepts_no_chat_parameters() -> None:
     with pytest.raises(InvalidRequest, match="Unknown parameter: 'response_format'"):
         fitted({"prompt": "x", "response_format": {"type": "text"}}, COMPLETIONS)

@@ -1,4 +1,4 @@
-"""Fields of a request that a refusal names, in the words of many servers, and those that it only seems to name."""
+"""Fields of a request that a refusal names, in the wording of many servers, and fields that it only seems to name."""
 
 from typing import Any, Final
 
@@ -153,7 +153,7 @@ def test_refused_fields_are_found_in_many_servers_words(error: Any, changes: lis
         ),
     ],
 )
-def test_what_only_seems_to_be_named_is_left_alone(error: Any, status: int) -> None:
+def test_fields_that_only_seem_to_be_named_stay(error: Any, status: int) -> None:
     assert found(error, status) == []
 
 
@@ -176,7 +176,7 @@ def test_a_failure_counts_only_if_it_names_unknown_fields() -> None:
         (Change("choice", "none"), set()),
     ],
 )
-def test_a_change_touches_its_own_field_alone(change: Change, gone: set[str]) -> None:
+def test_a_change_affects_only_its_own_field(change: Change, gone: set[str]) -> None:
     changed = apply_changes(BODY, [change])
     assert BODY.keys() - changed.keys() == gone
     assert changed["messages"] == BODY["messages"]
@@ -194,7 +194,7 @@ def test_a_tool_choice_is_weakened_stepwise_but_none_stays() -> None:
     assert not none.keys() & {"tool_choice", "tools"}
 
 
-def test_a_keyword_leaves_schemas_but_properties_of_its_name_stay() -> None:
+def test_a_keyword_is_removed_but_properties_of_its_name_stay() -> None:
     changed = apply_changes(BODY, [Change("schema", "title"), Change("schema", "default")])
     properties = changed["tools"][0]["function"]["parameters"]["properties"]
     assert properties == {"title": {"type": "string"}, "default": {"type": "string"}}
@@ -207,7 +207,7 @@ def test_empty_content_next_to_calls_is_first_a_text_then_absent() -> None:
     assert "content" not in apply_changes(once, [change])["messages"][2]
 
 
-def test_a_field_of_a_message_leaves_all_of_them() -> None:
+def test_a_field_of_a_message_is_removed_from_all_messages() -> None:
     changed = apply_changes(BODY, [Change("message", "reasoning_content")])
     assert all("reasoning_content" not in message for message in changed["messages"])
     assert changed["messages"][2]["tool_calls"] == [CALL]

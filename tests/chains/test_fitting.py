@@ -1,4 +1,4 @@
-"""How much of a prompt an engine is made to count."""
+"""How much of a prompt an engine is asked to count."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from chains.fitting import fit_prompt
 
 
 class Engine:
-    """An engine with a context of 2,000 tokens, in which each token has so many characters."""
+    """An engine with a context of 2,000 tokens, each of which has this many characters."""
 
     def __init__(self, chars_per_token: int) -> None:
         self.counted: list[int] = []
@@ -46,9 +46,7 @@ def history(count: int, size: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("chars_per_token", [1, 4, 12])
 @pytest.mark.parametrize(("count", "size"), [(2000, 10_000), (40, 500_000), (200, 500)])
-async def test_an_engine_counts_no_history_that_is_many_times_too_long(
-    count: int, size: int, chars_per_token: int
-) -> None:
+async def test_an_engine_does_not_count_a_far_too_long_history(count: int, size: int, chars_per_token: int) -> None:
     prompt = build_prompt(
         instructions="", history=history(count, size), exchange=(), truncation={"type": "auto", "last_messages": None}
     )

@@ -1,4 +1,4 @@
-"""Tool calls in every form that servers stream: none is lost, none is invented, arguments stay whole."""
+"""Tool calls in every form that servers stream: none is lost or invented, and arguments stay complete."""
 
 from collections.abc import Callable
 from itertools import product
@@ -27,7 +27,7 @@ TOOLS: list[dict[str, Any]] = [
 
 
 def fragment(name: Any = None, arguments: Any = None, **more: Any) -> dict[str, Any]:
-    """A tool call's fragment; fields that are given as None are sent as null."""
+    """Return a tool call's fragment; fields that are given as None are sent as null."""
     function = {key: value for key, value in {"name": name, "arguments": arguments}.items() if value is not None}
     return {"type": "function", **({"function": function} if function else {}), **more}
 
@@ -167,7 +167,7 @@ SHAPES: dict[str, tuple[list[list[dict[str, Any]]], list[Any]]] = {
 
 
 class Result:
-    """Assemble the calls as a client does."""
+    """Assembles the calls as a client does."""
 
     def __init__(self) -> None:
         self.ids: dict[int, str] = {}
@@ -222,7 +222,7 @@ DEEP = orjson.dumps({"place": 'a "b}" \\', "more": [{"x": "{[", "y": {}}, "é\\"
 
 
 @pytest.mark.parametrize("by", ["index", "id", "name", "nothing"])
-def test_arguments_may_be_cut_anywhere(by: str) -> None:
+def test_arguments_can_be_split_anywhere(by: str) -> None:
     def piece(arguments: str, number: int, *, first: bool) -> dict[str, Any]:
         name = "get_weather" if first or by == "name" else None
         marks = {"index": {"index": number}, "id": {"id": f"c{number}"}, "name": {"index": 0}, "nothing": {}}
@@ -239,7 +239,7 @@ def test_arguments_may_be_cut_anywhere(by: str) -> None:
         assert streamed(deltas).calls == expected, (one, other)
 
 
-def test_a_final_whole_message_adds_only_what_is_missing() -> None:
+def test_a_complete_final_message_adds_only_what_is_missing() -> None:
     whole = {"role": "assistant", "content": "Hm.", "tool_calls": [f("get_weather", R, id="a"), f("add", A, id="b")]}
     for streamed_before in (
         [],
@@ -254,7 +254,7 @@ def test_a_final_whole_message_adds_only_what_is_missing() -> None:
         assert result.text == "Hm."
 
 
-def test_function_call_of_old_is_a_call() -> None:
+def test_a_deprecated_function_call_is_a_call() -> None:
     old = [{"delta": {"function_call": {"name": "get_weather", "arguments": HEAD}}}]
     old += [{"delta": {"function_call": {"arguments": TAIL}}}, {"delta": {}, "finish_reason": "function_call"}]
     assert read(*old).calls == [ROME]
@@ -262,7 +262,7 @@ def test_function_call_of_old_is_a_call() -> None:
     assert read({"message": message, "finish_reason": "function_call"}).calls == [ROME]
 
 
-def test_names_in_pieces_need_no_offer_and_are_never_doubled() -> None:
+def test_split_names_need_no_offer_and_are_never_doubled() -> None:
     calls = CallFragments()
     fragments = [Fragment(0, "a", "get_"), Fragment(0, "", "weather"), Fragment(0, "a", "get_weather", "{")]
     pieces = [piece for one in fragments for piece in calls.feed([one])[0]]
@@ -287,16 +287,16 @@ async def test_calls_of_both_kinds_of_answers_reach_the_client(up: ScriptedUpstr
 
 
 def many(count: int, **fields: Any) -> list[dict[str, Any]]:
-    """Calls of one function, each with its index in these fields."""
-    return [f("add", A, **{name: form(place) for name, form in fields.items()}) for place in range(count)]
+    """Return calls of one function, each with its index in these fields."""
+    return [f("add", A, **{name: form(position) for name, form in fields.items()}) for position in range(count)]
 
 
 def each(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"delta": {"tool_calls": [call]}} for call in calls]
 
 
-def long(place: int, blank: str) -> str:
-    return '{"a":' + blank + '"' + "x" * 9_000 + f'{place}"}}'
+def long(position: int, blank: str) -> str:
+    return '{"a":' + blank + '"' + "x" * 9_000 + f'{position}"}}'
 
 
 NUMBERED = {"index": int, "id": "c{}".format}
@@ -308,13 +308,15 @@ TOO_MANY: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "without ids, whole": lambda: [{"message": {"tool_calls": many(20_000)}, "finish_reason": "tool_calls"}],
     "one id": lambda: each(many(20_000, index=int, id=lambda _: "c")),
     "one index": lambda: each(many(20_000, index=lambda _: 0)),
-    "huge indexes": lambda: each(many(20_000, index=lambda place: 2**60 + place)),
-    "negative indexes": lambda: each(many(20_000, index=lambda place: -place)),
-    "sparse indexes": lambda: each(many(20_000, index=lambda place: 1_000_003 * place)),
-    "indexes beyond 64 bits": lambda: each(many(20_000, index=lambda place: float(2**70 + 2**30 * place))),
-    "whole messages again and again": lambda: [{"message": {"tool_calls": many(128 + place)}} for place in range(3)],
+    "huge indexes": lambda: each(many(20_000, index=lambda position: 2**60 + position)),
+    "negative indexes": lambda: each(many(20_000, index=lambda position: -position)),
+    "sparse indexes": lambda: each(many(20_000, index=lambda position: 1_000_003 * position)),
+    "indexes beyond 64 bits": lambda: each(many(20_000, index=lambda position: float(2**70 + 2**30 * position))),
+    "whole messages again and again": lambda: [
+        {"message": {"tool_calls": many(128 + position)}} for position in range(3)
+    ],
     "names only": lambda: [{"delta": {"tool_calls": [f("add")] * 20_000}}],
-    "names that no function has": lambda: each([f(f"f{place}", "{}") for place in range(20_000)]),
+    "names that no function has": lambda: each([f(f"f{position}", "{}") for position in range(20_000)]),
 }
 
 
@@ -334,15 +336,17 @@ HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "an id again and again": lambda: each(
         [f("add", '{"a":', index=0, id="a"), *[f("add", "1", index=0, id="a")] * 20_000]
     ),
-    "entries without anything": lambda: [{"delta": {"tool_calls": [{"index": place} for place in range(50_000)]}}],
-    "indexes that count chunks": lambda: each([f(arguments="1", index=place, id="a") for place in range(20_000)]),
+    "entries without anything": lambda: [
+        {"delta": {"tool_calls": [{"index": position} for position in range(50_000)]}}
+    ],
+    "indexes that count chunks": lambda: each([f(arguments="1", index=position, id="a") for position in range(20_000)]),
     "deltas after the end": lambda: [
         {"delta": {"tool_calls": many(128, **NUMBERED)}, "finish_reason": "tool_calls"},
         *[{"delta": {}, "finish_reason": "tool_calls"}] * 5_000,
     ],
     "long calls, and the whole message": lambda: [
-        {"delta": {"tool_calls": [f("add", long(place, " ")) for place in range(128)]}},
-        {"message": {"tool_calls": [f("add", long(place, "")) for place in reversed(range(128))]}},
+        {"delta": {"tool_calls": [f("add", long(position, " ")) for position in range(128)]}},
+        {"message": {"tool_calls": [f("add", long(position, "")) for position in reversed(range(128))]}},
     ],
     "choices": lambda: [{"delta": {"content": "x"}}] * 20_000,
     "parts of content": lambda: [{"delta": {"content": [{"type": "text", "text": "x"}] * 100_000}}],
@@ -369,7 +373,7 @@ async def test_a_reply_with_the_maximum_number_of_calls_is_complete(up: Scripted
         async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("?")], tools=TOOLS))
         for call in chunk.tool_call_chunks
     ]
-    assert ids == [f"c{place}" for place in range(128)]
+    assert ids == [f"c{position}" for position in range(128)]
 
 
 @pytest.mark.parametrize("name", ["one delta", "one delta each"])

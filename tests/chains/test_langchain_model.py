@@ -47,7 +47,7 @@ async def openai(up: ScriptedUpstream) -> AsyncIterator[ChatOpenAI]:
         )
 
 
-async def test_the_model_keeps_its_name_and_gets_only_set_options(up: ScriptedUpstream, openai: ChatOpenAI) -> None:
+async def test_the_model_keeps_its_name_and_gets_only_given_options(up: ScriptedUpstream, openai: ChatOpenAI) -> None:
     made = await whole(openai, call(options=ModelOptions(temperature=0.5)))
     assert made.content == "Echo: hello there"
     assert made.usage_metadata is not None
@@ -90,14 +90,14 @@ class Whole(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=self.message)])
 
 
-async def test_a_model_that_cannot_stream_gives_one_whole_chunk() -> None:
+async def test_a_model_that_cannot_stream_gives_one_chunk() -> None:
     calls: Any = [{"name": "now", "args": {"a": 1}, "id": "c1", "type": "tool_call"}]
     made = await whole(Whole(message=AIMessage("Well.", tool_calls=calls)), call())
     assert made.content == "Well."
     assert [(each["name"], each["args"], each["id"]) for each in made.tool_calls] == [("now", {"a": 1}, "c1")]
 
 
-async def test_an_answer_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chains.provider_chunks.MAX_ANSWER_BYTES", 1 << 20)
     with pytest.raises(UpstreamFailed, match="FakeListChatModel sent more than 1 MiB"):
         await whole(FakeListChatModel(responses=["x" * 4_000]), call())
@@ -120,7 +120,7 @@ async def test_calls_without_an_index_are_distinguished() -> None:
 
 
 @pytest.mark.parametrize("additional", [{"signatures": {"a": "c2ln"}}, {"odd": object()}], ids=["JSON", "no JSON"])
-async def test_the_library_s_own_fields_go_back_with_the_calls(additional: Any) -> None:
+async def test_the_library_s_own_fields_are_sent_back_with_the_calls(additional: Any) -> None:
     asked: list[Any] = []
 
     class Signing(FakeListChatModel):
@@ -158,8 +158,8 @@ class Looping(FakeListChatModel):
         return self
 
     async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
-        for place in range(20_000):
-            call: Any = {"name": "now", "args": "{}", "id": f"c{place}", "index": place, "type": "tool_call_chunk"}
+        for index in range(20_000):
+            call: Any = {"name": "now", "args": "{}", "id": f"c{index}", "index": index, "type": "tool_call_chunk"}
             yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
 
 

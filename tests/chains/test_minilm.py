@@ -24,7 +24,7 @@ async def embedder() -> AsyncIterator[MiniLm]:
 
 
 async def cosines(embedder: MiniLm, *texts: str) -> list[float]:
-    """The similarity of the first text to each of the others."""
+    """Return the similarity of the first text to each of the others."""
     first, *others = np.array(await embedder.embed(texts))
     return [float(first @ other) for other in others]
 
@@ -55,7 +55,7 @@ async def test_the_end_of_a_long_text_counts(embedder: MiniLm) -> None:
     assert with_end > without + 0.1
 
 
-async def test_a_question_does_not_wait_for_a_book(embedder: MiniLm) -> None:
+async def test_a_query_does_not_wait_for_a_long_document(embedder: MiniLm) -> None:
     await embedder.embed(["load"])
     book = asyncio.ensure_future(embedder.embed(["page " * 2000] * 40))
     await asyncio.sleep(0)
@@ -66,7 +66,7 @@ async def test_a_question_does_not_wait_for_a_book(embedder: MiniLm) -> None:
         await book
 
 
-async def test_a_model_that_is_another_file_is_refused(embedder: MiniLm, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_with_another_hash_is_refused(embedder: MiniLm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(minilm._SHA256, minilm._TOKENIZER, "0" * 64)
     with pytest.raises(EmbeddingFailed, match="SHA-256"):
         await embedder.embed(["text"])
@@ -99,7 +99,7 @@ async def test_a_model_that_is_another_file_is_refused(embedder: MiniLm, monkeyp
     ],
     ids=ascii,
 )
-def test_meaning_counts_little_in_scripts_it_was_not_trained_on(query: str, trusted: bool) -> None:
+def test_similarity_counts_little_in_untrained_scripts(query: str, trusted: bool) -> None:
     weight = MiniLm().weight(query)
     assert (weight is None) == trusted
     assert weight is None or 0 < weight < 0.5

@@ -24,7 +24,7 @@ class Deps:
             self.servers[name].models = [{"id": id} for id in ids.split()]
 
     def asked(self) -> dict[str, list[str]]:
-        """Return the models that each server was asked for, and clear the requests."""
+        """Return the models that were requested from each server, and clear the requests."""
         names = {name: [seen.body["model"] for seen in up.requests] for name, up in self.servers.items() if up.requests}
         for up in self.servers.values():
             up.requests.clear()
@@ -123,7 +123,7 @@ async def test_an_ambiguous_name_names_its_candidates_without_a_request(deps: De
         assert deps.asked() == {}
 
 
-async def test_without_a_nameless_upstream_an_unknown_name_is_refused(deps: Deps) -> None:
+async def test_without_model_url_an_unknown_name_is_refused(deps: Deps) -> None:
     async with deps.router(first=False) as router:
         with pytest.raises(PromptRefused, match=r"No upstream has the model `gpt`. Use one of `a/x`, .*`b/y`"):
             await answer_of(router, "gpt")
@@ -132,7 +132,7 @@ async def test_without_a_nameless_upstream_an_unknown_name_is_refused(deps: Deps
         assert deps.asked() == {"a": ["x"]}
 
 
-async def test_models_of_the_file_are_all_that_an_upstream_has(deps: Deps) -> None:
+async def test_models_of_the_file_are_the_only_ones_of_an_upstream(deps: Deps) -> None:
     async with deps.router(models={"a": ["m1", "m2"]}) as router:
         await answer_of(router, "m2")
         await answer_of(router, "a/")
@@ -143,7 +143,7 @@ async def test_models_of_the_file_are_all_that_an_upstream_has(deps: Deps) -> No
         assert deps.asked() == {"first": ["x"]}
 
 
-async def test_an_outage_of_the_first_sends_nothing_to_another_host(deps: Deps) -> None:
+async def test_an_outage_sends_nothing_to_another_host(deps: Deps) -> None:
     deps.servers["first"].models_reply = Fail(500)
     async with deps.router(models={"b": ["named"]}) as router:
         await answer_of(router, "both")
@@ -161,7 +161,7 @@ async def test_a_route_without_a_listing_waits_for_none(deps: Deps) -> None:
         assert deps.asked() == {"a": ["x"], "b": ["y"]}
 
 
-async def test_models_are_listed_under_the_shortest_name_that_means_them(deps: Deps) -> None:
+async def test_models_are_listed_with_their_shortest_unambiguous_name(deps: Deps) -> None:
     async with deps.router(models={"b": ["y", "shared"]}) as router:
         ids = [entry["id"] for entry in await router.models()]
         assert ids == ["local", "org/local", "both", "x", "a/shared", "a/both", "y", "b/shared"]
@@ -175,7 +175,7 @@ async def test_models_are_listed_under_the_shortest_name_that_means_them(deps: D
         assert (whole["x"], whole["b/shared"], whole["local"]) == ("a/x", "b/shared", None)
 
 
-async def test_one_upstream_down_hides_no_other_and_is_named(deps: Deps) -> None:
+async def test_one_unreachable_upstream_is_named_and_hides_no_other(deps: Deps) -> None:
     deps.servers["a"].models_reply = Fail(401)
     async with deps.router() as router:
         assert [entry["id"] for entry in await router.models()] == ["local", "org/local", "both", "y", "shared"]
@@ -191,7 +191,7 @@ async def test_one_upstream_down_hides_no_other_and_is_named(deps: Deps) -> None
         assert "the unnamed one: " in str(await router.check())
 
 
-async def test_limits_and_ratios_are_the_upstream_s_own(deps: Deps) -> None:
+async def test_limits_and_ratios_are_kept_per_upstream(deps: Deps) -> None:
     deps.servers["b"].models = [{"id": "y", "max_model_len": 4096}]
     async with deps.router(aliases={"short": "b/y"}) as router:
         await router.models()

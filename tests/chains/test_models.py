@@ -1,4 +1,4 @@
-"""Names, listings and limits, against a real server's `/models`."""
+"""Names, listings and limits, with a real server's `/models`."""
 
 import asyncio
 import time
@@ -62,13 +62,13 @@ async def test_without_a_name_and_a_listing_the_error_names_the_setting(up: Scri
 async def test_a_name_that_needs_no_listing_never_waits_for_one(up: ScriptedUpstream, connect: Connect) -> None:
     up.models_reply = Hang()
     upstream = await connect(up.url, aliases={"a": "b"})
-    began = time.monotonic()
+    started = time.monotonic()
     assert await upstream.resolve("plain") == "plain"
     assert await upstream.resolve("a") == "b"
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - started < 0.1
 
 
-async def test_a_failing_listing_fails_no_run_and_is_asked_for_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_failing_listing_fails_no_run_and_is_requested_once(up: ScriptedUpstream, connect: Connect) -> None:
     up.models_reply = Fail(500)
     upstream = await connect(up.url)
     for _ in range(20):
@@ -76,7 +76,7 @@ async def test_a_failing_listing_fails_no_run_and_is_asked_for_once(up: Scripted
     assert up.models_asked == 1
 
 
-async def test_many_askers_share_one_fetch(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_concurrent_callers_share_one_fetch(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     await asyncio.gather(
         *(upstream.resolve("org/test-model") for _ in range(50)), *(upstream.models() for _ in range(9))
@@ -106,9 +106,9 @@ async def test_closing_ends_a_running_fetch(up: ScriptedUpstream, connect: Conne
     upstream = await connect(up.url)
     await upstream.resolve("plain")
     await up.eventually(lambda up: up.models_asked == 1)
-    began = time.monotonic()
+    started = time.monotonic()
     await upstream.close()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - started < 0.5
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_closing_ends_a_running_fetch(up: ScriptedUpstream, connect: Conne
     ],
     ids=["openai", "models and name", "bare list"],
 )
-async def test_every_shape_of_listing_is_read(up: ScriptedUpstream, connect: Connect, body: bytes) -> None:
+async def test_every_shape_of_listing_is_accepted(up: ScriptedUpstream, connect: Connect, body: bytes) -> None:
     up.models_reply = Raw([body], content_type="application/json")
     assert [(m["id"], m["x"]) for m in await (await connect(up.url)).models()] == [("a", 1)]
 
@@ -136,7 +136,7 @@ async def test_any_listing_can_be_answered(up: ScriptedUpstream, connect: Connec
         assert await upstream.models() == []
 
 
-async def test_models_without_an_upstream_are_a_problem(connect: Connect) -> None:
+async def test_models_without_an_upstream_are_an_error(connect: Connect) -> None:
     with pytest.raises(Unavailable, match="Set MODEL_URL"):
         await (await connect(None)).models()
     with ScriptedUpstream() as gone:

@@ -51,7 +51,7 @@ def as_json(body: dict[str, Any]) -> Step:
 
 
 def picky(*names: str, how: Callable[[dict[str, Any]], Step] = as_status) -> Callable[[dict[str, Any]], Step]:
-    """A server that refuses these fields, one after another."""
+    """Make a server that refuses these fields, one after another."""
 
     def answer(body: dict[str, Any]) -> Step:
         sent = [name for name in names if name in body]
@@ -75,7 +75,7 @@ async def test_a_refused_field_is_left_out_remembered_and_logged_once(
     assert len(up.requests) == 6
 
 
-async def test_several_fields_go_one_after_the_other(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_several_refused_fields_are_left_out_one_by_one(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky("stream_options", "temperature", "top_p", "reasoning_effort")
     call = asked(options=ModelOptions(temperature=0.5, top_p=0.5, reasoning_effort="low"), max_tokens=9)
     assert await ask(Replies(await connect(up.url)), call) == "Fine."
@@ -154,7 +154,7 @@ async def test_functions_lose_only_their_refused_fields(up: ScriptedUpstream, co
     assert up.requests[-1].body["tools"][0]["function"].keys() == {"name", "parameters"}
 
 
-async def test_a_required_call_is_asked_for_without_the_word(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_refused_required_tool_choice_is_weakened(up: ScriptedUpstream, connect: Connect) -> None:
     refusal = Fail(400, error("tool_choice 'required' is not supported"))
     call = Reply(tool_calls=[("w", {})])
     up.default = lambda body: refusal if body.get("tool_choice") not in (None, "auto") else call
@@ -164,7 +164,7 @@ async def test_a_required_call_is_asked_for_without_the_word(up: ScriptedUpstrea
         assert any(chunk.tool_call_chunks for chunk in chunks)
 
 
-async def test_a_format_that_is_refused_fails_and_names_it(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_refused_format_fails_and_is_named(up: ScriptedUpstream, connect: Connect) -> None:
     up.formats = ()
     with pytest.raises(PromptRefused, match="response_format"):
         await ask(Replies(await connect(up.url)), asked(response_format={"type": "json_object"}))

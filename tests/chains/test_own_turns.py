@@ -1,4 +1,4 @@
-"""Turns of other LangChain models are added up in linear time, and kept only if that is possible."""
+"""Turns of other LangChain models are joined in linear time, and kept only if that is possible."""
 
 from typing import Any
 
@@ -30,14 +30,17 @@ def test_blocks_are_merged_by_index_in_order(count: int) -> None:
 
 
 MANY: dict[str, list[AIMessageChunk]] = {
-    "distinct indexes": [AIMessageChunk(content=[{"type": "thinking", "index": place} for place in range(40_000)])] * 2,
+    "distinct indexes": [
+        AIMessageChunk(content=[{"type": "thinking", "index": position} for position in range(40_000)])
+    ]
+    * 2,
     "no index": [AIMessageChunk(content=[{"type": "thinking"}] * 40_000), block(0)],
-    "one block each": [block(place) for place in range(4_000)],
+    "one block each": [block(position) for position in range(4_000)],
     "long thoughts": [block(0, "x" * 2_000) for _ in range(2_000)],
     "long fields": [AIMessageChunk(content="", additional_kwargs={"x": "y" * 2_000}) for _ in range(2_000)],
 }
 
 
 @pytest.mark.parametrize("chunks", MANY.values(), ids=MANY)
-def test_a_turn_of_many_items_costs_little(chunks: list[Any]) -> None:
+def test_a_turn_of_many_items_is_joined_quickly(chunks: list[Any]) -> None:
     within(1, lambda: spelled(chunks))

@@ -22,7 +22,7 @@ BODY = {
 }
 
 
-async def test_a_whole_answer_passes_as_it_is(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_complete_answer_passes_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url, api_key="sk-ours")
     passage = await upstream.pass_through({**BODY, "max_tokens": -1})
     assert (passage.status, passage.content_type) == (200, "application/json")
@@ -82,7 +82,7 @@ async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, sta
     ],
     ids=["html 502", "text 404", "redirect"],
 )
-async def test_a_body_that_is_not_json_becomes_a_problem(
+async def test_a_body_that_is_not_json_becomes_an_error(
     up: ScriptedUpstream, connect: Connect, step: Fail, status: int, pattern: str
 ) -> None:
     up.script(step)
@@ -91,7 +91,7 @@ async def test_a_body_that_is_not_json_becomes_a_problem(
     assert caught.value.http_status == status
 
 
-async def test_no_upstream_is_a_problem(connect: Connect) -> None:
+async def test_no_upstream_is_an_error(connect: Connect) -> None:
     with pytest.raises(Unavailable, match="Set MODEL_URL"):
         await (await connect(None)).pass_through(BODY)
     with ScriptedUpstream() as gone:
@@ -131,12 +131,12 @@ async def test_a_client_that_leaves_before_the_answer_closes_the_upstream(
     upstream = await connect(up.url)
     task = asyncio.create_task(upstream.pass_through({**BODY, "stream": stream}))
     await up.eventually(lambda up: up.open_streams == 1)
-    began = time.monotonic()
+    started = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await up.eventually(lambda up: up.closed_early == 1)
-    assert up.closed_at[-1] - began < 1  # test_transport.py measures how fast
+    assert up.closed_at[-1] - started < 1  # test_transport.py measures how fast
 
 
 async def test_a_client_that_leaves_in_mid_stream_closes_the_upstream(up: ScriptedUpstream, connect: Connect) -> None:
@@ -163,7 +163,7 @@ async def test_silence_in_mid_stream_ends_with_an_error_frame(up: ScriptedUpstre
     assert upstream.outcomes == {("ok",): 2, ("silent",): 1}  # the listing, and the head
 
 
-async def test_a_whole_answer_without_end_is_refused_before_it_fills_the_memory(
+async def test_an_endless_answer_is_refused_before_it_fills_the_memory(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chains.passage.MAX_ANSWER_BYTES", 1 << 20)
@@ -226,7 +226,7 @@ async def test_an_overflow_in_openai_s_own_form_passes_unchanged(up: ScriptedUps
     assert orjson.loads(passage.body or b"") == error
 
 
-async def test_words_about_length_are_no_overflow_without_a_context(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_length_error_without_a_context_is_no_overflow(up: ScriptedUpstream, connect: Connect) -> None:
     error = {"error": {"message": "prompt is too long, the maximum is 1000 characters"}}
     up.extra["/v1/images/generations"] = lambda _: Fail(400, error)
     passage = await (await connect(up.url)).pass_through({"prompt": "x"}, "/images/generations")

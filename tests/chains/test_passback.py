@@ -46,7 +46,7 @@ async def made(replies: Replies, call: ReplyCall | None = None) -> AIMessageChun
 
 
 def answered(message: AIMessageChunk) -> list[BaseMessage]:
-    """The round as a run keeps it: in a checkpoint, so that it must be JSON."""
+    """Return the round as a run keeps it: in a checkpoint, so it must be JSON."""
     kept = message.additional_kwargs.get(EXTRA_FIELDS)
     beside = {EXTRA_FIELDS: json.loads(json.dumps(kept))} if kept else {}
     outputs = [ToolMessage("20", tool_call_id=str(call["id"])) for call in message.tool_calls]
@@ -54,7 +54,7 @@ def answered(message: AIMessageChunk) -> list[BaseMessage]:
 
 
 def turn(up: ScriptedUpstream, number: int = -1) -> dict[str, Any]:
-    """The assistant's turn in a request, without the fields that all turns have."""
+    """Return the assistant's turn in a request, without the fields that all turns have."""
     sent = next(message for message in up.requests[number].body["messages"] if message["role"] == "assistant")
     calls = [{name: value for name, value in call.items() if name != "type"} for call in sent["tool_calls"]]
     return {**{name: value for name, value in sent.items() if name not in ("role", "content")}, "tool_calls": calls}
@@ -137,7 +137,7 @@ BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("deltas", "back"), BACK.values(), ids=BACK)
-async def test_unknown_fields_are_sent_back_where_they_were(
+async def test_unknown_fields_are_sent_back_at_their_position(
     up: ScriptedUpstream, connect: Connect, deltas: Any, back: Any
 ) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
@@ -154,7 +154,7 @@ async def test_an_answer_that_is_not_streamed_is_kept_too(up: ScriptedUpstream, 
     assert turn(up) == {"reasoning_content": "I think", "tool_calls": [{**CALL, "extra_content": SIGNED}]}
 
 
-async def test_a_whole_message_after_its_stream_doubles_nothing(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_complete_message_after_its_stream_doubles_nothing(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     *parts, _, done = stream({"reasoning_content": "I "}, {"reasoning_content": "think"}, called()).parts
     message = {"reasoning_content": "I think", "x": "new", **called(extra_content=SIGNED)}
@@ -179,7 +179,7 @@ async def test_fields_are_yielded_once_and_last_if_a_stream_finishes_twice(
 async def test_each_parallel_call_gets_its_own_fields_back(up: ScriptedUpstream, connect: Connect) -> None:
     """Gemini's calls have neither index nor id, and only the first one is signed."""
     replies = Replies(await connect(up.url), tool_calls="native")
-    calls = [{"id": "", "function": {"name": "f", "arguments": f'{{"place":"{place}"}}'}} for place in ("Rome", "Pau")]
+    calls = [{"id": "", "function": {"name": "f", "arguments": f'{{"place":"{city}"}}'}} for city in ("Rome", "Pau")]
     up.script(stream({"tool_calls": [{**calls[0], "extra_content": SIGNED}]}, {"tool_calls": [calls[1]]}))
     message = await made(replies)
     await made(replies, asked(*answered(message)))
@@ -188,7 +188,7 @@ async def test_each_parallel_call_gets_its_own_fields_back(up: ScriptedUpstream,
     assert [json.loads(call["function"]["arguments"])["place"] for call in (first, second)] == ["Rome", "Pau"]
 
 
-async def test_only_the_engine_and_model_that_sent_them_get_them(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_only_the_same_engine_and_model_get_the_fields_back(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_content": "I think"}, called(extra_content=SIGNED)))
     messages = answered(await made(replies))
@@ -255,7 +255,7 @@ UNNAMED = (
 
 
 @pytest.mark.parametrize("words", UNNAMED)
-async def test_a_refusal_that_names_no_field_leaves_all_out(up: ScriptedUpstream, connect: Connect, words: str) -> None:
+async def test_a_refusal_that_names_no_field_removes_all(up: ScriptedUpstream, connect: Connect, words: str) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.script(stream({"a": "1"}, called(b={"c": 1})))
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}
@@ -288,7 +288,7 @@ async def test_a_repeated_refusal_is_reported_and_not_remembered(up: ScriptedUps
     usual, up.default = up.default, lambda _: must
     with pytest.raises(PromptRefused, match="must be passed back"):
         await made(replies, asked(*messages))
-    assert len(up.requests) == 2, "it was asked again without what the server wants"
+    assert len(up.requests) == 2, "the request was repeated without the fields"
     up.default = usual
     await made(replies, asked(*messages))
     assert turn(up)["reasoning_content"] == "I"
@@ -299,7 +299,7 @@ async def test_a_repeated_refusal_is_reported_and_not_remembered(up: ScriptedUps
     [
         [{"x": "a" * 1_000_000}, {"x": "b" * 1_000_000}],
         [{"x": [{"index": 0, "y": "a" * 600_000}]}, {"x": [{"index": 0, "y": "b" * 600_000}]}],
-        [{"x": [{"index": 0}]}, {"x": [{"index": place} for place in range(10_001)]}],
+        [{"x": [{"index": 0}]}, {"x": [{"index": index} for index in range(10_001)]}],
     ],
     ids=["a string", "pieces", "entries"],
 )
@@ -325,7 +325,7 @@ async def test_modes_without_native_calls_send_no_fields_back(up: ScriptedUpstre
     assert "x" not in str(up.requests[-1].body["messages"][-2:])
 
 
-def test_many_small_pieces_cost_little() -> None:
+def test_many_small_pieces_are_merged_quickly() -> None:
     extra = ExtraFields("http://h", "m")
     for _ in range(100_000):
         extra.add({"reasoning_content": "word ", "role": "assistant"})
@@ -335,21 +335,21 @@ def test_many_small_pieces_cost_little() -> None:
 
 
 ENTRIES: dict[str, list[dict[str, Any]]] = {
-    "distinct indexes": [{"x": [{"index": 0}]}, {"x": [{"index": place} for place in range(1, 40_000)]}],
+    "distinct indexes": [{"x": [{"index": 0}]}, {"x": [{"index": index} for index in range(1, 40_000)]}],
     "one index": [{"x": [{"index": 0}]}, {"x": [{"index": 0}] * 40_000}],
-    "one index, distinct ids": [{"x": [{"index": 0, "id": f"{place}"} for place in range(n)]} for n in (1, 30_000)],
-    "one index, long ids": [{"x": [{"index": 0, "id": "a" * 9_000 + f"{place:04}"}]} for place in range(100)],
-    "one index, distinct types": [{"x": [{"index": 0, "type": f"{place}"}]} for place in range(4_000)],
-    "one delta each": [{"x": [{"index": place}]} for place in range(4_000)],
-    "nested lists": [{"x": [{"index": 0, "y": [{"index": place} for place in range(n)]}]} for n in (1, 40_000)],
-    "fields": [{f"f{place}": 1} for place in range(9_000)],
-    "keys": [{"x": {f"f{place}": 1 for place in range(n)}} for n in (1, 40_000)],
+    "one index, distinct ids": [{"x": [{"index": 0, "id": f"{index}"} for index in range(n)]} for n in (1, 30_000)],
+    "one index, long ids": [{"x": [{"index": 0, "id": "a" * 9_000 + f"{index:04}"}]} for index in range(100)],
+    "one index, distinct types": [{"x": [{"index": 0, "type": f"{index}"}]} for index in range(4_000)],
+    "one delta each": [{"x": [{"index": index}]} for index in range(4_000)],
+    "nested lists": [{"x": [{"index": 0, "y": [{"index": index} for index in range(n)]}]} for n in (1, 40_000)],
+    "fields": [{f"f{index}": 1} for index in range(9_000)],
+    "keys": [{"x": {f"f{index}": 1 for index in range(n)}} for n in (1, 40_000)],
     "numbers": [{"x": [0]}, {"x": [1] * 100_000}],
 }
 
 
 @pytest.mark.parametrize("deltas", ENTRIES.values(), ids=ENTRIES)
-def test_many_items_cost_little(deltas: list[dict[str, Any]]) -> None:
+def test_many_items_are_merged_quickly(deltas: list[dict[str, Any]]) -> None:
     def merge() -> None:
         extra = ExtraFields("http://h", "m")
         for delta in deltas:

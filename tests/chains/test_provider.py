@@ -1,4 +1,4 @@
-"""Anthropic through langchain-anthropic, against a server with Anthropic's API."""
+"""Anthropic through langchain-anthropic, with a server that has Anthropic's API."""
 
 import asyncio
 import subprocess
@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Sys
 
 from chains import Member, ModelRouter, Provider, ReplyCall, build_chat_chain
 from chains.passback import EXTRA_FIELDS
-from tests.anthropic import Refused, Said, ScriptedAnthropic
+from tests.anthropic import ErrorReply, MessageReply, ScriptedAnthropic
 from tests.chains.conftest import FAST
 from wire.errors import ContextOverflow, InvalidRequest, NotFound, PromptRefused, RateLimited, RunError, UpstreamFailed
 from wire.model_options import ModelOptions
@@ -58,10 +58,8 @@ def whole(chunks: list[AIMessageChunk]) -> AIMessageChunk:
 
 
 @pytest.mark.parametrize("message", ["temperature: Extra inputs are not permitted", "`temperature` is deprecated"])
-async def test_an_option_that_is_refused_is_left_out_and_remembered(
-    up: ScriptedAnthropic, provide: Open, message: str
-) -> None:
-    up.script(Refused(400, "invalid_request_error", message))
+async def test_a_refused_option_is_left_out_and_remembered(up: ScriptedAnthropic, provide: Open, message: str) -> None:
+    up.script(ErrorReply(400, "invalid_request_error", message))
     provider = await provide()
     for _ in range(2):
         assert whole(await ask(provider, options=ModelOptions(temperature=0.5), max_tokens=9)).content == "Hello there"
@@ -87,7 +85,7 @@ async def test_text_is_streamed_with_finish_and_usage_last(up: ScriptedAnthropic
     assert "temperature" not in up.bodies[1]
 
 
-async def test_it_answers_first_if_there_is_no_user_message(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_without_a_user_message_the_model_answers_first(up: ScriptedAnthropic, provide: Open) -> None:
     claude = await provide()
     assert whole(await ask(claude, SystemMessage("Greet them."))).content == "Hello there"
     assert (up.bodies[-1]["messages"], "system" in up.bodies[-1]) == (
@@ -97,15 +95,18 @@ async def test_it_answers_first_if_there_is_no_user_message(up: ScriptedAnthropi
     assert len(up.bodies) == 2
 
 
-async def test_thoughts_stay_apart_from_the_text(up: ScriptedAnthropic, provide: Open) -> None:
-    up.script(Said("42", thoughts="Let me see"))
+async def test_thoughts_are_separate_from_the_text(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(MessageReply("42", thoughts="Let me see"))
     made = whole(await ask(await provide(), tools=[WEATHER]))
     assert made.content == "42"
     assert made.additional_kwargs["reasoning_content"] == "Let me see"
 
 
-async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, provide: Open) -> None:
-    up.script(Said("Looking", calls=(("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))), Said("Warm"))
+async def test_tool_calls_and_their_outputs_are_passed_on(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(
+        MessageReply("Looking", calls=(("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))),
+        MessageReply("Warm"),
+    )
     provider = await provide()
     made = whole(await ask(provider, tools=[WEATHER]))
     assert made.content == "Looking"
@@ -122,9 +123,12 @@ async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, prov
     assert [block["tool_use_id"] for block in sent[2]["content"]] == [call["id"] for call in made.tool_calls]
 
 
-async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_thinking_blocks_are_sent_back_signed_and_in_order(up: ScriptedAnthropic, provide: Open) -> None:
     calls = (("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))
-    up.script(Said("Looking", calls=calls, thoughts="Let me see", signature="s1gn3d", redacted="b64"), Said("Warm"))
+    up.script(
+        MessageReply("Looking", calls=calls, thoughts="Let me see", signature="s1gn3d", redacted="b64"),
+        MessageReply("Warm"),
+    )
     provider = await provide()
     made = whole(await ask(provider, tools=[WEATHER]))
     beside = {EXTRA_FIELDS: made.additional_kwargs[EXTRA_FIELDS]}
@@ -165,7 +169,7 @@ async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
     ],
 )
-async def test_a_tool_choice_is_spelled_as_anthropic_does(
+async def test_a_tool_choice_has_anthropic_s_form(
     up: ScriptedAnthropic, provide: Open, choice: Any, parallel: bool | None, sent: Any
 ) -> None:
     await ask(await provide(), tools=[WEATHER], tool_choice=choice, parallel_tool_calls=parallel)
@@ -173,7 +177,7 @@ async def test_a_tool_choice_is_spelled_as_anthropic_does(
     assert up.bodies[0]["tools"][0]["input_schema"]["properties"] == {"place": {"type": "string"}}
 
 
-async def test_a_schema_is_sent_to_models_that_keep_to_one(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_a_schema_is_sent_to_models_that_support_it(up: ScriptedAnthropic, provide: Open) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     provider = await provide()
@@ -187,18 +191,22 @@ async def test_a_schema_is_sent_to_models_that_keep_to_one(up: ScriptedAnthropic
 @pytest.mark.parametrize(
     ("step", "kind", "part"),
     [
-        (Refused(429, "rate_limit_error", "slow down"), RateLimited, "slow down"),
-        (Refused(401, "authentication_error", "invalid x-api-key sk-file"), UpstreamFailed, "`api_key` of [upstreams."),
-        (Refused(404, "not_found_error", "model: claude-test"), PromptRefused, "does not serve model `claude-test`"),
-        (Refused(400, "invalid_request_error", "messages: too odd"), PromptRefused, "too odd"),
+        (ErrorReply(429, "rate_limit_error", "slow down"), RateLimited, "slow down"),
         (
-            Refused(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+            ErrorReply(401, "authentication_error", "invalid x-api-key sk-file"),
+            UpstreamFailed,
+            "`api_key` of [upstreams.",
+        ),
+        (ErrorReply(404, "not_found_error", "model: claude-test"), PromptRefused, "does not serve model `claude-test`"),
+        (ErrorReply(400, "invalid_request_error", "messages: too odd"), PromptRefused, "too odd"),
+        (
+            ErrorReply(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
             ContextOverflow,
             "too long",
         ),
-        (Refused(529, "overloaded_error", "Overloaded"), UpstreamFailed, "Overloaded"),
-        (Said("half", breaks=True), UpstreamFailed, "Overloaded"),
-        (Said("half", cut=True), UpstreamFailed, "ended early"),
+        (ErrorReply(529, "overloaded_error", "Overloaded"), UpstreamFailed, "Overloaded"),
+        (MessageReply("half", breaks=True), UpstreamFailed, "Overloaded"),
+        (MessageReply("half", cut=True), UpstreamFailed, "ended early"),
     ],
 )
 async def test_errors_become_run_errors(
@@ -214,16 +222,20 @@ async def test_errors_become_run_errors(
         assert (error.value.limit, error.value.used) == (200_000, 210_000)
 
 
-async def test_an_answer_without_end_is_ended_with_advice(
+async def test_an_endless_answer_is_ended_with_advice(
     up: ScriptedAnthropic, provide: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chains.provider_chunks.MAX_ANSWER_BYTES", 1 << 20)
     long = "x" * 1_100_000
-    for answer in (Said(long), Said("So", thoughts=long), Said(calls=(("weather", {"place": long[:30_000]}),))):
+    for answer in (
+        MessageReply(long),
+        MessageReply("So", thoughts=long),
+        MessageReply(calls=(("weather", {"place": long[:30_000]}),)),
+    ):
         up.script(answer)
         with pytest.raises(UpstreamFailed, match=r"`claude` \(anthropic\) sent more than 1 MiB.*MAX_REPLY_TOKENS"):
             await ask(await provide(), tools=[WEATHER])
-    up.script(Said("x" * 900_000))
+    up.script(MessageReply("x" * 900_000))
     assert len(str(whole(await ask(await provide())).content)) == 900_000
 
 
@@ -234,8 +246,8 @@ async def test_an_answer_without_a_limit_gets_the_server_s(up: ScriptedAnthropic
     assert [body["max_tokens"] for body in up.bodies] == [55, 7]
 
 
-async def test_signs_of_life_are_silence_all_the_same(up: ScriptedAnthropic, provide: Open) -> None:
-    up.script(Said("one two", pings=True))
+async def test_pings_count_as_silence(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(MessageReply("one two", pings=True))
     async with asyncio.timeout(5):
         with pytest.raises(UpstreamFailed, match="silent for too long") as caught:
             await ask(await provide(limits=replace(FAST, idle_s=0.3)))
@@ -251,7 +263,7 @@ async def test_an_unavailable_server_is_reported(provide: Open) -> None:
 
 
 async def test_leaving_closes_the_connection(up: ScriptedAnthropic, provide: Open) -> None:
-    up.script(Said("one two", hang=True), Said("one two", hang=True))
+    up.script(MessageReply("one two", hang=True), MessageReply("one two", hang=True))
     provider = await provide()
     stream: Any = provider.stream(ReplyCall(model="claude-test", messages=[HumanMessage("hi")]))
     assert (await anext(stream)).content == "one"
@@ -317,7 +329,7 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
     assert whole["choices"][0]["finish_reason"] == "stop"
     assert whole["usage"]["total_tokens"] > 2
     assert up.bodies[0]["max_tokens"] == 9
-    up.script(Said("So", calls=(("weather", {"place": "Pau"}),)))
+    up.script(MessageReply("So", calls=(("weather", {"place": "Pau"}),)))
     more = {"stream": True, "tools": [WEATHER], "stream_options": {"include_usage": True}}
     passage = await router.pass_through({**asked, **more})
     frames = b"".join([block async for block in passage.blocks()]).decode().split("\n\n")
@@ -329,7 +341,7 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
     assert orjson.loads("".join(call["function"]["arguments"] for call in calls)) == {"place": "Pau"}
     assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
     assert chunks[-1]["usage"]["prompt_tokens"] > 0
-    up.script(Refused(400, "invalid_request_error", "no"))
+    up.script(ErrorReply(400, "invalid_request_error", "no"))
     with pytest.raises(InvalidRequest, match="no"):
         await router.pass_through({**asked, "stream": True})
     with pytest.raises(InvalidRequest, match="`messages`"):
@@ -339,7 +351,7 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_an_overflow_of_chat_completions_is_openai_s(up: ScriptedAnthropic, provide: Open, stream: bool) -> None:
     provider = await provide()
-    up.script(Refused(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"))
+    up.script(ErrorReply(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"))
     asked = {"model": "claude-test", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
     with pytest.raises(InvalidRequest, match=r"context length is 200000 tokens.*resulted in 210000 tokens") as caught:
         await provider.pass_through(asked)
@@ -353,7 +365,7 @@ async def test_a_provider_serves_no_other_path(provide: Open) -> None:
             await provider.pass_through({"model": "claude-test"}, path)
 
 
-async def test_the_chat_chain_speaks_to_it_too(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_the_chat_chain_uses_the_provider_too(up: ScriptedAnthropic, provide: Open) -> None:
     provider = await provide()
     chain = build_chat_chain(ModelRouter([Member("claude", provider, provider)]))
     configured: Any = {"configurable": {"model": "claude-test", "max_tokens": 5}}

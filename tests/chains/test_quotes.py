@@ -34,7 +34,7 @@ async def ask(replies: Replies, call: ReplyCall) -> str:
 
 
 def strict(body: dict[str, Any]) -> Step:
-    """A server that refuses `format`, and names the property with OpenAI's wording."""
+    """Make a server that refuses `format`, and names the property with OpenAI's wording."""
     for tool in body.get("tools", ()):
         for name, schema in tool["function"]["parameters"].get("properties", {}).items():
             if "format" in schema:
@@ -44,7 +44,7 @@ def strict(body: dict[str, Any]) -> Step:
 
 
 def repeating(body: dict[str, Any]) -> Step:
-    """A server that refuses messages with the word `Bad`, and quotes them joined together."""
+    """Make a server that refuses messages with the word `Bad`, and quotes them joined together."""
     prompt = "".join(message["content"] for message in body["messages"])
     return (
         Fail(400, {"error": {"message": f"Bad prompt: {prompt}"}})
@@ -83,7 +83,7 @@ async def test_a_property_named_like_a_field_does_not_drop_the_field(up: Scripte
 
 @pytest.mark.parametrize("how", ["an answer", "in the stream"])
 @pytest.mark.parametrize("author", ["the server", "the prompt"])
-async def test_a_limit_that_an_author_wrote_is_not_learned(
+async def test_a_limit_in_quoted_text_is_not_learned(
     up: ScriptedUpstream, connect: Connect, how: str, author: str
 ) -> None:
     refusal = {
@@ -109,7 +109,7 @@ def test_thousands_of_names_are_searched_for_quickly() -> None:
     assert time.process_time() - since < 2
 
 
-def test_a_long_quote_is_compared_once_for_all_its_places() -> None:
+def test_a_long_quote_is_compared_once_for_all_its_occurrences() -> None:
     prompt = "unknown parameter: stream unsupported parameter: stream_options, " * 60_000
     body = {"messages": [{"role": "user", "content": prompt}], "stream": True, "stream_options": {}}
     since = time.process_time()

@@ -80,14 +80,14 @@ async def test_others_are_answered_while_a_long_prompt_is_read(builtin: Builtin)
     while not long.done():
         await asyncio.create_task(answer(builtin, "bob", chat(f"Say {answers}.")))
         answers += 1
-    assert answers >= 4  # one or two if the whole prompt were read at once
+    assert answers >= 4  # one or two if the prompt were read without a pause
     (usage,) = await long
     assert usage["prompt_tokens"] > 600
 
 
 @pytest.fixture
 def llama() -> Iterator[ScriptedUpstream]:
-    """A llama.cpp whose every character is a token."""
+    """A llama.cpp that counts each character as a token."""
     with ScriptedUpstream() as up:
         up.extra["/apply-template"] = lambda body: {"prompt": text_of(body["messages"][0]["content"])}
         up.extra["/tokenize"] = lambda body: {"tokens": list(map(ord, body["content"]))}
@@ -118,7 +118,7 @@ async def test_each_slice_of_a_prompt_is_cached_before_its_request(
 
 
 @pytest.mark.parametrize("body", READ)
-async def test_a_long_prompt_is_read_ahead_in_any_spelling(body: dict[str, Any]) -> None:
+async def test_a_long_prompt_is_read_ahead_in_any_form(body: dict[str, Any]) -> None:
     builtin = Builtin(None, shape=Shape(context_size=1024, parallel=3, threads=1), is_shared=True)
     await builtin.open()
     try:

@@ -14,9 +14,9 @@ LARGE = 64 * 1024
 
 async def took_s(rests: ReadPauses, newest_bytes: int = 100) -> float:
     """Return how long a stream pauses."""
-    began = time.perf_counter()
+    started = time.perf_counter()
     await rests.rest(newest_bytes, nullcontext)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 async def fall_behind(seconds: float, *, times: int = 10) -> None:
@@ -26,7 +26,7 @@ async def fall_behind(seconds: float, *, times: int = 10) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_nothing_rests_while_the_loop_keeps_up() -> None:
+async def test_streams_do_not_pause_while_the_loop_keeps_up() -> None:
     pace = Pace()
     streams = [ReadPauses(pace) for _ in range(1_000)]
     await asyncio.sleep(0.1)
@@ -36,7 +36,7 @@ async def test_nothing_rests_while_the_loop_keeps_up() -> None:
         one.close()
 
 
-async def test_streams_rest_the_longer_the_later_the_loop_is() -> None:
+async def test_streams_pause_longer_if_the_loop_is_later() -> None:
     pauses = []
     for behind_s in (0.01, 0.05):
         stream = ReadPauses(Pace())
@@ -47,7 +47,7 @@ async def test_streams_rest_the_longer_the_later_the_loop_is() -> None:
     assert pauses[1] < 0.5
 
 
-async def test_a_loop_that_has_caught_up_holds_nothing_back() -> None:
+async def test_streams_do_not_pause_after_the_loop_has_caught_up() -> None:
     stream = ReadPauses(Pace())
     await fall_behind(0.05)
     await asyncio.sleep(0.5)
@@ -56,14 +56,14 @@ async def test_a_loop_that_has_caught_up_holds_nothing_back() -> None:
     stream.close()
 
 
-async def test_a_stream_that_brings_much_at_a_time_does_not_rest() -> None:
+async def test_a_stream_with_large_reads_does_not_pause() -> None:
     stream = ReadPauses(Pace())
     await fall_behind(0.05)
     assert await took_s(stream, LARGE) < 0.01
     stream.close()
 
 
-async def test_a_resting_stream_is_held_and_let_go_when_cancelled() -> None:
+async def test_a_paused_stream_is_released_when_cancelled() -> None:
     stream, moments = ReadPauses(Pace()), []
 
     @contextmanager
@@ -85,7 +85,7 @@ async def test_a_resting_stream_is_held_and_let_go_when_cancelled() -> None:
     stream.close()
 
 
-async def test_streams_are_counted_and_the_last_one_ends_the_measuring() -> None:
+async def test_the_end_of_the_last_stream_ends_the_measuring() -> None:
     pace = Pace()
     one, other = ReadPauses(pace), ReadPauses(pace)
     await fall_behind(0.05)

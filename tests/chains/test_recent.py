@@ -1,4 +1,4 @@
-"""Clients name models; the facts remembered by these names are limited."""
+"""Facts that are remembered by clients' model names are limited in number."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -19,7 +19,7 @@ from wire.model_options import ModelOptions
 T = TypeVar("T")
 
 
-def test_the_latest_names_are_known_including_one_learned_again() -> None:
+def test_the_latest_names_are_known() -> None:
     recent: Recent[int] = Recent()
     for number in range(MOST_MODELS):
         recent[f"model {number}"] = number
@@ -33,7 +33,7 @@ def test_the_latest_names_are_known_including_one_learned_again() -> None:
     assert len(recent) == MOST_MODELS
 
 
-async def test_names_that_clients_make_up_do_not_fill_the_memory(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_invented_names_do_not_fill_the_memory(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     up.default = lambda body: Reply("<think>Hm.</think>So.")
     for number in range(MOST_MODELS + 50):
@@ -57,7 +57,7 @@ async def acting(owner: str, work: Coroutine[Any, Any, T]) -> T:
 
 
 def refusing(message: str, *fields: str) -> Callable[[dict[str, Any]], Step]:
-    """A server that refuses requests with one of these fields."""
+    """Make a server that refuses requests with one of these fields."""
     return lambda body: Fail(400, {"error": {"message": message}}) if body.keys() & set(fields) else Reply("So.")
 
 
@@ -88,7 +88,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
         with suppress(RunError):
             [chunk async for chunk in replies.stream(call)]
 
-    async def believe(mode: Any) -> None:
+    async def remember(mode: Any) -> None:
         replies._modes._abilities._modes["m"] = mode
 
     async def know() -> bool:
@@ -105,7 +105,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
 
     if learned == "mode":
         for owner in ("ann", "bob"):
-            await acting(owner, believe("native"))
+            await acting(owner, remember("native"))
     offered = {"tools": [WEATHER]} if learned == "mode" else {}
     await acting("ann", request(options=ModelOptions(temperature=0.5), **offered))
     assert await acting("ann", know())

@@ -10,7 +10,7 @@ from wire.errors import ContextOverflow, PromptRefused, RateLimited, UpstreamFai
 
 M = "This model's maximum context length is "
 OVERFLOWS: dict[str, tuple[dict[str, Any], int | None, int | None, int | None]] = {
-    # id: (body, limit, room for the prompt, used)
+    # id: (body, limit, limit minus the answer, used)
     "openai": (
         {"error": {"message": M + "128000 tokens. However, your messages resulted in 140001 tokens. Please reduce the"
                    " length of the messages.", "type": "invalid_request_error", "param": "messages",
@@ -84,7 +84,7 @@ def test_overflow_is_recognized_by_code_type_or_wording(
         assert (error.limit, error.used) == (room, used)
 
 
-def test_an_answer_that_is_too_long_alone_is_no_overflow_of_the_prompt() -> None:
+def test_an_answer_limit_beyond_the_context_is_no_overflow() -> None:
     body = {
         "error": {"message": f"'max_tokens' is too large: 9000. {M}4096 tokens and your request has 10 input tokens"}
     }
@@ -148,7 +148,7 @@ def test_the_reason_is_found_anywhere_in_a_body(body: dict[str, Any]) -> None:
     assert "None" not in error.message
 
 
-def test_an_error_that_a_gateway_passes_on_counts_as_its_own() -> None:
+def test_a_gateway_s_quoted_error_counts_as_its_own() -> None:
     overflow = "This model's maximum context length is 10 tokens. However, your messages resulted in 20 tokens."
     raw = orjson.dumps({"error": {"message": overflow}}).decode()
     error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw}}
@@ -156,7 +156,7 @@ def test_an_error_that_a_gateway_passes_on_counts_as_its_own() -> None:
     assert (refusal.overflow, refusal.limit, refusal.used) == (True, 10, 20)
 
 
-def test_an_exhausted_quota_is_a_rate_limit_that_no_retry_helps() -> None:
+def test_an_exhausted_quota_is_a_rate_limit_without_retries() -> None:
     refusal = read_refusal(b'{"error": {"message": "x", "code": "insufficient_quota"}}', status=429)
     assert not refusal.retryable
     assert isinstance(explain(refusal, host="h", model="m"), RateLimited)
@@ -180,7 +180,7 @@ def test_a_status_inside_a_stream_error_counts() -> None:
     ],
     ids=["llama.cpp", "vllm", "openai", "ollama"],
 )
-def test_pictures_for_a_text_model_are_refused_without_a_retry(status: int, message: str) -> None:
+def test_an_image_refused_by_a_text_model_is_not_retried(status: int, message: str) -> None:
     refusal = read_refusal({"error": {"message": message}}, status=status)
     error = explain(refusal, host="h", model="m")
     assert (error.code, refusal.retryable) == ("invalid_prompt", False)

@@ -69,8 +69,8 @@ async def test_a_reader_who_leaves_closes_the_stream() -> None:
     assert stream.events == ["closed", "closed"]
 
 
-@pytest.mark.parametrize("others_wait", [True, False], ids=["others wait", "nobody waits"])
-async def test_a_full_buffer_ends_the_stream_only_where_others_wait(
+@pytest.mark.parametrize("others_wait", [True, False], ids=["others wait", "no others wait"])
+async def test_a_full_buffer_ends_the_stream_only_if_others_wait(
     others_wait: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relaying, "_PATIENCE_S", 0.05)
@@ -83,6 +83,6 @@ async def test_a_full_buffer_ends_the_stream_only_where_others_wait(
     assert (received == BLOCK * 1_000) != others_wait
 
 
-async def test_a_whole_answer_is_not_relayed() -> None:
+async def test_an_answer_without_streaming_is_not_relayed() -> None:
     passage = Passage(400, "application/json", body=b"{}")
     assert relay(passage, lambda: True) is passage

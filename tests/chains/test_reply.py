@@ -1,4 +1,4 @@
-"""One model call against a real HTTP server: the request, the answer, and the errors."""
+"""One model call with a real HTTP server: the request, the answer, and the errors."""
 
 from typing import Any, ClassVar
 
@@ -71,7 +71,7 @@ async def test_a_chunk_of_text_equals_langchain_s_and_shares_nothing(
         assert value is None or isinstance(value, str) or value is content or value is not getattr(other.message, name)
 
 
-# --- batched texts ---------------------------------------------------------------------------------------------------
+# --- batched texts ----------------------------------------------------------------------------------------------------
 
 
 async def test_texts_of_one_read_are_one_chunk_if_requested(up: ScriptedUpstream, connect: Connect) -> None:
@@ -94,9 +94,7 @@ async def test_texts_of_one_read_are_one_chunk_if_requested(up: ScriptedUpstream
     assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could start a block of thoughts
 
 
-async def test_an_answer_in_one_read_begins_with_its_text_and_ends_with_its_reason_and_usage(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_an_answer_in_one_read_has_text_reason_and_usage(up: ScriptedUpstream, connect: Connect) -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     parts = [
         event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}]),
@@ -118,8 +116,8 @@ async def test_an_answer_in_one_read_begins_with_its_text_and_ends_with_its_reas
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_callbacks_are_called_and_the_chunks_are_the_same(up: ScriptedUpstream, connect: Connect) -> None:
-    class Ear(AsyncCallbackHandler):
+async def test_callbacks_are_called_and_the_chunks_are_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
+    class Recorder(AsyncCallbackHandler):
         events: ClassVar[list[str]] = []
 
         async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
@@ -134,8 +132,8 @@ async def test_callbacks_are_called_and_the_chunks_are_the_same(up: ScriptedUpst
     async def follow(_: None) -> AIMessageChunk:
         return await whole(upstream)
 
-    message = await RunnableLambda(follow).ainvoke(None, {"callbacks": [Ear()]})
-    assert Ear.events == ["start", "end"]
+    message = await RunnableLambda(follow).ainvoke(None, {"callbacks": [Recorder()]})
+    assert Recorder.events == ["start", "end"]
     assert (message.content, message.usage_metadata) == (alone.content, alone.usage_metadata)
     assert message.response_metadata["finish_reason"] == alone.response_metadata["finish_reason"]
 
@@ -150,7 +148,7 @@ async def test_text_is_streamed_by_token_with_finish_reason_and_usage(up: Script
     assert (message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]) == (6, 3)
 
 
-async def test_fragments_of_parallel_tool_calls_add_up(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_fragments_of_parallel_tool_calls_are_joined(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(tool_calls=[("f", {"city": "München is far"}, "call_1"), ("g", "{}", "call_2")]))
     message = await whole(await connect(up.url), call(tools=[TOOL]))
     assert [(c["name"], c["args"], c["id"]) for c in message.tool_calls] == [
@@ -190,7 +188,7 @@ async def test_tool_calls_are_distinguished_by_any_numbering(
     assert [c["index"] for c in message.tool_call_chunks] == [0, 1]
 
 
-async def test_a_whole_completion_instead_of_a_stream_is_one_answer(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_completion_instead_of_a_stream_is_one_answer(up: ScriptedUpstream, connect: Connect) -> None:
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "all at once"}}
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     body = orjson.dumps({"object": "chat.completion", "choices": [choice], "usage": usage})
@@ -202,7 +200,7 @@ async def test_a_whole_completion_instead_of_a_stream_is_one_answer(up: Scripted
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
-async def test_real_event_streams_are_read(up: ScriptedUpstream, connect: Connect, line_end: bytes) -> None:
+async def test_real_event_streams_are_parsed(up: ScriptedUpstream, connect: Connect, line_end: bytes) -> None:
     stream = b"\xef\xbb\xbf: hi\n\nevent: x\n" + text_event("né").replace(b"data: ", b"data:") + b": ping\n\n"
     stream += text_event("😀") + text_event(finish="stop") + DONE
     stream = stream.replace(b"\n", line_end)
@@ -215,7 +213,7 @@ async def test_real_event_streams_are_read(up: ScriptedUpstream, connect: Connec
     [[], [DONE[:-1]], [event(choices=[], usage={"prompt_tokens": 1})], [b": bye\n\n"]],
     ids=["nothing", "no blank line", "usage only", "comment"],
 )
-async def test_after_a_finish_reason_the_done_mark_may_be_missing(
+async def test_the_done_mark_is_optional_after_a_finish_reason(
     up: ScriptedUpstream, connect: Connect, end: list[bytes]
 ) -> None:
     upstream = await connect(up.url)
@@ -224,7 +222,7 @@ async def test_after_a_finish_reason_the_done_mark_may_be_missing(
         assert (await whole(upstream)).content == "well"
 
 
-async def test_odd_but_harmless_chunks_are_taken(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_odd_but_harmless_chunks_are_accepted(up: ScriptedUpstream, connect: Connect) -> None:
     odd = [
         event(choices=[], prompt_filter_results=[]),
         event(type="ping"),
@@ -241,7 +239,7 @@ async def test_odd_but_harmless_chunks_are_taken(up: ScriptedUpstream, connect: 
 
 
 @pytest.mark.parametrize("count", [-1, 2**64 - 1, 2**41, "5", True])
-async def test_a_count_of_tokens_that_cannot_be_is_none(up: ScriptedUpstream, connect: Connect, count: Any) -> None:
+async def test_an_impossible_token_count_is_none(up: ScriptedUpstream, connect: Connect, count: Any) -> None:
     usage = {"prompt_tokens": count, "completion_tokens": 5, "total_tokens": 7}
     up.script(Raw([text_event("well"), text_event(finish="stop"), event(choices=[], usage=usage), DONE]))
     counted = (await whole(await connect(up.url))).usage_metadata
@@ -294,7 +292,7 @@ async def test_openai_gets_max_completion_tokens_by_its_host(
     assert up.requests[-1].headers["host"] == "api.openai.com"
 
 
-async def test_only_our_own_key_and_name_are_sent(
+async def test_only_our_own_key_and_user_agent_are_sent(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
@@ -308,7 +306,7 @@ async def test_only_our_own_key_and_name_are_sent(
     assert "authorization" not in up.requests[-1].headers
 
 
-async def test_text_that_is_no_unicode_is_refused_before_it_is_sent(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_invalid_unicode_is_refused_before_it_is_sent(up: ScriptedUpstream, connect: Connect) -> None:
     assert isinstance(await error_of(await connect(up.url), call("\ud800")), PromptRefused)
     assert not up.requests
 
@@ -357,7 +355,7 @@ async def test_done_also_ends_an_answer_that_has_text(up: ScriptedUpstream, conn
 
 
 @pytest.mark.parametrize("step", [Reply("lost", cut_after=0), Raw([]), Raw([DONE])], ids=["cut", "empty", "done"])
-async def test_an_answer_that_breaks_off_before_its_first_token_is_retried(
+async def test_an_answer_without_a_token_that_breaks_off_is_retried(
     up: ScriptedUpstream, connect: Connect, step: Any
 ) -> None:
     up.script(step, step, Reply("again"))
@@ -385,7 +383,7 @@ async def test_a_connection_cut_in_mid_answer_is_reported_without_a_retry(
         ("(n_keep: 13055>= n_ctx: 4096)", ContextOverflow),
     ],
 )
-async def test_an_error_in_the_stream_is_the_right_one(
+async def test_an_error_in_the_stream_becomes_its_run_error(
     up: ScriptedUpstream, connect: Connect, error: Any, kind: type[RunError]
 ) -> None:
     up.script(Raw([event(error=error)]))
@@ -414,7 +412,7 @@ async def test_a_redirect_is_not_followed(up: ScriptedUpstream, connect: Connect
         assert not elsewhere.requests
 
 
-async def test_an_unknown_model_is_refused_with_the_models_there_are(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_unknown_model_is_refused_with_the_available_models(up: ScriptedUpstream, connect: Connect) -> None:
     up.models = [{"id": "qwen"}, {"id": "llama"}]
     up.script(Fail(404, {"error": {"message": "model 'x' not found"}}))
     error = await error_of(await connect(up.url), call(model="x"))
@@ -437,7 +435,7 @@ async def test_secrets_of_an_address_are_in_no_message(up: ScriptedUpstream, con
     assert "ann:*** may not use *** with version 1" in (await error_of(upstream)).message
 
 
-async def test_overflow_teaches_the_context_limit(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_overflow_sets_the_context_limit(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     up.context = 512
     error = await error_of(upstream, call("x" * 4000))

@@ -17,7 +17,7 @@ def test_an_engine_that_ends_repeatedly_restarts_later() -> None:
     assert restarts.delay_s("m") == 0
 
 
-def test_an_engine_that_ran_long_begins_a_new_series() -> None:
+def test_a_long_run_resets_the_delays() -> None:
     now = 1000.0
     restarts = Restarts(clock=lambda: now)
     for _ in range(3):

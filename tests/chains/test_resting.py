@@ -21,7 +21,7 @@ from wire.errors import RunError
 
 
 class BehindPace(Pace):
-    """The pace of a loop that is always so late that each pause takes this many seconds."""
+    """A pace for a loop that is always late, so that each pause takes this many seconds."""
 
     rest_s = 0.1
 
@@ -42,7 +42,7 @@ def count_arrivals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-async def test_while_the_loop_is_late_an_answer_has_fewer_pieces_and_is_complete(
+async def test_a_late_loop_gets_a_complete_answer_in_fewer_pieces(
     secure: bool,
     up: ScriptedUpstream,
     secure_up: tuple[ScriptedUpstream, trustme.CA],
@@ -72,9 +72,7 @@ async def test_while_the_loop_is_late_an_answer_has_fewer_pieces_and_is_complete
         assert received[1] < received[0] / 2  # data that arrives during a pause is not read from the system
 
 
-async def test_a_stream_that_breaks_while_it_rests_fails_with_all_that_came(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_a_stream_that_breaks_in_a_pause_keeps_what_arrived(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = lambda _: Reply(chunks=[f"w{n} " for n in range(60)], delay_s=0.002, cut_after=40)
     upstream = await connect(up.url)
     upstream.pace = BehindPace()
@@ -117,9 +115,7 @@ async def test_leaving_a_pausing_stream_closes_its_connection_immediately(
 
 
 @pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])
-async def test_a_stream_that_breaks_or_is_left_counts_no_longer(
-    reply: Reply, up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_an_ended_or_left_stream_no_longer_counts(reply: Reply, up: ScriptedUpstream, connect: Connect) -> None:
     up.default = lambda _: reply
     upstream = await connect(up.url)
     call = ReplyCall(model="m", messages=[HumanMessage("Hello there, you")], together=True)
@@ -139,14 +135,14 @@ async def test_a_stream_that_breaks_or_is_left_counts_no_longer(
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
-async def speak_and_end(wire: Wire) -> None:
-    """A valid answer, after which the server closes the connection immediately, without TLS's close alert."""
+async def answer_and_end(wire: Wire) -> None:
+    """Send a valid answer, and close the connection immediately, without TLS's close alert."""
     await wire.send(head(), *map(chunk, WORDS), every_s=0.004)
     await wire.send(chunk(finish="stop"), b"data: [DONE]\n\n")
     await wire.end()
 
 
-async def speak_and_break_the_framing(wire: Wire) -> None:
+async def answer_and_break_the_framing(wire: Wire) -> None:
     first, *others = (b"%x\r\n%s\r\n" % (len(part), part) for part in map(chunk, WORDS))
     await wire.send(head("text/event-stream", "Transfer-Encoding: chunked"), first)
     await asyncio.sleep(0.03)
@@ -161,8 +157,8 @@ def hostile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if request.param == "tls":
             context, authority = certified("127.0.0.1")
             trust(authority, tmp_path_factory.mktemp("authority"), patch)
-        ways = {"ends": speak_and_end, "breaks": speak_and_break_the_framing}
-        with HostileUpstream(ways, ssl_context=context) as up:
+        behaviours = {"ends": answer_and_end, "breaks": answer_and_break_the_framing}
+        with HostileUpstream(behaviours, ssl_context=context) as up:
             yield up
 
 
@@ -188,14 +184,14 @@ LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_even
 
 
 @LOOPS
-def test_an_answer_whose_connection_ends_while_it_rests_is_whole(
+def test_an_answer_whose_connection_ends_in_a_pause_is_complete(
     hostile: HostileUpstream, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     assert ask(hostile.url, "ends", loop) == "".join(WORDS)
 
 
 @LOOPS
-def test_a_body_whose_framing_breaks_while_it_rests_is_a_break_like_any(
+def test_framing_that_breaks_in_a_pause_is_a_normal_break(
     hostile: HostileUpstream, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     with pytest.raises(RunError, match="in the middle of the answer"):

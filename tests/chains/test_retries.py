@@ -1,4 +1,4 @@
-"""When and how often a model call is retried, and after which waits: the same for every failure and upstream."""
+"""When and how often a model call is retried, and after which delays: the same for every failure and upstream."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Provider, Replies, ReplyCall, RetryPolicy, Upstream
 from chains.retries import retry_after_s
-from tests.anthropic import Refused, Said, ScriptedAnthropic
+from tests.anthropic import ErrorReply, MessageReply, ScriptedAnthropic
 from tests.chains.conftest import FAST, Connect
 from tests.process import ServerProcess
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
@@ -41,7 +41,7 @@ async def text_of(provider: Provider) -> str:
     return "".join([str(chunk.content) async for chunk in provider.stream(call)])
 
 
-def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
+def test_retry_after_is_parsed_as_seconds_or_a_date() -> None:
     assert retry_after_s({"Retry-After": "12"}) == 12
     assert retry_after_s({"Retry-After": "-3"}) == 0
     assert retry_after_s({"Retry-After": "never"}) is None
@@ -62,7 +62,7 @@ def test_back_off_grows_with_jitter_up_to_its_limit() -> None:
 
 
 @pytest.mark.parametrize("headers", [None, {"Retry-After": "3600"}], ids=["back-off", "asked for"])
-def test_no_wait_is_longer_than_its_limit(headers: dict[str, str] | None) -> None:
+def test_no_delay_is_longer_than_its_limit(headers: dict[str, str] | None) -> None:
     assert RetryPolicy(backoff_s=50, max_backoff_s=90, max_wait_s=3).delay_s(2, headers) == 3
 
 
@@ -107,17 +107,17 @@ async def test_the_upstream_can_ask_for_retries_or_refuse_them(
 @pytest.mark.parametrize(
     ("step", "kind", "requests"),
     [
-        (Refused(529, "overloaded_error", "Overloaded", {"retry-after": "3600"}), UpstreamFailed, 4),
-        (Refused(429, "rate_limit_error", "Too many"), RateLimited, 4),
-        (Refused(529, "overloaded_error", "Overloaded", {"x-should-retry": "false"}), UpstreamFailed, 1),
-        (Refused(400, "invalid_request_error", "messages: too odd"), PromptRefused, 1),
-        (Said(cut=True), UpstreamFailed, 4),
-        (Said("Hello", cut=True), UpstreamFailed, 1),
+        (ErrorReply(529, "overloaded_error", "Overloaded", {"retry-after": "3600"}), UpstreamFailed, 4),
+        (ErrorReply(429, "rate_limit_error", "Too many"), RateLimited, 4),
+        (ErrorReply(529, "overloaded_error", "Overloaded", {"x-should-retry": "false"}), UpstreamFailed, 1),
+        (ErrorReply(400, "invalid_request_error", "messages: too odd"), PromptRefused, 1),
+        (MessageReply(cut=True), UpstreamFailed, 4),
+        (MessageReply("Hello", cut=True), UpstreamFailed, 1),
     ],
-    ids=["overloaded", "limited", "told not to", "refused", "broke off", "broke off after a text"],
+    ids=["overloaded", "limited", "retries forbidden", "refused", "broke off", "broke off after a text"],
 )
 async def test_anthropic_is_retried_by_the_same_policy(
-    anthropic: tuple[ScriptedAnthropic, Provider], step: Refused | Said, kind: type[RunError], requests: int
+    anthropic: tuple[ScriptedAnthropic, Provider], step: ErrorReply | MessageReply, kind: type[RunError], requests: int
 ) -> None:
     up, provider = anthropic
     up.script(*[step] * 4)
@@ -128,7 +128,9 @@ async def test_anthropic_is_retried_by_the_same_policy(
 
 async def test_anthropic_answers_after_its_retries(anthropic: tuple[ScriptedAnthropic, Provider]) -> None:
     up, provider = anthropic
-    up.script(Refused(529, "overloaded_error", "Overloaded"), Said(cut=True), Refused(500, "api_error", "Oops"))
+    up.script(
+        ErrorReply(529, "overloaded_error", "Overloaded"), MessageReply(cut=True), ErrorReply(500, "api_error", "Oops")
+    )
     assert await text_of(provider) == "Hello there"
 
 
@@ -136,7 +138,7 @@ async def test_anthropic_answers_after_its_retries(anthropic: tuple[ScriptedAnth
 
 
 @pytest.mark.parametrize(("retries", "fails"), [("0", 1), ("3", 4)])
-def test_the_settings_limit_retries_and_waits_of_a_run(
+def test_the_settings_limit_retries_and_delays_of_a_run(
     tmp_path: Path, up: ScriptedUpstream, retries: str, fails: int
 ) -> None:
     up.default = lambda _: Fail(503, headers={"Retry-After": "3600"})

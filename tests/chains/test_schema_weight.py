@@ -17,7 +17,7 @@ TEXT = {"type": "string"}
 
 
 def record(count: int, *, required: bool) -> dict[str, Any]:
-    names = [f"p{place}" for place in range(count)]
+    names = [f"p{index}" for index in range(count)]
     return {"type": "object", "properties": dict.fromkeys(names, TEXT), "required": names if required else []}
 
 
@@ -38,8 +38,8 @@ def recursive(*alternatives: Any) -> dict[str, Any]:
 def alike(count: int, **first: Any) -> dict[str, Any]:
     return {
         "anyOf": [
-            {"type": "object", "properties": {"a": first, f"b{place}": TEXT}, "required": ["a", f"b{place}"]}
-            for place in range(count)
+            {"type": "object", "properties": {"a": first, f"b{index}": TEXT}, "required": ["a", f"b{index}"]}
+            for index in range(count)
         ]
     }
 
@@ -55,8 +55,8 @@ def under(levels: int, name: str, inner: Any) -> dict[str, Any]:
 
 
 def texts(count: int, **limits: Any) -> dict[str, Any]:
-    """Required strings with these limits."""
-    names = [f"p{place}" for place in range(count)]
+    """Return required strings with these limits."""
+    names = [f"p{index}" for index in range(count)]
     return {"type": "object", "properties": {name: {**TEXT, **limits} for name in names}, "required": names}
 
 
@@ -84,7 +84,7 @@ DOUBLING = {
 @pytest.mark.parametrize(
     "schema",
     [
-        pytest.param({"enum": [f"v{place}" for place in range(1_000)]}, id="enum of 1,000"),
+        pytest.param({"enum": [f"v{index}" for index in range(1_000)]}, id="enum of 1,000"),
         pytest.param(record(450, required=False), id="450 optional properties"),
         pytest.param(record(1_500, required=True), id="1,500 required properties"),
         pytest.param(nested(40), id="40 levels"),
@@ -113,7 +113,7 @@ DOUBLING = {
         pytest.param({"properties": {"enum": TEXT}, "$ref": "#/properties/enum"}, id="a property called enum"),
         pytest.param({}, id="anything"),
         pytest.param(open_object("n" * 256), id="the longest name"),
-        pytest.param(open_object(*(f"{'n' * 200}{place:03}" for place in range(200))), id="names that begin alike"),
+        pytest.param(open_object(*(f"{'n' * 200}{index:03}" for index in range(200))), id="names that begin alike"),
         pytest.param({"items": [open_object(*(f"property_{n}" for n in range(20)))] * 40}, id="40 open objects"),
         pytest.param({"properties": {"n" * 256: TEXT}, "additionalProperties": False}, id="a long name, closed"),
         pytest.param(under(40, "n" * 20, TEXT), id="40 levels of names"),
@@ -188,14 +188,14 @@ def test_a_valid_schema_passes(schema: Any) -> None:
         *(
             pytest.param(schema, r"characters, shared prefixes counted once; at most 900", id=f"open object, {what}")
             for what, schema in {
-                "long names": open_object(*(f"{place}{'n' * 200}" for place in range(5))),
-                "many names": open_object(*(f"{place:02}{'n' * 30}" for place in range(40)), more=TEXT),
+                "long names": open_object(*(f"{index}{'n' * 200}" for index in range(5))),
+                "many names": open_object(*(f"{index:02}{'n' * 30}" for index in range(40)), more=TEXT),
                 "required names": {
-                    **open_object(*(f"{place}{'n' * 200}" for place in range(5))),
-                    "required": [f"{place}{'n' * 200}" for place in range(5)],
+                    **open_object(*(f"{index}{'n' * 200}" for index in range(5))),
+                    "required": [f"{index}{'n' * 200}" for index in range(5)],
                 },
                 "inside another": open_object(
-                    "a", more=open_object(*(f"{place}{'n' * 200}" for place in range(5)), more={})
+                    "a", more=open_object(*(f"{index}{'n' * 200}" for index in range(5)), more={})
                 ),
             }.items()
         ),
@@ -291,10 +291,10 @@ def test_a_valid_schema_passes(schema: Any) -> None:
     ],
 )
 def test_a_costly_schema_is_refused_with_the_reason(schema: Any, pattern: str) -> None:
-    began = time.process_time()
+    started = time.process_time()
     with pytest.raises(SchemaRefused, match=pattern) as caught:
         check_schema(schema)
-    assert time.process_time() - began < 0.25
+    assert time.process_time() - started < 0.25
     assert re.search(r"must be|needs|\. (Use|Lower|Leave|Correct|Name|Put|Add|Set|Start) ", str(caught.value))
 
 
@@ -363,7 +363,7 @@ def test_an_enum_hides_no_weight(schema: dict[str, Any]) -> None:
     assert "at most 1000" in found["refused"]
 
 
-def test_a_merged_schema_can_refer_to_its_whole_in_a_property() -> None:
+def test_a_merged_schema_can_refer_to_itself_in_a_property() -> None:
     branch = {"type": "object", "properties": {"next": OPEN}, "required": ["next"]}
     (found,) = bound_schemas(
         [{**OPEN, "$defs": {"a": {"allOf": [branch, {"type": "object", "properties": {"n": TEXT}}]}}}]
@@ -371,7 +371,7 @@ def test_a_merged_schema_can_refer_to_its_whole_in_a_property() -> None:
     assert "schema" in found
 
 
-def test_a_schema_merged_with_nothing_is_that_schema() -> None:
+def test_an_allof_with_nothing_else_is_its_schema() -> None:
     tree = {"type": "object", "properties": {"children": {"type": "array", "items": {"allOf": [OPEN], "title": "T"}}}}
     (found,) = bound_schemas([{**OPEN, "$defs": {"a": tree}}])
     assert found["schema"]["$defs"]["a"]["properties"]["children"]["items"] == OPEN
@@ -398,13 +398,13 @@ REPEATED: dict[str, dict[str, Any]] = {
     "a long pattern": {"type": "string", "pattern": "^" + "a?" * 20 + "b" * 900 + "$"},
     "a long `required`": {"type": "object", "required": ["x"] * 30_000},
     "a long enum": {"enum": ["a"] * 30_000},
-    "many keywords": {"type": "string", **{f"x-{place}": place for place in range(30_000)}},
+    "many keywords": {"type": "string", **{f"x-{index}": index for index in range(30_000)}},
 }
 
 
 @pytest.mark.parametrize("repeated", REPEATED.values(), ids=REPEATED)
 def test_schemas_with_repeated_references_are_weighed_in_a_child_process(repeated: dict[str, Any]) -> None:
-    uses = {f"p{place}": {"$ref": "#/$defs/s"} for place in range(1_400)}
+    uses = {f"p{index}": {"$ref": "#/$defs/s"} for index in range(1_400)}
     schema = {"$defs": {"s": repeated}, "properties": uses, "required": list(uses), "anyOf": [*uses.values()][:900]}
     assert within(0.1, lambda: asyncio.run(bounded_schemas([schema])))
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}

@@ -59,7 +59,7 @@ async def test_a_cancelled_wait_leaves_no_slot_taken(when: str) -> None:
     with pytest.raises(asyncio.CancelledError):
         await leaver
     first.release()
-    first.release()  # a second time changes nothing
+    first.release()  # a second call changes nothing
     (await asyncio.wait_for(slots.take("c"), 1)).release()
     assert len(slots) == 0
 
@@ -91,7 +91,7 @@ async def test_no_owner_holds_the_last_slot_of_several_owners() -> None:
     two.release()
 
 
-async def test_an_owner_who_holds_their_share_does_not_hold_up_the_line() -> None:
+async def test_an_owner_with_a_full_share_does_not_delay_others() -> None:
     slots = Slots(2, per_owner=1)
     first = await slots.take("a")
     waiting = [asyncio.create_task(slots.take("a")) for _ in range(3)]
@@ -113,7 +113,7 @@ async def test_a_request_that_must_be_alone_gets_every_slot() -> None:
     (await asyncio.wait_for(other, 1)).release()
 
 
-async def test_a_request_that_was_alone_gives_back_the_slots_it_needs_no_more() -> None:
+async def test_an_exclusive_request_releases_unneeded_slots() -> None:
     slots = Slots(3)
     alone = await slots.take("a", alone=True)
     others = [asyncio.create_task(slots.take("b")) for _ in range(2)]

@@ -25,7 +25,7 @@ STREAMS = {
     "no last line end": (b"data: a\r\n\r\ndata: [DONE]", [b"a", b"[DONE]"]),
     "ends in CR": (b"data: a\n\ndata: b\r", [b"a", b"b"]),
     "nothing": (b"", []),
-    "only a begun mark": (b"\xef\xbb", []),
+    "an incomplete mark": (b"\xef\xbb", []),
 }
 
 
@@ -47,11 +47,11 @@ def test_single_bytes_give_the_same_events(stream: bytes, payloads: list[bytes])
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6))
-def test_arbitrary_bytes_decode_alike_whole_and_in_pieces(blocks: list[bytes]) -> None:
+def test_arbitrary_bytes_decode_alike_complete_and_in_pieces(blocks: list[bytes]) -> None:
     assert decode(blocks) == decode([b"".join(blocks)])
 
 
-def test_an_event_is_returned_with_its_blank_line_not_with_the_next_read() -> None:
+def test_an_event_is_returned_with_its_blank_line() -> None:
     for blank_line in (b"\n\n", b"\r\n\r\n", b"\r\r"):
         assert SseDecoder().feed(b"data: a" + blank_line) == [b"a"]
 
@@ -65,7 +65,7 @@ def test_an_endless_event_is_refused() -> None:
         SseDecoder(max_event_bytes=100).feed(b"x" * 101)
 
 
-def test_a_long_line_in_small_pieces_takes_time_in_proportion_to_its_length() -> None:
+def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
     def feed() -> None:
         decoder, piece = SseDecoder(), b"x" * 500
         for _ in range(40_000):

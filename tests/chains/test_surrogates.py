@@ -32,7 +32,7 @@ def test_an_emoji_in_two_chunks_is_one() -> None:
 
 
 @given(st.text(st.characters(categories=("L", "So", "Cs"))), st.data())
-def test_text_that_is_cut_between_any_two_units_is_joined(text: str, data: Any) -> None:
+def test_text_split_between_any_two_units_is_joined(text: str, data: Any) -> None:
     """The joined pieces equal the whole text as a JSON parser reads it, wherever it is cut."""
     units = text.encode("utf-16-le", "surrogatepass")
     cuts = sorted(data.draw(st.sets(st.integers(0, len(units) // 2), max_size=8)))
@@ -42,7 +42,7 @@ def test_text_that_is_cut_between_any_two_units_is_joined(text: str, data: Any) 
     assert text_of(reader(), *(payload(content=piece) for piece in pieces), payload("stop")) == whole
 
 
-def test_thoughts_and_arguments_are_joined_each_by_itself() -> None:
+def test_thoughts_and_arguments_are_joined_separately() -> None:
     read = reader()
     assert (
         text_of(read, payload(reasoning_content="\ud83d"), payload(content="a\ud83c"), field="reasoning_content") == ""
@@ -60,7 +60,7 @@ def test_thoughts_and_arguments_are_joined_each_by_itself() -> None:
 
 
 @pytest.mark.parametrize("end", [payload("stop"), None], ids=["finish reason", "end mark"])
-def test_a_half_that_stays_alone_is_replaced_at_the_end(end: bytes | None) -> None:
+def test_an_unpaired_half_is_replaced_at_the_end(end: bytes | None) -> None:
     read = reader()
     assert text_of(read, payload(content="a\ud83d")) == "a"
     last = read.read(end) if end else read.end()
@@ -68,7 +68,7 @@ def test_a_half_that_stays_alone_is_replaced_at_the_end(end: bytes | None) -> No
     assert last["choices"][0]["delta"]["content"] == "\ufffd"
 
 
-def test_other_fields_than_the_text_have_no_halves_either() -> None:
+def test_other_fields_have_no_halves_either() -> None:
     call = {"index": 0, "id": "c\ud83d", "function": {"name": "f\ud83d", "arguments": "{}"}}
     chunk = reader().read(payload(tool_calls=[call]))
     assert json.dumps(chunk, ensure_ascii=False).encode()  # no half in it

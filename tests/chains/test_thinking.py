@@ -20,7 +20,7 @@ def stream(*deltas: dict[str, Any], finish: bool = True) -> Raw:
 
 
 async def texts_of(replies: Replies) -> tuple[str, str]:
-    """The text and the thoughts of one reply."""
+    """Return the text and the thoughts of one reply."""
     text = thoughts = ""
     async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")])):
         assert isinstance(chunk, AIMessageChunk)
@@ -50,16 +50,14 @@ async def test_thoughts_are_kept_apart_from_the_text(up: ScriptedUpstream, conne
     assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
 
 
-async def test_thoughts_in_a_whole_completion_are_separated_too(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_thoughts_in_a_completion_are_separated_too(up: ScriptedUpstream, connect: Connect) -> None:
     message = {"role": "assistant", "content": "<think>let me</think>\n42"}
     whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     up.script(Raw([orjson.dumps(whole)], content_type="application/json"))
     assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
 
 
-async def test_thoughts_without_an_opening_tag_are_taken_back_once_and_then_expected(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_untagged_thoughts_are_retracted_once_and_then_expected(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url))
     up.script(*[stream({"content": "let "}, {"content": "me\n</think>\n\n"}, {"content": "42"})] * 2)
     assert await texts_of(replies) == ("42", "let me\n")
@@ -88,7 +86,7 @@ async def test_the_chat_chain_returns_only_the_answer(up: ScriptedUpstream, conn
     assert await chain.ainvoke({"human": "6 x 7?"}) == "42"
 
 
-async def test_a_passed_through_answer_is_left_as_it_is(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_passed_through_answer_is_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("<think>let me</think>42"))
     passage = await (await connect(up.url)).pass_through({"messages": []})
     assert b"<think>let me</think>42" in (passage.body or b"")

@@ -1,4 +1,4 @@
-"""Thoughts are separated from the answer, wherever the stream is cut."""
+"""Thoughts are separated from the answer, wherever the stream is split."""
 
 import pytest
 from hypothesis import given
@@ -49,7 +49,7 @@ def test_thoughts_and_text_are_separated_at_every_cut(stream: str, text: str, th
 
 
 @given(st.lists(st.sampled_from(["<", "think", ">", "</", "\n", " ", "a", "`", "[", "THINK]", "/"])), st.data())
-def test_nothing_is_lost_and_the_cuts_do_not_matter(words: list[str], data: st.DataObject) -> None:
+def test_nothing_is_lost_wherever_the_stream_is_split(words: list[str], data: st.DataObject) -> None:
     stream = "".join(words)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     pieces = [stream[one:two] for one, two in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
@@ -58,11 +58,11 @@ def test_nothing_is_lost_and_the_cuts_do_not_matter(words: list[str], data: st.D
         assert separate(pieces) == (stream, "")
 
 
-def test_an_empty_piece_begins_no_line() -> None:
+def test_an_empty_piece_starts_no_line() -> None:
     assert separate(["<>", "", "[THINK]"]) == ("<>[THINK]", "")
 
 
-def test_thoughts_of_a_model_known_to_begin_with_them_are_separated_immediately() -> None:
+def test_thoughts_are_separated_immediately_if_expected() -> None:
     thoughts = Thoughts(begins=True)
     assert thoughts.feed("let me") == ("", "let me", False)
     assert thoughts.feed(" see</thi") == ("", " see", False)
@@ -85,11 +85,11 @@ def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
     [[" " * 16] * 60_000, ["said", *["\n" * 16] * 60_000], ["<think></think>" * 40_000], ["x" + "<think>" * 80_000]],
     ids=["blank beginning", "blank lines", "many blocks", "tags within a line"],
 )
-def test_hostile_answers_are_read_in_linear_time(pieces: list[str]) -> None:
+def test_hostile_answers_are_parsed_in_linear_time(pieces: list[str]) -> None:
     text, _ = within(1.0, lambda: separate(pieces))
     assert text == "".join(pieces).replace("<think></think>", "")
 
 
-def test_a_quoted_tag_is_no_tag_behind_blank_space_either() -> None:
+def test_a_quoted_tag_after_blank_space_is_no_tag() -> None:
     assert separate(["said '", " ", "", "</think>", "done"]) == separate(["said ' </think>done"])
     assert separate(["said '", "", "</think>", "done"]) == ("said '</think>done", "")

@@ -16,13 +16,13 @@ def test_a_ratio_is_learned_per_model() -> None:
 
 
 @pytest.mark.parametrize(("chars", "tokens"), [(1000, 0), (1000, -5), (3, 40), (0, 10)])
-def test_nonsense_teaches_nothing(chars: int, tokens: int) -> None:
+def test_impossible_usage_is_ignored(chars: int, tokens: int) -> None:
     calibration = Calibration()
     calibration.learn("a", chars=chars, tokens=tokens)
     assert calibration.ratio("a") == DEFAULT_RATIO
 
 
-def test_a_ratio_stays_within_reason() -> None:
+def test_a_ratio_stays_within_bounds() -> None:
     calibration = Calibration()
     calibration.learn("a", chars=1000, tokens=10**9)
     assert calibration.ratio("a") == 4.0

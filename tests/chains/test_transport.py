@@ -111,9 +111,9 @@ async def test_cancelling_in_a_back_off_ends_immediately(up: ScriptedUpstream, c
 async def test_silence_has_a_limit_and_is_not_retried(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
     up.script(step)
     upstream = await connect(up.url, limits=replace(FAST, idle_s=0.1))
-    began = time.monotonic()
+    started = time.monotonic()
     error = await error_of(upstream)
-    assert 0.1 <= time.monotonic() - began < 1
+    assert 0.1 <= time.monotonic() - started < 1
     assert type(error) is UpstreamFailed
     assert "silent for 0.1 s" in error.message
     assert "UPSTREAM_TIMEOUT_S" in error.message
@@ -121,7 +121,7 @@ async def test_silence_has_a_limit_and_is_not_retried(up: ScriptedUpstream, conn
     await up.eventually(lambda up: up.open_streams == 0)
 
 
-async def test_an_answer_may_last_longer_than_the_limit_of_silence(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_answer_can_last_longer_than_the_limit_of_silence(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("a b c d e f g h", delay_s=0.05))
     assert await text(await connect(up.url, limits=replace(FAST, idle_s=0.2))) == "a b c d e f g h"
 
@@ -137,19 +137,17 @@ async def test_a_slow_reader_causes_no_silence(up: ScriptedUpstream, connect: Co
     assert received == "a b c d e f"
 
 
-async def test_after_the_finish_reason_an_open_connection_is_not_waited_for(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_after_the_finish_reason_the_connection_is_not_awaited(up: ScriptedUpstream, connect: Connect) -> None:
     finish = b'data: {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}\n\n'
     upstream = await connect(up.url)
     up.script(Raw([finish, b"data: [DONE]\n\n"], then="hang"))
-    began = time.monotonic()
+    started = time.monotonic()
     assert await text(upstream) == "x"
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - started < 0.5
     await up.eventually(lambda up: up.closed_early == 1)
     up.script(Raw([finish], then="hang"))
     assert await text(upstream) == "x"
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - started < 4
     await up.eventually(lambda up: up.closed_early == 2)
 
 
@@ -173,10 +171,10 @@ async def test_cancelling_closes_the_upstream_immediately(up: ScriptedUpstream, 
         await up.eventually(lambda up, seen=seen: len(up.requests) > seen)  # type: ignore[misc]
         await asyncio.sleep(0.03)
         closed = up.closed_early
-        began = time.monotonic()
+        started = time.monotonic()
         await cancel(task)
         await up.eventually(lambda up, closed=closed: up.closed_early > closed)  # type: ignore[misc]
-        took_s.append(up.closed_at[-1] - began)
+        took_s.append(up.closed_at[-1] - started)
     assert min(took_s) < CLOSED_WITHIN_S, took_s  # a delay of ours would be in each of them
     assert up.open_streams == 0
 
@@ -235,11 +233,11 @@ async def test_a_dead_kept_connection_is_replaced_without_counting(up: ScriptedU
     slow = replace(FAST, retry=RetryPolicy(retries=0, backoff_s=5.0))
     async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
         upstream = await connect(url, limits=slow)
-        began = time.monotonic()
+        started = time.monotonic()
         assert await asyncio.gather(*(text(upstream) for _ in range(5)))  # five kept connections, all of which die soon
         for _ in range(6):
             assert await text(upstream) == "Echo: hello there"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - started < 2
     assert len(up.requests) == 11
 
 
@@ -256,7 +254,7 @@ class StoredForm:
         return Outgoing(f"multipart/form-data; boundary={model or 'b'}", 3000, blocks)
 
 
-async def test_a_form_is_resent_whole_after_a_dead_connection(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_form_is_resent_completely_after_a_dead_connection(up: ScriptedUpstream, connect: Connect) -> None:
     up.raw["/v1/audio/transcriptions"] = Raw([b"done"], content_type="text/plain")
     async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
         upstream = await connect(url)
@@ -269,7 +267,7 @@ async def test_a_form_is_resent_whole_after_a_dead_connection(up: ScriptedUpstre
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 
-async def test_tls_trusts_the_file_that_ssl_cert_file_names(
+async def test_tls_trusts_the_authorities_of_ssl_cert_file(
     secure_up: tuple[ScriptedUpstream, trustme.CA], connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     up, authority = secure_up
@@ -278,7 +276,7 @@ async def test_tls_trusts_the_file_that_ssl_cert_file_names(
     assert await text(upstream) == "Echo: hello there"
     up.script(Reply("one two three", pause_after=2))
     task = asyncio.create_task(text(upstream))
-    # The second one: the server may still have the first open when the client has read its answer.
+    # The second request: the server can still have the first open when the client has read its answer.
     await up.eventually(lambda up: len(up.requests) == 2, asked_by=task)
     await cancel(task)
     await up.eventually(lambda up: up.closed_early == 1)
@@ -334,7 +332,7 @@ async def test_https_goes_through_a_tunnel(connect: Connect, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("no_proxies")
-async def test_a_proxy_that_fails_is_blamed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failing_proxy_is_named(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     error = await error_of(await connect("https://upstream.example/v1"))
     assert type(error) is UpstreamFailed
@@ -347,7 +345,7 @@ async def test_a_closed_upstream_fails_the_run_and_not_the_server(up: ScriptedUp
     assert not isinstance(await error_of(upstream), PromptRefused)
 
 
-# --- small worlds -----------------------------------------------------------------------------------------------------
+# --- servers and proxies ----------------------------------------------------------------------------------------------
 
 
 async def cancel(task: "asyncio.Task[Any]") -> None:
@@ -361,7 +359,7 @@ Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 
 @asynccontextmanager
 async def tcp_server(connected: Connected) -> AsyncIterator[int]:
-    """A TCP server that closes all its connections at the end."""
+    """Serve TCP; all connections are closed at the end."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -396,7 +394,7 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def refusing_server(*, drops: int, then: int, requests_a_connection: int = 99) -> Any:
-    """Closes the first connections without an answer, and each further one after this many requests."""
+    """Close the first connections without an answer, and each further one after this many requests."""
     left = drops
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -428,7 +426,7 @@ async def refusing_server(*, drops: int, then: int, requests_a_connection: int =
 
 @asynccontextmanager
 async def proxy_to(target: int) -> AsyncIterator[tuple[int, list[str]]]:
-    """A forward proxy that connects every host name to one local port; also yields the heads of its requests."""
+    """Run a forward proxy that connects every host name to one local port; also yields the heads of its requests."""
     seen: list[str] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -460,7 +458,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: clo
 
 @contextlib.asynccontextmanager
 async def preceded(interim: bytes, times: int) -> AsyncIterator[str]:
-    """A server that sends informational responses before its answer, as fast as they are read."""
+    """Run a server that sends informational responses before its answer, as fast as they are read."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -483,7 +481,7 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
 
 
 @pytest.mark.parametrize("interim", [CONTINUE, HINTS], ids=["100", "103"])
-async def test_a_few_informational_responses_are_passed_over(connect: Connect, interim: bytes) -> None:
+async def test_a_few_informational_responses_are_ignored(connect: Connect, interim: bytes) -> None:
     async with preceded(interim, 90) as url:
         assert await text(await connect(url)) == "Hi"
 

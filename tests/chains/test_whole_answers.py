@@ -14,7 +14,7 @@ async def _answer(content: dict[str, Any], status: int = 200) -> Passage:
 
 
 def _completion(*texts: str) -> dict[str, Any]:
-    choices = [{"index": place, "text": text} for place, text in enumerate(texts)]
+    choices = [{"index": index, "text": text} for index, text in enumerate(texts)]
     usage = {"prompt_tokens": 2, "completion_tokens": len(texts), "total_tokens": 2 + len(texts)}
     return {"id": texts[0], "choices": choices, "usage": usage}
 
@@ -23,12 +23,12 @@ async def test_choices_keep_their_order_and_tokens_are_added() -> None:
     passage = await answer_each(map(_answer, [_completion("a", "b"), {**_completion("c"), "usage": None}]))
     assert orjson.loads(passage.body or b"") == {
         "id": "a",
-        "choices": [{"index": place, "text": text} for place, text in enumerate("abc")],
+        "choices": [{"index": index, "text": text} for index, text in enumerate("abc")],
         "usage": {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4},
     }
 
 
-async def test_a_prompt_is_counted_once_for_its_answers() -> None:
+async def test_a_prompt_is_counted_once_for_all_answers() -> None:
     answers = [_completion(text) for text in "abcdef"]
     for answer, prompt_tokens in zip(answers, [5, 5, 5, 7, 7, 7], strict=True):
         answer["usage"]["prompt_tokens"] = prompt_tokens

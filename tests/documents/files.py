@@ -12,7 +12,7 @@ __all__ = ["docx_file", "pdf_file", "pptx_file", "xlsx_file", "zip_bomb", "zip_f
 
 
 def pdf_file(*pages: str, encrypt: bool = False) -> bytes:
-    """A PDF with one line per page; `encrypt` protects it with an unknown password."""
+    """Return a PDF with one line per page; `encrypt` protects it with an unknown password."""
     count = len(pages)
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(count))
     objects = [
@@ -34,14 +34,14 @@ def pdf_file(*pages: str, encrypt: bool = False) -> bytes:
     for number, body in enumerate(objects, 1):
         places.append(len(out))
         out += f"{number} 0 obj\n{body}\nendobj\n".encode()
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    table = "".join(f"{index:010} 00000 n \n" for index in places)
     locked = f" /Encrypt {len(objects)} 0 R /ID [<00> <00>]" if encrypt else ""
     trailer = f"trailer << /Size {len(objects) + 1} /Root 1 0 R{locked} >>\nstartxref\n{len(out)}\n%%EOF\n"
     return out + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}".encode()
 
 
 def docx_file(*paragraphs: str, table: Sequence[Sequence[str]] = ()) -> bytes:
-    """A Word document: paragraphs, then a table, then "The end."."""
+    """Return a Word document: paragraphs, then a table, then "The end."."""
     document = docx.Document()
     for text in paragraphs:
         document.add_paragraph(text)
@@ -55,7 +55,7 @@ def docx_file(*paragraphs: str, table: Sequence[Sequence[str]] = ()) -> bytes:
 
 
 def pptx_file(title: str, notes: str) -> bytes:
-    """A presentation of one slide."""
+    """Return a presentation of one slide."""
     made = pptx.Presentation()
     slide = made.slides.add_slide(made.slide_layouts[5])
     assert slide.shapes.title is not None
@@ -66,7 +66,7 @@ def pptx_file(title: str, notes: str) -> bytes:
 
 
 def xlsx_file(rows: Sequence[Sequence[object]], sheet: str = "Prices") -> bytes:
-    """A workbook of one sheet."""
+    """Return a workbook of one sheet."""
     out = io.BytesIO()
     with Workbook(out, {"in_memory": True}) as book:
         made = book.add_worksheet(sheet)
@@ -76,7 +76,7 @@ def xlsx_file(rows: Sequence[Sequence[object]], sheet: str = "Prices") -> bytes:
 
 
 def zip_file(**entries: bytes) -> bytes:
-    """An archive; `__` in a name is a slash."""
+    """Return an archive; `__` in a name is a slash."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in entries.items():
@@ -85,7 +85,7 @@ def zip_file(**entries: bytes) -> bytes:
 
 
 def zip_bomb(unpacked_bytes: int) -> bytes:
-    """A small Word document with a part that unpacks to this many zeros."""
+    """Return a small Word document with a part that unpacks to this many zeros."""
     out = io.BytesIO(docx_file("x"))
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("word/bomb.xml", "w") as part:
         block = bytes(1024 * 1024)

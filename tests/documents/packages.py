@@ -1,4 +1,4 @@
-"""Open XML packages built part by part, for content that libraries cannot write."""
+"""Builds Open XML packages part by part, for content that libraries cannot write."""
 
 import io
 import zipfile
@@ -21,7 +21,7 @@ _NAMESPACES = {
     "wps": "http://schemas.microsoft.com/office/word/2010/wordprocessingShape",
     "wpg": "http://schemas.microsoft.com/office/word/2010/wordprocessingGroup",
     "v": "urn:schemas-microsoft-com:vml",
-    "zz": "urn:nobody-knows-this",
+    "zz": "urn:unknown",
 }
 
 
@@ -37,26 +37,26 @@ class Related:
 
 
 def run(text: str, properties: str = "") -> str:
-    """A run of text."""
+    """Return a run of text."""
     return f'<w:r><w:rPr>{properties}</w:rPr><w:t xml:space="preserve">{text}</w:t></w:r>'
 
 
 def paragraph(*content: str) -> str:
-    """A paragraph of runs, or of a text."""
+    """Return a paragraph of runs, or of a text."""
     return f"<w:p>{''.join(item if item.startswith('<') else run(item) for item in content)}</w:p>"
 
 
 def word_file(
     body: str, *related: Related, name: str = "word/document.xml", kind: str = "document", strict: bool = False
 ) -> bytes:
-    """A Word document; `kind` is its content type, or the end of it."""
+    """Return a Word document; `kind` is its content type, or the end of it."""
     content_type = kind if "/" in kind else f"{WORD}{kind}.main+xml"
     main = Related(name, "officeDocument", f"<w:document><w:body>{body}</w:body></w:document>", content_type, related)
     return package(main, strict=strict)
 
 
 def package(main: Related, *, strict: bool = False, content_types: str = "[Content_Types].xml") -> bytes:
-    """A package; the ids of relationships are `r0`, `r1` and so on, in the order given."""
+    """Return a package; the ids of relationships are `r0`, `r1` and so on, in the order given."""
     parts: dict[str, tuple[str, bytes]] = {}
     relationships: dict[str, str] = {}
     _collect(main, strict, parts, relationships)
@@ -88,8 +88,8 @@ def _collect(part: Related, strict: bool, parts: dict[str, tuple[str, bytes]], r
 def _relations(parts: Sequence[Related], strict: bool, *, base: str) -> str:
     kind = _names(strict)["r"]
     items = "".join(
-        f'<Relationship Id="r{place}" Type="{kind}/{part.kind}" Target="{base}{part.name}"/>'
-        for place, part in enumerate(parts)
+        f'<Relationship Id="r{index}" Type="{kind}/{part.kind}" Target="{base}{part.name}"/>'
+        for index, part in enumerate(parts)
     )
     return (
         f'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">{items}</Relationships>'

@@ -1,4 +1,4 @@
-"""A text is decoded with the encoding that fits all of it; the note reports what was guessed or replaced."""
+"""A text is decoded with the encoding that fits all of it, and the note reports what was guessed or replaced."""
 
 import pytest
 
@@ -87,14 +87,14 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("place", ["short", "long", "late"])
+@pytest.mark.parametrize("position", ["short", "long", "late"])
 @pytest.mark.parametrize(
     ("encoding", "text"), TEXTS, ids=[f"{encoding}-{number}" for number, (encoding, _) in enumerate(TEXTS)]
 )
-def test_the_whole_text_determines_the_code_page(encoding: str, text: str, place: str) -> None:
-    whole = {"short": text, "long": f"{text}\n" * 30, "late": ASCII + f"{text}\n" * 3}[place]
-    read = decode(whole.encode(encoding))
-    assert read.text == whole
+def test_the_complete_text_determines_the_code_page(encoding: str, text: str, position: str) -> None:
+    complete = {"short": text, "long": f"{text}\n" * 30, "late": ASCII + f"{text}\n" * 3}[position]
+    read = decode(complete.encode(encoding))
+    assert read.text == complete
     assert read.note is not None
     assert "not UTF-8" in read.note
 
@@ -167,7 +167,7 @@ def test_a_certain_encoding_needs_no_note(data: bytes, text: str) -> None:
         *("marked", "mixed", "stray-in-gbk", "odd-utf-16", "undefined"),
     ],
 )
-def test_broken_bytes_cost_no_other_and_are_counted(data: bytes, text: str, note: str) -> None:
+def test_broken_bytes_affect_no_others_and_are_counted(data: bytes, text: str, note: str) -> None:
     read = decode(data)
     assert read.text == text
     assert note in (read.note or "")

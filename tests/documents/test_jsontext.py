@@ -1,4 +1,4 @@
-"""Escapes in JSON become characters; the structure is unchanged."""
+"""Escapes in JSON become characters, and the structure is unchanged."""
 
 import json
 
@@ -25,7 +25,7 @@ from documents.jsontext import decode_escapes
         ("no escapes", "no escapes"),
     ],
 )
-def test_escapes_are_decoded_where_strings_stay_strings(given: str, text: str) -> None:
+def test_escapes_are_decoded_only_where_strings_stay_valid(given: str, text: str) -> None:
     assert decode_escapes(given) == text
 
 
@@ -34,6 +34,6 @@ def test_decoded_json_keeps_its_meaning() -> None:
     assert json.loads(decode_escapes(json.dumps(value)), strict=False) == value
 
 
-def test_a_large_file_takes_a_moment() -> None:
+def test_a_large_file_is_decoded_quickly() -> None:
     text = json.dumps([{"id": number, "name": "王小明"} for number in range(100_000)])
     assert decode_escapes(text).count("王小明") == 100_000

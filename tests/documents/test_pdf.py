@@ -1,4 +1,4 @@
-"""Words that a line end divides are joined; form values and notes are read."""
+"""Words that a line end divides are joined, and form values and notes are read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from documents.pdf import join_lines, read_pdf
 def pdf(
     lines: Sequence[str], annotations: Sequence[str] = (), *, box: str = "/MediaBox[0 0 595 842]", matrix: str = ""
 ) -> bytes:
-    """A page with these lines. Annotations are dictionaries without brackets; those with /FT are fields."""
+    """Return a page with these lines. Annotations are dictionaries without brackets; those with /FT are fields."""
     drawn = f"{matrix} BT /F1 12 Tf 14 TL 72 760 Td " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
-    places = [f"{6 + place} 0 R" for place in range(len(annotations))]
-    fields = [place for place, item in zip(places, annotations, strict=True) if "/FT" in item]
+    places = [f"{6 + index} 0 R" for index in range(len(annotations))]
+    fields = [index for index, item in zip(places, annotations, strict=True) if "/FT" in item]
     objects = [
         f"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[{' '.join(fields)}]/DA(/F1 12 Tf)>>>>",
         "<</Type/Pages/Kids[3 0 R]/Count 1>>",
@@ -59,7 +59,7 @@ def test_rotated_or_cropped_pages_lose_no_word(tmp_path: Path, box: str, matrix:
     )
 
 
-def test_words_are_whole_in_a_page(tmp_path: Path) -> None:
+def test_words_are_complete_on_a_page(tmp_path: Path) -> None:
     text = read(
         tmp_path, pdf(["The docu-", "mentation is manda-", "tory in the state-of-the-", "art labora\\255", "tory."])
     )
@@ -88,7 +88,7 @@ def test_a_word_s_own_hyphen_stays_at_a_line_end(mark: str, broken: str, whole: 
     assert join_lines(broken.replace("|", mark), {"well-known"}) == whole.replace("|", mark)
 
 
-def test_soft_hyphens_at_line_ends_always_go() -> None:
+def test_soft_hyphens_at_line_ends_are_removed() -> None:
     assert join_lines("A\xad\nB, state-of-the\xad\nart") == "AB, state-of-theart"
 
 
@@ -125,9 +125,9 @@ def test_a_dash_at_a_line_end_is_not_a_hyphen() -> None:
         "link",
     ],
 )
-def test_fields_and_notes_are_lines_behind_the_page(tmp_path: Path, annotation: str, line: str | None) -> None:
+def test_fields_and_notes_are_lines_after_the_page(tmp_path: Path, annotation: str, line: str | None) -> None:
     assert read(tmp_path, pdf(["Form"], [annotation])).split("\n") == ["Form", *([line] if line else [])]
 
 
-def test_ligatures_are_letters(tmp_path: Path) -> None:
+def test_ligatures_become_letters(tmp_path: Path) -> None:
     assert read(tmp_path, pdf(["Form"], ["/Subtype/Text/Contents<FEFFFB01006E>"])).endswith("fin")

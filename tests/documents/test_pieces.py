@@ -34,11 +34,11 @@ def test_pieces_are_in_order_and_each_ends_after_the_previous(text: str, size: t
 
 
 @given(texts, sizes)
-def test_nothing_but_space_is_in_no_piece(text: str, size: tuple[int, int]) -> None:
-    said = set[int]()
+def test_only_white_space_is_in_no_piece(text: str, size: tuple[int, int]) -> None:
+    covered = set[int]()
     for piece in pieces(text, *size):
-        said.update(range(piece.start, piece.end))
-    assert all(place in said or text[place].isspace() for place in range(len(text)))
+        covered.update(range(piece.start, piece.end))
+    assert all(index in covered or text[index].isspace() for index in range(len(text)))
 
 
 def test_neighbours_overlap_by_about_the_requested_size() -> None:
@@ -55,24 +55,24 @@ def test_without_overlap_neighbours_share_nothing() -> None:
 
 
 @pytest.mark.parametrize("mark", ["\n\n", "\n", ". ", " "], ids=["paragraph", "line", "sentence", "word"])
-def test_a_piece_ends_where_the_text_does(mark: str) -> None:
+def test_a_piece_ends_at_a_boundary_of_the_text(mark: str) -> None:
     text = mark.join(["x" * 150] * 20)
     assert all(set(piece.text.replace(mark.strip(), "").split()) == {"x" * 150} for piece in pieces(text, 100, 0))
 
 
-def test_a_long_text_is_cut_in_linear_time() -> None:
+def test_a_long_text_is_split_in_linear_time() -> None:
     assert len(pieces("x" * 5_000_000, 800, 400)) > 2000
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\u3000", " \u2003\n\t"], ids=["space", "line", "wide", "mixed"])
 @pytest.mark.parametrize("count", [65_535, 65_536, 65_537, 200_000])
-def test_blanks_of_any_length_are_skipped(blank: str, count: int) -> None:
+def test_white_space_of_any_length_is_skipped(blank: str, count: int) -> None:
     space = (blank * count)[:count]
     found = pieces(f"{space}x{space}y{space}", 800, 400)
     assert [(piece.start, piece.text) for piece in found if piece.text] == [(count, "x"), (2 * count + 1, "y")]
 
 
-def test_blanks_are_not_skipped_one_by_one() -> None:
+def test_white_space_is_not_skipped_one_by_one() -> None:
     steps = 0
 
     def count(*_: object) -> None:

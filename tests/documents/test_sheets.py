@@ -1,4 +1,4 @@
-"""Cells are read as people write them; text boxes and comments belong to their sheet."""
+"""Cells are read as they are displayed, and text boxes and comments belong to their sheet."""
 
 import datetime
 import io
@@ -43,7 +43,7 @@ _TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml."
         (datetime.timedelta(hours=30, minutes=5), "30:05:00"),
     ],
 )
-def test_a_cell_is_read_as_people_write_it(value: object, text: str) -> None:
+def test_a_cell_is_read_as_it_is_displayed(value: object, text: str) -> None:
     assert cell_text(value) == text
 
 
@@ -81,7 +81,7 @@ def test_a_workbook_is_read_with_its_text_boxes_and_comments(tmp_path: Path) -> 
         "application/xml",
     ],
 )
-def test_a_workbook_is_known_by_its_content(tmp_path: Path, kind: str, strict: bool) -> None:
+def test_a_workbook_is_recognized_by_its_content(tmp_path: Path, kind: str, strict: bool) -> None:
     names = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
     if strict:
         names = 'xmlns="http://purl.oclc.org/ooxml/spreadsheetml/main"'

@@ -35,7 +35,7 @@ def slide(name: str, content: str, *related: Related) -> Related:
 def presentation(
     *slides: Related, kind: str = "presentation", order: list[int] | None = None, strict: bool = False
 ) -> bytes:
-    ids = "".join(f'<p:sldId id="{place}" r:id="r{place}"/>' for place in order or range(len(slides)))
+    ids = "".join(f'<p:sldId id="{index}" r:id="r{index}"/>' for index in order or range(len(slides)))
     xml = f"<p:presentation><p:sldIdLst>{ids}</p:sldIdLst></p:presentation>"
     content_type = kind if "/" in kind else f"{_TYPE}{kind}.main+xml"
     return package(Related("ppt/main.xml", "officeDocument", xml, content_type, slides), strict=strict)
@@ -53,7 +53,7 @@ def presentation(
         "application/xml",
     ],
 )
-def test_a_presentation_is_known_by_its_content(kind: str, strict: bool) -> None:
+def test_a_presentation_is_recognized_by_its_content(kind: str, strict: bool) -> None:
     data = presentation(
         slide("a.xml", shape("second")), slide("b.xml", shape("first")), kind=kind, order=[1, 0], strict=strict
     )

@@ -38,7 +38,7 @@ def test_only_the_visible_text_of_a_page_is_read(html: str) -> None:
 
 @pytest.mark.parametrize("tag", ["div", "span", "b", "ul><li", "table><tr><td", "blockquote", "font"])
 @pytest.mark.parametrize("depth", [300, 5000])
-def test_depth_costs_no_text(tag: str, depth: int) -> None:
+def test_deep_nesting_loses_no_text(tag: str, depth: int) -> None:
     html = f"<p>before</p>{f'<{tag}>' * depth}<p>deep</p><p>words</p>{'</div>' * depth}<p>after</p>"
     assert re.findall(r"\w{2,}", read_page(html)) == ["before", "deep", "words", "after"]
 
@@ -60,5 +60,5 @@ def test_references_to_windows_letters_are_read_as_in_browsers() -> None:
     assert read_page("it&#146;s 5&nbsp;&#128; &#150; &auml;&#x738b;").strip() == "it’s 5 € – ä王"
 
 
-def test_letters_that_a_block_ends_in_are_whole() -> None:
+def test_letters_at_the_end_of_a_block_are_complete() -> None:
     assert read_page("<p>" + "ü王" * 100_000).strip() == "ü王" * 100_000

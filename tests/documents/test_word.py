@@ -1,4 +1,4 @@
-"""All text that Word shows is read, in reading order; hidden text is not."""
+"""All text that Word shows is read, in reading order, and hidden text is not."""
 
 import io
 
@@ -54,7 +54,7 @@ def alternatives(requires: str, choice: str, fallback: str) -> str:
 
 
 def field(*runs: str) -> str:
-    """A complex field: `code`, then its result."""
+    """Return a complex field: `code`, then its result."""
     code, *result = runs
     mark = '<w:r><w:fldChar w:fldCharType="{}"/></w:r>'.format
     return mark("begin") + code + mark("separate") + "".join(result) + mark("end")
@@ -164,7 +164,7 @@ def test_only_the_visible_text_of_a_document_is_read(body: str) -> None:
         ("application/xml", "word/document.xml"),
     ],
 )
-def test_a_document_is_known_by_its_content(kind: str, name: str, strict: bool) -> None:
+def test_a_document_is_recognized_by_its_content(kind: str, name: str, strict: bool) -> None:
     notes = Related(
         "notes.xml", "footnotes", f'<w:footnotes><w:footnote w:id="1">{paragraph("aside")}</w:footnote></w:footnotes>'
     )
@@ -205,8 +205,8 @@ def test_notes_and_comments_follow_their_paragraph() -> None:
 
 def test_headers_and_footers_of_all_kinds_are_read_once() -> None:
     related = [
-        Related(f"{kind}{place}.xml", kind, f"<w:{tag}>{paragraph(text)}</w:{tag}>")
-        for place, (kind, tag, text) in enumerate(
+        Related(f"{kind}{index}.xml", kind, f"<w:{tag}>{paragraph(text)}</w:{tag}>")
+        for index, (kind, tag, text) in enumerate(
             [
                 ("header", "hdr", "top"),
                 ("header", "hdr", "first"),
@@ -216,7 +216,7 @@ def test_headers_and_footers_of_all_kinds_are_read_once() -> None:
         )
     ]
     body = paragraph("body") + "".join(
-        f'<w:sectPr><w:headerReference r:id="r{place}"/></w:sectPr>' for place in range(3)
+        f'<w:sectPr><w:headerReference r:id="r{index}"/></w:sectPr>' for index in range(3)
     )
     assert text_of(word_file(body, *related)).split() == ["top", "first", "body", "bottom"]
 
@@ -230,7 +230,7 @@ def test_spaces_hyphens_and_symbols_are_characters() -> None:
     assert text_of(word_file(body)) == "a\tb\nc-deα✓"
 
 
-def test_phonetic_guides_leave_words_whole() -> None:
+def test_phonetic_guides_do_not_split_words() -> None:
     ruby = f"<w:r><w:ruby><w:rt>{run('とうきょう')}</w:rt><w:rubyBase>{run('東京')}</w:rubyBase></w:ruby></w:r>"
     assert text_of(word_file(paragraph(ruby + run("都")))) == "東京都 (とうきょう)"
 
@@ -275,12 +275,12 @@ def test_numbers_of_lists_and_headings_are_counted() -> None:
     ]
 
 
-def test_a_field_that_never_ends_hides_no_other_paragraph() -> None:
+def test_a_field_without_an_end_hides_no_other_paragraph() -> None:
     body = paragraph('<w:r><w:fldChar w:fldCharType="begin"/></w:r>' + CODE + run("code")) + paragraph("yes")
     assert text_of(word_file(body)).split() == ["yes"]
 
 
-def test_hidden_styles_hide() -> None:
+def test_text_of_hidden_styles_is_left_out() -> None:
     styles = (
         '<w:styles><w:style w:styleId="S"><w:rPr><w:vanish/></w:rPr></w:style>'
         '<w:style w:styleId="T"><w:basedOn w:val="S"/></w:style></w:styles>'
@@ -321,7 +321,7 @@ def test_charts_and_diagrams_are_read() -> None:
     ],
     ids=["html", "text", "word", "mht"],
 )
-def test_files_included_in_a_document_are_read_in_place(data: bytes, content_type: str) -> None:
+def test_included_files_are_read_at_their_position(data: bytes, content_type: str) -> None:
     body = paragraph("before") + '<w:altChunk r:id="r0"/>' + paragraph("after")
     text = text_of(word_file(body, Related("chunk.bin", "aFChunk", data, content_type)))
     assert text.split() == ["before", "taken", "in", "after"]
@@ -334,13 +334,13 @@ def test_ten_thousand_levels_are_read() -> None:
 
 
 @pytest.mark.parametrize("entity", ['SYSTEM "file:///etc/hostname"', f'"{"x" * 10}"'], ids=["outside", "inside"])
-def test_entities_bring_no_file_in(entity: str) -> None:
+def test_entities_load_no_file(entity: str) -> None:
     xml = f'<!DOCTYPE d [<!ENTITY e {entity}>]><w:document xmlns:w="{MAIN}"><w:p><w:t>a&e;b</w:t></w:p></w:document>'
     text = text_of(package(Related("d.xml", "officeDocument", xml.encode(), f"{WORD}document.main+xml")))
     assert text in ("ab", f"a{'x' * 10}b")
 
 
-def test_entities_that_multiply_are_refused() -> None:
+def test_expanding_entities_are_refused() -> None:
     many = "&e{0};&e{0};&e{0};&e{0};&e{0};&e{0};&e{0};&e{0};&e{0};&e{0};".format
     entities = "".join(f"<!ENTITY e{n} '{many(n - 1)}'>" for n in range(1, 10))
     xml = f'<!DOCTYPE d [<!ENTITY e0 "many">{entities}]><w:document xmlns:w="{MAIN}"><w:t>&e9;</w:t></w:document>'

@@ -1,4 +1,4 @@
-"""Every example runs, as its first line says, against a server whose model is scripted."""
+"""Every example runs, as its first line says, against a server with a scripted model."""
 
 import subprocess
 import sys
@@ -23,11 +23,11 @@ SCRIPTS = {
     "run_graph.py": [Reply(tool_calls=[("get_time", {}), ("ask_user", {})]), Reply("Hello, Ada.")],
     "stream_and_stop.py": [Reply("one two three four", pause_after=2)],
 }
-TOLD = {
+OUTPUTS = {
     "function_calling.py": ['{"city": "Paris", "sky": "clear", "celsius": 21}'],
     "openapi_action.py": ['{"tide": "low until noon"}'],
 }
-"""What the model is told of the calls."""
+"""The outputs of the calls that the model receives."""
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +47,19 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("name", SAYS)
 def test_the_example_runs(name: str, upstream: ScriptedUpstream, server: ServerProcess) -> None:
     upstream.script(*SCRIPTS.get(name, ()))
-    told = {"MODEL_URL": upstream.url, "THREADHOLD_URL": server.url, "PYTHONPATH": str(ROOT), "PATH": ""}
+    result = {"MODEL_URL": upstream.url, "THREADHOLD_URL": server.url, "PYTHONPATH": str(ROOT), "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", ROOT / "examples" / name],
-        env=told,
+        env=result,
         capture_output=True,
         text=True,
         timeout=40,
         check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, SAYS[name]), done.stderr
-    if name in TOLD:
+    if name in OUTPUTS:
         messages = upstream.requests[-1].body["messages"]
-        assert [message["content"] for message in messages if message["role"] == "tool"] == TOLD[name]
+        assert [message["content"] for message in messages if message["role"] == "tool"] == OUTPUTS[name]
 
 
 def test_no_example_is_left_out() -> None:

@@ -1,4 +1,4 @@
-"""Disks that are small, full or read-only: real ones, in a mount namespace that goes with its keeper."""
+"""Small disks that can be filled: real ones, in a mount namespace that ends with its keeper."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ __all__ = ["Small", "SmallDisk", "without_privileges"]
 
 
 class SmallDisk:
-    """A tmpfs of a few megabytes at `path`, seen only in the namespaces of `keeper`, which `before` enters."""
+    """A tmpfs of a few megabytes at `path`, visible only in the namespaces of `keeper`, which `before` enters."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._keeper = subprocess.Popen(
@@ -71,19 +71,19 @@ class Small:
     @classmethod
     @contextlib.contextmanager
     def on_disk(cls, folder: Path, upstream: ScriptedUpstream, max_bytes: int) -> Iterator[Self]:
-        """Start one, whose disk is mounted in `folder`."""
-        place = folder / "disk"
-        place.mkdir()
-        with SmallDisk(place, max_bytes) as disk:
-            settings = {"DATA_DIR": str(place), "MODEL_URL": upstream.url, "DRAIN_S": "0.5"}
+        """Start a server on a disk that is mounted in `folder`."""
+        path = folder / "disk"
+        path.mkdir()
+        with SmallDisk(path, max_bytes) as disk:
+            settings = {"DATA_DIR": str(path), "MODEL_URL": upstream.url, "DRAIN_S": "0.5"}
             with ServerProcess(folder, inside=disk.keeper, **settings) as server:
                 yield cls(server, disk)
 
 
 def without_privileges() -> tuple[str, ...]:
-    """Words of a command that starts another for which permissions count, as they do not for root."""
+    """Return a command that starts another one for which permissions count, as they do not for root."""
     if os.geteuid() != 0:
         return ()
     if shutil.which("setpriv") is None:
-        pytest.skip("permissions do not count for root, and setpriv is not there to give its privileges up")
+        pytest.skip("permissions do not count for root, and setpriv, which drops its privileges, is missing")
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all")

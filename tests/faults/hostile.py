@@ -1,9 +1,9 @@
-"""An upstream that is broken or malicious at the level of bytes: plain sockets, no HTTP library to keep it honest.
+"""An upstream that is broken or malicious at the level of bytes, made of plain sockets without an HTTP library.
 
-    with HostileUpstream(WAYS) as up:
-        ...  # MODEL_URL=up.url; a request for the model "html" is answered in the way of that name
+    with HostileUpstream(BEHAVIOURS) as up:
+        ...  # MODEL_URL=up.url; a request for the model "html" is answered by the behaviour of that name
 
-A way is a coroutine function of a `Wire`. A model that is no way's name is answered well.
+A behaviour is a coroutine function of a `Wire`. Other models get a valid answer.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from typing import Any, Self
 
 import orjson
 
-__all__ = ["GOOD", "HostileUpstream", "Way", "Wire", "chunk", "head"]
+__all__ = ["GOOD", "Behaviour", "HostileUpstream", "Wire", "chunk", "head"]
 
 GOOD = "All is well."
 
 
 def chunk(content: Any = None, finish: str | None = None, **more: Any) -> bytes:
-    """One server-sent event of a completion."""
+    """Return one server-sent event of a completion."""
     delta = {} if content is None else {"content": content}
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return b"data: " + orjson.dumps({"object": "chat.completion.chunk", "choices": [choice], **more}) + b"\n\n"
 
 
 def head(kind: str = "text/event-stream", *more: str, status: str = "200 OK") -> bytes:
-    """The head of an answer that ends with its connection."""
+    """Return the head of an answer that ends with its connection."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", "Connection: close", *more]
     return "\r\n".join([*lines, "", ""]).encode()
 
@@ -52,41 +52,45 @@ class Wire:
             await asyncio.sleep(every_s)
 
     async def hang(self) -> None:
-        """Say nothing until the other side leaves."""
+        """Send nothing until the other side leaves."""
         await self._reader.read()
 
     async def end(self) -> None:
-        """Send nothing any more, and say so by TCP only; then wait until the other side leaves."""
+        """Half-close the connection by TCP only; then wait until the other side leaves."""
         self._writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
         await self.hang()
 
     async def good(self) -> None:
-        """A whole good answer."""
+        """Send a complete valid answer."""
         await self.send(head(), chunk(GOOD), chunk(finish="stop"), b"data: [DONE]\n\n")
 
 
 async def list_good(wire: Wire) -> None:
-    """The answer to `/models`."""
+    """Send a valid answer to `/models`."""
     body = b'{"data": [{"id": "good"}]}'
     await wire.send(head("application/json", f"Content-Length: {len(body)}"), body)
 
 
-Way = Callable[[Wire], Awaitable[None]]
+Behaviour = Callable[[Wire], Awaitable[None]]
 
 
 class HostileUpstream:
     """The server, in a thread of its own."""
 
     def __init__(
-        self, ways: Mapping[str, Way], *, listing: Way | None = None, ssl_context: ssl.SSLContext | None = None
+        self,
+        behaviours: Mapping[str, Behaviour],
+        *,
+        listing: Behaviour | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """`listing` is the way of `/models`, which else lists one."""
+        """Prepare the server. `listing` is the behaviour of `/models`, which lists one model by default."""
         self.url = ""
         self.asked: Counter[str] = Counter()
         """Requests by model."""
         self.open: Counter[str] = Counter()
         """Connections under way by model."""
-        self._ways = ways
+        self._behaviours = behaviours
         self._ssl = ssl_context
         self._listing = listing or list_good
         self._ready = threading.Event()
@@ -135,6 +139,6 @@ class HostileUpstream:
             self.asked[model] += 1
             self.open[model] += 1
             try:
-                await self._ways.get(model, Wire.good)(wire)
+                await self._behaviours.get(model, Wire.good)(wire)
             finally:
                 self.open[model] -= 1

@@ -1,8 +1,8 @@
-"""A model of the API, and random clients that compare the server with it: hypothesis tries sequences of what clients
-do, and shrinks the one that differs.
+"""A model of the API, and random clients that compare the server with it: hypothesis generates sequences of requests,
+and shrinks one that differs.
 
-What a run does follows from its assistant's model: "echo" answers at once, "calls" wants a function's output first,
-"stalls" says one word and stands still until it is stopped.
+The model of a run's assistant determines what the run does: "echo" answers, "calls" first requires a function's output,
+"stalls" sends one word and waits until it is stopped.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import httpx2
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
 
-from tests.faults.programs import OUTPUT, SAID, outputs
+from tests.faults.programs import ANSWER, OUTPUT, outputs
 from tests.process import ServerProcess
 from tests.test_crash import TIME, events_of, text_of
 from tests.upstream import Reply, Step, echo
@@ -29,9 +29,9 @@ def scripted(body: dict[str, Any]) -> Step:
     """The model behind the server."""
     match body["model"]:
         case "calls":
-            said = body["messages"]  # nothing, where the thread is empty
-            has_output = bool(said) and said[-1]["role"] == "tool"
-            return Reply(SAID) if has_output else Reply(tool_calls=[("getTime", {})])
+            messages = body["messages"]  # empty if the thread is empty
+            has_output = bool(messages) and messages[-1]["role"] == "tool"
+            return Reply(ANSWER) if has_output else Reply(tool_calls=[("getTime", {})])
         case "stalls":
             return Reply("one two three", pause_after=2)
         case _:
@@ -39,8 +39,8 @@ def scripted(body: dict[str, Any]) -> Step:
 
 
 @dataclass
-class Said:
-    """A message as it should be."""
+class ExpectedMessage:
+    """The expected state of a message."""
 
     id: str
     role: str
@@ -51,8 +51,8 @@ class Said:
 
 
 @dataclass
-class Ran:
-    """A run as it should be. `spoken` is what its events spell, also when the message was deleted."""
+class ExpectedRun:
+    """The expected state of a run. `spoken` is the text of its events, also when the message was deleted."""
 
     id: str
     kind: str
@@ -63,12 +63,12 @@ class Ran:
 
 @dataclass
 class Thread:
-    """A thread as it should be."""
+    """The expected state of a thread."""
 
     id: str
     metadata: dict[str, str]
-    messages: list[Said] = field(default_factory=list)
-    runs: list[Ran] = field(default_factory=list)
+    messages: list[ExpectedMessage] = field(default_factory=list)
+    runs: list[ExpectedRun] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     """Ids of messages that were deleted."""
 
@@ -77,12 +77,12 @@ class Thread:
         return f"/threads/{self.id}"
 
     @property
-    def active(self) -> Ran | None:
+    def active(self) -> ExpectedRun | None:
         return next((run for run in self.runs if run.status in ACTIVE), None)
 
 
 class Clients(RuleBasedStateMachine):
-    """Everything that a client may do with assistants, threads, messages and runs."""
+    """Everything that a client can do with assistants, threads, messages and runs."""
 
     server: ClassVar[ServerProcess]
     client: ClassVar[httpx2.Client]
@@ -96,23 +96,23 @@ class Clients(RuleBasedStateMachine):
         super().__init__()
         self.all: list[Thread] = []
 
-    # --- asking -------------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------------
 
-    def ask(self, method: str, path: str, body: Any = None, *, status: int = 200, says: str = "") -> Any:
-        """One request; an error has to be OpenAI's, and to say this."""
+    def ask(self, method: str, path: str, body: Any = None, *, status: int = 200, error: str = "") -> Any:
+        """Send one request and check its status; an error must have OpenAI's shape and contain `error`."""
         answer = self.client.request(method, path, json=body)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
-        told = answer.json()
+        result = answer.json()
         if status != 200:
-            assert set(told["error"]) == {"message", "type", "param", "code"}
-            assert says in told["error"]["message"]
-        return told
+            assert set(result["error"]) == {"message", "type", "param", "code"}
+            assert error in result["error"]["message"]
+        return result
 
-    def follow(self, thread: Thread, run: Ran, until: str = "") -> list[tuple[int, str, Any]]:
-        """Read a run's events to the pause or end, or until one of that name."""
-        return self.listen("GET", f"{thread.path}/runs/{run.id}/events", None, until)
+    def follow(self, thread: Thread, run: ExpectedRun, until: str = "") -> list[tuple[int, str, Any]]:
+        """Read a run's events to the pause or end, or up to the first of that name."""
+        return self.stream("GET", f"{thread.path}/runs/{run.id}/events", None, until)
 
-    def listen(self, method: str, path: str, body: Any, until: str = "") -> list[tuple[int, str, Any]]:
+    def stream(self, method: str, path: str, body: Any, until: str = "") -> list[tuple[int, str, Any]]:
         seen = []
         with self.client.stream(method, path, json=body) as answer:
             assert answer.status_code == 200, answer.read()
@@ -125,11 +125,11 @@ class Clients(RuleBasedStateMachine):
     # --- assistants ---------------------------------------------------------------------------------------------------
 
     @initialize(target=assistants)
-    def begin_assistant(self) -> Any:
+    def create_first_assistant(self) -> Any:
         return self.create_assistant("calls")
 
     @initialize(target=threads)
-    def begin_thread(self) -> Thread:
+    def create_first_thread(self) -> Thread:
         return self.create_thread({}, [("user", "Hello")])
 
     @rule(target=assistants, kind=st.sampled_from(["echo", "calls", "stalls"]))
@@ -141,8 +141,8 @@ class Clients(RuleBasedStateMachine):
     @rule(assistant=consumes(assistants))
     def delete_assistant(self, assistant: Any) -> None:
         assert self.ask("DELETE", f"/assistants/{assistant[0]}")["deleted"]
-        self.ask("GET", f"/assistants/{assistant[0]}", status=404, says="No assistant found")
-        self.ask("POST", "/threads/runs", {"assistant_id": assistant[0]}, status=404, says="No assistant found")
+        self.ask("GET", f"/assistants/{assistant[0]}", status=404, error="No assistant found")
+        self.ask("POST", "/threads/runs", {"assistant_id": assistant[0]}, status=404, error="No assistant found")
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,9 @@ class Clients(RuleBasedStateMachine):
         made = self.ask("POST", "/threads", {"metadata": metadata, "messages": messages})
         thread = Thread(made["id"], metadata)
         listed = self.ask("GET", f"{thread.path}/messages?order=asc")["data"]
-        thread.messages = [Said(one["id"], role, text) for one, (role, text) in zip(listed, texts, strict=True)]
+        thread.messages = [
+            ExpectedMessage(one["id"], role, text) for one, (role, text) in zip(listed, texts, strict=True)
+        ]
         self.all.append(thread)
         return thread
 
@@ -167,8 +169,8 @@ class Clients(RuleBasedStateMachine):
         self.all.remove(thread)
         below = [f"/messages/{message.id}" for message in thread.messages] + [f"/runs/{run.id}" for run in thread.runs]
         for path in ("", "/messages", "/runs", *below):
-            self.ask("GET", thread.path + path, status=404, says="No thread found")
-        self.ask("POST", f"{thread.path}/messages", {"role": "user", "content": "x"}, status=404, says="No thread")
+            self.ask("GET", thread.path + path, status=404, error="No thread found")
+        self.ask("POST", f"{thread.path}/messages", {"role": "user", "content": "x"}, status=404, error="No thread")
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -177,26 +179,26 @@ class Clients(RuleBasedStateMachine):
         body = {"role": role, "content": text, "metadata": metadata}
         if thread.active is not None:
             self.ask(
-                "POST", f"{thread.path}/messages", body, status=400, says=f"while a run {thread.active.id} is active"
+                "POST", f"{thread.path}/messages", body, status=400, error=f"while a run {thread.active.id} is active"
             )
             return
         made = self.ask("POST", f"{thread.path}/messages", body)
-        thread.messages.append(Said(made["id"], role, text, metadata=metadata))
+        thread.messages.append(ExpectedMessage(made["id"], role, text, metadata=metadata))
 
-    @rule(thread=threads, place=st.integers(0, 50), metadata=METADATA)
-    def change_message(self, thread: Thread, place: int, metadata: dict[str, str]) -> None:
+    @rule(thread=threads, index=st.integers(0, 50), metadata=METADATA)
+    def change_message(self, thread: Thread, index: int, metadata: dict[str, str]) -> None:
         if thread.messages:
-            message = thread.messages[place % len(thread.messages)]
+            message = thread.messages[index % len(thread.messages)]
             path = f"{thread.path}/messages/{message.id}"
             assert self.ask("POST", path, {"metadata": metadata})["metadata"] == metadata
             message.metadata = metadata
 
-    @rule(thread=threads, place=st.integers(0, 50))
-    def delete_message(self, thread: Thread, place: int) -> None:
+    @rule(thread=threads, index=st.integers(0, 50))
+    def delete_message(self, thread: Thread, index: int) -> None:
         if thread.active is None and thread.messages:
-            message = thread.messages.pop(place % len(thread.messages))
+            message = thread.messages.pop(index % len(thread.messages))
             assert self.ask("DELETE", f"{thread.path}/messages/{message.id}")["deleted"]
-            self.ask("GET", f"{thread.path}/messages/{message.id}", status=404, says="No message found")
+            self.ask("GET", f"{thread.path}/messages/{message.id}", status=404, error="No message found")
             thread.gone.append(message.id)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
@@ -213,33 +215,33 @@ class Clients(RuleBasedStateMachine):
         body = {"assistant_id": assistant_id, "additional_messages": added, "stream": stream}
         path = f"{thread.path}/runs"
         if thread.active is not None:
-            self.ask("POST", path, body, status=400, says=f"already has an active run {thread.active.id}")
+            self.ask("POST", path, body, status=400, error=f"already has an active run {thread.active.id}")
             return
         until = "thread.message.delta" if kind == "stalls" else ""
         if stream:
-            run = Ran(self.listen("POST", path, body, until)[0][2]["id"], kind)
+            run = ExpectedRun(self.stream("POST", path, body, until)[0][2]["id"], kind)
         else:
-            run = Ran(self.ask("POST", path, body)["id"], kind)
+            run = ExpectedRun(self.ask("POST", path, body)["id"], kind)
         thread.runs.append(run)
         self.follow(thread, run, until)
         listed = self.ask("GET", f"{thread.path}/messages?order=asc&limit=100")["data"]
         fresh = [one["id"] for one in listed[len(thread.messages) :]]
-        thread.messages += [Said(id, role, text) for id, (role, text) in zip(fresh, more, strict=False)]
+        thread.messages += [ExpectedMessage(id, role, text) for id, (role, text) in zip(fresh, more, strict=False)]
         match kind:
             case "echo":
-                heard = [message.text for message in thread.messages if message.role == "user"]
-                self.speak(thread, run, fresh[-1], f"Echo: {heard[-1] if heard else ''}", "completed")
+                questions = [message.text for message in thread.messages if message.role == "user"]
+                self.speak(thread, run, fresh[-1], f"Echo: {questions[-1] if questions else ''}", "completed")
             case "calls":
                 run.status = "requires_action"
                 run.steps = ["in_progress"]
             case _:
                 self.speak(thread, run, fresh[-1], "one", "in_progress")
 
-    def speak(self, thread: Thread, run: Ran, id: str, text: str, status: str) -> None:
+    def speak(self, thread: Thread, run: ExpectedRun, id: str, text: str, status: str) -> None:
         run.status = status
         run.spoken = text
         run.steps.append(status)
-        thread.messages.append(Said(id, "assistant", text if status == "completed" else "", run.id, status))
+        thread.messages.append(ExpectedMessage(id, "assistant", text if status == "completed" else "", run.id, status))
 
     @rule(thread=threads, stream=st.booleans(), wrong=st.booleans())
     def submit(self, thread: Thread, stream: bool, wrong: bool) -> None:
@@ -249,7 +251,7 @@ class Clients(RuleBasedStateMachine):
         path = f"{thread.path}/runs/{run.id}"
         if run.status != "requires_action":
             body = {"tool_outputs": [{"tool_call_id": "call_x", "output": "x"}]}
-            self.ask("POST", f"{path}/submit_tool_outputs", body, status=400, says="do not accept tool outputs")
+            self.ask("POST", f"{path}/submit_tool_outputs", body, status=400, error="do not accept tool outputs")
             return
         body = {**outputs(self.ask("GET", path)), "stream": stream}
         if wrong:
@@ -257,13 +259,13 @@ class Clients(RuleBasedStateMachine):
             self.ask("POST", f"{path}/submit_tool_outputs", body, status=400)
             return
         if stream:
-            assert text_of(self.listen("POST", f"{path}/submit_tool_outputs", body)) == SAID
+            assert text_of(self.stream("POST", f"{path}/submit_tool_outputs", body)) == ANSWER
         else:
             assert self.ask("POST", f"{path}/submit_tool_outputs", body)["status"] == "queued"
             self.follow(thread, run)
         run.steps = ["completed"]
-        said = self.ask("GET", f"{thread.path}/messages?limit=1")["data"][0]["id"]
-        self.speak(thread, run, said, SAID, "completed")
+        message_id = self.ask("GET", f"{thread.path}/messages?limit=1")["data"][0]["id"]
+        self.speak(thread, run, message_id, ANSWER, "completed")
         steps = self.ask("GET", f"{path}/steps?order=asc")["data"]
         assert steps[0]["step_details"]["tool_calls"][0]["function"]["output"] == OUTPUT
 
@@ -273,7 +275,7 @@ class Clients(RuleBasedStateMachine):
         if run is None:
             if thread.runs:
                 path = f"{thread.path}/runs/{thread.runs[-1].id}/cancel"
-                self.ask("POST", path, {}, status=400, says="Cannot cancel run")
+                self.ask("POST", path, {}, status=400, error="Cannot cancel run")
             return
         assert self.ask("POST", f"{thread.path}/runs/{run.id}/cancel", {})["status"] == "cancelling"
         self.follow(thread, run)
@@ -283,7 +285,7 @@ class Clients(RuleBasedStateMachine):
             if message.run == run.id and message.status == "in_progress":
                 message.status, message.text = "incomplete", run.spoken
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- comparing ----------------------------------------------------------------------------------------------------
 
     @rule(thread=threads, limit=st.integers(1, 4), order=st.sampled_from(["asc", "desc"]))
     def walk(self, thread: Thread, limit: int, order: str) -> None:
@@ -301,11 +303,11 @@ class Clients(RuleBasedStateMachine):
                 page = self.ask("GET", f"{path}&after={page['last_id']}")
             assert found == (ids if order == "asc" else ids[::-1])
 
-    @rule(thread=threads, place=st.integers(0, 50))
-    def look_around(self, thread: Thread, place: int) -> None:
+    @rule(thread=threads, index=st.integers(0, 50))
+    def list_around(self, thread: Thread, index: int) -> None:
         ids = [message.id for message in thread.messages]
         if ids:
-            at = place % len(ids)
+            at = index % len(ids)
             path = f"{thread.path}/messages?order=asc&limit=100"
             after = self.ask("GET", f"{path}&after={ids[at]}")["data"]
             before = self.ask("GET", f"{path}&before={ids[at]}")["data"]
@@ -323,7 +325,7 @@ class Clients(RuleBasedStateMachine):
 
 
 def check_thread(clients: Clients, thread: Thread) -> None:
-    """Compare all that the server has of a thread with the model."""
+    """Compare everything that the server has of a thread with the expected state."""
     assert clients.ask("GET", thread.path)["metadata"] == thread.metadata
     listed = clients.ask("GET", f"{thread.path}/messages?order=asc&limit=100")["data"]
     assert [one["id"] for one in listed] == [message.id for message in thread.messages]

@@ -1,6 +1,8 @@
-"""Programs that use a server which may die at any moment: each goes on whatever happens, and keeps its promises.
+"""Programs that use a server which can die at any moment: each continues after failures, and records the server's
+promises.
 
-A promise is an answer 200. What was asked for and never answered may have happened or not; nothing is expected of it.
+A promise is a response with status 200. A request without a response can have taken effect or not; nothing is expected
+of it.
 """
 
 import itertools
@@ -18,24 +20,24 @@ from tests.process import ServerProcess
 from tests.test_crash import TIME, events_of
 from tests.upstream import Reply, Step
 
-__all__ = ["HABITS", "OUTPUT", "SAID", "Program", "Promises", "model"]
+__all__ = ["ANSWER", "HABITS", "OUTPUT", "Program", "Promises", "model"]
 
-SAID = "one two three four five six"
+ANSWER = "one two three four five six"
 OUTPUT = "noon"
 _TURN_S = 5.0
 _numbers = itertools.count()
 
 
 def model(body: dict[str, Any]) -> Step:
-    """Call a function once, then answer; or answer at once."""
+    """Call a function once and then answer, or answer directly."""
     if body.get("tools") and body["messages"][-1]["role"] != "tool":
         return Reply("Let me see.", tool_calls=[("getTime", {})], delay_s=0.01)
-    return Reply(SAID, delay_s=0.02)
+    return Reply(ANSWER, delay_s=0.02)
 
 
 @dataclass
 class Promises:
-    """What the server said yes to; keys of `runs` are (thread id, run id)."""
+    """What the server has acknowledged; keys of `runs` are (thread id, run id)."""
 
     messages: dict[tuple[str, str], str] = field(default_factory=dict)
     """(thread id, message id) → its text."""
@@ -48,8 +50,8 @@ class Promises:
     seen: dict[str, list[tuple[int, str, Any]]] = field(default_factory=dict)
     """Events that a stream brought, by run."""
 
-    def take(self, other: "Promises") -> None:
-        """Add another program's."""
+    def merge(self, other: "Promises") -> None:
+        """Add another program's promises."""
         self.messages |= other.messages
         self.runs |= other.runs
         self.cancelled |= other.cancelled
@@ -58,13 +60,13 @@ class Promises:
         self.seen |= other.seen
 
     def forget(self, thread: str) -> None:
-        """A deletion was asked for: whether or not it is answered, nothing of the thread is promised any more."""
+        """Drop the promises of a thread whose deletion was requested, whether or not that is answered."""
         self.messages = {key: text for key, text in self.messages.items() if key[0] != thread}
         self.runs = {key for key in self.runs if key[0] != thread}
 
 
 class Program(threading.Thread):
-    """Turns, one after the other: a thread, a message, a run, and what its habit does with it."""
+    """Runs turns in sequence: a thread, a message, a run, and what its habit does with it."""
 
     def __init__(self, server: ServerProcess, habit: str, seed: int) -> None:
         super().__init__(daemon=True, name=f"program-{habit}")
@@ -85,7 +87,7 @@ class Program(threading.Thread):
                 time.sleep(0.05)
 
     def _post(self, client: httpx2.Client, path: str, body: Any) -> Any:
-        """The answer's body, None unless it is 200."""
+        """Return the body of the response, None unless its status is 200."""
         answer = client.post(path, json=body)
         if answer.status_code not in (200, 400, 404, 503):
             self.defects.append(f"{path}: {answer.status_code} {answer.text[:200]}")
@@ -115,7 +117,7 @@ class Program(threading.Thread):
     # --- habits -------------------------------------------------------------------------------------------------------
 
     def _polls(self, client: httpx2.Client, run: dict[str, Any]) -> dict[str, Any] | None:
-        """Look again until it pauses or ends; None when it did neither in time."""
+        """Fetch the run until it pauses or ends; None when it did neither in time."""
         end = time.monotonic() + _TURN_S
         while time.monotonic() < end:
             answer = client.get(f"/threads/{run['thread_id']}/runs/{run['id']}")
@@ -126,7 +128,7 @@ class Program(threading.Thread):
         return None
 
     def _answers(self, client: httpx2.Client, run: dict[str, Any]) -> None:
-        """Submit the outputs that it waits for, and wait for its end."""
+        """Submit the outputs that the run waits for, and wait for its end."""
         waiting = self._polls(client, run)
         if waiting is not None and waiting["status"] == "requires_action":
             path = f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs"
@@ -156,7 +158,7 @@ class Program(threading.Thread):
             self.promises.deleted.add(run["thread_id"])
 
     def _stream(self, client: httpx2.Client, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        """Read events to the end, or as far as they come; returns the run as the first event of it has it."""
+        """Read events to the end or the interruption; returns the run of the first event."""
         run: dict[str, Any] | None = None
         try:
             with client.stream("POST", path, json={**body, "stream": True}) as answer:
@@ -177,7 +179,7 @@ HABITS = ("polls", "answers", "streams", "streams", "cancels", "deletes")
 
 
 def outputs(run: dict[str, Any]) -> dict[str, Any]:
-    """Outputs for all that a run waits for."""
+    """Return outputs for all calls that a run waits for."""
     calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     return {"tool_outputs": [{"tool_call_id": call["id"], "output": OUTPUT} for call in calls]}
 
@@ -190,5 +192,5 @@ def stop_all(programs: Sequence[Program], limit_s: float) -> Promises:
     for program in programs:
         program.join(limit_s)
         assert not program.defects
-        promises.take(program.promises)
+        promises.merge(program.promises)
     return promises

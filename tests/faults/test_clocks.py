@@ -1,7 +1,7 @@
-"""The clock is set while runs are under way: they end or wait lawfully, orders stay, nothing hangs.
+"""The clock is set during runs: they end or wait as documented, orders are kept, nothing hangs.
 
-The clock of a whole server is set by libfaketime (Debian: `libfaketime`); monotonic time stays true, as it does where a
-clock is set for real.
+libfaketime sets the clock of the server (Debian: `libfaketime`); monotonic time is unaffected, as when a real clock is
+set.
 """
 
 import time
@@ -13,7 +13,7 @@ import pytest
 from tests.faults.test_disk import streaming_run, take_next_turn, waiting_run
 from tests.graphs.world import Clock, world
 from tests.process import ServerProcess
-from tests.test_crash import begin, end, messages
+from tests.test_crash import create_thread, messages, wait_for_run
 from tests.upstream import Hang, ScriptedUpstream
 
 FAKETIME = [*Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), *Path("/usr/lib").glob("faketime/libfaketimeMT*")]
@@ -26,11 +26,11 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield scripted
 
 
-async def test_a_run_expires_in_time_although_the_clock_was_set_back(upstream: ScriptedUpstream) -> None:
+async def test_a_run_expires_in_time_after_the_clock_was_set_back(upstream: ScriptedUpstream) -> None:
     clock = Clock()
     upstream.script(Hang())
     async with world(upstream, clock=clock, expiry_s=1) as deps:
-        started = await deps.begin()
+        started = await deps.start_run()
         await upstream.eventually(lambda up: up.open_streams == 1)
         clock.now -= 1_000_000
         await deps.events(started.run_id)
@@ -38,12 +38,12 @@ async def test_a_run_expires_in_time_although_the_clock_was_set_back(upstream: S
         await upstream.eventually(lambda up: up.open_streams == 0)
 
 
-class Told:
-    """A clock that a server looks at, and that a test sets."""
+class SettableClock:
+    """A clock that a server reads, and that a test sets."""
 
     def __init__(self, folder: Path) -> None:
         if not FAKETIME:
-            pytest.skip("no libfaketime, so the clock of a whole server is not set")
+            pytest.skip("libfaketime, which sets the clock of a server, is missing")
         self._file = folder / "clock"
         self.set("+0d")
         self.settings = {
@@ -55,20 +55,22 @@ class Told:
         }
 
     def set(self, by: str) -> None:
-        """Set it ahead or back, as "+365d" or "-1d"; from the true time, not from what it was."""
+        """Set it ahead or back, as "+365d" or "-1d", relative to the true time."""
         self._file.write_text(by)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("days", [365, -365], ids=["ahead", "back"])
-def test_a_clock_that_jumps_loses_nothing_and_no_order(tmp_path: Path, upstream: ScriptedUpstream, days: int) -> None:
-    clock = Told(tmp_path)
-    # Not forked: the library that sets the clock comes with a program's start.
+def test_a_clock_that_jumps_keeps_objects_and_their_order(
+    tmp_path: Path, upstream: ScriptedUpstream, days: int
+) -> None:
+    clock = SettableClock(tmp_path)
+    # Not forked: the library that sets the clock is loaded at a program's start.
     with ServerProcess(tmp_path, bare=True, MODEL_URL=upstream.url, **clock.settings) as server:
         waiting, run, outputs = waiting_run(server, upstream)
         streaming, cut = streaming_run(server, upstream)
-        thread, _ = begin(server)
+        thread, _ = create_thread(server)
         texts = ["Hello"]
         for jump in (0, days, 0):
             clock.set(f"{jump:+}d")
@@ -83,11 +85,11 @@ def test_a_clock_that_jumps_loses_nothing_and_no_order(tmp_path: Path, upstream:
         assert [one["content"][0]["text"]["value"] for one in older["data"]] == texts[1::-1]
         upstream.release()
         if days > 0:
-            end(server, waiting, run, "expired")
-            end(server, streaming, cut, "expired")
+            wait_for_run(server, waiting, run, "expired")
+            wait_for_run(server, streaming, cut, "expired")
         else:
-            end(server, streaming, cut, "completed")
+            wait_for_run(server, streaming, cut, "completed")
             server.request("POST", f"/v1/threads/{waiting}/runs/{run}/submit_tool_outputs", outputs)
-            end(server, waiting, run, "completed")
+            wait_for_run(server, waiting, run, "completed")
         for one in (waiting, streaming, thread):
             take_next_turn(server, one)

@@ -1,5 +1,5 @@
-"""A disk that is full, refuses, or may not be written: clients are told, nothing acknowledged is lost, and all goes
-on by itself once the disk does."""
+"""A disk that is full or refuses writes: clients get errors, nothing acknowledged is lost, and the server recovers by
+itself."""
 
 import resource
 import subprocess
@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.disks import Small, without_privileges
 from tests.process import ROOT, ServerProcess
-from tests.test_crash import TIME, begin, end, messages, stream
+from tests.test_crash import TIME, create_thread, messages, stream, wait_for_run
 from tests.upstream import Reply, ScriptedUpstream
 
 LARGE = "x" * 100_000
@@ -33,13 +33,13 @@ def small(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Small]:
         yield made
 
 
-def use_up(server: ServerProcess) -> httpx2.Response:
+def fill_by_messages(server: ServerProcess) -> httpx2.Response:
     """Store large messages, then small ones, until one is refused; returns the refusal."""
     for content in (LARGE, "x"):
         body = {"messages": [{"role": "user", "content": content}]}
         limit = time.monotonic() + 10
         while (answer := httpx2.post(f"{server.url}/v1/threads", json=body, timeout=20)).status_code == 200:
-            assert time.monotonic() < limit, "there was room for all that"
+            assert time.monotonic() < limit, "the disk was not full in time"
     return answer
 
 
@@ -52,19 +52,19 @@ def check_refusal(answer: httpx2.Response, status: int, code: str, word: str) ->
 
 
 def waiting_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[str, str, Any]:
-    """A run that waits for outputs: thread, run, and the outputs."""
+    """Start a run that waits for outputs; returns thread, run, and the outputs."""
     upstream.script(Reply(tool_calls=[("getTime", {})]))
-    thread, assistant = begin(server, tools=[TIME])
+    thread, assistant = create_thread(server, tools=[TIME])
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
-    action = end(server, thread, run, "requires_action")["required_action"]
+    action = wait_for_run(server, thread, run, "requires_action")["required_action"]
     call = action["submit_tool_outputs"]["tool_calls"][0]["id"]
     return thread, run, {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
 
 
 def streaming_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[str, str]:
-    """A run whose reply stands still after its first word."""
+    """Start a run whose reply stalls after its first word."""
     upstream.script(Reply("one two three", pause_after=2))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     seen = stream(
         server, f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True}, "thread.message.delta"
     )
@@ -72,7 +72,7 @@ def streaming_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[st
 
 
 def take_next_turn(server: ServerProcess, thread: str) -> None:
-    """Within a few seconds the thread takes a message and a run again."""
+    """Check that within a few seconds the thread accepts a message and a run again."""
     limit = time.monotonic() + 10
     body = {"role": "user", "content": "And now?"}
     while httpx2.post(f"{server.url}/v1/threads/{thread}/messages", json=body, timeout=20).status_code != 200:
@@ -80,18 +80,16 @@ def take_next_turn(server: ServerProcess, thread: str) -> None:
         time.sleep(0.1)
     assistant = server.request("POST", "/v1/assistants", {"model": "m"})["id"]
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     assert messages(server, thread)[-1]["content"][0]["text"]["value"] == "Echo: And now?"
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
-    small: Small, upstream: ScriptedUpstream
-) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(small: Small, upstream: ScriptedUpstream) -> None:
     server = small.server
     thread, run, outputs = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
     ballast = small.disk.fill()
-    check_refusal(use_up(server), 507, "insufficient_storage", "disk is full")
+    check_refusal(fill_by_messages(server), 507, "insufficient_storage", "disk is full")
 
     url = f"{server.url}/v1/threads/{thread}/runs/{run}/submit_tool_outputs"
     check_refusal(httpx2.post(url, json=outputs, timeout=20), 507, "insufficient_storage", "full")
@@ -103,75 +101,71 @@ def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
     assert server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"] == "requires_action"
     assert len(messages(server, thread)) == 1
     upstream.release()
-    time.sleep(0.3)  # the reply that went on cannot be stored
+    time.sleep(0.3)  # the continued reply cannot be stored
 
     ballast.unlink()
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-    end(server, thread, run, "completed")
-    end(server, cut_thread, cut_run, "failed", "completed")
+    wait_for_run(server, thread, run, "completed")
+    wait_for_run(server, cut_thread, cut_run, "failed", "completed")
     for one in (thread, cut_thread):
         take_next_turn(server, one)
     assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
     limit = time.monotonic() + 5
     while (checks := httpx2.get(f"{server.url}/ready", timeout=20).json()["checks"])["store"] != "ok":
-        assert time.monotonic() < limit, checks  # `disk` stays: it is a small one
+        assert time.monotonic() < limit, checks  # `disk` stays: it is a small disk
         time.sleep(0.1)
 
 
 @pytest.mark.soak
-def test_a_server_that_dies_or_is_stopped_on_a_full_disk_has_everything_when_there_is_room(
-    small: Small, upstream: ScriptedUpstream
-) -> None:
+def test_a_server_that_ends_on_a_full_disk_loses_nothing(small: Small, upstream: ScriptedUpstream) -> None:
     server = small.server
     thread, run, outputs = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
     ballast = small.disk.fill()
-    use_up(server)
+    fill_by_messages(server)
     server.kill()
     try:
-        server.start()  # there is room where the log of changes was, unless that was needed for something else
+        server.start()  # there is space where the write-ahead log was, unless something else needed it
     except AssertionError as refused:
         assert "threadhold: The database" in str(refused)  # noqa: PT017 - either will do
     assert "Traceback" not in server.log.read_text()
     server.kill()
     ballast.unlink()
     server.start()
-    end(server, cut_thread, cut_run, "failed", "completed")
+    wait_for_run(server, cut_thread, cut_run, "failed", "completed")
     small.disk.fill()
-    use_up(server)
+    fill_by_messages(server)
     server.terminate()
     assert server.wait(15) == 0
     ballast.unlink()
     server.start()
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     for one in (thread, cut_thread):
         take_next_turn(server, one)
 
 
-def test_a_disk_that_refuses_writes_is_told_and_all_goes_on_when_it_takes_them(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
-    """No file may grow: what a disk with errors, or one that was remounted read-only, looks like from here."""
+def test_a_disk_that_refuses_writes_is_reported_and_recovers(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """No file can grow, as with a disk that has errors or was remounted read-only."""
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
         thread, run, outputs = waiting_run(server, upstream)
         cut_thread, cut_run = streaming_run(server, upstream)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        check_refusal(use_up(server), 503, "unavailable", "cannot store anything right now")
+        check_refusal(fill_by_messages(server), 503, "unavailable", "cannot store anything right now")
         assert httpx2.get(f"{server.url}/ready", timeout=20).status_code == 503
         assert server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"] == "requires_action"
         upstream.release()
         time.sleep(0.3)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-        end(server, thread, run, "completed")
-        end(server, cut_thread, cut_run, "failed", "completed")
+        wait_for_run(server, thread, run, "completed")
+        wait_for_run(server, cut_thread, cut_run, "failed", "completed")
         for one in (thread, cut_thread):
             take_next_turn(server, one)
 
 
 @pytest.mark.parametrize("what", ["file", pytest.param("folder", marks=pytest.mark.soak)])
-def test_a_database_that_may_not_be_written_stops_the_start_with_a_sentence(tmp_path: Path, what: str) -> None:
+def test_a_read_only_database_stops_the_start_with_a_sentence(tmp_path: Path, what: str) -> None:
     data = tmp_path / "data"
     data.mkdir()
     if what == "file":

@@ -18,7 +18,7 @@ import pytest
 from store.free_space import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
 from store.sqlite.ballast import BALLAST_BYTES
 from tests.faults import disks
-from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, use_up, waiting_run
+from tests.faults.test_disk import check_refusal, fill_by_messages, streaming_run, take_next_turn, waiting_run
 from tests.process import ROOT, ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -67,15 +67,15 @@ def small(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Small]:
 
 
 def held_bytes(small: Small) -> int:
-    """Disk space of the reserve and of the database's files together."""
+    """Return the disk space of the reserve and of the database's files together."""
     return sum(path.stat().st_blocks * 512 for path in small.disk.seen.glob("threadhold.db*"))
 
 
 def fill_around_reserve(small: Small, least_bytes: int) -> int:
     """Fill the disk while the reserve is not in use; return `held_bytes` afterwards, which is at least `least_bytes`.
 
-    A cancelled run is still committed after its answer. The reserve releases space for that, and the filling here would
-    take it, as any program could that writes at that moment.
+    A cancelled run is still committed after its answer. The reserve releases space for that, and another program that
+    writes at that moment, such as this function, could take it.
     """
     limit = time.monotonic() + 10
     while True:
@@ -102,7 +102,7 @@ def ready(server: ServerProcess) -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["lengths announced", "chunked"])
-def test_uploads_side_by_side_leave_the_reserve(small: Small, *, chunked: bool) -> None:
+def test_concurrent_uploads_leave_the_reserve(small: Small, *, chunked: bool) -> None:
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda _: small.upload(10_000_000, chunked=chunked), range(10)))
     for answer in answers:
@@ -114,8 +114,8 @@ def test_uploads_side_by_side_leave_the_reserve(small: Small, *, chunked: bool) 
     assert ready(small.server) == 200
     assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
     # Claims are released: as many more uploads succeed as there is space for.
-    room = free_bytes(small.disk.seen) - RESERVE_BYTES - 1_000_000
-    assert room < 1_000_000 or small.upload(room // 2, chunked=chunked).status_code == 200
+    free = free_bytes(small.disk.seen) - RESERVE_BYTES - 1_000_000
+    assert free < 1_000_000 or small.upload(free // 2, chunked=chunked).status_code == 200
 
 
 def test_an_announced_body_is_refused_before_it_is_sent(small: Small) -> None:
@@ -130,7 +130,7 @@ def test_an_announced_body_is_refused_before_it_is_sent(small: Small) -> None:
     assert small.upload(1000).status_code == 200
 
 
-def test_uploads_and_indexes_without_space_are_refused_at_once(small: Small) -> None:
+def test_uploads_and_indexes_without_space_are_refused_at_first(small: Small) -> None:
     file = small.upload(1000).json()["id"]
     store = small.server.request("POST", "/v1/vector_stores", {})["id"]
     asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 60_000_000, "mime_type": "text/plain"}
@@ -139,7 +139,7 @@ def test_uploads_and_indexes_without_space_are_refused_at_once(small: Small) -> 
     leave.write_bytes(b"x" * (free_bytes(small.disk.seen) - RESERVE_BYTES + 1000))
     refused = small.answer("POST", f"/vector_stores/{store}/files", {"file_id": file})
     check_refusal(refused, 507, "insufficient_storage", "nearly full")
-    small.server.request("POST", "/v1/threads")  # rows go on
+    small.server.request("POST", "/v1/threads")  # rows can still be written
     assert ready(small.server) == 200
     leave.unlink()
     assert small.answer("POST", f"/vector_stores/{store}/files", {"file_id": file}).status_code == 200
@@ -170,7 +170,7 @@ def test_requests_that_free_space_work_on_a_full_disk(small: Small, upstream: Sc
         ("DELETE", f"/assistants/{assistant}"),
     ]:
         held = fill_around_reserve(small, held - BLOCK_BYTES)
-        check_refusal(use_up(server), 507, "insufficient_storage", "full")
+        check_refusal(fill_by_messages(server), 507, "insufficient_storage", "full")
         answer = small.answer(method, path)
         assert answer.status_code == 200, f"{method} {path}: {answer.text}"
     upstream.release()
@@ -179,12 +179,12 @@ def test_requests_that_free_space_work_on_a_full_disk(small: Small, upstream: Sc
     take_next_turn(server, thread)
     limit = time.monotonic() + 15
     while small.reserve.stat().st_size < size:
-        assert time.monotonic() < limit, "the reserve is not taken back"
+        assert time.monotonic() < limit, "the reserve is not restored"
         server.request("POST", "/v1/threads")
         time.sleep(0.2)
 
 
-def test_a_full_disk_takes_no_part_and_cancelling_frees_space(small: Small) -> None:
+def test_a_full_disk_accepts_no_part_and_cancelling_frees_space(small: Small) -> None:
     server = small.server
     asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 900_000, "mime_type": "text/plain"}
     upload = server.request("POST", "/v1/uploads", asked)["id"]
@@ -201,7 +201,7 @@ def test_a_full_disk_takes_no_part_and_cancelling_frees_space(small: Small) -> N
     server.request("POST", "/v1/threads")
 
 
-def test_a_database_that_filled_the_disk_takes_rows_again_after_deletions(small: Small) -> None:
+def test_a_database_that_filled_the_disk_accepts_rows_after_deletions(small: Small) -> None:
     """No other file is removed: the freed space is in the database's own file."""
     server = small.server
     made = []
@@ -247,7 +247,7 @@ def test_commands_read_and_prune_on_a_full_disk(small: Small, tmp_path: Path) ->
     server.terminate()
     server.wait(15)
     small.disk.fill()
-    for words, told in [
+    for words, expected in [
         (["export", "-"], '"object":"thread"'),
         (["prune", "--older-than", "0.0002h"], "deleted 3 threads"),
     ]:
@@ -261,7 +261,7 @@ def test_commands_read_and_prune_on_a_full_disk(small: Small, tmp_path: Path) ->
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert told in done.stdout
+        assert expected in done.stdout
     server.start()
 
 
@@ -286,8 +286,7 @@ def reading(small: Small) -> Iterator[None]:
 
 
 def test_a_log_kept_by_a_reader_leaves_space_for_the_file(small: Small) -> None:
-    """The log cannot be truncated while somebody reads: it grows with each row, and the file will need as much
-    space."""
+    """The log cannot be truncated during a read: it grows with each row, and the file will need as much space."""
     server = small.server
     body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
     made = [server.request("POST", "/v1/threads", body)["id"] for _ in range(3)]
@@ -303,7 +302,7 @@ def test_a_log_kept_by_a_reader_leaves_space_for_the_file(small: Small) -> None:
         assert len(server.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 8
 
 
-def test_a_thread_larger_than_the_reserve_is_deleted_on_a_full_disk(small: Small) -> None:
+def test_a_thread_larger_than_the_reserve_can_be_deleted(small: Small) -> None:
     server = small.server
     body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
     thread = server.request("POST", "/v1/threads", body)["id"]
@@ -311,7 +310,7 @@ def test_a_thread_larger_than_the_reserve_is_deleted_on_a_full_disk(small: Small
         server.request("POST", f"/v1/threads/{thread}/messages", body["messages"][0])
     assert (small.disk.seen / "threadhold.db").stat().st_size > 2 * BALLAST_BYTES
     small.disk.fill()
-    check_refusal(use_up(server), 507, "insufficient_storage", "full")
+    check_refusal(fill_by_messages(server), 507, "insufficient_storage", "full")
     assert small.answer("DELETE", f"/threads/{thread}").status_code == 200
     store_when_possible(small, body)
 
@@ -319,7 +318,7 @@ def test_a_thread_larger_than_the_reserve_is_deleted_on_a_full_disk(small: Small
 def test_a_disk_that_fills_during_a_run_ends_only_it(small: Small, upstream: ScriptedUpstream) -> None:
     thread, run = streaming_run(small.server, upstream)
     small.disk.fill()
-    use_up(small.server)
+    fill_by_messages(small.server)
     upstream.release()
     limit = time.monotonic() + 10
     while (status := small.server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"]) == "in_progress":

@@ -1,4 +1,5 @@
-"""Another program that has the database: a server waits a little, then says so, and goes on when it is let."""
+"""Another program locks the database: a server waits briefly, then answers with an error, and continues after the
+lock."""
 
 import sqlite3
 import time
@@ -12,12 +13,12 @@ import pytest
 
 from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, waiting_run
 from tests.process import ServerProcess
-from tests.test_crash import begin, end, messages, text_of
+from tests.test_crash import create_thread, messages, text_of, wait_for_run
 from tests.test_crash import replay as replayed
 from tests.upstream import Reply, ScriptedUpstream
 
 PATIENCE_S = 5.0
-"""How long a commit waits for the lock; those who come later are told at once."""
+"""How long a commit waits for the lock; later requests are refused immediately."""
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +40,16 @@ def server(upstream: ScriptedUpstream, folder: Path) -> Iterator[ServerProcess]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the right to write, as a backup program or somebody's shell does."""
+    """Hold the write lock, as a backup program or a user's shell does."""
     with closing(sqlite3.connect(folder / "threadhold.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
 
 
-def test_a_lock_that_is_short_is_waited_for_and_nobody_notices(
-    server: ServerProcess, upstream: ScriptedUpstream, folder: Path
-) -> None:
+def test_a_short_lock_is_waited_for_unnoticed(server: ServerProcess, upstream: ScriptedUpstream, folder: Path) -> None:
     upstream.script(Reply("one two three four", delay_s=0.3))
-    thread, assistant = begin(server)
+    thread, assistant = create_thread(server)
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
     with ThreadPoolExecutor() as pool:
         with locked(folder):
@@ -58,16 +57,16 @@ def test_a_lock_that_is_short_is_waited_for_and_nobody_notices(
             time.sleep(1.5)
             assert not asked.done()
         assert asked.result()["object"] == "thread"
-    end(server, thread, run, "completed")
+    wait_for_run(server, thread, run, "completed")
     assert text_of(replayed(server, thread, run)) == "one two three four"
 
 
-def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
+def test_a_long_lock_is_reported_and_the_server_recovers(
     server: ServerProcess, upstream: ScriptedUpstream, folder: Path
 ) -> None:
     thread, run, outputs = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
-    idle, assistant = begin(server)
+    idle, assistant = create_thread(server)
     runs = f"{server.url}/v1/threads/{idle}/runs"
     asked = {
         "a thread": (f"{server.url}/v1/threads", {}),
@@ -76,12 +75,12 @@ def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
         "outputs": (f"{server.url}/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs),
         "a stop": (f"{server.url}/v1/threads/{cut_thread}/runs/{cut_run}/cancel", {}),
     }
-    begun = time.monotonic()
+    started = time.monotonic()
     with locked(folder), ThreadPoolExecutor() as pool:
         answers = [pool.submit(httpx2.post, url, json=body, timeout=30) for url, body in asked.values()]
         assert [one["role"] for one in messages(server, thread)] == ["user"]
         refused = [answer.result() for answer in answers]
-        took_s = time.monotonic() - begun
+        took_s = time.monotonic() - started
     for answer in refused:
         check_refusal(answer, 503, "unavailable", "locked")
         assert answer.headers["retry-after"] == "5"
@@ -89,17 +88,17 @@ def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
     assert [one["content"][0]["text"]["value"] for one in messages(server, idle)] == ["Hello"]
     assert server.request("GET", f"/v1/threads/{idle}/runs")["data"] == []
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
-    end(server, thread, run, "completed")
-    end(server, cut_thread, cut_run, "cancelled", "failed")
+    wait_for_run(server, thread, run, "completed")
+    wait_for_run(server, cut_thread, cut_run, "cancelled", "failed")
     for one in (thread, cut_thread, idle):
         take_next_turn(server, one)
 
 
-def test_whoever_reads_for_long_holds_up_nobody(server: ServerProcess, folder: Path) -> None:
+def test_a_long_read_delays_no_request(server: ServerProcess, folder: Path) -> None:
     with closing(sqlite3.connect(folder / "threadhold.db", isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM threads").fetchone()
-        begun = time.monotonic()
+        started = time.monotonic()
         for _ in range(20):
             server.request("POST", "/v1/threads", {"messages": [{"role": "user", "content": "x" * 10_000}]})
-        assert time.monotonic() - begun < PATIENCE_S
+        assert time.monotonic() - started < PATIENCE_S

@@ -1,4 +1,5 @@
-"""Random clients against a model of the API, over a real server; `make soak` tries more, and restarts it in between."""
+"""Random clients compare a real server with a model of the API; `make soak` tries more, and restarts the server in
+between."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ QUICK = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    phases=[Phase.generate],  # shrinking takes minutes; the soak does it
+    phases=[Phase.generate],  # shrinking takes minutes, and is left to the soak test
     suppress_health_check=list(HealthCheck),
 )
 LONG = settings(
@@ -33,13 +34,13 @@ LONG = settings(
 
 
 class Restarting(Clients):
-    """Clients of a server that is killed, or stopped, and comes back."""
+    """Clients of a server that is killed or stopped, and restarted."""
 
     restarts = 0
 
     @rule(killed=st.booleans(), again=st.integers(0, 1))
     def restart(self, killed: bool, again: int) -> None:
-        if again:  # not at every step that hypothesis would like it at: a start takes longer than all the others
+        if again:  # not at every step that hypothesis chooses: a start takes longer than all the others
             return
         type(self).restarts += 1
         if killed:
@@ -62,8 +63,9 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
             yield process
 
 
-def attack(server: ServerProcess, clients: type[Clients], how: settings) -> int:
-    """Let hypothesis try; then kill the server, and look whether all of it is still there. Returns how many threads."""
+def run_hypothesis(server: ServerProcess, clients: type[Clients], how: settings) -> int:
+    """Let hypothesis run; then kill the server, and check that everything is still there. Returns the number of
+    threads."""
     run_state_machine_as_test(clients, settings=how)  # type: ignore[no-untyped-call]
     server.kill()
     server.start()
@@ -74,14 +76,14 @@ def attack(server: ServerProcess, clients: type[Clients], how: settings) -> int:
 
 
 @pytest.mark.timeout(180)
-def test_whatever_clients_do_the_server_is_as_the_model_says(server: ServerProcess) -> None:
-    assert attack(server, Clients, QUICK) > 12
+def test_the_server_agrees_with_the_model_of_the_api(server: ServerProcess) -> None:
+    assert run_hypothesis(server, Clients, QUICK) > 12
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_whatever_clients_do_the_server_is_as_the_model_says_over_restarts(
+def test_the_server_agrees_with_the_model_after_restarts(
     server: ServerProcess, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("threads", attack(server, Restarting, LONG))
+    record_property("threads", run_hypothesis(server, Restarting, LONG))
     record_property("restarts", Restarting.restarts)

@@ -1,5 +1,7 @@
-"""Nobody is spoken to: whatever the server and its processes do, they look no name up, connect to this machine alone,
-and leave nothing in the home folder. Watched from outside, by strace, as libraries in C do it by themselves."""
+"""The server and its processes resolve no name, connect to this machine only, and write nothing to the home folder.
+
+strace observes them from outside, because libraries in C could do it by themselves.
+"""
 
 import re
 import shutil
@@ -27,7 +29,7 @@ pytestmark = [
 ]
 
 
-def strangers(trace: Path) -> list[str]:
+def outside_calls(trace: Path) -> list[str]:
     """Return the system calls that address anything beyond this machine's loopback."""
     lines = [line for line in trace.read_text(errors="replace").splitlines() if "sa_family=AF_INET" in line]
     own = re.compile(r'inet_addr\("127\.|inet_pton\(AF_INET6, "(::1|::ffff:127\.)')
@@ -39,14 +41,14 @@ def traced(folder: Path) -> tuple[str, ...]:
     return (STRACE, *WATCH, "-o", str(folder / "trace"))
 
 
-def test_a_trace_shows_who_is_spoken_to(tmp_path: Path) -> None:
+def test_a_trace_shows_connections_to_other_machines(tmp_path: Path) -> None:
     ask = "import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.1', 53))"
     subprocess.run([*traced(tmp_path), sys.executable, "-c", ask], check=True, timeout=30)
-    assert len(strangers(tmp_path / "trace")) == 1
+    assert len(outside_calls(tmp_path / "trace")) == 1
 
 
 @pytest.mark.parametrize("engine", ["built-in", "upstream"])
-def test_files_runs_and_engines_speak_to_this_machine_only(tmp_path: Path, engine: str) -> None:
+def test_files_runs_and_engines_connect_to_this_machine_only(tmp_path: Path, engine: str) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
     home.mkdir()
     data.mkdir()
@@ -72,7 +74,7 @@ def test_files_runs_and_engines_speak_to_this_machine_only(tmp_path: Path, engin
         finally:
             server.terminate()
             server.wait(30)
-    assert strangers(tmp_path / "trace") == []
+    assert outside_calls(tmp_path / "trace") == []
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == []
 
 
@@ -95,11 +97,11 @@ def until(holds: object) -> None:
         time.sleep(0.1)
 
 
-def test_the_command_line_speaks_to_nobody(tmp_path: Path) -> None:
+def test_the_command_line_connects_to_no_machine(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     command = [*traced(tmp_path), sys.executable, str(ROOT / "server.py"), "check"]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "DATA_DIR": str(tmp_path)}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=60)
-    assert strangers(tmp_path / "trace") == []
+    assert outside_calls(tmp_path / "trace") == []
     assert list(home.rglob("*")) == []

@@ -1,4 +1,5 @@
-"""Whatever an upstream does: its run ends lawfully and says why, nobody else waits, the thread takes its next turn."""
+"""Any behaviour of an upstream: its run ends with a reason, other clients do not wait, the thread accepts a next
+turn."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.faults.behaviours import BEHAVIOURS, FLOODS, KNOWN, LONG_FLOODS, Case
 from tests.faults.hostile import GOOD, HostileUpstream
-from tests.faults.ways import FLOODS, KNOWN, LONG_FLOODS, WAYS, Told
 from tests.process import ServerProcess
-from tests.test_crash import end, replay, text_of
+from tests.test_crash import replay, text_of, wait_for_run
 
 SETTINGS = {"UPSTREAM_TIMEOUT_S": "1", "RUN_EXPIRY_S": "120"}
 MAX_GROWN_MB = 400
@@ -21,7 +22,7 @@ Begin = Callable[[str], Any]
 
 
 class Deps:
-    """A server on hostile upstreams, and the runs that were begun there, one for each way."""
+    """A server with hostile upstreams, and a run for each behaviour."""
 
     def __init__(self, server: ServerProcess, upstream: HostileUpstream) -> None:
         self.server = server
@@ -29,85 +30,85 @@ class Deps:
         self.runs: dict[str, Any] = {}
         self.good = server.request("POST", "/v1/assistants", {"model": "good"})["id"]
 
-    def begin(self, way: str) -> Any:
-        """Start a run whose model answers in this way."""
-        assistant = self.server.request("POST", "/v1/assistants", {"model": way})["id"]
+    def start_run(self, behaviour: str) -> Any:
+        """Start a run whose model behaves like this."""
+        assistant = self.server.request("POST", "/v1/assistants", {"model": behaviour})["id"]
         body = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": "Well?"}]}}
-        self.runs[way] = self.server.request("POST", "/v1/threads/runs", body)
-        return self.runs[way]
+        self.runs[behaviour] = self.server.request("POST", "/v1/threads/runs", body)
+        return self.runs[behaviour]
 
-    def check(self, way: str, told: Told) -> None:
-        """Wait for the end of the way's run, and check all that a client can see of it."""
-        thread, run = self.runs[way]["thread_id"], self.runs[way]["id"]
-        body = end(self.server, thread, run, "completed" if told.says is None else "failed")
+    def check(self, behaviour: str, case: Case) -> None:
+        """Wait for the end of the run, and check everything that a client can see of it."""
+        thread, run = self.runs[behaviour]["thread_id"], self.runs[behaviour]["id"]
+        body = wait_for_run(self.server, thread, run, "completed" if case.error is None else "failed")
         log = replay(self.server, thread, run)
-        said = self.messages(thread)
-        assert "".join(said) == text_of(log)
-        if told.says is None:
-            assert text_of(log) == told.text
+        texts = self.messages(thread)
+        assert "".join(texts) == text_of(log)
+        if case.error is None:
+            assert text_of(log) == case.text
         else:
-            assert told.says in body["last_error"]["message"]
+            assert case.error in body["last_error"]["message"]
             assert body["last_error"]["code"] in KNOWN
         assert log[-1][1] == f"thread.run.{body['status']}"
         steps = self.server.request("GET", f"/v1/threads/{thread}/runs/{run}/steps")["data"]
         assert "in_progress" not in {step["status"] for step in steps}
         self.take_next_turn(thread)
-        assert self.upstream.open[way] == 0, "the connection is still open"
+        assert self.upstream.open[behaviour] == 0, "the connection to the upstream is still open"
 
     def messages(self, thread: str) -> list[str]:
-        """What the assistant has said, oldest first."""
+        """Return the assistant's texts, oldest first."""
         listed = self.server.request("GET", f"/v1/threads/{thread}/messages?order=asc")["data"]
         return [part["text"]["value"] for one in listed if one["role"] == "assistant" for part in one["content"]]
 
     def take_next_turn(self, thread: str) -> None:
-        """The thread goes on as if nothing had happened."""
+        """Check that the thread works normally."""
         self.server.request("POST", f"/v1/threads/{thread}/messages", {"role": "user", "content": "And now?"})
         path = f"/v1/threads/{thread}/runs"
         run = self.server.request("POST", path, {"assistant_id": self.good})["id"]
-        end(self.server, thread, run, "completed")
+        wait_for_run(self.server, thread, run, "completed")
         assert self.messages(thread)[-1] == GOOD
 
 
 @pytest.fixture(scope="module")
 def deps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deps]:
-    """All the ways that need no attention, under way at once: each waits for its retries."""
-    ways = {name: told.way for name, told in {**WAYS, **FLOODS, **LONG_FLOODS}.items()}
+    """All behaviours that can run unobserved, at the same time: each waits for its retries."""
+    behaviours = {name: case.behave for name, case in {**BEHAVIOURS, **FLOODS, **LONG_FLOODS}.items()}
     with (
-        HostileUpstream(ways) as upstream,
+        HostileUpstream(behaviours) as upstream,
         ServerProcess(tmp_path_factory.mktemp("hostile"), MODEL_URL=upstream.url, **SETTINGS) as server,
     ):
         made = Deps(server, upstream)
-        for way in WAYS:
-            made.begin(way)
+        for behaviour in BEHAVIOURS:
+            made.start_run(behaviour)
         yield made
         assert "Traceback" not in server.log.read_text()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_run_on_a_broken_upstream_ends_with_a_reason_and_the_thread_goes_on(deps: Deps, way: str) -> None:
-    deps.check(way, WAYS[way])
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_a_broken_upstream_ends_its_run_with_a_reason(deps: Deps, behaviour: str) -> None:
+    deps.check(behaviour, BEHAVIOURS[behaviour])
 
 
-@pytest.mark.parametrize("way", FLOODS)
-def test_a_flood_is_ended_before_it_fills_the_memory_and_others_are_served_meanwhile(deps: Deps, way: str) -> None:
-    drown(deps, way, FLOODS[way])
+@pytest.mark.parametrize("behaviour", FLOODS)
+def test_a_flood_is_ended_within_bounded_memory(deps: Deps, behaviour: str) -> None:
+    flood(deps, behaviour, FLOODS[behaviour])
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("way", LONG_FLOODS)
-def test_a_flood_of_chunks_is_ended_before_it_fills_the_memory(
-    deps: Deps, way: str, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize("behaviour", LONG_FLOODS)
+def test_a_flood_of_chunks_is_ended_within_bounded_memory(
+    deps: Deps, behaviour: str, record_property: Callable[[str, object], None]
 ) -> None:
-    waited_s, grown_mb = drown(deps, way, LONG_FLOODS[way])
+    waited_s, grown_mb = flood(deps, behaviour, LONG_FLOODS[behaviour])
     record_property("another waited at most, s", round(waited_s, 2))
     record_property("memory grown, MB", grown_mb)
 
 
-def drown(deps: Deps, way: str, told: Told) -> tuple[float, int]:
-    """Let a flood come; returns how long another client waited at most, and by how much the memory grew."""
+def flood(deps: Deps, behaviour: str, case: Case) -> tuple[float, int]:
+    """Run a flood; returns how long another client waited at most, and by how much the memory grew."""
     before = memory_mb(deps.server.pid)
-    run = deps.begin(way)
+    run = deps.start_run(behaviour)
     path = f"{deps.server.url}/v1/threads/{run['thread_id']}/runs/{run['id']}"
     slowest, limit = 0.0, time.monotonic() + 100
     with httpx2.Client(timeout=30) as client:
@@ -116,7 +117,7 @@ def drown(deps: Deps, way: str, told: Told) -> tuple[float, int]:
             assert client.post(f"{deps.server.url}/v1/threads", json={}).status_code == 200
             slowest = max(slowest, time.monotonic() - asked)
             time.sleep(0.05)
-    deps.check(way, told)
+    deps.check(behaviour, case)
     grown = memory_mb(deps.server.pid) - before
     assert grown < MAX_GROWN_MB
     assert slowest < MAX_WAIT_S
@@ -124,9 +125,9 @@ def drown(deps: Deps, way: str, told: Told) -> tuple[float, int]:
 
 
 def memory_mb(pid: int) -> int:
-    """Resident memory of a process."""
+    """Return the resident memory of a process."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("the memory of a process is read from /proc, which this system lacks")
-    told = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(told.split()[1]) // 1024
+    case = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(case.split()[1]) // 1024

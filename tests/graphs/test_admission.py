@@ -30,7 +30,7 @@ def called(turns: Admission) -> list[str]:
     return order
 
 
-def test_owners_take_turns_and_the_oldest_run_of_each_goes_first() -> None:
+def test_owners_take_turns_with_their_oldest_run_first() -> None:
     turns = Admission(ONE)
     for number in range(4):
         turns.enqueue(queued_run("ann", number, created_at=10 - number))
@@ -46,8 +46,8 @@ def test_a_run_with_a_large_object_counts_as_several() -> None:
     turns.begin("bob", 24)
     for number in range(4):
         turns.enqueue(replace(queued_run("ann", number), weight=heavy))
-    began = [turns.call() for _ in range(4)]
-    assert [run is not None for run in began] == [True, True, False, False]
+    started = [turns.call() for _ in range(4)]
+    assert [run is not None for run in started] == [True, True, False, False]
     assert not turns.free("bob")
     turns.end("ann", heavy)
     assert turns.call() is not None
@@ -73,25 +73,25 @@ def test_a_run_heavier_than_the_limit_runs_alone() -> None:
     assert turns.free("bob")
 
 
-def test_no_more_are_called_than_may_be_at_work() -> None:
+def test_executing_runs_never_exceed_the_limits() -> None:
     turns = Admission(Limits(max_executing=3, max_executing_per_owner=2))
     for number in range(3):
         turns.enqueue(queued_run("ann", number))
     first, second = turns.call(), turns.call()
     assert [run.run_id for run in (first, second) if run] == ["run_ann0", "run_ann1"]
-    assert turns.call() is None, "two of one owner"
+    assert turns.call() is None, "one owner has more than two runs"
     turns.enqueue(queued_run("bob", 0))
     turns.enqueue(queued_run("eve", 0))
     assert (run := turns.call()) is not None
     assert run.owner == "bob"
-    assert turns.call() is None, "three in all"
+    assert turns.call() is None, "more than three runs are executed"
     assert not turns.free("eve")
     turns.end("ann")
     assert (run := turns.call()) is not None
-    assert run.owner == "eve", "whose turn it is, not who made room"
+    assert run.owner == "eve", "the next owner's run is called, not one of the owner whose run ended"
 
 
-def test_a_run_that_left_the_queue_is_not_called_and_takes_no_space() -> None:
+def test_a_run_that_left_the_queue_is_never_called() -> None:
     turns = Admission(ONE)
     turns.enqueue(queued_run("ann", 0))
     for number in range(1, 10_000):
@@ -112,7 +112,7 @@ def test_a_full_queue_refuses_runs_and_states_when_to_retry() -> None:
     with turns.entering("ann"), pytest.raises(TooManyRequests, match="1 of your runs are already queued") as refused:
         turns.check("ann")
     assert refused.value.headers == {"Retry-After": "1"}
-    turns.check("ann")  # the place that was kept is free again
+    turns.check("ann")  # the reserved position is free again
     turns.enqueue(queued_run("bob", 0))
     turns.enqueue(queued_run("eve", 0))
     with pytest.raises(TooManyRequests, match="2 runs are already queued"):
@@ -126,7 +126,7 @@ def test_a_full_queue_refuses_runs_and_states_when_to_retry() -> None:
     assert refused.value.headers == {"Retry-After": "8"}
 
 
-def test_no_owner_keeps_others_out_of_the_queue() -> None:
+def test_no_owner_excludes_others_from_the_queue() -> None:
     turns = Admission(Limits(max_executing=1, max_queued=8, share=0.75))
     turns.begin("ann")
     for number in range(6):
@@ -140,15 +140,15 @@ def test_no_owner_keeps_others_out_of_the_queue() -> None:
     turns.check("eve")  # an owner without a queued run, however full the queue is
     with turns.entering("eve"), pytest.raises(TooManyRequests):
         turns.check("eve")
-    nobody = Admission(Limits(max_executing=1, max_queued=0, share=0.75))
-    nobody.begin("ann")
+    no_queue = Admission(Limits(max_executing=1, max_queued=0, share=0.75))
+    no_queue.begin("ann")
     with pytest.raises(TooManyRequests):
-        nobody.check("bob")
+        no_queue.check("bob")
 
 
-def test_a_run_without_memory_passes_an_owner_s_full_share() -> None:
+def test_a_run_without_memory_can_exceed_an_owner_s_share() -> None:
     turns = Admission(Limits(memory_bytes=1000, share=0.75))
-    turns.begin("ann", memory=900)  # more than the share: it was alone
+    turns.begin("ann", memory=900)  # more than the share, because it was alone
     assert turns.free("ann")
     assert not turns.free("ann", memory=1)
 
@@ -161,7 +161,7 @@ LARGE = pytest.mark.parametrize(
 
 
 @LARGE
-def test_a_larger_run_starts_although_lighter_ones_overtake_it(large: dict[str, int], limits: dict[str, int]) -> None:
+def test_a_larger_run_starts_although_smaller_ones_overtake_it(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
     turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     light = {"weight": 2, "memory": 200}
@@ -179,7 +179,7 @@ def test_a_larger_run_starts_although_lighter_ones_overtake_it(large: dict[str, 
 
 
 @LARGE
-def test_a_larger_run_that_waits_leaves_others_what_was_free(large: dict[str, int], limits: dict[str, int]) -> None:
+def test_a_larger_waiting_run_leaves_others_their_free_capacity(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
     turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     for owner in ("ann", "bob"):  # they do not end
@@ -195,7 +195,7 @@ def test_a_larger_run_that_waits_leaves_others_what_was_free(large: dict[str, in
 
 
 @LARGE
-def test_others_have_a_half_of_what_earlier_runs_give_back(large: dict[str, int], limits: dict[str, int]) -> None:
+def test_others_get_half_of_the_capacity_that_becomes_free(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
     turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     numbers = [turns.begin(owner, 4, 400) for owner in ["ann"] * 6 + ["bob"] * 6]
@@ -208,7 +208,7 @@ def test_others_have_a_half_of_what_earlier_runs_give_back(large: dict[str, int]
 
 
 @pytest.mark.parametrize(("most", "weight"), [(8, 1), (64, 8), (1024, 128)])
-def test_a_run_counts_as_an_eighth_of_all_at_most(most: int, weight: int) -> None:
+def test_a_run_counts_as_at_most_an_eighth_of_the_capacity(most: int, weight: int) -> None:
     assert Admission(Limits(max_executing=most)).weigh(10**9) == weight
 
 
@@ -221,7 +221,7 @@ def test_a_run_counts_as_an_eighth_of_all_at_most(most: int, weight: int) -> Non
     ],
     ids=["runs", "runs of an owner", "memory"],
 )
-def test_nothing_is_kept_for_a_run_that_its_owner_delays(large: dict[str, int], limits: dict[str, int]) -> None:
+def test_nothing_is_reserved_for_a_run_that_its_owner_delays(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
     turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     light = {"weight": 1, "memory": 100}
@@ -242,8 +242,8 @@ async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpst
     upstream.script(Hang())
     limits = Limits(max_executing=64, max_executing_per_owner=1)
     async with world(upstream, tmp_path / "t.db", limits=limits) as w:
-        await w.begin()
-        queued = await w.begin(instructions="x" * 5 * 16 * 1024)
+        await w.start_run()
+        queued = await w.start_run(instructions="x" * 5 * 16 * 1024)
         weight = w.runner._execution.turns.get(queued.run_id).weight  # type: ignore[union-attr]
         await w.runner.drain(0)
     assert weight == 6
@@ -255,7 +255,7 @@ async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpst
         await w.runner.drain(0)
 
 
-async def begin(w: World, owner: str, count: int) -> list[str]:
+async def start_runs(w: World, owner: str, count: int) -> list[str]:
     """Start runs of an owner, each on a thread of its own."""
     assistant = await w.assistant(owner=owner)
     return [
@@ -264,13 +264,13 @@ async def begin(w: World, owner: str, count: int) -> list[str]:
     ]
 
 
-async def test_a_run_over_the_limit_is_queued_until_its_turn_and_its_reader_sees_it_all(
+async def test_a_queued_run_starts_in_turn_and_its_reader_sees_everything(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
-        first = await w.begin()
-        second = await w.begin()
+        first = await w.start_run()
+        second = await w.start_run()
         assert second.run["status"] == "queued"
         assert (await w.run(second))["started_at"] is None
         reading = asyncio.create_task(w.events(second.run_id))
@@ -296,17 +296,17 @@ async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: Scrip
             while not all(each.done() for each in starting):
                 await asyncio.sleep(0.01)
                 held.append(sum(isinstance(each, Row) and each.kind == "assistant" for each in gc.get_objects()))
-    assert any(held), "no start was seen while it had read the assistant"
+    assert any(held), "no start was observed while it held the assistant"
     assert statistics.median(held) <= 1, held  # each start reads it, and releases it before it waits
 
 
 async def test_owners_share_the_model_evenly_in_any_order(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
-        first = await w.begin()
-        owners = dict.fromkeys(await begin(w, "greedy", 12), "greedy")
+        first = await w.start_run()
+        owners = dict.fromkeys(await start_runs(w, "greedy", 12), "greedy")
         for name in ("ann", "bob"):
-            owners |= dict.fromkeys(await begin(w, name, 2), name)
+            owners |= dict.fromkeys(await start_runs(w, name, 2), name)
         ended: list[str] = []
 
         async def wait(run_id: str) -> None:
@@ -326,7 +326,7 @@ async def test_a_full_queue_refuses_runs_and_stores_nothing_of_them(upstream: Sc
     upstream.script(Hang())
     async with world(upstream, limits=Limits(max_executing=1, max_queued=2)) as w:
         for _ in range(3):
-            await w.begin()
+            await w.start_run()
         thread = await w.thread("Hello")
         with pytest.raises(TooManyRequests, match="MAX_QUEUED_RUNS") as refused:
             await w.start(thread, await w.assistant())
@@ -334,29 +334,29 @@ async def test_a_full_queue_refuses_runs_and_stores_nothing_of_them(upstream: Sc
         assert (await w.store.page("run", OWNER, PageQuery(), thread_id=thread)).rows == []
 
 
-async def test_a_queued_run_can_be_cancelled_and_never_asks_the_model(upstream: ScriptedUpstream) -> None:
+async def test_a_cancelled_queued_run_never_calls_the_model(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
-        first, second = await w.begin(), await w.begin()
+        first, second = await w.start_run(), await w.start_run()
         reading = asyncio.create_task(w.events(second.run_id))
         await asyncio.sleep(0)
-        told = await w.runner.cancel(OWNER, second.run["thread_id"], second.run_id)
-        assert told["status"] == "cancelling"
+        result = await w.runner.cancel(OWNER, second.run["thread_id"], second.run_id)
+        assert result["status"] == "cancelling"
         assert names(await reading)[-2:] == ["run.cancelling", "run.cancelled"]
         assert w.runner.waiting == 0
         with pytest.raises(InvalidRequest, match="Cannot cancel run with status 'cancelled'"):
             await w.runner.cancel(OWNER, second.run["thread_id"], second.run_id)
         await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
-        third = await w.begin()
+        third = await w.start_run()
         assert names(await w.events(third.run_id))[-1] == "run.completed"
         assert len(upstream.requests) == 2
 
 
-async def test_a_queued_run_expires_in_line(upstream: ScriptedUpstream) -> None:
+async def test_a_queued_run_expires_in_the_queue(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=ONE, expiry_s=100) as w:
-        await w.begin()
-        second = await w.begin()
+        await w.start_run()
+        second = await w.start_run()
         w.clock.now += 101
         events = await w.events(second.run_id)
         assert names(events) == ["run.created", "run.queued", "run.expired"]
@@ -364,11 +364,11 @@ async def test_a_queued_run_expires_in_line(upstream: ScriptedUpstream) -> None:
         assert w.runner.waiting == 0
 
 
-async def test_a_thread_that_is_deleted_takes_its_queued_run_out_of_the_line(upstream: ScriptedUpstream) -> None:
+async def test_deleting_a_thread_removes_its_queued_run(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
-        await w.begin()
-        second = await w.begin()
+        await w.start_run()
+        second = await w.start_run()
         reading = asyncio.create_task(w.events(second.run_id))
         await asyncio.sleep(0)
         await w.runner.delete_thread(OWNER, second.run["thread_id"])
@@ -379,7 +379,7 @@ async def test_a_thread_that_is_deleted_takes_its_queued_run_out_of_the_line(ups
 async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
-        first, second = await w.begin(), await w.begin()
+        first, second = await w.start_run(), await w.start_run()
         await w.runner.amend(OWNER, second.run["thread_id"], second.run_id, {"a": "b"})
         await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
         last = (await w.events(second.run_id))[-1]
@@ -387,15 +387,15 @@ async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream
         assert (await w.run(second))["metadata"] == {"a": "b"}
 
 
-async def test_outputs_are_taken_when_all_is_full_and_the_older_run_goes_first(upstream: ScriptedUpstream) -> None:
+async def test_outputs_are_accepted_at_full_capacity_and_continue_first(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Rome"})]), Hang(), Reply("Sunny."))
     clock = Clock()
     async with world(upstream, clock=clock, limits=Limits(max_executing=1, max_queued=1)) as w:
-        asked = await w.begin(tools=[WEATHER])
+        asked = await w.start_run(tools=[WEATHER])
         paused = await w.events(asked.run_id)
         call = paused[-1].data()["required_action"]["submit_tool_outputs"]["tool_calls"][0]
         clock.now += 5
-        busy, younger = await w.begin(), await w.begin()
+        busy, younger = await w.start_run(), await w.start_run()
         outputs = [{"tool_call_id": call["id"], "output": "25"}]
         again = await w.runner.submit(OWNER, asked.run["thread_id"], asked.run_id, outputs)
         assert again.run["status"] == "queued"
@@ -413,8 +413,8 @@ async def test_outputs_are_taken_when_all_is_full_and_the_older_run_goes_first(u
 async def test_the_queue_survives_a_restart_of_the_server(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Hang())
     async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
-        await w.begin()
-        queued = [await w.begin() for _ in range(3)]
+        await w.start_run()
+        queued = [await w.start_run() for _ in range(3)]
         reading = asyncio.create_task(w.events(queued[0].run_id, after=1))
         await upstream.eventually(lambda up: len(up.requests) == 1)
         await asyncio.sleep(0.02)

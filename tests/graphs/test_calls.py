@@ -1,4 +1,4 @@
-"""Function calls in runs: an invalid call is an error for the model, and the client never sees it."""
+"""Function calls in runs: an invalid strict call is an error for the model, and the client never sees it."""
 
 import json
 import subprocess
@@ -24,12 +24,12 @@ async def answer(small: World, started: Any, output: str) -> Any:
     return await small.runner.submit("default", started.run["thread_id"], started.run_id, given)
 
 
-async def test_only_the_model_sees_a_strict_call_that_stays_wrong(
+async def test_only_the_model_sees_a_strict_call_that_stays_invalid(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[WRONG]), Reply("Where?"))
     async with world(upstream) as small:
-        started = await small.begin(tools=[STRICT])
+        started = await small.start_run(tools=[STRICT])
         events = await small.events(started.run_id)
         assert not [event.name for event in events if "requires_action" in event.name]
         assert text_of(events) == "Where?"
@@ -37,17 +37,17 @@ async def test_only_the_model_sees_a_strict_call_that_stays_wrong(
         assert run["status"] == "completed"
         assert run["usage"]["completion_tokens"] == 3
         assert [step["type"] for step in await small.rows("step", started)] == ["message_creation"]
-    told = upstream.requests[-1].body["messages"][-2:]
-    assert json.loads(told[0]["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
-    assert told[1]["tool_call_id"] == told[0]["tool_calls"][0]["id"] == "up1"
-    assert "'place' is a required property" in told[1]["content"]
+    result = upstream.requests[-1].body["messages"][-2:]
+    assert json.loads(result[0]["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
+    assert result[1]["tool_call_id"] == result[0]["tool_calls"][0]["id"] == "up1"
+    assert "'place' is a required property" in result[1]["content"]
 
 
-async def test_of_several_strict_calls_the_client_gets_the_good_ones(upstream: ScriptedUpstream) -> None:
+async def test_of_several_strict_calls_the_client_gets_the_valid_ones(upstream: ScriptedUpstream) -> None:
     fly = ("fly", {"to": "Rome"}, "up2")
     upstream.script(Reply(tool_calls=[WRONG, fly, ("getTime", {}, "up3")]), Reply("no"), Reply("Done."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[STRICT, TIME])
+        started = await small.start_run(tools=[STRICT, TIME])
         await small.events(started.run_id)
         (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
         assert call["function"]["name"] == "getTime"
@@ -79,34 +79,34 @@ LOOSE = {
 
 
 @pytest.mark.parametrize(("properties", "arguments", "requests"), LOOSE.values(), ids=LOOSE)
-async def test_what_does_not_fit_goes_to_the_client_as_made(
+async def test_invalid_arguments_reach_the_client_unchanged(
     upstream: ScriptedUpstream, properties: Any, arguments: str, requests: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     parameters = {"type": "object", "properties": properties, "required": ["place"], "additionalProperties": False}
     tool = {**WEATHER, "function": {"name": "getWeather", "parameters": parameters}}
     upstream.script(*[Reply(tool_calls=[("getWeather", arguments, "up1")])] * requests, Reply("Well."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[tool])
+        started = await small.start_run(tools=[tool])
         await small.events(started.run_id)
         (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
         assert call["function"]["arguments"] == arguments
         assert len(upstream.requests) == requests
         again = await answer(small, started, "no such place")
         assert text_of(await small.events(again.run_id, after=again.after)) == "Well."
-    told = upstream.requests[-1].body["messages"][-2:]
-    assert told[1]["content"] == "no such place"
-    assert isinstance(json.loads(told[0]["tool_calls"][0]["function"]["arguments"]), dict)
+    result = upstream.requests[-1].body["messages"][-2:]
+    assert result[1]["content"] == "no such place"
+    assert isinstance(json.loads(result[0]["tool_calls"][0]["function"]["arguments"]), dict)
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == requests - 1
     assert "Rome" not in str(lines)
 
 
-async def test_of_parallel_calls_only_the_wrong_one_is_repaired(
+async def test_of_parallel_calls_only_the_invalid_one_is_repaired(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply(tool_calls=[WRONG, ("getTime", "", "up3")]), Reply(tool_calls=[WRONG]))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER, TIME])
+        started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         calls = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
         made = {call["function"]["name"]: call["function"]["arguments"] for call in calls}
@@ -114,19 +114,19 @@ async def test_of_parallel_calls_only_the_wrong_one_is_repaired(
     assert len(upstream.requests) == 2
 
 
-async def test_a_repair_that_fits_is_what_the_client_gets(upstream: ScriptedUpstream) -> None:
+async def test_the_client_gets_a_valid_repair(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[ROME]))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER])
+        started = await small.start_run(tools=[WEATHER])
         await small.events(started.run_id)
         (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
         assert json.loads(call["function"]["arguments"]) == {"place": "Rome"}
 
 
-async def test_a_model_that_calls_the_same_again_and_again_comes_to_an_end(upstream: ScriptedUpstream) -> None:
+async def test_a_model_that_repeats_a_call_forever_is_stopped(upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Reply(tool_calls=[ROME]) if body.get("tools") else Reply("68, as I said.")
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER])
+        started = await small.start_run(tools=[WEATHER])
         after = -1
         for _ in range(2):
             await small.events(started.run_id, after=after)
@@ -137,13 +137,13 @@ async def test_a_model_that_calls_the_same_again_and_again_comes_to_an_end(upstr
     assert len(upstream.requests) == 3
 
 
-async def test_a_model_without_tools_is_spared_the_second_time(upstream: ScriptedUpstream) -> None:
+async def test_a_model_without_tools_repeats_an_answered_call_only_once(upstream: ScriptedUpstream) -> None:
     upstream.tools = "ignored"
     chosen = Reply('{"function": "getWeather", "calls": 1}')
     call = Reply('{"name": "getWeather", "arguments": {"place": "Rome"}}')
     upstream.script(chosen, call, chosen, call, Reply("It is 68."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER], tool_choice="required")
+        started = await small.start_run(tools=[WEATHER], tool_choice="required")
         await small.events(started.run_id)
         again = await answer(small, started, "68")
         assert text_of(await small.events(again.run_id, after=again.after)) == "It is 68."
@@ -152,13 +152,11 @@ async def test_a_model_without_tools_is_spared_the_second_time(upstream: Scripte
     assert last[0]["content"].startswith('Hello\n\nResult of getWeather({"place": "Rome"}):\n68')
 
 
-async def test_a_wrong_call_stays_off_the_wire_when_the_run_is_taken_up_again(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
+async def test_an_invalid_call_is_not_shown_after_a_resume_either(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     path = tmp_path / "threadhold.db"
     upstream.script(Reply(tool_calls=[WRONG, ("getTime", {}, "up3")]), Reply("no"), Hang())
     async with world(upstream, path) as small:
-        started = await small.begin(tools=[STRICT, TIME])
+        started = await small.start_run(tools=[STRICT, TIME])
         await small.events(started.run_id)
         await answer(small, started, "noon")
         await upstream.eventually(lambda seen: len(seen.requests) == 3)
@@ -175,8 +173,8 @@ async def test_a_wrong_call_stays_off_the_wire_when_the_run_is_taken_up_again(
 
 
 def test_the_first_call_of_a_process_does_not_block_the_loop() -> None:
-    """What it needs is loaded in a thread; the loop of `world` allows no blocking call."""
-    test = "tests/graphs/test_runner.py::test_a_function_call_pauses_and_goes_on_with_its_output"
+    """Its dependencies are loaded in a thread; the loop of `world` allows no blocking call."""
+    test = "tests/graphs/test_runner.py::test_a_function_call_pauses_the_run_until_its_output"
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
@@ -186,7 +184,8 @@ SECRET = "s3cret-thought"
 
 
 def thinking(number: int, *, ends: bool = False) -> Raw:
-    """A reply of a reasoning engine: extra fields on the message and, in its continuation, on a call without id."""
+    """Return a reply of a reasoning engine: extra fields on the message and, in its continuation, on a call without
+    id."""
     beside = {"x_state": f"{SECRET}-{number}", "details": [{"index": 0, "data": f"{SECRET}-d{number}"}]}
     signed = {"extra_content": {"signature": f"{SECRET}-s{number}"}}
     call = {"function": {"name": "getWeather", "arguments": f'{{"place": "{number}"}}'}, **signed}
@@ -195,7 +194,7 @@ def thinking(number: int, *, ends: bool = False) -> Raw:
     return Raw([*(b"data: " + json.dumps({"choices": [each]}).encode() + b"\n\n" for each in choices)])
 
 
-async def test_an_engine_s_fields_go_back_to_it_within_the_run(
+async def test_an_engine_s_fields_are_sent_back_within_the_run(
     upstream: ScriptedUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "threadhold.db"
@@ -204,7 +203,7 @@ async def test_an_engine_s_fields_go_back_to_it_within_the_run(
     shown: list[Any] = []
     with caplog.at_level("DEBUG"):
         async with world(upstream, path) as small:
-            started = await small.begin(tools=[WEATHER])
+            started = await small.start_run(tools=[WEATHER])
             shown += [event.data() for event in await small.events(started.run_id)]
         for _ in range(rounds):  # each round after a restart
             async with world(upstream, path) as small:
@@ -219,10 +218,10 @@ async def test_an_engine_s_fields_go_back_to_it_within_the_run(
     for number in range(rounds + 1):
         turns = [message for message in upstream.requests[number].body["messages"] if message["role"] == "assistant"]
         assert len(turns) == number
-        for place, turn in enumerate(turns):
-            assert turn["x_state"] == f"{SECRET}-{place}"
-            assert turn["details"] == [{"index": 0, "data": f"{SECRET}-d{place}"}]
-            assert turn["tool_calls"][0]["extra_content"] == {"signature": f"{SECRET}-s{place}"}
+        for index, turn in enumerate(turns):
+            assert turn["x_state"] == f"{SECRET}-{index}"
+            assert turn["details"] == [{"index": 0, "data": f"{SECRET}-d{index}"}]
+            assert turn["tool_calls"][0]["extra_content"] == {"signature": f"{SECRET}-s{index}"}
     assert SECRET not in str(upstream.requests[-1].body)
     assert shown
     assert SECRET not in str(shown)

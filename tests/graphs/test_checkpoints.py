@@ -1,4 +1,4 @@
-"""LangGraph's saver over the store: its published conformance suite, and that a run without tools writes nothing."""
+"""LangGraph's saver over the store: its published conformance suite, and no writes for a run without tools."""
 
 import operator
 import sqlite3
@@ -80,13 +80,13 @@ async def rows(store: SqliteStore) -> tuple[int, int]:
     return await store.engine.read(counted("checkpoints")), await store.engine.read(counted("checkpoint_writes"))
 
 
-async def test_a_run_without_tools_writes_no_checkpoint_and_no_task_write(store: SqliteStore) -> None:
+async def test_a_run_without_tools_writes_no_checkpoint(store: SqliteStore) -> None:
     await graph(StoreSaver(store.checkpoints), tools=False).ainvoke({"exchange": []}, config("run_1", fresh=True))
     assert await rows(store) == (0, 0)
 
 
 @pytest.mark.parametrize("durability", ["sync", "async"])
-async def test_a_pause_is_resumed_by_another_process_and_dropped_at_the_end(tmp_path: Path, durability: str) -> None:
+async def test_another_process_resumes_a_pause_and_the_end_drops_it(tmp_path: Path, durability: str) -> None:
     store = await open_store(tmp_path / "t.db")
     _, run = await put_run(store, "in_progress")
     paused = graph(StoreSaver(store.checkpoints), tools=True)
@@ -104,7 +104,7 @@ async def test_a_pause_is_resumed_by_another_process_and_dropped_at_the_end(tmp_
     await store.close()
 
 
-async def test_a_fresh_run_is_not_looked_up(tmp_path: Path) -> None:
+async def test_a_new_run_has_no_checkpoint_look_up(tmp_path: Path) -> None:
     seen: list[str] = []
     store = await open_store(tmp_path / "t.db", trace=seen.append)
     seen.clear()
@@ -113,7 +113,7 @@ async def test_a_fresh_run_is_not_looked_up(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_checkpoint_is_seen_before_it_is_committed_and_costs_no_wait(store: SqliteStore) -> None:
+async def test_a_checkpoint_is_readable_before_it_is_committed(store: SqliteStore) -> None:
     paused = graph(StoreSaver(store.checkpoints), tools=True)
     await paused.ainvoke({"exchange": []}, config("run_1", fresh=True))
     assert (await paused.aget_state(config("run_1"))).interrupts[0].value == "?"
@@ -124,7 +124,7 @@ async def test_the_synchronous_methods_are_not_implemented(store: SqliteStore) -
         StoreSaver(store.checkpoints).get_tuple(config("run_1"))  # type: ignore[arg-type]
 
 
-def test_versions_rise_as_text(store: SqliteStore) -> None:
+def test_versions_increase_as_text(store: SqliteStore) -> None:
     versions, saver = [None], StoreSaver(store.checkpoints)
     for _ in range(12):
         versions.append(saver.get_next_version(versions[-1], None))  # type: ignore[arg-type]

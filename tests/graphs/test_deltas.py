@@ -1,4 +1,4 @@
-"""From LangChain's chunks to parts: order, indexes, ids, and what upstreams get wrong."""
+"""LangChain's chunks become parts: order, indexes, ids, and the errors of upstreams."""
 
 from typing import Any
 
@@ -83,13 +83,13 @@ def test_a_message_is_closed_before_calls_open() -> None:
     assert parts[-1].usage == USAGE  # type: ignore[union-attr]
 
 
-def test_text_after_calls_stays_off_the_wire_but_in_the_reply() -> None:
+def test_text_after_calls_is_kept_in_the_reply_only() -> None:
     reply, parts = feed(call(id="a", name="f", args="{}"), text("late"))
     assert not any(isinstance(part, MessageOpened | TextDeltas) for part in parts)
     assert reply.text == "late"
 
 
-def test_id_and_name_come_once_and_arguments_in_fragments() -> None:
+def test_id_and_name_are_sent_once_and_arguments_in_fragments() -> None:
     reply, parts = feed(call(id="a", name="f", args='{"x"'), call(args=": 1"), call(args="}"))
     first, *rest = [part for part in parts if isinstance(part, CallDelta)]
     assert (first.call_id, first.name) == (derive_id("call", "run_1", 0, 0), "f")
@@ -97,18 +97,18 @@ def test_id_and_name_come_once_and_arguments_in_fragments() -> None:
     assert reply.calls()[0]["arguments"] == '{"x": 1}'
 
 
-def test_a_name_in_fragments_is_whole_before_it_is_shown() -> None:
+def test_a_split_name_is_complete_before_it_is_shown() -> None:
     _, parts = feed(call(id="a", name="get"), call(name="Weather"), call(args="{}"), offered=("getWeather",))
     assert shown(parts) == [(0, "getWeather", "{}")]
 
 
-def test_a_call_without_arguments_is_shown_at_the_end_with_an_empty_object() -> None:
+def test_a_call_without_arguments_ends_with_an_empty_object() -> None:
     reply, parts = feed(call(id="a", name="f"))
     assert shown(parts) == [(0, "f", "")]
     assert reply.calls()[0]["arguments"] == "{}"
 
 
-def test_parallel_calls_with_indexes_keep_apart() -> None:
+def test_parallel_calls_with_indexes_stay_separate() -> None:
     reply, parts = feed(
         call(0, id="a", name="f", args="{"), call(1, id="b", name="g", args="[1"), call(0, args="}"), call(1, args="]")
     )
@@ -122,7 +122,7 @@ def test_calls_that_all_have_index_zero_are_separated_by_id() -> None:
     assert [one["upstream_id"] for one in reply.calls()] == ["a", "b"]
 
 
-def test_calls_without_any_index_are_followed_by_order() -> None:
+def test_calls_without_an_index_are_separated_by_order() -> None:
     _, parts = feed(
         call(None, id="a", name="f", args="{"), call(None, args="}"), call(None, id="b", name="g", args="{}")
     )
@@ -136,7 +136,7 @@ def test_a_missing_upstream_id_gets_a_stable_one() -> None:
     assert one.calls()[0]["upstream_id"].startswith("call_")
 
 
-def test_a_function_that_was_not_offered_never_reaches_the_wire() -> None:
+def test_a_function_that_was_not_offered_is_never_shown() -> None:
     reply, parts = feed(call(0, id="a", name="invented", args="{}"), call(1, id="b", name="f", args="{}"))
     assert shown(parts) == [(0, "f", "{}")]
     made = parts[-1]
@@ -145,7 +145,7 @@ def test_a_function_that_was_not_offered_never_reaches_the_wire() -> None:
     assert [one["name"] for one in reply.calls()] == ["invented", "f"]
 
 
-def test_a_call_that_stayed_wrong_never_reaches_the_wire_and_its_fault_is_kept() -> None:
+def test_an_invalid_call_is_never_shown_and_its_error_kept() -> None:
     wrong: Any = {"type": "invalid_tool_call", "id": "a", "name": "f", "args": '{"x"', "error": "x is missing"}
     reply, parts = feed(AIMessageChunk(content="", invalid_tool_calls=[wrong]), call(1, id="b", name="g", args="{}"))
     assert shown(parts) == [(0, "g", "{}")]
@@ -155,7 +155,7 @@ def test_a_call_that_stayed_wrong_never_reaches_the_wire_and_its_fault_is_kept()
     assert second["id"] == derive_id("call", "run_1", 0, 0)
 
 
-def test_a_reply_of_wrong_calls_alone_opens_nothing() -> None:
+def test_a_reply_with_only_invalid_calls_opens_nothing() -> None:
     wrong: Any = {"type": "invalid_tool_call", "id": None, "name": "f", "args": "", "error": "no"}
     reply, parts = feed(AIMessageChunk(content="", invalid_tool_calls=[wrong]), finish("tool_calls"))
     assert parts == []
@@ -169,7 +169,7 @@ def test_ids_depend_on_the_position_in_the_run_only() -> None:
     assert ReplyParts("run_1", 1, ()).message_id != one.message_id
 
 
-def test_calls_cut_off_by_a_limit_are_marked() -> None:
+def test_calls_truncated_by_a_limit_are_marked() -> None:
     _, parts = feed(call(id="a", name="f", args='{"x'), finish("length"))
     assert isinstance(parts[-1], CallsMade)
     assert parts[-1].cut_off
@@ -181,11 +181,11 @@ def test_usage_reported_by_the_upstream_is_kept() -> None:
     assert reply.usage == USAGE
 
 
-def test_markers_become_citations_and_what_was_held_back_comes_before_the_end() -> None:
+def test_markers_become_citations_and_held_text_is_released() -> None:
     parts = ReplyParts("run_1", 0, (), sources=SOURCES)
-    said = [part for text in ("a 【0:", "0】 b", " 【1") for part in parts.feed(AIMessageChunk(content=text))]
-    said += parts.close(NO_USAGE)
-    assert said[1:-1] == [
+    parts_seen = [part for text in ("a 【0:", "0】 b", " 【1") for part in parts.feed(AIMessageChunk(content=text))]
+    parts_seen += parts.close(NO_USAGE)
+    assert parts_seen[1:-1] == [
         TextDeltas(parts.message_id, ["a "]),
         Citation(parts.message_id, "【0:0】", "file-a"),
         TextDeltas(parts.message_id, [" b"]),
@@ -195,7 +195,7 @@ def test_markers_become_citations_and_what_was_held_back_comes_before_the_end() 
     assert parts.text == "a 【0:0】 b 【1"
 
 
-def test_text_that_turns_out_to_be_thoughts_leaves_no_half_marker() -> None:
+def test_text_reclassified_as_thoughts_leaves_no_partial_marker() -> None:
     parts = ReplyParts("run_1", 0, (), sources=SOURCES)
     list(parts.feed(AIMessageChunk(content="Look at 【0:")))
     (thought,) = parts.feed(AIMessageChunk(content="", additional_kwargs={TAKEN: True, "reasoning_content": "0】?"}))
@@ -206,19 +206,19 @@ def test_text_that_turns_out_to_be_thoughts_leaves_no_half_marker() -> None:
 def test_fragments_of_a_search_have_its_type() -> None:
     parts = ReplyParts("run_1", 0, ("find",), step_types={"find": "file_search"})
     call = {"name": "find", "args": '{"query"', "id": "x", "index": 0}
-    said = list(parts.feed(AIMessageChunk(content="", tool_call_chunks=[call])))  # type: ignore[list-item]
-    assert [part.kind for part in said if isinstance(part, CallDelta)] == ["file_search"]
+    parts_seen = list(parts.feed(AIMessageChunk(content="", tool_call_chunks=[call])))  # type: ignore[list-item]
+    assert [part.kind for part in parts_seen if isinstance(part, CallDelta)] == ["file_search"]
     assert [call.get("kind") for call in parts.calls()] == ["file_search"]
 
 
-def test_only_an_answer_gets_citations_not_the_text_before_a_call() -> None:
+def test_only_an_answer_gets_citations() -> None:
     parts = ReplyParts("run_1", 0, ("f",), sources=SOURCES)
-    said = list(parts.feed(AIMessageChunk(content="Owls hoot by night.")))
+    parts_seen = list(parts.feed(AIMessageChunk(content="Owls hoot by night.")))
     cited = [part for part in parts.close(NO_USAGE) if isinstance(part, Citation)]
     assert [(part.marker, part.file_id) for part in cited] == [("【0:0†source】", "file-a")]
     assert parts.text == "Owls hoot by night."
     whole = spell(parts.message_id, parts.text, SOURCES, is_answer=True)
-    assert whole == [said[1], *cited]
+    assert whole == [parts_seen[1], *cited]
     before = ReplyParts("run_1", 0, ("f",), sources=SOURCES)
     _, spoken = before.feed(AIMessageChunk(content="Owls hoot by night."))
     call = {"name": "f", "args": "{}", "id": "x", "index": 0}

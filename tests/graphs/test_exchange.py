@@ -1,4 +1,4 @@
-"""A run's tool calls and outputs have limits, so no checkpoint, step, event or prompt of it grows without bound."""
+"""A run's tool calls and outputs have limits, so that no checkpoint, step, event or prompt grows without bound."""
 
 import asyncio
 import threading
@@ -26,8 +26,8 @@ from graphs.machine.parts import CallAnswered, CallsMade, CallsOpened
 from graphs.tools.port import Outcome
 from retrieval.grounding import Source
 from store.ports import Patch
-from tests.graphs.test_actions import action, said
-from tests.graphs.test_record import USAGE, Shelf, record, recorder
+from tests.graphs.test_actions import action, outputs_in
+from tests.graphs.test_record import USAGE, Rows, record, recorder
 from tests.graphs.test_runner import answer
 from tests.graphs.tools.apis import Answer, Api, Seen
 from tests.graphs.world import OWNER, TIME, World, names, until, world
@@ -46,12 +46,12 @@ MANY = 60
 async def test_outputs_of_one_request_are_limited(upstream: ScriptedUpstream, outputs: list[str]) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})] * len(outputs)), Reply("Noon."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         with pytest.raises(InvalidRequest, match=f"512kb.*{MAX_SUBMITTED_BYTES}.*Submit shorter") as refused:
             await answer(small, started, *outputs)
         assert (refused.value.param, refused.value.code) == ("tool_outputs", "invalid_value")
-        assert (await small.run(started))["status"] == "requires_action", "no output is accepted"
+        assert (await small.run(started))["status"] == "requires_action", "an output was accepted"
         again = await answer(small, started, *["noon"] * len(outputs))
         assert names(await small.events(started.run_id, again.after))[-1] == "run.completed"
 
@@ -60,7 +60,7 @@ async def test_outputs_of_one_request_are_limited(upstream: ScriptedUpstream, ou
 async def test_outputs_of_all_rounds_are_limited(upstream: ScriptedUpstream, output: str) -> None:
     upstream.script(*[ASKS] * 7, Reply("Noon."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         after, rounds = -1, 0
         with pytest.raises(InvalidRequest, match=f"left of the {MAX_EXCHANGE_BYTES}") as refused:
             while rounds < 7:
@@ -69,14 +69,14 @@ async def test_outputs_of_all_rounds_are_limited(upstream: ScriptedUpstream, out
                 rounds += 1
         assert rounds == MAX_EXCHANGE_BYTES // json_bytes(output)
         assert (refused.value.param, refused.value.code) == ("tool_outputs", "invalid_value")
-        assert len(await checkpoints(small)) <= 2, "large ones are not kept"
+        assert len(await checkpoints(small)) <= 2, "large outputs are kept"
         assert max(await checkpoints(small)) < MAX_EXCHANGE_BYTES + MAX_SUBMITTED_BYTES
         row = await small.store.get("run", started.run_id, OWNER)
         assert row is not None
-        assert not row.private["submitted"], "a paused run's row carries no outputs"
+        assert not row.private["submitted"], "a paused run's row contains outputs"
         again = await answer(small, started, "z" * (MAX_EXCHANGE_BYTES - row.private["exchange_bytes"] - 100))
         assert names(await small.events(started.run_id, again.after))[-1] == "run.completed"
-        assert "tools" not in upstream.requests[-1].body, "the model is offered no more calls"
+        assert "tools" not in upstream.requests[-1].body, "the model is still offered calls"
 
 
 async def checkpoints(small: World) -> list[int]:
@@ -100,7 +100,7 @@ async def checkpoints(small: World) -> list[int]:
 async def test_calls_of_one_reply_are_limited(upstream: ScriptedUpstream, calls: list[tuple[str, Any]]) -> None:
     upstream.script(Reply(tool_calls=calls))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         assert names(await small.events(started.run_id))[-1] == "run.failed"
         error = (await small.run(started))["last_error"]
         assert error["code"] == "server_error"
@@ -129,31 +129,31 @@ def test_a_reply_s_text_is_limited(delta: str) -> None:
         list(parts.feed(chunk))
 
 
-async def test_outputs_of_actions_share_what_is_left(upstream: ScriptedUpstream) -> None:
+async def test_outputs_of_actions_share_the_remaining_limit(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {})] * MANY), Reply("Done."))
     with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
         async with world(upstream) as small:
-            started = await small.begin(tools=[action(api)])
+            started = await small.start_run(tools=[action(api)])
             assert names(await small.events(started.run_id))[-1] == "run.completed"
-            assert said(upstream.requests[-1].body) == [LEFT_OUT] * MANY
+            assert outputs_in(upstream.requests[-1].body) == [LEFT_OUT] * MANY
             (step, _) = await small.rows("step", started)
             shown = [call["function"]["output"] for call in step["step_details"]["tool_calls"]]
             assert shown == [LEFT_OUT] * MANY
 
 
-async def test_outputs_within_the_limit_reach_the_model_whole(upstream: ScriptedUpstream) -> None:
+async def test_outputs_within_the_limit_reach_the_model_unchanged(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {})] * 20), Reply("Done."))
     with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
         async with world(upstream) as small:
-            started = await small.begin(tools=[action(api)])
+            started = await small.start_run(tools=[action(api)])
             assert names(await small.events(started.run_id))[-1] == "run.completed"
-            assert {len(output) for output in said(upstream.requests[-1].body)} == {90_000}
+            assert {len(output) for output in outputs_in(upstream.requests[-1].body)} == {90_000}
 
 
 @pytest.mark.parametrize(("chars", "cited"), [(100, 20), (4_000, 20), (40_000, 0)], ids=["small", "some", "none"])
-def test_findings_stay_within_their_share(chars: int, cited: int) -> None:
+def test_search_results_stay_within_their_share(chars: int, cited: int) -> None:
     asked = "why" * 1_333
-    sources = {f"0:{place}": Source(file_id="file_1", text="t" * chars, asked=asked) for place in range(20)}
+    sources = {f"0:{index}": Source(file_id="file_1", text="t" * chars, asked=asked) for index in range(20)}
     max_bytes = 20 * (chars + 4_200) if cited else 30_000
     shown = Outcome("o" * 10 * chars, {"results": [{}]}, [[]], sources)
     found, added = fit_outcome(shown, max_bytes - 10 * chars, lambda _: True)
@@ -171,11 +171,11 @@ def test_shares_of_the_remaining_bytes_exceed_no_limit(used: int, calls: int) ->
 
 @pytest.mark.parametrize("kind", ["function", "file_search"])
 def test_writes_of_a_step_are_linear_in_its_size(kind: Any) -> None:
-    books, shelf = recorder(), Shelf()
+    books, rows_after = recorder(), Rows()
     calls: list[Any] = [
         {"id": f"call_{n}", "upstream_id": "u", "name": "f", "arguments": "{}", "kind": kind} for n in range(300)
     ]
-    shelf.apply(record(books, CallsOpened("step_1"), CallsMade("step_1", tuple(calls), USAGE)))
+    rows_after.apply(record(books, CallsOpened("step_1"), CallsMade("step_1", tuple(calls), USAGE)))
     written = 0
     for call in calls:
         found: tuple[Any, Any] = (
@@ -185,25 +185,27 @@ def test_writes_of_a_step_are_linear_in_its_size(kind: Any) -> None:
         part = CallAnswered("step_1", call["id"], "y" * 6_000, *(found if kind == "file_search" else ()))
         done = record(books, part)
         written += sum(json_bytes([each.body, each.private]) for each in done.changes if isinstance(each, Patch))
-        shelf.apply(done)
+        rows_after.apply(done)
     assert written < 8 * 300 * 6_000
-    shelf.apply(books.move("requires_action"))
+    rows_after.apply(books.move("requires_action"))
     key = "output" if kind == "function" else "results"
-    assert all(call[kind][key] for call in shelf.bodies["step_1"]["step_details"]["tool_calls"]), "a pause writes all"
+    assert all(call[kind][key] for call in rows_after.bodies["step_1"]["step_details"]["tool_calls"]), (
+        "a pause did not write all outputs"
+    )
 
 
 def test_small_steps_are_written_after_each_answer() -> None:
-    books, shelf = recorder(), Shelf()
+    books, rows_after = recorder(), Rows()
     calls: list[Any] = [{"id": f"call_{n}", "upstream_id": "u", "name": "f", "arguments": "{}"} for n in range(9)]
     record(books, CallsOpened("step_1"), CallsMade("step_1", tuple(calls), USAGE))
     for call in calls:
-        shelf.apply(record(books, CallAnswered("step_1", call["id"], "")))
-        outputs = [each["function"]["output"] for each in shelf.bodies["step_1"]["step_details"]["tool_calls"]]
+        rows_after.apply(record(books, CallAnswered("step_1", call["id"], "")))
+        outputs = [each["function"]["output"] for each in rows_after.bodies["step_1"]["step_details"]["tool_calls"]]
         assert outputs[: calls.index(call) + 1] == [""] * (calls.index(call) + 1)
 
 
 async def test_outputs_before_a_stop_are_in_the_step(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """A large step lacks small outputs for a while; a stopping server writes them."""
+    """A large step is not rewritten for small outputs until the server stops."""
     called: list[str] = []
     stopped = threading.Event()
 
@@ -217,12 +219,12 @@ async def test_outputs_before_a_stop_are_in_the_step(upstream: ScriptedUpstream,
     upstream.script(Reply(tool_calls=[("getCity", big), ("getCity", big), ("getCity", big)]))
     with Api(slow_last) as api:
         async with world(upstream, tmp_path / "t.db") as small:
-            started = await small.begin(tools=[action(api)])
+            started = await small.start_run(tools=[action(api)])
             await until(lambda: len(called) == 3)
             await asyncio.sleep(0.1)
             (step,) = await small.rows("step", started)
             assert not any(call["function"]["output"] for call in step["step_details"]["tool_calls"]), (
-                "not worth it yet"
+                "the small output was already written"
             )
             await small.runner.drain(0)
             (step,) = await small.rows("step", started)

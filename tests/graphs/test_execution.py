@@ -1,4 +1,4 @@
-"""A run is one invocation of its graph: its nodes do the work, and it ends with them."""
+"""A run is one invocation of its graph: its nodes do the work, and the run ends with the graph."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -53,13 +53,13 @@ class SlowToClose:
 
 @with_and_without_tools
 @pytest.mark.parametrize("stops", [1, 2])
-async def test_a_run_ends_when_its_reply_has_however_often_it_is_stopped(
+async def test_a_run_ends_with_its_reply_however_often_it_is_stopped(
     upstream: ScriptedUpstream, tools: list[Any], stops: int
 ) -> None:
     async with world(upstream) as small:
         contexts: Any = small.runner._contexts
         contexts._model = model = SlowToClose(contexts._model)
-        started = await small.begin(tools=tools)
+        started = await small.start_run(tools=tools)
         live: Any = small.runner._execution.get(started.run_id)
         await until(lambda: model.states)
         for _ in range(stops):
@@ -71,25 +71,25 @@ async def test_a_run_ends_when_its_reply_has_however_often_it_is_stopped(
 
 
 @with_and_without_tools
-async def test_a_stop_before_the_first_step_ends_the_run_as_well(upstream: ScriptedUpstream, tools: list[Any]) -> None:
+async def test_a_stop_before_the_first_step_ends_the_run_too(upstream: ScriptedUpstream, tools: list[Any]) -> None:
     upstream.script(Reply("Yes."))
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hello"), await small.assistant(tools=tools)
         begin = small.runner._execution.begin
 
-        def begin_and_stop(live: Any, *args: Any, **options: Any) -> None:
+        def start_and_stop(live: Any, *args: Any, **options: Any) -> None:
             begin(live, *args, **options)
             live.stop_for("expired")
 
-        small.runner._execution.begin = begin_and_stop  # type: ignore[method-assign]
+        small.runner._execution.begin = start_and_stop  # type: ignore[method-assign]
         started = await small.start(thread, assistant)
         await until(lambda: not small.runner.executing)
         assert (await small.run(started))["status"] == "expired"
         assert not upstream.requests
 
 
-class SlowPictures(Images):
-    """Return the pictures slowly, each call after a delay of its own."""
+class SlowImages(Images):
+    """Returns the images slowly, each call after a delay of its own."""
 
     waits: Sequence[float] = (0.1, 0.05)
     looks = 0
@@ -100,18 +100,18 @@ class SlowPictures(Images):
         return await super().show(owner, messages)
 
 
-@pytest.mark.parametrize("stands_in_line", [False, True], ids=["at once", "from the line"])
-async def test_pictures_that_take_long_are_read_once_and_no_message_is_shown_twice(
+@pytest.mark.parametrize("stands_in_line", [False, True], ids=["immediate", "from the queue"])
+async def test_slow_images_are_read_once_and_messages_shown_once(
     upstream: ScriptedUpstream, tmp_path: Path, stands_in_line: bool
 ) -> None:
     upstream.script(Reply("First.", start_s=0.3), Reply(tool_calls=[("nobodyKnows", {})]), Reply("Sunny."))
     async with world(upstream, limits=Limits(max_executing=1 if stands_in_line else 2)) as small:
         contexts: Any = small.runner._contexts
-        contexts._pictures = pictures = SlowPictures(small.store, FolderBlobs(tmp_path))
-        await small.begin()
+        contexts._pictures = pictures = SlowImages(small.store, FolderBlobs(tmp_path))
+        await small.start_run()
         await until(lambda: upstream.requests)
         looked = pictures.looks
-        started = await small.begin(tools=[WEATHER])
+        started = await small.start_run(tools=[WEATHER])
         await small.events(started.run_id)
         assert (await small.run(started))["status"] == "completed"
         assert pictures.looks == looked + 1

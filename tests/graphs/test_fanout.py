@@ -1,4 +1,4 @@
-"""Readers of runs take turns, however many there are and however far behind."""
+"""Readers of runs take turns, however many there are and however far behind they are."""
 
 import asyncio
 from collections import Counter
@@ -14,8 +14,8 @@ MOST = 40
 """Batches in one pass of the event loop; 500 without turns."""
 
 
-class Passes:
-    """Counts what happens in each pass of the event loop."""
+class LoopTurns:
+    """Counts what happens in each turn of the event loop."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -31,11 +31,11 @@ class Passes:
         self._counting.cancel()
 
 
-def say(log: RunLog, count: int) -> None:
+def publish(log: RunLog, count: int) -> None:
     log.publish(log.number([("thread.message.delta", b"{}")] * count))
 
 
-async def read(log: RunLog, passes: Passes, seen: list[int]) -> None:
+async def read(log: RunLog, passes: LoopTurns, seen: list[int]) -> None:
     async for batch in _follow_live(log, -1):
         passes.batches[passes.number] += 1
         seen.extend(event.number for event in batch)
@@ -43,11 +43,11 @@ async def read(log: RunLog, passes: Passes, seen: list[int]) -> None:
 
 async def while_waiting(log: RunLog) -> None:
     await asyncio.sleep(0.05)
-    say(log, 1)
+    publish(log, 1)
 
 
 async def behind(log: RunLog) -> None:
-    say(log, 2_000)
+    publish(log, 2_000)
 
 
 async def at_the_end(log: RunLog) -> None:
@@ -56,8 +56,8 @@ async def at_the_end(log: RunLog) -> None:
 
 
 @pytest.mark.parametrize("before", [while_waiting, behind, at_the_end], ids=["live", "behind", "end"])
-async def test_a_pass_of_the_loop_serves_few_readers(before: Callable[[RunLog], Awaitable[None]]) -> None:
-    passes, log = Passes(), RunLog(0)
+async def test_a_turn_of_the_loop_serves_few_readers(before: Callable[[RunLog], Awaitable[None]]) -> None:
+    passes, log = LoopTurns(), RunLog(0)
     seen: list[list[int]] = [[] for _ in range(READERS)]
     readers = [asyncio.ensure_future(read(log, passes, each)) for each in seen]
     await before(log)
@@ -69,9 +69,9 @@ async def test_a_pass_of_the_loop_serves_few_readers(before: Callable[[RunLog], 
     assert max(passes.batches.values(), default=0) <= MOST
 
 
-async def test_far_behind_readers_get_few_events_in_a_pass() -> None:
-    passes, log = Passes(), RunLog(0)
-    say(log, 10_000)
+async def test_readers_far_behind_get_few_events_in_a_turn() -> None:
+    passes, log = LoopTurns(), RunLog(0)
+    publish(log, 10_000)
     events: Counter[int] = Counter()
 
     async def one() -> None:
@@ -87,28 +87,28 @@ async def test_far_behind_readers_get_few_events_in_a_pass() -> None:
 
 
 async def test_readers_of_another_run_do_not_wait_for_all() -> None:
-    passes, crowded, quiet = Passes(), RunLog(0), RunLog(0)
-    many = [asyncio.ensure_future(read(crowded, passes, [])) for _ in range(READERS)]
+    passes, busy, quiet = LoopTurns(), RunLog(0), RunLog(0)
+    many = [asyncio.ensure_future(read(busy, passes, [])) for _ in range(READERS)]
     seen: list[int] = []
     few = [asyncio.ensure_future(read(quiet, passes, seen)) for _ in range(2)]
     await asyncio.sleep(0.05)
-    say(crowded, 1)
+    publish(busy, 1)
     said_at = passes.number
-    say(quiet, 1)
+    publish(quiet, 1)
     while len(seen) < 2:
         await asyncio.sleep(0)
     assert passes.number - said_at <= 4
-    crowded.close()
+    busy.close()
     quiet.close()
     await asyncio.gather(*few, *many)
     passes.close()
 
 
-async def test_few_readers_wait_for_nobody() -> None:
+async def test_few_readers_do_not_wait() -> None:
     log = RunLog(0)
-    say(log, 1)
+    publish(log, 1)
     events = _follow_live(log, -1)
-    passes = Passes()
+    passes = LoopTurns()
     await anext(events)
     assert passes.number == 0
     passes.close()

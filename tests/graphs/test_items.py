@@ -1,4 +1,4 @@
-"""Items of a thread: what a run exchanged with its model is stored in the thread's order, and later runs see it."""
+"""Items of a thread: a run's exchange with its model is stored in the thread's order, and later runs see it."""
 
 import json
 import sqlite3
@@ -36,17 +36,17 @@ async def answer(small: World, started: Any, *outputs: str) -> Any:
     return await small.runner.submit(OWNER, started.run["thread_id"], started.run_id, given)
 
 
-async def say(small: World, started: Any, text: str, **fields: Any) -> Any:
-    """Go on in the thread of a run that has ended."""
+async def continue_thread(small: World, started: Any, text: str, **fields: Any) -> Any:
+    """Run again in the thread of a run that has ended."""
     asked = [{"role": "user", "content": text}]
     run = started.run
     return await small.start(run["thread_id"], run["assistant_id"], additional_messages=asked, **fields)
 
 
 async def called(small: World, upstream: ScriptedUpstream, **fields: Any) -> Any:
-    """A run that said something, made two calls, and ended with an answer."""
+    """Complete a run with a text, two calls and an answer."""
     upstream.script(Reply("Let me see.", tool_calls=[ROME, NOON]), Reply("Sunny at noon."))
-    started = await small.begin("How is Rome?", tools=[WEATHER, TIME], **fields)
+    started = await small.start_run("How is Rome?", tools=[WEATHER, TIME], **fields)
     await small.events(started.run_id)
     again = await answer(small, started, "sunny", "noon")
     assert text_of(await small.events(again.run_id, after=again.after)) == "Sunny at noon."
@@ -70,7 +70,7 @@ async def test_calls_and_outputs_are_items_between_the_messages(upstream: Script
 
 async def test_a_run_without_calls_has_no_items(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         assert shapes(await entries(small, started.run["thread_id"])) == ["user", "assistant"]
 
@@ -80,7 +80,7 @@ async def test_the_reasoning_of_a_reply_is_an_item_before_its_message(upstream: 
     chunks = [json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() for delta in deltas]
     upstream.script(Raw([b"data: %b\n\n" % chunk for chunk in (*chunks, b"[DONE]")]))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         await small.events(started.run_id)
         rows = await entries(small, started.run["thread_id"])
         assert shapes(rows) == ["user", "reasoning", "assistant"]
@@ -90,7 +90,7 @@ async def test_the_reasoning_of_a_reply_is_an_item_before_its_message(upstream: 
 async def test_a_later_run_sees_the_calls_of_earlier_ones(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as small:
         started = await called(small, upstream)
-        later = await say(small, started, "And tomorrow?")
+        later = await continue_thread(small, started, "And tomorrow?")
         await small.events(later.run_id)
     prompt = upstream.requests[-1].body["messages"]
     assert [message["role"] for message in prompt] == ["user", "assistant", "tool", "tool", "assistant", "user"]
@@ -104,12 +104,12 @@ async def test_a_later_run_sees_the_calls_of_earlier_ones(upstream: ScriptedUpst
 async def test_a_run_without_tools_is_shown_the_messages_only(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as small:
         started = await called(small, upstream)
-        await small.events((await say(small, started, "And tomorrow?", tools=[])).run_id)
+        await small.events((await continue_thread(small, started, "And tomorrow?", tools=[])).run_id)
     prompt = upstream.requests[-1].body["messages"]
     assert [message["role"] for message in prompt] == ["user", "assistant", "assistant", "user"]
 
 
-async def test_a_model_without_tool_calls_can_make_the_call_of_an_earlier_turn(upstream: ScriptedUpstream) -> None:
+async def test_a_model_without_tool_calls_can_repeat_an_earlier_call(upstream: ScriptedUpstream) -> None:
     upstream.tools = "refused"
 
     def respond(body: Any) -> Reply:
@@ -131,10 +131,10 @@ async def test_a_model_without_tool_calls_can_make_the_call_of_an_earlier_turn(u
 
 
 @pytest.mark.parametrize("end", ["cancelled", "expired"])
-async def test_open_calls_of_a_run_that_ended_are_not_sent(upstream: ScriptedUpstream, end: str) -> None:
+async def test_unanswered_calls_of_an_ended_run_are_not_sent(upstream: ScriptedUpstream, end: str) -> None:
     upstream.script(Reply(tool_calls=[ROME]))
     async with world(upstream, expiry_s=60) as small:
-        started = await small.begin("How is Rome?", tools=[WEATHER])
+        started = await small.start_run("How is Rome?", tools=[WEATHER])
         await small.events(started.run_id)
         if end == "cancelled":
             await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
@@ -144,7 +144,7 @@ async def test_open_calls_of_a_run_that_ended_are_not_sent(upstream: ScriptedUps
                 await answer(small, started, "sunny")
         assert (await small.run(started))["status"] == end
         assert shapes(await entries(small, started.run["thread_id"])) == ["user", "function_call"]
-        await small.events((await say(small, started, "Hello?")).run_id)
+        await small.events((await continue_thread(small, started, "Hello?")).run_id)
     assert [message["role"] for message in upstream.requests[-1].body["messages"]] == ["user", "user"]
 
 
@@ -159,7 +159,9 @@ async def test_the_last_messages_keep_the_calls_that_follow_them(
     async with world(upstream) as small:
         started = await called(small, upstream)
         strategy = {"type": "last_messages", "last_messages": last}
-        await small.events((await say(small, started, "And tomorrow?", truncation_strategy=strategy)).run_id)
+        await small.events(
+            (await continue_thread(small, started, "And tomorrow?", truncation_strategy=strategy)).run_id
+        )
     assert [message["role"] for message in upstream.requests[-1].body["messages"]] == roles
 
 
@@ -175,7 +177,7 @@ async def test_replaced_messages_take_the_later_items_with_them(upstream: Script
         assert shapes(await entries(small, started.run["thread_id"])) == ["user", "assistant"]
 
 
-async def test_client_calls_can_end_a_run_and_a_later_one_goes_on(upstream: ScriptedUpstream) -> None:
+async def test_client_calls_can_end_a_run_and_later_ones_continue(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[ROME]))
     async with world(upstream) as small:
         thread_id, assistant_id = await small.thread("How is Rome?"), await small.assistant(tools=[WEATHER])
@@ -195,10 +197,10 @@ async def test_client_calls_can_end_a_run_and_a_later_one_goes_on(upstream: Scri
     assert [message["role"] for message in upstream.requests[-1].body["messages"]] == ["user"]
 
 
-async def test_a_reply_that_is_generated_again_has_its_items_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_regenerated_reply_has_its_items_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(tool_calls=[ROME]), Hang())
     async with world(upstream, tmp_path / "t.db") as small:
-        started = await small.begin("How is Rome?", tools=[WEATHER])
+        started = await small.start_run("How is Rome?", tools=[WEATHER])
         await small.events(started.run_id)
         again = await answer(small, started, "sunny")
         await upstream.eventually(lambda up: len(up.requests) == 2)
@@ -211,10 +213,10 @@ async def test_a_reply_that_is_generated_again_has_its_items_once(upstream: Scri
         assert rows[:3] == before
 
 
-async def test_items_of_a_discarded_reply_are_made_anew(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_items_of_a_discarded_reply_are_replaced(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply("One.", tool_calls=[ROME]), Reply("Two.", tool_calls=[ROME, NOON]))
     async with world(upstream, tmp_path / "t.db") as small:
-        started = await small.begin("How is Rome?", tools=[WEATHER, TIME])
+        started = await small.start_run("How is Rome?", tools=[WEATHER, TIME])
         await small.events(started.run_id)
         before = await entries(small, started.run["thread_id"])
     with closing(sqlite3.connect(tmp_path / "t.db")) as conn:  # as if the process had died before the first checkpoint
@@ -237,7 +239,7 @@ def former(path: Path) -> None:
         conn.executescript(Path(__file__).with_name("run_of_8c8ddf0.sql").read_text())
 
 
-async def test_a_store_of_the_previous_revision_goes_on(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_store_of_the_previous_revision_can_be_used(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     former(tmp_path / "t.db")
     upstream.script(Reply("Noon again."), Reply(tool_calls=[NOON]), Reply("Late."))
     async with world(upstream, tmp_path / "t.db") as small:

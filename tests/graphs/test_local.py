@@ -63,18 +63,18 @@ def text_of(chunks: list[dict[str, Any]]) -> str:
 
 
 def calls_of(waiting: dict[str, Any]) -> dict[str, str]:
-    """Ids of the waiting calls by name."""
+    """Return the ids of the waiting calls by name."""
     assert waiting["event"] == "thread.run.requires_action"
     calls = waiting["data"]["required_action"]["submit_tool_outputs"]["tool_calls"]
     return {call["function"]["name"]: call["id"] for call in calls}
 
 
-def said_to(up: ScriptedUpstream) -> list[str]:
-    """The tool messages of the newest request."""
+def tool_messages(up: ScriptedUpstream) -> list[str]:
+    """Return the tool messages of the newest request."""
     return [message["content"] for message in up.requests[-1].body["messages"] if message["role"] == "tool"]
 
 
-def test_one_graph_is_called_from_any_thread_and_any_event_loop(graph: RunGraph, up: ScriptedUpstream) -> None:
+def test_one_graph_is_called_from_any_thread_and_event_loop(graph: RunGraph, up: ScriptedUpstream) -> None:
     assert graph.invoke({"content": "sync"}, ON_ONE)["text"] == "Echo: sync"
     assert asyncio.run(graph.ainvoke({"content": "a loop"}, ON_ONE))["text"] == "Echo: a loop"
     assert asyncio.run(graph.ainvoke({"content": "another"}, ON_ONE))["text"] == "Echo: another"
@@ -87,12 +87,12 @@ def test_one_graph_is_called_from_any_thread_and_any_event_loop(graph: RunGraph,
     seen = asyncio.run(read())
     assert text_of(seen) == "Echo: astream"
     assert [chunk["id"] for chunk in seen] == sorted(chunk["id"] for chunk in seen)
-    told = [message["content"] for message in up.requests[-1].body["messages"]]
-    assert told[:3] == ["Be kind.", "sync", "Echo: sync"]
-    assert len(told) == 10
+    result = [message["content"] for message in up.requests[-1].body["messages"]]
+    assert result[:3] == ["Be kind.", "sync", "Echo: sync"]
+    assert len(result) == 10
 
 
-async def test_it_is_a_runnable_among_others_and_an_asynchronous_context_manager(up: ScriptedUpstream) -> None:
+async def test_the_graph_is_a_runnable_and_an_asynchronous_context_manager(up: ScriptedUpstream) -> None:
     async with build_run_graph(up.url) as graph:
         chain = RunnableLambda(lambda text: {"content": text}) | graph | RunnableLambda(lambda made: made["text"])
         assert await chain.ainvoke("hi") == "Echo: hi"
@@ -100,7 +100,7 @@ async def test_it_is_a_runnable_among_others_and_an_asynchronous_context_manager
         await graph.ainvoke({"content": "late"})
 
 
-def test_events_come_while_the_model_still_speaks_and_leaving_stops_it(graph: RunGraph, up: ScriptedUpstream) -> None:
+def test_events_are_streamed_live_and_leaving_stops_the_model(graph: RunGraph, up: ScriptedUpstream) -> None:
     up.script(Reply("one two three", pause_after=3))
     for chunk in graph.stream({"content": "count"}):
         if chunk["event"] == "thread.message.delta":
@@ -108,7 +108,7 @@ def test_events_come_while_the_model_still_speaks_and_leaving_stops_it(graph: Ru
     up.wait_for(lambda up: up.closed_early == 1)
 
 
-async def test_an_asynchronous_reader_that_is_cancelled_stops_it(graph: RunGraph, up: ScriptedUpstream) -> None:
+async def test_cancelling_an_asynchronous_reader_stops_the_model(graph: RunGraph, up: ScriptedUpstream) -> None:
     up.script(Reply("one two three", pause_after=3))
     reading = asyncio.create_task(graph.ainvoke({"content": "count"}))
     await up.eventually(lambda up: up.open_streams == 1, asked_by=reading)
@@ -130,7 +130,7 @@ def test_a_function_s_schema_makes_the_run_wait_for_its_output(graph: RunGraph, 
         }[resume]
         done = graph.invoke(given, ON_ONE)
         assert [done["event"], done["text"]] == ["thread.run.completed", "Noon."]
-        assert said_to(up)[-1] == "12:00"
+        assert tool_messages(up)[-1] == "12:00"
     with pytest.raises(InvalidRequest, match="No run waits on thread 'one'"):
         graph.invoke(Command(resume="12:00"), ON_ONE)
     with pytest.raises(InvalidRequest, match="thread_id"):
@@ -150,12 +150,12 @@ def test_calls_of_a_function_s_schema_can_end_the_run(up: ScriptedUpstream) -> N
         build_run_graph(up.url, tools=[get_weather, TIME, get_moon], client_calls="end")
 
 
-def test_functions_of_the_program_are_called_and_the_run_goes_on(graph: RunGraph, up: ScriptedUpstream) -> None:
+def test_functions_of_the_program_are_called_and_the_run_continues(graph: RunGraph, up: ScriptedUpstream) -> None:
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"}), ("get_tide", {"port": "Brest"})]))
     up.script(Reply(tool_calls=[("get_moon", {})]), Reply("Done."))
     done = graph.invoke({"content": "?"})
     assert [done["event"], done["text"]] == ["thread.run.completed", "Done."]
-    *right, cloudy = said_to(up)
+    *right, cloudy = tool_messages(up)
     assert right == ["Sunny in Paris.", '{"port": "Brest", "tide": "low"}']
     assert cloudy == "`get_moon` failed: OSError: cloudy"
 
@@ -164,18 +164,18 @@ def test_calls_of_both_kinds_are_answered_together(graph: RunGraph, up: Scripted
     up.script(Reply(tool_calls=[("getTime", {}), ("get_weather", {"city": "Rome"})]), Reply("Both."))
     ids = calls_of(graph.invoke({"content": "?"}, ON_ONE))
     assert graph.invoke(Command(resume={ids["getTime"]: "12:00"}), ON_ONE)["text"] == "Both."
-    assert said_to(up) == ["12:00", "Sunny in Rome."]
+    assert tool_messages(up) == ["12:00", "Sunny in Rome."]
     up.script(Reply(tool_calls=[("get_weather", {"city": "Rome"}), ("getTime", {})]), Reply("Both."))
     graph.invoke({"content": "?"}, ON_ONE)
-    assert graph.invoke(Command(resume="13:00"), ON_ONE)["text"] == "Both."  # the one output that is not ours
-    assert said_to(up)[-2:] == ["Sunny in Rome.", "13:00"]
+    assert graph.invoke(Command(resume="13:00"), ON_ONE)["text"] == "Both."  # the one output that is the client's
+    assert tool_messages(up)[-2:] == ["Sunny in Rome.", "13:00"]
     up.script(Reply(tool_calls=[("getTime", {}), ("getTime", {})]))
     graph.invoke({"content": "?"}, ON_ONE)
     with pytest.raises(InvalidRequest, match="2 calls are waiting"):
         graph.invoke(Command(resume="12:00"), ON_ONE)
 
 
-def test_a_reader_that_leaves_while_its_functions_work_cancels_the_run(up: ScriptedUpstream) -> None:
+def test_a_reader_that_leaves_during_function_calls_cancels_the_run(up: ScriptedUpstream) -> None:
     asked, go = threading.Event(), threading.Event()
 
     def slow() -> str:
@@ -214,14 +214,14 @@ def test_invalid_turns_raise_and_a_failed_run_has_the_reason(graph: RunGraph, up
     assert "127.0.0.1" in failed["data"]["last_error"]["message"]
 
 
-def test_it_draws_its_nodes_without_opening_anything(up: ScriptedUpstream) -> None:
+def test_the_graph_is_drawn_without_a_store_or_connection(up: ScriptedUpstream) -> None:
     drawn = build_run_graph(up.url).get_graph().draw_mermaid()
     for node in ("prepare", "reply", "act", "pause", "finish"):
         assert f"{node}({node})" in drawn
     assert not up.requests
 
 
-def test_a_run_that_waits_in_a_file_goes_on_in_another_graph(up: ScriptedUpstream, tmp_path: Path) -> None:
+def test_a_run_that_waits_in_a_file_continues_in_another_graph(up: ScriptedUpstream, tmp_path: Path) -> None:
     file, ids = tmp_path / "runs.db", []
     up.script(Reply(tool_calls=[("getWeather", {"place": "Oslo"})]))
     with build_run_graph(up.url, tools=[WEATHER], store=file) as first:
@@ -235,22 +235,21 @@ def test_a_run_that_waits_in_a_file_goes_on_in_another_graph(up: ScriptedUpstrea
     assert ids[0] == ids[1]
 
 
-def test_a_run_that_lost_its_program_goes_on_when_its_functions_are_there_again(
-    up: ScriptedUpstream, tmp_path: Path
-) -> None:
+def test_a_run_continues_when_its_functions_are_available_again(up: ScriptedUpstream, tmp_path: Path) -> None:
     file = tmp_path / "runs.db"
     up.script(Reply(tool_calls=[("get_weather", {"city": "Oslo"})]))
-    # A program that knows the function but cannot call it leaves the run as one does that was killed while it called.
+    # A program that knows the function but cannot call it leaves the run in the same state as a program that was killed
+    # during the call.
     with build_run_graph(up.url, tools=[convert_to_openai_tool(get_weather)], store=file) as first:
         run_id = first.invoke({"content": "weather?"}, ON_ONE)["data"]["id"]
     up.script(Reply("Snow."))
     with build_run_graph(up.url, tools=[get_weather], store=file) as second:
-        assert second.invoke({"run_id": run_id})["event"] == "thread.run.requires_action"  # only follows
+        assert second.invoke({"run_id": run_id})["event"] == "thread.run.requires_action"  # a reader without functions
         assert second.invoke(Command(resume={}), ON_ONE)["text"] == "Snow."
-    assert said_to(up) == ["Sunny in Oslo."]
+    assert tool_messages(up) == ["Sunny in Oslo."]
 
 
-def test_any_chat_model_of_langchain_s_will_do() -> None:
+def test_any_langchain_chat_model_can_be_used() -> None:
     model = GenericFakeChatModel(messages=iter([AIMessage("It is a loom."), AIMessage("Yes.")]))
     with build_run_graph(model, instructions="Be kind.") as graph:
         assert text_of(list(graph.stream({"content": "what?"}))) == "It is a loom."
@@ -267,9 +266,9 @@ def test_a_program_that_ends_without_closing_does_not_hang(up: ScriptedUpstream,
         f"stream = build_run_graph({up.url!r}).stream({{'content': 'count'}})\n"
         "print(next(chunk['event'] for chunk in stream if chunk['event'] == 'thread.message.delta'))\n"
     )
-    told = {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    result = {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=told, capture_output=True, text=True, timeout=40, check=False
+        [sys.executable, "-c", program], env=result, capture_output=True, text=True, timeout=40, check=False
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "thread.message.delta", "")
     assert not list(tmp_path.iterdir())
@@ -299,7 +298,7 @@ def test_an_interrupted_program_stops_the_model_before_it_ends(up: ScriptedUpstr
     assert running.returncode == 0
 
 
-def test_a_synchronous_call_on_the_bridge_itself_is_refused_instead_of_waiting_for_itself(graph: RunGraph) -> None:
+def test_a_synchronous_call_on_the_bridge_itself_is_refused(graph: RunGraph) -> None:
     async def call() -> None:
         graph.invoke({"content": "hi"})
 

@@ -1,4 +1,4 @@
-"""Readers of a live log: every number from anywhere, live, and the end."""
+"""Readers of a live log get every number from any start, then follow live up to the end."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from graphs.log import BLOCK, RunLog
 from wire.errors import Unavailable
 
 
-def say(log: RunLog, *names: str) -> None:
+def publish(log: RunLog, *names: str) -> None:
     log.publish(log.number([(name, b"{}") for name in names]))
 
 
@@ -28,14 +28,14 @@ async def read(log: RunLog, after: int) -> list[int]:
 
 @pytest.mark.parametrize("first", [0, 17])
 @pytest.mark.parametrize("after", range(-1, 6))
-async def test_a_reader_gets_every_number_above_its_own_then_follows_live(first: int, after: int) -> None:
+async def test_a_reader_gets_all_later_numbers_and_follows_live(first: int, after: int) -> None:
     log = RunLog(first)
-    say(log, "a", "b", "c")
+    publish(log, "a", "b", "c")
     reader = asyncio.ensure_future(read(log, first + after))
     await asyncio.sleep(0)
-    say(log, "d", "e")
+    publish(log, "d", "e")
     await asyncio.sleep(0)
-    say(log, "f")
+    publish(log, "f")
     log.close()
     assert await reader == list(range(first + after + 1, first + 6))
 
@@ -50,16 +50,16 @@ async def test_a_batch_of_large_events_is_short() -> None:
     assert sizes == [3, 2, 2]
 
 
-async def test_several_readers_see_the_same() -> None:
+async def test_several_readers_see_the_same_events() -> None:
     log = RunLog(0)
     readers = [asyncio.ensure_future(read(log, -1)) for _ in range(5)]
     await asyncio.sleep(0)
-    say(log, "a", "b")
+    publish(log, "a", "b")
     log.close()
     assert await asyncio.gather(*readers) == [[0, 1]] * 5
 
 
-async def test_a_reader_that_leaves_leaves_nothing_behind() -> None:
+async def test_a_reader_that_leaves_is_forgotten() -> None:
     log = RunLog(0)
     reader = asyncio.ensure_future(read(log, -1))
     await asyncio.sleep(0)
@@ -86,7 +86,7 @@ async def test_the_reason_of_an_early_end_is_kept() -> None:
     assert isinstance(log.error, Unavailable)
 
 
-def test_stored_events_leave_the_memory_but_for_the_newest() -> None:
+def test_only_the_newest_stored_events_stay_in_memory() -> None:
     log = RunLog(5)
     log.publish(log.number([("e", b"{}")] * 10_000))
     log.drop_stored(9_000)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from store.ports import Insert, Row
-from tests.chains.test_context_window import speak_llama
+from tests.chains.test_context_window import serve_llama
 from tests.graphs.world import OWNER, World, world
 from tests.objects import check
 from tests.upstream import Reply, ScriptedUpstream
@@ -30,17 +30,17 @@ async def add(deps: World, thread_id: str, text: str) -> None:
 
 
 def refused(upstream: ScriptedUpstream) -> int:
-    """How many requests were longer than the context."""
+    """Return how many requests were longer than the context."""
     return sum(upstream._overflow(seen.body) is not None for seen in upstream.requests)
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("engine", ["tells", "is silent"])
-async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
+async def test_a_conversation_of_a_hundred_turns_never_fails_for_its_length(
     upstream: ScriptedUpstream, engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if engine == "tells":
-        speak_llama(upstream, CONTEXT, chars_per_token=4)
+        serve_llama(upstream, CONTEXT, chars_per_token=4)
     upstream.default = lambda body: Reply(f"Answer to: {body['messages'][-1]['content'][:20]} " + "word " * 40)
     caplog.set_level(logging.INFO, "threadhold.runs")
     async with world(upstream) as deps:
@@ -57,36 +57,36 @@ async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
             assert sent[-1]["content"].startswith(f"Question {turn}:")
             assert sent[1]["role"] == "user"
         assert refused(upstream) <= (0 if engine == "tells" else 3)
-        told = run["threadhold"]
-        assert told["left_out_messages"] > 20
-        assert told["context_limit"] == CONTEXT
+        result = run["threadhold"]
+        assert result["left_out_messages"] > 20
+        assert result["context_limit"] == CONTEXT
         shown = [event.data() for event in events if event.name == "threadhold.context"]
-        assert {name: shown[-1][name] for name in told} == told
+        assert {name: shown[-1][name] for name in result} == result
         used = upstream._overflow({"messages": sent})
         assert used is None
-        assert len(sent) > 10  # it is not shortened more than it must be
+        assert len(sent) > 10  # it is not shortened more than necessary
     lines = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
     assert lines
-    assert f"{told['left_out_messages']} messages" in lines[-1]
+    assert f"{result['left_out_messages']} messages" in lines[-1]
     assert "Question" not in "".join(lines)
-    assert "why why" not in "".join(lines)  # one alone may be in an id
+    assert "why why" not in "".join(lines)  # one digit alone can be part of an id
 
 
 async def test_messages_that_fit_are_not_reported_as_left_out(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as deps:
-        started = await deps.begin("Hello")
+        started = await deps.start_run("Hello")
         events = await deps.events(started.run_id)
         assert "threadhold" not in await deps.run(started)
         assert not [event for event in events if event.name.startswith("threadhold.")]
 
 
-async def test_messages_that_were_not_even_read_are_counted_as_at_least(upstream: ScriptedUpstream) -> None:
-    speak_llama(upstream, CONTEXT, chars_per_token=4)
+async def test_unread_messages_are_reported_with_at_least(upstream: ScriptedUpstream) -> None:
+    serve_llama(upstream, CONTEXT, chars_per_token=4)
     async with world(upstream) as deps:
-        await deps.events((await deps.begin()).run_id)  # the context is known from now on
+        await deps.events((await deps.start_run()).run_id)  # the context is known from now on
         thread = await deps.thread(*("why " * 500 for _ in range(30)))
         started = await deps.start(thread, await deps.assistant())
         await deps.events(started.run_id)
-        told: dict[str, Any] = (await deps.run(started))["threadhold"]
-        assert told["at_least"] is True
-        assert 3 < told["left_out_messages"] < 30
+        result: dict[str, Any] = (await deps.run(started))["threadhold"]
+        assert result["at_least"] is True
+        assert 3 < result["left_out_messages"] < 30

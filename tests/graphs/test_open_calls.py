@@ -13,7 +13,7 @@ def opened(calls: int, chars: int) -> OpenCalls:
     return OpenCalls({"type": "tool_calls", "tool_calls": [*functions, *searches]})
 
 
-def test_results_of_a_search_are_written_immediately_into_a_large_step() -> None:
+def test_search_results_are_written_immediately_into_a_large_step() -> None:
     calls = opened(40, 800)
     calls.answer({"f0": "done"})
     assert calls.is_behind

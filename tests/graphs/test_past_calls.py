@@ -1,4 +1,4 @@
-"""The calls of earlier runs that a run is shown: answered ones, within limits of their own."""
+"""The calls of earlier runs that are shown to a run: answered ones, within limits of their own."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import item, message, thread
 
 
-def said(of: Row, role: str = "user", run_id: str | None = None, text: str = "Hi") -> Row:
+def text_message(of: Row, role: str = "user", run_id: str | None = None, text: str = "Hi") -> Row:
     content = [{"type": "text", "text": {"value": text, "annotations": []}}]
     return message(of, run_id=run_id, role=role, content=content)
 
@@ -37,9 +37,9 @@ def ids(rounds: Any) -> list[list[str]]:
     return [[each.id for each in one.calls] for one in rounds]
 
 
-async def test_only_calls_that_have_their_output_are_shown() -> None:
+async def test_only_answered_calls_are_shown() -> None:
     t = thread()
-    asked = said(t)
+    asked = text_message(t)
     rows = [asked, call(t, 1), call(t, 2), output(t, 2), output(t, 7), call(t, 3, step="s2")]
     store, found = await read(t, *rows)
     assert ids(found.past[asked.id]) == [["call_2"]]
@@ -48,19 +48,19 @@ async def test_only_calls_that_have_their_output_are_shown() -> None:
 
 async def test_calls_of_one_reply_are_a_round_with_its_text() -> None:
     t = thread()
-    text = said(t, "assistant", "run_1", "Let me see.")
+    text = text_message(t, "assistant", "run_1", "Let me see.")
     rows = [call(t, 1, extra_fields="x"), call(t, 2), output(t, 2), output(t, 1), call(t, 3, step="s2"), output(t, 3)]
-    store, found = await read(t, said(t), text, *rows)
+    store, found = await read(t, text_message(t), text, *rows)
     rounds = found.past[text.id]
     assert ids(rounds) == [["call_1", "call_2"], ["call_3"]]
     assert [(one.has_text, one.extra_fields) for one in rounds] == [(True, "x"), (False, "")]
     await store.close()
 
 
-async def test_a_search_of_files_is_not_shown_again() -> None:
+async def test_a_file_search_is_not_shown_again() -> None:
     t = thread()
     search = item(t, run_id="run_1", type="file_search_call", queries=["a"], results=[])
-    store, found = await read(t, said(t), search)
+    store, found = await read(t, text_message(t), search)
     assert found.past == {}
     await store.close()
 
@@ -72,7 +72,7 @@ async def test_no_message_is_left_out_because_of_calls(large: dict[str, str]) ->
     t = thread()
     rows: list[Row] = []
     for number in range(600):
-        rows += [said(t), call(t, number, step=f"s{number}"), output(t, number, large["text"])]
+        rows += [text_message(t), call(t, number, step=f"s{number}"), output(t, number, large["text"])]
     store, found = await read(t, *rows, max_chars=300_000)
     assert len(found.messages) == 600
     assert not found.clipped
@@ -83,9 +83,9 @@ async def test_no_message_is_left_out_because_of_calls(large: dict[str, str]) ->
     await store.close()
 
 
-async def test_once_full_no_more_items_are_read() -> None:
+async def test_no_more_items_are_read_once_the_limit_is_reached() -> None:
     t = thread()
-    first = said(t)
+    first = text_message(t)
     items = [row for number in range(3_000) for row in (call(t, number, step=f"s{number}"), output(t, number))]
     store, found = await read(t, first, *items)
     assert [body["id"] for body in found.messages] == [first.id]

@@ -1,4 +1,4 @@
-"""A text in pieces is the same text, however many pieces there are, and takes little more memory than joined."""
+"""A text in pieces equals the joined text, and takes little more memory."""
 
 import tracemalloc
 
@@ -8,7 +8,7 @@ from graphs.machine.pieces import Pieces
 
 
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 5000])
-def test_the_text_and_its_length_are_those_of_all_pieces(count: int) -> None:
+def test_text_and_length_are_those_of_all_pieces(count: int) -> None:
     text, pieces = Pieces(), [f"{number} é" for number in range(count)]
     for start in range(0, count, 7):
         text.extend(pieces[start : start + 7])

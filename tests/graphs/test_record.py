@@ -1,4 +1,4 @@
-"""From parts to rows and events: each event comes with the change that makes it true."""
+"""Parts become rows and events, and each event is recorded with the row change that it reports."""
 
 import time
 from typing import Any
@@ -45,8 +45,8 @@ def record(books: Recorder, *parts: Part) -> Recorded:
     return done
 
 
-class Shelf:
-    """Return the rows after the changes."""
+class Rows:
+    """The rows after the changes."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, dict[str, Any]] = {}
@@ -59,7 +59,7 @@ class Shelf:
                 self.bodies.setdefault(change.id, {}).update(change.body)
 
 
-def told(done: Recorded) -> list[tuple[str, Any]]:
+def events_of(done: Recorded) -> list[tuple[str, Any]]:
     return [(name, orjson.loads(data)) for name, data in done.events]
 
 
@@ -78,24 +78,24 @@ CALLS = [
 
 
 @pytest.mark.parametrize("parts", [TEXT, [*CALLS, CallsAnswered("step_1", {"call_1": "x"})]], ids=["text", "calls"])
-def test_rows_end_as_in_the_last_event(parts: list[Part]) -> None:
-    books, shelf = recorder(), Shelf()
+def test_the_final_rows_equal_the_last_event(parts: list[Part]) -> None:
+    books, rows_after = recorder(), Rows()
     last: dict[str, Any] = {}
     for part in parts:
         done = books.record(part)
-        shelf.apply(done)
-        for name, data in told(done):
+        rows_after.apply(done)
+        for name, data in events_of(done):
             if not name.endswith("delta"):
                 last[data["id"]] = data
-                assert {key: shelf.bodies[data["id"]][key] for key in ("status",)} == {"status": data["status"]}
+                assert {key: rows_after.bodies[data["id"]][key] for key in ("status",)} == {"status": data["status"]}
     for id, data in last.items():
-        assert shelf.bodies[id] == data
+        assert rows_after.bodies[id] == data
 
 
-def test_the_prepared_frame_of_a_token_is_the_same_as_an_encoded_one() -> None:
+def test_the_prepared_frame_of_a_token_equals_an_encoded_one() -> None:
     books = recorder()
     done = record(books, *TEXT[:3])
-    deltas = [data for name, data in told(done) if name == "thread.message.delta"]
+    deltas = [data for name, data in events_of(done) if name == "thread.message.delta"]
     texts = [{"value": "Hé", "annotations": []}, {"value": '"\n'}]
     assert deltas == [
         {
@@ -107,11 +107,11 @@ def test_the_prepared_frame_of_a_token_is_the_same_as_an_encoded_one() -> None:
     ]
 
 
-def test_a_call_begins_with_no_arguments_and_its_deltas_are_all_of_them() -> None:
+def test_a_call_s_deltas_add_up_to_its_arguments() -> None:
     done = record(
         recorder(), CALLS[0], CallDelta("step_1", 0, "call_1", "f", '{"a"'), CallDelta("step_1", 0, None, None, ":1}")
     )
-    calls = [data["delta"]["step_details"]["tool_calls"] for name, data in told(done) if name.endswith("delta")]
+    calls = [data["delta"]["step_details"]["tool_calls"] for name, data in events_of(done) if name.endswith("delta")]
     head = {"index": 0, "type": "function"}
     assert calls == [
         [{**head, "id": "call_1", "function": {"name": "f", "arguments": "", "output": None}}],
@@ -120,7 +120,7 @@ def test_a_call_begins_with_no_arguments_and_its_deltas_are_all_of_them() -> Non
     ]
 
 
-def test_a_refusal_is_a_part_of_its_own() -> None:
+def test_a_refusal_is_a_separate_part() -> None:
     done = record(
         recorder(),
         MessageOpened("step_1", "msg_1"),
@@ -128,33 +128,33 @@ def test_a_refusal_is_a_part_of_its_own() -> None:
         RefusalDelta("msg_1", "can't."),
         MessageClosed("step_1", "msg_1", USAGE),
     )
-    closed = next(data for name, data in told(done) if name == "thread.message.completed")
+    closed = next(data for name, data in events_of(done) if name == "thread.message.completed")
     assert closed["content"] == [{"type": "refusal", "refusal": "I can't."}]
 
 
-def test_a_step_shows_its_usage_when_it_ends_and_the_run_sums_them() -> None:
+def test_an_ended_step_has_its_usage_and_the_run_the_sum() -> None:
     books = recorder()
     made = record(books, *CALLS)
-    assert all(data.get("usage") is None for name, data in told(made) if name.startswith("thread.run.step."))
+    assert all(data.get("usage") is None for name, data in events_of(made) if name.startswith("thread.run.step."))
     answered = record(books, CallAnswered("step_1", "call_1", "x"), CallsAnswered("step_1", {"call_1": "x"}))
-    (closed,) = [data for name, data in told(answered) if name == "thread.run.step.completed"]
+    (closed,) = [data for name, data in events_of(answered) if name == "thread.run.step.completed"]
     assert closed["usage"] == USAGE
     record(books, *TEXT)
     ended = books.move("completed")
-    assert told(ended)[-1][1]["usage"] == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
+    assert events_of(ended)[-1][1]["usage"] == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
 
 
 @pytest.mark.parametrize(
     ("status", "reason"), [("cancelled", "run_cancelled"), ("expired", "run_expired"), ("failed", "run_failed")]
 )
-def test_what_is_open_is_closed_before_the_run_ends(status: Any, reason: str) -> None:
+def test_open_objects_are_closed_before_the_run_ends(status: Any, reason: str) -> None:
     books = recorder()
     record(books, *TEXT[:2])
     error = {"code": "invalid_prompt", "message": "no"} if status == "failed" else None
     done = books.move(status, **({"last_error": error} if error else {}))
-    names = [name for name, _ in told(done)]
+    names = [name for name, _ in events_of(done)]
     assert names == ["thread.message.incomplete", f"thread.run.step.{status}", f"thread.run.{status}"]
-    message, step, run = (data for _, data in told(done))
+    message, step, run = (data for _, data in events_of(done))
     assert message["incomplete_details"] == {"reason": reason}
     assert message["content"][0]["text"]["value"] == "Hé"
     assert step[f"{status}_at"] == 7
@@ -164,26 +164,26 @@ def test_what_is_open_is_closed_before_the_run_ends(status: Any, reason: str) ->
         assert step["last_error"]["code"] == "server_error"
 
 
-def test_a_move_names_the_statuses_it_may_start_from() -> None:
+def test_a_status_change_names_the_statuses_it_starts_from() -> None:
     (patch,) = recorder().move("completed").changes
     assert isinstance(patch, Patch)
     assert patch.only_if == {"in_progress"}
 
 
-def test_calls_cut_off_by_a_limit_fail_their_step() -> None:
+def test_calls_truncated_by_a_limit_fail_their_step() -> None:
     done = record(recorder(), *CALLS[:2], CallsMade("step_1", (CALL,), USAGE, cut_off=True))
-    assert told(done)[-1][0] == "thread.run.step.failed"
+    assert events_of(done)[-1][0] == "thread.run.step.failed"
 
 
 def test_a_restored_recorder_continues_from_the_rows() -> None:
-    books, shelf = recorder(), Shelf()
-    shelf.apply(record(books, *CALLS))
+    books, rows_after = recorder(), Rows()
+    rows_after.apply(record(books, *CALLS))
     again = recorder()
-    step = Row("step", "step_1", "default", shelf.bodies["step_1"], "thread_1", "run_1", {"usage": USAGE})
+    step = Row("step", "step_1", "default", rows_after.bodies["step_1"], "thread_1", "run_1", {"usage": USAGE})
     again.restore([step], [])
     done = Recorded()
     again.answer_all({"call_1": "x"}, done)
-    ((name, data),) = told(done)
+    ((name, data),) = events_of(done)
     assert name == "thread.run.step.completed"
     assert data["usage"] == USAGE
     assert again.usage == USAGE
@@ -195,14 +195,14 @@ CITES = Citation("msg_1", MARKER, "file-a")
 
 
 def _content(done: Recorded) -> Any:
-    shelf = Shelf()
-    shelf.apply(done)
-    return shelf.bodies["msg_1"]["content"][0]["text"]
+    rows_after = Rows()
+    rows_after.apply(done)
+    return rows_after.bodies["msg_1"]["content"][0]["text"]
 
 
 def test_a_citation_has_the_position_of_its_marker() -> None:
     books = recorder()
-    said = record(
+    recorded = record(
         books,
         MessageOpened("step_1", "msg_1"),
         TextDeltas("msg_1", ["gone", " soon"]),
@@ -215,7 +215,7 @@ def test_a_citation_has_the_position_of_its_marker() -> None:
         CITES,
         MessageClosed("step_1", "msg_1", USAGE),
     )
-    text = _content(said)
+    text = _content(recorded)
     assert text["value"] == f"Héllo{MARKER}{MARKER}.{MARKER}"
     places = [(each["start_index"], each["end_index"]) for each in text["annotations"]]
     assert places == [(5, 17), (17, 29), (30, 42)]
@@ -239,7 +239,7 @@ def test_plain_text_has_no_cited_marker(annotations: list[tuple[int, int]], plai
     assert plain_text({"value": "abcdefgh", "annotations": made}) == plain
 
 
-def test_citations_take_time_in_proportion_to_their_number() -> None:
+def test_citations_take_linear_time() -> None:
     books, count = recorder(), 20_000
     started = time.process_time()
     record(books, MessageOpened("step_1", "msg_1"))
@@ -247,4 +247,4 @@ def test_citations_take_time_in_proportion_to_their_number() -> None:
         record(books, TextDeltas("msg_1", ["some words of text "]), CITES)
     text = _content(record(books, MessageClosed("step_1", "msg_1", USAGE)))
     assert len(plain_text(text)) == count * 19
-    assert time.process_time() - started < 3, "60 s if the text were rebuilt for each"
+    assert time.process_time() - started < 3, "the text is rebuilt for each citation"

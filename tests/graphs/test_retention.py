@@ -29,15 +29,15 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 def thread(name: str, days: float, *, owner: str = "default") -> Row:
-    """A thread that was created this many days ago."""
+    """Return a thread that was created this many days ago."""
     id = f"thread_{name}"
     return Row("thread", id, owner, new_thread(ThreadCreate(), id=id, now=int(NOW - days * DAY_S)))
 
 
 def message(name: str, days: float, *, owner: str = "default") -> Row:
-    said = MessageCreate(role="user", content="x")
+    request = MessageCreate(role="user", content="x")
     id = f"msg_{name}{days}"
-    body = new_message(said, id=id, thread_id=f"thread_{name}", now=int(NOW - days * DAY_S))
+    body = new_message(request, id=id, thread_id=f"thread_{name}", now=int(NOW - days * DAY_S))
     return Row("message", id, owner, body, f"thread_{name}")
 
 
@@ -60,7 +60,7 @@ async def pruned(store: SqliteStore, days: float = 30) -> tuple[int, int]:
     return done.threads, done.kept
 
 
-async def test_what_was_not_used_for_long_goes_with_all_that_is_in_it(store: SqliteStore) -> None:
+async def test_an_unused_thread_is_deleted_with_its_contents(store: SqliteStore) -> None:
     await put(store, thread("old", 40), message("old", 39), run("old", 39, "completed"), thread("new", 3))
     assert await pruned(store) == (1, 0)
     assert await left(store) == ["new"]
@@ -69,27 +69,27 @@ async def test_what_was_not_used_for_long_goes_with_all_that_is_in_it(store: Sql
 
 
 async def test_a_thread_is_as_old_as_its_newest_message_or_run(store: SqliteStore) -> None:
-    await put(store, thread("said", 400), message("said", 399), message("said", 2))
-    await put(store, thread("ran", 400), message("ran", 399), run("ran", 2, "failed"))
+    await put(store, thread("with_message", 400), message("with_message", 399), message("with_message", 2))
+    await put(store, thread("with_run", 400), message("with_run", 399), run("with_run", 2, "failed"))
     await put(store, thread("empty", 400))
     assert await pruned(store) == (1, 0)
-    assert await left(store) == ["said", "ran"]
+    assert await left(store) == ["with_message", "with_run"]
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress", "requires_action", "cancelling"])
-async def test_a_run_that_waits_keeps_its_thread_however_old(store: SqliteStore, status: str) -> None:
+async def test_a_waiting_run_keeps_its_thread_however_old(store: SqliteStore, status: str) -> None:
     await put(store, thread("waits", 400), message("waits", 399), run("waits", 399, status))
     assert await pruned(store) == (0, 1)
     assert await left(store) == ["waits"]
 
 
-async def test_every_owner_s_old_threads_go(store: SqliteStore) -> None:
+async def test_every_owner_s_old_threads_are_deleted(store: SqliteStore) -> None:
     await put(store, thread("a", 40, owner="ann"), thread("b", 40, owner="bob"), thread("c", 1, owner="bob"))
     assert await pruned(store) == (2, 0)
     assert (await left(store, "ann"), await left(store, "bob")) == ([], ["c"])
 
 
-async def test_what_is_used_between_the_look_and_the_deletion_stays(store: SqliteStore) -> None:
+async def test_a_thread_used_before_its_deletion_stays(store: SqliteStore) -> None:
     class Slow(SqliteAges):
         async def threads(self, *, after: int, limit: int) -> list[Idleness]:
             found = await super().threads(after=after, limit=limit)
@@ -104,21 +104,23 @@ async def test_what_is_used_between_the_look_and_the_deletion_stays(store: Sqlit
     assert await left(store) == ["old"]
 
 
-async def test_pages_of_any_number_are_gone_through_and_others_write_meanwhile(store: SqliteStore) -> None:
+async def test_pages_of_any_number_are_processed_while_others_write(store: SqliteStore) -> None:
     for start in range(0, 1000, 100):
         await put(store, *(thread(str(n), 400 if n % 2 else 1) for n in range(start, start + 100)))
     task = asyncio.create_task(pruned(store))
     longest, count = 0.0, 0
     while not task.done():
-        begun = time.monotonic()
+        started = time.monotonic()
         await put(store, thread(f"meanwhile{count}", 0))
-        longest, count = max(longest, time.monotonic() - begun), count + 1
+        longest, count = max(longest, time.monotonic() - started), count + 1
     assert await task == (500, 0)
     assert count > 10
     assert longest < 2
 
 
-async def test_it_prunes_after_the_start_and_again(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_threads_are_pruned_after_the_start_and_repeatedly(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     await put(store, thread("first", 40))
     async with Retention(store, SqliteAges(store.engine), days=30, first_s=0, every_s=0.05, clock=lambda: NOW):
@@ -135,14 +137,14 @@ async def until_left(store: SqliteStore, wanted: list[str]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_without_days_nothing_ever_goes(store: SqliteStore) -> None:
+async def test_without_a_limit_nothing_is_deleted(store: SqliteStore) -> None:
     await put(store, thread("old", 4000))
     async with Retention(store, SqliteAges(store.engine), days=0, first_s=0, every_s=0.01):
         await asyncio.sleep(0.1)
     assert await left(store) == ["old"]
 
 
-async def test_a_clock_that_jumps_ahead_deletes_nothing_until_it_has_stayed_so(
+async def test_a_clock_that_jumps_ahead_deletes_nothing_at_first(
     store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     await put(store, thread("young", 1))
@@ -158,7 +160,7 @@ async def test_a_clock_that_jumps_ahead_deletes_nothing_until_it_has_stayed_so(
         await until_left(store, [])
 
 
-async def test_a_store_that_fails_is_tried_again(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_deletion_is_repeated(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     async with Retention(store, SqliteAges(store.engine), days=30, first_s=0, every_s=0.02):
         await store.close()
         await asyncio.sleep(0.1)

@@ -9,7 +9,7 @@ import pytest
 from graphs.admission import Admission, Limits, QueuedRun
 from graphs.machine.exchange import NO_MEMORY
 from graphs.run_memory import UNKNOWN_BYTES, exchange_memory, history_memory
-from tests.graphs.test_actions import action, said
+from tests.graphs.test_actions import action, outputs_in
 from tests.graphs.test_runner import answer
 from tests.graphs.tools.apis import Answer, Api
 from tests.graphs.world import OWNER, TIME, World, names, until, world
@@ -46,13 +46,13 @@ def text(value: str, annotations: int = 0) -> dict[str, Any]:
         ([message(text("x", annotations=10_000))], 4 * MB, 16 * MB),
         ([message(text("hello"))], 1, 16 * 1024),
     ],
-    ids=["ascii", "wide", "mixed", "refusal", "plain", "picture", "messages", "parts", "annotations", "small"],
+    ids=["ascii", "wide", "mixed", "refusal", "plain", "image", "messages", "parts", "annotations", "small"],
 )
-def test_a_history_counts_with_all_that_it_holds(messages: list[dict[str, Any]], least: int, most: int) -> None:
+def test_a_history_counts_with_all_its_contents(messages: list[dict[str, Any]], least: int, most: int) -> None:
     assert least <= history_memory(messages) <= most
     for each in messages[:1]:
         for part in each["content"]:
-            str(part).encode()  # a text's UTF-8 form, kept beside it, does not count again
+            str(part).encode()  # a text's UTF-8 form, which is kept with it, does not count again
     assert least <= history_memory(messages) <= most
 
 
@@ -65,7 +65,7 @@ def test_memory_is_limited_per_owner_and_in_total() -> None:
     assert [turns.free("ann", memory=size * MB) for size in (1, 2)] == [True, False]
     turns.begin("bob", memory=5 * MB)
     assert [turns.free("eve", memory=size * MB) for size in (1, 2)] == [True, False]
-    assert turns.free("eve"), "a run that holds nothing"
+    assert turns.free("eve"), "a run without memory was not allowed"
     turns.end("ann", memory=4 * MB)
     assert turns.free("eve", memory=5 * MB)
 
@@ -111,9 +111,9 @@ def test_a_run_smaller_than_expected_frees_memory() -> None:
     for number in range(2):
         turns.enqueue(QueuedRun(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
     assert turns.call() is not None
-    assert turns.call() is None, "one at a time is read"
+    assert turns.call() is None, "two histories are read at a time"
     turns.resize("ann", MB - UNKNOWN_BYTES)
-    assert turns.call() is None, "its share is less than the estimate for an unread history"
+    assert turns.call() is None, "the owner got more than a share"
     turns.resize("ann", -MB)
     assert turns.call() is not None
 
@@ -122,7 +122,7 @@ def test_a_run_smaller_than_expected_frees_memory() -> None:
 
 
 def is_free(w: World) -> bool:
-    """Whether no run holds memory."""
+    """Return whether no run holds memory."""
     return w.runner._execution.turns.has_memory(OWNER, 6 * MB)
 
 
@@ -145,8 +145,8 @@ async def test_runs_beyond_the_memory_limit_are_queued(upstream: ScriptedUpstrea
         assert await started(w, kind, assistant) == "in_progress"
         await upstream.eventually(lambda up: len(up.requests) == 1)
         assert [await started(w, kind, assistant) for _ in range(2)] == ["queued"] * 2
-        light = await w.begin()
-        assert names(await w.events(light.run_id))[-1] == "run.completed", "others go on"
+        light = await w.start_run()
+        assert names(await w.events(light.run_id))[-1] == "run.completed", "other runs do not continue"
         waiting = [run for run in await w.store.unfinished() if run.status == "queued"]
         active = [run for run in await w.store.unfinished() if run.status == "in_progress"]
         await w.runner.cancel(OWNER, active[0].thread_id, active[0].id)
@@ -210,19 +210,19 @@ async def test_action_outputs_without_free_memory_are_omitted(upstream: Scripted
         async with world(upstream, limits=Limits(memory_bytes=4_100_000)) as w:
             await started(w, "thread", await w.assistant())
             await upstream.eventually(lambda up: len(up.requests) == 1)
-            run = await w.begin(tools=[action(api)])
+            run = await w.start_run(tools=[action(api)])
             assert names(await w.events(run.run_id))[-1] == "run.completed"
-            outputs = said(upstream.requests[-1].body)
-            assert [output == NO_MEMORY for output in outputs].count(True) == 1, "the small one is kept"
+            outputs = outputs_in(upstream.requests[-1].body)
+            assert [output == NO_MEMORY for output in outputs].count(True) == 1, "the small output was dropped"
 
 
-async def test_a_run_that_is_alone_keeps_its_outputs(upstream: ScriptedUpstream) -> None:
+async def test_a_single_run_keeps_its_outputs(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {})]), Reply("Done."))
     with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
         async with world(upstream, limits=Limits(memory_bytes=exchange_memory(1_000))) as w:
-            run = await w.begin(tools=[action(api)])
+            run = await w.start_run(tools=[action(api)])
             assert names(await w.events(run.run_id))[-1] == "run.completed"
-            assert len(said(upstream.requests[-1].body)[0]) == 90_000
+            assert len(outputs_in(upstream.requests[-1].body)[0]) == 90_000
 
 
 async def test_small_runs_resumed_after_a_restart_run_concurrently(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ async def test_small_runs_resumed_after_a_restart_run_concurrently(upstream: Scr
     path = tmp_path / "a.db"
     async with world(upstream, path) as w:
         for _ in range(3):
-            await w.begin()
+            await w.start_run()
         await w.runner.drain(0)
     before = len(upstream.requests)
     async with world(upstream, path, limits=Limits(memory_bytes=6 * MB)):

@@ -34,13 +34,13 @@ async def answer(small: World, started: Started, *outputs: str) -> Started:
     return await small.runner.submit(OWNER, started.run["thread_id"], started.run_id, given)
 
 
-# --- the good way -------------------------------------------------------------------------------------------------
+# --- normal runs ------------------------------------------------------------------------------------------------------
 
 
-async def test_events_come_in_the_reference_order_and_spell_the_stored_message(upstream: ScriptedUpstream) -> None:
+async def test_events_have_the_reference_order_and_the_message_s_text(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("One two three."))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         assert started.run["status"] == "queued"
         events = await small.events(started.run_id)
         assert names(events) == WHOLE
@@ -58,10 +58,10 @@ async def test_events_come_in_the_reference_order_and_spell_the_stored_message(u
         assert messages[1]["status"] == "completed"
 
 
-async def test_after_an_event_a_read_sees_at_least_that_state(upstream: ScriptedUpstream) -> None:
+async def test_a_read_after_an_event_sees_at_least_its_state(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("a b c d"))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             for event in batch:
                 if event.name == "thread.message.created":
@@ -70,10 +70,10 @@ async def test_after_an_event_a_read_sees_at_least_that_state(upstream: Scripted
                     assert (await small.run(started))["status"] == "completed"
 
 
-async def test_the_log_replays_from_every_number_while_live_and_afterwards(upstream: ScriptedUpstream) -> None:
+async def test_the_log_replays_from_every_number_live_and_afterwards(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("a b c d e f", delay_s=0.01))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         live = await asyncio.gather(*(small.events(started.run_id, after) for after in range(-1, 12)))
         whole = live[0]
         for after, seen in enumerate(live, start=-1):
@@ -82,26 +82,26 @@ async def test_the_log_replays_from_every_number_while_live_and_afterwards(upstr
             assert await small.events(started.run_id, after) == whole[after + 1 :]
 
 
-async def test_texts_that_come_in_one_read_are_a_delta_each_in_their_order(upstream: ScriptedUpstream) -> None:
-    said = ["", "a", "b", "", " ", "ü😀", "<b>", "[c]", *(f"w{n} " for n in range(600))]
+async def test_texts_of_one_read_are_separate_ordered_deltas(upstream: ScriptedUpstream) -> None:
+    texts = ["", "a", "b", "", " ", "ü😀", "<b>", "[c]", *(f"w{n} " for n in range(600))]
     events = [
         b"data: "
         + orjson.dumps({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
         + b"\n\n"
-        for text in said
+        for text in texts
     ]
     ended = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     upstream.script(Raw([b"".join(events) + ended]))
     async with world(upstream) as small:
-        heard = await small.events((await small.begin()).run_id)
-    deltas = [event.data()["delta"]["content"] for event in heard if event.name == "thread.message.delta"]
-    assert [[part["text"]["value"] for part in delta] for delta in deltas] == [[text] for text in said if text]
+        events = await small.events((await small.start_run()).run_id)
+    deltas = [event.data()["delta"]["content"] for event in events if event.name == "thread.message.delta"]
+    assert [[part["text"]["value"] for part in delta] for delta in deltas] == [[text] for text in texts if text]
 
 
 async def test_numbers_are_reserved_in_the_row_before_they_are_used(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["x"] * (3 * BLOCK)))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         seen = -1
         async for batch in small.runner.follow(started.run_id, after=-1):
             seen = batch[-1].number
@@ -115,7 +115,7 @@ async def test_numbers_are_reserved_in_the_row_before_they_are_used(upstream: Sc
 async def test_a_reader_that_leaves_does_not_stop_the_run(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("a b c d e f", delay_s=0.01))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         async for _ in small.runner.follow(started.run_id, after=-1):
             break
         await small.events(started.run_id)
@@ -123,7 +123,7 @@ async def test_a_reader_that_leaves_does_not_stop_the_run(upstream: ScriptedUpst
         assert upstream.closed_early == 0
 
 
-async def test_the_prompt_has_instructions_history_and_additional_messages_in_order(
+async def test_the_prompt_has_instructions_history_and_additional_messages(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply("first"), Reply("second"))
@@ -140,13 +140,13 @@ async def test_the_prompt_has_instructions_history_and_additional_messages_in_or
         assert [message["content"] for message in sent[1:]] == ["Hello", "first", "Again"]
 
 
-# --- tools ----------------------------------------------------------------------------------------------------------
+# --- tools ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_function_call_pauses_and_goes_on_with_its_output(upstream: ScriptedUpstream) -> None:
+async def test_a_function_call_pauses_the_run_until_its_output(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Paris"})]), Reply("It is 20 degrees."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER])
+        started = await small.start_run(tools=[WEATHER])
         first = await small.events(started.run_id)
         assert names(first) == [*START, *CALLS, "run.requires_action"]
         run = await small.run(started)
@@ -170,10 +170,10 @@ async def test_a_function_call_pauses_and_goes_on_with_its_output(upstream: Scri
         assert final["usage"]["total_tokens"] == sum(step["usage"]["total_tokens"] for step in steps)
 
 
-async def test_parallel_calls_are_answered_in_one_request_whatever_the_order(upstream: ScriptedUpstream) -> None:
+async def test_parallel_calls_are_answered_in_one_request_in_any_order(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Rome"}), ("getTime", {})]), Reply("Done."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER, TIME])
+        started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         first, second = wanted(await small.run(started))
         given = [
@@ -191,7 +191,7 @@ async def test_rounds_of_calls_follow_each_other(upstream: ScriptedUpstream) -> 
         Reply(tool_calls=[("getTime", {})]), Reply(tool_calls=[("getWeather", {"place": "x"})]), Reply("Both.")
     )
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER, TIME])
+        started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         again = await answer(small, started, "noon")
         await small.events(started.run_id, again.after)
@@ -204,7 +204,7 @@ async def test_rounds_of_calls_follow_each_other(upstream: ScriptedUpstream) -> 
 async def test_after_the_last_round_the_model_replies_without_tools(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Enough."))
     async with world(upstream, max_tool_rounds=1) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         again = await answer(small, started, "noon")
         await small.events(started.run_id, again.after)
@@ -216,7 +216,7 @@ async def test_after_the_last_round_the_model_replies_without_tools(upstream: Sc
 async def test_a_required_choice_binds_until_the_first_call(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Noon."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME], tool_choice="required")
+        started = await small.start_run(tools=[TIME], tool_choice="required")
         await small.events(started.run_id)
         again = await answer(small, started, "noon")
         await small.events(started.run_id, again.after)
@@ -224,10 +224,10 @@ async def test_a_required_choice_binds_until_the_first_call(upstream: ScriptedUp
         assert upstream.requests[1].body.get("tool_choice", "auto") == "auto"
 
 
-async def test_a_call_of_an_unknown_function_is_an_error_for_the_model_only(upstream: ScriptedUpstream) -> None:
+async def test_only_the_model_sees_a_call_of_an_unknown_function(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("inventedOne", {})]), Reply("Sorry."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         assert names(await small.events(started.run_id)) == WHOLE
         assert "inventedOne" in upstream.requests[1].body["messages"][-1]["content"]
 
@@ -241,12 +241,12 @@ async def test_a_call_of_an_unknown_function_is_an_error_for_the_model_only(upst
     ],
     ids=["none", "one of two", "one too many"],
 )
-async def test_outputs_are_submitted_together_and_for_the_waiting_calls_only(
+async def test_outputs_must_be_for_exactly_the_waiting_calls(
     upstream: ScriptedUpstream, give: Any, message: str
 ) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "x"}), ("getTime", {})]))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER, TIME])
+        started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         ids = [call["id"] for call in wanted(await small.run(started))]
         given = [{"tool_call_id": id, "output": ""} for id in give(ids)]
@@ -259,7 +259,7 @@ async def test_outputs_are_submitted_together_and_for_the_waiting_calls_only(
 async def test_two_concurrent_submissions_count_once(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Noon."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         results = await asyncio.gather(*(answer(small, started, "noon") for _ in range(3)), return_exceptions=True)
         assert sum(isinstance(result, Started) for result in results) == 1
@@ -267,13 +267,13 @@ async def test_two_concurrent_submissions_count_once(upstream: ScriptedUpstream)
         assert len(upstream.requests) == 2
 
 
-# --- locks ----------------------------------------------------------------------------------------------------------
+# --- locks ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_second_run_is_refused_with_the_exact_words_and_its_call_is_stopped(
+async def test_a_second_run_is_refused_and_its_call_is_stopped(
     upstream: ScriptedUpstream,
 ) -> None:
-    upstream.script(*[Reply("a b c", delay_s=0.05)] * 9)  # one more for the turn that follows
+    upstream.script(*[Reply("a b c", delay_s=0.05)] * 9)  # one more for the next turn
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hi"), await small.assistant()
         results = await asyncio.gather(*(small.start(thread, assistant) for _ in range(8)), return_exceptions=True)
@@ -287,7 +287,7 @@ async def test_a_second_run_is_refused_with_the_exact_words_and_its_call_is_stop
         assert (await small.run(await small.start(thread, assistant)))["status"] in ("queued", "in_progress")
 
 
-async def test_a_message_that_came_before_the_run_is_shown_to_the_model(upstream: ScriptedUpstream) -> None:
+async def test_a_message_stored_before_the_run_is_shown_to_the_model(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as small:
         assistant = await small.assistant()
         for _ in range(10):
@@ -308,10 +308,10 @@ async def test_a_message_that_came_before_the_run_is_shown_to_the_model(upstream
             assert sent == ["base", *added]
 
 
-async def test_a_message_deleted_while_it_is_written_does_not_fail_its_run(upstream: ScriptedUpstream) -> None:
+async def test_deleting_an_unfinished_message_does_not_fail_its_run(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", pause_after=2))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             if batch[-1].name == "thread.message.delta":
                 break
@@ -323,10 +323,10 @@ async def test_a_message_deleted_while_it_is_written_does_not_fail_its_run(upstr
         assert [one["role"] for one in await small.rows("message", started)] == ["user"]
 
 
-async def test_metadata_given_to_a_message_that_is_being_written_stays(upstream: ScriptedUpstream) -> None:
+async def test_metadata_of_an_unfinished_message_is_kept(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", pause_after=2))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             if batch[-1].name == "thread.message.delta":
                 break
@@ -340,7 +340,7 @@ async def test_metadata_given_to_a_message_that_is_being_written_stays(upstream:
         assert completed["metadata"] == {"a": "b"}
 
 
-async def test_unknown_things_are_named(upstream: ScriptedUpstream) -> None:
+async def test_unknown_objects_are_named(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hi"), await small.assistant()
         with pytest.raises(NotFound, match="No assistant found with id 'asst_x'"):
@@ -351,13 +351,13 @@ async def test_unknown_things_are_named(upstream: ScriptedUpstream) -> None:
             await small.runner.cancel(OWNER, thread, "run_x")
 
 
-# --- cancel ---------------------------------------------------------------------------------------------------------
+# --- cancel -----------------------------------------------------------------------------------------------------------
 
 
 async def test_cancel_stops_the_upstream_and_keeps_the_partial_text(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three four", pause_after=3))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         seen = 0
         async for batch in small.runner.follow(started.run_id, after=-1):
             seen += sum(event.name == "thread.message.delta" for event in batch)
@@ -382,19 +382,19 @@ async def test_cancel_stops_the_upstream_and_keeps_the_partial_text(upstream: Sc
         assert upstream.closed_early == 1
 
 
-async def test_cancel_while_nothing_has_come_yet(upstream: ScriptedUpstream) -> None:
+async def test_cancel_works_before_the_first_token(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         await until(lambda: len(upstream.requests) == 1)
         await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
         assert names(await small.events(started.run_id)) == [*START, "run.cancelling", "run.cancelled"]
 
 
-async def test_cancel_while_waiting_for_outputs(upstream: ScriptedUpstream) -> None:
+async def test_cancel_works_while_the_run_waits_for_outputs(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         run = await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
         assert run["status"] == "cancelling"
@@ -410,7 +410,7 @@ async def test_cancel_while_waiting_for_outputs(upstream: ScriptedUpstream) -> N
 async def test_an_ended_run_cannot_be_cancelled(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("x"))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         await small.events(started.run_id)
         with pytest.raises(InvalidRequest, match=r"^Cannot cancel run with status 'completed'\.$"):
             await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
@@ -425,10 +425,12 @@ async def test_an_ended_run_cannot_be_cancelled(upstream: ScriptedUpstream) -> N
     ],
     ids=["failed", "incomplete", "expired"],
 )
-async def test_no_end_of_any_kind_can_be_cancelled(upstream: ScriptedUpstream, step: Any, status: str) -> None:
+async def test_a_run_with_any_final_status_cannot_be_cancelled(
+    upstream: ScriptedUpstream, step: Any, status: str
+) -> None:
     upstream.script(step)
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         await until(lambda: len(upstream.requests) == 1)
         if status == "expired":
             small.clock.now += 601
@@ -441,7 +443,7 @@ async def test_no_end_of_any_kind_can_be_cancelled(upstream: ScriptedUpstream, s
 async def test_concurrent_cancels_cancel_once(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         await until(lambda: upstream.open_streams == 1)
         calls = [small.runner.cancel(OWNER, started.run["thread_id"], started.run_id) for _ in range(4)]
         results = await asyncio.gather(*calls, return_exceptions=True)
@@ -452,7 +454,7 @@ async def test_concurrent_cancels_cancel_once(upstream: ScriptedUpstream) -> Non
 async def test_deleting_the_thread_stops_the_run_and_its_upstream(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         await until(lambda: upstream.open_streams == 1)
         reading = asyncio.ensure_future(small.events(started.run_id))
         await asyncio.sleep(0)
@@ -464,13 +466,13 @@ async def test_deleting_the_thread_stops_the_run_and_its_upstream(upstream: Scri
         assert await small.store.events(started.run_id, after=-1, limit=10) == []
 
 
-# --- expiry ---------------------------------------------------------------------------------------------------------
+# --- expiry -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_run_that_takes_too_long_expires_and_its_upstream_stops(upstream: ScriptedUpstream) -> None:
+async def test_a_run_beyond_its_time_limit_expires_and_stops_its_upstream(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
     async with world(upstream, expiry_s=600) as small:
-        started = await small.begin()
+        started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             if batch[-1].name == "thread.message.delta":
                 break
@@ -481,10 +483,10 @@ async def test_a_run_that_takes_too_long_expires_and_its_upstream_stops(upstream
         assert (await small.rows("message", started))[1]["incomplete_details"] == {"reason": "run_expired"}
 
 
-async def test_outputs_that_come_too_late_find_the_run_expired(upstream: ScriptedUpstream) -> None:
+async def test_late_outputs_find_the_run_expired(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]))
     async with world(upstream) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         run = await small.run(started)
         small.clock.now += 601
@@ -509,23 +511,23 @@ async def test_outputs_that_come_too_late_find_the_run_expired(upstream: Scripte
     ],
     ids=["429", "500", "400", "garbage", "html"],
 )
-async def test_an_upstream_that_fails_fails_the_run_with_the_right_code(
+async def test_an_upstream_failure_fails_the_run_with_its_code(
     upstream: ScriptedUpstream, step: Any, code: str
 ) -> None:
     upstream.script(*[step] * 3)
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         assert names(await small.events(started.run_id)) == [*START, "run.failed"]
         run = await small.run(started)
         assert run["last_error"]["code"] == code
         assert run["failed_at"] is not None
-        await small.begin()
+        await small.start_run()
 
 
-async def test_a_stream_that_breaks_closes_what_is_open_before_it_fails(upstream: ScriptedUpstream) -> None:
+async def test_a_broken_stream_closes_open_objects_before_it_fails(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", cut_after=2))
     async with world(upstream) as small:
-        started = await small.begin()
+        started = await small.start_run()
         assert names(await small.events(started.run_id)) == [
             *START, *MESSAGE, "message.incomplete", "run.step.failed", "run.failed",
         ]  # fmt: skip
@@ -535,7 +537,7 @@ async def test_a_stream_that_breaks_closes_what_is_open_before_it_fails(upstream
 async def test_a_completion_budget_makes_the_run_incomplete(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", finish="length"))
     async with world(upstream) as small:
-        started = await small.begin(max_completion_tokens=300)
+        started = await small.start_run(max_completion_tokens=300)
         assert names(await small.events(started.run_id))[-3:] == [
             "message.incomplete",
             "run.step.completed",
@@ -547,7 +549,7 @@ async def test_a_completion_budget_makes_the_run_incomplete(upstream: ScriptedUp
         assert upstream.requests[0].body["max_tokens"] == 300
 
 
-async def test_a_prompt_budget_ends_the_run_only_when_the_newest_message_does_not_fit(
+async def test_a_prompt_budget_fails_only_if_the_newest_message_exceeds_it(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply("ok"))
@@ -567,9 +569,9 @@ async def test_a_prompt_budget_ends_the_run_only_when_the_newest_message_does_no
         assert len(upstream.requests) == 1
 
 
-async def test_a_prompt_too_long_for_the_model_shrinks_without_an_error(upstream: ScriptedUpstream) -> None:
-    told = "This model's maximum context length is 2048 tokens. However, you requested 2078 tokens"
-    error = {"error": {"message": told, "type": "invalid_request_error", "code": "context_length_exceeded"}}
+async def test_an_overlong_prompt_is_shortened_without_an_error(upstream: ScriptedUpstream) -> None:
+    message = "This model's maximum context length is 2048 tokens. However, you requested 2078 tokens"
+    error = {"error": {"message": message, "type": "invalid_request_error", "code": "context_length_exceeded"}}
     upstream.script(Fail(400, error), Reply("Fine."))
     async with world(upstream) as small:
         thread = await small.thread(*[f"message {number} " * 60 for number in range(12)], "the question")
@@ -581,16 +583,16 @@ async def test_a_prompt_too_long_for_the_model_shrinks_without_an_error(upstream
         assert second[-1]["content"] == "the question"
 
 
-# --- going down -------------------------------------------------------------------------------------------------------
+# --- shutdown ---------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_parked_goes_on_at_the_next_start_under_the_same_ids(
+async def test_parked_runs_continue_after_a_restart_with_the_same_ids(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.script(Reply("one two three", pause_after=3), Reply("four five"))
     path, clock = tmp_path / "t.db", Clock()
     async with world(upstream, path, clock) as small:
-        started = await small.begin()
+        started = await small.start_run()
         seen = []
         with pytest.raises(Unavailable):
             async for batch in small.runner.follow(started.run_id, after=-1):
@@ -599,7 +601,7 @@ async def test_what_is_parked_goes_on_at_the_next_start_under_the_same_ids(
                     await small.runner.drain(0)
         await until(lambda: upstream.open_streams == 0, 1.0)
         with pytest.raises(Unavailable):
-            await small.begin()
+            await small.start_run()
     async with world(upstream, path, clock) as small:
         later = await small.events(started.run_id, after=seen[-1].number)
         assert later[0].name == "threadhold.reset"
@@ -613,11 +615,11 @@ async def test_what_is_parked_goes_on_at_the_next_start_under_the_same_ids(
         assert [message["role"] for message in await small.rows("message", started)] == ["user", "assistant"]
 
 
-async def test_a_run_that_waits_goes_on_waiting_over_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_waiting_run_still_waits_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Noon."))
     path, clock = tmp_path / "t.db", Clock()
     async with world(upstream, path, clock) as small:
-        started = await small.begin(tools=[TIME])
+        started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
     async with world(upstream, path, clock) as small:
         again = await answer(small, started, "noon")
@@ -626,10 +628,10 @@ async def test_a_run_that_waits_goes_on_waiting_over_a_restart(upstream: Scripte
 
 
 async def test_a_reader_that_returns_late_continues_without_a_gap(upstream: ScriptedUpstream) -> None:
-    """By then the run has released its events, and they come from the store."""
+    """By then the run has released its events, and they are read from the store."""
     upstream.script(Reply(chunks=["x"] * 3000))
     async with world(upstream) as w:
-        started = await w.begin()
+        started = await w.start_run()
         reading = w.runner.follow(started.run_id, after=-1)
         numbers = [event.number for event in await anext(reading)]
         await upstream.eventually(lambda up: up.finished == 1)
@@ -641,10 +643,10 @@ async def test_a_reader_that_returns_late_continues_without_a_gap(upstream: Scri
         assert len(numbers) > 3000
 
 
-async def test_a_long_run_keeps_few_events_in_memory_and_a_late_reader_gets_all(upstream: ScriptedUpstream) -> None:
+async def test_a_long_run_keeps_few_events_but_late_readers_get_all(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["x"] * 6000, pause_after=5000))
     async with world(upstream) as w:
-        started = await w.begin()
+        started = await w.start_run()
         log = w.runner._execution.get(started.run_id).log  # type: ignore[union-attr]
         async with asyncio.timeout(20):
             while log.first < 2000:

@@ -1,4 +1,4 @@
-"""Readers of runs whose events are large: few at a time keep them, and all of them get everything."""
+"""Readers of runs whose events are large: few hold events at a time, and every reader gets all of them."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -19,7 +19,7 @@ TOOLS = [
 
 
 async def ended(here: World, tools: Any, owner: str = "default") -> str:
-    """A run whose events are in the store only."""
+    """Create a run whose events are in the store only."""
     assistant = await here.assistant(tools=tools, owner=owner)
     thread = await here.thread("Hello", owner=owner)
     started = await here.runner.start(owner, thread, RunCreate(assistant_id=assistant))
@@ -68,7 +68,7 @@ async def test_one_owner_s_readers_keep_few_large_batches(tools: Any, at_once: i
         assert [event.number for event in other.events] == list(range(len(other.events)))
 
 
-async def test_a_reader_that_leaves_gives_its_turn_to_another(upstream: ScriptedUpstream) -> None:
+async def test_a_reader_that_leaves_frees_its_turn(upstream: ScriptedUpstream) -> None:
     upstream.default = lambda _: Reply("Hi")
     async with world(upstream) as here, asyncio.timeout(30):
         run_id = await ended(here, TOOLS)

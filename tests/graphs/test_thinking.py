@@ -14,7 +14,7 @@ def thoughts(events: Any) -> str:
 async def test_thoughts_are_shown_and_never_sent_again(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["<think>", "let me", " see</think>", "4", "2"]))
     async with world(upstream) as deps:
-        started = await deps.begin("6 x 7?")
+        started = await deps.start_run("6 x 7?")
         events = await deps.events(started.run_id)
         assert names(events)[3:] == [
             "threadhold.reasoning.delta",
@@ -30,13 +30,13 @@ async def test_thoughts_are_shown_and_never_sent_again(upstream: ScriptedUpstrea
         assert (thoughts(events), text_of(events)) == ("let me see", "42")
         message = (await deps.rows("message", started))[-1]
         assert message["content"][0]["text"]["value"] == "42"
-        told = next(event.data() for event in events if event.name == "threadhold.reasoning.delta")
-        assert (told["id"], told["run_id"]) == (message["id"], started.run_id)
-        assert (told["object"], told["event"]) == ("threadhold.reasoning.delta",) * 2
+        result = next(event.data() for event in events if event.name == "threadhold.reasoning.delta")
+        assert (result["id"], result["run_id"]) == (message["id"], started.run_id)
+        assert (result["object"], result["event"]) == ("threadhold.reasoning.delta",) * 2
         again = await deps.start(started.run["thread_id"], started.run["assistant_id"])
         await deps.events(again.run_id)
         assert upstream.requests[-1].body["messages"][-1] == {"role": "assistant", "content": "42"}
-        # A reply that a crash cut off is forgotten by its message's id: its thoughts too.
+        # A reply that a crash interrupted is dropped by its message's id, including its thoughts.
         await deps.store.commit([Retract(started.run_id, frozenset({message["id"]}))], durable=True)
         assert thoughts(await deps.store.events(started.run_id, after=-1, limit=99)) == ""
 
@@ -46,7 +46,7 @@ async def test_thoughts_before_a_call_open_no_message(upstream: ScriptedUpstream
         Reply(chunks=["<think>rain?</think>"], tool_calls=[("getWeather", {"place": "Pau"})]), Reply("Dry.")
     )
     async with world(upstream) as deps:
-        started = await deps.begin("Rain?", tools=[WEATHER])
+        started = await deps.start_run("Rain?", tools=[WEATHER])
         events = await deps.events(started.run_id)
         assert "message.created" not in names(events)
         assert thoughts(events) == "rain?"
@@ -54,24 +54,24 @@ async def test_thoughts_before_a_call_open_no_message(upstream: ScriptedUpstream
         assert "rain?" not in str(await deps.rows("step", started))
 
 
-async def test_text_that_turns_out_to_be_thoughts_leaves_the_message(upstream: ScriptedUpstream) -> None:
+async def test_text_reclassified_as_thoughts_leaves_the_message(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["let me", " see\n", "</think>", "\n\n42"]))
     async with world(upstream) as deps:
-        started = await deps.begin("6 x 7?")
+        started = await deps.start_run("6 x 7?")
         events = await deps.events(started.run_id)
-        told = [event.data() for event in events if event.name == "threadhold.reasoning.delta"]
-        assert [(one["text"], one.get("taken")) for one in told] == [("let me see\n", True)]
+        result = [event.data() for event in events if event.name == "threadhold.reasoning.delta"]
+        assert [(one["text"], one.get("taken")) for one in result] == [("let me see\n", True)]
         message = (await deps.rows("message", started))[-1]
         assert message["content"][0]["text"]["value"] == "42"
         completed = next(event for event in events if event.name == "thread.message.completed")
         assert completed.data()["content"][0]["text"]["value"] == "42"
 
 
-async def test_thoughts_are_stored_with_their_neighbours_not_each_by_itself(upstream: ScriptedUpstream) -> None:
+async def test_thoughts_are_stored_in_batches(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["<think>", *["hm "] * 500, "</think>", "42"]))
     seen: list[str] = []
     async with world(upstream, trace=seen.append) as deps:
-        started = await deps.begin("6 x 7?")
+        started = await deps.start_run("6 x 7?")
         events = await deps.events(started.run_id)
         assert thoughts(events) == "hm " * 500
         stored = await deps.store.events(started.run_id, after=-1, limit=1000)

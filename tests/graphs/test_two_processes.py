@@ -1,4 +1,4 @@
-"""Two runners on one store, as two processes would be: what one does to the runs of the other."""
+"""Two runners on one store, like two processes: how each affects the runs of the other."""
 
 import asyncio
 import sqlite3
@@ -48,10 +48,10 @@ async def two(
         yield worlds[0], worlds[1]
 
 
-async def test_an_end_that_meets_a_cancellation_becomes_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_an_end_during_a_cancellation_becomes_cancelled(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=WORDS, pause_after=3))
     async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
-        started = await a.begin()
+        started = await a.start_run()
         await until(lambda: upstream.requests)
         assert (await b.runner.cancel(OWNER, started.run["thread_id"], started.run_id))["status"] == "cancelling"
         upstream.release()
@@ -70,10 +70,10 @@ async def test_an_end_that_meets_a_cancellation_becomes_it(upstream: ScriptedUps
         assert [message["status"] for message in await b.rows("message", started)] == ["completed", "completed"]
 
 
-async def test_a_run_cancelled_at_both_is_cancelled_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_run_cancelled_in_both_is_cancelled_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=WORDS, pause_after=3))
     async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
-        started = await a.begin()
+        started = await a.start_run()
         await until(lambda: upstream.requests)
         for each in (b, a):
             cancelled = await each.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
@@ -85,10 +85,10 @@ async def test_a_run_cancelled_at_both_is_cancelled_once(upstream: ScriptedUpstr
         await until(lambda: upstream.closed_early)
 
 
-async def test_a_pause_that_meets_a_cancellation_becomes_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_pause_during_a_cancellation_becomes_cancelled(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(tool_calls=[("getTime", "{}")], start_s=0.3))
     async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
-        started = await a.begin(tools=[TIME])
+        started = await a.start_run(tools=[TIME])
         await until(lambda: upstream.requests)
         await b.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
         events = await a.events(started.run_id)
@@ -103,12 +103,10 @@ def declare_oldest_dead(store: Path) -> None:
         connection.execute("DELETE FROM processes WHERE id = (SELECT min(id) FROM processes)")
 
 
-async def test_a_cancellation_whose_holder_dies_is_completed_by_another(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
+async def test_a_dead_holder_s_cancellation_is_completed_by_another(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=WORDS, pause_after=3))
     async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
-        started = await a.begin()
+        started = await a.start_run()
         await until(lambda: upstream.requests)
         await b.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
         await asyncio.to_thread(declare_oldest_dead, tmp_path / "store.db")
@@ -119,20 +117,20 @@ async def test_a_cancellation_whose_holder_dies_is_completed_by_another(
         assert await a.events(started.run_id) == events
 
 
-async def begin_once_registered(world: World) -> Started:
+async def start_once_registered(world: World) -> Started:
     """Start a run when the process has registered again."""
     async with asyncio.timeout(5):
         while True:
             with suppress(LeaseLost):
-                return await world.begin()
+                return await world.start_run()
             await asyncio.sleep(0.05)
 
 
-async def test_outputs_submitted_to_both_are_taken_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_outputs_submitted_to_both_are_accepted_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     async with two(upstream, tmp_path) as worlds:
         for _ in range(8):
             upstream.script(Reply(tool_calls=[("getTime", "{}")]), Reply("It is noon."))
-            started = await worlds[0].begin(tools=[TIME])
+            started = await worlds[0].start_run(tools=[TIME])
             await worlds[0].events(started.run_id)
             (call,) = (await worlds[1].run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
             outputs = [{"tool_call_id": call["id"], "output": "noon"}]
@@ -147,10 +145,10 @@ async def test_outputs_submitted_to_both_are_taken_once(upstream: ScriptedUpstre
         assert len(upstream.requests) == 16
 
 
-async def test_a_run_whose_holder_dies_is_continued_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_dead_holder_s_run_is_continued_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=WORDS, pause_after=3), Reply("Done."))
     async with two(upstream, tmp_path) as (a, b):
-        started = await a.begin()
+        started = await a.start_run()
         await until(lambda: upstream.requests)
         await asyncio.sleep(0.3)
         await asyncio.to_thread(declare_oldest_dead, tmp_path / "store.db")
@@ -162,14 +160,14 @@ async def test_a_run_whose_holder_dies_is_continued_once(upstream: ScriptedUpstr
             "Done.",
         ]
         assert len(upstream.requests) == 2
-        again = await begin_once_registered(a)
+        again = await start_once_registered(a)
         assert names(await a.events(again.run_id))[-1] == "run.completed"
 
 
 async def test_a_deleted_threads_run_stops_in_both(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=WORDS, pause_after=3))
     async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
-        started = await a.begin()
+        started = await a.start_run()
         await until(lambda: upstream.requests)
         await b.runner.delete_thread(OWNER, started.run["thread_id"])
         upstream.release()  # the next commit shows it
@@ -178,13 +176,15 @@ async def test_a_deleted_threads_run_stops_in_both(upstream: ScriptedUpstream, t
             await a.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
 
 
-async def test_queued_runs_are_executed_by_whoever_has_room(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_queued_runs_are_executed_by_any_process_with_capacity(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
     limits = Limits(max_executing=1)
     upstream.script(Reply(chunks=WORDS, pause_after=3))
     async with two(upstream, tmp_path, limits=limits) as (a, b):
-        first = await a.begin()
+        first = await a.start_run()
         await until(lambda: upstream.requests)
-        others = [await a.begin() for _ in range(5)]
+        others = [await a.start_run() for _ in range(5)]
         for each in others:
             assert names(await a.events(each.run_id))[-1] == "run.completed"
         assert len(upstream.requests) == 6
@@ -192,13 +192,13 @@ async def test_queued_runs_are_executed_by_whoever_has_room(upstream: ScriptedUp
         assert names(await b.events(first.run_id))[-1] == "run.completed"
 
 
-async def test_a_process_that_stops_leaves_readers_and_queued_runs_to_others(
+async def test_a_stopping_process_leaves_readers_and_queued_runs_to_others(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.script(Reply(chunks=WORDS, pause_after=3))
     async with two(upstream, tmp_path, limits=Limits(max_executing=1)) as (a, b):
         await a.runner.drain(0)
-        first, second = await b.begin(), await b.begin()
+        first, second = await b.start_run(), await b.start_run()
         await asyncio.sleep(0.3)  # time to see the queued run
         assert a.runner.waiting == 0
         for each in (first, second):
@@ -211,15 +211,15 @@ async def test_a_process_that_stops_leaves_readers_and_queued_runs_to_others(
 
 async def test_a_run_that_ended_elsewhere_is_read_to_its_end(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     async with two(upstream, tmp_path) as (a, b):
-        started = await a.begin()
+        started = await a.start_run()
         seen = await b.events(started.run_id)
         assert names(seen)[-1] == "run.completed"
         assert seen == await a.events(started.run_id)
 
 
-async def test_what_is_not_there_or_over_is_refused_by_both(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_missing_and_ended_runs_are_refused_by_both(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     async with two(upstream, tmp_path) as (a, b):
-        started = await a.begin()
+        started = await a.start_run()
         await a.events(started.run_id)
         for each in (a, b):
             with pytest.raises(InvalidRequest, match="Cannot cancel run with status 'completed'"):

@@ -27,7 +27,7 @@ from wire.runs import RunCreate
 from wire.threads import ThreadCreate, new_thread
 
 OWNER = "default"
-_TRUST = ssl.create_default_context()  # one for all worlds: it takes long to make
+_TRUST = ssl.create_default_context()  # one for all worlds, because it takes long to make
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -60,14 +60,14 @@ class World:
     clock: Clock = field(default_factory=Clock)
 
     async def assistant(self, *, owner: str = OWNER, **fields: Any) -> str:
-        """Store an assistant, return its id."""
+        """Store an assistant and return its id."""
         body = new_assistant(AssistantCreate(**{"model": "m", **fields}), id=new_id("asst"), now=1)
         row = Row("assistant", body["id"], owner, body, private={"tools": body["tools"], "sampling": {}})
         await self.store.commit([Insert(row)], durable=True)
         return row.id
 
     async def thread(self, *texts: str, owner: str = OWNER) -> str:
-        """Store a thread with user messages, return its id."""
+        """Store a thread with user messages and return its id."""
         body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)
         await self.store.commit([Insert(Row("thread", body["id"], owner, body))], durable=True)
         for text in texts:
@@ -82,8 +82,8 @@ class World:
         """Start a run."""
         return await self.runner.start(OWNER, thread_id, RunCreate(assistant_id=assistant_id, **fields))
 
-    async def begin(self, text: str = "Hello", tools: Sequence[Any] = (), **fields: Any) -> Started:
-        """Start a run on a fresh thread with a fresh assistant."""
+    async def start_run(self, text: str = "Hello", tools: Sequence[Any] = (), **fields: Any) -> Started:
+        """Start a run on a new thread with a new assistant."""
         return await self.start(await self.thread(text), await self.assistant(tools=list(tools)), **fields)
 
     async def events(self, run_id: str, after: int = -1) -> list[Event]:
@@ -97,7 +97,7 @@ class World:
         return row.body
 
     async def rows(self, kind: Any, started: Started) -> list[dict[str, Any]]:
-        """A run's steps, or its thread's messages, oldest first."""
+        """Return a run's steps, or its thread's messages, oldest first."""
         run_id = started.run_id if kind == "step" else None
         query = PageQuery(limit=100, order="asc")
         page = await self.store.page(kind, OWNER, query, thread_id=started.run["thread_id"], run_id=run_id)
@@ -123,7 +123,7 @@ async def world(
         async with Runner(
             store, Replies(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
         ) as runner:
-            with unblocked(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop any more
+            with unblocked(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
                 yield World(store, runner, upstream, clock)
     finally:
         await caller.close()
@@ -132,14 +132,14 @@ async def world(
 
 
 async def until(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
-    """Wait for a condition that must hold soon. Raises TimeoutError."""
+    """Wait for a condition that must soon hold. Raises TimeoutError."""
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 def names(events: Sequence[Event]) -> list[str]:
-    """Event names without the `thread.` before them, repeated deltas folded into one."""
+    """Return event names without the prefix `thread.`, with repeated deltas reduced to one."""
     folded: list[str] = []
     for event in events:
         name = event.name.removeprefix("thread.")

@@ -1,1 +1,1 @@
-"""Tests of the room `ops`: the command line, run as a person runs it."""
+"""Tests of the package `ops`: the command line as a user runs it."""

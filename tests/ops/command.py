@@ -1,4 +1,4 @@
-"""The command line as a person meets it: what it says, and its exit code."""
+"""Runs the command line and captures its output and exit code."""
 
 import contextlib
 import io
@@ -11,11 +11,11 @@ from unittest import mock
 from server import main
 from tests.process import ROOT
 
-__all__ = ["begin", "command"]
+__all__ = ["command", "start_command"]
 
 
-def begin(folder: Path, *words: str | Path, **settings: str) -> subprocess.Popen[str]:
-    """Begin a command on the data in `folder`, as a process of its own."""
+def start_command(folder: Path, *words: str | Path, **settings: str) -> subprocess.Popen[str]:
+    """Start a command on the data in `folder`, as a separate process."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "server.py"), *map(str, words)],
         env={**_kept(), "DATA_DIR": str(folder), **settings},
@@ -43,8 +43,8 @@ def command(folder: Path, *words: str | Path, given: str = "", **settings: str) 
         except SystemExit as ended:
             code = ended.code
     assert isinstance(code, int)
-    said, told = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
-    return subprocess.CompletedProcess(words, code, said, told)
+    output, errors = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(words, code, output, errors)
 
 
 def _kept() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A server with a conversation, a run, a file and a vector store in it, and ways to make more."""
+"""A server with a conversation, a run, a file and a vector store, and functions that create more."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,14 +25,14 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
 
 
 def data(server: ServerProcess) -> Path:
-    """The server's DATA_DIR."""
+    """Return the server's DATA_DIR."""
     return server.log.parent
 
 
-def upload(server: ServerProcess, said: bytes) -> str:
-    """Upload a file; returns its id."""
+def upload(server: ServerProcess, content: bytes) -> str:
+    """Upload a file and return its id."""
     answer = httpx2.post(
-        f"{server.url}/files", files={"file": ("said.txt", said)}, data={"purpose": "user_data"}, timeout=30
+        f"{server.url}/files", files={"file": ("said.txt", content)}, data={"purpose": "user_data"}, timeout=30
     )
     assert answer.status_code == 200, answer.text
     made: str = answer.json()["id"]
@@ -40,14 +40,14 @@ def upload(server: ServerProcess, said: bytes) -> str:
 
 
 def download(server: ServerProcess, file_id: str) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     answer = httpx2.get(f"{server.url}/files/{file_id}/content", timeout=30)
     assert answer.status_code == 200, answer.text
     return answer.content
 
 
 def talk(server: ServerProcess, *texts: str) -> str:
-    """A thread with these messages of the user and a run that has answered; returns its id."""
+    """Create a thread with these user messages and a run for each; returns its id."""
     assistant = server.request("POST", "/assistants", {"model": "test-model"})["id"]
     messages = [{"role": "user", "content": text} for text in texts]
     thread = server.request("POST", "/threads", {"messages": messages, "metadata": {"title": texts[0]}})["id"]
@@ -58,8 +58,8 @@ def talk(server: ServerProcess, *texts: str) -> str:
     return made
 
 
-def whole(server: ServerProcess, thread: str) -> dict[str, Any]:
-    """Everything that the API tells of a thread."""
+def thread_content(server: ServerProcess, thread: str) -> dict[str, Any]:
+    """Return everything that the API shows of a thread."""
     path = f"/threads/{thread}"
 
     def all_of(what: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Backups: made while the server works, whole, and restored by putting them where the data was."""
+"""Backups: made while the server runs, complete, and restored by moving them to the data folder."""
 
 import re
 import sqlite3
@@ -12,15 +12,15 @@ import httpx2
 import pytest
 
 from store.sqlite.backup import back_up
-from tests.ops.command import begin, command
-from tests.ops.conftest import data, download, talk, upload, whole
+from tests.ops.command import command, start_command
+from tests.ops.conftest import data, download, talk, thread_content, upload
 from tests.process import ROOT, ServerProcess
 from tests.upstream import ScriptedUpstream
 from wire.errors import StoreFailed
 
 
 def quietly(*_: object) -> None:
-    """Nobody watches."""
+    """Replace the progress bar."""
 
 
 def copy_of(folder: Path, target: Path) -> Path:
@@ -32,8 +32,8 @@ def test_a_backup_restored_as_in_the_readme_is_the_same_server(
     server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     thread, file = talk(server, "Hello", "Are you there?"), upload(server, b"What was said." * 1000)
-    told = whole(server, thread)
-    with begin(data(server), "backup", tmp_path / "kept" / "today") as process:
+    expected = thread_content(server, thread)
+    with start_command(data(server), "backup", tmp_path / "kept" / "today") as process:
         out, err = process.communicate(timeout=50)
     assert (process.returncode, err) == (0, "")
     assert "the copy was verified" in out
@@ -46,16 +46,16 @@ def test_a_backup_restored_as_in_the_readme_is_the_same_server(
     steps = found[1].replace("/somewhere/2026-11-21", str(tmp_path / "kept" / "today"))
     subprocess.run(["sh", "-euc", steps], cwd=tmp_path, check=True, timeout=10)
     with ServerProcess(tmp_path / "data", MODEL_URL=upstream.url) as other:
-        assert whole(other, thread) == told
+        assert thread_content(other, thread) == expected
         assert download(other, file) == b"What was said." * 1000
         titles = [each["metadata"].get("title") for each in other.request("GET", "/threads")["data"]]
         assert "This comes later." not in titles
         talk(other, "It goes on.")
 
 
-def test_a_backup_under_load_is_one_moment_with_the_bytes_of_every_file(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_backup_under_load_is_one_consistent_moment_with_its_files(server: ServerProcess, tmp_path: Path) -> None:
     kept = [upload(server, b"kept %d" % number) for number in range(5)]
-    mark = f"of this test: {tmp_path}"  # other tests' threads are as long as those tests like
+    mark = f"of this test: {tmp_path}"  # other tests' threads can have any length
     stop = threading.Event()
 
     def work() -> None:
@@ -86,8 +86,8 @@ def test_a_backup_under_load_is_one_moment_with_the_bytes_of_every_file(server: 
             count = f"SELECT (SELECT COUNT(*) FROM messages WHERE thread_id = marked.id) FROM ({marked}) marked"
             counts = {row[0] for row in database.execute(count, [mark])}
             files = {row[0] for row in database.execute("SELECT id FROM files")}
-        assert counts <= {7}, "a thread is there with all of its messages"
-        assert set(sure) <= files, "what was acknowledged before is in it"
+        assert counts <= {7}, "a thread lacks some of its messages"
+        assert set(sure) <= files, "an acknowledged thread is missing"
         assert {path.name for path in (copy / "files").glob("??/*") if path.suffix != ".text"} == files
 
 
@@ -95,7 +95,7 @@ def test_a_backup_has_the_files_of_its_database_despite_changes(server: ServerPr
     staying, going = upload(server, b"stays"), upload(server, b"goes before the database is read")
     late: list[str] = []
 
-    def meddle(what: str, *_: int) -> None:
+    def change_files(what: str, *_: int) -> None:
         if what == "files" and not late:
             late.append(upload(server, b"comes when files were listed"))
             httpx2.delete(f"{server.url}/files/{going}")
@@ -104,7 +104,7 @@ def test_a_backup_has_the_files_of_its_database_despite_changes(server: ServerPr
             httpx2.delete(f"{server.url}/files/{late[0]}")
 
     folder = data(server)
-    back_up(folder / "threadhold.db", folder / "files", tmp_path / "copy", watch=meddle)
+    back_up(folder / "threadhold.db", folder / "files", tmp_path / "copy", watch=change_files)
     with closing(sqlite3.connect(tmp_path / "copy" / "threadhold.db")) as database:
         files = {row[0] for row in database.execute("SELECT id FROM files")}
     assert {path.name for path in (tmp_path / "copy" / "files").glob("??/*") if path.suffix != ".text"} == files
@@ -112,7 +112,7 @@ def test_a_backup_has_the_files_of_its_database_despite_changes(server: ServerPr
     assert not {going, late[0]} & files
 
 
-def test_a_backup_is_for_its_owner_s_eyes_and_leaves_nothing_beside_it(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_backup_is_accessible_to_its_owner_only(server: ServerProcess, tmp_path: Path) -> None:
     copy = copy_of(data(server), tmp_path / "copy")
     assert copy.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o077 == 0 for path in copy.rglob("*"))
@@ -120,7 +120,7 @@ def test_a_backup_is_for_its_owner_s_eyes_and_leaves_nothing_beside_it(server: S
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
-def test_a_backup_without_a_server_needs_none(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_backup_needs_no_server(server: ServerProcess, tmp_path: Path) -> None:
     upload(server, b"alone")
     folder = copy_of(data(server), tmp_path / "data")
     done = command(folder, "backup", tmp_path / "again")
@@ -128,7 +128,7 @@ def test_a_backup_without_a_server_needs_none(server: ServerProcess, tmp_path: P
     assert (tmp_path / "again" / "threadhold.db").is_file()
 
 
-def test_a_folder_that_is_there_already_is_not_touched(server: ServerProcess, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_changed(server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter").write_text("dear")
     done = command(data(server), "backup", tmp_path / "mine")
@@ -144,11 +144,9 @@ def test_without_a_database_the_error_names_its_path(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_backup_that_was_killed_has_no_name_and_the_next_one_replaces_it(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_a_killed_backup_has_no_name_and_the_next_replaces_it(server: ServerProcess, tmp_path: Path) -> None:
     upload(server, b"x" * 3_000_000)
-    with begin(data(server), "backup", tmp_path / "copy") as process:
+    with start_command(data(server), "backup", tmp_path / "copy") as process:
         while process.poll() is None and not (tmp_path / "copy.partial").exists():
             time.sleep(0.001)
         process.kill()
@@ -157,9 +155,7 @@ def test_a_backup_that_was_killed_has_no_name_and_the_next_one_replaces_it(
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
-def test_a_file_whose_bytes_are_gone_or_damaged_is_named_and_the_rest_kept(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_a_missing_or_damaged_file_is_reported_and_the_rest_kept(server: ServerProcess, tmp_path: Path) -> None:
     folder = copy_of(data(server), tmp_path / "data")
     with closing(sqlite3.connect(folder / "threadhold.db")) as database:
         first, second = (row[0] for row in database.execute("SELECT id FROM files ORDER BY seq LIMIT 2"))
@@ -173,7 +169,7 @@ def test_a_file_whose_bytes_are_gone_or_damaged_is_named_and_the_rest_kept(
     assert (tmp_path / "copy" / "threadhold.db").is_file()
 
 
-def test_a_damaged_database_is_not_taken_for_a_backup(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_damaged_database_is_not_backed_up(server: ServerProcess, tmp_path: Path) -> None:
     folder = copy_of(data(server), tmp_path / "data")
     with closing(sqlite3.connect(folder / "threadhold.db")) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,4 @@
-"""`threadhold check`: tells what would not do, writes nothing, and its exit code says it too."""
+"""`threadhold check` reports problems by its output and its exit code, and writes nothing."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from tests.process import ROOT, ServerProcess, free_port
 from tests.upstream import Fail, ScriptedUpstream
 
 
-def lines(said: str) -> dict[str, tuple[str, str]]:
-    """What was found, by what it is about."""
+def lines(results: str) -> dict[str, tuple[str, str]]:
+    """Return the results by their subject."""
     found = {}
-    for line in said.splitlines()[:-1]:
-        state, about, told = line.split(maxsplit=2)
-        found[about] = (state, told)
+    for line in results.splitlines()[:-1]:
+        state, about, report = line.split(maxsplit=2)
+        found[about] = (state, report)
     return found
 
 
@@ -33,17 +33,17 @@ def test_passed_checks_are_listed_and_nothing_is_written(upstream: ScriptedUpstr
 
 
 def test_ignored_fields_are_mentioned(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    said = {
+    results = {
         mode: lines(
             command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()), UNKNOWN_FIELDS=mode).stdout
         )
         for mode in ("refuse", "ignore")
     }
-    assert "unknown fields" not in said["refuse"]["settings"][1]
-    assert "unknown fields of requests are ignored" in said["ignore"]["settings"][1]
+    assert "unknown fields" not in results["refuse"]["settings"][1]
+    assert "unknown fields of requests are ignored" in results["ignore"]["settings"][1]
 
 
-def test_a_server_that_runs_is_seen_and_not_disturbed(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_a_running_server_is_detected_and_not_disturbed(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     done = command(data(server), "check", MODEL_URL=upstream.url, PORT=str(server.port))
     assert done.returncode == 0, done.stdout
     assert "in use by a server" in lines(done.stdout)["store"][1]
@@ -69,11 +69,9 @@ def test_a_closed_store_is_checked_without_a_trace(upstream: ScriptedUpstream, t
         ({"DATABASE_URL": "postgres://u:secret@h/d"}, "store", "only SQLite is supported"),
         ({"DATABASE_URL": "sqlite:///notes.txt"}, "store", "notes.txt"),
     ],
-    ids=["upstream down", "no address", "no model", "open to the world", "postgres", "no database"],
+    ids=["upstream down", "no address", "no model", "open to the network", "postgres", "no database"],
 )
-def test_what_would_not_do_is_named_and_the_rest_looked_at_all_the_same(
-    tmp_path: Path, settings: dict[str, str], about: str, words: str
-) -> None:
+def test_all_problems_are_reported(tmp_path: Path, settings: dict[str, str], about: str, words: str) -> None:
     (tmp_path / "notes.txt").write_text("no database at all " * 100)
     done = command(tmp_path, "check", **{"PORT": str(free_port()), **settings})
     found = lines(done.stdout)
@@ -101,13 +99,13 @@ def test_no_password_of_a_url_is_printed_or_logged(upstream: ScriptedUpstream, t
     assert "pass-" not in checked.stdout + checked.stderr + log
 
 
-def test_a_model_file_that_is_none_is_found_before_anybody_asks_it(tmp_path: Path) -> None:
+def test_an_invalid_model_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"<html>not found</html>")
     done = command(tmp_path, "check", MODEL_PATH=str(tmp_path / "m.gguf"), PORT=str(free_port()))
     assert "is not a GGUF file" in lines(done.stdout)["engine"][1]
 
 
-def test_an_empty_database_file_is_accepted_as_a_start_does(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_an_empty_database_file_is_accepted_as_by_a_start(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     (tmp_path / "threadhold.db").touch()
     done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
     assert (done.returncode, lines(done.stdout)["store"][0]) == (0, "ok")
@@ -121,26 +119,26 @@ def test_an_unlisted_default_model_is_a_warning(upstream: ScriptedUpstream, tmp_
     assert lines(done.stdout)["default"][0] == "warning"
 
 
-def test_the_model_is_asked_only_when_that_is_wanted(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_the_model_is_called_only_on_request(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     asked = len(upstream.requests)
     settings = {"MODEL_URL": upstream.url, "PORT": str(free_port())}
     assert "answer" not in lines(command(tmp_path, "check", **settings).stdout)
     assert len(upstream.requests) == asked
     done = command(tmp_path, "check", "--ask", **settings)
     assert done.returncode == 0, done.stdout
-    state, told = lines(done.stdout)["answer"]
-    assert (state, "says 'Echo: Say hello.'" in told) == ("ok", True)
+    state, report = lines(done.stdout)["answer"]
+    assert (state, "says 'Echo: Say hello.'" in report) == ("ok", True)
     upstream.script(Fail(401, {"error": {"message": "No such key."}}))
     done = command(tmp_path, "check", "--ask", **settings)
     assert (done.returncode, lines(done.stdout)["answer"][0]) == (1, "wrong")
     assert "No such key." in lines(done.stdout)["answer"][1]
 
 
-def test_a_setting_that_makes_no_sense_is_one_sentence(tmp_path: Path) -> None:
+def test_an_invalid_setting_is_reported_in_one_sentence(tmp_path: Path) -> None:
     done = command(tmp_path, "check", DRAIN_S="soon")
     assert (done.returncode, done.stdout) == (2, "")
-    told = "DRAIN_S is `soon`, but must be a number of at least 0. Correct it or remove it (default: `10`)."
-    assert done.stderr == f"threadhold: {told}\n"
+    report = "DRAIN_S is `soon`, but must be a number of at least 0. Correct it or remove it (default: `10`)."
+    assert done.stderr == f"threadhold: {report}\n"
 
 
 @pytest.mark.parametrize(
@@ -157,21 +155,21 @@ def test_a_setting_that_makes_no_sense_is_one_sentence(tmp_path: Path) -> None:
     ],
     ids=["open", "two faults", "embeddings", "model url", "keys", "prompts", "upstream", "two values"],
 )
-def test_check_and_start_refuse_settings_in_the_same_words(tmp_path: Path, settings: dict[str, str]) -> None:
+def test_check_and_start_report_the_same_errors(tmp_path: Path, settings: dict[str, str]) -> None:
     settings = {"PORT": str(free_port()), **settings}
     started = command(tmp_path, "serve", **settings)
     assert started.returncode == 2, started.stderr
     faults = [line.removeprefix("threadhold: ") for line in started.stderr.splitlines() if "threadhold: " in line]
     checked = command(tmp_path, "check", **settings)
-    told = [line.split(maxsplit=2)[-1] for line in checked.stdout.splitlines() if line.startswith("wrong")]
-    told += [line.removeprefix("threadhold: ") for line in checked.stderr.splitlines()]
+    report = [line.split(maxsplit=2)[-1] for line in checked.stdout.splitlines() if line.startswith("wrong")]
+    report += [line.removeprefix("threadhold: ") for line in checked.stderr.splitlines()]
     assert faults
-    assert set(faults) <= set(told)
+    assert set(faults) <= set(report)
     assert checked.returncode in (1, 2)
     assert "secret" not in started.stderr + checked.stdout + checked.stderr
 
 
-def test_what_is_written_and_sets_nothing_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_entries_without_effect_are_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MODEL_ULR=x\nPATH_OF_OTHERS=1\nno sense at all\nDRAIN_S=3\n")
     (tmp_path / "threadhold.toml").write_text('max_run = 3\nPORT = 1\nzebra = 1\n[upstream.gpu]\nurl = "http://x"\n')
     done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
@@ -187,19 +185,19 @@ def test_what_is_written_and_sets_nothing_is_named(upstream: ScriptedUpstream, t
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_no_key_opens_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_objects_that_no_key_can_access_are_reported(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     command(tmp_path, "import", "-", given='{"id": "thread_a", "messages": [{"role": "user", "content": "x"}]}')
     given = {"MODEL_URL": upstream.url, "PORT": str(free_port())}
-    told = "Objects of `default` cannot be accessed: API_KEYS has no key for them. Add one: `default=some-key`."
-    assert told in command(tmp_path, "check", API_KEYS="bob=k1", **given).stdout
+    report = "Objects of `default` cannot be accessed: API_KEYS has no key for them. Add one: `default=some-key`."
+    assert report in command(tmp_path, "check", API_KEYS="bob=k1", **given).stdout
     for keys in ("", "k1", "default=k1,bob=k2"):
         assert "cannot be accessed" not in command(tmp_path, "check", API_KEYS=keys, **given).stdout
     with ServerProcess(tmp_path, API_KEYS="bob=k1", MODEL_URL=upstream.url) as server:
-        assert told in server.log.read_text().replace("\\", "")
+        assert report in server.log.read_text().replace("\\", "")
 
 
 @pytest.mark.parametrize(
-    ("place", "about", "words"),
+    ("path", "about", "words"),
     [
         ("data", "store", "data` is a file, not a folder"),
         ("data/threadhold.db/x", "store", "threadhold.db` is a folder, not a file"),
@@ -207,14 +205,14 @@ def test_what_no_key_opens_is_named(upstream: ScriptedUpstream, tmp_path: Path) 
     ],
     ids=["data folder", "database", "files"],
 )
-def test_check_and_start_name_a_file_in_place_of_a_folder(
-    upstream: ScriptedUpstream, tmp_path: Path, place: str, about: str, words: str
+def test_check_and_start_report_a_file_instead_of_a_folder(
+    upstream: ScriptedUpstream, tmp_path: Path, path: str, about: str, words: str
 ) -> None:
-    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / place).write_text("")
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text("")
     settings = {"MODEL_URL": upstream.url, "PORT": str(free_port()), "DATA_DIR": str(tmp_path / "data")}
-    told = lines(command(tmp_path, "check", **settings).stdout)[about][1]
-    assert words in told
+    report = lines(command(tmp_path, "check", **settings).stdout)[about][1]
+    assert words in report
     started = run_forked([str(ROOT / "server.py"), "serve"], env={**os.environ, **settings}, cwd=tmp_path, timeout_s=30)
-    assert told in started.stderr
+    assert report in started.stderr
     assert started.returncode == 1

@@ -1,4 +1,4 @@
-"""The words of the command line: what they mean, and what is said of those that mean nothing."""
+"""The arguments of the command line, and the messages for invalid ones."""
 
 import re
 
@@ -10,8 +10,8 @@ from tests.process import ROOT
 WORDS = ("serve", "check", "backup", "export", "import", "prune", "licenses")
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    """The exit code, what was said, and what was complained of."""
+def run_main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Return the exit code, the output and the errors."""
     with pytest.raises(SystemExit) as ended:
         main(words)
     code = ended.value.code
@@ -20,7 +20,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 
 
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = said(capsys, "--help")
+    code, out, _ = run_main(capsys, "--help")
     assert code == 0
     assert [word for word in WORDS if f"\n    {word} " not in out] == []
     assert "0 success, 1 failure" in out
@@ -33,14 +33,14 @@ def test_the_readme_has_every_command() -> None:
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_every_command_explains_itself(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = said(capsys, word, "--help")
+def test_every_command_has_a_help_text(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run_main(capsys, word, "--help")
     assert (code, err) == (0, "")
     assert f"usage: threadhold {word}" in out
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["exprot"], "invalid choice: 'exprot'"),
         (["--prot=1"], "unrecognized arguments: --prot=1"),
@@ -70,7 +70,7 @@ def test_every_command_explains_itself(word: str, capsys: pytest.CaptureFixture[
         "one too many",
     ],
 )
-def test_invalid_arguments_are_reported(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = said(capsys, *words)
+def test_invalid_arguments_are_reported(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run_main(capsys, *words)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err

@@ -1,4 +1,4 @@
-"""Whatever a dump has in it, it is brought over or refused, and nothing else."""
+"""Every object of a dump is either imported or refused."""
 
 import tempfile
 from typing import Any
@@ -42,7 +42,7 @@ _ids = {"thread": "thread_a", "thread.message": "msg_a", "thread.run": "run_a", 
 
 @st.composite
 def entries(draw: st.DrawFn) -> Any:
-    """Anything, or an object that would do with a few things in it that may not."""
+    """Generate any value, or a valid object with a few possibly invalid values in it."""
     kind = draw(st.sampled_from([None, *_ids]))
     if kind is None:
         return draw(_values)

@@ -1,4 +1,4 @@
-"""Export and import: what was said goes from one server to another, and comes over from what OpenAI once listed."""
+"""Export and import: conversations move from one server to another, and listings of OpenAI are imported."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.ops.command import begin, command
-from tests.ops.conftest import data, talk, whole
+from tests.ops.command import command, start_command
+from tests.ops.conftest import data, talk, thread_content
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -23,8 +23,8 @@ def lines(*objects: Any) -> str:
     return "".join(json.dumps(each) + "\n" for each in objects)
 
 
-def said(thread: str, number: int, text: str, *, at: int, role: str = "user") -> dict[str, Any]:
-    """A message as OpenAI lists it."""
+def listed_message(thread: str, number: int, text: str, *, at: int, role: str = "user") -> dict[str, Any]:
+    """Return a message as OpenAI lists it."""
     return {
         "id": f"msg_{thread}{number}",
         "object": "thread.message",
@@ -46,7 +46,7 @@ def served(folder: Path, upstream: ScriptedUpstream, **settings: str) -> Iterato
 
 
 def texts(server: ServerProcess, thread: str) -> list[str]:
-    """What was said in a thread, oldest first."""
+    """Return the texts of a thread's messages, oldest first."""
     found = server.request("GET", f"/threads/{thread}/messages?order=asc&limit=100")["data"]
     return [part["text"]["value"] for message in found for part in message["content"]]
 
@@ -56,7 +56,7 @@ def rows(folder: Path, sql: str) -> list[Any]:
         return database.execute(sql).fetchall()
 
 
-def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and_goes_on(
+def test_threads_exported_from_a_running_server_are_imported_unchanged(
     server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -64,8 +64,8 @@ def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and
         "POST", "/assistants", {"model": "m", "temperature": 0.5, "tools": [tool], "metadata": {"a": "b"}}
     )
     threads = [talk(server, "Hello", "Again"), talk(server, "Other")]
-    told = [whole(server, thread) for thread in threads]
-    with begin(data(server), "export", tmp_path / "dump.jsonl") as process:
+    expected = [thread_content(server, thread) for thread in threads]
+    with start_command(data(server), "export", tmp_path / "dump.jsonl") as process:
         assert process.wait(50) == 0
 
     folder = tmp_path / "data"
@@ -73,7 +73,7 @@ def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and
     done = command(folder, "import", tmp_path / "dump.jsonl")
     assert (done.returncode, done.stderr) == (0, "")
     with served(folder, upstream) as other:
-        assert [whole(other, thread) for thread in threads] == told
+        assert [thread_content(other, thread) for thread in threads] == expected
         assert other.request("GET", f"/assistants/{assistant['id']}") == assistant
         first = "/threads?order=asc&limit=100"
         assert other.request("GET", first) == server.request("GET", first)
@@ -84,7 +84,7 @@ def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and
     assert upstream.requests[-1].body["temperature"] == 0.5
 
 
-def test_items_are_exported_and_imported_at_their_places(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_items_are_exported_and_imported_at_their_positions(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply("Let me see.", tool_calls=[("f", {"a": 1})]), Reply("Two."))
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     asked = {"thread": {"messages": [{"role": "user", "content": "One?"}]}}
@@ -119,7 +119,7 @@ def test_items_are_exported_and_imported_at_their_places(upstream: ScriptedUpstr
     ids=["unknown type", "id that is no path", "missing field"],
 )
 def test_an_invalid_item_refuses_its_thread(item: Any, why: str, tmp_path: Path) -> None:
-    thread = {"id": "thread_a", "object": "thread", "messages": [said("a", 1, "Hi", at=1)], "items": [item]}
+    thread = {"id": "thread_a", "object": "thread", "messages": [listed_message("a", 1, "Hi", at=1)], "items": [item]}
     (tmp_path / "dump.jsonl").write_text(lines(thread))
     done = command(tmp_path, "import", tmp_path / "dump.jsonl")
     assert done.returncode == 1
@@ -136,8 +136,8 @@ def test_an_export_reports_what_it_leaves_out(upstream: ScriptedUpstream, tmp_pa
                     sent = {"file": (f"{number}.txt", b"Cats purr."), "purpose": (None, "assistants")}
                     assert here.post("/files", files=sent).status_code == 200
                     assert here.post("/vector_stores", json={}).status_code == 200
-        told = command(tmp_path, "export", "--owner", "ann").stderr
-        assert "left out: 2 files and 2 vector stores of ann; only `threadhold backup` copies these" in told
+        expected = command(tmp_path, "export", "--owner", "ann").stderr
+        assert "left out: 2 files and 2 vector stores of ann; only `threadhold backup` copies these" in expected
         assert "left out" not in command(tmp_path, "export", "--owner", "bob").stderr
 
 
@@ -146,9 +146,9 @@ def test_openai_s_listings_are_imported_with_ids_times_and_order(upstream: Scrip
     page = {
         "object": "list",
         "data": [
-            said("a", 3, "third", at=1700000001),
-            said("a", 2, "second", at=1700000000, role="assistant"),
-            said("a", 1, "first", at=1700000000),
+            listed_message("a", 3, "third", at=1700000001),
+            listed_message("a", 2, "second", at=1700000000, role="assistant"),
+            listed_message("a", 1, "first", at=1700000000),
         ],
         "first_id": "msg_a3",
         "last_id": "msg_a1",
@@ -156,8 +156,11 @@ def test_openai_s_listings_are_imported_with_ids_times_and_order(upstream: Scrip
     }
     dump = lines(
         {"id": "thread_a", "object": "thread", "created_at": 1699999999, "metadata": {"k": "v"}, "messages": page},
-        said("b", 2, "two", at=1600000060),
-        {"object": "list", "data": [said("b", 1, "one", at=1600000000), said("b", 2, "two", at=1600000060)]},
+        listed_message("b", 2, "two", at=1600000060),
+        {
+            "object": "list",
+            "data": [listed_message("b", 1, "one", at=1600000000), listed_message("b", 2, "two", at=1600000060)],
+        },
         {"messages": [{"role": "user", "content": "Plain?"}, {"role": "assistant", "content": "Plain."}]},
         {"id": "asst_old", "object": "assistant", "created_at": 1500000000, "model": "gpt-4o", "temperature": 1.0},
     )
@@ -199,7 +202,7 @@ def test_openai_s_listings_are_imported_with_ids_times_and_order(upstream: Scrip
     ],
     ids=["array", "array in lines", "object in lines", "listing", "no last line end"],
 )
-def test_a_dump_may_be_one_document_or_lines(dump: str, tmp_path: Path) -> None:
+def test_a_dump_can_be_one_document_or_lines(dump: str, tmp_path: Path) -> None:
     (tmp_path / "dump").write_text(dump)
     done = command(tmp_path, "import", "dump")
     assert (done.returncode, done.stderr) == (0, "")
@@ -209,13 +212,11 @@ def test_a_dump_may_be_one_document_or_lines(dump: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["as saved", "a line each", "array", "listing"])
-def test_what_the_page_saves_of_a_thread_is_a_thread_with_its_messages(
-    form: str, server: ServerProcess, tmp_path: Path
-) -> None:
+def test_the_page_s_export_is_a_thread_with_its_messages(form: str, server: ServerProcess, tmp_path: Path) -> None:
     """Its form is that of `tests/web/test_taking_out.py`."""
     threads = [talk(server, "Hello", "é 🧵")] + ([] if form == "as saved" else [talk(server, "Other")])
-    told = [whole(server, thread) for thread in threads]
-    saved = [{name: each[name] for name in ("thread", "messages", "runs")} for each in told]
+    expected = [thread_content(server, thread) for thread in threads]
+    saved = [{name: each[name] for name in ("thread", "messages", "runs")} for each in expected]
     dump = {
         "as saved": json.dumps(saved[0], indent=2, ensure_ascii=False),
         "a line each": lines(*saved),
@@ -227,7 +228,7 @@ def test_what_the_page_saves_of_a_thread_is_a_thread_with_its_messages(
     kept = [json.loads(line) for line in command(tmp_path, "export").stdout.splitlines()]
     for each in kept:
         assert [run.pop("steps") for run in each["runs"]] == [[]]
-    assert kept == [{**each["thread"], "messages": each["messages"], "runs": each["runs"]} for each in told]
+    assert kept == [{**each["thread"], "messages": each["messages"], "runs": each["runs"]} for each in expected]
 
 
 ONE = {"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}
@@ -239,7 +240,7 @@ TWO = lines(ONE) + "\ufeff" + lines({**ONE, "id": "thread_y"})
     [(lines(ONE), 1), (json.dumps([ONE]), 1), (json.dumps(ONE, indent=2), 1), (TWO, 2), ("\n\ufeff\n" + lines(ONE), 1)],
     ids=["lines", "array", "document", "joined files", "alone on a line"],
 )
-def test_a_byte_order_mark_is_passed_over(dump: str, count: int, tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(dump: str, count: int, tmp_path: Path) -> None:
     (tmp_path / "dump").write_text("\ufeff" + dump, encoding="utf-8")
     done = command(tmp_path, "import", "dump")
     assert (done.returncode, done.stderr) == (0, "")
@@ -256,9 +257,9 @@ def test_utf_16_is_refused_with_a_conversion_command(dump: str, encoding: str, t
     assert done.returncode == 1
     assert done.stderr.startswith("threadhold: `dump` is UTF-16 text")
     assert [path.name for path in tmp_path.iterdir()] == ["dump"]
-    told = re.search(r"iconv -f (\S+) -t UTF-8", done.stderr)
-    assert told
-    (tmp_path / "new").write_bytes((tmp_path / "dump").read_bytes().decode(told[1]).encode())
+    expected = re.search(r"iconv -f (\S+) -t UTF-8", done.stderr)
+    assert expected
+    (tmp_path / "new").write_bytes((tmp_path / "dump").read_bytes().decode(expected[1]).encode())
     assert command(tmp_path, "import", "new").returncode == 0
 
 
@@ -275,42 +276,46 @@ def test_a_file_with_nothing_to_import_is_reported(dump: str, option: list[str],
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_of_which_all_is_refused_has_nothing_to_import(tmp_path: Path) -> None:
+def test_a_file_whose_entries_are_all_refused_imports_nothing(tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", "--skip-refused", given=lines({"object": "vector_store"}))
     assert (done.returncode, done.stdout) == (1, "")
     assert "nothing to import in `-`: every entry was refused" in done.stderr
 
 
 def test_an_incomplete_listing_is_reported_and_imported(tmp_path: Path) -> None:
-    """Not one whose last page is there, too, nor one of a thread that is left out."""
+    """Except one whose last page is in the file, and one of a thread that is left out."""
 
     def page(*objects: Any, more: bool = True) -> dict[str, Any]:
         return {"object": "list", "data": objects, "has_more": more}
 
     runs = [{"id": f"run_{n}", "status": "completed", "assistant_id": "asst_a"} for n in range(2)]
     dump = lines(
-        {"id": "thread_a", "messages": page(said("a", 1, "x", at=1)), "runs": [runs[0], {**runs[1], "steps": page()}]},
-        page(said("b", 1, "x", at=1)),
-        page(said("c", 2, "x", at=2)),
-        page(said("c", 1, "x", at=1), more=False),
+        {
+            "id": "thread_a",
+            "messages": page(listed_message("a", 1, "x", at=1)),
+            "runs": [runs[0], {**runs[1], "steps": page()}],
+        },
+        page(listed_message("b", 1, "x", at=1)),
+        page(listed_message("c", 2, "x", at=2)),
+        page(listed_message("c", 1, "x", at=1), more=False),
         page({"id": "thread_d", "messages": page()}, {"id": "thread_e", "messages": [], "runs": page()}),
         {"id": "thread_f", "messages": page({"role": "user", "content": 5})},
         {"thread": {"id": "thread_g"}, "messages": page(more=False)},
     )
     places = ["1: messages", "1: runs[1].steps", "2", "5", "5: data[0].messages", "5: data[1].runs"]
-    told = "`has_more` is true, but the following pages are missing"
+    expected = "`has_more` is true, but the following pages are missing"
     for option, summary in ([], "imported 6 threads"), (["--dry-run"], "would import 6 threads"):
         done = command(tmp_path, "import", "-", "--skip-refused", *option, given=dump)
         refusal, *warnings = done.stderr.splitlines()
         assert (done.returncode, refusal.startswith("threadhold: line 6: Invalid type")) == (0, True)
-        assert warnings == [f"threadhold: line {place}: {told}" for place in places]
+        assert warnings == [f"threadhold: line {line_number}: {expected}" for line_number in places]
         assert done.stdout.startswith(summary)
         assert done.stdout.endswith("; 6 listings are incomplete\n")
     assert rows(tmp_path, "SELECT COUNT(*) FROM messages") == [(4,)]
 
 
 def test_a_file_that_is_one_page_is_reported(tmp_path: Path) -> None:
-    listing = {"data": [said("a", 1, "x", at=1)], "has_more": True}
+    listing = {"data": [listed_message("a", 1, "x", at=1)], "has_more": True}
     done = command(tmp_path, "import", "-", given=json.dumps(listing, indent=2))
     assert (done.returncode, done.stderr.startswith("threadhold: the file: `has_more` is true")) == (0, True)
     assert "1 listings are incomplete" in done.stdout
@@ -325,13 +330,13 @@ BAD = [
     (lines({"id": "thread_good", "messages": []}), "line 2: The thread 'thread_good' is in this file twice"),
     (lines({"id": "thread_x", "created_at": "2024", "messages": []}), "line 2: Invalid type for 'created_at'"),
     (
-        lines({"id": "thread_x", "messages": [said("other", 1, "x", at=1)]}),
+        lines({"id": "thread_x", "messages": [listed_message("other", 1, "x", at=1)]}),
         "line 2: 'messages[0].thread_id' is 'thread_other'",
     ),
     (lines({"id": "asst_x", "object": "assistant"}), "line 2: Missing required parameter: 'model'"),
     ("[1]\n", "line 2: This is not a JSON object"),
     (
-        lines({"id": "thread_x", "messages": [said("x", 1, "x", at=1), {"role": "user", "content": 5}]}),
+        lines({"id": "thread_x", "messages": [listed_message("x", 1, "x", at=1), {"role": "user", "content": 5}]}),
         "line 2: messages[1]: Invalid type for 'content'",
     ),
     (
@@ -342,7 +347,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "why"), BAD, ids=[why[8:40] for _, why in BAD])
-def test_an_invalid_entry_is_reported_with_its_line_and_nothing_written(bad: str, why: str, tmp_path: Path) -> None:
+def test_an_invalid_entry_is_reported_and_nothing_written(bad: str, why: str, tmp_path: Path) -> None:
     good = lines({"id": "thread_good", "messages": [{"role": "user", "content": "x"}]})
     done = command(tmp_path, "import", "-", given=good + bad)
     assert done.returncode == 1
@@ -351,11 +356,11 @@ def test_an_invalid_entry_is_reported_with_its_line_and_nothing_written(bad: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_refused_can_be_left_out_and_takes_all_of_its_thread_with_it(tmp_path: Path) -> None:
+def test_skipping_a_refused_entry_skips_its_thread(tmp_path: Path) -> None:
     dump = lines(
         {"id": "thread_good", "messages": [{"role": "user", "content": "x"}]},
-        said("b", 1, "fine", at=1),
-        {**said("b", 2, "", at=2), "content": 5},
+        listed_message("b", 1, "fine", at=1),
+        {**listed_message("b", 2, "", at=2), "content": 5},
     )
     done = command(tmp_path, "import", "-", "--skip-refused", given=dump)
     assert done.returncode == 0
@@ -363,25 +368,25 @@ def test_what_is_refused_can_be_left_out_and_takes_all_of_its_thread_with_it(tmp
     assert rows(tmp_path, "SELECT id FROM threads") == [("thread_good",)]
 
 
-def test_of_a_listing_only_what_is_refused_is_left_out_with_its_thread(tmp_path: Path) -> None:
-    """Those before and behind it stay, and what is there twice counts once."""
+def test_of_a_listing_only_threads_with_refused_entries_are_skipped(tmp_path: Path) -> None:
+    """Entries before and after them are imported, and duplicates count once."""
 
     def assistant(short: str, **more: Any) -> dict[str, Any]:
         return {"id": f"asst_{short}", "object": "assistant", "model": "m", **more}
 
     mixed = [
-        said("a", 1, "one", at=1),
-        said("b", 1, "one", at=1),
+        listed_message("a", 1, "one", at=1),
+        listed_message("b", 1, "one", at=1),
         assistant("a"),
         {"object": "vector_store"},
-        {**said("b", 2, "two", at=2), "content": 5},
+        {**listed_message("b", 2, "two", at=2), "content": 5},
         {"role": "user", "content": "x"},
         assistant("bad", tools=[{"type": "action", "data": {"openapi_spec": "{}"}}]),
         assistant("b"),
         assistant("a", name="again"),
-        said("a", 2, "two", at=2),
+        listed_message("a", 2, "two", at=2),
     ]
-    dump = lines({"object": "list", "data": mixed}, said("c", 1, "one", at=1), assistant("b"))
+    dump = lines({"object": "list", "data": mixed}, listed_message("c", 1, "one", at=1), assistant("b"))
     refused = command(tmp_path, "import", "-", given=dump)
     assert refused.returncode == 1
     assert [line.split(": ")[1:3] for line in refused.stderr.splitlines()[:-1]] == [
@@ -400,13 +405,17 @@ def test_an_assistant_of_another_owner_is_refused(tmp_path: Path) -> None:
     dump = lines({"id": "asst_x", "object": "assistant", "model": "m"})
     assert command(tmp_path, "import", "-", "--owner", "ann", given=dump, **keys).returncode == 0
     done = command(tmp_path, "import", "-", "--owner", "bob", given=dump, **keys)
-    told = "threadhold: left out: asst_x: There is an assistant with id 'asst_x' already.\n"
-    assert (done.returncode, done.stderr) == (1, told)
+    expected = "threadhold: left out: asst_x: There is an assistant with id 'asst_x' already.\n"
+    assert (done.returncode, done.stderr) == (1, expected)
 
 
-def test_an_import_done_twice_is_done_once(tmp_path: Path) -> None:
+def test_an_import_can_be_repeated_without_effect(tmp_path: Path) -> None:
     dump = lines(
-        {"id": "thread_a", "messages": [said("a", 1, "x", at=1)], "runs": [{"id": "run_a", "status": "completed"}]},
+        {
+            "id": "thread_a",
+            "messages": [listed_message("a", 1, "x", at=1)],
+            "runs": [{"id": "run_a", "status": "completed"}],
+        },
         {"messages": [{"role": "user", "content": "without an id"}]},
         {"id": "asst_x", "object": "assistant", "model": "m"},
     ).replace('"status": "completed"}]', '"status": "completed", "assistant_id": "asst_x"}]')
@@ -422,14 +431,14 @@ def test_an_import_done_twice_is_done_once(tmp_path: Path) -> None:
     assert [rows(tmp_path, everything.format(table)) for table in tables] == once
 
 
-def test_a_dry_run_reads_all_and_writes_nothing_even_beside_a_server(server: ServerProcess, tmp_path: Path) -> None:
-    (tmp_path / "dump").write_text(lines({"id": "thread_dry", "messages": [said("dry", 1, "x", at=1)]}))
+def test_a_dry_run_reads_everything_and_writes_nothing(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(lines({"id": "thread_dry", "messages": [listed_message("dry", 1, "x", at=1)]}))
     done = command(data(server), "import", tmp_path / "dump", "--dry-run")
     assert "would import 1 threads with 1 messages" in done.stdout
     assert httpx2.get(f"{server.url}/threads/thread_dry", timeout=10).status_code == 404
 
 
-def test_a_server_that_has_the_store_keeps_an_import_out(server: ServerProcess, tmp_path: Path) -> None:
+def test_an_import_is_refused_while_a_server_uses_the_store(server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "dump").write_text(lines({"id": "thread_late", "messages": []}))
     done = command(data(server), "import", tmp_path / "dump")
     assert done.returncode == 1
@@ -437,12 +446,12 @@ def test_a_server_that_has_the_store_keeps_an_import_out(server: ServerProcess, 
     assert httpx2.get(f"{server.url}/threads/thread_late", timeout=10).status_code == 404
 
 
-def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest(tmp_path: Path) -> None:
+def test_a_killed_import_leaves_complete_threads_and_is_resumed(tmp_path: Path) -> None:
     count, each = 1500, 4
     dump = big_dump(tmp_path / "dump", count, each)
     folder = tmp_path / "data"
     folder.mkdir()
-    with begin(folder, "import", dump) as process:
+    with start_command(folder, "import", dump) as process:
         while process.poll() is None and not written(folder):
             time.sleep(0.002)
         process.kill()
@@ -450,7 +459,7 @@ def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest
         folder,
         "SELECT COUNT(messages.id) FROM threads LEFT JOIN messages ON thread_id = threads.id GROUP BY threads.id",
     )
-    assert 0 < len(sizes) < count, "it was killed in the middle"
+    assert 0 < len(sizes) < count, "the import was killed too early or too late"
     assert set(sizes) == {(each,)}
     done = command(folder, "import", dump)
     assert (done.returncode, done.stderr) == (0, "")
@@ -458,11 +467,11 @@ def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest
     assert rows(folder, "SELECT COUNT(*), COUNT(DISTINCT thread_id) FROM messages") == [(count * each, count)]
 
 
-def test_an_interrupted_import_leaves_whole_threads(tmp_path: Path) -> None:
+def test_an_interrupted_import_leaves_complete_threads(tmp_path: Path) -> None:
     dump = big_dump(tmp_path / "dump", 1500, 4)
     folder = tmp_path / "data"
     folder.mkdir()
-    with begin(folder, "import", dump) as process:
+    with start_command(folder, "import", dump) as process:
         while process.poll() is None and not written(folder):
             time.sleep(0.002)
         process.send_signal(signal.SIGINT)
@@ -474,21 +483,21 @@ def test_an_interrupted_import_leaves_whole_threads(tmp_path: Path) -> None:
 
 def big_dump(path: Path, threads: int, messages: int) -> Path:
     def one(n: int) -> dict[str, Any]:
-        return {"id": f"thread_{n}", "messages": [said(str(n), m, "x", at=n) for m in range(messages)]}
+        return {"id": f"thread_{n}", "messages": [listed_message(str(n), m, "x", at=n) for m in range(messages)]}
 
     path.write_text(lines(*map(one, range(threads))))
     return path
 
 
 def written(folder: Path) -> bool:
-    """Whether a first thread is there."""
+    """Return whether the first thread is stored."""
     try:
         return bool(rows(folder, "SELECT 1 FROM threads LIMIT 1"))
     except sqlite3.Error:
         return False
 
 
-def test_a_message_of_another_thread_keeps_its_place_and_the_thread_that_claims_it_is_left_out(tmp_path: Path) -> None:
+def test_a_thread_with_another_thread_s_message_is_left_out(tmp_path: Path) -> None:
     message = {"id": "msg_one", "role": "user", "content": "x"}
     command(tmp_path, "import", "-", given=lines({"id": "thread_a", "messages": [message]}))
     both = lines({"id": "thread_b", "messages": [message]}, {"id": "thread_c", "messages": []})
@@ -498,7 +507,7 @@ def test_a_message_of_another_thread_keeps_its_place_and_the_thread_that_claims_
     assert rows(tmp_path, "SELECT id FROM threads ORDER BY id") == [("thread_a",), ("thread_c",)]
 
 
-def test_whose_objects_are_meant_must_be_clear(tmp_path: Path) -> None:
+def test_an_ambiguous_owner_is_refused(tmp_path: Path) -> None:
     keys = {"API_KEYS": "ann=ka,bob=kb"}
     dump = lines({"id": "thread_a", "messages": []})
     assert "Choose one with --owner" in command(tmp_path, "import", "-", given=dump, **keys).stderr
@@ -511,7 +520,9 @@ def test_whose_objects_are_meant_must_be_clear(tmp_path: Path) -> None:
     assert [json.loads(line)["id"] for line in exported.splitlines()] == ["thread_b"]
 
 
-def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_unfinished_runs_and_messages_are_left_out_of_an_export(
+    server: ServerProcess, upstream: ScriptedUpstream
+) -> None:
     thread = talk(server, "Settled")
     assistant = server.request("POST", "/assistants", {"model": "test-model"})["id"]
     upstream.script(Reply("One two three four", pause_after=2))
@@ -519,7 +530,7 @@ def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstr
     run = server.request("POST", f"/threads/{thread}/runs", {"assistant_id": assistant})
     try:
         end = time.monotonic() + 10
-        while len(whole(server, thread)["messages"]) < 4 and time.monotonic() < end:
+        while len(thread_content(server, thread)["messages"]) < 4 and time.monotonic() < end:
             time.sleep(0.02)
         other = talk(server, "Elsewhere")
         done = command(data(server), "export", "--thread", thread)
@@ -541,9 +552,9 @@ def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstr
     assert "under way" not in of_other.stderr
 
 
-def test_a_reader_that_has_enough_ends_an_export_without_a_word(server: ServerProcess) -> None:
+def test_closing_the_pipe_ends_an_export_without_an_error(server: ServerProcess) -> None:
     talk(server, "Long", "x" * 100_000)
-    with begin(data(server), "export") as process:
+    with start_command(data(server), "export") as process:
         assert process.stdout is not None
         assert process.stdout.read(10)
         process.stdout.close()
@@ -552,9 +563,7 @@ def test_a_reader_that_has_enough_ends_an_export_without_a_word(server: ServerPr
         assert process.wait(20) == 1
 
 
-def test_an_export_replaces_no_file_and_a_thread_that_is_not_there_leaves_none(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_an_export_of_a_missing_thread_writes_no_file(server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("dear")
     assert "exists already" in command(data(server), "export", tmp_path / "mine").stderr
     assert (tmp_path / "mine").read_text() == "dear"
@@ -564,7 +573,7 @@ def test_an_export_replaces_no_file_and_a_thread_that_is_not_there_leaves_none(
 
 
 def action(path: str, **data: Any) -> dict[str, Any]:
-    """An action with one operation, which needs no parameter but one that a key provides."""
+    """An action with one operation whose only parameter is provided by a key."""
     spec = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "servers": [{"url": "https://a.example"}]}
     operation = {"operationId": path, "responses": {"200": {"description": "x"}}}
     return {"type": "action", "data": {"openapi_spec": {**spec, "paths": {f"/{path}": {"get": operation}}}, **data}}
@@ -583,7 +592,7 @@ KEYED = [
 
 
 @pytest.mark.parametrize("option", [[], ["--skip-refused"]], ids=["plain", "skip refused"])
-def test_actions_come_over_without_their_keys_and_each_is_named(
+def test_actions_are_imported_without_their_keys_and_named(
     option: list[str], upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     for name in ("old", "new"):
@@ -593,7 +602,7 @@ def test_actions_come_over_without_their_keys_and_each_is_named(
         thread = server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Hello"}]})["id"]
         body = {"assistant_id": assistant, "stream": True}
         httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
-        told = whole(server, thread)
+        expected = thread_content(server, thread)
         offered = upstream.requests[-1].body["tools"]
         exported = command(tmp_path / "old", "export")
         of_thread = command(tmp_path / "old", "export", "--thread", thread)
@@ -601,7 +610,7 @@ def test_actions_come_over_without_their_keys_and_each_is_named(
     assert "hush" not in dump
     assert "left out: 6 keys of actions of default; only" in exported.stderr
     assert "left out" not in of_thread.stderr
-    assert "*" in json.dumps(told["runs"])
+    assert "*" in json.dumps(expected["runs"])
 
     dry = command(tmp_path / "new", "import", "-", "--dry-run", *option, given=dump)
     assert (dry.returncode, "4 actions would have no key" in dry.stderr) == (0, True)
@@ -615,7 +624,7 @@ def test_actions_come_over_without_their_keys_and_each_is_named(
         "tools[3] (auth.password), tools[4] (headers.X-Key, auth.value)"
     ]
     again = command(tmp_path / "new", "import", "-", *option, given=dump)
-    assert (again.returncode, again.stderr) == (0, ""), "what is there already may have its keys again"
+    assert (again.returncode, again.stderr) == (0, ""), "an existing action was reported without its keys"
 
     with served(tmp_path / "new", upstream) as server:
         came = server.request("GET", f"/assistants/{assistant}")["tools"]
@@ -624,7 +633,7 @@ def test_actions_come_over_without_their_keys_and_each_is_named(
             tool.get("data", {}).get("openapi_spec") for tool in KEYED
         ]
         assert came[2]["data"]["is_consequential"] is False
-        assert whole(server, thread) == told
+        assert thread_content(server, thread) == expected
         httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
         assert upstream.requests[-1].body["tools"] == offered
         given = server.request("POST", f"/assistants/{assistant}", {"tools": KEYED})

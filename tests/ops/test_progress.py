@@ -1,4 +1,4 @@
-"""Progress bars: for a person at a terminal, and for nobody else."""
+"""Progress bars appear on a terminal only."""
 
 import os
 import sys
@@ -33,7 +33,7 @@ sys.stdout.write("done")
 
 
 def on_terminal(stderr_too: bool) -> str:
-    """What a terminal shows of it; without `stderr_too` stderr is a file."""
+    """Return what a terminal shows; without `stderr_too` stderr is a file."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
@@ -45,7 +45,7 @@ def on_terminal(stderr_too: bool) -> str:
     try:
         while block := os.read(terminal, 4096):
             shown += block
-    except OSError:  # its way to say that the other end is closed
+    except OSError:  # how a terminal reports that the other end is closed
         pass
     os.close(terminal)
     os.waitpid(pid, 0)
@@ -53,7 +53,7 @@ def on_terminal(stderr_too: bool) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_terminal_shows_how_far_it_is_and_is_clean_at_the_end() -> None:
+def test_a_terminal_shows_the_progress_and_is_cleared_at_the_end() -> None:
     shown = on_terminal(True)
     assert "copying:  " in shown
     assert "checking: " in shown
@@ -62,5 +62,5 @@ def test_a_terminal_shows_how_far_it_is_and_is_clean_at_the_end() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_what_is_no_terminal_gets_nothing() -> None:
+def test_other_streams_get_no_progress() -> None:
     assert on_terminal(False) == "done"

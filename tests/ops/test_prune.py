@@ -1,4 +1,4 @@
-"""Pruning: by command without a server, and by a server by itself."""
+"""Pruning by the command without a server, and by a server itself."""
 
 import json
 import time
@@ -16,12 +16,12 @@ DAY_S = 86_400
 
 
 def fill(folder: Path, **days: float) -> None:
-    """Import threads with a message that was written so many days ago."""
+    """Import threads with a message of this age in days."""
     now = int(time.time())
 
     def one(name: str, age: float) -> dict[str, Any]:
-        said = {"role": "user", "content": "x" * 5000, "created_at": int(now - age * DAY_S)}
-        return {"id": f"thread_{name}", "created_at": int(now - age * DAY_S), "messages": [said] * 20}
+        message = {"role": "user", "content": "x" * 5000, "created_at": int(now - age * DAY_S)}
+        return {"id": f"thread_{name}", "created_at": int(now - age * DAY_S), "messages": [message] * 20}
 
     dump = "".join(json.dumps(one(*each)) + "\n" for each in days.items())
     assert command(folder, "import", "-", given=dump).returncode == 0
@@ -31,10 +31,10 @@ def left(folder: Path) -> list[str]:
     return [json.loads(line)["id"].removeprefix("thread_") for line in command(folder, "export").stdout.splitlines()]
 
 
-def test_what_is_old_goes_and_a_dry_run_only_counts_it(tmp_path: Path) -> None:
+def test_old_threads_are_deleted_and_only_counted_by_a_dry_run(tmp_path: Path) -> None:
     fill(tmp_path, old=40, older=400, new=3)
-    told = command(tmp_path, "prune", "--older-than", "30d", "--dry-run").stdout
-    assert told.startswith("would delete 2 threads last used before ")
+    output = command(tmp_path, "prune", "--older-than", "30d", "--dry-run").stdout
+    assert output.startswith("would delete 2 threads last used before ")
     assert left(tmp_path) == ["older", "old", "new"]
     done = command(tmp_path, "prune", "--older-than", "30d")
     assert (done.returncode, done.stderr) == (0, "")
@@ -42,7 +42,7 @@ def test_what_is_old_goes_and_a_dry_run_only_counts_it(tmp_path: Path) -> None:
     assert left(tmp_path) == ["new"]
 
 
-def test_the_file_is_made_smaller_when_asked(tmp_path: Path) -> None:
+def test_the_file_is_compacted_on_request(tmp_path: Path) -> None:
     fill(tmp_path, **{f"old{n}": 40 for n in range(20)}, new=1)
     size = (tmp_path / "threadhold.db").stat().st_size
     done = command(tmp_path, "prune", "--older-than", "4w", "--shrink")
@@ -58,13 +58,13 @@ def test_the_setting_is_the_default_age(tmp_path: Path) -> None:
     assert left(tmp_path) == ["new"]
 
 
-def test_beside_a_server_it_only_counts(server: ServerProcess) -> None:
+def test_while_a_server_runs_threads_are_only_counted(server: ServerProcess) -> None:
     done = command(data(server), "prune", "--older-than", "12h")
     assert (done.returncode, "Set RETENTION_DAYS" in done.stderr) == (1, True)
     assert command(data(server), "prune", "--older-than", "12h", "--dry-run").returncode == 0
 
 
-def test_where_there_is_no_store_none_is_made(tmp_path: Path) -> None:
+def test_a_missing_store_is_not_created(tmp_path: Path) -> None:
     done = command(tmp_path, "prune", "--older-than", "12h")
     assert (done.returncode, "There is no database" in done.stderr) == (1, True)
     assert list(tmp_path.iterdir()) == []
@@ -80,6 +80,6 @@ def test_a_server_prunes_by_itself(upstream: ScriptedUpstream, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("days", ["-1", "soon"])
-def test_a_retention_that_makes_no_sense_is_refused(days: str, tmp_path: Path) -> None:
+def test_an_invalid_retention_is_refused(days: str, tmp_path: Path) -> None:
     done = command(tmp_path, "check", RETENTION_DAYS=days)
     assert (done.returncode, "RETENTION_DAYS" in done.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""Faulty settings: one line each, with the setting, its value, what is allowed and what to do, and no secrets."""
+"""Invalid settings: one line each, with the setting, its value, what is allowed and what to do, and no secrets."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.ops.command import command
 
 
 def faults(folder: Path, *, toml: str = "", **settings: str) -> list[str]:
-    """What `check` says of settings that cannot be used."""
+    """Return what `check` reports about invalid settings."""
     (folder / "threadhold.toml").write_text(toml)
     done = command(folder, "check", **settings)
     assert (done.returncode, done.stdout) == (2, "")
@@ -17,7 +17,7 @@ def faults(folder: Path, *, toml: str = "", **settings: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "result"),
     [
         (
             "MAX_RUNS",
@@ -44,15 +44,15 @@ def faults(folder: Path, *, toml: str = "", **settings: str) -> list[str]:
     ],
     ids=lambda value: value[:20],
 )
-def test_a_faulty_value_is_shown_with_what_is_allowed(tmp_path: Path, name: str, value: str, told: str) -> None:
+def test_an_invalid_value_is_shown_with_the_allowed_values(tmp_path: Path, name: str, value: str, result: str) -> None:
     (fault,) = faults(tmp_path, **{name: value})
     assert fault.startswith(name)
-    assert told in fault
+    assert result in fault
     assert len(fault) < 400
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "result"),
     [
         ("API_KEYS", "good,ann=", "entry 2 has no key."),
         ("API_KEYS", "=s3cret", "entry 1 has no owner."),
@@ -65,10 +65,10 @@ def test_a_faulty_value_is_shown_with_what_is_allowed(tmp_path: Path, name: str,
     ],
     ids=lambda value: ascii(value)[:20],
 )
-def test_a_faulty_key_is_described_without_being_shown(tmp_path: Path, name: str, value: str, told: str) -> None:
+def test_an_invalid_key_is_described_without_being_shown(tmp_path: Path, name: str, value: str, result: str) -> None:
     (fault,) = faults(tmp_path, **{name: value})
     assert fault.startswith(f"{name}: ")
-    assert told in fault
+    assert result in fault
     assert "s3cret" not in fault
 
 
@@ -119,10 +119,10 @@ decide = 5
 """
 
 
-def test_every_fault_of_a_file_is_a_line(tmp_path: Path) -> None:
-    told = faults(tmp_path, toml=TOML)
-    assert "s3cret" not in "".join(told)
-    assert {line.partition(",")[0].partition(". ")[0] for line in told} == {
+def test_every_error_of_a_file_is_one_line(tmp_path: Path) -> None:
+    result = faults(tmp_path, toml=TOML)
+    assert "s3cret" not in "".join(result)
+    assert {line.partition(",")[0].partition(". ")[0] for line in result} == {
         "MODEL_URL must be a text",
         "MODEL_API_KEY must be a text",
         "CORS_ORIGINS is `5`",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.terminal import complain, say
+from ops.terminal import print_error, print_line
 from telemetry.plain import plain
 from tests.ops.command import command
 from tests.repository.test_packages import TOP
@@ -31,7 +31,7 @@ def is_harmless(text: str) -> bool:
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=[f"U+{ord(order):04X}" for order in ORDERS])
-def test_a_terminal_control_sequence_is_shown_as_an_escape(order: str) -> None:
+def test_a_control_sequence_is_shown_as_an_escape(order: str) -> None:
     assert re.fullmatch(r"a\\[a-zA-Z0-9]+b", plain(f"a{order}b"))
 
 
@@ -42,18 +42,18 @@ def test_ordinary_text_stays_unchanged() -> None:
 def test_a_line_stays_one_line_in_any_encoding(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(f"{ATTACK}{SPOKEN}")
-    complain(f"{ATTACK}{SPOKEN}")
-    told = capsys.readouterr()
-    assert told.out.count("\n") == told.err.count("\n") == 1
-    assert is_harmless(told.out + told.err)
+    print_line(f"{ATTACK}{SPOKEN}")
+    print_error(f"{ATTACK}{SPOKEN}")
+    result = capsys.readouterr()
+    assert result.out.count("\n") == result.err.count("\n") == 1
+    assert is_harmless(result.out + result.err)
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
-    say(SPOKEN)
+    print_line(SPOKEN)
     narrow.flush()
 
 
-def test_commands_print_through_one_place() -> None:
+def test_commands_print_through_one_function() -> None:
     """A `print` elsewhere would show text without escapes."""
     found = [
         f"{path.name}:{node.lineno}"

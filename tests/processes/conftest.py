@@ -1,4 +1,4 @@
-"""Two servers, A and B, on one store. The model lives on in this process."""
+"""Two servers, A and B, on one store. The model runs in this process."""
 
 import os
 import sqlite3
@@ -25,7 +25,7 @@ class Two(NamedTuple):
 
 LEASE_S = 5.0
 
-_LONG_S = 60.0  # nobody is taken for dead, however busy the machine is
+_LONG_S = 60.0  # no process is declared dead, however busy the machine is
 
 
 def sharing_server(folder: Path, upstream: ScriptedUpstream, lease_s: float = LEASE_S) -> ServerProcess:

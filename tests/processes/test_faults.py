@@ -1,4 +1,4 @@
-"""Servers on one store that are killed, stopped and suspended at random instants under load; then the books are
+"""Servers on one store that are killed, stopped and suspended at random times under load; then the records are
 checked."""
 
 import random
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.books import check_books
 from tests.faults.programs import HABITS, Program, model, stop_all
+from tests.faults.records import check_records
 from tests.processes.conftest import LEASE_S, Two, two_servers
 
 
@@ -26,13 +26,13 @@ class Either:
         return self._chance.choice(self._two[:2]).url
 
 
-def attack(folder: Path, *, ends: list[str], seed: int, habits: tuple[str, ...] = HABITS) -> dict[str, int]:
-    """Do this to one of two busy servers after the other: "kill", "stop" or "suspend". Returns what was counted."""
+def inject_faults(folder: Path, *, ends: list[str], seed: int, habits: tuple[str, ...] = HABITS) -> dict[str, int]:
+    """Apply "kill", "stop" or "suspend" to two busy servers in turn; returns the counts."""
     chance = random.Random(seed)
     with two_servers(folder) as two:
         two.upstream.default = model
         either: Any = Either(two, chance)
-        programs = [Program(either, habit, seed + place) for place, habit in enumerate(habits)]
+        programs = [Program(either, habit, seed + index) for index, habit in enumerate(habits)]
         for program in programs:
             program.start()
         for how in ends:
@@ -52,20 +52,20 @@ def attack(folder: Path, *, ends: list[str], seed: int, habits: tuple[str, ...] 
         promises = stop_all(programs, 60)
         time.sleep(LEASE_S)
         for server in two[:2]:
-            counted = check_books(server, promises)
+            counted = check_records(server, promises)
             promises.messages = {}  # each thread has one more message now, and its last run can be read twice
         return counted
 
 
 @pytest.mark.timeout(180)
-def test_books_are_in_order_after_a_kill_and_a_suspension(tmp_path: Path) -> None:
-    counted = attack(tmp_path, ends=["suspend", "kill"], seed=5, habits=HABITS[1:5])
+def test_records_are_consistent_after_a_kill_and_a_suspension(tmp_path: Path) -> None:
+    counted = inject_faults(tmp_path, ends=["suspend", "kill"], seed=5, habits=HABITS[1:5])
     assert counted["runs"] > 4
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["kill", "stop", "suspend"])
-def test_books_are_in_order_after_many_faults(tmp_path: Path, how: str) -> None:
-    counted = attack(tmp_path, ends=[how] * 12, seed=11)
+def test_records_are_consistent_after_many_faults(tmp_path: Path, how: str) -> None:
+    counted = inject_faults(tmp_path, ends=[how] * 12, seed=11)
     assert counted["runs"] > 40

@@ -1,4 +1,4 @@
-"""Files with two servers on one store: nobody's bytes are swept, and nothing that is added at both is lost."""
+"""Files with two servers on one store: no file is swept too early, and concurrent additions are all kept."""
 
 import threading
 import time
@@ -15,17 +15,17 @@ from tests.processes.conftest import Two, sharing_server
 pytestmark = pytest.mark.timeout(60)
 
 
-def add_file(server: ServerProcess, said: str = "Cats purr.") -> str:
-    """Upload a file, return its id."""
-    files = {"file": ("a.txt", said.encode())}
+def add_file(server: ServerProcess, content: str = "Cats purr.") -> str:
+    """Upload a file and return its id."""
+    files = {"file": ("a.txt", content.encode())}
     answer = httpx2.post(f"{server.url}/v1/files", data={"purpose": "assistants"}, files=files, timeout=30)
     assert answer.status_code == 200, answer.text
     id: str = answer.json()["id"]
     return id
 
 
-def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
-    """Return what the calls return that are made at the same time."""
+def concurrently(calls: list[Callable[[], Any]]) -> list[Any]:
+    """Make these calls at the same time, and return their results."""
     with ThreadPoolExecutor(len(calls)) as threads:
         return [future.result() for future in [threads.submit(call) for call in calls]]
 
@@ -71,14 +71,14 @@ def test_attachments_at_both_make_one_vector_store_with_all_files(two: Two) -> N
             message = {"role": "user", "content": "Look.", "attachments": [attachment]}
             server.request("POST", f"/v1/threads/{thread}/messages", message)
 
-        at_once([lambda s=s, f=f: attach(s, f) for s, f in zip(servers, files, strict=True)])  # type: ignore[misc]
+        concurrently([lambda s=s, f=f: attach(s, f) for s, f in zip(servers, files, strict=True)])  # type: ignore[misc]
         (store,) = two.b.request("GET", f"/v1/threads/{thread}")["tool_resources"]["file_search"]["vector_store_ids"]
         assert in_store(two.b, store) == dict.fromkeys(files, "completed")
         assert len(two.a.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 6
 
 
 def in_store(server: ServerProcess, store: str) -> dict[str, str]:
-    """The statuses of a vector store's files, once none is in progress."""
+    """Return the statuses of a vector store's files, once none is in progress."""
     end = time.monotonic() + 20
     while True:
         listed = server.request("GET", f"/v1/vector_stores/{store}/files?limit=100")["data"]
@@ -100,7 +100,7 @@ def test_parts_sent_to_both_are_all_kept(two: Two) -> None:
         id: str = answer.json()["id"]
         return id
 
-    parts = at_once([lambda n=n: add(n) for n in range(8)])  # type: ignore[misc]
+    parts = concurrently([lambda n=n: add(n) for n in range(8)])  # type: ignore[misc]
     done = two.b.request("POST", f"/v1/uploads/{upload}/complete", {"part_ids": parts})
     assert done["status"] == "completed"
     assert httpx2.get(f"{two.a.url}/v1/files/{done['file']['id']}/content").content == b"01234567"

@@ -1,4 +1,4 @@
-"""Runs with two servers on one store: each is executed once, by one of them, and both can be asked."""
+"""Runs with two servers on one store: each run is executed once, by one server, and both answer for it."""
 
 import threading
 import time
@@ -19,8 +19,8 @@ WORDS = [f"w{number} " for number in range(12)]
 Event = tuple[int, str, Any]
 
 
-def begin(server: ServerProcess, **fields: Any) -> tuple[str, str]:
-    """An assistant and a thread with one message; returns (thread id, assistant id)."""
+def create_thread(server: ServerProcess, **fields: Any) -> tuple[str, str]:
+    """Create an assistant and a thread with one message; returns (thread id, assistant id)."""
     assistant = server.request("POST", "/v1/assistants", {"model": "m", **fields})
     thread = server.request("POST", "/v1/threads", {"messages": [{"role": "user", "content": "Hello"}]})
     return thread["id"], assistant["id"]
@@ -28,18 +28,18 @@ def begin(server: ServerProcess, **fields: Any) -> tuple[str, str]:
 
 def start(server: ServerProcess, **fields: Any) -> dict[str, Any]:
     """Start a run on a new thread."""
-    thread, assistant = begin(server, **fields)
+    thread, assistant = create_thread(server, **fields)
     run: dict[str, Any] = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})
     return run
 
 
 def path(run: dict[str, Any]) -> str:
-    """The path of a run."""
+    """Return the path of a run."""
     return f"/v1/threads/{run['thread_id']}/runs/{run['id']}"
 
 
 def status(server: ServerProcess, run: dict[str, Any]) -> str:
-    """A run's status."""
+    """Return a run's status."""
     found: str = server.request("GET", path(run))["status"]
     return found
 
@@ -48,7 +48,7 @@ def until(condition: Callable[[], Any], limit_s: float = 40.0) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < end, "it did not become true"
+        assert time.monotonic() < end, "the condition did not hold in time"
         time.sleep(0.02)
 
 
@@ -60,19 +60,19 @@ def events(server: ServerProcess, run: dict[str, Any], after: int = -1) -> list[
 
 
 def text_of(seen: list[Event]) -> str:
-    """The text of the deltas."""
+    """Return the text of the deltas."""
     deltas = [data["delta"]["content"] for _, name, data in seen if name == "thread.message.delta"]
     return "".join(part["text"]["value"] for parts in deltas for part in parts)
 
 
 def messages(server: ServerProcess, run: dict[str, Any]) -> list[str]:
-    """The texts of the assistant's messages."""
+    """Return the texts of the assistant's messages."""
     found = server.request("GET", f"/v1/threads/{run['thread_id']}/messages")["data"]
     return ["".join(part["text"]["value"] for part in each["content"]) for each in found if each["role"] == "assistant"]
 
 
 def check_log(seen: list[Event], run: dict[str, Any], end: str) -> None:
-    """One end, which is the last event of the run; numbers rise."""
+    """Check that the log has one end, which is its last event, and that numbers increase."""
     numbers = [number for number, *_ in seen]
     assert numbers == sorted(set(numbers))
     of_run = [name for _, name, data in seen if data.get("id") == run["id"]]
@@ -133,7 +133,7 @@ def test_a_waiting_run_is_cancelled_by_any_server(two: Two) -> None:
     check_log(events(two.a, run), run, "cancelled")
 
 
-def test_outputs_submitted_to_both_are_taken_once(two: Two) -> None:
+def test_outputs_submitted_to_both_are_accepted_once(two: Two) -> None:
     for _ in range(4):
         two.upstream.script(Reply(tool_calls=[("getTime", "{}")]), Reply("It is noon."))
         run = start(two.a, tools=[TIME])
@@ -168,7 +168,7 @@ def test_a_thread_deleted_at_the_other_server_stops_its_run(two: Two) -> None:
     assert httpx2.get(two.a.url + path(run)).status_code == 404
 
 
-def test_a_killed_servers_runs_are_continued_by_the_other(own_two: Two) -> None:
+def test_a_killed_server_s_runs_are_continued_by_the_other(own_two: Two) -> None:
     words = ["It", " is", " noon."]
     own_two.upstream.script(Reply(chunks=words, pause_after=2), Reply(chunks=words))
     run = start(own_two.a)
@@ -197,7 +197,7 @@ def test_a_stopped_server_hands_its_runs_over(own_two: Two) -> None:
     assert messages(own_two.b, run) == ["Done."]
 
 
-def test_a_woken_server_writes_nothing_that_another_continues(own_two: Two) -> None:
+def test_a_resumed_server_writes_nothing_that_another_continues(own_two: Two) -> None:
     own_two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done by B."))
     run = start(own_two.a)
     until(lambda: own_two.upstream.requests)
@@ -212,7 +212,7 @@ def test_a_woken_server_writes_nothing_that_another_continues(own_two: Two) -> N
     assert len(own_two.upstream.requests) == 3
 
 
-def test_a_suspended_machines_runs_go_on_once(own_two: Two) -> None:
+def test_a_suspended_machine_s_runs_continue_once(own_two: Two) -> None:
     own_two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done."))
     run = start(own_two.a)
     until(lambda: own_two.upstream.requests)
@@ -225,13 +225,13 @@ def test_a_suspended_machines_runs_go_on_once(own_two: Two) -> None:
 
 
 def start_if_accepted(server: ServerProcess) -> bool:
-    """Whether a server accepts writes."""
+    """Return whether a server accepts writes."""
     answer = httpx2.post(f"{server.url}/v1/threads/runs", json={"assistant_id": assistant_of(server)}, timeout=20)
     return answer.status_code == 200
 
 
 def assistant_of(server: ServerProcess) -> str:
-    """The id of an assistant."""
+    """Return the id of an assistant."""
     found: str = server.request("GET", "/v1/assistants")["data"][0]["id"]
     return found
 

@@ -1,4 +1,4 @@
-"""asyncio's default threads are one line for all owners, so nothing runs there that an owner can make slow or frequent.
+"""asyncio's default threads are shared by all owners, so no work runs there that an owner can make slow or frequent.
 
 Such work belongs in a `SharedThreads` of `telemetry/shares.py`, in which owners take turns.
 """
@@ -10,7 +10,7 @@ from tests.repository.test_packages import SOURCES, TOP
 ALLOWED = {
     "api/app.py": "imports LangServe, once",
     "api/description.py": "makes the OpenAPI document, once",
-    "api/metrics.py": "formats the metrics, for whoever has their key",
+    "api/metrics.py": "formats the metrics, for clients with the metrics key",
     "api/readiness.py": "asks for the free space, at most twice a second",
     "api/serving.py": "imports and builds the app, once",
     "api/tracing.py": "ends the tracing",

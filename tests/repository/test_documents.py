@@ -1,4 +1,4 @@
-"""What the README promises is what the program does: settings, routes, examples, version; and no host of a registry."""
+"""The README agrees with the program: settings, routes, examples, version. No file names the host of a registry."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ FOREIGN = [
 
 
 def section(title: str) -> str:
-    """The README's text under that heading, down to the next heading of the same level."""
+    """Return the README's text under that heading, up to the next heading of the same level."""
     found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
     assert found, f"the README has no section '{title}'"
     return found.group(1)
@@ -53,54 +53,54 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         yield process
 
 
-def test_every_setting_is_in_the_readme_and_every_one_there_exists() -> None:
+def test_the_readme_has_exactly_the_settings() -> None:
     rows = re.findall(r"^\| (`[A-Z][^|]*) \|", section("Settings"), re.MULTILINE)
-    told = [name for row in rows for name in re.findall(r"`([A-Z0-9_]+)`", row)]
-    assert len(told) == len(set(told))
-    assert sorted(told) == sorted(name.upper() for name in Settings.model_fields)
+    listed = [name for row in rows for name in re.findall(r"`([A-Z0-9_]+)`", row)]
+    assert len(listed) == len(set(listed))
+    assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
 
 
-def test_every_default_in_the_readme_is_the_one_that_counts() -> None:
-    told = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?(.*?)`? \|", section("Settings"), re.MULTILINE))
+def test_the_readme_has_the_default_values() -> None:
+    listed = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?(.*?)`? \|", section("Settings"), re.MULTILINE))
     defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
     switches = {name: str(value).lower() for name, value in defaults.items() if isinstance(value, bool)}
-    assert {name: told[name] for name in switches} == switches
+    assert {name: listed[name] for name in switches} == switches
     numbers = {
         name: float(value)
         for name, value in defaults.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    assert {name: float(told[name]) for name in numbers} == numbers
-    assert told["HOST"] == defaults["HOST"]
-    assert not [name for name, value in told.items() if value.startswith("none") and defaults[name]]
+    assert {name: float(listed[name]) for name in numbers} == numbers
+    assert listed["HOST"] == defaults["HOST"]
+    assert not [name for name, value in listed.items() if value.startswith("none") and defaults[name]]
 
 
 def served_paths(server: ServerProcess) -> dict[str, list[str]]:
-    """Path, without `/v1` → methods, as the server's own document tells."""
+    """Return path, without `/v1` → methods, according to the OpenAPI document."""
     paths = server.request("GET", "/openapi.json")["paths"]
     return {path.removeprefix("/v1"): [method.upper() for method in methods] for path, methods in paths.items()}
 
 
-def test_every_route_is_in_the_readme_and_every_one_there_exists(server: ServerProcess) -> None:
+def test_the_readme_has_exactly_the_routes(server: ServerProcess) -> None:
     def nameless(path: str) -> str:
         return re.sub(r"\{[^}]*\}", "{}", path)
 
     served = {(method, nameless(path)) for path, methods in served_paths(server).items() for method in methods}
     rows = re.findall(r"^\| ([A-Z, ]+) \| `([^`]*)`", section("Routes"), re.MULTILINE)
-    told = {(method, nameless(path)) for methods, path in rows for method in methods.split(", ")}
-    assert told - served == {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/metrics")}
-    assert served - told == set()
+    listed = {(method, nameless(path)) for methods, path in rows for method in methods.split(", ")}
+    assert listed - served == {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/metrics")}
+    assert served - listed == set()
 
 
 def test_every_route_is_served_with_and_without_v1(server: ServerProcess) -> None:
-    def told(method: str, path: str) -> tuple[int, object]:
+    def listed(method: str, path: str) -> tuple[int, object]:
         answer = httpx2.request(method, server.url + path, json={} if method == "POST" else None, timeout=10)
         return answer.status_code, answer.json().get("error")
 
     for template, methods in served_paths(server).items():
         path = re.sub(r"\{(\w+?)(_id)?\}", lambda name: f"{_PREFIXES.get(name[1], name[1])}_none", template)
         for method in methods:
-            assert told(method, path) == told(method, f"/v1{path}"), f"{method} {path}"
+            assert listed(method, path) == listed(method, f"/v1{path}"), f"{method} {path}"
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[f"example {number}" for number in range(len(EXAMPLES))])
@@ -130,7 +130,7 @@ def test_the_changelog_s_newest_version_is_the_project_s() -> None:
     assert re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)[0] == version
 
 
-def test_no_file_names_a_registry_or_a_workplace() -> None:
+def test_no_file_names_a_registry_or_a_local_path() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=TOP,

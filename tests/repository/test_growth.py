@@ -41,7 +41,7 @@ CASES: dict[str, tuple[Callable[[str], None], str]] = {
     "a call without an end, piece by piece": (lambda text: hold(text, 3), '{"name": "' + "x" * 200_000),
     "braces": (hold, "{ " * 50_000),
     "brackets": (cite, "[" * 200_000),
-    "markers begun": (cite, "【4:0†" * 30_000),
+    "partial markers": (cite, "【4:0†" * 30_000),
     "many sentences": (rest, "Whatever others wrote. " * 20_000),
     "tags without an end": (refuse, "<script" * 3_000),
     "openings": (refuse, "<" * 20_000),
@@ -49,5 +49,5 @@ CASES: dict[str, tuple[Callable[[str], None], str]] = {
 
 
 @pytest.mark.parametrize(("read", "text"), CASES.values(), ids=CASES)
-def test_a_hostile_text_is_read_in_moments(read: Callable[[str], None], text: str) -> None:
+def test_a_hostile_text_is_parsed_quickly(read: Callable[[str], None], text: str) -> None:
     within(0.25, lambda: read(text))

@@ -155,7 +155,7 @@ LISTED = {name for one in INTERNALS for name in one.members if PRIVATE.fullmatch
 
 
 def own_names(node: ast.ClassDef) -> Iterator[str]:
-    """Names that a class defines, or uses of `self`."""
+    """Yield names that a class defines, or uses of `self`."""
     for part in ast.walk(node):
         match part:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
@@ -166,7 +166,7 @@ def own_names(node: ast.ClassDef) -> Iterator[str]:
 
 @cache
 def library_names(base: type) -> set[str]:
-    """Names that a class of a library defines, or uses of `self`; none for any other class."""
+    """Yield names that a class of a library defines, or uses of `self`; none for any other class."""
     if base.__module__.partition(".")[0] in {*OURS, *sys.stdlib_module_names}:
         return set()
     with suppress(OSError):  # compiled
@@ -175,7 +175,7 @@ def library_names(base: type) -> set[str]:
 
 
 def inherited() -> set[str]:
-    """Private members of libraries that our classes inherit or override."""
+    """Yield private members of libraries that our classes inherit or override."""
     found: set[str] = set()
     for path in SOURCES:
         for node in ast.parse(path.read_text()).body:
@@ -192,8 +192,10 @@ def test_every_private_member_of_another_library_is_listed() -> None:
 
 
 @pytest.mark.parametrize("one", INTERNALS, ids=lambda one: one.where.partition(":")[2])
-def test_every_listed_member_exists_in_the_version_that_was_checked(one: Internals) -> None:
-    assert metadata.version(one.distribution) == one.checked, f"check `{one.where}` again, as this file's top says"
+def test_every_listed_member_exists_in_the_checked_version(one: Internals) -> None:
+    assert metadata.version(one.distribution) == one.checked, (
+        f"check `{one.where}` again, as described at the top of this file"
+    )
     name, _, owner = one.where.partition(":")
     module = importlib.import_module(name)
     assert hasattr(module, owner)
@@ -202,7 +204,7 @@ def test_every_listed_member_exists_in_the_version_that_was_checked(one: Interna
     assert [name for name in one.members if PRIVATE.fullmatch(name) and name not in used_in] == []
 
 
-def test_every_library_whose_internals_are_used_has_an_upper_bound() -> None:
+def test_libraries_whose_internals_are_used_have_an_upper_bound() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
     bounded = {one.name for one in map(Requirement, texts) if any(each.operator == "<" for each in one.specifier)}

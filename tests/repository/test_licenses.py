@@ -1,4 +1,4 @@
-"""The server's packages can be used as README says: no GPL, and no restriction that README does not mention."""
+"""The server's packages can be used as the README states: no GPL, and no restriction that the README omits."""
 
 import re
 import subprocess
@@ -23,10 +23,10 @@ def test_no_package_is_under_the_gpl(name: str) -> None:
     assert not re.search(r"(?<!L)GPL|GNU (?!Lesser)|Affero", license_of(name))
 
 
-def test_every_license_that_restricts_use_is_named_in_the_readme() -> None:
+def test_every_restrictive_license_is_named_in_the_readme() -> None:
     restricting = [name for name in PACKAGES if not OPEN.search(license_of(name))]
-    told = section("Licenses").lower()
-    assert [name for name in restricting if name not in told] == []
+    text = section("Licenses").lower()
+    assert [name for name in restricting if name not in text] == []
     assert restricting == ["langserve"]
 
 

@@ -21,25 +21,25 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def in_house_order(name: str) -> tuple[int, str]:
-    """CONSTANTS, then Classes, then functions: the order that the linter keeps, too."""
+def in_export_order(name: str) -> tuple[int, str]:
+    """Sort names as the linter does: CONSTANTS, then Classes, then functions."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_a_module_offers_what_it_says_in_order(path: Path) -> None:
+def test_a_module_exports_sorted_names(path: Path) -> None:
     module = importlib.import_module(module_name(path))
     offered = getattr(module, "__all__", None)
     if offered is None:
         imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom | ast.Import)]
-        assert path.name != "__init__.py" or not imports, "a package that offers something says what"
+        assert path.name != "__init__.py" or not imports, "a package with imports must have `__all__`"
         return
-    assert offered == sorted(set(offered), key=in_house_order)
+    assert offered == sorted(set(offered), key=in_export_order)
     assert [name for name in offered if not hasattr(module, name)] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_a_module_says_what_it_is_for_and_is_short(path: Path) -> None:
+def test_a_module_has_a_docstring_and_is_short(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text))
     assert len(text.splitlines()) <= MAX_LINES
@@ -65,7 +65,7 @@ def test_the_ports_of_the_store_import_no_backend() -> None:
     assert {name for name in backends if not name.startswith("store.ports.")} == {"store.ports"}
 
 
-def test_of_the_store_only_the_choice_of_a_backend_imports_one() -> None:
+def test_only_the_backend_s_choice_imports_a_backend() -> None:
     importers = {path.name for path in (TOP / "store").glob("*.py") if "from store.sqlite" in path.read_text()}
     assert importers == {"backend.py"}
 

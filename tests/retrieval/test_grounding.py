@@ -1,4 +1,4 @@
-"""What an answer without citations is based on: sentences are compared with passages, without guessing."""
+"""The source of an answer without citations: sentences are compared with passages, without guessing."""
 
 import unicodedata
 
@@ -50,11 +50,11 @@ def test_a_sentence_with_a_passage_s_words_is_based_on_it(answer: str, places: l
         "Sure! Happy to help you with that.",
     ],
 )
-def test_a_repeated_question_and_other_words_have_no_citation(answer: str) -> None:
+def test_a_repeated_question_or_other_words_have_no_citation(answer: str) -> None:
     assert supporting_passages(answer, SOURCES) == []
 
 
-def test_three_passages_at_the_most_are_named() -> None:
+def test_at_most_three_passages_are_cited() -> None:
     texts = ["Alpine marmots hibernate", "Turtles migrate slowly", "Badgers burrow deeply", "Falcons hunt pigeons"]
     sources = {f"0:{at}": Source(file_id="f", text=text, asked="") for at, text in enumerate(texts)}
     assert supporting_passages(". ".join(texts), sources) == ["0:0", "0:1", "0:2"]
@@ -81,6 +81,6 @@ def test_the_longest_answers_and_passages_are_compared_in_time(unit: str) -> Non
     within(1.5, lambda: supporting_passages(text, sources))
 
 
-def test_a_long_answer_in_chinese_is_compared_from_its_beginning() -> None:
+def test_a_long_answer_in_chinese_is_compared_from_its_start() -> None:
     answer = "渡轮每天早上七点出发。" + "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(100_000))
     assert supporting_passages(answer, SOURCES) == ["1:1"]

@@ -1,4 +1,4 @@
-"""All pictures of a prompt share one limit, in whatever form they are sent."""
+"""All images of a prompt share one limit, in whatever form they are sent."""
 
 import base64
 from pathlib import Path
@@ -18,7 +18,7 @@ def _message(*parts: dict[str, Any]) -> dict[str, Any]:
     return {"role": "user", "content": list(parts)}
 
 
-async def test_pictures_in_messages_and_in_files_share_one_limit(tmp_path: Path) -> None:
+async def test_images_in_messages_and_in_files_share_one_limit(tmp_path: Path) -> None:
     store, blobs = await open_store(), FolderBlobs(tmp_path)
     await blobs.open()
     row = file(bytes=1_000_000)
@@ -38,7 +38,7 @@ async def test_pictures_in_messages_and_in_files_share_one_limit(tmp_path: Path)
 
 
 @pytest.mark.parametrize("size", [12, 13, 14, 1024 * 1024, 2 * 1024 * 1024 + 1, 3 * 1024 * 1024 - 1])
-async def test_a_picture_of_any_size_is_shown_whole(tmp_path: Path, size: int) -> None:
+async def test_an_image_of_any_size_is_sent_complete(tmp_path: Path, size: int) -> None:
     data = b"RIFF\0\0\0\0WEBP" + Random(size).randbytes(size - 12)
     store, blobs = await open_store(), FolderBlobs(tmp_path)
     await blobs.open()

@@ -34,7 +34,7 @@ DAY_S = 86_400
 
 @dataclass
 class Scripted:
-    """An embedder that does what `step` does before it answers."""
+    """An embedder that runs `step` before it answers."""
 
     step: Callable[[Sequence[str]], Awaitable[None]] | None = None
     asked: list[str] = field(default_factory=list)
@@ -58,23 +58,23 @@ class World:
     ingestion: Ingestion
     clock: Clock
 
-    async def file(self, said: str | bytes = "Cats purr.", name: str = "a.txt", **fields: Any) -> str:
+    async def file(self, content: str | bytes = "Cats purr.", name: str = "a.txt", **fields: Any) -> str:
         id = new_id("file")
         async with self.blobs.writing(10**9, "") as writing:
-            await writing.write(said.encode() if isinstance(said, str) else said)
+            await writing.write(content.encode() if isinstance(content, str) else content)
             size = await writing.keep(id)
         request = FileCreate.model_validate({"purpose": "assistants", **fields})
         body = new_file(request, id=id, filename=name, size=size.bytes, now=int(self.clock()))
         await self.store.commit([Insert(Row("file", id, OWNER, body))], durable=True)
         return id
 
-    async def shelf(self, *file_ids: str, **fields: Any) -> str:
+    async def vector_store(self, *file_ids: str, **fields: Any) -> str:
         request = VectorStoreCreate.model_validate({"file_ids": list(file_ids), **fields})
         store, places = draft_store(OWNER, request, now=int(self.clock()))
         await self.ingestion.put(OWNER, places, Insert(store))
         return store.id
 
-    async def place(self, vector_store_id: str, file_id: str) -> dict[str, Any]:
+    async def store_file(self, vector_store_id: str, file_id: str) -> dict[str, Any]:
         row = await self.store.get("vector_store_file", store_file_id(vector_store_id, file_id), OWNER)
         return {} if row is None else row.body
 
@@ -105,7 +105,7 @@ async def until(happens: Callable[[], Awaitable[Any]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_was_left_in_progress_is_taken_up_at_the_next_start(tmp_path: Path) -> None:
+async def test_interrupted_files_are_indexed_after_the_next_start(tmp_path: Path) -> None:
     stuck = asyncio.Event()
 
     async def hang(_: Sequence[str]) -> None:
@@ -114,15 +114,15 @@ async def test_what_was_left_in_progress_is_taken_up_at_the_next_start(tmp_path:
 
     async with world(tmp_path, Scripted(hang)) as w:
         files = [await w.file(f"Cat {number}.") for number in range(3)]
-        store = await w.shelf(*files)
+        store = await w.vector_store(*files)
         await stuck.wait()
     async with world(tmp_path, Scripted()) as w:
         assert await w.ingestion.ready([store], 10)
-        assert [(await w.place(store, file))["status"] for file in files] == ["completed"] * 3
+        assert [(await w.store_file(store, file))["status"] for file in files] == ["completed"] * 3
         assert await w.found(store, "cat") == set(files)
 
 
-async def test_an_embedder_that_fails_fails_the_file_and_no_other(tmp_path: Path) -> None:
+async def test_a_failing_embedder_fails_its_file_only(tmp_path: Path) -> None:
     async def fail(texts: Sequence[str]) -> None:
         if any("bad" in text for text in texts):
             raise EmbeddingFailed("The model is down.")
@@ -130,10 +130,10 @@ async def test_an_embedder_that_fails_fails_the_file_and_no_other(tmp_path: Path
             raise ZeroDivisionError
 
     async with world(tmp_path, Scripted(fail)) as w:
-        files = [await w.file(said) for said in ("a bad cat", "a good cat", "a worse cat")]
-        store = await w.shelf(*files)
+        files = [await w.file(content) for content in ("a bad cat", "a good cat", "a worse cat")]
+        store = await w.vector_store(*files)
         assert await w.ingestion.ready([store], 10)
-        bodies = [await w.place(store, file) for file in files]
+        bodies = [await w.store_file(store, file) for file in files]
         assert [body["status"] for body in bodies] == ["failed", "completed", "failed"]
         assert bodies[0]["last_error"] == {"code": "server_error", "message": "The model is down."}
         assert bodies[2]["last_error"]["code"] == "server_error"
@@ -141,44 +141,42 @@ async def test_an_embedder_that_fails_fails_the_file_and_no_other(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("said", "details"),
+    ("content", "details"),
     [
         ("Die Katze schläft.".encode(), None),
         ("Die Katze schläft.".encode("cp1252"), "read as windows-1252"),
         ("Die Katze schläft, träumt. ".encode() * 9 + b"\xfc", "1 byte is not valid"),
         ("Die Katze \ufffd.".encode(), "U+FFFD"),
     ],
-    ids=["certain", "guessed", "mended", "replaced"],
+    ids=["certain", "guessed", "repaired", "replaced"],
 )
-async def test_what_was_guessed_is_in_the_files_status_details(
-    tmp_path: Path, said: bytes, details: str | None
-) -> None:
+async def test_guessed_encodings_are_in_the_status_details(tmp_path: Path, content: bytes, details: str | None) -> None:
     async with world(tmp_path) as w:
-        file = await w.file(said)
-        shelf = await w.shelf(file)
-        assert await w.ingestion.ready([shelf], 10)
-        place = await w.place(shelf, file)
-        assert (place["status"], place["last_error"]) == ("completed", None)
+        file = await w.file(content)
+        vector_store = await w.vector_store(file)
+        assert await w.ingestion.ready([vector_store], 10)
+        store_file = await w.store_file(vector_store, file)
+        assert (store_file["status"], store_file["last_error"]) == ("completed", None)
         row = await w.store.get("file", file, OWNER)
         assert row is not None
-        told = row.body["status_details"]
-        assert told is None if details is None else details in told
+        status_details = row.body["status_details"]
+        assert status_details is None if details is None else details in status_details
         assert row.body["status"] == "processed"
 
 
 async def test_a_file_is_read_once_for_all_stores(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         file = await w.file("Cats purr.")
-        assert await w.ingestion.ready([await w.shelf(file)], 10)
+        assert await w.ingestion.ready([await w.vector_store(file)], 10)
         async with w.blobs.local_file(file) as path:
             await asyncio.to_thread(path.write_bytes, b"")  # reading it again would fail
-        second = await w.shelf(file)
+        second = await w.vector_store(file)
         assert await w.ingestion.ready([second], 10)
-        assert (await w.place(second, file))["status"] == "completed"
+        assert (await w.store_file(second, file))["status"] == "completed"
 
 
-@pytest.mark.parametrize("what", ["file", "place", "store", "row"])
-async def test_what_is_deleted_while_it_is_embedded_leaves_nothing(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("what", ["file", "store_file", "store", "row"])
+async def test_objects_deleted_during_embedding_leave_nothing(tmp_path: Path, what: str) -> None:
     embedding, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(_: Sequence[str]) -> None:
@@ -187,26 +185,26 @@ async def test_what_is_deleted_while_it_is_embedded_leaves_nothing(tmp_path: Pat
 
     async with world(tmp_path, Scripted(wait)) as w:
         file = await w.file()
-        store = await w.shelf(file)
+        store = await w.vector_store(file)
         await embedding.wait()
         match what:
             case "file":
                 await w.ingestion.delete_file(OWNER, file)
-            case "place":
+            case "store_file":
                 await w.ingestion.delete_store_file(OWNER, store, file)
             case "store":
                 await w.ingestion.delete_store(OWNER, store)
-            case _:  # behind the ingestion's back, which finds out at its end
+            case _:  # without notice to the ingestion, which detects it at its end
                 await w.store.commit([Delete("vector_store_file", store_file_id(store, file), OWNER)], durable=True)
         go_on.set()
         assert await w.ingestion.ready([store], 10)
-        other = await w.shelf(await w.file("Cats sleep."))
+        other = await w.vector_store(await w.file("Cats sleep."))
         assert await w.ingestion.ready([other], 10)
         assert await w.found(store) == set()
-        assert await w.place(store, file) == {}
+        assert await w.store_file(store, file) == {}
 
 
-@pytest.mark.parametrize("how", ["cancel", "put anew"])
+@pytest.mark.parametrize("how", ["cancel", "put again"])
 async def test_indexing_of_deleted_or_cancelled_files_stops_immediately(tmp_path: Path, how: str) -> None:
     stuck, stopped = asyncio.Event(), asyncio.Event()
 
@@ -221,23 +219,23 @@ async def test_indexing_of_deleted_or_cancelled_files_stops_immediately(tmp_path
 
     async with world(tmp_path, Scripted(hang), parallel=1) as w:
         file = await w.file()
-        store = await w.shelf(file)
+        store = await w.vector_store(file)
         await stuck.wait()
         if how == "cancel":
             await w.ingestion.cancel(OWNER, store, None)
         else:
-            place = await w.store.get("vector_store_file", store_file_id(store, file), OWNER)
-            assert place is not None
-            await w.ingestion.put(OWNER, [place])
+            store_file = await w.store.get("vector_store_file", store_file_id(store, file), OWNER)
+            assert store_file is not None
+            await w.ingestion.put(OWNER, [store_file])
         assert stopped.is_set()
-        other = await w.shelf(await w.file("Cats sleep."))
+        other = await w.vector_store(await w.file("Cats sleep."))
         assert await w.ingestion.ready([store, other], 10)
-        assert (await w.place(store, file))["status"] == ("cancelled" if how == "cancel" else "completed")
+        assert (await w.store_file(store, file))["status"] == ("cancelled" if how == "cancel" else "completed")
 
 
 @dataclass
 class Long(Scripted):
-    """Vectors of 2,000 numbers."""
+    """Returns vectors of 2,000 numbers."""
 
     async def embed(self, texts: Sequence[str], **_: object) -> list[list[float]]:
         return [[1.0, *vector, *[0.5] * 1_997] for vector in await super().embed(texts)]
@@ -247,15 +245,15 @@ TEXT_OF_800_CHUNKS = " ".join(f"cat{number:05}" for number in range(18_000))
 SMALL_CHUNKS = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50}}
 
 
-async def test_indexing_takes_memory_for_one_block_of_vectors(tmp_path: Path) -> None:
+async def test_indexing_uses_memory_for_one_block_of_vectors(tmp_path: Path) -> None:
     async with world(tmp_path, Long()) as w:
         file = await w.file(TEXT_OF_800_CHUNKS)
         tracemalloc.start()
-        store = await w.shelf(file, chunking_strategy=SMALL_CHUNKS)
+        store = await w.vector_store(file, chunking_strategy=SMALL_CHUNKS)
         assert await w.ingestion.ready([store], 60)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        body = await w.place(store, file)
+        body = await w.store_file(store, file)
         assert body["status"] == "completed"
         assert body["usage_bytes"] > 6_400_000  # of which the vectors
         assert peak < 5_000_000
@@ -267,7 +265,7 @@ async def rows_in_index(w: World) -> int:
 
 
 @pytest.mark.parametrize("how", ["fail", "stall", "cancel", "length", "delete"])
-async def test_a_file_that_stops_half_way_leaves_nothing_in_the_index(tmp_path: Path, how: str) -> None:
+async def test_a_file_that_fails_half_way_leaves_no_index_rows(tmp_path: Path, how: str) -> None:
     half_way = asyncio.Event()
 
     async def stop(_: Sequence[str]) -> None:
@@ -292,7 +290,7 @@ async def test_a_file_that_stops_half_way_leaves_nothing_in_the_index(tmp_path: 
     limits = Limits(stall_s=1.0 if how == "stall" else 60.0)
     async with world(tmp_path, embedder, limits=limits) as w:
         file = await w.file(TEXT_OF_800_CHUNKS)
-        store = await w.shelf(file, chunking_strategy=SMALL_CHUNKS)
+        store = await w.vector_store(file, chunking_strategy=SMALL_CHUNKS)
         await half_way.wait()
         assert await rows_in_index(w) > 200
         assert await w.found(store, "cat00001") == set()
@@ -301,7 +299,7 @@ async def test_a_file_that_stops_half_way_leaves_nothing_in_the_index(tmp_path: 
         if how == "delete":
             await w.ingestion.delete_store_file(OWNER, store, file)
         assert await w.ingestion.ready([store], 10)
-        error = (await w.place(store, file)).get("last_error")
+        error = (await w.store_file(store, file)).get("last_error")
         message = "" if error is None else error["message"]
         expected = {"fail": "is down", "stall": "no progress for 1 seconds, with ", "length": "3 after 2 numbers"}
         assert expected.get(how, "") in message
@@ -313,7 +311,7 @@ async def test_a_file_that_stops_half_way_leaves_nothing_in_the_index(tmp_path: 
         await until(is_empty)
 
 
-async def test_files_of_a_deleted_store_do_not_hide_others_that_wait(
+async def test_files_of_a_deleted_store_do_not_hide_waiting_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_files, "_OLDEST", 3)
@@ -325,31 +323,31 @@ async def test_files_of_a_deleted_store_do_not_hide_others_that_wait(
 
     async with world(tmp_path, Scripted(wait)) as w:
         files = [await w.file(f"Cat {number}.") for number in range(200)]
-        deleted = await w.shelf(*files)
-        other = await w.shelf(files[0])
+        deleted = await w.vector_store(*files)
+        other = await w.vector_store(files[0])
         await stuck.wait()
         go_on.set()
         await w.ingestion.delete_store(OWNER, deleted)
         assert await w.ingestion.ready([other], 10)
-        assert (await w.place(other, files[0]))["status"] == "completed"
+        assert (await w.store_file(other, files[0]))["status"] == "completed"
 
 
-async def test_ready_waits_as_long_as_it_may(tmp_path: Path) -> None:
+async def test_ready_waits_up_to_its_timeout(tmp_path: Path) -> None:
     async def hang(_: Sequence[str]) -> None:
         await asyncio.sleep(60)
 
     async with world(tmp_path, Scripted(hang), Clock(0)) as w:
-        store = await w.shelf(await w.file())
+        store = await w.vector_store(await w.file())
         assert await w.ingestion.ready([], 0)
         assert not await w.ingestion.ready([store], 0)
 
 
-async def test_files_and_stores_whose_time_has_come_go(tmp_path: Path) -> None:
+async def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
     async with world(tmp_path, sweep_s=0.02) as w:
         file = await w.file()
         short = await w.file(expires_after={"anchor": "created_at", "seconds": 3600})
-        store = await w.shelf(file, expires_after={"anchor": "last_active_at", "days": 2})
-        lasting = await w.shelf(file)
+        store = await w.vector_store(file, expires_after={"anchor": "last_active_at", "days": 2})
+        lasting = await w.vector_store(file)
         assert await w.ingestion.ready([store, lasting], 10)
         w.clock.now += DAY_S
 
@@ -371,11 +369,11 @@ async def test_files_and_stores_whose_time_has_come_go(tmp_path: Path) -> None:
             return await w.found(store) == set()
 
         await until(forgotten)
-        assert (await w.place(store, file))["status"] == "completed"  # still listed
+        assert (await w.store_file(store, file))["status"] == "completed"  # still listed
         assert await w.found(lasting) == {file}
 
 
-async def test_bytes_that_no_row_speaks_of_go_at_the_start(tmp_path: Path) -> None:
+async def test_bytes_without_a_row_are_removed_at_the_start(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         file = await w.file()
         async with w.blobs.writing(100, "") as writing:
@@ -393,8 +391,8 @@ async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path:
         files = [await w.file(f"Cat {number}.") for number in range(4)]
 
         async def attach(file: str) -> None:
-            said = {"attachments": [{"file_id": file, "tools": [{"type": "file_search"}]}], "content": []}
-            row = Row("message", new_id("msg"), OWNER, said, body["id"])
+            content = {"attachments": [{"file_id": file, "tools": [{"type": "file_search"}]}], "content": []}
+            row = Row("message", new_id("msg"), OWNER, content, body["id"])
             async with attachments.of_messages(OWNER, body["id"], [row]) as changes:
                 await w.store.commit([*changes, Insert(row)], durable=True)
 
@@ -406,7 +404,7 @@ async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path:
         assert await w.found(store, "cat") == set(files)
 
 
-async def test_thousands_of_missing_files_cost_little(tmp_path: Path) -> None:
+async def test_thousands_of_missing_files_are_handled_quickly(tmp_path: Path) -> None:
     ids = [f"file-{number}" for number in range(10_000)]
     async with world(tmp_path) as w:
         attachments = Attachments(w.store, w.store.library)

@@ -41,7 +41,7 @@ async def test_each_file_is_indexed_by_one_process(tmp_path: Path) -> None:
         assert await a.found(store, "cat") == set(files[1:])
 
 
-async def test_a_dead_processs_files_are_indexed_once_by_another(tmp_path: Path) -> None:
+async def test_a_dead_process_s_files_are_indexed_once_by_another(tmp_path: Path) -> None:
     stuck, resume = asyncio.Event(), asyncio.Event()
 
     async def hang(_: Sequence[str]) -> None:
@@ -70,5 +70,5 @@ async def test_a_dead_processs_files_are_indexed_once_by_another(tmp_path: Path)
 
         await until(stopped)
         assert (first.asked, second.asked) == (["Cats purr."], ["Cats purr."])
-        assert (await b.place(store, file))["status"] == "completed"
+        assert (await b.store_file(store, file))["status"] == "completed"
         assert await b.found(store) == {file}

@@ -1,4 +1,4 @@
-"""A program that answers function calls cannot tell how its model was got to make them, natively or not."""
+"""A program that answers function calls sees no difference between native and emulated calls."""
 
 import itertools
 import json
@@ -52,19 +52,19 @@ def test_a_program_sees_the_same_events_and_steps_in_every_mode(tmp_path: Path, 
         ServerProcess(tmp_path, MODEL_URL=upstream.url, TOOL_CALLS=mode) as server,
     ):
         upstream.script(*SCRIPTS[mode])
-        told = {**os.environ, "OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "any"}
-        done = run_forked([str(PROGRAM)], env=told, cwd=tmp_path, timeout_s=40)
+        environment = {**os.environ, "OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "any"}
+        done = run_forked([str(PROGRAM)], env=environment, cwd=tmp_path, timeout_s=40)
         assert done.returncode == 0, done.stdout + done.stderr
         assert upstream.probes == 0
         assert any(seen.body.get("tools") for seen in upstream.requests) is (mode == "native")
     seen = json.loads(done.stdout)
-    heard = seen.pop("heard")
-    assert sorted(line for line in heard if not line.startswith("thread.")) == [
+    events = seen.pop("events")
+    assert sorted(line for line in events if not line.startswith("thread.")) == [
         "call created: get_weather",
         'call done: {"city":"Oslo"}',
         "text: Oslo is cold.",
-    ]  # the program answers in the middle of its first stream, so that their order tells nothing
-    assert [name for name, _ in itertools.groupby(line for line in heard if line.startswith("thread."))] == [
+    ]  # the program answers in the middle of its first stream, so their order is not significant
+    assert [name for name, _ in itertools.groupby(line for line in events if line.startswith("thread."))] == [
         "thread.run.created",
         "thread.run.queued",
         "thread.run.in_progress",
@@ -94,7 +94,7 @@ def test_a_program_sees_the_same_events_and_steps_in_every_mode(tmp_path: Path, 
     }
 
 
-def test_the_file_replaces_prompts_and_a_misspelled_one_stops_the_start(tmp_path: Path) -> None:
+def test_the_file_replaces_prompts_and_unknown_names_stop_the_start(tmp_path: Path) -> None:
     toml = tmp_path / "threadhold.toml"
     toml.write_text('tool_calls = "prompt"\n[prompts]\noffer = "OURS: {functions}"\n')
     with ScriptedUpstream() as upstream, ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:

@@ -1,18 +1,18 @@
-"""LangChain.js 0.3, the last that has a RemoteRunnable, works against both LangServe routes."""
+"""LangChain.js 0.3, the last version with a RemoteRunnable, works with both LangServe routes."""
 
 import shutil
 
 import pytest
 
-from tests.sdk.conftest import Orphans, absent
+from tests.sdk.conftest import Programs, absent
 from tests.sdk.test_node import FOLDER
 
 
 @pytest.mark.timeout(90)
-def test_remote_runnable_invokes_batches_and_streams(orphans: Orphans) -> None:
+def test_remote_runnable_invokes_batches_and_streams(programs: Programs) -> None:
     if shutil.which("node") is None or not (FOLDER / "node_modules" / "@langchain" / "core").exists():
         absent("Node with LangChain.js (`make sdks`)")
-    assert orphans.run(["node", FOLDER / "remote.js"], THREADHOLD_URL=orphans.url) == {
+    assert programs.run(["node", FOLDER / "remote.js"], THREADHOLD_URL=programs.url) == {
         "chat": "Echo: hello",
         "batch": ["Echo: hello", "Echo: hello"],
         "streamed": "Echo: hello",

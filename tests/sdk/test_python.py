@@ -1,4 +1,5 @@
-"""Programs written for openai-python run unchanged, at three ages of the SDK: 1.20 (v1 header), 1.51 and the newest."""
+"""Programs written for openai-python run unchanged with three versions of the SDK: 1.20 (v1 header), 1.51 and the
+newest."""
 
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.process import ROOT
-from tests.sdk.conftest import Orphans, absent
+from tests.sdk.conftest import Programs, absent
 from tests.upstream import Hang, Reply, Step
 
 pytestmark = pytest.mark.timeout(90)
@@ -25,23 +26,23 @@ ENDED = ["thread.message.completed", "thread.run.step.completed", "thread.run.co
 
 
 class Program:
-    """Runs a program of `programs/` under one SDK."""
+    """Runs a program of `programs/` with one SDK."""
 
-    def __init__(self, python: Path, orphans: Orphans) -> None:
+    def __init__(self, python: Path, programs: Programs) -> None:
         self._python = python
-        self._orphans = orphans
+        self._programs = programs
 
-    def __call__(self, name: str, *model_says: Step) -> Any:
-        self._orphans.model_says(*model_says)
-        return self._orphans.run([self._python, Path(__file__).parent / "programs" / f"{name}.py"])
+    def __call__(self, name: str, *replies: Step) -> Any:
+        self._programs.script_model(*replies)
+        return self._programs.run([self._python, Path(__file__).parent / "programs" / f"{name}.py"])
 
 
 @pytest.fixture(params=["1.20", "1.51", "newest"])
-def program(request: pytest.FixtureRequest, orphans: Orphans) -> Program:
-    return under(request.param, orphans)
+def program(request: pytest.FixtureRequest, programs: Programs) -> Program:
+    return under(request.param, programs)
 
 
-def test_assistants_are_made_read_changed_listed_and_deleted(program: Program) -> None:
+def test_assistants_are_created_read_changed_listed_and_deleted(program: Program) -> None:
     seen = program("assistants")
     assert seen.pop("id").startswith("asst_")
     assert seen == {
@@ -58,7 +59,7 @@ def test_assistants_are_made_read_changed_listed_and_deleted(program: Program) -
     }
 
 
-def test_a_thread_is_paged_to_its_end_and_no_message_comes_twice(program: Program) -> None:
+def test_a_thread_is_paged_to_its_end_without_repetitions(program: Program) -> None:
     assert program("threads") == {
         "thread": ["thread", {"user": "u1"}, {"user": "u2"}],
         "newest_first": True,
@@ -86,7 +87,7 @@ def test_a_run_is_polled_to_its_end(program: Program) -> None:
     }
 
 
-def test_an_event_handler_sees_the_answer_while_it_comes(program: Program) -> None:
+def test_an_event_handler_sees_the_answer_as_it_arrives(program: Program) -> None:
     answer = "Echo: Tell me of Umeå ☃."
     seen = program("streaming")
     deltas = seen["events"].count("thread.message.delta")
@@ -111,7 +112,7 @@ def test_an_event_handler_sees_the_answer_while_it_comes(program: Program) -> No
     }
 
 
-def test_thoughts_of_a_model_are_not_in_the_way(program: Program) -> None:
+def test_thoughts_of_a_model_do_not_disturb_the_program(program: Program) -> None:
     thinking = Reply(chunks=["<think>let me", " see</think>", "4", "2"])
     assert program("reasoning", *[thinking] * 3) == {
         "shown": "42",
@@ -122,12 +123,12 @@ def test_thoughts_of_a_model_are_not_in_the_way(program: Program) -> None:
     }
 
 
-def test_parallel_function_calls_are_answered_by_polling_and_by_streaming(
+def test_parallel_calls_are_answered_by_polling_and_by_streaming(
     program: Program, two_calls: tuple[Step, Step]
 ) -> None:
     oslo = Reply(tool_calls=[("get_weather", {"city": "Oslo"}, "call_c")])
     seen = program("functions", *two_calls, oslo, Reply("Oslo is cold."))
-    heard = [event for event in seen.pop("heard") if not event.endswith(".delta")]
+    events = [event for event in seen.pop("events") if not event.endswith(".delta")]
     assert seen == {
         "waiting": ["requires_action", ["get_weather", "get_weather"]],
         "run": ["completed", None],
@@ -136,7 +137,7 @@ def test_parallel_function_calls_are_answered_by_polling_and_by_streaming(
         "answer": "Both are warm.",
         "last": "completed",
     }
-    assert heard == [
+    assert events == [
         *NORMAL[:5],
         "call created: get_weather",
         "thread.run.requires_action",
@@ -152,8 +153,8 @@ def test_parallel_function_calls_are_answered_by_polling_and_by_streaming(
     ]
 
 
-def test_a_cancelled_run_ends_and_its_upstream_is_closed(program: Program, orphans: Orphans) -> None:
-    closed = orphans.upstream.closed_early
+def test_a_cancelled_run_ends_and_its_upstream_is_closed(program: Program, programs: Programs) -> None:
+    closed = programs.upstream.closed_early
     assert program("cancelling", Hang()) == {
         "status": "cancelled",
         "cancelled_at": True,
@@ -163,13 +164,13 @@ def test_a_cancelled_run_ends_and_its_upstream_is_closed(program: Program, orpha
             "Cannot cancel run with status 'cancelled'.",
         ],
     }
-    orphans.upstream.wait_for(lambda up: up.closed_early == closed + 1)
+    programs.upstream.wait_for(lambda up: up.closed_early == closed + 1)
 
 
-def test_problems_have_the_sdk_s_classes_and_name_the_parameter(program: Program) -> None:
+def test_errors_have_the_sdk_s_classes_and_name_the_parameter(program: Program) -> None:
     missing = ["NotFoundError", 404, "invalid_request_error", None]
     wrong = ["BadRequestError", 400, "invalid_request_error"]
-    assert program("problems")["told"] == [
+    assert program("problems")["errors"] == [
         missing,
         missing,
         missing,
@@ -184,7 +185,7 @@ def test_problems_have_the_sdk_s_classes_and_name_the_parameter(program: Program
     ]
 
 
-def test_a_model_that_breaks_down_fails_the_run_and_ends_the_stream(program: Program) -> None:
+def test_a_model_that_fails_fails_the_run_and_ends_the_stream(program: Program) -> None:
     seen = program("interrupted", Reply("one two three four", cut_after=3))
     assert seen == {
         "events": [
@@ -199,17 +200,17 @@ def test_a_model_that_breaks_down_fails_the_run_and_ends_the_stream(program: Pro
     }
 
 
-def under(version: str, orphans: Orphans) -> Program:
-    """One SDK by its version."""
+def under(version: str, programs: Programs) -> Program:
+    """Return one SDK by its version."""
     python = Path(sys.executable) if version == "newest" else ROOT / f".venv-openai-{version}/bin/python"
     if not python.exists():
         absent(f"openai-python {version} (`make sdks`)")
-    return Program(python, orphans)
+    return Program(python, programs)
 
 
 @pytest.mark.parametrize("version", ["1.51", "newest"])
-def test_files_go_through_a_vector_store(version: str, orphans: Orphans) -> None:
-    assert under(version, orphans)("files") == {
+def test_files_are_indexed_in_a_vector_store(version: str, programs: Programs) -> None:
+    assert under(version, programs)("files") == {
         "file": ["file", "cats.txt", 32, "assistants"],
         "batch": ["completed", 2, 1],
         "listed": True,
@@ -226,8 +227,8 @@ def test_files_go_through_a_vector_store(version: str, orphans: Orphans) -> None
     }
 
 
-def test_files_belong_to_assistants_and_messages_in_v1(orphans: Orphans) -> None:
-    assert under("1.20", orphans)("files_v1") == {
+def test_files_belong_to_assistants_and_messages_in_v1(programs: Programs) -> None:
+    assert under("1.20", programs)("files_v1") == {
         "made": True,
         "added": ["assistant.file", True],
         "listed": True,
@@ -238,9 +239,9 @@ def test_files_belong_to_assistants_and_messages_in_v1(orphans: Orphans) -> None
     }
 
 
-def test_retrieval_is_what_a_program_of_v1_reads(orphans: Orphans) -> None:
+def test_a_program_for_v1_sees_retrieval(programs: Programs) -> None:
     search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])
-    assert under("1.20", orphans)("retrieval_v1", search, Reply("At seven 【0:0†source】.")) == {
+    assert under("1.20", programs)("retrieval_v1", search, Reply("At seven 【0:0†source】.")) == {
         "tools": [["retrieval"], ["retrieval"]],
         "files": [True, True, True],
         "calls": [["retrieval"], "retrieval", "retrieval"],
@@ -249,9 +250,9 @@ def test_retrieval_is_what_a_program_of_v1_reads(orphans: Orphans) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.51", "newest"])
-def test_an_answer_from_files_has_footnotes(version: str, orphans: Orphans) -> None:
+def test_an_answer_from_files_has_footnotes(version: str, programs: Programs) -> None:
     search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])
-    assert under(version, orphans)("citations", search, Reply("At seven 【0:0†source】.")) == {
+    assert under(version, programs)("citations", search, Reply("At seven 【0:0†source】.")) == {
         "indexed": 2,
         "calls": ["file_search"],
         "streamed": [[0, "【0:0†source】"]],

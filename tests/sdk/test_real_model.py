@@ -1,6 +1,6 @@
-"""The walkthroughs against a real model: the built-in engine and its demo of 135 million parameters.
+"""The walkthroughs with a real model: the built-in engine and its demo of 135 million parameters.
 
-It asserts the protocol, not the wisdom: so small a model does not solve equations.
+They check the protocol and not the answers: such a small model does not solve equations.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ def test_walkthrough_001_runs_on_a_real_model(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, MODEL_CONTEXT_SIZE="2048", MODEL_THREADS="1", MAX_REPLY_TOKENS="256") as server:
         seen = follow_001(server.url, limit_s=150)
     ended, answer = seen["ended"], seen["messages"]["data"][0]
-    if ended["status"] == "incomplete":  # it rambles, and its engine stops it
+    if ended["status"] == "incomplete":  # it does not stop by itself, and its engine stops it
         assert ended["incomplete_details"] == {"reason": "max_completion_tokens"}
         assert answer["status"] == "incomplete"
     else:
@@ -56,7 +56,7 @@ ASKED = "What's the weather in San Francisco?"
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(40, marks=pytest.mark.soak)])
-async def test_a_demanded_call_is_valid_every_time_whatever_the_sampling(times: int) -> None:
+async def test_a_required_call_is_always_valid_with_any_sampling(times: int) -> None:
     builtin = Builtin(shape=Shape(context_size=4096, parallel=4, threads=1))
     replies = Replies(builtin)
     messages = [SystemMessage("You are a weather bot. Use the provided functions."), HumanMessage(ASKED)]
@@ -88,7 +88,7 @@ async def test_a_demanded_call_is_valid_every_time_whatever_the_sampling(times: 
         assert not list(schema.iter_errors(json.loads(fragment["args"])))
 
 
-def test_walkthrough_002_s_function_is_called_and_answered_on_a_real_model(tmp_path: Path) -> None:
+def test_walkthrough_002_calls_a_function_with_a_real_model(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, MODEL_CONTEXT_SIZE="2048", MODEL_THREADS="1", MAX_REPLY_TOKENS="160") as server:
         assistant = server.request(
             "POST",
@@ -112,7 +112,7 @@ def test_walkthrough_002_s_function_is_called_and_answered_on_a_real_model(tmp_p
         assert all(json.loads(call["function"]["arguments"])["location"] is not None for call in calls)
         outputs = [{"tool_call_id": call["id"], "output": '{"temperature": 68, "unit": "F"}'} for call in calls]
         server.request("POST", f"{path}/{run['id']}/submit_tool_outputs", {"tool_outputs": outputs})
-        # It may want to know the weather of another place, or find no end; both are lawful.
+        # It can ask for the weather of another city, or never end; both are allowed.
         ended = until("completed", "incomplete", "requires_action")
         steps = server.request("GET", f"{path}/{run['id']}/steps?order=asc")["data"]
         assert [steps[0]["type"], steps[0]["status"]] == ["tool_calls", "completed"]

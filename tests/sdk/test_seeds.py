@@ -1,7 +1,7 @@
-"""The walkthroughs that users follow, as they are written: curl commands in bash, snippets pasted into a node REPL.
+"""The walkthroughs that users follow, unchanged: curl commands in bash, snippets pasted into a node REPL.
 
-Only what a user replaces is replaced: the server's address (a free port here), ids, and the address of the API that
-an action calls. The snippets name their runs as openai-node 4 does, so that they run under 4.104.
+Only what a user replaces is replaced: the server's address (a free port here), ids, and the address of the API that an
+action calls. The snippets name their runs as openai-node 4 does, so they run under 4.104.
 """
 
 import http.server
@@ -88,7 +88,7 @@ class Repl:
 
 
 def snippets(name: str, **replaced: str) -> list[str]:
-    """The walkthrough's snippets in order, with what its reader replaces replaced."""
+    """Return the walkthrough's snippets in order, with the reader's values filled in."""
     text = (SEEDS / name).read_text()
     for old, new in replaced.items():
         assert old in text
@@ -98,7 +98,7 @@ def snippets(name: str, **replaced: str) -> list[str]:
 
 @contextmanager
 def wikipedia() -> Iterator[tuple[str, list[str]]]:
-    """A stand-in for the API of walkthrough 000; yields its address and the requests it saw."""
+    """A substitute for the API of walkthrough 000; yields its address and the requests it received."""
     seen: list[str] = []
 
     class Page(http.server.BaseHTTPRequestHandler):
@@ -112,7 +112,7 @@ def wikipedia() -> Iterator[tuple[str, list[str]]]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -125,7 +125,7 @@ def wikipedia() -> Iterator[tuple[str, list[str]]]:
 
 
 def until(look: Callable[[], Any], status: str) -> Any:
-    """Run the status command again until the run has that status, as the walkthroughs say."""
+    """Repeat the status command until the run has that status, as the walkthroughs describe."""
     limit = time.monotonic() + ANSWER_S
     while (run := look())["status"] != status:
         assert run["status"] in ("queued", "in_progress"), run
@@ -162,9 +162,9 @@ def test_walkthrough_000_lets_the_server_call_an_api(tmp_path: Path) -> None:
     assert len(seen) == 1
     for sent in ("action=query", "format=json", "list=random", "rnlimit=1"):
         assert sent in seen[0]
-    told = upstream.requests[1].body["messages"][-1]
-    assert told["role"] == "tool"
-    assert "Umeå" in json.loads(told["content"])["query"]["random"][0]["title"]
+    result = upstream.requests[1].body["messages"][-1]
+    assert result["role"] == "tool"
+    assert "Umeå" in json.loads(result["content"])["query"]["random"][0]["title"]
 
 
 def test_walkthrough_001_solves_an_equation_with_curl(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def follow_001(url: str, limit_s: int = 30) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     names = ("assistant", "thread", "message", "run", "ended", "messages")
-    # `echo $response` without quotes is theirs: JSON survives it.
+    # The walkthrough has `echo $response` without quotes: JSON survives it.
     seen = dict(zip(names, map(json.loads, done.stdout.splitlines()), strict=True))
     kinds = [seen[name]["object"] for name in names]
     assert kinds == ["assistant", "thread", "thread.message", "thread.run", "thread.run", "list"]
@@ -240,5 +240,5 @@ def test_walkthrough_002_calls_a_function(tmp_path: Path) -> None:
         until(lambda: filled(status), "completed")
         answer, _ = filled(messages)["data"]
         assert answer["content"][0]["text"]["value"] == "It is 68 degrees Fahrenheit."
-    told = upstream.requests[1].body["messages"][-1]
-    assert [told["role"], json.loads(told["content"])] == ["tool", {"temperature": 68, "unit": "F"}]
+    result = upstream.requests[1].body["messages"][-1]
+    assert [result["role"], json.loads(result["content"])] == ["tool", {"temperature": 68, "unit": "F"}]

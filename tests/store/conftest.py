@@ -21,7 +21,7 @@ def no_blocking_call_on_the_loop() -> Iterator[None]:
 
 @pytest.fixture(params=["memory", "file"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Opens an empty store of each kind."""
+    """Return a function that opens an empty store of each kind."""
 
     async def opened() -> SqliteStore:
         return await open_store(":memory:" if request.param == "memory" else tmp_path / "store.db")

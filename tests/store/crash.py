@@ -1,4 +1,4 @@
-"""A process of its own for the crash tests: commits threads forever, and prints the id of each once it is acknowledged.
+"""A separate process for the crash tests: commits threads forever, and prints the id of each once it is acknowledged.
 
 python -m tests.store.crash PATH
 """

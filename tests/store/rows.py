@@ -63,7 +63,9 @@ def upload(owner: str = "ann", *parts: str, **body: Any) -> Row:
     return Row("upload", id, owner, whole, private={"parts": dict.fromkeys(parts, 1)})
 
 
-def place(of: Row, file: Row, batch: Row | None = None, *, status: str = "in_progress", usage_bytes: int = 0) -> Row:
+def store_file(
+    of: Row, file: Row, batch: Row | None = None, *, status: str = "in_progress", usage_bytes: int = 0
+) -> Row:
     body = {"id": file.id, "object": "vector_store.file", "status": status, "usage_bytes": usage_bytes}
     at = {"vector_store_id": of.id, "batch_id": batch.id if batch else None, "file_id": file.id}
     return Row("vector_store_file", store_file_id(of.id, file.id), of.owner, body, **at)  # type: ignore[arg-type]

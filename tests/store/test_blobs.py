@@ -46,7 +46,7 @@ async def got(blobs: Blobs, name: str) -> bytes:
     return b"".join([block async for block in blobs.read(name)])
 
 
-async def test_what_is_kept_reads_back_whole_and_is_measured(blobs: Blobs) -> None:
+async def test_a_blob_is_returned_complete_and_measured(blobs: Blobs) -> None:
     blocks = [bytes([number]) * 300_000 for number in range(9)]
     async with blobs.writing(3_000_000, TOLD) as writing:
         for block in blocks:
@@ -72,12 +72,12 @@ async def test_a_local_file_has_an_absolute_path_and_the_bytes(tmp_path: Path, m
             pass
 
 
-async def test_nothing_can_be_kept_is_kept_too(blobs: Blobs) -> None:
+async def test_an_empty_blob_can_be_kept(blobs: Blobs) -> None:
     await put(blobs, ID)
     assert await got(blobs, ID) == b""
 
 
-async def test_what_is_not_kept_leaves_nothing(blobs: Blobs, folder: Path) -> None:
+async def test_a_failed_write_leaves_nothing(blobs: Blobs, folder: Path) -> None:
     with pytest.raises(RuntimeError):
         async with blobs.writing(3_000_000, TOLD) as writing:
             await writing.write(b"x" * 2_000_000)
@@ -96,7 +96,7 @@ async def test_one_byte_over_the_limit_is_refused_and_leaves_nothing(blobs: Blob
     assert await files(folder) == []
 
 
-async def test_removing_takes_the_text_along_and_may_be_repeated(blobs: Blobs, folder: Path) -> None:
+async def test_removing_includes_the_text_and_can_be_repeated(blobs: Blobs, folder: Path) -> None:
     await put(blobs, ID, b"x")
     await put(blobs, f"{ID}.text", b"y")
     for _ in range(2):
@@ -104,7 +104,7 @@ async def test_removing_takes_the_text_along_and_may_be_repeated(blobs: Blobs, f
         assert await files(folder) == []
 
 
-async def test_a_sweep_removes_what_no_row_speaks_of_and_what_was_never_finished(blobs: Blobs, folder: Path) -> None:
+async def test_a_sweep_removes_unreferenced_and_unfinished_blobs(blobs: Blobs, folder: Path) -> None:
     for name in (ID, f"{ID}.text", "file-gone", "file-gone.text"):
         await put(blobs, name, b"x")
     async with blobs.writing(10, TOLD) as left:
@@ -118,7 +118,7 @@ async def test_a_sweep_removes_what_no_row_speaks_of_and_what_was_never_finished
     assert await files(folder) == [ID, f"{ID}.text"]
 
 
-async def test_a_sweep_keeps_what_was_written_lately(blobs: Blobs, folder: Path) -> None:
+async def test_a_sweep_keeps_recent_blobs(blobs: Blobs, folder: Path) -> None:
     for name in (ID, f"{ID}.text", "file-old"):
         await put(blobs, name, b"x")
     async with blobs.writing(10, TOLD) as left, blobs.writing(10, TOLD) as old:
@@ -141,7 +141,7 @@ async def test_a_sweep_keeps_what_was_written_lately(blobs: Blobs, folder: Path)
     assert await files(folder) == [ID, f"{ID}.text"]
 
 
-async def test_a_sweep_asks_once_however_many_blobs_there_are(blobs: Blobs) -> None:
+async def test_a_sweep_asks_once_for_any_number_of_blobs(blobs: Blobs) -> None:
     for number in range(600):
         await put(blobs, f"file-{number}", b"x")
     asked: list[int] = []
@@ -161,7 +161,7 @@ async def test_a_name_is_an_id_and_nothing_else(blobs: Blobs, name: str) -> None
             await call
 
 
-async def test_only_the_owner_of_the_process_can_look_in(blobs: Blobs, folder: Path) -> None:
+async def test_only_the_owner_of_the_process_has_access(blobs: Blobs, folder: Path) -> None:
     await put(blobs, ID, b"x")
     found = await asyncio.to_thread(os.stat, folder)
     assert found.st_mode & 0o077 == 0

@@ -1,11 +1,11 @@
-"""What the conformance suite cannot see of changes: what a deleted thread leaves in the tables."""
+"""What a deleted thread leaves in the tables, which the conformance suite cannot see."""
 
 from store.ports import Append, CheckpointKey, Delete
 from store.sqlite.store import open_store
 from tests.store.rows import checkpoint_write, event, message, put, put_run, step
 
 
-async def test_a_deleted_thread_leaves_nothing_but_its_own_tombstone() -> None:
+async def test_a_deleted_thread_leaves_only_its_tombstone() -> None:
     store = await open_store()
     of, run = await put_run(store)
     gone = message(of)

@@ -1,4 +1,4 @@
-"""The port of checkpoints: what is found, replaced, kept and dropped. Every backend must pass."""
+"""The port of checkpoints: look-ups, replacement, retention and removal. Every backend must pass."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ def ids(found: Sequence[StoredCheckpoint]) -> list[str]:
     return [one.key.id for one in found]
 
 
-async def test_a_checkpoint_is_found_by_its_id_and_as_the_newest_before_it_is_committed(store: SqliteStore) -> None:
+async def test_an_uncommitted_checkpoint_is_found_by_id_and_as_the_newest(store: SqliteStore) -> None:
     older, newer = checkpoint("run_1", "1"), replace(checkpoint("run_1", "2", b"newer"), parent_id="1")
     store.checkpoints.put(older)
     store.checkpoints.put(newer)
@@ -57,7 +57,7 @@ async def test_a_second_write_is_kept_for_special_channels_only(store: SqliteSto
     assert [write.value for write in found.writes] == [("json", kept)]
 
 
-async def test_writes_come_in_the_order_of_tasks_and_indexes(store: SqliteStore) -> None:
+async def test_writes_are_ordered_by_task_and_index(store: SqliteStore) -> None:
     store.checkpoints.put(checkpoint("run_1", "1"))
     writes = [checkpoint_write(task_id=task, index=index) for task, index in (("b", 0), ("a", 1), ("a", 0))]
     store.checkpoints.put_writes(CheckpointKey("run_1", "", "1"), writes)
@@ -66,7 +66,7 @@ async def test_writes_come_in_the_order_of_tasks_and_indexes(store: SqliteStore)
     assert [(write.task_id, write.index) for write in found.writes] == [("a", 0), ("a", 1), ("b", 0)]
 
 
-async def test_find_lists_what_matches_newest_first(store: SqliteStore) -> None:
+async def test_find_lists_matches_newest_first(store: SqliteStore) -> None:
     for id in ("1", "3", "2"):
         store.checkpoints.put(checkpoint("run_1", id))
     store.checkpoints.put(checkpoint("run_2", "4"))

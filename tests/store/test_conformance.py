@@ -31,11 +31,11 @@ from tests.store.rows import (
     file_batch,
     item,
     message,
-    place,
     put,
     put_run,
     run,
     step,
+    store_file,
     thread,
     upload,
     vector_store,
@@ -43,20 +43,20 @@ from tests.store.rows import (
 from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 from wire.status import ACTIVE
 
-# --- rows ---------------------------------------------------------------------------------------------------------
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 async def world(store: Store) -> dict[Kind, Row]:
-    """One row of each kind, all of one thread and run, or of one vector store and batch."""
+    """Return one row of each kind, all of one thread and run, or of one vector store and batch."""
     a, t, f, v = assistant(), thread(), file(), vector_store()
     r, b = run(t), file_batch(v)
-    rows = [a, t, r, message(t, run_id=r.id), item(t, run_id=r.id), step(r), f, v, b, place(v, f, b), upload()]
+    rows = [a, t, r, message(t, run_id=r.id), item(t, run_id=r.id), step(r), f, v, b, store_file(v, f, b), upload()]
     await put(store, *rows)
     return {row.kind: row for row in rows}
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
-async def test_what_is_inserted_reads_back_whole(store: Store, kind: Kind) -> None:
+async def test_an_inserted_row_is_returned_unchanged(store: Store, kind: Kind) -> None:
     row = (await world(store))[kind]
     assert await store.get(kind, row.id, "ann") == row
 
@@ -90,7 +90,7 @@ async def test_an_id_of_another_kind_is_unknown(store: Store) -> None:
     assert await store.get("thread", rows["assistant"].id, "ann") is None
 
 
-async def test_text_of_any_kind_survives(store: Store) -> None:
+async def test_text_of_any_kind_is_preserved(store: Store) -> None:
     row = assistant(name="Zoë 🦉 \x00 \u2028 'quoted' \"x\"", n=2**53 + 1, f=0.1, none=None, deep={"a": [1, {"b": []}]})
     await put(store, row)
     found = await store.get("assistant", row.id, "ann")
@@ -98,7 +98,7 @@ async def test_text_of_any_kind_survives(store: Store) -> None:
     assert found.body == row.body
 
 
-async def test_a_private_part_is_kept_apart_from_the_body(store: Store) -> None:
+async def test_a_private_part_is_separate_from_the_body(store: Store) -> None:
     row = assistant()
     row = Row("assistant", row.id, "ann", row.body, private={"tools": [{"auth": "secret"}]})
     await put(store, row)
@@ -107,7 +107,7 @@ async def test_a_private_part_is_kept_apart_from_the_body(store: Store) -> None:
     assert "secret" not in str(found.body if found else "secret")
 
 
-async def test_a_commit_is_a_snapshot_of_what_it_was_given(store: Store) -> None:
+async def test_a_commit_is_a_snapshot_of_its_arguments(store: Store) -> None:
     row = thread()
     patch = Patch("thread", row.id, "ann", {"metadata": {"a": "1"}})
     asked = store.commit([Insert(row), patch], durable=False)
@@ -117,17 +117,17 @@ async def test_a_commit_is_a_snapshot_of_what_it_was_given(store: Store) -> None
     assert (inserted.body["metadata"], patched.body["metadata"]) == ({}, {"a": "1"})
 
 
-async def test_an_id_is_given_once(store: Store) -> None:
+async def test_an_id_is_used_once(store: Store) -> None:
     row = thread()
     await put(store, row)
     with pytest.raises(StoreError, match=row.id):
         await put(store, row)
 
 
-# --- changes ------------------------------------------------------------------------------------------------------
+# --- changes ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_commit_answers_the_row_after_each_insert_and_patch_in_order(store: Store) -> None:
+async def test_a_commit_returns_the_row_after_each_change_in_order(store: Store) -> None:
     t = thread()
     r = run(t)
     changes: list[Change] = [
@@ -158,7 +158,7 @@ async def test_a_patch_merges_top_level_keys_and_stores_none(store: Store) -> No
     assert found.private == {"x": 1, "y": 3}
 
 
-async def test_a_refused_change_takes_the_whole_commit_with_it(store: Store) -> None:
+async def test_a_refused_change_refuses_the_complete_commit(store: Store) -> None:
     t, other = thread(), thread()
     await put(store, t)
     refused = [Insert(other), Patch("thread", t.id, "ann", {"x": 1}), Delete("message", "msg_none", "ann")]
@@ -169,7 +169,7 @@ async def test_a_refused_change_takes_the_whole_commit_with_it(store: Store) -> 
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_compare_and_set_moves_only_from_the_named_statuses(store: Store, status: str) -> None:
+async def test_compare_and_set_requires_one_of_the_given_statuses(store: Store, status: str) -> None:
     t, r = await put_run(store, status)
     change = Patch("run", r.id, "ann", {"status": "failed"}, only_if=frozenset({"queued", "in_progress"}))
     if status in ("queued", "in_progress"):
@@ -182,18 +182,18 @@ async def test_compare_and_set_moves_only_from_the_named_statuses(store: Store, 
         assert await store.get("run", r.id, "ann", thread_id=t.id) == r
 
 
-async def test_of_two_that_compare_and_set_one_wins(store: Store) -> None:
+async def test_of_two_concurrent_compare_and_sets_one_wins(store: Store) -> None:
     _, r = await put_run(store)
     changes = [Patch("run", r.id, "ann", {"status": s}, only_if=frozenset({"queued"})) for s in ("a", "b")]
     results = await asyncio.gather(*(store.commit([c], durable=True) for c in changes), return_exceptions=True)
     assert [type(result) for result in results] == [list, StatusConflict]
 
 
-# --- the thread lock ----------------------------------------------------------------------------------------------
+# --- the thread lock --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_an_active_run_locks_its_thread_and_an_ended_one_does_not(store: Store, status: str) -> None:
+async def test_an_active_run_locks_its_thread_until_it_ends(store: Store, status: str) -> None:
     t, r = await put_run(store, status)
     second = run(t)
     active = await store.active_run(t.id, "ann")
@@ -218,7 +218,7 @@ async def test_of_many_concurrent_runs_one_gets_the_thread(store: Store) -> None
     assert all(isinstance(result, ThreadBusy) and result.run_id == runs[0].id for result in results[1:])
 
 
-async def test_a_run_cannot_become_active_again_beside_another(store: Store) -> None:
+async def test_a_run_cannot_become_active_next_to_another(store: Store) -> None:
     t, first = await put_run(store, "completed")
     second = run(t)
     await put(store, second)
@@ -234,7 +234,7 @@ async def test_other_threads_are_not_locked(store: Store) -> None:
     await store.commit([RequireNoActiveRun(t.id, "ann")], durable=False)
 
 
-async def test_a_beginning_is_what_each_of_its_parts_reads_alone(store: Store) -> None:
+async def test_run_start_returns_what_each_part_reads_alone(store: Store) -> None:
     a, t, query = assistant(), thread(), PageQuery(limit=2)
     await put(store, a, t)
     empty = await store.run_start("ann", t.id, a.id, query.limit)
@@ -242,7 +242,7 @@ async def test_a_beginning_is_what_each_of_its_parts_reads_alone(store: Store) -
     written = [message(t) for _ in range(3)]
     active = run(t)
     put_soon = store.commit([Insert(row) for row in (*written, active)], durable=False)
-    found = await store.run_start("ann", t.id, a.id, query.limit)  # it sees what was asked for before it
+    found = await store.run_start("ann", t.id, a.id, query.limit)  # it sees what was requested before it
     assert found.active == active == await store.active_run(t.id, "ann")
     assert found.newest == await store.page("message", "ann", query, thread_id=t.id)
     assert found.newest.rows == written[:0:-1]
@@ -257,7 +257,8 @@ async def test_entries_are_measured_from_a_message_on(store: Store) -> None:
     t, first = rows["thread"].id, rows["message"].id
     large = [message(rows["thread"], content=[{"type": "text", "text": {"value": "é" * 5_000}}]) for _ in range(3)]
     put_soon = store.commit([Insert(row) for row in large], durable=False)
-    found = await store.entries_from("ann", t, first, limit=100, max_bytes=10**6)  # sees what was asked for before it
+    # it sees what was requested before it
+    found = await store.entries_from("ann", t, first, limit=100, max_bytes=10**6)
     page = await store.page("entry", "ann", PageQuery(order="asc", limit=100), thread_id=t)
     start = [row.id for row in page.rows].index(first)
     assert [(entry.kind, entry.id) for entry in found] == [(row.kind, row.id) for row in page.rows[start:]]
@@ -271,7 +272,7 @@ async def test_entries_are_measured_from_a_message_on(store: Store) -> None:
     assert await store.entries_from("ann", t, first, limit=100, max_bytes=10**6) == []
 
 
-async def test_an_active_run_is_its_owners(store: Store) -> None:
+async def test_an_active_run_is_visible_to_its_owner_only(store: Store) -> None:
     t, _ = await put_run(store)
     assert await store.active_run(t.id, "bob") is None
     with pytest.raises(Missing):
@@ -279,7 +280,7 @@ async def test_an_active_run_is_its_owners(store: Store) -> None:
 
 
 @pytest.mark.parametrize("owner", ["ann", "bob"], ids=["no thread", "another owner's"])
-async def test_nothing_is_added_to_a_thread_that_is_not_there(store: Store, owner: str) -> None:
+async def test_nothing_is_added_to_a_missing_thread(store: Store, owner: str) -> None:
     t = thread()
     if owner == "bob":
         await put(store, t)
@@ -290,10 +291,10 @@ async def test_nothing_is_added_to_a_thread_that_is_not_there(store: Store, owne
         assert (missed.value.kind, missed.value.id) == ("thread", t.id)
 
 
-# --- deleting -----------------------------------------------------------------------------------------------------
+# --- deleting ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_deleted_thread_takes_all_below_it(store: Store) -> None:
+async def test_a_deleted_thread_removes_everything_below_it(store: Store) -> None:
     rows, others = await world(store), await world(store)
     for each in (rows, others):
         await store.commit([Append(each["run"].id, [event(0)])], durable=False)
@@ -307,7 +308,7 @@ async def test_a_deleted_thread_takes_all_below_it(store: Store) -> None:
     assert await store.get("assistant", rows["assistant"].id, "ann") is not None
 
 
-async def test_a_deleted_run_takes_its_steps_and_log_and_frees_the_thread(store: Store) -> None:
+async def test_a_deleted_run_removes_steps_and_log_and_frees_the_thread(store: Store) -> None:
     rows = await world(store)
     r = rows["run"]
     await store.commit([Append(r.id, [event(0)]), Delete("run", r.id, "ann")], durable=False)
@@ -317,7 +318,7 @@ async def test_a_deleted_run_takes_its_steps_and_log_and_frees_the_thread(store:
     await store.commit([RequireNoActiveRun(rows["thread"].id, "ann")], durable=False)
 
 
-# --- pages --------------------------------------------------------------------------------------------------------
+# --- pages ------------------------------------------------------------------------------------------------------------
 
 
 async def messages(store: Store, count: int) -> tuple[Row, list[str]]:
@@ -334,7 +335,7 @@ async def listed(store: Store, t: Row, **query: Any) -> tuple[list[str], bool]:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-async def test_pages_after_each_other_are_the_list_and_has_more_ends_them(store: Store, order: str, limit: int) -> None:
+async def test_consecutive_pages_are_the_list_and_has_more_ends_them(store: Store, order: str, limit: int) -> None:
     t, ids = await messages(store, 7)
     seen: list[str] = []
     more = True
@@ -394,7 +395,7 @@ async def test_an_empty_list_is_an_empty_page(store: Store) -> None:
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_list_a_page_delete_it_and_ask_for_the_next_sees_every_row_once(store: Store, order: str) -> None:
+async def test_deleting_page_by_page_sees_every_row_once(store: Store, order: str) -> None:
     t, ids = await messages(store, 9)
     seen: list[str] = []
     while True:
@@ -413,7 +414,7 @@ async def entries(store: Store) -> tuple[Row, list[Row]]:
     return t, rows
 
 
-async def test_messages_and_items_are_listed_together_in_one_order(store: Store) -> None:
+async def test_messages_and_items_are_listed_in_one_order(store: Store) -> None:
     t, rows = await entries(store)
     await entries(store)
     for kind in ("message", "item", "entry"):
@@ -425,7 +426,7 @@ async def test_messages_and_items_are_listed_together_in_one_order(store: Store)
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1, 2, 6])
 @pytest.mark.parametrize("deletes", [False, True], ids=["there", "deleted"])
-async def test_pages_of_entries_go_on_from_messages_and_items(
+async def test_pages_of_entries_continue_from_messages_and_items(
     store: Store, order: Any, limit: int, deletes: bool
 ) -> None:
     t, rows = await entries(store)
@@ -455,7 +456,7 @@ async def test_an_item_is_the_newest_entry_of_its_thread(store: Store) -> None:
         await store.commit([RequireNewest(t.id, "ann", rows[-2].id)], durable=False)
 
 
-async def test_a_thread_that_was_deleted_stays_a_cursor(store: Store) -> None:
+async def test_a_deleted_thread_is_still_a_valid_cursor(store: Store) -> None:
     rows = [thread() for _ in range(3)]
     await put(store, *rows)
     await store.commit([Delete("thread", rows[1].id, "ann")], durable=False)
@@ -463,7 +464,7 @@ async def test_a_thread_that_was_deleted_stays_a_cursor(store: Store) -> None:
     assert [row.id for row in page.rows] == [rows[2].id]
 
 
-async def test_the_position_of_a_deleted_last_row_is_not_used_again(store: Store) -> None:
+async def test_the_position_of_a_deleted_last_row_is_not_reused(store: Store) -> None:
     t, ids = await messages(store, 2)
     await store.commit([Delete("message", ids[1], "ann")], durable=False)
     new = message(t)
@@ -473,7 +474,7 @@ async def test_the_position_of_a_deleted_last_row_is_not_used_again(store: Store
 
 @pytest.mark.parametrize("param", ["after", "before"])
 @pytest.mark.parametrize("deleted", [False, True], ids=["there", "deleted"])
-async def test_a_cursor_that_never_was_in_the_list_is_refused(store: Store, param: str, deleted: bool) -> None:
+async def test_a_cursor_from_outside_the_list_is_refused(store: Store, param: str, deleted: bool) -> None:
     t, _ = await messages(store, 1)
     _, elsewhere = await messages(store, 1)
     foreign = thread("bob")
@@ -488,7 +489,7 @@ async def test_a_cursor_that_never_was_in_the_list_is_refused(store: Store, para
         assert refused.value.param == param
 
 
-async def test_lists_are_one_threads_or_one_runs(store: Store) -> None:
+async def test_a_list_belongs_to_one_thread_or_run(store: Store) -> None:
     rows, others = await world(store), await world(store)
     t, r = rows["thread"], rows["run"]
     own = message(t)
@@ -504,10 +505,10 @@ async def test_lists_are_one_threads_or_one_runs(store: Store) -> None:
     assert [row.id for row in runs.rows] == [others["run"].id]
 
 
-# --- unfinished runs ----------------------------------------------------------------------------------------------
+# --- unfinished runs --------------------------------------------------------------------------------------------------
 
 
-async def test_unfinished_are_all_owners_active_runs_oldest_first(store: Store) -> None:
+async def test_unfinished_lists_all_owners_active_runs_oldest_first(store: Store) -> None:
     made = []
     for number, status in enumerate(STATUSES):
         t = thread("ann" if number % 2 else "bob")
@@ -529,7 +530,7 @@ async def test_unfinished_follows_patches(store: Store) -> None:
     await asked
 
 
-# --- event logs ---------------------------------------------------------------------------------------------------
+# --- event logs -------------------------------------------------------------------------------------------------------
 
 
 async def test_a_log_is_read_from_every_number(store: Store) -> None:
@@ -541,7 +542,7 @@ async def test_a_log_is_read_from_every_number(store: Store) -> None:
         assert await store.events(r.id, after=after, limit=2) == whole[after + 1 : after + 3]
 
 
-async def test_numbers_may_jump_and_come_in_order(store: Store) -> None:
+async def test_numbers_can_have_gaps_and_are_ordered(store: Store) -> None:
     _, r = await put_run(store, events=2)
     await store.commit([Append(r.id, [event(1000), event(1001)])], durable=False)
     await store.commit([Append(r.id, [])], durable=False)
@@ -555,7 +556,7 @@ async def test_a_number_is_used_once_in_a_log(store: Store) -> None:
     assert len(await store.events(r.id, after=-1, limit=9)) == 2
 
 
-async def test_a_log_belongs_to_a_run_that_is_there(store: Store) -> None:
+async def test_a_log_needs_an_existing_run(store: Store) -> None:
     with pytest.raises(Missing) as missed:
         await store.commit([Append("run_none", [event(0)])], durable=False)
     assert missed.value.kind == "run"
@@ -568,7 +569,7 @@ async def test_event_data_keeps_its_bytes(store: Store) -> None:
     assert await store.events(r.id, after=-1, limit=1) == [odd]
 
 
-async def test_retract_takes_every_event_of_the_named_objects_and_no_other(store: Store) -> None:
+async def test_retract_removes_exactly_the_events_of_the_named_objects(store: Store) -> None:
     _, r = await put_run(store)
     _, other = await put_run(store, events=1)
     log = [
@@ -596,14 +597,14 @@ async def test_a_commit_for_a_thread_that_has_changed_is_refused(store: Store) -
     await store.commit([Insert(first), RequireNewest(t.id, t.owner, first.id)], durable=False)
 
 
-async def test_a_patch_of_what_may_be_gone_does_nothing_then(store: Store) -> None:
+async def test_a_tolerant_patch_of_a_missing_row_does_nothing(store: Store) -> None:
     assert await store.commit([Patch("message", "msg_gone", "ann", {"x": 1}, if_there=True)], durable=False) == []
 
 
-# --- order, and who sees what -------------------------------------------------------------------------------------
+# --- order and visibility ---------------------------------------------------------------------------------------------
 
 
-async def test_a_read_of_a_thread_sees_what_was_queued_before_it(store: Store) -> None:
+async def test_a_read_of_a_thread_sees_earlier_queued_changes(store: Store) -> None:
     t, r = await put_run(store)
     for number in range(30):
         new = message(t)
@@ -632,7 +633,7 @@ async def test_get_sees_a_queued_insert_patch_and_delete_of_its_row(store: Store
     await asyncio.gather(*asked)
 
 
-async def test_a_thread_that_is_being_deleted_is_seen_as_gone(store: Store) -> None:
+async def test_a_thread_that_is_being_deleted_is_not_found(store: Store) -> None:
     rows = await world(store)
     t = rows["thread"]
     asked = store.commit([Delete("thread", t.id, "ann")], durable=True)
@@ -651,14 +652,14 @@ async def test_commits_are_made_in_the_order_of_the_calls(store: Store) -> None:
     assert [(await each)[0].body["n"] for each in asked] == list(range(-1, 200))
 
 
-async def test_a_caller_that_gives_up_does_not_withdraw_its_commit(store: Store) -> None:
+async def test_a_caller_that_is_cancelled_does_not_withdraw_its_commit(store: Store) -> None:
     t = thread()
     asked = store.commit([Insert(t)], durable=True)
     asked.cancel()
     assert await store.get("thread", t.id, "ann") == t
 
 
-async def test_a_refusal_that_is_not_awaited_is_silent(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refusal_that_is_not_awaited_is_not_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         store.commit([Delete("thread", "thread_none", "ann")], durable=False)
         await store.unfinished()
@@ -666,17 +667,17 @@ async def test_a_refusal_that_is_not_awaited_is_silent(store: Store, caplog: pyt
     assert caplog.records == []
 
 
-# --- the end ------------------------------------------------------------------------------------------------------
+# --- closing ----------------------------------------------------------------------------------------------------------
 
 
-async def test_close_commits_what_is_queued(opener: Opener) -> None:
+async def test_close_commits_queued_changes(opener: Opener) -> None:
     store = await opener()
     asked = [store.commit([Insert(thread())], durable=False) for _ in range(100)]
     await store.close()
     assert all(each.done() and each.exception() is None for each in asked)
 
 
-async def test_after_close_everything_fails_with_store_error_and_close_is_harmless(opener: Opener) -> None:
+async def test_a_closed_store_raises_store_error_and_can_be_closed_again(opener: Opener) -> None:
     store = await opener()
     await store.close()
     await store.close()

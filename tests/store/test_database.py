@@ -1,4 +1,4 @@
-"""Opening, closing, crashing: one process for each file, and nothing acknowledged is lost."""
+"""Opening, closing and crashes: one process per file, and nothing acknowledged is lost."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from wire.errors import StoreFailed
 
 
 @pytest.mark.timeout(60)
-async def test_what_was_acknowledged_survives_kill_9_and_the_file_opens_again(tmp_path: Path) -> None:
+async def test_acknowledged_rows_survive_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.store.crash", str(path), stdout=asyncio.subprocess.PIPE
@@ -50,7 +50,7 @@ async def test_a_file_is_opened_once_until_it_is_closed(tmp_path: Path) -> None:
     await again.close()
 
 
-async def test_a_closed_store_leaves_one_file_with_everything_in_it(tmp_path: Path) -> None:
+async def test_a_closed_store_is_a_single_complete_file(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "deep" / "er" / "t.db")
     await put(store, thread())
     await store.close()
@@ -58,14 +58,14 @@ async def test_a_closed_store_leaves_one_file_with_everything_in_it(tmp_path: Pa
     assert names == ["t.db", "t.db.lock"]
 
 
-async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+async def test_the_file_is_accessible_to_its_owner_only(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     modes = await asyncio.to_thread(lambda: {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()})
     assert modes == {0o600}
     await store.close()
 
 
-async def test_memory_stores_are_apart_and_leave_nothing() -> None:
+async def test_memory_stores_are_separate_and_leave_nothing() -> None:
     first, second = await open_store(), await open_store(":memory:")
     row = thread()
     await put(first, row)
@@ -75,7 +75,7 @@ async def test_memory_stores_are_apart_and_leave_nothing() -> None:
 
 
 @pytest.mark.parametrize("what", ["no database", "a folder"])
-async def test_an_unusable_file_is_reported_in_a_sentence_and_not_changed(tmp_path: Path, what: str) -> None:
+async def test_an_unusable_file_is_reported_and_not_changed(tmp_path: Path, what: str) -> None:
     path = tmp_path / "t.db"
 
     def prepare() -> None:
@@ -100,7 +100,7 @@ async def test_readers_cannot_write(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_checkpoints_of_runs_that_are_gone_go_at_the_next_start(tmp_path: Path) -> None:
+async def test_checkpoints_without_runs_are_removed_at_the_next_start(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     store = await open_store(path)
     _, run = await put_run(store)

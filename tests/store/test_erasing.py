@@ -1,4 +1,4 @@
-"""What is removed leaves the index in small commits, whatever its texts, and leaves nothing."""
+"""Removed rows leave the index in small commits, whatever their texts, and nothing remains."""
 
 import asyncio
 import sqlite3
@@ -20,11 +20,11 @@ from store.sqlite.store import SqliteStore, open_store
 TEXTS = {
     "ligatures": "\ufdfa" * 2_000,  # each is folded to 18 characters
     "squares": "\u337f" * 600,  # to four ideographs, which are three pairs
-    "ideographs": "".join(map(chr, range(0x4E00, 0x4E00 + 4_000))),
+    "ideographs": "".join(map(chr, range(0x4E00, 0x4E00 + 1_000))),
     "latin": "the ferry leaves at seven " * 150,
 }
 SHORT = {name: text[:500] for name, text in TEXTS.items()}
-MOST = 64 * 1024
+MOST = 32 * 1024
 """Bytes of folded text that a commit has before its last passage."""
 
 
@@ -46,7 +46,8 @@ async def store(tmp_path: Path, statements: list[str]) -> AsyncIterator[SqliteSt
 
 
 async def contents(store: SqliteStore) -> list[Any]:
-    """The terms of the full-text index with their counts, the words of all passages, and the number of other rows."""
+    """Return the terms of the full-text index with their counts, the words of all passages, and the number of other
+    rows."""
     tables = ("index_stores", "index_files", "index_chunks", "index_vectors", "index_vector_slices")
     asked = [
         "SELECT term, col, doc, cnt FROM index_terms ORDER BY term, col",
@@ -83,7 +84,7 @@ async def test_a_commit_is_limited_by_the_folded_text(store: SqliteStore, statem
 
 @pytest.fixture
 def folders() -> Iterator[set[str]]:
-    """The names of the threads that fold passages, of those that start during the test."""
+    """The names of threads started during the test that fold passages."""
     names: set[str] = set()
     code = fold_passage.__code__
 

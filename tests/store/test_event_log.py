@@ -1,4 +1,4 @@
-"""Blocks of events: reads return what was appended, wherever the blocks begin and end."""
+"""Blocks of events: reads return what was appended, whatever the blocks' boundaries."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ async def numbers(store: Store, run_id: str, after: int = -1, limit: int = 10_00
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_a_log_reads_the_same_however_it_was_cut(store: Store, seed: int) -> None:
+async def test_a_log_reads_the_same_however_it_was_split(store: Store, seed: int) -> None:
     chance = random.Random(seed)
     names = ["thread.message.delta"] * 5 + ["thread.run.step.delta", "thread.message.completed"]
     _, r = await put_run(store)
@@ -46,8 +46,8 @@ async def test_a_log_reads_the_same_however_it_was_cut(store: Store, seed: int) 
     assert (await numbers(store, r.id, limit=100_000))[-1] == number + 1
 
 
-@pytest.mark.parametrize("taken", [[10], [14, 15], [7, 8, 9, 10], [19, 20]], ids=["first", "within", "begins", "last"])
-async def test_no_number_of_a_block_is_used_again(store: Store, taken: list[int]) -> None:
+@pytest.mark.parametrize("taken", [[10], [14, 15], [7, 8, 9, 10], [19, 20]], ids=["first", "within", "starts", "last"])
+async def test_no_number_of_a_block_is_reused(store: Store, taken: list[int]) -> None:
     _, r = await put_run(store)
     await store.commit([Append(r.id, [event(n) for n in range(10, 20)])], durable=False)
     with pytest.raises(StoreError, match="one of these numbers"):
@@ -55,7 +55,7 @@ async def test_no_number_of_a_block_is_used_again(store: Store, taken: list[int]
     assert await numbers(store, r.id) == list(range(10, 20))
 
 
-async def test_a_block_of_a_number_before_others_is_no_overlap(store: Store) -> None:
+async def test_a_block_before_others_is_no_overlap(store: Store) -> None:
     _, r = await put_run(store)
     await store.commit([Append(r.id, [event(10), event(11)]), Append(r.id, [event(8), event(9)])], durable=False)
     assert await numbers(store, r.id) == [8, 9, 10, 11]
@@ -68,7 +68,7 @@ async def test_data_with_a_line_end_is_refused_before_it_is_stored(store: Store)
     assert await numbers(store, r.id) == []
 
 
-async def test_rows_from_before_there_were_blocks_are_events_as_they_were(tmp_path: Path) -> None:
+async def test_rows_without_blocks_are_returned_as_events(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     store = await open_store(path)
     _, r = await put_run(store)
@@ -86,7 +86,7 @@ async def test_rows_from_before_there_were_blocks_are_events_as_they_were(tmp_pa
         await store.close()
 
 
-async def test_a_reader_near_the_end_of_a_long_log_looks_at_no_more_than_it_gets(tmp_path: Path) -> None:
+async def test_reading_the_end_of_a_long_log_reads_little(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     _, r = await put_run(store)
     for start in range(0, 20_000, 500):

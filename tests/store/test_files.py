@@ -15,23 +15,23 @@ from store.sqlite.database import Engine
 from store.sqlite.files import SqliteLibrary
 from store.sqlite.store import SqliteStore, open_store
 from telemetry.context import act_for
-from tests.store.rows import file, file_batch, place, put, upload, vector_store
+from tests.store.rows import file, file_batch, put, store_file, upload, vector_store
 from wire.errors import InvalidRequest, Missing
 
 ALL = PageQuery(limit=100, order="asc")
 
 
-async def test_a_store_file_needs_its_store_and_its_file_of_the_same_owner(store: SqliteStore) -> None:
+async def test_a_store_file_needs_a_store_and_file_of_its_owner(store: SqliteStore) -> None:
     vs, f, foreign = vector_store(), file(), file("bob")
     await put(store, vs, f, foreign)
-    await put(store, place(vs, f))
-    for row, kind in ((place(vs, foreign), "file"), (place(vector_store(), f), "vector_store")):
+    await put(store, store_file(vs, f))
+    for row, kind in ((store_file(vs, foreign), "file"), (store_file(vector_store(), f), "vector_store")):
         with pytest.raises(Missing) as missed:
             await put(store, row)
         assert missed.value.kind == kind
 
 
-async def test_there_refuses_the_commit_of_another_owner_s_or_unknown_row(store: SqliteStore) -> None:
+async def test_there_requires_an_existing_row_of_the_owner(store: SqliteStore) -> None:
     f, later = file(), file()
     await put(store, f)
     await store.commit([RequireRow("file", f.id, "ann")], durable=False)
@@ -48,7 +48,7 @@ async def test_there_refuses_the_commit_of_another_owner_s_or_unknown_row(store:
 async def test_deleting_a_file_or_a_store_deletes_its_store_files(store: SqliteStore) -> None:
     one, two, f, g = vector_store(), vector_store(), file(), file()
     batch = file_batch(one)
-    await put(store, one, two, f, g, batch, place(one, f, batch), place(one, g), place(two, f))
+    await put(store, one, two, f, g, batch, store_file(one, f, batch), store_file(one, g), store_file(two, f))
     await store.commit([Delete("file", f.id, "ann")], durable=False)
     assert await store.library.store_files_of(f.id) == []
     assert (await store.library.tallies("vector_store_id", [one.id]))[one.id].counts["total"] == 1
@@ -58,24 +58,24 @@ async def test_deleting_a_file_or_a_store_deletes_its_store_files(store: SqliteS
     assert await store.get("file", g.id, "ann") is not None
 
 
-async def test_a_deletion_of_what_may_be_gone_refuses_nothing(store: SqliteStore) -> None:
+async def test_a_tolerant_deletion_of_a_missing_row_succeeds(store: SqliteStore) -> None:
     vs, f = vector_store(), file()
-    anew = place(vs, f, status="completed")
+    replacement = store_file(vs, f, status="completed")
     await put(store, vs, f)
-    for row in (place(vs, f), anew):
+    for row in (store_file(vs, f), replacement):
         await store.commit([Delete("vector_store_file", row.id, "ann", if_there=True), Insert(row)], durable=False)
-    found = await store.get("vector_store_file", anew.id, "ann")
+    found = await store.get("vector_store_file", replacement.id, "ann")
     assert found is not None
     assert found.body["status"] == "completed"
     with pytest.raises(Missing):
         await store.commit([Delete("vector_store_file", "vs_x/file-x", "ann")], durable=False)
 
 
-async def test_counts_are_those_of_the_rows_at_every_moment(store: SqliteStore) -> None:
+async def test_counts_equal_the_rows_at_every_moment(store: SqliteStore) -> None:
     vs, empty, files = vector_store(), vector_store(), [file() for _ in range(4)]
     batch = file_batch(vs)
     await put(store, vs, empty, batch, *files)
-    await put(store, *(place(vs, f, batch if at < 2 else None, usage_bytes=at) for at, f in enumerate(files)))
+    await put(store, *(store_file(vs, f, batch if at < 2 else None, usage_bytes=at) for at, f in enumerate(files)))
     done = {"status": "completed", "usage_bytes": 100}
     await store.commit([Patch("vector_store_file", store_file_id(vs.id, files[0].id), "ann", done)], durable=False)
     tallies = await store.library.tallies("vector_store_id", [vs.id, empty.id])
@@ -88,9 +88,9 @@ async def test_counts_are_those_of_the_rows_at_every_moment(store: SqliteStore) 
 async def test_store_files_are_listed_by_store_batch_and_status(store: SqliteStore) -> None:
     vs, other, files = vector_store(), vector_store(), [file() for _ in range(5)]
     batch = file_batch(vs)
-    await put(store, vs, other, batch, *files, place(other, files[0]))
+    await put(store, vs, other, batch, *files, store_file(other, files[0]))
     rows = [
-        place(vs, f, batch if at % 2 else None, status="failed" if at > 2 else "completed")
+        store_file(vs, f, batch if at % 2 else None, status="failed" if at > 2 else "completed")
         for at, f in enumerate(files)
     ]
     await put(store, *rows)
@@ -111,11 +111,11 @@ async def test_store_files_are_listed_by_store_batch_and_status(store: SqliteSto
         await listed(replace(ALL, after=store_file_id(vs.id, "file-none")))
 
 
-async def test_what_waits_is_every_owner_s_oldest_first_and_owners_take_turns(store: SqliteStore) -> None:
+async def test_waiting_files_are_oldest_first_and_owners_take_turns(store: SqliteStore) -> None:
     rows = []
     for owner in ("ann", "bob", "ann", "ann"):
         vs, f = vector_store(owner), file(owner)
-        rows.append(place(vs, f))
+        rows.append(store_file(vs, f))
         await put(store, vs, f, rows[-1])
     first, bobs, second, third = (row.id for row in rows)
 
@@ -132,7 +132,7 @@ async def test_what_waits_is_every_owner_s_oldest_first_and_owners_take_turns(st
 
 
 def fill(path: Path, count: int) -> None:
-    """Write vector store files of ann that wait, one of bob after them, and as many of ann in a deleted store."""
+    """Write waiting vector store files of ann, one of bob after them, and as many of ann in a deleted store."""
     with closing(sqlite3.connect(path)) as conn, conn:
         sql = "INSERT INTO vector_stores (id, owner, status, body, private) VALUES (?, ?, 'completed', '{}', '{}')"
         conn.executemany(sql, [("vs_a", "ann"), ("vs_b", "bob")])
@@ -145,7 +145,7 @@ def fill(path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("full", [["ann"], ["ann", "bob"], []], ids=["one", "all", "none"])
-async def test_a_look_for_waiting_files_costs_the_same_however_many_wait(tmp_path: Path, full: list[str]) -> None:
+async def test_finding_waiting_files_costs_the_same_for_any_number(tmp_path: Path, full: list[str]) -> None:
     steps = {}
     for count in (2_000, 20_000):
         path = tmp_path / f"{count}.db"

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - letters that look alike are what is tested
-"""Words are found whatever Unicode form, width, case or marks they are written in, and in scripts without spaces."""
+"""Words are found in any Unicode form, width, case or with any marks, and in scripts without spaces."""
 
 import sqlite3
 import sys
@@ -53,7 +53,7 @@ PAIRS = {
     "accent NFD document": ("résumé", decomposed("son résumé complet"), "son réseau complet"),
     "accent NFD query": (decomposed("Zürich"), "Reise nach Zürich", "Reise nach Zypern"),
     "presentation forms": ("سلام", "\ufeb3\ufefc\ufee1 عليكم", "كلام عليكم"),
-    # what cannot be seen
+    # invisible characters
     "soft hyphen": ("documentation", "the docu\u00admen\u00adtation", "the document mutation"),
     "zero-width space": ("donaudampf", "die Donau\u200bdampf", "die Donau kampf"),
     "zero-width joiner": ("hello", "say hel\u200dlo", "say hell o"),
@@ -136,7 +136,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize(("query", "document", "distractor"), PAIRS.values(), ids=PAIRS.keys())
-async def test_a_query_finds_the_passage_written_otherwise_first(
+async def test_the_passage_in_another_spelling_is_found_first(
     store: SqliteStore, request: pytest.FixtureRequest, query: str, document: str, distractor: str
 ) -> None:
     vs = request.node.name
@@ -176,13 +176,13 @@ def test_ascii_is_left_to_the_tokenizer() -> None:
 
 
 @pytest.mark.parametrize("text", ["Zoë’s café – crème brûlée…", "Ἀ", "ÀÉÎ ÅÄÖ Ñ", "Приём, край"], ids=ascii)
-def test_accents_and_quotes_keep_the_tokens_that_they_had(text: str) -> None:
+def test_accents_and_quotes_keep_the_tokenizer_s_tokens(text: str) -> None:
     before, after = tokens(fold_v1(text), fold_passage(text))
     greek_or_yo = {"ἀ", "приём"}
     assert [word for word in after if word in before] == [word for word in before if word not in greek_or_yo]
 
 
-def test_every_letter_folds_as_its_case_folding_does() -> None:
+def test_every_letter_folds_as_its_case_folding() -> None:
     letters = [
         char
         for char in map(chr, range(0x80, sys.maxunicode))

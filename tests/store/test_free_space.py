@@ -18,7 +18,7 @@ MB = 1024 * 1024
 
 
 def limited_space(folder: Path, size: int) -> FreeSpace:
-    """A `FreeSpace` with about `size` bytes free, on any disk."""
+    """Return a `FreeSpace` with about `size` bytes free, on any disk."""
     return FreeSpace(folder, reserve_bytes=free_bytes(folder) - size)
 
 
@@ -44,7 +44,7 @@ async def test_announced_bytes_must_fit_but_are_not_claimed(tmp_path: Path) -> N
                 pass
 
 
-async def test_a_file_that_will_not_fit_is_refused_after_its_first_block(tmp_path: Path) -> None:
+async def test_a_file_that_will_not_fit_is_refused_after_one_block(tmp_path: Path) -> None:
     free_space = await asyncio.to_thread(limited_space, tmp_path, 500 * MB)
     store = await open_store(tmp_path / "t.db", free_space=free_space)
     made = 0
@@ -62,7 +62,27 @@ async def test_a_file_that_will_not_fit_is_refused_after_its_first_block(tmp_pat
     await store.close()
 
 
-async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -> None:
+async def test_the_words_of_a_text_without_spaces_take_space(tmp_path: Path) -> None:
+    free_space = await asyncio.to_thread(limited_space, tmp_path, 500 * MB)
+    store = await open_store(tmp_path / "t.db", free_space=free_space)
+    texts = ["".join(map(chr, range(start, start + 1_000))) for start in range(0x4E00, 0x9000, 500)] * 3
+    chunks = [Chunk(at, text, 0, 1) for at, text in enumerate(texts)]
+    sizes = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    before = (await store.engine.read(lambda conn: conn.execute(sizes).fetchone()))[0]
+    await store.vectors.add("ann", "vs", "file-1", chunks, model=None)
+    grown = (await store.engine.read(lambda conn: conn.execute(sizes).fetchone()))[0] - before
+    total = 900 * MB * len(chunks) // grown
+    with pytest.raises(ReserveReached, match="nearly full"):
+        await store.vectors.add("ann", "vs", "file-2", in_blocks(chunks), model=None, total=total)
+    await store.close()
+
+
+async def in_blocks(chunks: Sequence[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
+    for start in range(0, len(chunks), 16):
+        yield chunks[start : start + 16]
+
+
+async def test_a_claim_whose_waiter_is_cancelled_is_released(tmp_path: Path) -> None:
     free_space = await asyncio.to_thread(limited_space, tmp_path, 100 * MB)
 
     async def hold() -> None:
@@ -80,7 +100,7 @@ async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -
         pass
 
 
-def test_a_claim_that_was_released_claims_nothing(tmp_path: Path) -> None:
+def test_a_released_claim_claims_nothing(tmp_path: Path) -> None:
     free_space = limited_space(tmp_path, 100 * MB)
     claim = Claim(free_space)
     claim.release()
@@ -89,17 +109,17 @@ def test_a_claim_that_was_released_claims_nothing(tmp_path: Path) -> None:
     Claim(free_space).extend(60 * MB)
 
 
-def test_a_ballast_gives_half_then_all_and_takes_it_back(tmp_path: Path) -> None:
-    place = tmp_path / "x.reserve"
-    ballast = Ballast(place, MB)
+def test_a_ballast_releases_half_then_all_and_is_restored(tmp_path: Path) -> None:
+    path = tmp_path / "x.reserve"
+    ballast = Ballast(path, MB)
     ballast.keep()
-    assert place.stat().st_size == MB
-    assert place.stat().st_blocks * 512 >= MB
-    assert [(given, place.stat().st_size) for given in ballast.portions()] == [(MB // 2, MB // 2), (MB, 0)]
-    assert place.stat().st_size == MB
+    assert path.stat().st_size == MB
+    assert path.stat().st_blocks * 512 >= MB
+    assert [(given, path.stat().st_size) for given in ballast.portions()] == [(MB // 2, MB // 2), (MB, 0)]
+    assert path.stat().st_size == MB
     for _ in ballast.portions():
         break
-    assert place.stat().st_blocks * 512 >= MB
+    assert path.stat().st_blocks * 512 >= MB
 
 
 async def test_claims_wait_for_no_other_threads(tmp_path: Path) -> None:

@@ -23,14 +23,14 @@ async def store(statements: list[str]) -> AsyncIterator[SqliteStore]:
 
 
 async def look(store: SqliteStore, statements: list[str], text: str) -> list[str]:
-    """Return the words that the index is searched for."""
+    """Return the words that are looked up in the index."""
     statements.clear()
     await store.vectors.search("ann", ["vs"], Query(text))
     asked = [statement for statement in statements if "text : (" in statement]
     return asked[0].partition("text : (")[2].partition(")")[0].replace('"', "").split(" OR ") if asked else []
 
 
-async def test_a_word_that_is_everywhere_is_left_out_unless_it_is_all_there_is(
+async def test_a_ubiquitous_word_is_ignored_unless_it_is_the_only_one(
     store: SqliteStore, statements: list[str]
 ) -> None:
     chunks = [Chunk(index, f"the cat{index % 3} {'zebra' if index == 7 else ''}", 0, 1) for index in range(1200)]
@@ -41,7 +41,7 @@ async def test_a_word_that_is_everywhere_is_left_out_unless_it_is_all_there_is(
 
 
 @pytest.mark.parametrize("owner", ["ann", "bob"])
-async def test_words_that_are_common_elsewhere_are_searched_for(
+async def test_words_that_are_common_in_other_stores_are_searched_for(
     store: SqliteStore, statements: list[str], owner: str
 ) -> None:
     await store.vectors.add("ann", "vs", "file", [Chunk(0, "the penalty", 0, 1), Chunk(1, "zebra", 0, 1)], model=None)
@@ -65,7 +65,7 @@ def test_words_are_split_as_in_the_index() -> None:
 
 
 async def test_a_single_character_is_looked_up_as_a_word(store: SqliteStore, statements: list[str]) -> None:
-    """Not as a prefix, which stands for any number of words in the files of all owners."""
+    """A prefix would match any number of words in the files of all owners."""
     texts = ["新しい店です", "กินข้าวเช้า", "요리책"]
     chunks = [Chunk(index, text, 0, 1) for index, text in enumerate(texts)]
     await store.vectors.add("ann", "vs", "file", chunks, model=None)
@@ -75,7 +75,7 @@ async def test_a_single_character_is_looked_up_as_a_word(store: SqliteStore, sta
     assert sorted(hit.chunk.index for hit in hits) == [0, 1, 2]
 
 
-def test_a_single_character_of_a_former_form_is_a_prefix() -> None:
+def test_a_single_character_in_earlier_forms_is_a_prefix() -> None:
     text = "책 환불 fer* 책* \uff0a x"
     assert split(text) == ["책", "환불", "fer", "x"]
     assert split_former(text) == ["책*", "환불", "fer", "x", "책"]

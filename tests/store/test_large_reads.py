@@ -50,7 +50,7 @@ async def test_a_block_does_not_wait_for_itself() -> None:
     assert await gets_turn(reads)
 
 
-async def test_a_task_that_outlives_its_block_takes_turns_of_its_own() -> None:
+async def test_a_task_that_outlives_its_block_takes_its_own_turns() -> None:
     reads, ended = LargeReads(1), asyncio.Event()
 
     async def later() -> bool:

@@ -1,4 +1,4 @@
-"""Vectors in memory: exact, up to date, within a limit."""
+"""Vectors in memory: exact, current, and within a limit."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ def vectors(count: int, seed: int) -> list[list[float]]:
     return [[numbers.gauss(0, 1) for _ in range(8)] for _ in range(count)]
 
 
-async def test_the_nearest_of_many_blocks_are_those_of_a_plain_computation() -> None:
+async def test_the_nearest_of_many_blocks_equal_a_plain_computation() -> None:
     given = vectors(3000, seed=1)
     store = await open_store()
     chunks = [Chunk(index, "x", 0, 1, vector) for index, vector in enumerate(given)]
@@ -38,7 +38,7 @@ async def test_the_nearest_of_many_blocks_are_those_of_a_plain_computation() -> 
     cosines = matrix @ np.array(asked) / np.linalg.norm(matrix, axis=1)
     best = list(np.argsort(-cosines)[:20])
     assert [hit.chunk.index for hit in found.hits][:10] == best[:10]
-    assert len({hit.chunk.index for hit in found.hits} & set(best)) >= 19  # half precision may swap the last
+    assert len({hit.chunk.index for hit in found.hits} & set(best)) >= 19  # half precision can swap the last
     await store.close()
 
 
@@ -47,7 +47,7 @@ Limited = Callable[[int], list[Matrices]]
 
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch) -> Limited:
-    """Limits the memory of the stores that are opened afterwards. Returns their matrices."""
+    """Return a function that limits the memory of later stores and returns their matrices."""
 
     def limit(max_bytes: int) -> list[Matrices]:
         kept: list[Matrices] = []
@@ -62,7 +62,7 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Limited:
     return limit
 
 
-async def test_what_does_not_fit_in_memory_is_loaded_again(limited: Limited) -> None:
+async def test_vectors_that_do_not_fit_in_memory_are_loaded_again(limited: Limited) -> None:
     kept = limited(12_000)
     store = await open_store()
     for number in range(4):
@@ -76,7 +76,7 @@ async def test_what_does_not_fit_in_memory_is_loaded_again(limited: Limited) -> 
     await store.close()
 
 
-async def test_a_changed_store_is_searched_as_it_is_now() -> None:
+async def test_a_changed_store_is_searched_in_its_current_state() -> None:
     store = await open_store()
     query = Query("", [1.0, 0.0], "m", limit=1, weight=1.0)
     for number in range(3):
@@ -116,7 +116,7 @@ async def test_a_searched_store_keeps_no_attributes(wanted: Filter | None) -> No
 
 @pytest.mark.parametrize("way", ["deleted", "expired", "emptied"])
 @pytest.mark.usefixtures("traced")
-async def test_a_store_that_is_gone_is_not_kept(way: str) -> None:
+async def test_a_removed_store_is_not_kept(way: str) -> None:
     store = await open_store()
     row = vector_store()
     await store.commit([Insert(row)], durable=False)
@@ -149,7 +149,7 @@ async def test_stores_without_vectors_count_towards_the_limit(limited: Limited) 
 
 
 @pytest.mark.usefixtures("traced")
-async def test_long_words_of_queries_are_not_remembered() -> None:
+async def test_long_words_of_queries_are_not_cached() -> None:
     store = await open_store()
     await store.vectors.add("ann", "vs", "file", [Chunk(0, "word", 0, 4)], model=None)
     before = held_bytes()
@@ -160,7 +160,7 @@ async def test_long_words_of_queries_are_not_remembered() -> None:
     await store.close()
 
 
-# --- stores that do not fit into memory ---------------------------------------------------------------------------
+# --- stores that do not fit into memory -------------------------------------------------------------------------------
 
 
 async def add(store: SqliteStore, file_id: str, given: list[list[float]], **where: Any) -> None:
@@ -185,7 +185,7 @@ EVEN = Comparison(type="eq", key="even", value=True)
     [([3000], 8), ([1, 1023, 1, 1024, 700, 5], 8), ([40, 900], 3072), ([3], 16_384), ([2], 1)],
     ids=["one file", "many files", "long vectors", "longest vectors", "single numbers"],
 )
-async def test_what_is_compared_from_the_disk_is_found_as_from_memory(
+async def test_disk_and_memory_comparison_give_the_same_results(
     tmp_path: Path, limited: Limited, counts: list[int], dimensions: int, wanted: Filter | None
 ) -> None:
     numbers = np.random.default_rng(1)
@@ -215,12 +215,12 @@ async def test_a_store_that_is_too_large_is_searched_in_little_memory(limited: L
     before = held_bytes()
     tracemalloc.reset_peak()
     assert (await ask(store, [50.0] + [1.0] * 2_999, limit=1))[0][0] == "file-2"
-    assert tracemalloc.get_traced_memory()[1] - before < 13_000_000  # blocks of 4 MB; the whole store has 14 MB
+    assert tracemalloc.get_traced_memory()[1] - before < 13_000_000  # blocks of 4 MB; the complete store has 14 MB
     assert kept[0].size < 10_000
     await store.close()
 
 
-async def test_a_store_that_grew_is_copied_loaded_or_compared_from_the_disk(limited: Limited) -> None:
+async def test_a_grown_store_is_copied_reloaded_or_compared_on_disk(limited: Limited) -> None:
     kept = limited(48_000)  # a file has 8 KB in memory: three copies of two files fit, then only one, then none
     store = await open_store()
     sizes = []
@@ -263,7 +263,7 @@ async def test_an_owner_gives_memory_only_to_owners_who_hold_less(limited: Limit
     await store.close()
 
 
-async def test_a_large_store_does_not_displace_a_smaller_one_of_another_owner(limited: Limited) -> None:
+async def test_a_large_store_does_not_evict_another_owner_s_smaller_one(limited: Limited) -> None:
     kept = limited(80_000)
     store = await open_store()
     await add(store, "file-1", vectors(1_000, seed=1), owner="bob")
@@ -275,9 +275,7 @@ async def test_a_large_store_does_not_displace_a_smaller_one_of_another_owner(li
     await store.close()
 
 
-async def test_a_store_that_is_not_searched_for_long_makes_way(
-    limited: Limited, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unused_store_is_evicted_first(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = limited(80_000)
     store = await open_store()
     await add(store, "file-1", vectors(1_000, seed=1), owner="bob")
@@ -305,12 +303,12 @@ async def test_concurrent_searches_stay_within_the_limit(limited: Limited) -> No
             highest = max(highest, kept[0].size)
 
     await asyncio.gather(*(search(number) for number in (0, 1, 2, 3, 0, 1, 2, 3)))
-    assert 64_000 < highest <= 150_000 + 4 * 3_000  # lists of files that are only used, not kept, come on top
+    assert 64_000 < highest <= 150_000 + 4 * 3_000  # lists of files that are used but not kept are added
     await store.close()
 
 
 @pytest.mark.parametrize("most", [1 << 30, 10_000], ids=["memory", "disk"])
-async def test_vectors_in_one_row_of_former_versions_are_compared(
+async def test_vectors_in_one_row_of_earlier_versions_are_compared(
     tmp_path: Path, limited: Limited, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     limited(most)
@@ -347,7 +345,7 @@ async def test_vectors_in_one_row_of_former_versions_are_compared(
     assert await asyncio.to_thread(rows) == 0
 
 
-async def test_vectors_of_two_lengths_of_one_model_are_searched_apart(tmp_path: Path) -> None:
+async def test_vectors_of_two_lengths_of_one_model_are_searched_separately(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     await add(store, "file-1", [[1.0, 0.0]])
     await add(store, "file-2", [[1.0, 0.0, 0.0]], model="former")

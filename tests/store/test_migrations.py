@@ -38,14 +38,14 @@ def test_each_step_is_recorded_and_runs_once(db: Database) -> None:
 def test_every_table_has_an_owner(db: Database) -> None:
     migrate(db, "t.db")
     tables = set(db.table_names()) - {"sqlite_sequence", Migrations.migrations_table}
-    # The full-text index has no columns of its own choice; what is in it belongs to a row of `index_chunks`.
+    # The full-text index has fixed columns; its contents belong to a row of `index_chunks`.
     tables -= {name for name in tables if name.startswith(("index_words", "index_terms"))}
-    tables -= {"processes", "duties"}  # they are the servers' own
+    tables -= {"processes", "duties"}  # these are the servers' own
     assert len(tables) == 21
     assert [name for name in tables if "owner" not in db[name].columns_dict] == []
 
 
-def test_a_step_that_fails_leaves_nothing_behind_and_stays_pending(db: Database) -> None:
+def test_a_failed_step_leaves_nothing_and_stays_pending(db: Database) -> None:
     db.conn.execute("CREATE TABLE tombstones (squatter)")
     with pytest.raises(sqlite3.OperationalError, match="tombstones"):
         migrate(db, "t.db")
@@ -55,7 +55,7 @@ def test_a_step_that_fails_leaves_nothing_behind_and_stays_pending(db: Database)
     assert MIGRATIONS.pending(db) == []
 
 
-def test_a_file_stopped_between_steps_goes_on_from_there(db: Database) -> None:
+def test_a_file_stopped_between_steps_resumes_there(db: Database) -> None:
     MIGRATIONS.apply(db, stop_before=STEPS[1])
     migrate(db, "t.db")
     assert tuple(step.name for step in MIGRATIONS.applied(db)) == STEPS
@@ -79,7 +79,7 @@ def older(db: Database) -> None:
 
 
 @pytest.mark.usefixtures("older")
-async def test_a_file_from_before_uploads_opens_and_takes_them(tmp_path: Path) -> None:
+async def test_a_file_without_uploads_opens_and_accepts_them(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     row = upload()
     await put(store, row)
@@ -99,7 +99,7 @@ async def test_rows_survive_a_restart_and_its_migration(tmp_path: Path) -> None:
 
 @pytest.fixture
 def former(db: Database) -> tuple[str, str]:
-    """A file of the last revision without processes, with a run and a vector store file that a crash left."""
+    """Write a file of the last revision without processes, with a run and a vector store file that a crash left."""
     MIGRATIONS.apply(db, stop_before="m010_processes")
     conn = db.conn
     conn.execute("INSERT INTO threads (id, owner, body, private) VALUES ('thread_1', 'ann', '{}', '{}')")
@@ -130,9 +130,7 @@ def former(db: Database) -> tuple[str, str]:
     return "run_1", "vs_1/file_1"
 
 
-async def test_a_file_of_the_last_revision_is_migrated_and_what_it_left_is_taken_up(
-    tmp_path: Path, former: tuple[str, str]
-) -> None:
+async def test_a_file_of_the_last_revision_is_migrated_and_resumed(tmp_path: Path, former: tuple[str, str]) -> None:
     async with open_backend(tmp_path / "t.db") as backend:
         assert [run.id for run in await backend.processes.line.runs()] == [former[0]]
         assert [row.id for row in await backend.files.waiting(5)] == [former[1]]

@@ -1,4 +1,4 @@
-"""Reading a store that another process has open, and files that are not a store of ours."""
+"""Reading a store that another process has open, and files that are not a store of this program."""
 
 import os
 import sqlite3
@@ -43,7 +43,7 @@ async def test_a_file_in_use_is_detected_and_no_lock_is_left(tmp_path: Path) -> 
     assert not in_use(path)
 
 
-async def test_a_snapshot_stays_while_the_store_goes_on(tmp_path: Path) -> None:
+async def test_a_snapshot_stays_unchanged_while_the_store_is_used(tmp_path: Path) -> None:
     path = await made(tmp_path)
     store = await open_store(path)
     count = "SELECT COUNT(*) FROM threads"
@@ -55,14 +55,14 @@ async def test_a_snapshot_stays_while_the_store_goes_on(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_nothing_can_be_written_beside(tmp_path: Path) -> None:
+async def test_nothing_can_be_written_offline(tmp_path: Path) -> None:
     path = await made(tmp_path)
     for untouched in (False, True):
         with pytest.raises(StoreFailed, match="readonly"), open_beside(path, untouched=untouched) as beside:
             beside.execute("DELETE FROM threads")
 
 
-async def test_another_version_s_file_is_refused_or_taken_as_it_is(tmp_path: Path) -> None:
+async def test_another_version_s_file_is_refused_or_read_unchanged(tmp_path: Path) -> None:
     path = await made(tmp_path)
     alter(path, "UPDATE _sqlite_migrations SET name = 'm999_later' WHERE name = 'm005_index'")
     with pytest.raises(StoreFailed, match="newer threadhold"), open_beside(path, any_schema=True):

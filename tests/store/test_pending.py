@@ -1,4 +1,4 @@
-"""A read waits for the latest commit that touches the same object, and for no other."""
+"""A read waits for the latest commit that affects the same object, and for no other."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ def commit(*touches: str) -> Commit:
     return Commit([], False, frozenset(touches), asyncio.get_running_loop().create_future())
 
 
-async def test_a_reader_waits_for_the_youngest_commit_that_touches_its_thread() -> None:
+async def test_a_reader_waits_for_the_latest_commit_of_its_thread() -> None:
     pending = Pending()
     first, second, other = commit("t"), commit("t"), commit("u")
     for each in (first, second, other):
@@ -28,7 +28,7 @@ async def test_a_reader_waits_for_the_youngest_commit_that_touches_its_thread() 
     pending.remove(other)
 
 
-async def test_of_two_things_it_names_the_younger_commit_counts() -> None:
+async def test_of_two_named_objects_the_later_commit_counts() -> None:
     pending = Pending()
     first, second = commit("t"), commit(unknown_thread("ann"))
     for each in (first, second):
@@ -52,7 +52,7 @@ async def test_no_read_waits_for_later_commits() -> None:
     await asyncio.wait_for(waiting, 1)
 
 
-async def test_a_read_that_nothing_touches_does_not_wait() -> None:
+async def test_a_read_without_pending_changes_does_not_wait() -> None:
     pending = Pending()
     pending.add(commit("t"))
     await asyncio.wait_for(pending.wait_for("u", None), 1)
@@ -73,7 +73,7 @@ async def test_unfinished_waits_for_the_last_of_all() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_patch_touches_the_thread_of_its_object_or_any_when_that_is_not_known(known: bool) -> None:
+def test_a_patch_of_an_unknown_object_affects_every_thread(known: bool) -> None:
     pending, of = Pending(), thread()
     r = run(of)
     if known:
@@ -81,7 +81,7 @@ def test_a_patch_touches_the_thread_of_its_object_or_any_when_that_is_not_known(
     assert pending.touched_by([Patch("run", r.id, "ann")]) == {r.id, of.id if known else unknown_thread("ann")}
 
 
-def test_changes_touch_objects_threads_and_logs() -> None:
+def test_changes_affect_objects_threads_and_logs() -> None:
     pending, of = Pending(), thread()
     r, m = run(of), message(of)
     s = step(r)
@@ -97,7 +97,7 @@ def test_changes_touch_objects_threads_and_logs() -> None:
     assert pending.touched_by([RequireNoActiveRun(of.id, "ann")]) == frozenset()
 
 
-def test_a_change_of_an_unknown_thread_makes_no_other_owner_wait() -> None:
+def test_a_change_of_an_unknown_thread_delays_no_other_owner() -> None:
     pending = Pending()
     touched = pending.touched_by([Patch("run", "run_1", "ann"), Delete("message", "msg_1", "ann")])
     assert unknown_thread("ann") in touched

@@ -55,17 +55,17 @@ async def test_a_question_finds_its_subject_first(query: str, document: str, dis
     ],
     ids=ascii,
 )
-def test_other_words_stay(query: str) -> None:
+def test_other_words_are_kept(query: str) -> None:
     assert without_phrasing(query) == query
 
 
 @pytest.mark.parametrize("query", ["어떻게", "怎么办？", "ください", "いくら", "อย่างไร", "수 있나요?"], ids=ascii)
-def test_a_query_of_nothing_else_stays_whole(query: str) -> None:
+def test_a_query_of_question_words_only_is_kept(query: str) -> None:
     assert without_phrasing(query) == query
 
 
 @pytest.mark.parametrize("part", ["수 ", "할", "い", "の", "我", "可不", "し", "a주"], ids=ascii)
-def test_the_longest_query_takes_no_time(part: str) -> None:
+def test_the_longest_query_is_handled_quickly(part: str) -> None:
     since = time.process_time()
     without_phrasing((part * 4096)[:4096])
     assert time.process_time() - since < 0.1

@@ -1,4 +1,4 @@
-"""Readers: many at the same time, and a read that fails affects no other."""
+"""Readers: many at the same time, and a failed read affects no other."""
 
 import asyncio
 import sqlite3
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from store.ports import PageQuery, Row
+from store.ports import Delete, PageQuery, Row
 from store.sqlite import readers
 from store.sqlite.readers import check_time, untimed
 from store.sqlite.store import open_store
@@ -22,7 +22,7 @@ def broken(_: sqlite3.Connection) -> NoReturn:
 
 
 @pytest.mark.timeout(10)
-async def test_a_read_that_fails_does_so_alone_and_no_caller_waits_forever() -> None:
+async def test_a_failed_read_affects_no_other_and_ends() -> None:
     store = await open_store()
     row = thread()
     await put(store, row)
@@ -36,7 +36,7 @@ async def test_a_read_that_fails_does_so_alone_and_no_caller_waits_forever() -> 
 
 
 @pytest.mark.timeout(10)
-async def test_a_reader_that_is_cancelled_harms_no_other() -> None:
+async def test_a_cancelled_reader_affects_no_other() -> None:
     store = await open_store()
     row = thread()
     await put(store, row)
@@ -50,7 +50,7 @@ async def test_a_reader_that_is_cancelled_harms_no_other() -> None:
 
 
 @pytest.mark.timeout(10)
-async def test_reads_while_the_store_closes_all_end() -> None:
+async def test_reads_during_closing_all_end() -> None:
     store = await open_store()
     row = thread()
     await put(store, row)
@@ -82,11 +82,11 @@ async def test_long_reads_of_one_owner_delay_no_other_read() -> None:
 @pytest.mark.timeout(20)
 async def test_short_reads_of_one_owner_delay_no_other_owner() -> None:
     store, go = await open_store(), threading.Event()
-    begun = 0
+    started = 0
 
     def wait(_: sqlite3.Connection) -> bool:
-        nonlocal begun
-        begun += 1
+        nonlocal started
+        started += 1
         return go.wait(10)
 
     async def read(owner: str) -> bool:
@@ -104,14 +104,14 @@ async def test_short_reads_of_one_owner_delay_no_other_owner() -> None:
     await asyncio.wait(reads[20:])
     go.set()
     assert all(await asyncio.gather(*reads[:20]))
-    assert begun == 20  # those that were cancelled before they started were not done
+    assert started == 20  # those that were cancelled before they started were not run
     await store.close()
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("field", ["body", "private"])
 async def test_a_large_row_is_read_only_when_it_is_its_turn(field: str) -> None:
-    """Large reads of one owner are two at a time, so those that wait must not have read the row already."""
+    """At most two large reads of one owner run at a time, so waiting ones must not have read the row already."""
     store, go = await open_store(), threading.Event()
     row = Row("thread", "thread_1", "ann", {"id": "thread_1", "object": "thread", "created_at": 1}, private={})
     getattr(row, field)["x"] = "x" * 1_000_000
@@ -153,4 +153,31 @@ async def test_untimed_work_does_not_count_towards_the_limit_of_reads(monkeypatc
         await store.engine.read_long("ann", loads, endless)
     with pytest.raises(InvalidRequest, match="seconds of reading"):
         await store.engine.read_long("ann", lambda conn: conn.execute(endless).fetchall())
+    await store.close()
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_all_statements_of_a_read_see_the_same_commits(is_long: bool) -> None:
+    """A row that the first statement finds is still there for the second, whatever is committed between them."""
+    store = await open_store()
+    row = thread()
+    await put(store, row)
+    found, deleted = threading.Event(), threading.Event()
+
+    def read(conn: sqlite3.Connection) -> list[int]:
+        counts = []
+        for _ in range(2):
+            counts.append(conn.execute("SELECT count(*) FROM threads").fetchone()[0])
+            found.set()
+            assert deleted.wait(5)
+        return counts
+
+    engine = store.engine
+    reading = asyncio.create_task(engine.read_long("ann", read) if is_long else engine.read(read))
+    await asyncio.to_thread(found.wait, 5)
+    await store.commit([Delete("thread", row.id, "ann")], durable=True)
+    deleted.set()
+    assert await reading == [1, 1]
+    assert await engine.read(read) == [0, 0]
     await store.close()

@@ -85,7 +85,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def refresh(store: SqliteStore, commits: int | None = None) -> None:
-    """Rewrite all, or stop after about this many commits."""
+    """Rewrite everything, or stop after about this many commits."""
 
     async def work() -> None:
         async with aclosing(store.vectors.refresh()) as files:  # type: ignore[type-var]
@@ -108,7 +108,7 @@ async def look(store: SqliteStore, text: str) -> list[tuple[str, int]]:
 
 
 async def terms(store: SqliteStore) -> list[tuple[str, int, int]]:
-    """The whole full-text index: each term with how many passages have it, and how often."""
+    """Return the full-text index: each term with its number of passages and occurrences."""
     sql = "SELECT term, doc, cnt FROM index_terms WHERE col = 'text' ORDER BY term"
     return await store.engine.read(lambda conn: conn.execute(sql).fetchall())
 
@@ -119,7 +119,7 @@ async def left(store: SqliteStore) -> int:
 
 
 async def fresh_terms(tmp_path: Path, *file_ids: str) -> list[tuple[str, int, int]]:
-    """Return the index if this version adds these files."""
+    """Return the index after this version adds these files."""
     opened = await open_store(tmp_path / "fresh.db")
     for file_id in file_ids:
         chunks = [Chunk(at, text, 0, 1) for at, (text, _) in enumerate(FILES[file_id])]
@@ -129,7 +129,7 @@ async def fresh_terms(tmp_path: Path, *file_ids: str) -> list[tuple[str, int, in
     return found
 
 
-async def test_what_was_found_is_found_before_and_after(store: SqliteStore) -> None:
+async def test_passages_are_found_before_and_after_the_rewriting(store: SqliteStore) -> None:
     before = {words: await look(store, words) for words in OLD_WORDS}
     assert [len(found) for found in before.values()] == [100, 1, 80, 1, 1]
     await refresh(store)
@@ -143,7 +143,7 @@ async def test_the_second_form_finds_what_the_first_one_did_not(store: SqliteSto
     assert await look(store, words) == [("file-korean", at) for at in range(100)]
 
 
-async def test_searches_meanwhile_find_each_passage_once(store: SqliteStore) -> None:
+async def test_searches_during_the_rewriting_find_each_passage_once(store: SqliteStore) -> None:
     task = asyncio.ensure_future(refresh(store))
     looks = 0
     while not task.done():
@@ -162,7 +162,7 @@ async def test_the_rewritten_index_equals_a_new_one(store: SqliteStore, tmp_path
 
 
 @pytest.mark.parametrize("commits", [1, 2, 5, 12, 14])
-async def test_a_rewrite_cut_off_anywhere_goes_on_there(path: Path, tmp_path: Path, commits: int) -> None:
+async def test_an_interrupted_rewrite_resumes_anywhere(path: Path, tmp_path: Path, commits: int) -> None:
     opened = await open_store(path)
     await refresh(opened, commits)
     assert await left(opened) > 0
@@ -176,7 +176,7 @@ async def test_a_rewrite_cut_off_anywhere_goes_on_there(path: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("commits", [0, 3, None], ids=["before", "half way", "after"])
-async def test_a_file_removed_half_rewritten_leaves_no_word(
+async def test_a_half_rewritten_file_is_removed_completely(
     store: SqliteStore, tmp_path: Path, commits: int | None
 ) -> None:
     await refresh(store, commits)
@@ -187,7 +187,7 @@ async def test_a_file_removed_half_rewritten_leaves_no_word(
     assert await terms(store) == await fresh_terms(tmp_path, "file-chinese", "file-latin")
 
 
-async def test_a_file_removed_while_it_is_rewritten_stays_away(store: SqliteStore, tmp_path: Path) -> None:
+async def test_a_file_removed_while_it_is_rewritten_stays_removed(store: SqliteStore, tmp_path: Path) -> None:
     task = asyncio.ensure_future(refresh(store))
     await asyncio.sleep(0.01)
     await store.vectors.remove("ann", "vs", "file-korean")
@@ -195,7 +195,7 @@ async def test_a_file_removed_while_it_is_rewritten_stays_away(store: SqliteStor
     assert await terms(store) == await fresh_terms(tmp_path, "file-chinese", "file-latin")
 
 
-async def test_files_added_meanwhile_have_the_new_form(store: SqliteStore) -> None:
+async def test_files_added_during_the_rewriting_have_the_new_form(store: SqliteStore) -> None:
     await refresh(store, 3)
     await store.vectors.add("ann", "vs", "file-new", [Chunk(0, "보증기간은 2년", 0, 1)], model=None)
     assert await look(store, "보증 기간") == [("file-new", 0)]
@@ -210,7 +210,7 @@ async def test_a_file_added_again_replaces_the_old_form(store: SqliteStore) -> N
     assert await look(store, "영수증을 보증") == [("file-korean", 0)]
 
 
-async def test_words_that_stay_the_same_are_not_written_again(path: Path, former: Former) -> None:
+async def test_unchanged_words_are_not_written_again(path: Path, former: Former) -> None:
     statements: list[str] = []
     opened = await open_store(path, trace=statements.append)
     await refresh(opened)
@@ -236,10 +236,10 @@ async def test_a_commit_is_limited_by_the_folded_text(tmp_path: Path) -> None:
         for transaction in "\n".join(statements).split("\nCOMMIT")
     ]
     assert len([size for size in sizes if size]) > 4
-    assert max(sizes) < 90 * 1024  # 64 KB and a passage
+    assert max(sizes) < 58 * 1024  # 32 KB and a passage
 
 
-async def test_vectors_and_texts_stay_as_they_were(store: SqliteStore) -> None:
+async def test_vectors_and_texts_are_unchanged(store: SqliteStore) -> None:
     sql = "SELECT file, hex(vectors) FROM index_vectors UNION ALL SELECT seq, text FROM index_chunks"
     before = await store.engine.read(lambda conn: conn.execute(sql).fetchall())
     await refresh(store)
@@ -259,7 +259,7 @@ def copy(path: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("handle", [shrink, copy])
-async def test_a_half_rewritten_file_can_be_shrunk_and_copied(
+async def test_a_half_rewritten_file_can_be_compacted_and_copied(
     path: Path, tmp_path: Path, handle: Callable[[Path, Path], Path]
 ) -> None:
     opened = await open_store(path)
@@ -272,7 +272,7 @@ async def test_a_half_rewritten_file_can_be_shrunk_and_copied(
     await opened.close()
 
 
-async def test_a_file_removed_between_folding_and_writing_is_left_alone(path: Path, former: Former) -> None:
+async def test_a_file_removed_between_folding_and_writing_is_skipped(path: Path, former: Former) -> None:
     loop = asyncio.get_running_loop()
     removed: list[asyncio.Task[None]] = []
 
@@ -282,7 +282,7 @@ async def test_a_file_removed_between_folding_and_writing_is_left_alone(path: Pa
 
     def trace(statement: str) -> None:
         if statement.startswith("SELECT seq, text FROM index_chunks"):
-            loop.call_soon_threadsafe(remove)  # before what was read gets back to the loop
+            loop.call_soon_threadsafe(remove)  # before the rows that were read return to the loop
 
     opened = await open_store(path, trace=trace)
     await refresh(opened)
@@ -298,7 +298,7 @@ def add_stray(path: Path) -> None:
         conn.execute("INSERT INTO index_words (rowid, store, text) VALUES (?, 's1', 'ferry')", (99 << 20,))
 
 
-async def test_words_without_a_passage_harm_no_search(path: Path) -> None:
+async def test_words_without_a_passage_do_not_affect_searches(path: Path) -> None:
     await asyncio.to_thread(add_stray, path)
     opened = await open_store(path)
     assert await look(opened, "ferry") == [("file-latin", at) for at in range(80)]

@@ -9,7 +9,7 @@ import pytest
 
 from store.ports import Append, Chunk, Delete, Insert, PageQuery, Patch, Query, RequireNoActiveRun, RequireRow
 from store.sqlite.store import SqliteStore, open_store
-from tests.store.rows import event, file, file_batch, message, place, put, run, step, thread, vector_store
+from tests.store.rows import event, file, file_batch, message, put, run, step, store_file, thread, vector_store
 from wire.errors import Missing
 from wire.status import ACTIVE
 
@@ -32,12 +32,12 @@ async def test_a_deletion_hides_all_parts_before_they_are_removed() -> None:
     store = await open_store()
     await stop_removing(store)
     of = thread()
-    said, r = message(of), run(of)
+    posted, r = message(of), run(of)
     s = step(r)
-    await put(store, of, said, r, s)
+    await put(store, of, posted, r, s)
     await store.commit([Append(r.id, [event(0)])], durable=False)
     await store.commit([Delete("thread", of.id, "ann")], durable=False)
-    for row in (said, r, s):
+    for row in (posted, r, s):
         assert await store.get(row.kind, row.id, "ann") is None
         assert (await store.page(row.kind, "ann", PageQuery(), thread_id=of.id)).rows == []
         for change in (Patch(row.kind, row.id, "ann", {"x": 1}), Delete(row.kind, row.id, "ann")):
@@ -59,12 +59,12 @@ async def test_a_deletion_hides_all_parts_before_they_are_removed() -> None:
     await store.close()
 
 
-async def test_a_deleted_vector_store_is_not_searched_before_its_files_are_removed() -> None:
+async def test_a_deleted_vector_store_is_not_searched_during_removal() -> None:
     store = await open_store()
     await stop_removing(store)
     gone, kept, f = vector_store(), vector_store(), file()
     batch = file_batch(gone)
-    waiting = [place(gone, f, batch), place(kept, f)]
+    waiting = [store_file(gone, f, batch), store_file(kept, f)]
     await put(store, gone, kept, f, batch, *waiting)
     for vs in (gone, kept):
         await store.vectors.add("ann", vs.id, f.id, [Chunk(0, "ferry", 0, 5)], model=None)
@@ -98,8 +98,8 @@ async def test_others_write_while_a_large_thread_is_removed() -> None:
     await store.commit([Insert(thread("bob"))], durable=True)
     await store.tidy()
     steps = [sql.split("(")[0].split("WHERE")[0].strip() for sql in seen]
-    removed = [place for place, sql in enumerate(steps) if sql == "DELETE FROM messages"]
-    assert steps.index("INSERT INTO threads") < removed[-1]  # in a single commit, all would already be gone
+    removed = [index for index, sql in enumerate(steps) if sql == "DELETE FROM messages"]
+    assert steps.index("INSERT INTO threads") < removed[-1]  # in a single commit, all would already be removed
     assert steps[: removed[-1]].count("COMMIT") >= 3
     await store.close()
 
@@ -121,7 +121,7 @@ async def test_each_of_many_deleted_objects_takes_its_turn() -> None:
     await store.close()
 
 
-async def test_the_next_start_removes_what_is_left(tmp_path: Path) -> None:
+async def test_the_next_start_removes_remains(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     await stop_removing(store)
     of = thread()
@@ -139,7 +139,7 @@ async def test_the_next_start_removes_what_is_left(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_an_id_can_be_used_again_once_its_thread_is_removed() -> None:
+async def test_an_id_can_be_reused_once_its_thread_is_removed() -> None:
     store = await open_store()
     of = thread()
     old, new = message(of), message(of)

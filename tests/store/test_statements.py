@@ -1,4 +1,4 @@
-"""Where statements run: all of them in threads of the store, whatever happens to the file or the writer."""
+"""Where statements run: always in threads of the store, whatever happens to the file or the writer."""
 
 import asyncio
 import sqlite3
@@ -56,7 +56,7 @@ async def test_queued_commits_are_synced_once(tmp_path: Path, kind: str) -> None
     await store.close()
 
 
-async def test_a_lock_is_waited_for_again_after_one_that_lasted_too_long(tmp_path: Path) -> None:
+async def test_a_lock_is_waited_for_again_after_a_timeout(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db", busy_timeout_s=1)
     for locked_s, kept in ((1.5, False), (0.6, True)):
         with closing(await asyncio.to_thread(locking, tmp_path / "t.db")) as foreign:
@@ -82,7 +82,7 @@ async def test_a_close_that_is_cancelled_still_closes(tmp_path: Path) -> None:
 
 
 async def is_free(path: Path) -> bool:
-    """Whether the file can be opened; it is closed again."""
+    """Return whether the file can be opened; it is closed again."""
     try:
         await (await open_store(path)).close()
     except StoreFailed:
@@ -90,7 +90,7 @@ async def is_free(path: Path) -> bool:
     return True
 
 
-async def test_reading_row_after_row_leaves_others_their_turns() -> None:
+async def test_reading_row_after_row_lets_others_take_turns() -> None:
     store = await open_store()
     row = thread()
     await put(store, row)
@@ -126,7 +126,7 @@ async def test_a_foreign_lock_delays_no_read(tmp_path: Path) -> None:
         assert not asked.done()
         await asyncio.to_thread(foreign.execute, "ROLLBACK")
         await asked
-    assert longest < 0.25, "SQLite's own wait for a lock is a second at the least"
+    assert longest < 0.25, "SQLite's own wait for a lock is shorter than a second"
     assert await store.get("message", row.id, "ann") == row
     await store.close()
 
@@ -134,7 +134,7 @@ async def test_a_foreign_lock_delays_no_read(tmp_path: Path) -> None:
 @pytest.mark.timeout(10)
 async def test_a_defect_in_the_writer_leaves_no_caller_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     broke: list[type] = []
-    monkeypatch.setattr(threading, "excepthook", lambda told: broke.append(told.exc_type))
+    monkeypatch.setattr(threading, "excepthook", lambda response: broke.append(response.exc_type))
     store = await open_store()
 
     def broken(_: sqlite3.Connection) -> None:
@@ -149,7 +149,7 @@ async def test_a_defect_in_the_writer_leaves_no_caller_waiting(monkeypatch: pyte
     ]
     for result in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(result, StoreFailed)
-    assert await store.get("thread", row.id, "ann") is None, "what was refused is not shown"
+    assert await store.get("thread", row.id, "ann") is None, "the refused row is visible"
     with pytest.raises(StoreFailed):
         await put(store, thread())
     await store.close()

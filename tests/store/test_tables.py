@@ -1,4 +1,4 @@
-"""The SQL: every statement that a server runs is served by an index."""
+"""Every SQL statement that a server runs is served by an index."""
 
 import asyncio
 import functools
@@ -29,9 +29,9 @@ from tests.store.rows import (
     file,
     file_batch,
     message,
-    place,
     run,
     step,
+    store_file,
     thread,
     upload,
     vector_store,
@@ -49,7 +49,7 @@ async def everything_once(path: Path) -> list[str]:
     m, s = message(t, run_id=r.id), step(r)
     f, v = file(), vector_store()
     b = file_batch(v)
-    p, u = place(v, f, b), upload()
+    p, u = store_file(v, f, b), upload()
     inserts = [Insert(row) for row in (a, t, f, v, b, p, u)]
     await store.commit([*inserts, RequireNoActiveRun(t.id, "ann"), Insert(r), Insert(m), Insert(s)], durable=False)
     store.checkpoints.put_writes(CheckpointKey(r.id, "", "1"), [checkpoint_write()])
@@ -117,5 +117,5 @@ async def test_no_statement_scans_a_table_or_sorts_one(tmp_path: Path) -> None:
     assert {sql: plan for sql, plan in found.items() if "SCAN" in plan or "TEMP" in plan} == {}
 
 
-def test_the_active_statuses_in_sql_are_those_of_the_port() -> None:
+def test_the_active_statuses_in_sql_equal_those_of_the_port() -> None:
     assert {word for word in ACTIVE_SQL.split("'") if word in ACTIVE} == ACTIVE

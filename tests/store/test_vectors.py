@@ -1,4 +1,4 @@
-"""Every rule of `store.ports.Vectors`, for every backend: what is added is found, by its owner and by no other."""
+"""Every rule of `store.ports.Vectors`, for every backend: added files are found by their owner and by no other."""
 
 import asyncio
 import math
@@ -75,17 +75,17 @@ def files(found: Found) -> list[str]:
     return [hit.file_id for hit in found.hits]
 
 
-# --- what is added is found ---------------------------------------------------------------------------------------
+# --- what is added is found -------------------------------------------------------------------------------------------
 
 
-async def test_a_chunk_is_found_by_a_word_whole_and_with_its_offsets(vectors: Vectors) -> None:
+async def test_a_chunk_is_found_by_a_word_complete_with_its_offsets(vectors: Vectors) -> None:
     await put(vectors, "file-1", *TEXTS, attributes={"year": 2024})
     (hit,) = (await look(vectors, "When does the FERRY leave?", limit=1)).hits
     assert (hit.vector_store_id, hit.file_id, hit.attributes) == ("vs_1", "file-1", {"year": 2024})
     assert hit.chunk == Chunk(0, TEXTS[0], 0, len(TEXTS[0]))
 
 
-async def test_words_are_found_whatever_their_accents_case_and_writing(vectors: Vectors) -> None:
+async def test_words_are_found_whatever_their_accents_case_and_spelling(vectors: Vectors) -> None:
     asked = [
         ("creme brulee", TEXTS[2]),
         ("CAFÉ", TEXTS[2]),
@@ -132,7 +132,7 @@ async def test_a_chunk_is_found_by_its_meaning_alone(vectors: Vectors) -> None:
     assert found.by_words_only == frozenset()
 
 
-async def test_what_both_words_and_meaning_find_comes_first_and_scores_fall(vectors: Vectors) -> None:
+async def test_matches_of_words_and_meaning_come_first_by_score(vectors: Vectors) -> None:
     texts = ["apple tart", "pear tart", "apple pie", "plum jam"]
     await put(vectors, "file-1", *texts, vectors=[[0, 1, 0], [0, 0, 1], [1, 0.1, 0], [0.9, 0, 0.1]])
     hits = (await look(vectors, "apple", vector=[1, 0, 0])).hits
@@ -148,7 +148,7 @@ async def test_weight_chooses_between_words_and_meaning(vectors: Vectors) -> Non
     assert [found.hits[0].chunk.text for found in (by_words, by_meaning)] == ["apple", "pear"]
 
 
-async def test_limit_and_threshold_cut_the_list(vectors: Vectors) -> None:
+async def test_limit_and_threshold_shorten_the_list(vectors: Vectors) -> None:
     await put(vectors, "file-1", *(f"word {number}" for number in range(30)))
     whole = (await look(vectors, "word", limit=30)).hits
     assert len(whole) == 30
@@ -164,10 +164,10 @@ async def test_a_file_of_many_slices_is_found_to_its_last_chunk(vectors: Vectors
     assert [chunk.text for chunk in await vectors.chunks("ann", "vs_1", "file-1")] == texts
 
 
-# --- by whom, and where -------------------------------------------------------------------------------------------
+# --- owners and stores ------------------------------------------------------------------------------------------------
 
 
-async def test_a_search_sees_the_stores_it_names_of_its_owner_and_no_other(vectors: Vectors) -> None:
+async def test_a_search_covers_exactly_the_named_stores_of_its_owner(vectors: Vectors) -> None:
     for store, owner in (("vs_1", "ann"), ("vs_2", "ann"), ("vs_3", "ann"), ("vs_1", "bob")):
         await put(vectors, f"file-{store}-{owner}", *TEXTS, store=store, owner=owner, vectors=[[1, 0], [0, 1], [1, 1]])
     for how in ({}, {"vector": [1.0, 0.0]}):
@@ -179,7 +179,7 @@ async def test_a_search_sees_the_stores_it_names_of_its_owner_and_no_other(vecto
     assert await vectors.models("eve", "vs_1") == frozenset()
 
 
-async def test_a_file_that_is_in_two_stores_comes_once(vectors: Vectors) -> None:
+async def test_a_file_in_two_stores_is_found_once(vectors: Vectors) -> None:
     for store in ("vs_1", "vs_2"):
         await put(vectors, "file-1", *TEXTS, store=store)
     assert files(await look(vectors, "ferry", stores=["vs_1", "vs_2"])) == ["file-1"]
@@ -194,7 +194,7 @@ async def test_no_owner_can_remove_or_change_another_s_files(vectors: Vectors) -
     assert files(await look(vectors, "ferry")) == ["file-1"]
 
 
-# --- filters ------------------------------------------------------------------------------------------------------
+# --- filters ----------------------------------------------------------------------------------------------------------
 
 CARS: dict[str, dict[str, str | float | bool]] = {
     "file-a": {"make": "audi", "year": 2020, "sold": True},
@@ -250,7 +250,7 @@ async def test_a_filter_finds_what_matches_it(vectors: Vectors) -> None:
             assert "".join(sorted(files(found))).replace("file-", "") == passing, filters
 
 
-async def test_a_filter_does_not_starve_the_list(vectors: Vectors) -> None:
+async def test_a_filter_does_not_shorten_the_list(vectors: Vectors) -> None:
     """Better hits that do not match must not displace those that do."""
     for number in range(120):
         await put(vectors, f"file-{number}", "car car car", vectors=[[1, 0]], attributes={"good": False})
@@ -269,10 +269,10 @@ async def test_new_attributes_apply_immediately(vectors: Vectors) -> None:
         await vectors.set_attributes("ann", "vs_1", "file-2", {})
 
 
-# --- removal and replacement --------------------------------------------------------------------------------------
+# --- removal and replacement ------------------------------------------------------------------------------------------
 
 
-async def test_a_file_added_again_replaces_what_was_there(vectors: Vectors) -> None:
+async def test_a_file_added_again_replaces_the_old_one(vectors: Vectors) -> None:
     await put(vectors, "file-1", *TEXTS, vectors=[[1, 0], [0, 1], [1, 1]], attributes={"a": 1})
     await put(vectors, "file-1", "Nothing about ships.", vectors=[[0, 1]])
     for how in ({}, {"vector": [1.0, 0.0]}):
@@ -282,11 +282,11 @@ async def test_a_file_added_again_replaces_what_was_there(vectors: Vectors) -> N
 
 
 @pytest.mark.parametrize("tidied", [False, True], ids=["untidy", "tidy"])
-async def test_what_is_removed_is_not_found(vectors: Vectors, tidied: bool) -> None:
+async def test_a_removed_file_is_not_found(vectors: Vectors, tidied: bool) -> None:
     for file_id in ("file-1", "file-2"):
         await put(vectors, file_id, *TEXTS, vectors=[[1, 0], [0, 1], [1, 1]])
     await put(vectors, "file-1", *TEXTS, store="vs_2")
-    await look(vectors, "ferry", vector=[1, 0])  # whatever is kept in memory must notice
+    await look(vectors, "ferry", vector=[1, 0])  # any cache in memory must be updated
     await vectors.remove("ann", "vs_1", "file-1")
     if tidied:
         await vectors.tidy()
@@ -312,7 +312,7 @@ async def test_hidden_hits_do_not_displace_visible_ones(vectors: Vectors) -> Non
 
 
 @pytest.mark.parametrize("whole_store", [False, True], ids=["file", "store"])
-async def test_a_file_removed_while_it_is_added_stays_away(vectors: Vectors, whole_store: bool) -> None:
+async def test_a_file_removed_while_it_is_added_stays_removed(vectors: Vectors, whole_store: bool) -> None:
     under_way = asyncio.Event()
     adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", watched(300, under_way), model=None))
     await under_way.wait()
@@ -324,7 +324,7 @@ async def test_a_file_removed_while_it_is_added_stays_away(vectors: Vectors, who
     assert await vectors.chunks("ann", "vs_1", "file-1") == []
 
 
-async def test_a_cancelled_addition_leaves_what_was_there(vectors: Vectors) -> None:
+async def test_a_cancelled_addition_keeps_the_old_file(vectors: Vectors) -> None:
     await put(vectors, "file-1", "the old ferry")
     under_way = asyncio.Event()
     adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", watched(300, under_way), model=None))
@@ -336,10 +336,10 @@ async def test_a_cancelled_addition_leaves_what_was_there(vectors: Vectors) -> N
     assert [hit.chunk.text for hit in (await look(vectors, "ferry")).hits] == ["the old ferry"]
 
 
-async def test_tidying_leaves_alone_what_is_being_added(vectors: Vectors) -> None:
+async def test_tidying_does_not_affect_unfinished_additions(vectors: Vectors) -> None:
     adding = asyncio.ensure_future(put(vectors, "file-1", *(f"ferry {number}" for number in range(300))))
     while not adding.done():
-        # Nothing or all of it; all may be seen a moment before whoever added it hears that it is there.
+        # Nothing or all of it; all can be visible a moment before the call that adds it returns.
         assert len((await look(vectors, "ferry", limit=300)).hits) in (0, 300)
         await vectors.tidy()
         await asyncio.sleep(0)
@@ -362,7 +362,7 @@ async def index_rows(vectors: Vectors) -> int:
     return sum(count for (count,) in counts)
 
 
-async def test_a_file_that_is_added_in_blocks_is_found_as_a_whole(vectors: Vectors) -> None:
+async def test_a_file_that_is_added_in_blocks_is_found_completely(vectors: Vectors) -> None:
     texts = [f"ferry number{number}" for number in range(50)]
     chunks = pieces(*texts, vectors=[[math.cos(number / 10), math.sin(number / 10)] for number in range(50)])
 
@@ -411,7 +411,7 @@ async def test_blocks_that_end_early_leave_nothing(vectors: Vectors, end: str) -
 
 
 @pytest.mark.usefixtures("traced")
-async def test_adding_takes_memory_for_one_block_whatever_the_length_of_vectors(vectors: Vectors) -> None:
+async def test_adding_uses_memory_for_one_block_of_vectors(vectors: Vectors) -> None:
     async def made() -> AsyncIterator[Sequence[Chunk]]:
         for start in range(0, 1024, 32):
             yield [Chunk(at, f"ferry {at}", 0, 8, array("f", [1.0] * 4_000)) for at in range(start, start + 32)]
@@ -423,7 +423,7 @@ async def test_adding_takes_memory_for_one_block_whatever_the_length_of_vectors(
     assert len(await vectors.chunks("ann", "vs_1", "file-1")) == 1024
 
 
-async def test_attributes_that_are_set_while_a_file_is_added_apply(vectors: Vectors) -> None:
+async def test_attributes_set_while_a_file_is_added_apply(vectors: Vectors) -> None:
     async def changed() -> AsyncIterator[Sequence[Chunk]]:
         await vectors.set_attributes("ann", "vs_1", "file-1", {"year": 2025})
         yield pieces("ferry")
@@ -433,10 +433,10 @@ async def test_attributes_that_are_set_while_a_file_is_added_apply(vectors: Vect
     assert hit.attributes == {"year": 2025}
 
 
-# --- models -------------------------------------------------------------------------------------------------------
+# --- models -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_vector_of_another_model_finds_by_words_and_reports_it(vectors: Vectors) -> None:
+async def test_another_model_s_vector_searches_words_and_reports_it(vectors: Vectors) -> None:
     await put(vectors, "file-1", "apple", vectors=[[0, 1]])
     await put(vectors, "file-2", "apple")
     found = await look(vectors, "apple", vector=[0, 1, 0], model="other")
@@ -466,12 +466,12 @@ async def test_of_two_lengths_added_concurrently_one_is_refused(vectors: Vectors
     assert files(await look(vectors, stores=["vs_1", "vs_2"], vector=[1, 0, 0])) == ["file-2"]
 
 
-async def test_an_empty_file_is_there_and_never_found(vectors: Vectors) -> None:
+async def test_an_empty_file_exists_and_is_never_found(vectors: Vectors) -> None:
     await put(vectors, "file-1")
     assert files(await look(vectors, "apple", vector=[1, 0])) == []
     assert await vectors.chunks("ann", "vs_1", "file-1") == []
 
 
-async def test_nothing_is_left_to_refresh_of_what_was_just_added(vectors: Vectors) -> None:
+async def test_a_file_just_added_needs_no_refresh(vectors: Vectors) -> None:
     await put(vectors, "file-1", *TEXTS)
     assert [left async for left in vectors.refresh()] == [0]

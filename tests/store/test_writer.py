@@ -20,7 +20,7 @@ from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
 
 @contextmanager
 def file_size_limit(max_bytes: int) -> Iterator[None]:
-    """No file of this process may grow beyond the limit: the nearest thing to a full disk without one."""
+    """Keep every file of this process from growing beyond the limit, as a full disk would."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
     try:
@@ -55,7 +55,7 @@ async def test_commits_that_wait_together_are_one_transaction(tmp_path: Path) ->
     await store.close()
 
 
-async def test_one_owners_many_changes_do_not_hold_up_anothers(tmp_path: Path) -> None:
+async def test_one_owner_s_many_changes_do_not_delay_another_s(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     ended: list[str] = []
 
@@ -83,7 +83,7 @@ LARGE_ROWS: dict[str, Callable[[], tuple[list[Row], Row]]] = {
 
 
 @pytest.mark.parametrize("make", LARGE_ROWS.values(), ids=LARGE_ROWS)
-async def test_small_changes_of_large_rows_hold_up_nobody(
+async def test_small_changes_of_large_rows_delay_no_other_owner(
     tmp_path: Path, make: Callable[[], tuple[list[Row], Row]]
 ) -> None:
     store = await open_store(tmp_path / "t.db")
@@ -109,7 +109,7 @@ async def test_small_changes_of_large_rows_hold_up_nobody(
     await store.close()
 
 
-async def test_what_a_batch_did_not_get_to_comes_before_new_changes(tmp_path: Path) -> None:
+async def test_changes_left_over_by_a_batch_come_before_new_ones(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     rows = [thread(f"ann{number}", text=LARGE) for number in range(6)]
     await store.commit([Insert(row) for row in rows], durable=True)
@@ -144,7 +144,7 @@ async def test_an_owner_whose_batch_was_cut_waits_for_others(tmp_path: Path) -> 
     await served.wait()
     before = seen.count("COMMIT")
     await ask("bob", Insert(thread("bob")))
-    assert seen.count("COMMIT") - before <= 3  # the one under way, bob's, and perhaps one that has begun since
+    assert seen.count("COMMIT") - before <= 3  # the current one, bob's, and perhaps one that has started since
     await asyncio.gather(*asked)
     await store.close()
 
@@ -168,7 +168,7 @@ async def test_closing_keeps_changes_that_take_long(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_changes_of_an_owner_keep_their_order_beside_others(tmp_path: Path) -> None:
+async def test_changes_of_an_owner_keep_their_order_among_others(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     rows = {owner: thread(owner) for owner in ("ann", "bob")}
     asked = []
@@ -185,7 +185,7 @@ async def test_changes_of_an_owner_keep_their_order_beside_others(tmp_path: Path
     await store.close()
 
 
-async def test_a_batch_is_synced_when_one_of_its_commits_is_durable(tmp_path: Path) -> None:
+async def test_a_batch_is_synced_if_one_of_its_commits_is_durable(tmp_path: Path) -> None:
     seen: list[str] = []
     store = await open_store(tmp_path / "t.db", trace=seen.append)
     seen.clear()
@@ -211,7 +211,7 @@ async def test_a_refused_commit_leaves_the_others_of_its_batch() -> None:
     await store.close()
 
 
-async def test_what_is_not_json_is_refused_at_the_call_and_a_value_too_large_alone() -> None:
+async def test_non_json_is_refused_at_the_call_and_oversized_values_alone() -> None:
     store = await open_store()
     with pytest.raises(TypeError):
         store.commit([Insert(thread(metadata=object()))], durable=False)
@@ -227,7 +227,7 @@ async def test_what_is_not_json_is_refused_at_the_call_and_a_value_too_large_alo
     await store.close()
 
 
-async def test_a_full_disk_fails_the_whole_batch_and_the_writer_lives_on(
+async def test_a_full_disk_fails_the_batch_and_the_writer_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = await open_store(tmp_path / "t.db")
@@ -240,14 +240,14 @@ async def test_a_full_disk_fails_the_whole_batch_and_the_writer_lives_on(
         assert await store.get("thread", kept.id, "ann") == kept
         assert await store.get("thread", large.id, "ann") is None
     assert "failed" in caplog.text
-    # The small one failed with it when they were one batch, and stands when they were two; nothing in between.
+    # The small one fails with the other if they are one batch, and stands if they are two; nothing in between.
     found = await store.get("thread", small.id, "ann")
     assert (found is None) is isinstance(results[1], StoreFailed)
     await put(store, large)
     await store.close()
 
 
-async def test_a_commit_that_needs_too_much_memory_fails_alone_and_the_writer_lives_on(tmp_path: Path) -> None:
+async def test_a_commit_without_enough_memory_fails_alone(tmp_path: Path) -> None:
     def grow(_: sqlite3.Connection) -> NoReturn:
         raise MemoryError
 
@@ -262,7 +262,7 @@ async def test_a_commit_that_needs_too_much_memory_fails_alone_and_the_writer_li
     await store.close()
 
 
-async def test_a_file_locked_by_a_foreign_program_fails_the_batch_and_later_ones_go_on(tmp_path: Path) -> None:
+async def test_a_locked_file_fails_the_batch_and_later_ones_succeed(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db", busy_timeout_s=0.05)
     row = thread()
 

@@ -16,5 +16,5 @@ from telemetry.blocks import cut_blocks
     ],
     ids=["nothing", "one", "too many", "too long together", "one too long", "one too long between", "empty"],
 )
-def test_blocks_keep_order_and_both_limits(texts: list[str], blocks: list[list[str]]) -> None:
+def test_blocks_keep_the_order_and_both_limits(texts: list[str], blocks: list[list[str]]) -> None:
     assert list(cut_blocks(texts, len, max_items=3, max_length=5)) == blocks

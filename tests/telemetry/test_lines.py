@@ -1,4 +1,4 @@
-"""A record is one line, whatever it quotes, and says nothing that is nobody's business."""
+"""A log record is one line, whatever it quotes, and contains no secrets."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def caught(error: Exception, cause: Exception | None = None) -> Exception:
 
 
 @pytest.mark.parametrize("lines", [TextLines(), JsonLines()], ids=["text", "json"])
-def test_what_is_quoted_cannot_begin_a_line_nor_move_a_cursor(lines: logging.Formatter) -> None:
+def test_quoted_text_cannot_start_a_line_or_move_the_cursor(lines: logging.Formatter) -> None:
     with bind(request_id=NASTY):
         line = lines.format(record("path %s", NASTY, path=NASTY))
     assert line.isprintable()
@@ -36,14 +36,14 @@ def test_what_is_quoted_cannot_begin_a_line_nor_move_a_cursor(lines: logging.For
 
 
 @pytest.mark.parametrize("lines", [TextLines(content=True), JsonLines(content=True)], ids=["text", "json"])
-def test_an_error_s_words_cannot_begin_a_line(lines: logging.Formatter) -> None:
-    said = lines.format(record("broke", error=caught(ValueError(NASTY)))).split("\n")
-    assert [line for line in said[1:] if not line.startswith("  | ")] == []
-    assert all(line.isprintable() for line in said)
+def test_an_error_s_text_cannot_start_a_line(lines: logging.Formatter) -> None:
+    written = lines.format(record("broke", error=caught(ValueError(NASTY)))).split("\n")
+    assert [line for line in written[1:] if not line.startswith("  | ")] == []
+    assert all(line.isprintable() for line in written)
 
 
 @pytest.mark.parametrize("kind", [TextLines, JsonLines], ids=["text", "json"])
-def test_a_secret_is_blotted_out_wherever_it_turns_up(kind: type[TextLines | JsonLines]) -> None:
+def test_a_secret_is_masked_wherever_it_occurs(kind: type[TextLines | JsonLines]) -> None:
     secret = "sk-very\\secret"
     lines = kind(secrets=[secret, "", "m"])
     line = lines.format(record("key %s", secret, error=caught(OSError(f"with {secret}")), header=f"Bearer {secret}"))
@@ -55,28 +55,28 @@ def test_a_secret_is_blotted_out_wherever_it_turns_up(kind: type[TextLines | Jso
 @pytest.mark.parametrize("kind", [TextLines, JsonLines], ids=["text", "json"])
 def test_unexpected_error_messages_are_logged_on_request_only(kind: type[TextLines | JsonLines]) -> None:
     error = caught(ValueError("what the user wrote"), KeyError("and the model"))
-    told = kind().format(record("broke", error=error))
-    assert "ValueError" in told
-    assert "KeyError" in told
-    assert "caught" in told  # where it happened
-    assert "wrote" not in told
-    assert "model" not in told
+    line = kind().format(record("broke", error=error))
+    assert "ValueError" in line
+    assert "KeyError" in line
+    assert "caught" in line  # where it happened
+    assert "wrote" not in line
+    assert "model" not in line
     assert "wrote" in kind(content=True).format(record("broke", error=error))
 
 
-def test_what_an_upstream_quotes_is_left_out_of_our_own_errors() -> None:
+def test_quotes_of_an_upstream_are_left_out_of_our_errors() -> None:
     error = caught(UpstreamFailed("host failed (500): my prompt. See its log.", quote="my prompt"))
     assert "host failed (500): …. See its log." in TextLines().format(record("broke", error=error))
 
 
-def test_ids_are_on_every_line_and_once() -> None:
+def test_each_line_has_its_ids_once() -> None:
     with bind(request_id="req_1"), bind(run_id="run_1"):
         assert TextLines().format(record("run %s", "run_1")).endswith("run run_1 request_id=req_1")
-        told = json.loads(JsonLines().format(record("x", took_ms=3)))
-    assert (told["request_id"], told["run_id"], told["took_ms"], told["level"]) == ("req_1", "run_1", 3, "info")
-    assert told["time"].endswith("Z")
+        line = json.loads(JsonLines().format(record("x", took_ms=3)))
+    assert (line["request_id"], line["run_id"], line["took_ms"], line["level"]) == ("req_1", "run_1", 3, "info")
+    assert line["time"].endswith("Z")
     assert "request_id" not in JsonLines().format(record("x"))
 
 
-def test_a_long_line_is_cut() -> None:
+def test_a_long_line_is_truncated() -> None:
     assert len(TextLines().format(record("x" * 100_000))) < 17_000

@@ -1,4 +1,4 @@
-"""Whoever logs never waits for whoever reads."""
+"""Logging never waits for the reader of the log."""
 
 import io
 import json
@@ -25,7 +25,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, TextIO]]:
-    """A pipe that nobody reads: (reading end, writing stream)."""
+    """A pipe without a reader: (reading end, writing stream)."""
     reading, writing = os.pipe()
     stream = os.fdopen(writing, "w")
     yield reading, stream
@@ -33,7 +33,7 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
     stream.close()
 
 
-def test_a_terminal_gets_text_and_everything_else_json() -> None:
+def test_a_terminal_gets_text_and_other_streams_json() -> None:
     for stream, style, is_json in (
         (Terminal(), "auto", False),
         (io.StringIO(), "auto", True),
@@ -51,30 +51,30 @@ def test_a_stalled_reader_delays_nothing_and_gets_the_loss_count(
 ) -> None:
     monkeypatch.setattr(house_log, "_MOST", 100)
     reading, stream = pipe
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     def read() -> None:
         while block := os.read(reading, 65536):
-            heard.append(block)
+            received.append(block)
             if b"the end" in block:
                 return
 
     with open_log(stream):
-        begun = time.monotonic()
-        for number in range(5_000):  # many times what a pipe and the queue hold
+        started = time.monotonic()
+        for number in range(5_000):  # many times the capacity of a pipe and the queue
             logger.info("line %d %s", number, "x" * 100)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started < 5
         reader = threading.Thread(target=read)
         reader.start()
         time.sleep(0.2)
         logger.info("the end")
         reader.join(10)
-    lines = [json.loads(line) for line in b"".join(heard).split(b"\n") if line]
+    lines = [json.loads(line) for line in b"".join(received).split(b"\n") if line]
     assert any("were dropped" in line["message"] for line in lines)
     assert lines[-1]["message"] == "the end"
 
 
-def test_the_last_lines_are_written_and_a_stream_that_is_gone_is_borne() -> None:
+def test_the_last_lines_are_written_and_a_closed_stream_is_ignored() -> None:
     stream = io.StringIO()
     with open_log(stream, style="text"):
         for number in range(1_000):
@@ -85,7 +85,7 @@ def test_the_last_lines_are_written_and_a_stream_that_is_gone_is_borne() -> None
         logger.info("into nothing")
 
 
-def test_levels_count_and_content_has_a_switch_of_its_own() -> None:
+def test_level_and_content_are_set_separately() -> None:
     content = logging.getLogger("threadhold.content")
     for level, switch, said in (("debug", False, []), ("error", True, ["secret talk"])):
         stream = io.StringIO()
@@ -94,7 +94,7 @@ def test_levels_count_and_content_has_a_switch_of_its_own() -> None:
         assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == said
 
 
-def test_a_warning_of_python_s_is_a_line_too() -> None:
+def test_a_python_warning_is_logged_as_a_line() -> None:
     stream = io.StringIO()
     with warnings.catch_warnings(), open_log(stream):
         warnings.simplefilter("always")

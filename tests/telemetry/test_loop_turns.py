@@ -28,7 +28,7 @@ async def test_a_pass_of_the_loop_starts_limited_work() -> None:
 
 
 @pytest.mark.parametrize("keys", [1, MANY], ids=["of one key", "of a key each"])
-async def test_an_owner_waits_for_few_of_another(keys: int) -> None:
+async def test_an_owner_waits_for_few_of_another_s_turns(keys: int) -> None:
     turns, served = LoopTurns(FEW), []
     others = [asyncio.ensure_future(take(turns, "ann", str(number % keys), served)) for number in range(MANY)]
     await take(turns, "bob", "", served)
@@ -38,7 +38,7 @@ async def test_an_owner_waits_for_few_of_another(keys: int) -> None:
 
 async def test_the_keys_of_an_owner_take_turns() -> None:
     turns, served = LoopTurns(FEW), []
-    await asyncio.gather(*(take(turns, "ann", key, served) for key in ["crowded"] * 20 + ["quiet"]))
+    await asyncio.gather(*(take(turns, "ann", key, served) for key in ["busy"] * 20 + ["quiet"]))
     assert served.index("annquiet") <= 3 * FEW
 
 
@@ -52,7 +52,7 @@ async def test_large_work_delays_the_next_passes() -> None:
     assert passes >= 9
 
 
-async def test_a_cancelled_waiter_costs_nobody_a_turn() -> None:
+async def test_a_cancelled_waiter_takes_no_turn() -> None:
     turns, served = LoopTurns(FEW), []
     waiting = [asyncio.ensure_future(take(turns, "ann", "", served)) for _ in range(100)]
     await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def test_a_cancelled_waiter_costs_nobody_a_turn() -> None:
     assert len(served) >= 30
 
 
-async def test_nobody_waits_without_contention() -> None:
+async def test_no_one_waits_without_contention() -> None:
     passes: list[int] = []
     asyncio.get_running_loop().call_soon(passes.append, 1)
     await LoopTurns(FEW).turn("ann")

@@ -1,4 +1,4 @@
-"""Texts that people read contain no secrets of the settings, and no credentials of URLs."""
+"""Logs and messages contain no secrets of the settings, and no credentials of URLs."""
 
 import json
 

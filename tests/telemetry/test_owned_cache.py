@@ -1,4 +1,4 @@
-"""A shared cache: what is evicted, and whose."""
+"""A shared cache: which values are evicted, and whose."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def kept(cache: OwnedCache[str, str], owner: str, *keys: str) -> list[str]:
     return [key for key in keys if cache.get(owner, key) is not None]
 
 
-def test_the_value_used_least_recently_goes() -> None:
+def test_the_least_recently_used_value_is_evicted() -> None:
     cache = filled(("ann", "1", 1), ("ann", "2", 1), ("ann", "3", 1), ("ann", "4", 1))
     cache.get("ann", "1")
     cache.put("ann", "5", "5", 1)
@@ -24,7 +24,7 @@ def test_the_value_used_least_recently_goes() -> None:
 
 
 @pytest.mark.parametrize(("count", "size"), [(100, 1), (3, 90), (100, 90)], ids=["many", "large", "both"])
-def test_an_owner_who_holds_less_keeps_everything(count: int, size: int) -> None:
+def test_an_owner_with_fewer_values_keeps_them(count: int, size: int) -> None:
     cache = filled(("bob", "1", 10))
     for number in range(count):
         cache.put("ann", str(number), "x", size)
@@ -32,12 +32,12 @@ def test_an_owner_who_holds_less_keeps_everything(count: int, size: int) -> None
     assert kept(cache, "ann", str(count - 1))
 
 
-def test_owners_have_values_of_their_own_under_the_same_key() -> None:
+def test_owners_have_separate_values_under_the_same_key() -> None:
     cache = filled(("ann", "1", 1))
     assert cache.get("bob", "1") is None
 
 
-def test_of_equal_owners_the_one_used_longest_ago_loses() -> None:
+def test_of_equal_owners_the_least_recent_value_is_evicted() -> None:
     cache = filled(("ann", "1", 1), ("bob", "1", 1), ("cid", "1", 1), ("dan", "1", 1))
     cache.get("ann", "1")
     cache.put("eve", "1", "1", 1)
@@ -49,7 +49,7 @@ def test_of_equal_owners_the_one_used_longest_ago_loses() -> None:
     ]
 
 
-def test_a_replaced_value_counts_once_and_a_too_large_one_is_not_kept() -> None:
+def test_a_replaced_value_counts_once_and_an_oversized_one_never() -> None:
     cache = filled(("ann", "1", 60), ("ann", "1", 60), ("ann", "2", 40))
     assert kept(cache, "ann", "1", "2") == ["1", "2"]
     cache.put("bob", "3", "3", 101)

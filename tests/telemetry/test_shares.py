@@ -14,7 +14,7 @@ async def _wait(shares: Shares, owner: str, order: list[str], *, urgent: bool = 
         await asyncio.sleep(0)
 
 
-async def test_owners_take_turns_however_many_one_has_waiting() -> None:
+async def test_owners_take_turns_however_many_requests_one_has() -> None:
     shares, order = Shares(1), list[str]()
     async with shares.share("x"), asyncio.TaskGroup() as group:
         for owner in ("ann", "ann", "ann", "bob", "cid", "bob"):
@@ -32,7 +32,7 @@ async def test_owners_take_turns_however_many_one_has_waiting() -> None:
     [(8, 0, 1, [4, 2, 1, 1, 0]), (120, 4, 4, [100, 24, 8, 4, 4]), (0, 2, 1, [2, 2, 2, 2, 2])],
     ids=["half", "nearly all", "a fixed number"],
 )
-def test_no_owner_can_take_all(size: int, least: int, portion: float, held: list[int]) -> None:
+def test_no_owner_can_take_all_slots(size: int, least: int, portion: float, held: list[int]) -> None:
     shares, taken = Shares(size, least=least, portion=portion), []
     for owner in "abcde":
         taken.append(0)
@@ -42,7 +42,7 @@ def test_no_owner_can_take_all(size: int, least: int, portion: float, held: list
     assert taken == held
 
 
-async def test_urgent_work_goes_first_but_not_for_ever() -> None:
+async def test_urgent_work_goes_first_but_not_always() -> None:
     shares, order = Shares(1), list[str]()
     await shares.acquire("x")
     async with asyncio.TaskGroup() as group:
@@ -61,7 +61,7 @@ async def test_a_cancelled_wait_takes_no_slot() -> None:
     await asyncio.sleep(0)
     waits[0].cancel()
     await asyncio.sleep(0)
-    shares.release("x")  # the second is granted the slot, and cancelled before it runs
+    shares.release("x")  # the second is granted the slot and cancelled before it runs
     waits[1].cancel()
     await asyncio.wait(waits)
     assert waits[2].done()
@@ -80,7 +80,7 @@ async def test_a_thread_without_a_waiter_still_counts() -> None:
         await first
     second = asyncio.ensure_future(workers.run("ann", order.append, "ann"))
     await asyncio.sleep(0.05)
-    assert not second.done(), "ann's other thread is busy, and the last one is for others"
+    assert not second.done(), "one of ann's threads is busy, and the last one is reserved for others"
     since = time.monotonic()
     await workers.run("bob", order.append, "bob")
     assert time.monotonic() - since < 1
@@ -90,7 +90,7 @@ async def test_a_thread_without_a_waiter_still_counts() -> None:
     await workers.close()
 
 
-async def test_what_a_thread_raises_reaches_the_caller() -> None:
+async def test_an_error_in_a_thread_reaches_the_caller() -> None:
     workers = SharedThreads(1, "test")
     with pytest.raises(ValueError, match="no"):
         await workers.run("ann", int, "no")
@@ -98,7 +98,7 @@ async def test_what_a_thread_raises_reaches_the_caller() -> None:
     await workers.close()
 
 
-def test_bytes_are_shared_as_slots_are() -> None:
+def test_bytes_are_shared_like_slots() -> None:
     shares = Shares(100, least=10, portion=1)
     assert shares.free("ann", 60)
     assert not shares.free("ann", 61)

@@ -1,7 +1,7 @@
-"""One headless Chromium that can reach no host but loopback, and what it says it did.
+"""One headless Chromium that can reach no host but loopback, and a record of its activity.
 
-The law: everything that it asked the network for, every report of the policy and every error of a script is kept, so
-that a test can tell that nothing happened. Needs Debian's `chromium` and `chromium-driver`; see `missing`.
+Every network request, every policy report and every script error is kept, so that a test can check that there were
+none. Needs Debian's `chromium` and `chromium-driver`; see `missing`.
 """
 
 import json
@@ -37,7 +37,7 @@ _FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 _LOCAL = ("127.0.0.1", None)  # None: file:, data:, blob:, about:
-# Told before any script of a page runs: what must never happen is counted, and a page that was left is noticed.
+# Runs before any script of a page: forbidden effects are counted, and leaving the page is detected.
 _WATCH = """
 window.__ran = [];
 for (const name of ['alert', 'open', 'print', 'pwned'])
@@ -63,14 +63,14 @@ def missing() -> str | None:
 
 
 def refuse(what: str) -> None:
-    """Skip, and say why; under CI, where everything is installed, fail."""
+    """Skip with the reason; under CI, where everything is installed, fail."""
     if os.environ.get("CI"):
         pytest.fail(f"{what}, and CI tests everything")
     pytest.skip(what)
 
 
 class Browser:
-    """A driver with Chromium's own protocol at hand."""
+    """A driver with access to Chromium's own protocol."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
@@ -78,30 +78,30 @@ class Browser:
         self.cdp("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
 
     def cdp(self, method: str, **params: Any) -> Any:
-        """One command of the DevTools protocol."""
+        """Send one command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(method, params)
 
     def asked(self) -> list[str]:
-        """Return every address that was asked for since `forget`, in order."""
+        """Return every address that was requested since `forget`, in order."""
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 self._asked.append(message["params"]["request"]["url"])
         return list(self._asked)
 
-    def strangers(self) -> list[str]:
-        """Return the addresses asked for that are not on this machine."""
+    def foreign_addresses(self) -> list[str]:
+        """Return the requested addresses that are not on this machine."""
         return [url for url in self.asked() if urlsplit(url).hostname not in _LOCAL]
 
     def forget(self) -> None:
-        """Forget what was asked for."""
+        """Forget the requested addresses."""
         self.asked()
         self._asked.clear()
 
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:
-    """Start it with an empty profile in that folder; end it at the end. Raises what selenium raises."""
+    """Start it with an empty profile in that folder; end it at the end. Raises the errors of selenium."""
     from selenium import webdriver  # a skip, not an import error, where it is missing
 
     options = webdriver.ChromeOptions()

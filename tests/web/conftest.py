@@ -1,7 +1,7 @@
-"""One Chromium and one server for all tests of the page (for each worker); a model of its own for each test.
+"""One Chromium and one server for all tests of the page (for each worker); a separate model for each test.
 
-Each test begins as somebody who was never here, on a server without threads and assistants; it ends when nothing
-foreign was asked for, no policy was broken and no script failed.
+Each test starts as a new visitor, on a server without threads and assistants. At its end, it checks that no other host
+was requested, no policy was violated and no script failed.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from tests.web.browser import Browser, chromium, missing, refuse
 from tests.web.page import Page
 
 KEY = "sesame-opens"
-_LIMIT_S = 120  # the first test waits for Chromium and a server, on a machine that may have other work
+_LIMIT_S = 120  # the first test waits for Chromium and a server, on a machine that can have other work
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def upstream_port() -> int:
-    """Where each test's own model listens, so that one server serves them all."""
+    """The port of each test's own model, so that one server serves all tests."""
     return free_port()
 
 
@@ -51,17 +51,17 @@ def up(upstream_port: int) -> Iterator[ScriptedUpstream]:
 def start_server(
     tmp_path_factory: pytest.TempPathFactory, upstream_port: int
 ) -> Iterator[Callable[..., ServerProcess]]:
-    """Start a server with more settings; it lives until the last test."""
+    """Return a function that starts a server with more settings; it runs until the last test."""
     with ExitStack() as stack:
 
         def start(**settings: str) -> ServerProcess:
             folder: Path = tmp_path_factory.mktemp("server")
-            told: dict[str, Any] = {
+            settings: dict[str, Any] = {
                 "CORS_ORIGINS": "null",
                 "MODEL_URL": f"http://127.0.0.1:{upstream_port}/v1",
                 **settings,
             }
-            return stack.enter_context(ServerProcess(folder, **told))
+            return stack.enter_context(ServerProcess(folder, **settings))
 
         yield start
 
@@ -73,18 +73,18 @@ def _open_server(start_server: Callable[..., ServerProcess]) -> ServerProcess:
 
 @pytest.fixture(scope="session")
 def locked(start_server: Callable[..., ServerProcess]) -> ServerProcess:
-    """A server that wants `KEY`."""
+    """A server that requires `KEY`."""
     return start_server(API_KEYS=KEY)
 
 
 @pytest.fixture(scope="session")
-def lonely(start_server: Callable[..., ServerProcess]) -> ServerProcess:
-    """A server whose model is not there."""
+def without_model(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server whose model is not reachable."""
     return start_server(MODEL_URL="http://127.0.0.1:9/v1")
 
 
 @pytest.fixture(scope="session")
-def hasty(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+def expiring(start_server: Callable[..., ServerProcess]) -> ServerProcess:
     """A server whose runs expire after three seconds."""
     return start_server(RUN_EXPIRY_S="3")
 
@@ -101,13 +101,13 @@ def server(_open_server: ServerProcess) -> ServerProcess:
 
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess, up: ScriptedUpstream) -> Iterator[Page]:
-    """A tab that shows the server's page; what it did is judged at the end."""
-    del up  # is there before the page looks for it
+    """A tab with the server's page; its activity is checked at the end."""
+    del up  # set before the page looks for it
     browser.forget()
     opened = Page(browser, server)
     opened.fresh()
     yield opened
-    assert browser.strangers() == []
+    assert browser.foreign_addresses() == []
     assert opened.js("return window.__ran") == []
     assert opened.js("return window.__reports") == []
     assert opened.js("return window.__errors") == []

@@ -1,4 +1,4 @@
-// Takes the reader of events out of the page (argument) and feeds it a nasty stream, cut at every place.
+// Extracts the parser of events from the page (first argument) and feeds it a hostile stream, split at every position.
 import { readFileSync } from 'node:fs';
 import { deepStrictEqual } from 'node:assert';
 

@@ -1,12 +1,12 @@
 // Extracts the code that reads untrusted text from the page (first argument), and feeds it hostile text of some length
-// (second argument). The law: four times the text takes about four times the work, drawn as a whole or piece by piece
+// (second argument). The law: four times the text takes about four times the work, drawn at once or piece by piece
 // while it arrives.
 import { readFileSync } from 'node:fs';
 import { deepStrictEqual, ok } from 'node:assert';
 
 const SIZE = Number(process.argv[3]); // characters, and four times as many
 const MOST_GROWTH = 9; // for four times the text; quadratic code takes sixteen times as long
-const NOTHING_MS = 4; // less than this says nothing about growth
+const NOTHING_MS = 4; // shorter times do not show growth
 const TRIES = 4; // on a machine with other load
 
 const html = readFileSync(process.argv[2], 'utf8');

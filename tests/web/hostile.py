@@ -1,4 +1,4 @@
-"""Strings that try to run, load, navigate or phone out; each says `pwned` when it succeeds, in a call or an address."""
+"""Strings that try to run scripts, load, navigate or make requests; a success calls or requests `pwned`."""
 
 __all__ = ["HOSTILE", "HOSTILE_MARKDOWN"]
 

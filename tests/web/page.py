@@ -1,6 +1,6 @@
-"""The page as a person meets it: what is read, pressed and typed, by id, label or words. Every wait has a limit.
+"""The page as a user operates it: reading, clicking and typing, by id, label or text. Every wait has a limit.
 
-`until` waits for a condition of the document; the other verbs wait by it, and say what was seen when it never came.
+`until` waits for a condition of the document; the other methods use it, and report what was visible if the wait fails.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tests.process import ServerProcess
 from tests.web.browser import AXE, Browser, refuse
 
-if TYPE_CHECKING:  # a machine without selenium skips these tests, and says so
+if TYPE_CHECKING:  # a machine without selenium skips these tests with the reason
     from selenium.webdriver.remote.webelement import WebElement
 
 __all__ = ["CONTROL", "ENTER", "ESCAPE", "SHIFT", "TAB", "Page"]
@@ -25,7 +25,7 @@ LIMIT_S = 10.0
 
 
 class Page:
-    """One tab on one server. `server` is where it came from; `url` is what was opened last."""
+    """One tab on one server. `server` is the page's server; `url` is the last opened address."""
 
     def __init__(self, browser: Browser, server: ServerProcess) -> None:
         self.browser = browser
@@ -33,10 +33,10 @@ class Page:
         self.server = server
         self.url = server.url + "/"
 
-    # --- coming and going ---------------------------------------------------------------------------------------------
+    # --- opening ------------------------------------------------------------------------------------------------------
 
     def fresh(self, url: str | None = None, *, server: ServerProcess | None = None, **look: Any) -> None:
-        """Open `url` (or the server's page) as somebody who was never here; `look` is that of `look`."""
+        """Open `url` (or the server's page) as a new visitor; `look` has the arguments of `look`."""
         self.server = server or self.server
         self.url = url or self.server.url + "/"
         self.driver.get(self.url if self.url.startswith("file:") else f"{self.server.url}/health")
@@ -45,7 +45,7 @@ class Page:
         self.visit(self.url)
 
     def visit(self, url: str) -> None:
-        """Go there, and wait until the page has looked for its server."""
+        """Open an address, and wait until the page has contacted its server."""
         if urlsplit(url)._replace(fragment="") == urlsplit(self.driver.current_url)._replace(fragment=""):
             self.driver.get("about:blank")
         self.driver.get(url)
@@ -57,7 +57,7 @@ class Page:
         self.settled()
 
     def settled(self) -> None:
-        """Wait until the page knows whether its server is there."""
+        """Wait until the page knows whether its server is reachable."""
         self.until("return /ok|bad/.test(document.getElementById('dot').className)", "the dot tells a state")
 
     def look(
@@ -67,12 +67,12 @@ class Page:
         language: str = "en-US",
         width: int = 0,
         height: int = 900,
-        calm: bool = False,
+        reduced_motion: bool = False,
     ) -> None:
-        """Set what the browser tells pages of its person; `width` 0 is the window's own, `calm` less motion."""
+        """Set the preferences that the browser reports to pages; `width` 0 is the window's own."""
         features = [
             {"name": "prefers-color-scheme", "value": theme},
-            {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"},
+            {"name": "prefers-reduced-motion", "value": "reduce" if reduced_motion else "no-preference"},
         ]
         self.browser.cdp("Emulation.setEmulatedMedia", features=features)
         agent = self.driver.execute_script("return navigator.userAgent")
@@ -83,38 +83,39 @@ class Page:
         else:
             self.browser.cdp("Emulation.clearDeviceMetricsOverride")
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     def js(self, script: str, *args: Any) -> Any:
         """Run a function's body in the page."""
         return self.driver.execute_script(script, *args)
 
     def by_id(self, id: str) -> "WebElement":
-        """Return that element."""
+        """Return the element with this id."""
         found: WebElement = self.driver.find_element("id", id)
         return found
 
     def all(self, css: str) -> "list[WebElement]":
-        """Return what matches, now."""
+        """Return the elements that match now."""
         found: list[WebElement] = self.driver.find_elements("css selector", css)
         return found
 
     @property
     def log(self) -> str:
-        """What can be read of the conversation."""
+        """The visible text of the conversation."""
         return str(self.js("return document.getElementById('log').innerText"))
 
     def until(self, script: str, what: str, *args: Any, limit_s: float = LIMIT_S) -> Any:
-        """Wait until the script returns something true; return that."""
+        """Wait until the script returns a true value, and return it."""
         return self.eventually(lambda: self.js(script, *args), what, limit_s=limit_s)
 
     def eventually(self, look: Callable[[], Any], what: str, *, limit_s: float = LIMIT_S) -> Any:
-        """Wait until `look` returns something true; return that. Raises AssertionError, with what can be read."""
+        """Wait until `look` returns a true value, and return it. Raises AssertionError with the visible text."""
         from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 
         end = time.monotonic() + limit_s
         while True:
-            with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):  # it is drawn anew
+            # the page is being redrawn
+            with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):
                 if found := look():
                     return found
             assert time.monotonic() < end, f"not within {limit_s} s: {what}; the log reads {self.log!r}"
@@ -133,14 +134,14 @@ class Page:
         self.until("return document.getElementById('log').ariaBusy === 'false'", "no answer runs", limit_s=limit_s)
 
     def wait_id(self, id: str) -> "WebElement":
-        """Wait until that element can be seen."""
+        """Wait until that element is visible."""
         found: WebElement = self.eventually(
             lambda: next((node for node in self.all(f"[id='{id}']") if node.is_displayed()), None), f"#{id} is shown"
         )
         return found
 
     def button(self, words: str, *, within: str = "") -> "WebElement":
-        """Wait for a button with exactly these words; the last one of several."""
+        """Wait for a button with exactly these words, and return the last one of several."""
         path = f"//*[@id='{within}']" if within else ""
         found: WebElement = self.eventually(
             lambda: next(
@@ -155,22 +156,22 @@ class Page:
         )
         return found
 
-    # --- doing --------------------------------------------------------------------------------------------------------
+    # --- acting -------------------------------------------------------------------------------------------------------
 
     def press(self, words: str, *, within: str = "") -> None:
         """Press the button with these words."""
         self._click(lambda: self.button(words, within=within), f"the button {words!r} is pressed")
 
     def click(self, id: str) -> None:
-        """Press the element with that id."""
+        """Click the element with that id."""
         self._click(lambda: self.wait_id(id), f"#{id} is pressed")
 
     def open_thread(self, title: str) -> None:
-        """Press the thread with that title in the list."""
+        """Click the thread with that title in the list."""
         self._click(lambda: self.driver.find_element("link text", title), f"the thread {title!r} is pressed")
 
     def _click(self, find: Callable[[], "WebElement"], what: str) -> None:
-        """Press what is found; where the page draws it anew at that moment, look once more."""
+        """Click the element; if the page redraws it at that moment, find it once more."""
 
         def pressed() -> bool:
             find().click()
@@ -179,14 +180,14 @@ class Page:
         self.eventually(pressed, what)
 
     def type(self, id: str, text: str) -> None:
-        """Empty a field and write into it, as fast fingers do; the change counts when the field is left."""
+        """Clear a field and type into it; the change takes effect when the field loses the focus."""
         field = self.wait_id(id)
         field.clear()
         field.send_keys(text)
         self.js("arguments[0].dispatchEvent(new Event('change', { bubbles: true }))", field)
 
     def fill(self, field: "WebElement", text: str) -> None:
-        """Put a text into a field at once, as pasting does."""
+        """Set a field's text in one step, as pasting does."""
         self.js(
             "arguments[0].focus(); arguments[0].value = arguments[1];"
             "for (const name of ['input', 'change']) arguments[0].dispatchEvent(new Event(name, { bubbles: true }))",
@@ -195,16 +196,16 @@ class Page:
         )
 
     def open_setup(self) -> None:
-        """See to it that the set-up box is open."""
+        """Open the settings box unless it is open."""
         if not self.js("return document.getElementById('setup').open"):
             self.driver.find_element("css selector", "#setup > summary").click()
 
     def send(self, text: str) -> None:
-        """Write a message and press Enter."""
+        """Type a message and press Enter."""
         self.wait_id("human").send_keys(text + ENTER)
 
     def choose(self, id: str, value: str) -> None:
-        """Choose an entry of a list, once it is there, by its value."""
+        """Choose an entry of a list by its value, once it is available."""
         self.eventually(lambda: self.all(f"#{id} option[value='{value}']"), f"#{id} offers {value!r}")
         field = self.by_id(id)
         self.js(
@@ -214,7 +215,7 @@ class Page:
         )
 
     def answer(self, text: str | None = None, *, yes: bool = True) -> str:
-        """Answer the browser's own question, with a text where it wants one; returns what was asked."""
+        """Answer the browser's dialog, with a text if it asks for one; returns its question."""
         from selenium.common.exceptions import NoAlertPresentException
 
         end = time.monotonic() + LIMIT_S
@@ -222,7 +223,7 @@ class Page:
             with contextlib.suppress(NoAlertPresentException):
                 box = self.driver.switch_to.alert
                 break
-            assert time.monotonic() < end, "nothing is asked"
+            assert time.monotonic() < end, "no dialog is open"
         asked = str(box.text)
         if text is not None:
             box.send_keys(text)
@@ -233,30 +234,30 @@ class Page:
         return asked
 
     def copied(self) -> str:
-        """What is on the clipboard."""
+        """Return the content of the clipboard."""
         self.browser.cdp("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
         read = "const done = arguments[0]; navigator.clipboard.readText().then(done, e => done('no clipboard: ' + e))"
         return str(self.driver.execute_async_script(read))
 
-    # --- judging ------------------------------------------------------------------------------------------------------
+    # --- checking -----------------------------------------------------------------------------------------------------
 
     def thread_id(self) -> str:
-        """Which thread the address names."""
+        """Return the thread id in the address."""
         return str(urlsplit(self.driver.current_url).fragment)
 
     def runs(self) -> list[dict[str, Any]]:
-        """The open thread's runs on the server, newest first."""
+        """Return the open thread's runs on the server, newest first."""
         rows: list[dict[str, Any]] = self.server.request("GET", f"/threads/{self.thread_id()}/runs")["data"]
         return rows
 
     def messages(self) -> list[tuple[str, str]]:
-        """The open thread's messages on the server, oldest first: role and text."""
+        """Return the open thread's messages on the server, oldest first: role and text."""
         rows: list[dict[str, Any]]
         rows = self.server.request("GET", f"/threads/{self.thread_id()}/messages?order=asc")["data"]
         return [(row["role"], "".join(part["text"]["value"] for part in row["content"])) for row in rows]
 
     def axe(self) -> list[str]:
-        """What axe finds wrong with what is shown now, a line each: rule, element, why."""
+        """Return axe's findings about the visible page, a line each: rule, element, reason."""
         if not AXE.exists():
             refuse("axe-core is not installed (`make sdks`)")
         if not self.js("return typeof axe === 'object'"):

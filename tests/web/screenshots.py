@@ -1,4 +1,4 @@
-"""Pictures of the main states, for eyes: `python -m tests.web.screenshots FOLDER`.
+"""Screenshots of the main states: `python -m tests.web.screenshots FOLDER`.
 
 Each state, in light and dark, English and French, wide and on a phone of 320 px, as `state-theme-language-width.png`.
 """
@@ -23,7 +23,7 @@ _PHONE_PX = 320
 
 
 def take(folder: Path) -> Iterator[Path]:
-    """Write the pictures into that folder, one by one; they replace those of the last time."""
+    """Write the screenshots into that folder, one by one; they replace earlier ones."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -34,23 +34,25 @@ def take(folder: Path) -> Iterator[Path]:
             for row in server.request("GET", "/threads?limit=100")["data"]:
                 server.request("DELETE", f"/threads/{row['id']}")
             up.context = None
-            page.fresh(language=language, calm=True)
+            page.fresh(language=language, reduced_motion=True)
             state(page, up)
             for theme, width in itertools.product(("light", "dark"), (0, _PHONE_PX)):
-                page.look(theme=theme, language=language, width=width, calm=True)
-                yield _picture(page, folder / f"{name}-{theme}-{language}-{width or 'wide'}.png", whole=bool(width))
+                page.look(theme=theme, language=language, width=width, reduced_motion=True)
+                yield _picture(
+                    page, folder / f"{name}-{theme}-{language}-{width or 'wide'}.png", full_length=bool(width)
+                )
             up.release()
 
 
-def _picture(page: Page, file: Path, *, whole: bool) -> Path:
-    """Write what is seen, or the whole length of the page."""
-    told = page.browser.cdp("Page.captureScreenshot", captureBeyondViewport=whole)
-    file.write_bytes(base64.b64decode(told["data"]))
+def _picture(page: Page, file: Path, *, full_length: bool) -> Path:
+    """Write the visible part, or the full length of the page."""
+    captured = page.browser.cdp("Page.captureScreenshot", captureBeyondViewport=full_length)
+    file.write_bytes(base64.b64decode(captured["data"]))
     return file
 
 
 def main() -> None:
-    """Take them all, and print where each one is."""
+    """Take all screenshots, and print the path of each."""
     parser = argparse.ArgumentParser(description="Pictures of the page's main states.")
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()

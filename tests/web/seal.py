@@ -1,4 +1,4 @@
-"""Write the hashes of the page's script and style into its `<meta>`: `python -m tests.web.seal`, after each change."""
+"""Writes the hashes of the page's script and style into its `<meta>`: `python -m tests.web.seal`, after each change."""
 
 import re
 
@@ -11,7 +11,7 @@ PAGE = ROOT / "web" / "index.html"
 
 
 def sealed(html: str) -> str:
-    """Return the page with the hashes that it should name."""
+    """Return the page with the hashes that it should contain."""
     for tag in ("script", "style"):
         html = re.sub(rf"{tag}-src 'sha256-[^;]*;", f"{tag}-src {hashes(html, tag)};", html, count=1)
     return html

@@ -1,4 +1,4 @@
-"""The main states of the page, each brought about as a person would: for axe to judge, and for pictures."""
+"""The main states of the page, reached as a user reaches them, for axe and for screenshots."""
 
 from collections.abc import Callable
 from typing import Final
@@ -53,13 +53,13 @@ podman run --rm -it debian:stable sh -c 'echo "a line that is rather long, so th
 
 
 def empty(page: Page, up: ScriptedUpstream) -> None:
-    """Nothing was asked yet."""
+    """No question has been asked."""
     del up
     page.until("return document.querySelector('#log .hello')", "the page explains itself")
 
 
 def answer(page: Page, up: ScriptedUpstream) -> None:
-    """A rich answer after a call of a tool, with threads beside it."""
+    """A formatted answer after a tool call, with further threads in the list."""
     _ready(page)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply(chunks=[_ANSWER]))
     page.send("What is the weather, and why use containers?")
@@ -80,7 +80,7 @@ def streaming(page: Page, up: ScriptedUpstream) -> None:
 
 
 def requires_action(page: Page, up: ScriptedUpstream) -> None:
-    """The run waits for two answers."""
+    """The run waits for two outputs."""
     _ready(page)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"}), ("get_weather", {"city": "Rome", "days": 3})]))
     page.send("Compare the weather.")
@@ -89,7 +89,7 @@ def requires_action(page: Page, up: ScriptedUpstream) -> None:
 
 
 def assistant_dialog(page: Page, up: ScriptedUpstream) -> None:
-    """An assistant is made: one tool is right, one is not."""
+    """An assistant is being created: one tool is valid, one is not."""
     del up
     page.open_setup()
     page.click("create")
@@ -99,7 +99,7 @@ def assistant_dialog(page: Page, up: ScriptedUpstream) -> None:
 
 
 def error(page: Page, up: ScriptedUpstream) -> None:
-    """The model's context is full, and the model broke before that."""
+    """The model's context is full, and the model failed before that."""
     up.script(Fail(400, {"error": {"message": "This model cannot be loaded.", "code": "broken"}}))
     page.send("Break")
     page.eventually(lambda: page.all("#log [role=alert]"), "it broke")
@@ -114,7 +114,7 @@ def error(page: Page, up: ScriptedUpstream) -> None:
 
 
 def files(page: Page, up: ScriptedUpstream) -> None:
-    """An answer from a dropped file, its footnote open; another file waits below the next question."""
+    """An answer from a dropped file, with its footnote open; another file waits below the next question."""
     page.js(DROP, "ferries of the Cyclades.txt", FERRY)
     page.eventually(lambda: page.all("#chips [data-file]"), "the file is there")
     up.script(

@@ -1,4 +1,4 @@
-"""For everyone: axe finds nothing, all goes by keyboard, a screen reader is told but not flooded, a phone will do."""
+"""Accessibility: axe has no findings, the keyboard suffices, screen readers get turns and not tokens, phones work."""
 
 import re
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ _THEMES = ("light", "dark")
 _OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 _LISTEN = """
-window.__told = [];
+window.__announced = [];
 new MutationObserver(list => list.forEach(({ target }) => {
   const at = target.closest ? target : target.parentElement, live = at.closest('[role=status], [role=alert]');
-  if (live) window.__told.push(live.textContent);
+  if (live) window.__announced.push(live.textContent);
 })).observe(document.body, { subtree: true, childList: true, characterData: true });
 """
 
 
 def _views(page: Page, *, phone_theme: str) -> Iterator[str]:
-    """The page in both themes, and in one of them on a phone, one after the other."""
+    """Yield the page in both themes, and in one of them on a phone."""
     for theme, width in (("light", 0), ("dark", 0), (phone_theme, 320)):
-        page.look(theme=theme, width=width, calm=True)
+        page.look(theme=theme, width=width, reduced_motion=True)
         yield f"{theme} {width or 'wide'}"
 
 
@@ -37,8 +37,8 @@ _SPOKEN = [
 
 
 @pytest.mark.parametrize(("state", "language"), _SPOKEN)
-def test_axe_finds_nothing(page: Page, up: ScriptedUpstream, state: str, language: str) -> None:
-    page.fresh(language="en", calm=True)
+def test_axe_has_no_findings(page: Page, up: ScriptedUpstream, state: str, language: str) -> None:
+    page.fresh(language="en", reduced_motion=True)
     STATES[state](page, up)
     if language == "fr":
         page.js("const l = document.getElementById('lang'); l.value = 'fr'; l.dispatchEvent(new Event('change'))")
@@ -80,13 +80,13 @@ return [...document.querySelectorAll('[placeholder]')].filter(e => e.placeholder
 
 
 @pytest.mark.parametrize("theme", _THEMES)
-def test_placeholders_can_be_read(page: Page, theme: str) -> None:
-    """axe does not look at them; 4.5 to 1 is WCAG's AA."""
+def test_placeholders_are_readable(page: Page, theme: str) -> None:
+    """axe does not check them; 4.5 to 1 is WCAG's AA."""
     page.look(theme=theme)
     page.open_setup()
-    told = page.js(_PLACEHOLDERS)
-    assert len(told) >= 5
-    assert [id for id, contrast in told if contrast < 4.5] == []
+    result = page.js(_PLACEHOLDERS)
+    assert len(result) >= 5
+    assert [id for id, contrast in result if contrast < 4.5] == []
 
 
 def _focus(page: Page) -> str:
@@ -98,17 +98,17 @@ def _keys(page: Page, *keys: str) -> None:
 
 
 def _tab_to(page: Page, id: str, *, key: str = TAB) -> None:
-    """Press Tab until that element has the focus; each stop on the way must be seen."""
+    """Press Tab until that element has the focus; each element on the way must show its focus."""
     for _ in range(60):
         if _focus(page) == id:
             return
         _keys(page, key)
         outline = page.js("const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth")
         assert outline == "solid2px", f"{_focus(page)} has the focus, but does not show it: {outline}"
-    raise AssertionError(f"Tab does not lead to {id}")
+    raise AssertionError(f"Tab does not reach {id}")
 
 
-def test_a_whole_conversation_goes_by_keyboard(page: Page, up: ScriptedUpstream) -> None:
+def test_a_conversation_works_by_keyboard(page: Page, up: ScriptedUpstream) -> None:
     _keys(page, TAB)
     assert _focus(page) == "skip"
     _keys(page, ENTER)
@@ -149,7 +149,7 @@ def test_a_form_is_filled_and_sent_by_keyboard(page: Page, up: ScriptedUpstream)
     page.idle()
 
 
-def test_on_a_phone_the_threads_open_by_a_press_and_close_by_esc(page: Page) -> None:
+def test_on_a_phone_threads_open_on_press_and_close_on_esc(page: Page) -> None:
     page.server.request("POST", "/threads", {"metadata": {"title": "Pocket"}})
     page.fresh(width=320)
     assert not page.by_id("nav").is_displayed()
@@ -165,30 +165,30 @@ def test_on_a_phone_the_threads_open_by_a_press_and_close_by_esc(page: Page) -> 
     assert not page.by_id("nav").is_displayed()
 
 
-def test_a_screen_reader_is_told_the_turns_and_not_the_tokens(page: Page, up: ScriptedUpstream) -> None:
+def test_a_screen_reader_gets_the_turns_and_not_the_tokens(page: Page, up: ScriptedUpstream) -> None:
     page.js(_LISTEN)
     up.script(Reply(" ".join(f"word{number}" for number in range(150)), delay_s=0.002))
     page.send("Talk")
     page.shows("word149")
     page.idle()
-    page.until("return document.getElementById('told').textContent.includes('150')", "the end is told")
-    told = page.js("return window.__told")
-    assert "Generating" in told
-    assert "Done, 150 words" in told
-    assert len(told) <= 8
-    assert not [text for text in told if re.search(r"word\d", text)]
+    page.until("return document.getElementById('announcer').textContent.includes('150')", "the end is announced")
+    result = page.js("return window.__announced")
+    assert "Generating" in result
+    assert "Done, 150 words" in result
+    assert len(result) <= 8
+    assert not [text for text in result if re.search(r"word\d", text)]
     log = page.by_id("log")
     assert (log.get_attribute("role"), log.get_attribute("aria-live")) == ("log", "off")
 
 
-def test_whoever_wants_less_motion_gets_none(page: Page, up: ScriptedUpstream) -> None:
+def test_reduced_motion_stops_all_motion(page: Page, up: ScriptedUpstream) -> None:
     moving = "return document.getAnimations().length"
-    for calm in (False, True):
-        page.fresh(calm=calm)
+    for reduced_motion in (False, True):
+        page.fresh(reduced_motion=reduced_motion)
         up.script(Reply("one two three four", pause_after=3))
         page.send("Move")
         page.shows("one two")
-        assert bool(page.js(moving)) != calm
+        assert bool(page.js(moving)) != reduced_motion
         up.release()
         page.shows("four")
         page.idle()

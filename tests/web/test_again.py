@@ -1,11 +1,11 @@
-"""Regenerate; edit and resend."""
+"""Regenerating answers; editing and resending messages."""
 
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import ENTER, ESCAPE, Page
 from tests.web.states import DROP, FERRY
 
 
-def test_an_answer_is_made_again_from_the_same_question(page: Page, up: ScriptedUpstream) -> None:
+def test_an_answer_is_regenerated_for_the_same_question(page: Page, up: ScriptedUpstream) -> None:
     up.script(Reply("First try."), Reply("Second try."))
     page.send("Question")
     page.shows("First try.")
@@ -21,7 +21,7 @@ def test_an_answer_is_made_again_from_the_same_question(page: Page, up: Scripted
     assert "First try." not in page.log
 
 
-def test_a_message_is_edited_and_all_after_it_is_replaced(page: Page, up: ScriptedUpstream) -> None:
+def test_editing_a_message_replaces_all_later_ones(page: Page, up: ScriptedUpstream) -> None:
     for word in ("one", "two", "three"):
         page.send(word)
         page.shows(f"Echo: {word}")
@@ -47,7 +47,7 @@ def test_a_message_is_edited_and_all_after_it_is_replaced(page: Page, up: Script
     ]
 
 
-def test_an_edit_that_is_given_up_changes_nothing(page: Page) -> None:
+def test_a_cancelled_edit_changes_nothing(page: Page) -> None:
     page.send("one")
     page.shows("Echo: one")
     page.idle()
@@ -63,7 +63,7 @@ def test_an_edit_that_is_given_up_changes_nothing(page: Page) -> None:
 
 
 def _waiting_elsewhere(page: Page, up: ScriptedUpstream) -> None:
-    """A run waits on the open thread, and the page does not know."""
+    """Start a run that waits on the open thread, without the page's knowledge."""
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
     made = page.server.request("POST", "/assistants", {"model": "", "tools": [tool]})
     up.script(Reply(tool_calls=[("look", {})]))
@@ -71,7 +71,7 @@ def _waiting_elsewhere(page: Page, up: ScriptedUpstream) -> None:
     page.eventually(lambda: page.runs()[0]["status"] == "requires_action", "the run waits")
 
 
-def test_an_answer_that_cannot_be_made_again_stays(page: Page, up: ScriptedUpstream) -> None:
+def test_an_answer_that_cannot_be_regenerated_stays(page: Page, up: ScriptedUpstream) -> None:
     page.send("one")
     page.shows("Echo: one")
     page.idle()
@@ -91,7 +91,7 @@ def test_an_answer_that_cannot_be_made_again_stays(page: Page, up: ScriptedUpstr
     assert page.messages() == [("user", "one"), ("assistant", "Second try.")]
 
 
-def test_an_edit_that_is_refused_takes_nothing_away_and_can_be_sent_again(page: Page) -> None:
+def test_a_refused_edit_removes_nothing_and_can_be_resent(page: Page) -> None:
     made = page.server.request("POST", "/assistants", {"model": "", "name": "Short-lived"})
     page.reload()
     page.choose("assistant", made["id"])
@@ -118,7 +118,7 @@ def test_an_edit_that_is_refused_takes_nothing_away_and_can_be_sent_again(page: 
     assert "two" not in page.log
 
 
-def test_a_message_that_is_refused_is_put_back_with_its_files(page: Page, up: ScriptedUpstream) -> None:
+def test_a_refused_message_is_put_back_with_its_files(page: Page, up: ScriptedUpstream) -> None:
     page.send("one")
     page.shows("Echo: one")
     page.idle()
@@ -133,7 +133,7 @@ def test_a_message_that_is_refused_is_put_back_with_its_files(page: Page, up: Sc
     assert len(page.all("#log .me")) == 1
 
 
-def test_a_question_keeps_its_pictures_and_files_when_it_is_answered_again(page: Page, up: ScriptedUpstream) -> None:
+def test_a_regenerated_question_keeps_its_images_and_files(page: Page, up: ScriptedUpstream) -> None:
     page.send("Look at this")
     page.shows("Echo")
     page.idle()
@@ -163,7 +163,7 @@ def test_a_question_keeps_its_pictures_and_files_when_it_is_answered_again(page:
     assert picture in up.requests[-1].body["messages"][-1]["content"]
 
 
-def test_an_answer_longer_than_a_page_is_replaced_whole(page: Page, up: ScriptedUpstream) -> None:
+def test_an_answer_longer_than_a_page_is_replaced_completely(page: Page, up: ScriptedUpstream) -> None:
     id = page.server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Question"}]})["id"]
     for number in range(130):
         page.server.request("POST", f"/threads/{id}/messages", {"role": "assistant", "content": f"Part {number}."})

@@ -1,4 +1,4 @@
-"""Assistants are made and changed: name, instructions, model, tools; what is wrong with a tool is told while typing."""
+"""Creating and changing assistants: name, instructions, model, tools; errors of a tool are shown while typing."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ _OPENAPI = {
 }
 
 
-def _judged(page: Page, number: int = 0) -> str:
+def _findings(page: Page, number: int = 0) -> str:
     return str(page.js("return document.querySelectorAll('#mTools [role=status]')[arguments[0]].textContent", number))
 
 
@@ -25,7 +25,7 @@ def _only(server: ServerProcess) -> dict[str, Any]:
     return dict(found)
 
 
-def test_an_assistant_is_made_with_a_function_and_an_api_and_then_used(page: Page, server: ServerProcess) -> None:
+def test_an_assistant_with_a_function_and_an_api_is_created(page: Page, server: ServerProcess) -> None:
     page.click("create")
     page.type("mName", "Clerk")
     page.type("mModel", "clerk-model")
@@ -35,7 +35,7 @@ def test_an_assistant_is_made_with_a_function_and_an_api_and_then_used(page: Pag
     page.click("addAction")
     page.fill(page.all("#mTools textarea")[1], json.dumps(_OPENAPI))
     page.all("#mTools input[type=checkbox]")[0].click()
-    assert [_judged(page, 0), _judged(page, 1)] == ["Looks right.", "Looks right."]
+    assert [_findings(page, 0), _findings(page, 1)] == ["Looks right.", "Looks right."]
     page.click("mSave")
     page.until("return !document.getElementById('maker').open", "it is saved")
     made = _only(server)
@@ -51,7 +51,7 @@ def test_an_assistant_is_made_with_a_function_and_an_api_and_then_used(page: Pag
     assert page.runs()[0]["assistant_id"] == made["id"]
 
 
-def test_an_assistant_is_changed_and_keeps_what_was_not(page: Page, server: ServerProcess) -> None:
+def test_editing_an_assistant_keeps_unchanged_fields(page: Page, server: ServerProcess) -> None:
     tools = [
         {"type": "code_interpreter"},
         {"type": "action", "data": {"openapi_spec": json.dumps(_OPENAPI), "headers": {"X-Key": "secret-value"}}},
@@ -75,12 +75,12 @@ def test_an_assistant_is_changed_and_keeps_what_was_not(page: Page, server: Serv
     )
 
 
-def test_a_function_that_is_pasted_as_a_whole_tool_is_taken_out_of_it(page: Page, server: ServerProcess) -> None:
+def test_a_function_is_extracted_from_a_pasted_tool(page: Page, server: ServerProcess) -> None:
     function = {"name": "file_it", "parameters": {"type": "object", "properties": {}}}
     page.click("create")
     page.click("addFunction")
     page.fill(page.all("#mTools textarea")[0], json.dumps({"type": "function", "function": function}))
-    assert _judged(page) == "Looks right."
+    assert _findings(page) == "Looks right."
     page.click("mSave")
     page.until("return !document.getElementById('maker').open", "it is saved")
     (tool,) = _only(server)["tools"]
@@ -103,31 +103,31 @@ def test_a_function_that_is_pasted_as_a_whole_tool_is_taken_out_of_it(page: Page
         ("addAction", '{"openapi": "3.0.3", ', "Not JSON"),
     ],
 )
-def test_a_tool_is_checked_while_it_is_typed_and_not_sent_wrong(
+def test_a_tool_is_checked_while_typing_and_not_sent_if_invalid(
     page: Page, server: ServerProcess, button: str, text: str, complaint: str
 ) -> None:
     page.click("create")
     page.click(button)
-    assert _judged(page) == "Looks right."
+    assert _findings(page) == "Looks right."
     box = page.all("#mTools textarea")[0]
     page.fill(box, text)
-    assert complaint in _judged(page)
+    assert complaint in _findings(page)
     assert box.get_attribute("aria-invalid") == "true"
     page.click("mSave")
     assert page.js("return document.activeElement === arguments[0]", box)
     assert server.request("GET", "/assistants")["data"] == []
 
 
-def test_what_only_the_server_can_check_is_told_in_the_dialog(page: Page, server: ServerProcess) -> None:
+def test_errors_from_the_server_are_shown_in_the_dialog(page: Page, server: ServerProcess) -> None:
     page.click("create")
     page.type("mName", "Bad")
     page.click("addAction")
     page.fill(page.all("#mTools textarea")[0], json.dumps({**_OPENAPI, "info": {}}))
     page.click("mSave")
-    page.until("return document.querySelector('#mProblem [role=alert]')", "it is told")
-    told = page.by_id("mProblem").text
-    assert "→ " in told
-    assert "req_" in told
+    page.until("return document.querySelector('#mProblem [role=alert]')", "the error is shown")
+    result = page.by_id("mProblem").text
+    assert "→ " in result
+    assert "req_" in result
     assert server.request("GET", "/assistants")["data"] == []
     page.press("Remove this tool")
     page.click("mSave")

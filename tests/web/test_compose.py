@@ -1,4 +1,4 @@
-"""What is asked, and how the answer comes: two texts, three examples, token by token, under the thread's history."""
+"""Questions and their answers: two texts, three examples, token by token, below the thread's history."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_an_example_fills_both_texts_in_the_page_s_language(
     assert (human["role"], human["content"]) == ("user", presets[number]["human"])
 
 
-def test_own_texts_reach_the_model_as_they_were_written(page: Page, up: ScriptedUpstream) -> None:
+def test_own_texts_reach_the_model_unchanged(page: Page, up: ScriptedUpstream) -> None:
     system, human = "Be a pirate.\n\nAlways.", "Où est le trésor ? <b>&amp;</b> 🏴\u200d☠️ \\n"
     page.fill(page.by_id("system"), system)
     page.fill(page.by_id("human"), human)
@@ -38,7 +38,7 @@ def test_own_texts_reach_the_model_as_they_were_written(page: Page, up: Scripted
     assert page.messages()[0] == ("user", human)
 
 
-def test_shift_and_enter_breaks_the_line_and_an_empty_text_is_not_sent(page: Page, up: ScriptedUpstream) -> None:
+def test_shift_enter_breaks_the_line_and_empty_text_is_not_sent(page: Page, up: ScriptedUpstream) -> None:
     page.send("")
     page.click("send")
     page.by_id("human").send_keys("one")
@@ -62,19 +62,19 @@ def test_tokens_appear_before_the_answer_ends(page: Page, up: ScriptedUpstream) 
     page.idle()
 
 
-def test_the_history_stands_above_the_answer_in_order(page: Page, up: ScriptedUpstream) -> None:
+def test_the_history_is_above_the_answer_in_order(page: Page, up: ScriptedUpstream) -> None:
     for word in ("first", "second", "third"):
         page.send(f"The {word} question")
         page.shows(f"Echo: The {word} question")
         page.idle()
-    told = page.log
+    result = page.log
     places = [
-        told.index(text) for word in ("first", "second", "third") for text in (f"The {word}", f"Echo: The {word}")
+        result.index(text) for word in ("first", "second", "third") for text in (f"The {word}", f"Echo: The {word}")
     ]
     assert places == sorted(places)
     assert len(up.requests[-1].body["messages"]) == 5
     page.reload()
     page.shows("Echo: The third question")
     assert [line for line in page.log.splitlines() if "question" in line] == [
-        line for line in told.splitlines() if "question" in line
+        line for line in result.splitlines() if "question" in line
     ]

@@ -1,4 +1,4 @@
-"""What each answer cost and how fast it came; what came while one read elsewhere."""
+"""The tokens and speed of each answer, and what happens while the user reads elsewhere."""
 
 import re
 
@@ -8,16 +8,16 @@ from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import Page
 
 
-def test_an_answer_tells_tokens_in_and_out_first_token_and_speed(page: Page, up: ScriptedUpstream) -> None:
+def test_an_answer_shows_tokens_first_token_time_and_speed(page: Page, up: ScriptedUpstream) -> None:
     usage = {"prompt_tokens": 1234, "completion_tokens": 56, "total_tokens": 1290}
     up.script(Reply(" ".join(["word"] * 40), start_s=0.3, delay_s=0.03, usage=usage))
     page.send("Measure")
     page.shows("1,234 in, 56 out")
-    told = page.log
-    first = re.search(r"first after (\d+\.\d+) s", told)
+    result = page.log
+    first = re.search(r"first after (\d+\.\d+) s", result)
     assert first
     assert 0.3 <= float(first[1]) < 3
-    speed = re.search(r"([\d.]+) tokens/s", told)
+    speed = re.search(r"([\d.]+) tokens/s", result)
     assert speed
     assert 5 < float(speed[1]) < 56 / 1.0
     page.reload()
@@ -46,7 +46,7 @@ def test_the_speed_is_that_of_the_last_reply_alone(page: Page, up: ScriptedUpstr
     assert 5 < float(speed[1].replace(",", "")) < 25
 
 
-def test_figures_are_written_as_the_language_writes_them(page: Page, up: ScriptedUpstream) -> None:
+def test_numbers_have_the_language_s_format(page: Page, up: ScriptedUpstream) -> None:
     page.fresh(language="fr-FR")
     up.script(Reply("Oui.", usage={"prompt_tokens": 1234, "completion_tokens": 5, "total_tokens": 1239}))
     page.send("Combien ?")
@@ -62,9 +62,7 @@ _PLACE = "return [document.getElementById('log').scrollTop, scrollY]"
 
 
 @pytest.mark.parametrize("width", [0, 320], ids=["wide", "phone"])
-def test_reading_further_up_is_not_disturbed_and_the_latest_is_one_press_away(
-    page: Page, up: ScriptedUpstream, width: int
-) -> None:
+def test_scrolling_up_is_not_disturbed_and_a_button_returns(page: Page, up: ScriptedUpstream, width: int) -> None:
     page.look(width=width)
     lines = [f"line {number}\n\n" for number in range(120)]
     up.script(Reply(chunks=lines, pause_after=100))

@@ -1,4 +1,4 @@
-"""Files dropped on the composer: uploaded, indexed in sight, searched, and cited by footnotes that open the passage."""
+"""Files dropped on the composer: uploaded, indexed visibly, searched, and cited by footnotes that open the passage."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +24,7 @@ def _drop(page: Page, name: str = "ferry.txt", text: str = FERRY) -> None:
     page.eventually(lambda: len(_chips(page)) == seen + 1, "the file is there")
 
 
-def test_a_dropped_file_is_indexed_searched_and_cited_and_its_footnote_opens_the_passage(
-    page: Page, up: ScriptedUpstream
-) -> None:
+def test_a_dropped_file_is_cited_and_its_footnote_opens_the_passage(page: Page, up: ScriptedUpstream) -> None:
     _drop(page)
     assert _chips(page) == ["ferry.txt"]
     up.script(SEARCH, Reply("At seven 【0:0†source】, *but* on Monday."))
@@ -50,7 +48,7 @@ def test_a_dropped_file_is_indexed_searched_and_cited_and_its_footnote_opens_the
     page.eventually(lambda: page.all("blockquote"), "the passage again")
 
 
-def test_a_later_question_of_the_thread_is_answered_from_its_files_too(page: Page, up: ScriptedUpstream) -> None:
+def test_a_later_question_is_answered_from_the_thread_s_files_too(page: Page, up: ScriptedUpstream) -> None:
     _drop(page)
     up.script(Reply("Noted."), SEARCH, Reply("At seven in the morning from Piraeus."))
     page.send("Read this.")
@@ -62,7 +60,7 @@ def test_a_later_question_of_the_thread_is_answered_from_its_files_too(page: Pag
     assert len(page.all("sup button")) == 1
 
 
-def test_several_files_can_be_chosen_and_taken_back(page: Page, up: ScriptedUpstream, tmp_path: Path) -> None:
+def test_several_files_can_be_chosen_and_removed(page: Page, up: ScriptedUpstream, tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(f"{name}: {FERRY}")
     page.by_id("files").send_keys(f"{tmp_path / 'a.txt'}\n{tmp_path / 'b.txt'}")
@@ -75,7 +73,7 @@ def test_several_files_can_be_chosen_and_taken_back(page: Page, up: ScriptedUpst
     assert len(_chips(page, ".me .mark")) == 1
 
 
-def test_a_file_that_cannot_be_read_says_so_beside_its_name(page: Page, up: ScriptedUpstream) -> None:
+def test_an_unreadable_file_shows_the_error_next_to_its_name(page: Page, up: ScriptedUpstream) -> None:
     _drop(page, "broken.pdf", "%PDF-1.7 no more than this")
     up.script(Reply("Hm."))
     page.send("What is in it?")
@@ -83,7 +81,7 @@ def test_a_file_that_cannot_be_read_says_so_beside_its_name(page: Page, up: Scri
     page.eventually(lambda: "PDF" in _chips(page, ".me .mark")[0], "why it is not indexed", limit_s=30)
 
 
-def test_an_upload_that_fails_is_told_and_leaves_nothing(page: Page, locked: ServerProcess) -> None:
+def test_a_failed_upload_is_reported_and_leaves_nothing(page: Page, locked: ServerProcess) -> None:
     page.fresh(server=locked)
     page.js(DROP, "ferry.txt", FERRY)
     page.shows("invalid_api_key", "enter the key under Set-up")
@@ -107,15 +105,15 @@ for (const [name, type, base64, padding] of files) {
 	data.items.add(new File([bytes, new Uint8Array(padding)], name, { type }));
 }
 for (const kind in text) data.setData(kind, text[kind]);
-const told = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
-const event = target === 'human' ? new ClipboardEvent('paste', told) : new DragEvent('drop', told);
+const init = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+const event = target === 'human' ? new ClipboardEvent('paste', init) : new DragEvent('drop', init);
 return document.getElementById(target).dispatchEvent(event);
 """
 
 
 def _give(page: Page, target: str, *files: tuple[str, str, str, int], **text: str) -> bool:
-    """Paste files (name, type, base64, zeros behind) into `human`, or drop them. Returns whether the
-    browser does what it does by itself."""
+    """Paste files (name, type, base64, appended zeros) into `human`, or drop them. Returns whether the browser's
+    default action applies."""
     return bool(page.js(GIVE, files, target, {f"text/{kind}": each for kind, each in text.items()}))
 
 
@@ -128,8 +126,8 @@ BROKEN = ("broken.png", "image/png", "SGVsbG8=", 0)
 DRAWING = ("drawing.svg", "image/svg+xml", "PHN2Zy8+", 0)
 
 
-@pytest.mark.parametrize("target", ["human", "compose", "log"], ids=["pasted", "dropped", "dropped beside"])
-def test_a_picture_goes_to_the_model_instead_of_the_index(page: Page, up: ScriptedUpstream, target: str) -> None:
+@pytest.mark.parametrize("target", ["human", "compose", "log"], ids=["pasted", "dropped", "dropped outside"])
+def test_an_image_is_sent_to_the_model_instead_of_the_index(page: Page, up: ScriptedUpstream, target: str) -> None:
     assert not _give(page, target, PNG)
     page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
     up.script(Reply("A dot."))
@@ -147,7 +145,7 @@ def test_a_picture_goes_to_the_model_instead_of_the_index(page: Page, up: Script
 
 
 @pytest.mark.parametrize("picture", [BMP, HUGE], ids=["another kind", "too large"])
-def test_a_picture_that_models_are_not_shown_is_redrawn(
+def test_an_image_of_an_unsupported_format_is_converted(
     page: Page, up: ScriptedUpstream, picture: tuple[str, str, str, int]
 ) -> None:
     _give(page, "human", picture)
@@ -160,7 +158,7 @@ def test_a_picture_that_models_are_not_shown_is_redrawn(
     assert len(image) < 10_000
 
 
-def test_a_file_that_is_refused_keeps_no_other_back(page: Page, tmp_path: Path) -> None:
+def test_a_refused_file_does_not_affect_others(page: Page, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("A note.")
     data = {"items": [], "files": [str(tmp_path / name) for name in ("folder", "notes.txt")], "dragOperationsMask": 1}
@@ -174,7 +172,7 @@ def test_a_file_that_is_refused_keeps_no_other_back(page: Page, tmp_path: Path) 
     page.eventually(lambda: _chips(page) == ["notes.txt", "dot.png"], "the other is attached")
 
 
-def test_text_that_comes_with_its_picture_is_pasted_as_text(page: Page) -> None:
+def test_text_pasted_with_its_image_is_pasted_as_text(page: Page) -> None:
     assert _give(page, "human", PNG, plain="1\t2", html="<table><tr><td>1<td>2</table>")
     assert not _give(page, "human", PNG, html="<img src=dot.png>")
     page.eventually(lambda: len(_chips(page)) == 1, "the copied picture alone is attached")
@@ -194,14 +192,14 @@ BLIND = {
 
 @pytest.fixture(scope="module")
 def catalogue(start_server: Callable[..., ServerProcess]) -> Iterator[ServerProcess]:
-    """A server whose engine says of its models what they see."""
+    """A server whose engine reports which of its models accept images."""
     listed = [{"id": name, "object": "model", **entry} for name, entry in BLIND.items()]
     with ScriptedUpstream(models=[*listed, {"id": "unknown", "object": "model"}]) as upstream:
         yield start_server(MODEL_URL=upstream.url, MODEL_ALIASES="gpt-4o=mistral")
 
 
 @pytest.mark.parametrize("model", [*BLIND, "gpt-4o"])
-def test_a_picture_for_a_blind_model_is_refused_before_sending(
+def test_an_image_for_a_model_without_vision_is_refused_before_sending(
     page: Page, catalogue: ServerProcess, model: str
 ) -> None:
     page.fresh(server=catalogue)

@@ -1,7 +1,7 @@
-"""Nothing in what a model, a tool or a person says runs, loads, navigates or phones out, wherever it is shown.
+"""No text of a model, a tool or a user runs scripts, loads, navigates or makes requests, wherever it is shown.
 
-The judges are at the end of the `page` fixture (what ran, what the policy had to report, who was asked) and in
-`_harmless`; the last test shows that they see what an unguarded page lets through.
+The checks are at the end of the `page` fixture (scripts, policy reports, requests) and in `_harmless`; the last test
+shows that they detect what a page without protection allows.
 """
 
 import json
@@ -24,12 +24,12 @@ _ALLOWED = ["http:", "https:", "mailto:"]
 
 @contextmanager
 def _harmless(page: Page) -> Iterator[None]:
-    """What happens inside leaves the document as it is: no new kind of element, no bad link, no other place."""
+    """Check that the document is unchanged: no new kind of element, no bad link, no other address."""
     page.js("window.__same = true")
     scripts = page.js("return document.scripts.length")
     yield
     page.js("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert page.js("return window.__same"), "the page was left"
+    assert page.js("return window.__same"), "the page navigated away"
     assert page.js("return document.scripts.length") == scripts
     assert page.all(_ELEMENTS) == []
     attributes = "return [...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames())"
@@ -40,7 +40,7 @@ def _harmless(page: Page) -> Iterator[None]:
 
 
 def _seen(text: str) -> str:
-    """How `innerText` may show it: white space and controls aside."""
+    """Return the text as `innerText` can show it, without white space and control characters."""
     return "".join(char for char in text if char.isprintable() and not char.isspace())
 
 
@@ -137,8 +137,8 @@ def test_an_address_is_harmless(page: Page, server: ServerProcess) -> None:
             page.until("return document.getElementById('log').children.length", "something is said")
 
 
-def test_a_page_without_guards_would_have_been_caught(browser: Browser, server: ServerProcess) -> None:
-    """The same judges see scripts that run and hosts that are asked for, in a page that lets them."""
+def test_the_checks_detect_an_unprotected_page(browser: Browser, server: ServerProcess) -> None:
+    """The same checks detect scripts that run and hosts that are requested, in a page that allows them."""
     del server
     body = "<!doctype html>" + HOSTILE[0] + HOSTILE[1] + HOSTILE[7]
     with Api(lambda _: Answer(headers={"Content-Type": "text/html"}, body=body.encode())) as api:
@@ -147,7 +147,7 @@ def test_a_page_without_guards_would_have_been_caught(browser: Browser, server: 
         end = time.monotonic() + 5
         while len(browser.driver.execute_script("return window.__ran")) < 2:
             assert time.monotonic() < end
-        assert browser.strangers()
+        assert browser.foreign_addresses()
         fetch = "const [url, done] = arguments; fetch(url, { mode: 'no-cors' }).then(() => done('got'), () => done(''))"
         for url in ("http://example.com/", "https://192.0.2.1/", "http://localhost:9/"):
             assert browser.driver.execute_async_script(fetch, url) == "", f"{url} could be reached"

@@ -1,4 +1,4 @@
-"""Markdown becomes nodes while it arrives; the same nodes that it becomes when it is there as a whole."""
+"""Markdown becomes nodes while it arrives, the same nodes as for the complete text."""
 
 import random
 
@@ -59,7 +59,7 @@ def _counts(page: Page) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_streamed_answer_looks_like_the_same_one_loaded(page: Page, up: ScriptedUpstream, seed: int) -> None:
+def test_a_streamed_answer_equals_the_loaded_one(page: Page, up: ScriptedUpstream, seed: int) -> None:
     dice, chunks, at = random.Random(seed), [], 0
     while at < len(TEXT):
         size = dice.choice((1, 1, 2, 3, 7, 30))
@@ -89,7 +89,7 @@ def test_each_construct_becomes_its_element(page: Page, up: ScriptedUpstream) ->
         "https://example.test/bare",
     ]
     assert all(a.get_attribute("rel") == "noopener noreferrer nofollow" for a in page.all("#log .md a"))
-    assert "(example.test)" in page.log  # where a link leads is told
+    assert "(example.test)" in page.log  # the target of a link is shown
     assert "2 * 3 * 4, snake_case_name, *not soft*" in page.log
     assert [li.get_attribute("start") for li in page.all("#log .md ol")] == ["3"]
     assert page.js("return document.querySelector('#log .md pre').textContent").rstrip() == (
@@ -97,7 +97,7 @@ def test_each_construct_becomes_its_element(page: Page, up: ScriptedUpstream) ->
     )
 
 
-def test_a_block_of_code_and_a_whole_answer_are_copied(page: Page, up: ScriptedUpstream) -> None:
+def test_a_code_block_and_a_complete_answer_can_be_copied(page: Page, up: ScriptedUpstream) -> None:
     up.script(Reply(chunks=["Here:\n\n```sh\necho 'a'\n", "echo b\n```\n\nThat is it."]))
     page.send("Write")
     page.shows("That is it.")

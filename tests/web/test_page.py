@@ -27,7 +27,7 @@ def _between(name: str) -> str:
 
 
 def _pairs() -> dict[str, list[Any]]:
-    """What the page says: English and French by key."""
+    """Return the page's texts: English and French by key."""
     lines = [line.split("|") for line in _between("strings").strip(" `\n").splitlines()]
     assert {len(line) for line in lines} == {3}
     assert len({key for key, *_ in lines}) == len(lines)
@@ -35,11 +35,11 @@ def _pairs() -> dict[str, list[Any]]:
 
 
 def strings() -> dict[str, dict[str, Any]]:
-    """The words by language."""
+    """The texts by language."""
     return {lang: {key: pair[place] for key, pair in _pairs().items()} for place, lang in enumerate(("en", "fr"))}
 
 
-def test_the_page_names_the_hashes_of_its_own_script_and_style() -> None:
+def test_the_page_contains_the_hashes_of_its_script_and_style() -> None:
     assert sealed(_html()) == _html(), "run `python -m tests.web.seal`"
 
 
@@ -52,7 +52,7 @@ def test_the_page_names_no_other_host() -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|style=", _html())
 
 
-def test_french_and_english_say_the_same_things() -> None:
+def test_french_and_english_have_the_same_texts() -> None:
     for key, (english, french) in _pairs().items():
         if isinstance(english, str):
             assert english, key
@@ -64,7 +64,7 @@ def test_french_and_english_say_the_same_things() -> None:
             assert all(one.keys() == {"name", "system", "human"} for one in (*english, *french))
 
 
-def test_every_word_that_the_page_asks_for_is_in_the_tables() -> None:
+def test_every_text_that_the_page_uses_is_in_the_tables() -> None:
     html, known = _html(), set(_pairs())
     asked = set(re.findall(r"data-[tlp]=(\w+)", html))
     asked |= set(re.findall(r"<label for=(\w+) data-t>", html)) | set(re.findall(r"id=(\w+) data-t[ >]", html))
@@ -74,7 +74,7 @@ def test_every_word_that_the_page_asks_for_is_in_the_tables() -> None:
     assert asked <= known
 
 
-def test_the_policy_lets_only_the_pages_own_code_run() -> None:
+def test_the_policy_allows_only_the_page_s_own_code() -> None:
     app = FastAPI()
     app.include_router(build_page())
     answer = TestClient(app).get("/")
@@ -89,6 +89,6 @@ def test_the_policy_lets_only_the_pages_own_code_run() -> None:
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_the_reader_of_events_gives_the_same_at_every_boundary_of_chunks() -> None:
+def test_events_are_parsed_alike_at_every_chunk_boundary() -> None:
     done = subprocess.run(["node", str(_FUZZ), str(PAGE)], capture_output=True, text=True, timeout=15, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "o
 
 
 class Playground:
-    """A form of fields, Start or Stop, and what came out."""
+    """A form of fields, Start or Stop, and the output."""
 
     def __init__(self, browser: Any, url: str) -> None:
         self._browser = browser
@@ -24,7 +24,7 @@ class Playground:
         self.until(lambda: self._named("Start"))
 
     def until(self, holds: Callable[[], Any], limit_s: float = 10) -> Any:
-        """Wait until something is there, and return it."""
+        """Wait until the condition holds, and return its value."""
         end = time.monotonic() + limit_s
         while not (found := holds()):
             assert time.monotonic() < end, self.text
@@ -33,7 +33,7 @@ class Playground:
 
     @property
     def text(self) -> str:
-        """All that is to be read."""
+        """All visible text."""
         return str(self._browser.find_element("css selector", "body").text)
 
     def fill(self, **values: str) -> None:
@@ -56,7 +56,7 @@ class Playground:
         self._named(label)[0].click()
 
     def shows(self, text: str) -> None:
-        """Wait until the output has this."""
+        """Wait until the output has this text."""
         self.until(lambda: text in self.text.partition("\nOutput")[2])
 
     def _named(self, label: str) -> list[Any]:
@@ -68,7 +68,7 @@ class Playground:
 
 @pytest.fixture
 def tab(browser: Browser, server: ServerProcess, up: ScriptedUpstream) -> Iterator[Any]:
-    """A large tab on the server; what it did is judged at the end."""
+    """A large tab on the server; its activity is checked at the end."""
     del server, up
     browser.forget()
     browser.driver.get_log("browser")
@@ -77,7 +77,7 @@ def tab(browser: Browser, server: ServerProcess, up: ScriptedUpstream) -> Iterat
     yield browser.driver
     browser.cdp("Emulation.clearDeviceMetricsOverride")
     assert browser.driver.get_log("browser") == []
-    assert browser.strangers() == []
+    assert browser.foreign_addresses() == []
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_run_s_stop_reaches_the_model(assistant: Playground, up: ScriptedUpstr
     up.wait_for(lambda up: up.closed_early == closed + 1)
 
 
-def test_a_waiting_run_goes_on_with_outputs_from_its_form(
+def test_a_waiting_run_continues_with_outputs_from_its_form(
     tab: Any, assistant: Playground, up: ScriptedUpstream, server: ServerProcess
 ) -> None:
     made = server.request("POST", "/assistants", {"model": "", "tools": [NOW]})

@@ -1,4 +1,4 @@
-"""The set-up box: which server, model, assistant and metrics; a dot that tells; changes without a reload."""
+"""The settings box: server, model, assistant and metrics; an indicator of reachability; changes without a reload."""
 
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
@@ -7,13 +7,13 @@ from tests.web.page import Page
 from tests.web.seal import PAGE
 
 
-def test_the_models_of_the_server_are_offered(page: Page, up: ScriptedUpstream) -> None:
+def test_the_server_s_models_are_offered(page: Page, up: ScriptedUpstream) -> None:
     seen = page.until("return [...document.querySelectorAll('#models option')].map(o => o.value)", "models are listed")
     assert seen == [model["id"] for model in up.models]
     assert page.by_id("model").get_attribute("list") == "models"
 
 
-def test_model_temperature_and_limit_count_from_the_next_message_on(page: Page, up: ScriptedUpstream) -> None:
+def test_model_temperature_and_limit_apply_from_the_next_message(page: Page, up: ScriptedUpstream) -> None:
     page.type("model", "one-model")
     page.send("First")
     page.shows("Echo: First")
@@ -51,7 +51,7 @@ def test_an_assistant_is_chosen_without_a_reload(page: Page, up: ScriptedUpstrea
     assert page.runs()[1]["assistant_id"] == made["id"] != page.runs()[0]["assistant_id"]
 
 
-def test_what_was_set_up_is_still_there_after_a_reload(page: Page) -> None:
+def test_settings_are_kept_after_a_reload(page: Page) -> None:
     page.type("model", "kept-model")
     page.type("temperature", "1.5")
     page.reload()
@@ -60,18 +60,16 @@ def test_what_was_set_up_is_still_there_after_a_reload(page: Page) -> None:
     assert page.by_id("temperature").get_attribute("value") == "1.5"
 
 
-def test_the_dot_tells_whether_the_model_can_be_asked(page: Page, lonely: ServerProcess) -> None:
+def test_the_indicator_shows_whether_the_model_is_reachable(page: Page, without_model: ServerProcess) -> None:
     page.until("return document.getElementById('dot').classList.contains('ok')", "the dot is good")
     assert "Ready" in page.by_id("state").text
-    page.fresh(server=lonely)
+    page.fresh(server=without_model)
     page.until("return document.getElementById('dot').classList.contains('bad')", "the dot is bad")
     assert "not ready" in page.by_id("state").text
     assert "127.0.0.1:9" in page.js("return document.getElementById('reach').textContent")
 
 
-def test_a_server_that_wants_a_key_says_so_and_opens_with_it(
-    page: Page, locked: ServerProcess, up: ScriptedUpstream
-) -> None:
+def test_a_server_that_requires_a_key_asks_for_it(page: Page, locked: ServerProcess, up: ScriptedUpstream) -> None:
     page.fresh(server=locked)
     page.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the page asks for a key")
     assert page.js("return document.getElementById('dot').classList.contains('bad')")
@@ -90,9 +88,7 @@ def test_a_server_that_wants_a_key_says_so_and_opens_with_it(
     assert all(KEY not in str(seen.headers) for seen in up.requests)
 
 
-def test_a_key_is_remembered_only_where_that_is_asked_for(
-    page: Page, locked: ServerProcess, up: ScriptedUpstream
-) -> None:
+def test_a_key_is_remembered_only_on_request(page: Page, locked: ServerProcess, up: ScriptedUpstream) -> None:
     del up
     page.fresh(server=locked)
     page.open_setup()
@@ -104,9 +100,7 @@ def test_a_key_is_remembered_only_where_that_is_asked_for(
     assert KEY not in page.js("return JSON.stringify(localStorage)")
 
 
-def test_opened_from_disk_it_talks_to_a_server_and_then_to_another(
-    page: Page, server: ServerProcess, locked: ServerProcess
-) -> None:
+def test_a_page_from_disk_can_use_several_servers(page: Page, server: ServerProcess, locked: ServerProcess) -> None:
     page.fresh(PAGE.as_uri())
     page.js("window.__same = true")
     page.type("server", server.url)
@@ -127,9 +121,9 @@ def test_opened_from_disk_it_talks_to_a_server_and_then_to_another(
     assert titles == ["From disk"]
 
 
-def test_opened_from_disk_without_a_server_it_says_what_to_do(page: Page) -> None:
+def test_a_page_from_disk_without_a_server_shows_advice(page: Page) -> None:
     page.fresh(PAGE.as_uri())
     page.type("server", "http://127.0.0.1:9")
-    page.until("return document.getElementById('reach').textContent === 'Not reachable'", "no server is told")
+    page.until("return document.getElementById('reach').textContent === 'Not reachable'", "no server is reachable")
     page.send("Anyone?")
     page.shows("Not reachable", "http://127.0.0.1:9", "CORS_ORIGINS")

@@ -1,7 +1,8 @@
-"""An answer of 20,000 tokens streams without a frame worth noticing dropped.
+"""An answer of 20,000 tokens streams without noticeable dropped frames.
 
-The machine is shared with server, model and other tests: the limits are of shares and of most frames, not of the worst
-one, and a second try is allowed. How often styles are computed does not depend on the machine, and has no second try.
+The machine is shared with server, model and other tests: the limits apply to shares and to most frames, not to the
+slowest one, and a second attempt is allowed. How often styles are computed does not depend on the machine, and has no
+second attempt.
 """
 
 import json
@@ -11,7 +12,7 @@ from tests.upstream import Raw, ScriptedUpstream
 from tests.web.page import Page
 
 _TOKENS = 20_000
-_AT_ONCE, _PAUSE_S = 20, 0.004  # 3,000 to 4,000 tokens a second, more than any model says
+_AT_ONCE, _PAUSE_S = 20, 0.004  # 3,000 to 4,000 tokens a second, more than any model generates
 _P95_GAP_MS = 50.0  # three frames of 60 a second
 _BLOCKED_SHARE = 0.15  # of the time, in tasks of more than 50 ms
 _STYLES_A_FRAME = 6
@@ -25,7 +26,7 @@ requestAnimationFrame(tick);
 
 
 def _tokens() -> list[str]:
-    """A long text with everything in it: headings, paragraphs, code, lists."""
+    """Return a long text with headings, paragraphs, code and lists."""
     special = {0: "\n\n## Part\n\n", 200: "\n\n```py\n", 260: "\n```\n\n"}
     tokens = []
     for number in range(_TOKENS):
@@ -37,8 +38,8 @@ def _tokens() -> list[str]:
 
 def _frame(delta: dict[str, str], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    told = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-    return b"data: " + json.dumps(told).encode() + b"\n\n"
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
 def _stream() -> Raw:
@@ -50,12 +51,12 @@ def _stream() -> Raw:
 
 
 def _styles(page: Page) -> float:
-    """How often the page's styles have been computed so far."""
+    """Return how often the page's styles have been computed so far."""
     metrics: list[dict[str, Any]] = page.browser.cdp("Performance.getMetrics")["metrics"]
     return float(next(metric["value"] for metric in metrics if metric["name"] == "RecalcStyleCount"))
 
 
-def test_20000_tokens_drop_no_frame_worth_noticing(page: Page, up: ScriptedUpstream) -> None:
+def test_20000_tokens_stream_without_noticeable_dropped_frames(page: Page, up: ScriptedUpstream) -> None:
     page.browser.cdp("Performance.enable")
     for is_last in (False, True):
         page.fresh()

@@ -1,4 +1,4 @@
-"""Send becomes Stop: the run ends on the server, the model is left, and what was said stays, marked."""
+"""Send becomes Stop: the run ends on the server, the model call is cancelled, and the partial text stays, marked."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.web.page import ESCAPE, Page
 
 
 @pytest.mark.parametrize("way", ["button", "Esc in the text", "Esc anywhere"])
-def test_stop_reaches_the_model_and_keeps_what_was_said(page: Page, up: ScriptedUpstream, way: str) -> None:
+def test_stop_reaches_the_model_and_keeps_the_partial_text(page: Page, up: ScriptedUpstream, way: str) -> None:
     up.script(Reply("one two three four five", pause_after=4))
     page.send("Count")
     page.shows("one two three")
@@ -30,7 +30,7 @@ def test_stop_reaches_the_model_and_keeps_what_was_said(page: Page, up: Scripted
     page.shows("one two three", "Stopped")
 
 
-def test_stop_before_the_first_word_stops_too(page: Page, up: ScriptedUpstream) -> None:
+def test_stop_before_the_first_token_works_too(page: Page, up: ScriptedUpstream) -> None:
     up.script(Reply("never", pause_after=0))
     page.send("Think")
     up.wait_for(lambda u: u.open_streams == 1)
@@ -42,7 +42,7 @@ def test_stop_before_the_first_word_stops_too(page: Page, up: ScriptedUpstream) 
 
 
 def _waiting(page: Page, up: ScriptedUpstream) -> None:
-    """A run waits for its person."""
+    """Start a run that waits for the user."""
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     made = page.server.request("POST", "/assistants", {"model": "", "name": "Looker", "tools": [tool]})
     page.reload()
@@ -54,7 +54,7 @@ def _waiting(page: Page, up: ScriptedUpstream) -> None:
 
 
 @pytest.mark.parametrize("way", ["button", "Esc"])
-def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
+def test_a_run_that_waits_for_the_user_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
     _waiting(page, up)
     if way == "button":
         page.press("Stop", within="log")
@@ -66,7 +66,7 @@ def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpst
 
 
 @pytest.mark.parametrize("where", ["field", "page"])
-def test_esc_does_not_throw_away_what_was_typed_for_a_waiting_run(page: Page, up: ScriptedUpstream, where: str) -> None:
+def test_esc_keeps_what_was_typed_for_a_waiting_run(page: Page, up: ScriptedUpstream, where: str) -> None:
     _waiting(page, up)
     page.all("form.ask textarea")[0].clear()
     page.all("form.ask textarea")[0].send_keys("typed")
@@ -82,7 +82,7 @@ def test_esc_does_not_throw_away_what_was_typed_for_a_waiting_run(page: Page, up
     assert [run["status"] for run in page.runs()] == ["completed"]
 
 
-def test_stop_can_be_seen_and_pressed_on_a_phone_while_a_long_answer_comes(page: Page, up: ScriptedUpstream) -> None:
+def test_stop_is_visible_and_usable_on_a_phone(page: Page, up: ScriptedUpstream) -> None:
     page.look(width=360, height=740)
     up.script(Reply("\n\n".join(f"line{number}" for number in range(60)), pause_after=50))
     page.send("Count")

@@ -1,4 +1,4 @@
-"""What leaves the page: the last call as curl and as Python, which work; a thread as JSON and as Markdown."""
+"""Exports of the page: the last call as curl and as Python, which work; a thread as JSON and as Markdown."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def _run(command: list[str], **environment: str) -> str:
 
 
 def _same_call(up: ScriptedUpstream) -> None:
-    """The model was asked the same once more, after what was said."""
+    """Check that the model was called once more with the same question, after the earlier exchange."""
     first, again = up.requests[0].body, up.requests[-1].body
     assert first is not again
     assert again["messages"][: len(first["messages"])] == first["messages"]
@@ -48,9 +48,9 @@ def test_the_copied_curl_works(page: Page, up: ScriptedUpstream) -> None:
     _ask(page)
     page.press("Copy curl")
     command = page.eventually(lambda: (text := page.copied()).startswith("curl ") and text, "it is copied")
-    told = _run(["sh", "-c", command])
-    assert "event: thread.run.completed" in told
-    assert "event: done" in told or "event: end" in told
+    result = _run(["sh", "-c", command])
+    assert "event: thread.run.completed" in result
+    assert "event: done" in result or "event: end" in result
     _same_call(up)
 
 
@@ -65,7 +65,7 @@ def test_the_copied_python_works(page: Page, up: ScriptedUpstream, tmp_path: Pat
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_a_copied_call_names_no_key(page: Page, up: ScriptedUpstream, locked: ServerProcess) -> None:
+def test_a_copied_call_contains_no_key(page: Page, up: ScriptedUpstream, locked: ServerProcess) -> None:
     page.fresh(server=locked)
     page.open_setup()
     page.type("key", KEY)
@@ -89,19 +89,19 @@ def _download(page: Page, folder: Path, button: str) -> str:
     return str(page.eventually(lambda: file.read_text(encoding="utf-8"), "it is written"))
 
 
-def test_a_thread_is_exported_as_json_whole(page: Page, tmp_path: Path) -> None:
+def test_a_thread_is_exported_completely_as_json(page: Page, tmp_path: Path) -> None:
     _ask(page)
-    told = json.loads(_download(page, tmp_path, "json"))
-    assert list(told) == ["thread", "messages", "runs"], "what `threadhold import` takes"
-    assert told["thread"]["id"] == page.thread_id()
-    texts = [message["content"][0]["text"]["value"] for message in told["messages"]]
+    result = json.loads(_download(page, tmp_path, "json"))
+    assert list(result) == ["thread", "messages", "runs"], "the keys are not those that `threadhold import` accepts"
+    assert result["thread"]["id"] == page.thread_id()
+    texts = [message["content"][0]["text"]["value"] for message in result["messages"]]
     assert texts == [NASTY, f"Echo: {NASTY}"]
-    assert [run["status"] for run in told["runs"]] == ["completed"]
+    assert [run["status"] for run in result["runs"]] == ["completed"]
 
 
 def test_a_thread_is_exported_as_markdown_in_order(page: Page, tmp_path: Path) -> None:
     _ask(page)
-    told = _download(page, tmp_path, "markdown")
-    assert told.startswith('# It\'s "quoted"')
-    places = [told.index(part) for part in ("## You", NASTY, "## Answer", f"Echo: {NASTY}")]
+    result = _download(page, tmp_path, "markdown")
+    assert result.startswith('# It\'s "quoted"')
+    places = [result.index(part) for part in ("## You", NASTY, "## Answer", f"Echo: {NASTY}")]
     assert places == sorted(places)

@@ -1,10 +1,10 @@
-"""What a model thinks aloud is shown apart from its answer; what did not fit into the prompt is told."""
+"""A model's thoughts are shown apart from its answer, and messages left out of the prompt are reported."""
 
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import Page
 
 
-def test_thoughts_stand_before_the_answer_folded_and_are_no_part_of_it(page: Page, up: ScriptedUpstream) -> None:
+def test_thoughts_are_folded_above_the_answer_and_separate(page: Page, up: ScriptedUpstream) -> None:
     up.script(Reply("<think>Let me see: six by seven.</think>Forty-two."))
     page.send("What is it?")
     page.shows("Forty-two.")
@@ -20,8 +20,8 @@ def test_thoughts_stand_before_the_answer_folded_and_are_no_part_of_it(page: Pag
     page.eventually(lambda: page.copied() == "Forty-two.", "the answer alone is copied")
 
 
-def test_messages_that_the_prompt_had_no_room_for_are_told(page: Page, up: ScriptedUpstream) -> None:
-    page.type("model", "narrow")  # the server learns the limit of a model, so the others' must not be called the same
+def test_messages_left_out_of_the_prompt_are_reported(page: Page, up: ScriptedUpstream) -> None:
+    page.type("model", "narrow")  # the server learns a model's limit, so other tests use other names
     up.context = 60
     for number in (1, 2, 3):
         page.fill(page.by_id("human"), f"Question {number}: " + "word " * 25)

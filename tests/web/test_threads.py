@@ -1,4 +1,4 @@
-"""Threads are the server's: listed, begun, renamed, deleted, opened by address, taken up again in mid-answer."""
+"""Threads of the server: listed, created, renamed, deleted, opened by address, resumed in mid-answer."""
 
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
@@ -16,7 +16,7 @@ def _thread(server: ServerProcess, title: str, *texts: str) -> str:
     return str(made["id"])
 
 
-def test_the_server_s_threads_are_listed_newest_first_and_open_by_a_press(page: Page, server: ServerProcess) -> None:
+def test_threads_are_listed_newest_first_and_open_on_press(page: Page, server: ServerProcess) -> None:
     for title in ("Oldest", "Middle", "RequireNewest"):
         _thread(server, title, f"In {title}")
     page.reload()
@@ -40,12 +40,12 @@ def test_a_thread_opens_by_its_address(page: Page, server: ServerProcess) -> Non
     assert page.driver.title.startswith("By address")
 
 
-def test_an_address_of_no_thread_is_told_in_words(page: Page, server: ServerProcess) -> None:
+def test_an_unknown_thread_address_is_reported(page: Page, server: ServerProcess) -> None:
     page.visit(f"{server.url}/#thread_000000000000000000000000")
     page.shows("No thread found", "req_", "→ ")
 
 
-def test_a_new_thread_is_made_by_its_first_message_and_named_by_it(page: Page, server: ServerProcess) -> None:
+def test_a_first_message_creates_and_names_a_thread(page: Page, server: ServerProcess) -> None:
     page.send("What is rain?")
     page.shows("Echo: What is rain?")
     page.idle()
@@ -85,7 +85,7 @@ def test_a_reload_in_mid_answer_loses_no_token(page: Page, up: ScriptedUpstream)
     page.send("Count")
     page.shows("w98")
     page.reload()
-    page.shows(words[: words.index(" w99")])  # before the end, which tells the whole text once more
+    page.shows(words[: words.index(" w99")])  # before the end, which has the complete text once more
     assert page.by_id("send").text == "Stop"
     up.release()
     page.shows("w199")
@@ -95,7 +95,7 @@ def test_a_reload_in_mid_answer_loses_no_token(page: Page, up: ScriptedUpstream)
     assert len(up.requests) == 1
 
 
-def test_going_to_another_thread_and_back_in_mid_answer_loses_no_token(
+def test_switching_threads_in_mid_answer_loses_no_token(
     page: Page, server: ServerProcess, up: ScriptedUpstream
 ) -> None:
     _thread(server, "Another", "Elsewhere")
@@ -115,7 +115,7 @@ def test_going_to_another_thread_and_back_in_mid_answer_loses_no_token(
 
 
 def _long_thread(server: ServerProcess, count: int) -> str:
-    """A thread of `count` numbered messages, users' and assistants' by turns, made as programs make them."""
+    """Create a thread of `count` numbered messages, alternating between user and assistant, through the API."""
     messages = [
         {"role": "assistant" if number % 2 else "user", "content": f"Message number {number}."}
         for number in range(count)
@@ -157,7 +157,7 @@ def test_a_long_thread_shows_its_newest_messages_first(page: Page, up: ScriptedU
         assert "The newest of all." in text
 
 
-def test_older_messages_come_above_and_what_is_read_stays(page: Page, server: ServerProcess) -> None:
+def test_loading_older_messages_keeps_the_scroll_position(page: Page, server: ServerProcess) -> None:
     id = _long_thread(server, 130)
     page.visit(f"{server.url}/#{id}")
     page.shows("Message number 129.")
@@ -166,7 +166,7 @@ def test_older_messages_come_above_and_what_is_read_stays(page: Page, server: Se
     page.shows("Message number 0.")
     assert page.js(mark) is not None
     top = page.js(f"return (() => {{ {mark} }})().getBoundingClientRect().top")
-    assert 0 <= top < 900, "what stood at the top is still on the screen"
+    assert 0 <= top < 900, "the message at the top is no longer on the screen"
     assert page.all(".older") == []
 
 
@@ -246,7 +246,7 @@ def test_an_export_is_of_the_thread_that_was_open(page: Page, server: ServerProc
     assert text.startswith("# First\n")
 
 
-def test_older_messages_are_read_by_key_without_losing_the_place(page: Page, server: ServerProcess) -> None:
+def test_older_messages_are_read_by_keyboard_at_the_same_position(page: Page, server: ServerProcess) -> None:
     page.visit(f"{server.url}/#{_long_thread(server, 250)}")
     page.shows("Message number 249.")
     older = page.all(".older")[0]

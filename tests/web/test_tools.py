@@ -1,4 +1,4 @@
-"""Tool calls as cards, and the form where a run waits: one answer a call, checked, sent together; approvals too."""
+"""Tool calls as cards, and the form of a waiting run: one answer per call, checked, sent together; also approvals."""
 
 import json
 import re
@@ -37,18 +37,18 @@ def _assistant(page: Page, *tools: dict[str, Any]) -> None:
 
 
 def _answer(page: Page, text: str = "mild") -> None:
-    """Answer the one call that waits, and send it."""
+    """Answer the one waiting call, and send it."""
     page.fill(page.eventually(lambda: page.all("form.ask textarea"), "an answer is wanted")[0], text)
     page.press("Send all")
 
 
 def _outputs(up: ScriptedUpstream) -> list[str]:
-    """What the model was told in its last request, call by call."""
+    """Return the tool outputs in the model's last request, call by call."""
     return [message["content"] for message in up.requests[-1].body["messages"] if message["role"] == "tool"]
 
 
 def _card(page: Page, number: int = 0) -> str:
-    """All the text of a card, opened."""
+    """Return all text of a card, opened."""
     page.eventually(lambda: len(page.all("details.card")) > number, "there is a card")
     text: str = page.js(
         "const c = document.querySelectorAll('details.card')[arguments[0]]; c.open = true; return c.innerText", number
@@ -56,7 +56,7 @@ def _card(page: Page, number: int = 0) -> str:
     return text
 
 
-def test_the_waiting_form_starts_empty_and_wants_an_answer(page: Page, up: ScriptedUpstream) -> None:
+def test_the_waiting_form_starts_empty_and_requires_an_answer(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
     page.send("Weather?")
@@ -91,7 +91,7 @@ def test_two_calls_are_answered_by_hand_and_sent_together(page: Page, up: Script
     assert page.all("form.ask") == []
 
 
-def test_an_answer_that_is_not_json_is_refused_until_it_is(page: Page, up: ScriptedUpstream) -> None:
+def test_an_answer_that_is_not_json_is_refused(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
     page.send("Weather?")
@@ -111,7 +111,7 @@ def test_an_answer_that_is_not_json_is_refused_until_it_is(page: Page, up: Scrip
     assert _outputs(up) == ['{"is": "mild"}']
 
 
-def test_the_form_says_how_long_is_left_and_outlives_a_reload(page: Page, up: ScriptedUpstream) -> None:
+def test_the_form_shows_the_remaining_time_and_survives_a_reload(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
     page.send("Weather?")
@@ -125,7 +125,7 @@ def test_the_form_says_how_long_is_left_and_outlives_a_reload(page: Page, up: Sc
     page.idle()
 
 
-def test_a_message_is_not_sent_while_a_run_waits_and_the_form_is_pointed_at(page: Page, up: ScriptedUpstream) -> None:
+def test_no_message_is_sent_while_a_run_waits(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
     page.send("Weather?")
@@ -146,10 +146,10 @@ def test_a_message_is_not_sent_while_a_run_waits_and_the_form_is_pointed_at(page
     page.shows("Echo: And tomorrow?")
 
 
-def test_a_form_goes_and_its_card_tells_when_the_run_expires(
-    page: Page, up: ScriptedUpstream, hasty: ServerProcess
+def test_an_expired_run_s_form_disappears_and_its_card_shows_it(
+    page: Page, up: ScriptedUpstream, expiring: ServerProcess
 ) -> None:
-    page.fresh(server=hasty)
+    page.fresh(server=expiring)
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]))
     page.send("Weather?")
@@ -164,7 +164,7 @@ def test_a_form_goes_and_its_card_tells_when_the_run_expires(
     page.idle()
 
 
-def test_a_form_goes_when_its_run_was_stopped_elsewhere(page: Page, up: ScriptedUpstream) -> None:
+def test_the_form_of_a_run_stopped_elsewhere_disappears(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]))
     page.send("Weather?")
@@ -177,7 +177,7 @@ def test_a_form_goes_when_its_run_was_stopped_elsewhere(page: Page, up: Scripted
     assert "stopped" in _card(page)
 
 
-def test_what_was_typed_outlives_a_server_that_is_away(page: Page, up: ScriptedUpstream) -> None:
+def test_typed_text_survives_a_server_outage(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
     page.send("Weather?")
@@ -194,23 +194,23 @@ def test_what_was_typed_outlives_a_server_that_is_away(page: Page, up: ScriptedU
     assert _outputs(up) == ['{"sky": "clear"}']
 
 
-def test_a_card_tells_name_arguments_output_status_and_time(page: Page, up: ScriptedUpstream) -> None:
+def test_a_card_shows_name_arguments_output_status_and_time(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
     page.send("Weather?")
     page.shows("The run waits for you")
-    told = _card(page)
-    assert "get_weather" in told
-    assert '"city": "Paris"' in told
-    assert "no output yet" in told
+    result = _card(page)
+    assert "get_weather" in result
+    assert '"city": "Paris"' in result
+    assert "no output yet" in result
     page.fill(page.all("form.ask textarea")[0], '{"sky": "clear"}')
     page.press("Send all")
     page.shows("Sunny.")
     page.idle()
     for _ in range(2):
-        told = _card(page)
-        assert '"sky": "clear"' in told
-        assert re.search(r"done\s*·\s*\d+(\.\d)? s", told), told
+        result = _card(page)
+        assert '"sky": "clear"' in result
+        assert re.search(r"done\s*·\s*\d+(\.\d)? s", result), result
         page.reload()
         page.shows("Sunny.")
 
@@ -224,7 +224,7 @@ def _sunny(_: Seen) -> Answer:
     return Answer(body=b'{"sky":"clear"}')
 
 
-def test_an_action_is_called_by_the_server_and_shown_as_a_card(page: Page, up: ScriptedUpstream) -> None:
+def test_the_server_calls_an_action_which_is_shown_as_a_card(page: Page, up: ScriptedUpstream) -> None:
     with Api(_sunny) as api:
         _assistant(page, _weather_api(api))
         up.script(Reply(tool_calls=[("readWeather", {})]), Reply("It is clear."))
@@ -232,13 +232,13 @@ def test_an_action_is_called_by_the_server_and_shown_as_a_card(page: Page, up: S
         page.shows("It is clear.")
         page.idle()
         assert [seen.path for seen in api.seen] == ["/weather"]
-        told = _card(page)
-        assert "readWeather" in told
-        assert "clear" in told
-        assert "done" in told
+        result = _card(page)
+        assert "readWeather" in result
+        assert "clear" in result
+        assert "done" in result
 
 
-def test_the_cards_of_an_answer_that_was_made_again_are_gone_after_a_reload(page: Page, up: ScriptedUpstream) -> None:
+def test_cards_of_a_regenerated_answer_are_gone_after_a_reload(page: Page, up: ScriptedUpstream) -> None:
     with Api(_sunny) as api:
         _assistant(page, _weather_api(api))
         calls = Reply(tool_calls=[("readWeather", {})])
@@ -272,7 +272,7 @@ def test_one_press_approves_or_denies_a_consequential_action(page: Page, up: Scr
 
 
 def _order_api(api: Api) -> dict[str, Any]:
-    """Orders with a body, a query, and a key that nobody may see."""
+    """An API of orders with a body, a query, and a secret key."""
     parameters = [{"name": "rush", "in": "query", "schema": {"type": "boolean"}}]
     schema = {"type": "object", "properties": {"item": {"type": "string"}, "count": {"type": "integer"}}}
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -305,7 +305,7 @@ def test_an_approval_shows_method_address_and_body_of_each_call(page: Page, up: 
         assert [json.loads(seen.body)["item"] for seen in api.seen] == ["tea"]
 
 
-def test_enter_meant_for_the_composer_approves_nothing(page: Page, up: ScriptedUpstream) -> None:
+def test_enter_in_the_composer_approves_nothing(page: Page, up: ScriptedUpstream) -> None:
     with Api(_sunny) as api:
         _assistant(page, _weather_api(api, is_consequential=True))
         up.script(Reply(tool_calls=[("readWeather", {})]), Reply("Well then."))

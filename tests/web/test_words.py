@@ -1,4 +1,4 @@
-"""French and English: by the browser's language, by the switch, and kept."""
+"""French and English: chosen by the browser's language or the switch, and kept."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.web.test_page import strings
 @pytest.mark.parametrize(
     ("browser_says", "page_speaks"), [("fr-CA", "fr"), ("fr", "fr"), ("en-GB", "en"), ("de-DE", "en")]
 )
-def test_the_page_speaks_the_browser_s_language_or_english(page: Page, browser_says: str, page_speaks: str) -> None:
+def test_the_page_has_the_browser_s_language_or_english(page: Page, browser_says: str, page_speaks: str) -> None:
     page.fresh(language=browser_says)
     words = strings()[page_speaks]
     assert page.js("return document.documentElement.lang") == page_speaks
@@ -21,7 +21,7 @@ def test_the_page_speaks_the_browser_s_language_or_english(page: Page, browser_s
     assert str(words["helloTitle"]) in page.log
 
 
-def test_the_switch_changes_every_word_at_once_and_is_kept(page: Page, up: ScriptedUpstream) -> None:
+def test_the_switch_changes_every_text_immediately_and_is_kept(page: Page, up: ScriptedUpstream) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     made = page.server.request("POST", "/assistants", {"model": "", "name": "L", "tools": [tool]})
     page.reload()

@@ -20,7 +20,7 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-def test_no_secret_is_left_after_masking_and_the_input_is_untouched() -> None:
+def test_masking_leaves_no_secret_and_keeps_the_input() -> None:
     before = copy.deepcopy(TOOLS)
     masked = mask_tools(TOOLS)
     assert before == TOOLS
@@ -29,17 +29,17 @@ def test_no_secret_is_left_after_masking_and_the_input_is_untouched() -> None:
     assert masked[4] == TOOLS[4]
 
 
-def test_masked_values_posted_back_keep_the_stored_secrets() -> None:
+def test_posting_masked_values_keeps_the_stored_secrets() -> None:
     assert restore_secrets(mask_tools(TOOLS), TOOLS) == TOOLS
 
 
-def test_secrets_follow_their_document_when_the_order_changes() -> None:
+def test_secrets_stay_with_their_document_when_the_order_changes() -> None:
     masked = mask_tools(TOOLS)
     assert restore_secrets([masked[2], masked[1]], TOOLS) == [TOOLS[2], TOOLS[1]]
 
 
 def origins(data: dict[str, Any]) -> frozenset[str]:
-    """For these tests a document is a list of origins."""
+    """Return the origins of a document, which is a list of them in these tests."""
     return frozenset(data["openapi_spec"].split()) | {data.get("base_url") or "https://one.example"}
 
 
@@ -48,7 +48,7 @@ def origins(data: dict[str, Any]) -> frozenset[str]:
     [{"openapi_spec": "https://two.example"}, {"openapi_spec": "https://one.example"}, {"openapi_spec": ""}],
     ids=["other document", "fewer origins", "none of its own"],
 )
-def test_a_secret_stays_where_the_origins_stay(changed: dict[str, Any]) -> None:
+def test_a_secret_is_kept_while_the_origins_are(changed: dict[str, Any]) -> None:
     stored = [action("https://one.example https://two.example", headers={"X-Key": "secret", "X-Two": "other"})]
     posted = [action(headers={"x-key": MASK, "X-Two": "changed"})]
     posted[0]["data"] |= changed
@@ -80,7 +80,7 @@ def test_a_secret_does_not_follow_an_action_to_another_origin(secret: dict[str, 
 
 
 @pytest.mark.parametrize("change", [{"in": "header"}, {"name": "echo"}, {"type": "bearer"}], ids=str)
-def test_a_secret_does_not_move_to_another_place(change: dict[str, Any]) -> None:
+def test_a_secret_does_not_move_to_another_field(change: dict[str, Any]) -> None:
     stored = [action("a", auth={"type": "api_key", "in": "query", "name": "key", "value": "secret"})]
     posted = [action("a", auth={"type": "api_key", "in": "query", "name": "key", "value": MASK, **change})]
     with pytest.raises(InvalidRequest, match="no stored value"):
@@ -94,7 +94,7 @@ def test_a_secret_does_not_move_to_another_place(change: dict[str, Any]) -> None
         (action("a", auth={"type": "basic", "username": "u", "password": MASK}), "tools[0].data.auth.password"),
     ],
 )
-def test_a_mask_with_nothing_behind_it_is_refused(posted: dict[str, Any], param: str) -> None:
+def test_a_mask_without_a_stored_value_is_refused(posted: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         restore_secrets([posted], TOOLS[1:2])
     assert caught.value.param == param
@@ -102,7 +102,7 @@ def test_a_mask_with_nothing_behind_it_is_refused(posted: dict[str, Any], param:
         restore_secrets([posted], [])
 
 
-def test_what_is_masked_is_dropped_and_named_and_the_rest_stays() -> None:
+def test_masked_values_are_dropped_and_listed() -> None:
     masked = [*mask_tools(TOOLS), {"type": "action"}, action("d", headers={"X-Key": MASK, "X-Open": "mine"}, auth=None)]
     before = copy.deepcopy(masked)
     bare, lacking = drop_masked(masked)

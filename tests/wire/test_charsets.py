@@ -1,4 +1,4 @@
-"""Names of character sets: what is known, and what asking leaves behind."""
+"""Names of character sets: which are known, and that look-ups leave nothing in memory."""
 
 import tracemalloc
 
@@ -39,7 +39,7 @@ def test_charsets_are_known_by_their_usual_names(charset: str, codec: str | None
 
 
 @pytest.mark.parametrize("spelled", ["x{}", "utf{}8", "{}utf-8"], ids=["unknown", "within", "before"])
-def test_names_of_charsets_are_not_remembered(spelled: str) -> None:
+def test_names_of_charsets_are_not_cached(spelled: str) -> None:
     text_codec("utf-8")
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()

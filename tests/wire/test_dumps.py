@@ -1,4 +1,4 @@
-"""Objects of dumps: order, what is kept, what is made up, what is refused."""
+"""Objects of dumps: their order, the fields that are kept, added or dropped, and the values that are refused."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def message(**given: Any) -> dict[str, Any]:
 
 
 @given(st.lists(st.integers(0, 5), max_size=12))
-def test_both_ways_to_list_give_the_same_order(times: list[int]) -> None:
+def test_both_list_orders_give_the_same_result(times: list[int]) -> None:
     rising = [{"id": number, "created_at": time} for number, time in enumerate(sorted(times))]
     assert oldest_first(rising) == rising
     if len(set(times)) > 1:
@@ -29,32 +29,32 @@ def test_both_ways_to_list_give_the_same_order(times: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 9), max_size=12))
-def test_whatever_the_order_older_comes_first_and_nothing_is_lost(times: list[int]) -> None:
+def test_any_order_becomes_oldest_first_without_loss(times: list[int]) -> None:
     given = [{"id": number, "created_at": time} for number, time in enumerate(times)]
     found = oldest_first(given)
     assert [each["created_at"] for each in found] == sorted(times)
     assert sorted(each["id"] for each in found) == list(range(len(times)))
 
 
-def test_what_has_no_time_stays_where_it_was() -> None:
+def test_entries_without_a_time_keep_their_position() -> None:
     given: list[dict[str, Any]] = [{"id": 1, "created_at": 5}, {"id": 2}, {"id": 3, "created_at": 6}, {"id": 4}]
     assert oldest_first(given) == given
     assert oldest_first([{"id": 1}, {"id": 2}]) == [{"id": 1}, {"id": 2}]
 
 
-def test_a_plain_message_becomes_whole() -> None:
+def test_a_minimal_message_gets_every_field() -> None:
     made = message(role="assistant", content="Hello")
     assert made["content"] == [{"type": "text", "text": {"value": "Hello", "annotations": []}}]
     assert (made["status"], made["completed_at"], made["created_at"]) == ("completed", 7, 7)
 
 
-def test_a_message_that_was_under_way_is_incomplete() -> None:
+def test_an_unfinished_message_becomes_incomplete() -> None:
     made = message(status="in_progress", completed_at=None)
     assert (made["status"], made["incomplete_at"], made["completed_at"]) == ("incomplete", 7, None)
     assert made["incomplete_details"] == {"reason": "run_failed"}
 
 
-def test_every_kind_of_content_comes_over_and_citations_stand_in_order() -> None:
+def test_every_kind_of_content_and_citation_is_imported() -> None:
     late = {
         "type": "file_citation",
         "text": "[2]",
@@ -81,14 +81,14 @@ def test_every_kind_of_content_comes_over_and_citations_stand_in_order() -> None
     ]
 
 
-def test_v1_s_file_ids_are_attachments_unless_there_are_some() -> None:
+def test_v1_file_ids_become_attachments_unless_there_are_some() -> None:
     both = [{"type": "file_search"}, {"type": "code_interpreter"}]
     assert message(file_ids=["file-1"])["attachments"] == [{"file_id": "file-1", "tools": both}]
     attached = [{"file_id": "file-2", "tools": [{"type": "file_search"}]}]
     assert message(file_ids=["file-2"], attachments=attached)["attachments"] == attached
 
 
-def test_what_a_dump_has_beyond_the_object_is_passed_over() -> None:
+def test_unknown_fields_of_a_dump_are_ignored() -> None:
     assert "score" not in message(score=0.5, reasoning=None)
     assert thread_body({"pages": 3, "metadata": None}, id="thread_1", created_at=1)["metadata"] == {}
 
@@ -105,19 +105,19 @@ def test_what_a_dump_has_beyond_the_object_is_passed_over() -> None:
         ({"status": "lost"}, "lost"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_its_name(given: dict[str, Any], where: str) -> None:
+def test_an_invalid_value_is_named_in_the_error(given: dict[str, Any], where: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         message(**given)
     assert where in caught.value.message
 
 
 @pytest.mark.parametrize("time", [-1, 1e15, "2024-01-01", True])
-def test_a_time_that_is_none_is_refused(time: Any) -> None:
+def test_an_invalid_time_is_refused(time: Any) -> None:
     with pytest.raises(InvalidRequest):
         oldest_first([{"created_at": time}])
 
 
-def test_a_run_gets_what_an_object_must_have_and_one_that_had_not_ended_is_none() -> None:
+def test_a_finished_run_is_completed_and_an_unfinished_one_dropped() -> None:
     given = {"id": "run_1", "created_at": 1, "assistant_id": "asst_1", "status": "completed", "usage": None}
     made = run_body({**given, "instructions": None, "steps": [], "unheard_of": 1}, thread_id="thread_1")
     assert made is not None
@@ -137,7 +137,7 @@ def test_a_run_gets_what_an_object_must_have_and_one_that_had_not_ended_is_none(
         run_body({**given, "status": "unheard_of"}, thread_id="thread_1")
 
 
-def test_an_assistant_s_shown_defaults_count_as_not_asked_for() -> None:
+def test_default_values_of_an_assistant_do_not_count_as_requested() -> None:
     given = {"id": "asst_1", "model": "m", "created_at": 5, "temperature": 1.0, "top_p": 0.5}
     body, _, asked = assistant_parts({**given, "tools": [{"type": "retrieval"}], "file_ids": ["file-1"]}, now=9)
     assert (body["created_at"], body["temperature"], body["top_p"]) == (5, 1.0, 0.5)
@@ -146,16 +146,16 @@ def test_an_assistant_s_shown_defaults_count_as_not_asked_for() -> None:
     assert body["tool_resources"] == {}
 
 
-def test_an_entry_is_known_by_its_object_or_by_what_it_has() -> None:
+def test_the_kind_of_an_entry_is_recognized() -> None:
     assert kind_of({"object": "thread.run.step"}) == "step"
     assert kind_of({"messages": []}) == "thread"
     assert kind_of({"role": "user", "content": "x"}) == "message"
-    for stranger in ({"object": "file"}, {"object": ["x"]}, {}, [], "x", None):
+    for unknown in ({"object": "file"}, {"object": ["x"]}, {}, [], "x", None):
         with pytest.raises(InvalidRequest):
-            kind_of(stranger)
+            kind_of(unknown)
 
 
-def test_objects_that_php_has_kept_have_empty_objects() -> None:
+def test_empty_arrays_of_php_become_objects() -> None:
     thread = thread_body({"metadata": [], "tool_resources": []}, id="thread_1", created_at=1)
     assert (thread["metadata"], thread["tool_resources"]) == ({}, {})
     message = message_body(

@@ -78,7 +78,7 @@ KEPT: list[Any] = [
 
 
 @pytest.mark.parametrize(("given", "filled"), [*SCHEMAS, *((kept, kept) for kept in KEPT)], ids=str)
-def test_a_schema_has_objects_where_schemas_stand(given: Any, filled: Any) -> None:
+def test_empty_arrays_in_schemas_become_objects(given: Any, filled: Any) -> None:
     assert fill_schema(given) == filled
 
 
@@ -119,7 +119,7 @@ def test_a_schema_has_objects_where_schemas_stand(given: Any, filled: Any) -> No
     ],
     ids=lambda value: None if callable(value) else str(value)[:50],
 )
-def test_a_body_has_objects_where_they_are_meant(fill: Callable[[Any], Any], given: Any, filled: Any) -> None:
+def test_empty_arrays_in_a_body_become_objects(fill: Callable[[Any], Any], given: Any, filled: Any) -> None:
     assert fill(given) == filled
 
 

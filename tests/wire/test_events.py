@@ -16,7 +16,7 @@ def test_every_status_has_an_event_of_its_own() -> None:
     assert {run_event(status) for status in TERMINAL} == RUN_ENDS
 
 
-def test_an_encoded_event_takes_no_more_memory_than_it_is_long() -> None:
+def test_an_encoded_event_takes_no_more_memory_than_its_length() -> None:
     tracemalloc.start()
     try:
         kept = [encode({"text": "x" * 100}) for _ in range(100)]

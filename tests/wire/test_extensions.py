@@ -1,4 +1,4 @@
-"""Answers and events without extensions of OpenAI's API."""
+"""Answers and events without Threadhold's extensions of OpenAI's API."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ RUN = {"object": "thread.run", "id": "run_1", "metadata": {"threadhold": "mine"}
     ],
     ids=["plain run", "run", "model", "list", "thread", "error"],
 )
-def test_an_answer_keeps_openai_s_fields_only(body: dict[str, Any], shown: dict[str, Any]) -> None:
+def test_an_answer_has_only_openai_s_fields(body: dict[str, Any], shown: dict[str, Any]) -> None:
     before = encode(body)
     assert without_extensions(body) == shown
     assert encode(body) == before
@@ -34,7 +34,7 @@ def test_a_v1_client_keeps_file_ids() -> None:
     assert without_extensions(run, v1=True) == {**RUN, "file_ids": ["file-1"]}
 
 
-def test_every_event_of_ours_is_left_out_and_numbers_stay() -> None:
+def test_extension_events_are_removed_and_numbers_stay() -> None:
     events = [
         Event(number, name, own_data(name, {}) if name.startswith("threadhold.") else encode(RUN))
         for number, name in enumerate(EVENT_NAMES)
@@ -45,7 +45,7 @@ def test_every_event_of_ours_is_left_out_and_numbers_stay() -> None:
 
 
 @pytest.mark.parametrize("end", ["completed", "incomplete", "failed", "cancelled", "expired", "requires_action"])
-def test_an_event_of_a_run_keeps_openai_s_fields_only(end: str) -> None:
+def test_an_event_of_a_run_has_only_openai_s_fields(end: str) -> None:
     event = Event(7, f"thread.run.{end}", encode({**RUN, "threadhold": NOTES}))
     assert events_without_extensions([event]) == [Event(7, event.name, encode(RUN))]
 

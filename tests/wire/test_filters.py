@@ -17,7 +17,7 @@ from wire.validation import parse
     ],
     ids=["in lists", "nested"],
 )
-def test_a_filter_compares_with_a_bounded_number_of_values(wanted: Any) -> None:
+def test_a_filter_has_a_bounded_number_of_values(wanted: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"'filters'.*at most 1000 are allowed") as raised:
         parse(VectorStoreSearch, {"query": "q", "filters": wanted})
     assert raised.value.param == "filters"

@@ -1,4 +1,4 @@
-"""Ids: shape, chance, and the ones that belong to a place."""
+"""Ids: their form, their randomness, and ids that are derived from a key."""
 
 import re
 import time
@@ -15,7 +15,7 @@ def test_random_ids_do_not_repeat() -> None:
     assert len({new_id("run") for _ in range(10_000)}) == 10_000
 
 
-def test_what_is_made_later_sorts_later_as_bytes_do() -> None:
+def test_later_ids_sort_later_as_bytes() -> None:
     made = []
     for _ in range(4):
         made.append(new_id("run").encode())
@@ -23,13 +23,13 @@ def test_what_is_made_later_sorts_later_as_bytes_do() -> None:
     assert sorted(made) == made
 
 
-def test_ids_of_one_moment_differ_in_all_letters_but_those_of_the_time() -> None:
+def test_ids_of_one_moment_differ_in_all_random_letters() -> None:
     made = [new_id("run").removeprefix("run_") for _ in range(1000)]
     for place in range(6, 24):
         assert len({id[place] for id in made}) > 50
 
 
-def test_the_same_place_has_the_same_id_and_no_other_place_has_it() -> None:
+def test_a_derived_id_depends_on_its_key_only() -> None:
     places = [("run_1", 0), ("run_1", 1), ("run_2", 0), ("run_1", 0, "calls"), ("run_10",), ("run_1",)]
     assert len({derive_id("step", *place) for place in places}) == len(places)
     assert derive_id("step", "run_1", 0) == derive_id("step", "run_1", 0)

@@ -1,4 +1,4 @@
-"""What requests can contain although their models refuse it: PHP's empty objects, v1's metadata, unknown fields."""
+"""What is accepted although the models refuse it: PHP's empty objects, v1's metadata, unknown fields."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +27,12 @@ for module in iter_modules(wire.__path__):
     import_module(f"wire.{module.name}")
 
 
-# --- every position of every model ----------------------------------------------------------------------------------
+# --- every position of every model ------------------------------------------------------------------------------------
 
 
 class Position(NamedTuple):
-    """A place in a request: what its schema expects there, and how a request with a value there is built."""
+    """A position in a request: the values that its schema allows, and a function that builds a request with a value
+    there."""
 
     name: str
     kind: str
@@ -45,7 +46,7 @@ def models(base: type[Request] = Request) -> Iterator[type[Request]]:
 
 
 def branches(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The schemas of which a value meets one, without null."""
+    """Return the alternatives of a schema, without null."""
     if "$ref" in schema:
         return branches(defs[schema["$ref"].rpartition("/")[2]], defs)
     several = schema.get("anyOf") or schema.get("oneOf")
@@ -55,7 +56,7 @@ def branches(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping
 
 
 def least(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Any:
-    """A value with no more than the schema wants."""
+    """Return the smallest value that the schema accepts."""
     one = branches(schema, defs)[0]
     if "const" in one or "enum" in one:
         return one.get("const", one.get("enum", [None])[0])
@@ -108,18 +109,18 @@ POSITIONS = list(all_positions())
 
 
 @pytest.mark.parametrize(("model", "position"), [one for one in POSITIONS if one.values[1].kind == "object"])
-def test_an_empty_array_where_an_object_is_meant_is_one(model: type[Request], position: Position) -> None:
+def test_an_empty_array_becomes_an_object_where_one_is_expected(model: type[Request], position: Position) -> None:
     assert mend(model, position.build([])).data == position.build({})
     assert mend(model, position.build([1])).data == position.build([1])
 
 
 @pytest.mark.parametrize(("model", "position"), [one for one in POSITIONS if one.values[1].kind == "array"])
-def test_an_empty_array_where_an_array_is_meant_stays_one(model: type[Request], position: Position) -> None:
+def test_an_empty_array_stays_one_where_an_array_is_expected(model: type[Request], position: Position) -> None:
     assert mend(model, position.build([])).data == position.build([])
     assert mend(model, position.build({})).data == position.build({})
 
 
-def test_the_walk_meets_the_positions_that_programs_use() -> None:
+def test_the_positions_include_those_that_programs_use() -> None:
     met = {(one.values[0], one.values[1].name) for one in POSITIONS}
     assert met >= {
         (ThreadCreate, "body"),
@@ -137,14 +138,14 @@ def test_the_walk_meets_the_positions_that_programs_use() -> None:
     }
 
 
-def test_what_was_given_is_not_changed() -> None:
+def test_parsing_does_not_change_the_input() -> None:
     given: dict[str, Any] = {"metadata": [], "messages": [{"role": "user", "content": "x", "metadata": []}]}
     made = parse(ThreadCreate, given)
     assert (made.metadata, made.messages and made.messages[0].metadata) == ({}, {})
     assert given == {"metadata": [], "messages": [{"role": "user", "content": "x", "metadata": []}]}
 
 
-# --- v1's metadata --------------------------------------------------------------------------------------------------
+# --- v1's metadata ----------------------------------------------------------------------------------------------------
 
 NUMBERS = (
     b'{"yes": true, "no": false, "one": 1, "real": 1.0, "price": 1.50, "big": 123456789012345678901234567890, "e": 1E5}'
@@ -186,7 +187,7 @@ def test_v1_metadata_becomes_its_json_text(model: type[Request], body: str) -> N
         parse(model, data)
 
 
-def test_without_the_sent_body_numbers_are_encoded_again() -> None:
+def test_without_the_original_body_numbers_are_encoded_again() -> None:
     assert mend(ThreadCreate, {"metadata": {"a": 1.0, "b": False}}, Leniency(v1=True)).data == {
         "metadata": {"a": "1.0", "b": "false"}
     }
@@ -201,13 +202,13 @@ def test_other_v1_metadata_is_refused(text: str) -> None:
         parse(ThreadCreate, orjson.loads(sent), Leniency(v1=True, sent=sent))
 
 
-def test_v1_takes_numbers_as_text_in_metadata_only() -> None:
+def test_v1_accepts_numbers_as_text_in_metadata_only() -> None:
     for data in ({"assistant_id": "a", "model": 1}, {"assistant_id": "a", "instructions": True}):
         with pytest.raises(InvalidRequest):
             parse(RunCreate, data, Leniency(v1=True))
 
 
-# --- unknown fields -------------------------------------------------------------------------------------------------
+# --- unknown fields ---------------------------------------------------------------------------------------------------
 
 TEXT = {"type": "text", "text": {"value": "Hi", "annotations": []}}
 
@@ -255,7 +256,7 @@ TEXT = {"type": "text", "text": {"value": "Hi", "annotations": []}}
     ],
     ids=["top", "nested", "tools", "message", "empty message", "like our tags", "with an empty object"],
 )
-def test_unknown_fields_are_left_out_and_named(
+def test_unknown_fields_are_ignored_and_listed(
     model: type[Request], data: Any, read: Any, ignored: list[str] | None
 ) -> None:
     mended = mend(model, data, IGNORE)
@@ -277,7 +278,7 @@ def test_unknown_fields_are_left_out_and_named(
     ],
     ids=["empty", "other object", "array", "wrong value", "misspelled"],
 )
-def test_what_is_wrong_is_refused_all_the_same(data: Any) -> None:
+def test_other_errors_are_still_refused(data: Any) -> None:
     with pytest.raises(InvalidRequest):
         parse(MessageCreate, data, IGNORE)
 
@@ -290,17 +291,17 @@ def test_what_is_wrong_is_refused_all_the_same(data: Any) -> None:
         (["x" * 2000], "..."),
     ],
 )
-def test_ignored_fields_fit_a_header(paths: list[str], value: str) -> None:
+def test_the_list_of_ignored_fields_fits_a_header(paths: list[str], value: str) -> None:
     assert list_ignored(paths) == value
 
 
-def test_a_long_list_of_ignored_fields_is_cut() -> None:
+def test_a_long_list_of_ignored_fields_is_truncated() -> None:
     value = list_ignored([f"messages[{number}].id" for number in range(1000)])
     assert value.endswith(", ...")
     assert len(value) < 1100
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -312,9 +313,9 @@ def test_a_long_list_of_ignored_fields_is_cut() -> None:
         ({"messages": [{}], "metadata": {"a": None}}, Leniency(v1=True), "string_type", ("metadata", "a")),
         ({"messages": [{}], "id": 1, "metadata": {"a": 1}}, IGNORE, "string_type", ("metadata", "a")),
     ],
-    ids=["unknown", "unknown within", "missing after mending", "null under v1", "wrong where unknown is ignored"],
+    ids=["unknown", "unknown within", "missing after repair", "null under v1", "wrong where unknown is ignored"],
 )
-def test_the_error_that_stays_is_reported(data: Any, leniency: Leniency, kind: str, loc: tuple[Any, ...]) -> None:
+def test_the_remaining_error_is_reported(data: Any, leniency: Leniency, kind: str, loc: tuple[Any, ...]) -> None:
     refused = mend(ThreadCreate, data, leniency).refused
     assert (refused["type"], refused["loc"]) == (kind, loc)
 
@@ -326,13 +327,13 @@ def test_a_refused_request_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("leniency", [Leniency(), Leniency(v1=True), IGNORE], ids=["php", "v1", "ignoring"])
-def test_data_with_too_many_mistakes_is_refused_unrepaired(leniency: Leniency) -> None:
+def test_data_with_too_many_errors_is_refused_without_repair(leniency: Leniency) -> None:
     fields = {f"k{number}": number for number in range(MAX_MISTAKES)}
     mended = mend(ThreadCreate, {**fields, "one more": 1}, leniency)
     assert (mended.changed, mended.refused["type"], mended.refused["loc"]) == (False, "extra_forbidden", ("k0",))
 
 
-def test_unknown_fields_are_left_out_up_to_the_limit() -> None:
+def test_unknown_fields_are_ignored_up_to_the_limit() -> None:
     mended = mend(ThreadCreate, {f"k{number}": number for number in range(MAX_MISTAKES)}, IGNORE)
     assert (mended.data, mended.refused) == ({}, None)
     assert list_ignored(mended.ignored).endswith(", ...")

@@ -28,7 +28,7 @@ BAD_PARTS = {"role": "user", "content": [0] * 500}
     ],
     ids=["parts", "metadata", "unknown", "metadata of a message", "additional messages", "files of a batch"],
 )  # fmt: skip
-def test_many_mistakes_are_represented_by_the_first_ones(
+def test_of_many_errors_the_first_are_listed(
     model: type[BaseModel], data: Any, kind: str | None, loc: tuple[Any, ...] | None
 ) -> None:
     with pytest.raises(ValidationError) as raised:
@@ -42,7 +42,7 @@ def test_many_mistakes_are_represented_by_the_first_ones(
     assert kind is None or (first["type"], first["loc"]) == (kind, loc)
 
 
-def test_few_mistakes_are_all_listed() -> None:
+def test_few_errors_are_all_listed() -> None:
     data = {"tool_outputs": [0, {"tool_call_id": 1}]}
     with pytest.raises(ValidationError) as raised:
         SubmitToolOutputs.model_validate(data)
@@ -50,7 +50,7 @@ def test_few_mistakes_are_all_listed() -> None:
     assert (listed.complete, listed.errors) == (True, raised.value.errors(include_url=False))
 
 
-def test_the_real_length_of_a_shortened_array_is_reported() -> None:
+def test_the_actual_length_of_a_truncated_array_is_reported() -> None:
     resources = {"file_search": {"vector_store_ids": ["vs_x"] * 300}}
     data = {"tool_resources": resources, "metadata": {f"k{n}": 0 for n in range(200)}}
     with pytest.raises(ValidationError) as raised:

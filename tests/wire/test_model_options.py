@@ -67,7 +67,7 @@ def test_a_call_has_the_options_that_were_set_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("name", OPTION_VALUES)
-def test_objects_of_versions_without_an_option_go_on(name: str) -> None:
+def test_objects_without_a_newer_option_can_be_used(name: str) -> None:
     old = assistant(**{other: value for other, value in OPTION_VALUES.items() if other != name})
     del old[name]  # type: ignore[misc]
     made = run(RunCreate(assistant_id="asst_1"), old)

@@ -1,4 +1,4 @@
-"""Requests become objects with every field of the reference, and only the given ones change."""
+"""Requests become objects with every field of the reference, and only the given fields change."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_nulls_become_the_defaults() -> None:
     assert (made["metadata"], made["tools"], made["tool_resources"]) == ({}, [], {})
 
 
-def test_tools_and_schemas_are_echoed_as_they_were_sent() -> None:
+def test_tools_and_schemas_are_returned_as_sent() -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": SCHEMA, "strict": None}}]
     shape = {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}}
     made = assistant(tools=tools, response_format=shape)
@@ -59,7 +59,7 @@ def test_tools_and_schemas_are_echoed_as_they_were_sent() -> None:
     assert made["response_format"] == shape
 
 
-def test_a_change_of_an_assistant_touches_only_what_is_given() -> None:
+def test_modifying_an_assistant_changes_only_the_given_fields() -> None:
     body = assistant(name="A", metadata={"k": "v"})
     assert amend_assistant(parse(AssistantModify, {}), body) == {}
     assert amend_assistant(parse(AssistantModify, {"name": None}), body) == {"name": None}
@@ -68,7 +68,7 @@ def test_a_change_of_an_assistant_touches_only_what_is_given() -> None:
     assert amend_assistant(parse(AssistantModify, {"model": None, "tools": None}), body) == {}
 
 
-def test_a_change_of_a_thread_touches_only_what_is_given() -> None:
+def test_modifying_a_thread_changes_only_the_given_fields() -> None:
     assert amend_thread(parse(ThreadModify, {})) == {}
     assert amend_thread(parse(ThreadModify, {"metadata": None})) == {"metadata": {}}
 
@@ -94,13 +94,13 @@ def test_a_run_uses_the_assistant_s_values_unless_overridden() -> None:
         ("A", {"instructions": ""}, ""),
     ],
 )
-def test_instructions_are_never_null_and_additions_follow(
+def test_instructions_are_never_null_and_additions_are_appended(
     base: str | None, fields: dict[str, Any], instructions: str
 ) -> None:
     assert run({"instructions": base}, **fields)["instructions"] == instructions
 
 
-def test_old_clients_say_minus_one_for_no_budget() -> None:
+def test_a_budget_of_minus_one_means_none() -> None:
     made = run(max_prompt_tokens=-1, max_completion_tokens=16)
     assert (made["max_prompt_tokens"], made["max_completion_tokens"]) == (None, 16)
 
@@ -113,11 +113,11 @@ def test_a_run_shows_its_defaults() -> None:
     assert run(tool_choice=named)["tool_choice"] == named
 
 
-def test_create_and_run_takes_no_additional_messages() -> None:
+def test_create_and_run_accepts_no_additional_messages() -> None:
     assert "additional_messages" not in ThreadRunCreate.model_fields
 
 
-def test_a_string_and_parts_become_parts_with_objects() -> None:
+def test_string_and_array_content_become_content_parts() -> None:
     text = {"type": "text", "text": {"value": "Hi", "annotations": []}}
     assert message("Hi")["content"] == [text]
     parts = [
@@ -132,7 +132,7 @@ def test_a_string_and_parts_become_parts_with_objects() -> None:
     ]
 
 
-def test_a_list_names_its_ends() -> None:
+def test_a_list_has_first_and_last_ids() -> None:
     assert list_envelope([], False)["last_id"] is None
     page = list_envelope([{"id": "a"}, {"id": "b"}], True)
     assert (page["first_id"], page["last_id"], page["has_more"]) == ("a", "b", True)
@@ -140,7 +140,7 @@ def test_a_list_names_its_ends() -> None:
 
 
 @pytest.mark.parametrize("tools", [[], ["code_interpreter"], ["retrieval"], ["retrieval", "code_interpreter"]])
-def test_v1_file_ids_of_an_assistant_come_back(tools: list[str]) -> None:
+def test_v1_file_ids_of_an_assistant_are_returned(tools: list[str]) -> None:
     made = assistant(tools=[{"type": kind} for kind in tools], file_ids=["file-1", "file-2"])
     assert [tool["type"] for tool in made["tools"]] == [kind.replace("retrieval", "file_search") for kind in tools]
     assert as_v1(made)["file_ids"] == ["file-1", "file-2"]
@@ -149,7 +149,7 @@ def test_v1_file_ids_of_an_assistant_come_back(tools: list[str]) -> None:
     assert as_v1(changed)["file_ids"] == ["file-3"]
 
 
-def test_v1_reads_retrieval_where_v2_has_file_search() -> None:
+def test_v1_shows_file_search_as_retrieval() -> None:
     search = {"type": "file_search", "file_search": {"max_num_results": 3}}
     made = run({"tools": [search, {"type": "code_interpreter"}]}, tool_choice={"type": "retrieval"})
     assert (made["tools"][0], made["tool_choice"]) == (search, {"type": "file_search"})
@@ -170,7 +170,7 @@ def test_v1_reads_retrieval_where_v2_has_file_search() -> None:
     assert step["step_details"]["tool_calls"][0] is found
 
 
-def test_v1_reads_a_quote_in_each_file_citation() -> None:
+def test_v1_shows_a_quote_in_each_file_citation() -> None:
     cited = annotation("【0:0†source】", "file-1", 3)
     path = {"type": "file_path", "text": "x", "start_index": 0, "end_index": 1, "file_path": {"file_id": "file-2"}}
     part: Any = {"type": "text", "text": {"value": "So 【0:0†source】", "annotations": [cited, path]}}
@@ -193,7 +193,7 @@ def test_v1_file_ids_of_a_message_become_attachments() -> None:
     assert page["data"][0]["file_ids"] == ["file-1"]
 
 
-def test_v1_has_no_field_that_came_with_v2() -> None:
+def test_v1_shows_no_fields_of_v2() -> None:
     thread = new_thread(ThreadCreate(), id="thread_1", now=5)
     assert thread.keys() - as_v1(thread).keys() == {"tool_resources"}
     assert "attachments" not in as_v1(message(file_ids=["file-1"]))

@@ -1,4 +1,4 @@
-"""The whole status table, every pair."""
+"""The table of run statuses, for every pair."""
 
 from itertools import product
 from typing import get_args
@@ -29,7 +29,7 @@ def test_a_run_s_status_changes_only_along_the_table(source: Status, target: Sta
     assert (source in sources(target)) is ((source, target) in MOVES)
 
 
-def test_nothing_leaves_an_end_and_everything_else_locks_the_thread() -> None:
+def test_terminal_statuses_are_final_and_active_ones_lock_the_thread() -> None:
     assert {"completed", "incomplete", "failed", "cancelled", "expired"} == TERMINAL
     assert set(TRANSITIONS) == ACTIVE | TERMINAL
     assert {"queued", "in_progress", "requires_action", "cancelling"} == ACTIVE

@@ -1,4 +1,4 @@
-"""Every limit of the reference, and the words that tell it."""
+"""Every limit of the reference, and its error message."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ def function(**fields: Any) -> dict[str, Any]:
     ],
     ids=["missing", "unknown", "enum", "too long", "role", "body"],
 )
-def test_the_words_are_openai_s(model: type[Request], data: Any, message: str, param: str | None, code: str) -> None:
+def test_messages_are_openai_s(model: type[Request], data: Any, message: str, param: str | None, code: str) -> None:
     assert refusal(model, data) == (message, param, code)
 
 
@@ -147,7 +147,7 @@ def test_the_words_are_openai_s(model: type[Request], data: Any, message: str, p
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_each_limit_of_an_assistant_is_kept_and_its_place_named(fields: dict[str, Any], param: str, code: str) -> None:
+def test_assistant_limits_are_enforced_with_the_parameter_named(fields: dict[str, Any], param: str, code: str) -> None:
     assert refusal(AssistantCreate, {"model": "m", **fields})[1:] == (param, code)
 
 
@@ -163,7 +163,7 @@ def test_each_limit_of_an_assistant_is_kept_and_its_place_named(fields: dict[str
     ],
     ids=["texts", "tools", "metadata", "numbers", "nulls", "no model"],
 )
-def test_what_is_just_within_the_limits_is_accepted(fields: dict[str, Any]) -> None:
+def test_values_at_the_limits_are_accepted(fields: dict[str, Any]) -> None:
     parse(AssistantCreate, {"model": "m", **fields})
 
 
@@ -192,7 +192,7 @@ def test_what_is_just_within_the_limits_is_accepted(fields: dict[str, Any]) -> N
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_each_limit_of_a_run_is_kept_and_its_place_named(fields: dict[str, Any], param: str, code: str) -> None:
+def test_run_limits_are_enforced_with_the_parameter_named(fields: dict[str, Any], param: str, code: str) -> None:
     assert refusal(RunCreate, {"assistant_id": "asst_1", **fields})[1:] == (param, code)
 
 
@@ -227,11 +227,11 @@ def test_an_id_of_another_kind_is_refused(wrong: str) -> None:
     assert caught.value.param == "thread_id"
 
 
-def test_an_unknown_parameter_outranks_a_missing_one() -> None:
+def test_an_unknown_parameter_is_reported_before_a_missing_one() -> None:
     assert refusal(RunCreate, {"assistantId": "asst_1"})[1] == "assistantId"
 
 
-def test_what_a_client_sent_is_repeated_only_in_part() -> None:
+def test_a_long_value_is_quoted_only_in_part() -> None:
     message, param, _ = refusal(AssistantCreate, {"model": "m", "x" * 10_000: 1})
     assert len(message) < 300
     assert len(param or "") < 300

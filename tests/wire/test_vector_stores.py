@@ -1,4 +1,4 @@
-"""Requests for vector stores that multiply what they say."""
+"""Requests for vector stores whose attributes apply to many files."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from wire.vector_stores import FileBatchCreate
 
 
 def attributes(char: str) -> dict[str, str]:
-    """The longest attributes of that character."""
+    """Return the longest allowed attributes of that character."""
     return {f"{number:02}".ljust(64, char): char * 512 for number in range(16)}
 
 
 @pytest.mark.parametrize(("count", "char"), [(500, "\U0001f600"), (2_000, "x")], ids=["as at OpenAI", "more files"])
 def test_a_batch_can_give_all_its_files_long_attributes(count: int, char: str) -> None:
     given = {"file_ids": ["file-1"] * count, "attributes": attributes(char)}
-    assert len(parse(FileBatchCreate, given).places()) == count
+    assert len(parse(FileBatchCreate, given).store_files()) == count
 
 
 def test_attributes_times_files_are_limited() -> None:

@@ -1,4 +1,4 @@
-"""The pool of child processes: budgets hold, tasks fail alone, owners take turns, and no process is left."""
+"""The pool of child processes: budgets are enforced, failures affect one task, owners take turns, and processes end."""
 
 import asyncio
 import os
@@ -21,14 +21,14 @@ SHORT = Budget(cpu_s=0.5, wall_s=10.0)
 
 
 def slow(anchors: int = 30_000) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A schema whose every reference walks all of it."""
+    """Return a schema whose every reference is checked in full."""
     many = {f"d{i}": {} for i in range(anchors)}
     schema = {"properties": {"l": {"items": {"$ref": "#here"}}}, "$defs": {"a": {"$anchor": "here"}, **many}}
     return schema, {"l": [1] * 2_000}
 
 
 def heavy() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Errors that each repeat the arguments."""
+    """Return a schema and data whose errors each repeat the arguments."""
     return {"allOf": [{"type": "string"}] * 9_900}, {"a": "x" * 90_000}
 
 
@@ -40,7 +40,7 @@ async def pool() -> AsyncIterator[Pool]:
 
 
 async def is_gone(pid: int) -> bool:
-    """Whether a process has ended and was collected; a zombie still exists."""
+    """Return whether a process has ended and been collected; a zombie still exists."""
     for _ in range(200):
         try:
             os.kill(pid, 0)
@@ -51,20 +51,20 @@ async def is_gone(pid: int) -> bool:
 
 
 def processor_ticks(pid: int) -> int:
-    """The processor time that a process has used, in clock ticks."""
+    """Return the processor time of a process in clock ticks."""
     if not Path("/proc/self/stat").exists():
         pytest.skip("processor time is read from /proc, which this system lacks")
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
-async def until_it_works(pid: int, idle_ticks: int) -> None:
+async def until_busy(pid: int, idle_ticks: int) -> None:
     """Wait until a child has received its task and works on it."""
     while processor_ticks(pid) < idle_ticks + 10:
         await asyncio.sleep(0.02)
 
 
-async def test_a_task_runs_and_its_child_serves_the_next(pool: Pool) -> None:
+async def test_a_child_is_used_for_the_next_task(pool: Pool) -> None:
     assert pool.pids == []
     assert await pool.run(FIND, PLACE, {}) == WRONG
     before = pool.pids
@@ -83,8 +83,8 @@ async def test_a_task_over_its_budget_ends_alone(pool: Pool, work: tuple[Any, An
     assert await pool.run(FIND, PLACE, {}) == WRONG
 
 
-async def test_a_task_that_only_waits_is_ended_by_wall_time(pool: Pool) -> None:
-    await pool.run(FIND, PLACE, {})  # a child's start then does not count
+async def test_a_waiting_task_is_ended_by_wall_time(pool: Pool) -> None:
+    await pool.run(FIND, PLACE, {})  # exclude the start of a child
     with pytest.raises(TooCostly) as caught:
         await pool.run(FIND, *slow(), budget=Budget(cpu_s=60, wall_s=0.3))
     assert caught.value.why == "late"
@@ -96,15 +96,15 @@ async def test_a_crash_fails_only_its_task(pool: Pool) -> None:
     (pid,) = pool.pids
     idle_ticks = processor_ticks(pid)
     task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
-    await until_it_works(pid, idle_ticks)
-    os.kill(pid, 6)  # what an assertion in native code does
+    await until_busy(pid, idle_ticks)
+    os.kill(pid, 6)  # as a failed assertion in native code does
     with pytest.raises(TooCostly) as caught:
         await task
     assert caught.value.why == "crash"
     assert await pool.run(FIND, PLACE, {}) == WRONG
 
 
-async def test_a_child_that_died_in_its_idle_time_is_replaced(pool: Pool) -> None:
+async def test_a_child_that_died_while_idle_is_replaced(pool: Pool) -> None:
     await pool.run(FIND, PLACE, {})
     os.kill(pool.pids[0], 9)
     await asyncio.sleep(0.1)
@@ -112,12 +112,12 @@ async def test_a_child_that_died_in_its_idle_time_is_replaced(pool: Pool) -> Non
 
 
 async def test_cancelling_a_task_ends_its_child() -> None:
-    pool = Pool(size=1, share=1)  # so that the second task has the first one's child
+    pool = Pool(size=1, share=1)  # so that the second task uses the first one's child
     await pool.run(FIND, PLACE, {})
     (pid,) = pool.pids
     idle_ticks = processor_ticks(pid)
     task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
-    await until_it_works(pid, idle_ticks)
+    await until_busy(pid, idle_ticks)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -126,7 +126,7 @@ async def test_cancelling_a_task_ends_its_child() -> None:
     await asyncio.to_thread(pool.close)
 
 
-async def test_a_task_that_is_cancelled_in_the_queue_is_forgotten(pool: Pool) -> None:
+async def test_a_task_cancelled_in_the_queue_is_removed(pool: Pool) -> None:
     first = asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT))
     waiting = asyncio.create_task(pool.run(FIND, PLACE, {}))
     await asyncio.sleep(0.05)
@@ -137,7 +137,7 @@ async def test_a_task_that_is_cancelled_in_the_queue_is_forgotten(pool: Pool) ->
     assert await pool.run(FIND, PLACE, {}) == WRONG
 
 
-async def test_one_owners_slow_tasks_do_not_hold_up_anothers(pool: Pool) -> None:
+async def test_one_owners_slow_tasks_do_not_delay_anothers(pool: Pool) -> None:
     act_for("ann")
     slow_ones = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(1, 30))) for _ in range(6)]
     await asyncio.sleep(0.2)
@@ -165,13 +165,13 @@ async def test_each_owner_has_a_queue_limit_of_their_own() -> None:
     await asyncio.to_thread(pool.close)
 
 
-async def test_a_child_ends_after_idleness_and_leaves_no_zombie() -> None:
+async def test_an_idle_child_ends_and_leaves_no_zombie() -> None:
     pool = Pool(idle_s=0.2)
     await pool.run(FIND, PLACE, {})
     (pid,) = pool.pids
     assert await is_gone(pid)
     async with asyncio.timeout(20):
-        while pool.pids:  # the pool learns of the end a moment after it
+        while pool.pids:  # the pool is notified of the end a moment later
             await asyncio.sleep(0.01)
     assert await pool.run(FIND, PLACE, {}) == WRONG
     await asyncio.to_thread(pool.close)
@@ -206,7 +206,7 @@ def test_a_pool_serves_one_event_loop_after_another() -> None:
     pool.close()
 
 
-async def test_it_works_on_uvloop() -> None:
+async def test_the_pool_works_on_uvloop() -> None:
     uvloop = pytest.importorskip("uvloop")
     pool = Pool()
 
@@ -226,7 +226,7 @@ async def test_only_functions_exported_by_our_modules_are_called(pool: Pool, fun
         await pool.run(function, "true")
 
 
-async def test_a_child_has_nothing_of_our_environment(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_inherits_none_of_our_environment(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_API_KEY", "secret")
     await pool.run(FIND, PLACE, {})
     environ = await asyncio.to_thread(Path(f"/proc/{pool.pids[0]}/environ").read_bytes)

@@ -1,4 +1,4 @@
-"""One child process: a kill concerns the task that is assigned, whenever it comes."""
+"""One child process: a kill applies only to the task that is assigned when it is called."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def child() -> Iterator[ChildProcess]:
 
 
 def ended_at_once(child: ChildProcess) -> bool:
-    """Whether a long task fails before the child has had time for it."""
+    """Return whether a long task fails sooner than the child could run it."""
     before = time.monotonic()
     with pytest.raises(TooCostly):
         child.ask(FIND, slow(), {}, LONG)
@@ -35,14 +35,14 @@ def test_a_kill_before_the_task_is_sent_ends_the_task(child: ChildProcess) -> No
     assert ended_at_once(child)
 
 
-def test_a_kill_before_there_is_a_process_ends_the_task(child: ChildProcess) -> None:
+def test_a_kill_before_the_process_exists_ends_the_task(child: ChildProcess) -> None:
     child.assign()
     child.kill()
     assert ended_at_once(child)
     assert child.pid is None
 
 
-def test_a_kill_does_not_concern_the_next_task(child: ChildProcess) -> None:
+def test_a_kill_does_not_affect_the_next_task(child: ChildProcess) -> None:
     child.assign()
     child.kill()
     with pytest.raises(TooCostly):

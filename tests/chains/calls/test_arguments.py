@@ -1,4 +1,4 @@
-"""Arguments against their schema: problems are reported, and no schema, however hostile, hangs or breaks the check."""
+"""Arguments are checked against their schema: errors are reported, and no hostile schema hangs or breaks the check."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_no_schema_hangs_or_breaks_the_check_and_unchecked_values_pass(schema: A
     assert within(1, lambda: find_problems(schema, value)) == []
 
 
-def test_a_recursive_schema_is_followed_as_deep_as_the_value_goes() -> None:
+def test_a_recursive_schema_is_followed_to_the_value_s_depth() -> None:
     node = {"type": "object", "properties": {"c": {"$ref": "#/$defs/node"}, "v": {"type": "integer"}}}
     schema = {"$defs": {"node": node}, "$ref": "#/$defs/node"}
     assert find_problems(schema, {"c": {"c": {"v": 1}}}) == []
@@ -70,7 +70,7 @@ def test_a_recursive_schema_is_followed_as_deep_as_the_value_goes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "null", "{}"])
-def test_nothing_and_null_are_an_empty_object(text: str) -> None:
+def test_missing_and_null_arguments_are_an_empty_object(text: str) -> None:
     assert parse_arguments(text) == ({}, "")
 
 
@@ -94,7 +94,7 @@ def test_a_lone_surrogate_is_replaced(text: str, value: str) -> None:
         ("[" * 99_000, "not JSON"), (" " * (MAX_ARGUMENTS + 1), "at most")],
     ids=["list", "half", "deep", "long"],
 )  # fmt: skip
-def test_arguments_that_are_no_object_are_reported(text: str, why: str) -> None:
+def test_arguments_that_are_not_an_object_are_reported(text: str, why: str) -> None:
     value, problem = parse_arguments(text)
     assert value is None
     assert why in problem
@@ -114,7 +114,7 @@ def test_arguments_that_are_no_object_are_reported(text: str, why: str) -> None:
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_a_history_holds_arguments_that_can_be_stored_and_sent(text: str, value: Any) -> None:
+def test_a_history_contains_arguments_that_can_be_stored_and_sent(text: str, value: Any) -> None:
     assert portable_arguments(f'{{"a": {text}}}') == {"a": value}
     assert portable_arguments(f'{{"a": {{"b": [{text}]}}}}') == {"a": {"b": [value]}}
 
@@ -124,5 +124,5 @@ def test_a_history_holds_arguments_that_can_be_stored_and_sent(text: str, value:
     ["[1]", "hello", "null", "", '{"a": ' + "[" * 300 + "]" * 300 + "}"],
     ids=["list", "text", "null", "nothing", "deep"],
 )
-def test_a_history_holds_nothing_of_what_is_no_object(text: str) -> None:
+def test_a_history_omits_arguments_that_are_not_an_object(text: str) -> None:
     assert portable_arguments(text) == {}

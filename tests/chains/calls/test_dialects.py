@@ -22,7 +22,7 @@ URI = {
 
 
 def of(schema: Any, **root: Any) -> dict[str, Any]:
-    """A function's parameters with one property `a`."""
+    """Return a function's parameters with one property `a`."""
     return {"type": "object", "properties": {"a": schema}, **root}
 
 
@@ -90,8 +90,8 @@ CHECKED: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
     "Python's types": (of({"type": "str"}), ["x"], [1]),
     "upper case": (of({"type": "INTEGER"}), [1], ["x"]),
     "a list of types, one unknown": (of({"type": ["string", "date"]}), ["x", 5], []),
-    "not of what nobody knows": (of({"not": {"type": "file"}}), [1], []),
-    "oneOf with what nobody knows": (of({"oneOf": [{"pattern": 5, "multipleOf": "x"}, {"type": "integer"}]}), [1], []),
+    "not of unknown keywords": (of({"not": {"type": "file"}}), [1], []),
+    "oneOf with unknown keywords": (of({"oneOf": [{"pattern": 5, "multipleOf": "x"}, {"type": "integer"}]}), [1], []),
     "what is odd beside what is not": (of({"type": "string"}, required=["a"], minProperties="x"), ["x"], [1]),
     "draft 4 ids": (
         of({"$ref": "#p"}, **{"$schema": URI["4"], "definitions": {"P": {**POINT, "id": "#p"}}}),
@@ -135,13 +135,13 @@ CHECKED: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize(("parameters", "right", "wrong"), CHECKED.values(), ids=CHECKED)
-def test_arguments_are_checked_by_what_the_schema_means(parameters: Any, right: Any, wrong: Any) -> None:
+def test_arguments_are_checked_by_the_schema_s_meaning(parameters: Any, right: Any, wrong: Any) -> None:
     assert [find_problems(parameters, {"a": value}) for value in right] == [[]] * len(right)
     assert [value for value in wrong if not find_problems(parameters, {"a": value})] == []
 
 
 @pytest.mark.parametrize("uri", URI.values(), ids=URI)
-def test_what_old_and_new_drafts_share_is_checked_under_each(uri: str) -> None:
+def test_keywords_of_every_draft_are_checked_under_each(uri: str) -> None:
     schema = of({"type": "array", "items": [OPTIONAL], "minItems": 1}, required=["a"], **{"$schema": uri})
     assert named_draft(schema) in URI
     assert URI[named_draft(schema)] == uri
@@ -151,7 +151,7 @@ def test_what_old_and_new_drafts_share_is_checked_under_each(uri: str) -> None:
 
 
 @pytest.mark.parametrize("uri", URI.values(), ids=URI)
-def test_a_schema_within_a_schema_is_bounded_too(uri: str) -> None:
+def test_a_nested_schema_is_bounded_too(uri: str) -> None:
     inner = {"$schema": uri, "pattern": "(a+)+$"}
     for schema in (
         of({"allOf": [inner]}, **{"$schema": uri}),
@@ -161,7 +161,7 @@ def test_a_schema_within_a_schema_is_bounded_too(uri: str) -> None:
 
 
 OFFERED: dict[str, tuple[Any, Any]] = {
-    # name: (the property, what constrained decoding gets)
+    # name: (the property, its form for constrained decoding)
     "nullable": (OPTIONAL, {"type": ["string", "null"], "maxLength": MAX_STRING}),
     "nullable enum": ({"type": "string", "enum": ["x"], "nullable": True}, {"enum": ["x", None]}),
     "nullable object": (
@@ -200,13 +200,13 @@ OFFERED: dict[str, tuple[Any, Any]] = {
     ),
     "Python's types": ({"type": "int"}, {"type": "integer"}),
     "any": ({"type": "any"}, {}),
-    "what nobody knows": ({"type": ["string", "file"], "minimum": 0}, {"minimum": 0}),
+    "unknown keywords": ({"type": ["string", "file"], "minimum": 0}, {"minimum": 0}),
     "required in it": ({"type": "integer", "required": True}, {"type": "integer"}),
 }
 
 
 @pytest.mark.parametrize(("schema", "made"), OFFERED.values(), ids=OFFERED)
-def test_constrained_decoding_gets_what_engines_understand(schema: Any, made: Any) -> None:
+def test_constrained_decoding_gets_a_form_that_engines_support(schema: Any, made: Any) -> None:
     parameters = of(schema, definitions={"P": POINT}, nullable=True, required=None)
     shape = call_shape({"type": "function", "function": {"name": "f", "parameters": parameters}})
     arguments = shape["properties"]["arguments"]

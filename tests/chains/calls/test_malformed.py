@@ -64,7 +64,7 @@ WORDINGS: dict[str, Step] = {
 
 
 @pytest.mark.parametrize("broken", WORDINGS.values(), ids=WORDINGS)
-async def test_an_unreadable_call_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
+async def test_an_unreadable_call_is_requested_once_more(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
     up.script(broken, Reply(tool_calls=ROME))
     result = await collect(Replies(await connect(up.url), tool_calls="native"))
     assert result.calls == ROME
@@ -102,13 +102,13 @@ async def test_a_native_success_between_unreadable_keeps_the_mode(up: ScriptedUp
         assert "tools" in sent(up)
 
 
-async def test_a_constrained_request_is_asked_once_more_too(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_constrained_request_is_repeated_once_too(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(*[Fail(500, OLLAMA)] * 3, CHOSEN, Fail(500, OLLAMA), CALL)
     assert (await collect(Replies(await connect(up.url), tool_calls="native"))).calls == ROME
     assert len(up.requests) == 6
 
 
-async def test_calls_that_were_handed_out_are_the_reply(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_calls_that_were_already_sent_are_the_reply(up: ScriptedUpstream, connect: Connect) -> None:
     def frame(index: int, name: str, arguments: str) -> bytes:
         call = {"index": index, "id": f"c{index}", "function": {"name": name, "arguments": arguments}}
         return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
@@ -121,9 +121,9 @@ async def test_calls_that_were_handed_out_are_the_reply(up: ScriptedUpstream, co
     assert len(up.requests) == 1
 
 
-async def test_good_calls_behind_those_that_were_handed_out_come_too(up: ScriptedUpstream, connect: Connect) -> None:
-    def frame(place: str) -> bytes:  # without index and id
-        call = {"function": {"name": "getWeather", "arguments": json.dumps({"place": place})}}
+async def test_valid_calls_after_those_already_sent_are_sent_too(up: ScriptedUpstream, connect: Connect) -> None:
+    def frame(number: str) -> bytes:  # without index and id
+        call = {"function": {"name": "getWeather", "arguments": json.dumps({"place": number})}}
         return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
 
     up.script(Raw([frame("Rome"), frame("Oslo"), b"data: " + json.dumps(GROQ).encode() + b"\n\n"]))
@@ -132,7 +132,7 @@ async def test_good_calls_behind_those_that_were_handed_out_come_too(up: Scripte
 
 
 @pytest.mark.parametrize("tries", [1, 2])
-async def test_what_a_broken_reply_wants_back_does_not_come_out(
+async def test_fields_to_send_back_of_a_broken_reply_are_not_emitted(
     up: ScriptedUpstream, connect: Connect, tries: int
 ) -> None:
     frames = [
@@ -146,14 +146,14 @@ async def test_what_a_broken_reply_wants_back_does_not_come_out(
     assert not [chunk async for chunk in chunks_heard if extra_fields(chunk)]
 
 
-async def test_without_functions_it_fails_after_a_second_try(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_without_functions_the_reply_fails_after_two_attempts(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(500, PEG), Fail(500, PEG))
     with pytest.raises(MalformedCall):
         await collect(Replies(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68")))
     assert len(up.requests) == 2
 
 
-async def test_a_plain_reply_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_plain_reply_is_requested_once_more(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(400, GROQ), Reply("Fine."))
     stream = Replies(await connect(up.url)).stream(ReplyCall("test-model", [HumanMessage("Hi")]))
     assert "".join([str(chunk.content) async for chunk in stream]) == "Fine."
@@ -173,7 +173,7 @@ async def test_a_plain_reply_is_asked_for_once_more(up: ScriptedUpstream, connec
         "Failed to parse the model name",
     ],
 )
-async def test_a_request_that_is_wrong_is_no_unreadable_call(
+async def test_an_invalid_request_is_not_an_unreadable_call(
     up: ScriptedUpstream, connect: Connect, message: str
 ) -> None:
     up.default = lambda _: Fail(400, failure(message))

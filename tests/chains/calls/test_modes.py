@@ -1,4 +1,4 @@
-"""Replies with functions, against servers of every kind: requests, results, and what is remembered."""
+"""Replies with functions, from servers of every kind: requests, results, and what is remembered."""
 
 import asyncio
 import json
@@ -67,7 +67,7 @@ class Result:
 
     @property
     def calls(self) -> list[tuple[str, Any]]:
-        """Name and arguments, assembled as a client does it."""
+        """Return name and arguments, assembled as a client does."""
         names: dict[Any, str] = {}
         arguments: dict[Any, str] = {}
         for fragment in self.fragments:
@@ -104,7 +104,7 @@ def roles(up: ScriptedUpstream, number: int = -1) -> list[str]:
 # --- native -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_good_call_goes_out_with_its_own_fragments(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_valid_call_keeps_its_own_fragments(up: ScriptedUpstream, connect: Connect) -> None:
     result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"place": "Rome, Italy"}', "up1")]))
     assert result.calls == [("getWeather", {"place": "Rome, Italy"})]
     assert len(result.fragments) == 4
@@ -113,7 +113,7 @@ async def test_a_good_call_goes_out_with_its_own_fragments(up: ScriptedUpstream,
 
 
 def in_pieces(pieces: list[str], name: list[str], finish: str) -> Raw:
-    """A stream of one call, whose arguments and name arrive in these pieces."""
+    """Return a stream of one call whose arguments and name are split into these pieces."""
     names = name + [""] * (len(pieces) - len(name))
     functions = [{"arguments": piece, "name": part} for piece, part in zip(pieces, names, strict=True)]
     deltas: list[Any] = [{"tool_calls": [{"index": 0, "function": function}]} for function in functions]
@@ -125,7 +125,7 @@ def in_pieces(pieces: list[str], name: list[str], finish: str) -> Raw:
 
 @pytest.mark.parametrize("finish", ["tool_calls", "length"])
 @pytest.mark.parametrize("name", [["getWeather"], ["get", "Weather"]], ids=["name", "name in two"])
-async def test_a_call_in_thousands_of_pieces_goes_out_in_few(
+async def test_a_call_in_thousands_of_pieces_is_sent_in_few(
     up: ScriptedUpstream, connect: Connect, name: list[str], finish: str
 ) -> None:
     arguments = json.dumps({"place": "Rome, Italy " * 2_000})
@@ -136,16 +136,16 @@ async def test_a_call_in_thousands_of_pieces_goes_out_in_few(
     assert len(result.fragments) < 300
 
 
-async def test_a_call_is_held_until_it_is_whole_and_text_never(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_call_is_held_until_complete_and_text_is_not(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(chunks=["Let", " me"], tool_calls=[*ROME, ("getTime", {})], pause_after=6))
     replies = Replies(await connect(up.url), tool_calls="native")
     result: list[AIMessageChunk] = []
 
-    async def listen() -> None:
+    async def collect_text() -> None:
         async for chunk in replies.stream(asked()):
             result.append(chunk)  # noqa: PERF401 - the list is checked meanwhile
 
-    task = asyncio.create_task(listen())
+    task = asyncio.create_task(collect_text())
     await up.eventually(lambda _: Result(result).text == "Let me" if result else False)
     await asyncio.sleep(0.05)
     assert Result(result).text == "Let me"
@@ -155,7 +155,7 @@ async def test_a_call_is_held_until_it_is_whole_and_text_never(up: ScriptedUpstr
     assert Result(result).calls == [*ROME, ("getTime", {})]
 
 
-async def test_a_violation_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_invalid_call_is_requested_once_more(up: ScriptedUpstream, connect: Connect) -> None:
     wrong = Reply(tool_calls=[("getWeather", {"city": "Rome"}, "up1"), ("getTime", {})])
     result = await reply(up, connect, "native", wrong, Reply(tool_calls=ROME))
     assert sorted(result.calls) == [("getTime", {}), *ROME]
@@ -172,7 +172,7 @@ async def test_a_violation_is_asked_for_once_more(up: ScriptedUpstream, connect:
 @pytest.mark.parametrize(
     "second", [Reply(tool_calls=[("getWeather", {})]), Reply("Sorry."), Fail(400, {"error": {"message": "no"}})]
 )
-async def test_a_call_that_stays_invalid_is_reported_and_never_made(
+async def test_a_call_that_stays_invalid_is_reported_and_not_made(
     up: ScriptedUpstream, connect: Connect, second: Step
 ) -> None:
     result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", {"city": "Rome"})]), second)
@@ -182,7 +182,7 @@ async def test_a_call_that_stays_invalid_is_reported_and_never_made(
     assert "'place' is a required property" in error
 
 
-async def test_an_invented_function_is_reported_and_not_requested_again(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_unknown_function_is_reported_and_not_requested_again(up: ScriptedUpstream, connect: Connect) -> None:
     result = await reply(up, connect, "native", Reply(tool_calls=[("fly", {"to": "Rome"})]))
     assert result.calls == []
     assert result.wrong == [("fly", "There is no function named `fly`; there is `getWeather`, `getTime`.")]
@@ -192,22 +192,20 @@ async def test_an_invented_function_is_reported_and_not_requested_again(up: Scri
 @pytest.mark.parametrize(
     "arguments", ['{"place": "Rome",}', "{'place': 'Rome'}", '{"place": "Rome"', '```{"place":"Rome"}```']
 )
-async def test_arguments_that_are_nearly_json_are_repaired(
-    up: ScriptedUpstream, connect: Connect, arguments: str
-) -> None:
+async def test_almost_valid_json_arguments_are_repaired(up: ScriptedUpstream, connect: Connect, arguments: str) -> None:
     result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", arguments)]))
     assert result.calls == ROME
     assert result.requests == 1
 
 
-async def test_an_empty_object_before_the_arguments_is_none(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_empty_object_before_the_arguments_is_ignored(up: ScriptedUpstream, connect: Connect) -> None:
     result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{}{"place": "Rome"}')]))
     assert result.calls == ROME
     assert result.requests == 1
 
 
 @pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
-async def test_only_lenient_functions_in_native_mode_are_handed_on_wrong(
+async def test_only_lenient_functions_in_native_mode_accept_invalid_calls(
     up: ScriptedUpstream, connect: Connect, mode: Any
 ) -> None:
     wrong = {"native": Reply(tool_calls=[("getWeather", {"place": None})])}
@@ -228,14 +226,14 @@ async def test_a_function_without_arguments_gets_an_empty_object(
     assert not result.wrong
 
 
-async def test_a_call_that_a_limit_has_cut_off_goes_out_as_it_is(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_truncated_call_is_sent_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"pla')], finish="length"))
     assert "".join(fragment["args"] or "" for fragment in result.fragments) == '{"pla'
     assert result.last.response_metadata["finish_reason"] == "length"
     assert len(up.requests) == 1
 
 
-async def test_after_words_only_the_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_after_text_only_the_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect) -> None:
     words = b'data: {"choices": [{"index": 0, "delta": {"content": "Let me see."}}]}\n\n'
     broken = Raw([words, b"data: " + json.dumps(PEG).encode() + b"\n\n"])
     result = await reply(up, connect, "native", broken, CHOSEN, CALL)
@@ -247,7 +245,7 @@ async def test_after_words_only_the_call_is_made_by_schema(up: ScriptedUpstream,
     ]
 
 
-async def test_a_model_that_goes_round_is_offered_nothing(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_looping_model_is_offered_no_functions(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.default = lambda _: Reply("It is 68.", tool_calls=ROME)
     result = await collect(replies, asked(messages=answered("68", "68")))
@@ -274,9 +272,7 @@ async def test_auto_chooses_then_calls_under_a_schema(up: ScriptedUpstream, conn
     assert shape["properties"]["arguments"]["properties"]["place"]["maxLength"] > 0
 
 
-async def test_auto_may_answer_in_words_token_by_token_as_if_there_were_no_functions(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_auto_can_answer_with_streamed_text(up: ScriptedUpstream, connect: Connect) -> None:
     wanted = {"type": "json_object"}
     asks = asked(response_format=wanted, options=ModelOptions(top_p=0.5))
     result = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asks)
@@ -297,7 +293,7 @@ async def test_required_always_calls(up: ScriptedUpstream, connect: Connect) -> 
 @pytest.mark.parametrize(
     "fields", [{"tool_choice": NAMED}, {"tool_choice": "required", "tools": [WEATHER], "parallel_tool_calls": False}]
 )
-async def test_where_there_is_no_choice_one_request_is_enough(
+async def test_without_a_choice_one_request_is_enough(
     up: ScriptedUpstream, connect: Connect, fields: dict[str, Any]
 ) -> None:
     result = await reply(up, connect, "schema", CALL, call=asked(**fields))
@@ -324,14 +320,14 @@ async def test_several_calls_are_counted_with_the_choice(up: ScriptedUpstream, c
     assert len(result.calls) == 1
 
 
-async def test_the_same_call_twice_is_one(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_duplicate_call_is_made_once(up: ScriptedUpstream, connect: Connect) -> None:
     one = {"name": "getWeather", "arguments": {"place": "Rome"}}
     chosen = Reply('{"function": "getWeather", "calls": 2}')
     assert (await reply(up, connect, "schema", chosen, Reply(json.dumps({"calls": [one, one]})))).calls == ROME
 
 
 @pytest.mark.parametrize("mode", ["schema", "prompt"])
-async def test_a_call_that_was_answered_makes_the_reply_text(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+async def test_a_repeated_answered_call_makes_the_reply_text(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
     steps = [CHOSEN, CALL] if mode == "schema" else [CALL]
     result = await reply(up, connect, mode, *steps, Reply("It is 68."), call=asked(messages=answered("68")))
     assert (result.text, result.calls) == ("It is 68.", [])
@@ -344,7 +340,7 @@ async def test_a_call_that_was_answered_makes_the_reply_text(up: ScriptedUpstrea
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("schema", [CHOSEN]), ("prompt", [])])
-async def test_a_violation_is_repaired_once_else_reported(
+async def test_an_invalid_call_is_repaired_once_or_reported(
     up: ScriptedUpstream, connect: Connect, mode: Any, steps: list[Step]
 ) -> None:
     wrong = Reply('{"name": "getWeather", "arguments": {"place": 5}}')
@@ -355,7 +351,7 @@ async def test_a_violation_is_repaired_once_else_reported(
     assert "5 is not of type 'string'" in result.wrong[0][1]
 
 
-async def test_a_model_that_finds_no_end_gets_a_tighter_schema(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_truncated_call_is_repeated_with_a_tighter_schema(up: ScriptedUpstream, connect: Connect) -> None:
     ramble = Reply('{"name": "getWeather", "arguments": {"place": "Rome Rome Rome', finish="length")
     result = await reply(up, connect, "schema", ramble, CALL, call=asked(tool_choice=NAMED, max_tokens=100))
     assert result.calls == ROME
@@ -380,7 +376,7 @@ async def test_a_model_that_finds_no_end_gets_a_tighter_schema(up: ScriptedUpstr
     ],
     ids=["no limit", "setting", "large setting", "run", "large run", "run before setting", "one token"],
 )
-async def test_a_call_uses_all_of_the_limit_and_no_more(
+async def test_a_call_uses_the_limit_and_no_more(
     up: ScriptedUpstream, given: dict[str, int], limits: list[int]
 ) -> None:
     def ramble(body: dict[str, Any]) -> Reply:
@@ -415,7 +411,7 @@ async def test_no_request_follows_when_the_choice_used_up_the_limit(
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
-async def test_a_choice_cut_off_by_the_run_s_limit_is_not_learned(
+async def test_a_choice_truncated_by_the_run_s_limit_is_not_learned(
     up: ScriptedUpstream, connect: Connect, choice: str
 ) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
@@ -427,9 +423,7 @@ async def test_a_choice_cut_off_by_the_run_s_limit_is_not_learned(
     assert replies._modes._abilities.form("test-model") == "json_schema"
 
 
-async def test_a_server_that_knows_only_json_object_is_asked_for_that_and_it_is_remembered(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_json_object_is_used_and_remembered_if_nothing_else_works(up: ScriptedUpstream, connect: Connect) -> None:
     up.formats = ("json_object",)
     up.script(CHOSEN, CALL, CHOSEN, CALL)
     replies = Replies(await connect(up.url), tool_calls="schema")
@@ -439,7 +433,7 @@ async def test_a_server_that_knows_only_json_object_is_asked_for_that_and_it_is_
 
 
 @pytest.mark.parametrize("refuses", [True, False], ids=["refuses", "ignores"])
-async def test_a_server_that_knows_no_format_is_prompted_and_it_is_remembered(
+async def test_a_server_without_formats_is_prompted_and_remembered(
     up: ScriptedUpstream, connect: Connect, refuses: bool
 ) -> None:
     up.formats = () if refuses else up.formats
@@ -452,9 +446,7 @@ async def test_a_server_that_knows_no_format_is_prompted_and_it_is_remembered(
     assert "response_format" not in sent(up, 3)
 
 
-async def test_a_refusal_for_another_reason_is_reported_and_decides_nothing(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_an_unrelated_refusal_is_reported_and_not_remembered(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(*[Fail(400, {"error": {"message": "the image is broken"}})] * 3, CHOSEN, CALL)
     replies = Replies(await connect(up.url), tool_calls="schema")
     with pytest.raises(PromptRefused, match="the image is broken"):
@@ -463,9 +455,7 @@ async def test_a_refusal_for_another_reason_is_reported_and_decides_nothing(
     assert sent(up)["response_format"]["type"] == "json_schema"
 
 
-async def test_a_call_in_prose_is_found_and_the_prose_before_it_streamed(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_a_call_in_prose_is_found_and_preceding_prose_streamed(up: ScriptedUpstream, connect: Connect) -> None:
     text = Reply('Sure, let me look: ```json\n{"name": "getWeather", "arguments": {"place": "Rome"\n``` There.')
     result = await reply(up, connect, "prompt", text)
     assert result.calls == ROME
@@ -473,7 +463,7 @@ async def test_a_call_in_prose_is_found_and_the_prose_before_it_streamed(
     assert result.text.strip() == "Sure, let me look:"
 
 
-async def test_words_and_foreign_braces_are_streamed_as_they_come(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_text_and_unrelated_braces_are_streamed_immediately(up: ScriptedUpstream, connect: Connect) -> None:
     result = await reply(up, connect, "prompt", Reply('Write {"age": 3} or `x = {1}`, no more.'))
     assert result.text == 'Write {"age": 3} or `x = {1}`, no more.'
     assert result.pieces[0] == "Write"
@@ -481,7 +471,7 @@ async def test_words_and_foreign_braces_are_streamed_as_they_come(up: ScriptedUp
 
 
 @pytest.mark.parametrize("mode", ["native", "prompt"])
-async def test_what_a_model_thinks_aloud_comes_through(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+async def test_thoughts_are_streamed(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
     thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
     answer = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}\n\n'
     up.script(Raw([thought, answer]))
@@ -491,24 +481,24 @@ async def test_what_a_model_thinks_aloud_comes_through(up: ScriptedUpstream, con
     assert "".join(str(chunk.content) for chunk in chunks) == "Hi."
 
 
-async def test_what_looked_like_a_call_and_is_none_is_text_after_all(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_text_that_resembles_a_call_stays_text(up: ScriptedUpstream, connect: Connect) -> None:
     result = await reply(up, connect, "prompt", Reply('{"name": "Bob", "age": 3}'))
     assert (result.text, result.calls) == ('{"name": "Bob", "age": 3}', [])
 
 
-async def test_a_demanded_call_that_does_not_come_is_insisted_on_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_missing_required_call_is_demanded_once(up: ScriptedUpstream, connect: Connect) -> None:
     result = await reply(up, connect, "prompt", Reply("No."), CALL, call=asked(tool_choice="required"))
     assert (result.text, result.calls) == ("", ROME)
     result = await reply(up, connect, "prompt", Reply("No."), Reply("Never."), call=asked(tool_choice=NAMED))
     assert (result.text, result.calls) == ("No.", [])
 
 
-async def test_bare_arguments_are_the_named_function_s(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_bare_arguments_belong_to_the_named_function(up: ScriptedUpstream, connect: Connect) -> None:
     assert (await reply(up, connect, "prompt", Reply('{"place": "Rome"}'), call=asked(tool_choice=NAMED))).calls == ROME
 
 
 @pytest.mark.parametrize("mode", ["schema", "prompt"])
-async def test_templates_with_strict_turns_get_them_and_it_is_remembered(
+async def test_strict_turns_are_sent_where_required_and_remembered(
     up: ScriptedUpstream, connect: Connect, mode: Any
 ) -> None:
     up.strict_turns = True
@@ -521,11 +511,11 @@ async def test_templates_with_strict_turns_get_them_and_it_is_remembered(
     assert len(up.requests) - refused == (2 if mode == "schema" else 1)
     assert roles(up) == ["user"]
     up.script(Reply("Plain."))
-    assert (await hear_plain(replies)).startswith("Plain.")
+    assert (await stream_user_turns(replies)).startswith("Plain.")
 
 
 @pytest.mark.parametrize("refusal", [(400, "No user query found in messages."), (500, "Jinja Exception: no user")])
-async def test_a_prompt_without_a_user_is_sent_again_as_the_user_s(
+async def test_a_prompt_without_user_message_is_resent_as_the_user_s(
     up: ScriptedUpstream, connect: Connect, refusal: tuple[int, str]
 ) -> None:
     status, message = refusal
@@ -537,7 +527,7 @@ async def test_a_prompt_without_a_user_is_sent_again_as_the_user_s(
     assert up.requests[-1].body["messages"] == [{"role": "user", "content": "Greet them."}]
 
 
-async def hear_plain(replies: Replies) -> str:
+async def stream_user_turns(replies: Replies) -> str:
     call = ReplyCall("test-model", [SystemMessage("S"), HumanMessage("a"), HumanMessage("b")])
     return "".join([str(chunk.content) async for chunk in replies.stream(call)])
 
@@ -545,17 +535,17 @@ async def hear_plain(replies: Replies) -> str:
 # --- auto -------------------------------------------------------------------------------------------------------------
 
 
-async def test_one_probe_finds_out_and_is_remembered(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_one_probe_decides_and_is_remembered(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(tool_calls=ROME), Reply(tool_calls=ROME), Reply(tool_calls=ROME))
     replies = Replies(await connect(up.url))
-    await hear_plain_of(replies)
+    await stream_without_functions(replies)
     assert up.probes == 0
     for result in await asyncio.gather(collect(replies), collect(replies)):
         assert result.calls == ROME
     assert up.probes == 1
 
 
-async def hear_plain_of(replies: Replies) -> None:
+async def stream_without_functions(replies: Replies) -> None:
     _ = [chunk async for chunk in replies.stream(asked(tools=[]))]
 
 
@@ -571,7 +561,7 @@ async def test_a_server_that_ignores_or_refuses_tools_gets_schemas(
 
 
 @pytest.mark.parametrize("supported", [True, False])
-async def test_llama_cpp_is_believed_without_a_probe(up: ScriptedUpstream, connect: Connect, supported: bool) -> None:
+async def test_llama_cpp_is_trusted_without_a_probe(up: ScriptedUpstream, connect: Connect, supported: bool) -> None:
     up.props = {"chat_template_caps": {"supports_tools": supported}}
     result = await reply(up, connect, "auto", *([Reply(tool_calls=ROME)] if supported else [CHOSEN, CALL]))
     assert result.calls == ROME
@@ -579,9 +569,7 @@ async def test_llama_cpp_is_believed_without_a_probe(up: ScriptedUpstream, conne
     assert ("tools" in sent(up)) is supported
 
 
-async def test_a_named_choice_is_the_only_function_where_the_server_knows_no_names(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_a_named_choice_is_enforced_by_offering_one_function(up: ScriptedUpstream, connect: Connect) -> None:
     up.props = {"chat_template_caps": {"supports_tools": True}}
     refusal = Fail(400, {"error": "Invalid tool_choice type: 'object'. Supported string values: none, auto, required"})
     for mode, steps in (("auto", [Reply(tool_calls=ROME)]), ("native", [refusal, Reply(tool_calls=ROME)])):
@@ -599,7 +587,7 @@ async def test_known_hosts_are_native_without_a_probe(
     assert up.probes == 0
 
 
-async def test_a_probe_that_fails_for_the_network_decides_nothing(connect: Connect) -> None:
+async def test_a_probe_that_fails_by_the_network_decides_nothing(connect: Connect) -> None:
     port = free_port()
     upstream = await connect(f"http://127.0.0.1:{port}/v1")
     replies = Replies(upstream)
@@ -613,7 +601,7 @@ async def test_a_probe_that_fails_for_the_network_decides_nothing(connect: Conne
         assert again.probes == 1
 
 
-async def test_under_auto_a_late_refusal_of_tools_is_learned_from(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_late_refusal_of_tools_is_remembered_under_auto(up: ScriptedUpstream, connect: Connect) -> None:
     up.props = {"chat_template_caps": {"supports_tools": True}}
     up.tools = "refused"
     assert (await reply(up, connect, "auto", CHOSEN, CALL)).calls == ROME
@@ -637,15 +625,13 @@ async def test_leaving_stops_the_upstream_in_every_mode(up: ScriptedUpstream, co
 
 
 @pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
-async def test_only_run_errors_come_out(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+async def test_only_run_errors_are_raised(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
     up.context = 5
     with pytest.raises(RunError):
         await reply(up, connect, mode)
 
 
-async def test_prompts_can_be_replaced_and_misspelled_names_are_reported(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_prompts_can_be_replaced_and_unknown_names_are_reported(up: ScriptedUpstream, connect: Connect) -> None:
     prompts = Prompts.changed({"offer": "FUNCTIONS: {functions} {other}"})
     up.script(CALL)
     await collect(Replies(await connect(up.url), tool_calls="prompt", prompts=prompts))
@@ -668,7 +654,7 @@ async def test_a_budget_is_shared_by_all_requests_of_a_reply(up: ScriptedUpstrea
     assert len(up.requests) == 1
 
 
-def test_the_upstream_is_what_abilities_need() -> None:
+def test_the_upstream_has_what_abilities_need() -> None:
     from chains.calls.abilities import UpstreamInfo
 
     _: UpstreamInfo = Upstream(None)

@@ -1,4 +1,4 @@
-"""Calls in texts: cases of the predecessor and observed ones, and properties of every text."""
+"""Calls in texts: known and observed forms, and properties of every text."""
 
 import json
 import time
@@ -45,7 +45,7 @@ SEEN: dict[str, str] = {
 
 
 @pytest.mark.parametrize("text", SEEN.values(), ids=SEEN)
-def test_a_call_is_found_in_whatever_dress_it_comes(text: str) -> None:
+def test_a_call_is_found_in_every_form(text: str) -> None:
     assert find_calls(text, NAMES) == [ROME]
 
 
@@ -53,7 +53,7 @@ def test_no_arguments_are_an_empty_object() -> None:
     assert find_calls('{"name": "getTime"}', NAMES) == [Written("getTime", "{}")]
 
 
-def test_no_name_is_the_only_function_where_there_is_but_one() -> None:
+def test_a_missing_name_is_the_only_function() -> None:
     assert find_calls('{"place":"Rome"}', NAMES) == []
     assert find_calls('So: {"place":"Rome"}', NAMES, only="getWeather") == [ROME]
 
@@ -75,7 +75,7 @@ def test_json_that_calls_nothing_is_text(text: str) -> None:
     assert find_calls(text, NAMES) == []
 
 
-def test_a_name_that_is_not_offered_is_returned_if_it_is_called() -> None:
+def test_a_called_name_that_is_not_offered_is_returned() -> None:
     assert find_calls('{"name": "fly", "arguments": {"to": "Rome"}}', NAMES) == [Written("fly", '{"to":"Rome"}')]
 
 
@@ -103,7 +103,7 @@ def test_every_call_is_found_in_every_prose(before: str, name: str, given: Any, 
 
 
 @given(arguments, st.data())
-def test_a_call_cut_anywhere_breaks_nothing_and_names_nothing_else(given: Any, data: Any) -> None:
+def test_a_call_cut_anywhere_breaks_and_invents_nothing(given: Any, data: Any) -> None:
     text = json.dumps({"name": "getWeather", "arguments": given})
     for found in find_calls(text[: data.draw(st.integers(0, len(text)))], NAMES):
         assert "getWeather".startswith(found.name)
@@ -132,19 +132,19 @@ def test_no_nesting_breaks_the_parser(text: str) -> None:
 
 @settings(max_examples=200)
 @given(texts | noisy | st.sampled_from([*SEEN.values()]), st.lists(st.integers(1, 7), min_size=1))
-def test_a_streamed_text_is_whole_whatever_its_pieces_and_no_call_has_gone(text: str, sizes: list[int]) -> None:
-    holder, gone, place, turn = Holder(NAMES), "", 0, 0
-    while place < len(text):
+def test_a_streamed_text_is_complete_whatever_its_pieces(text: str, sizes: list[int]) -> None:
+    holder, gone, index, turn = Holder(NAMES), "", 0, 0
+    while index < len(text):
         size = sizes[turn % len(sizes)]
-        gone += holder.feed(text[place : place + size])
-        place, turn = place + size, turn + 1
+        gone += holder.feed(text[index : index + size])
+        index, turn = index + size, turn + 1
     assert gone + holder.held == holder.text == text
     if text in SEEN.values():
         assert find_calls(holder.held, NAMES) == [ROME]
 
 
 @given(prose)
-def test_prose_is_let_go_but_for_a_word_that_may_begin_a_call(text: str) -> None:
+def test_prose_is_released_except_for_a_possible_call(text: str) -> None:
     holder = Holder(NAMES)
     holder.feed(text)
     assert len(holder.held.split()) <= 1
@@ -154,7 +154,7 @@ def test_prose_is_let_go_but_for_a_word_that_may_begin_a_call(text: str) -> None
 @pytest.mark.parametrize("one", ['{"name":"f","arguments":{}}', '{"name":"x","arguments":{}}', '{"x":1}'])
 def test_a_text_of_many_objects_is_searched_quickly(one: str) -> None:
     text = "[" + ",".join([one] * (190_000 // (len(one) + 1))) + "]"
-    offered = [f"Function{place}" for place in range(128)] + ["f"]
+    offered = [f"Function{index}" for index in range(128)] + ["f"]
     found = within(0.25, lambda: find_calls(text, offered))
     assert len(found) in (0, 128)
 
@@ -166,9 +166,9 @@ def test_a_text_of_many_objects_is_searched_quickly(one: str) -> None:
 )
 def test_json_with_many_names_is_searched_in_a_child(text: str) -> None:
     assert not is_quick(text)
-    began = time.process_time()
+    started = time.process_time()
     assert find_calls(text, [f"function_{number}" for number in range(128)]) == []
-    assert time.process_time() - began < 0.08  # 0.1 to 0.5 s if each name were compared with all functions
+    assert time.process_time() - started < 0.08  # 0.1 to 0.5 s if each name were compared with all functions
 
 
 def test_long_json_with_few_names_is_parsed_on_the_event_loop() -> None:
@@ -178,6 +178,6 @@ def test_long_json_with_few_names_is_parsed_on_the_event_loop() -> None:
         assert [call.name for call in find_calls(text, ["f"])] == ["f"]
 
 
-def test_a_name_that_two_functions_share_in_lower_case_is_not_guessed() -> None:
+def test_an_ambiguous_lower_case_name_is_not_guessed() -> None:
     assert [call.name for call in find_calls('{"name": "GETX", "arguments": {}}', ["getX", "Other"])] == ["getX"]
     assert [call.name for call in find_calls('{"name": "GETX", "arguments": {}}', ["getX", "getx"])] == ["GETX"]

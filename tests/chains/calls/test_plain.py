@@ -24,7 +24,7 @@ ASKED: list[BaseMessage] = [
 ]  # fmt: skip
 
 
-def test_results_are_shown_as_the_users_text_with_name_and_arguments() -> None:
+def test_results_are_the_users_text_with_name_and_arguments() -> None:
     plain = plain_messages(ASKED, PROMPTS, system="T", last="Now.")
     text = 'Weather?\n\nResult of f({"x": 1}):\n68 F\n\nNow.'
     assert shown(plain) == [("system", "S\n\nT"), ("human", text)]
@@ -50,14 +50,12 @@ def test_text_next_to_a_call_stays_the_assistants() -> None:
         ([HumanMessage("a"), AIMessage("b")], [("human", "a"), ("ai", "b"), ("human", "…")]),
     ],
 )
-def test_the_user_begins_and_ends_where_that_is_what_is_taken(
-    messages: list[BaseMessage], usual: list[tuple[str, Any]]
-) -> None:
+def test_the_user_is_first_and_last_where_required(messages: list[BaseMessage], usual: list[tuple[str, Any]]) -> None:
     assert shown(usual_turns(messages)) == usual
     assert usual_turns(usual_turns(messages)) == usual_turns(messages)
 
 
-def test_usual_messages_stay_as_they_are() -> None:
+def test_usual_messages_stay_unchanged() -> None:
     assert usual_turns(ASKED) == ASKED
 
 
@@ -91,11 +89,11 @@ messages = st.lists(
 
 
 @given(messages, st.booleans())
-def test_turns_always_alternate_and_the_user_begins(thread: list[BaseMessage], has_system: bool) -> None:
+def test_turns_always_alternate_starting_with_the_user(thread: list[BaseMessage], has_system: bool) -> None:
     given = [*([SystemMessage("S")] if has_system else []), *thread]
     plain = plain_messages(given, PROMPTS, last="x")
     kinds = [message.type for message in fold_system(plain)]
-    assert kinds == [("human", "ai")[place % 2] for place in range(len(kinds))]
+    assert kinds == [("human", "ai")[index % 2] for index in range(len(kinds))]
     assert kinds[-1] == "human"
     without_system = [message.type for message in plain if not isinstance(message, SystemMessage)]
-    assert without_system == [("human", "ai")[place % 2] for place in range(len(without_system))]
+    assert without_system == [("human", "ai")[index % 2] for index in range(len(without_system))]

@@ -33,5 +33,5 @@ def test_any_other_reference_is_a_lookup_error(reference: str) -> None:
         follow(SCHEMA, reference)
 
 
-def test_a_walk_yields_all_that_a_reference_leads_through() -> None:
+def test_a_walk_yields_everything_a_reference_passes_through() -> None:
     assert list(walk(SCHEMA, "#/$defs/m~0n")) == [SCHEMA, SCHEMA["$defs"], "x"]

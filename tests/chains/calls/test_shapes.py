@@ -32,7 +32,7 @@ def test_strings_lists_and_objects_are_bounded() -> None:
     assert made["properties"]["c"] == {"type": ["string", "null"], "maxLength": 5}
 
 
-def test_what_grammars_do_not_know_is_left_out() -> None:
+def test_keywords_unknown_to_grammars_are_left_out() -> None:
     odd = {"type": "string", "pattern": "^(a+)+$", "format": "date", "description": "d", "default": "x", "title": "t"}
     assert shape(object_of(a=odd))["properties"]["a"] == {"type": "string", "maxLength": MAX_STRING}
     assert shape(object_of(a={"enum": ["x", 1, None], "type": "string"}))["properties"]["a"] == {"enum": ["x", 1, None]}
@@ -82,11 +82,11 @@ def test_a_schema_that_cannot_be_written_out_still_takes_arguments(parameters: A
     [5, None, [], "string", {"$ref": "#/nowhere"}, {"$ref": "#anchor"}, {"anyOf": []}, {"enum": []}, {"minimum": "0"}],
     ids=str,
 )
-def test_one_odd_property_takes_anything_and_spoils_no_other(odd: Any) -> None:
+def test_one_odd_property_accepts_anything_and_affects_no_other(odd: Any) -> None:
     assert shape(object_of(a=odd, b={"type": "integer"}))["properties"] == {"a": {}, "b": {"type": "integer"}}
 
 
-def test_odd_limits_of_a_string_or_list_are_passed_over() -> None:
+def test_odd_limits_of_a_string_or_list_are_ignored() -> None:
     odd = {"type": ["string", "array"], "minLength": None, "maxLength": "5", "minItems": None, "maxItems": None}
     made = shape(object_of(a=odd))["properties"]["a"]
     assert (made["maxLength"], made["maxItems"]) == (MAX_STRING, 32)
@@ -98,7 +98,7 @@ def test_odd_limits_of_a_string_or_list_are_passed_over() -> None:
     [({}, {}), ({"properties": {"a": {}}}, {}), ({"additionalProperties": {"type": "integer"}}, {"type": "integer"})],
     ids=["no properties", "not among them", "additional properties"],
 )
-def test_what_is_required_can_be_given(more: Any, written: Any) -> None:
+def test_required_properties_can_always_be_given(more: Any, written: Any) -> None:
     made = shape({"type": "object", "required": ["b"], **more})
     assert made["properties"]["b"] == written
 

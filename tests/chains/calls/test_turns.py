@@ -24,7 +24,7 @@ Roles = Sequence[str]
 
 
 def alternates(roles: Roles) -> bool:
-    """What Mistral's, Gemma's and Llama 2's templates require, apart from a system message."""
+    """Refuse what the templates of Mistral, Gemma and Llama 2 refuse, apart from a system message."""
     turns = [role for role in roles if role != "system"]
     return turns == [("user", "assistant")[index % 2] for index in range(len(turns))]
 
@@ -101,7 +101,7 @@ async def test_refused_user_messages_in_a_row_are_joined(
     assert turns(up) == joined
     before = len(up.requests)
     assert await ask_text(replies, TWO) == "Fine."
-    assert len(up.requests) == before + 1, "it was not remembered"
+    assert len(up.requests) == before + 1, "the refusal was not remembered"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_refused_user_messages_in_a_row_are_joined(
     ],
     ids=["system", "last", "first", "system and last", "system alone", "nothing", "tool"],
 )  # fmt: skip
-async def test_a_refused_order_is_sent_in_one_that_is_taken(
+async def test_a_refused_order_is_replaced_by_an_accepted_one(
     up: ScriptedUpstream,
     connect: Connect,
     takes: Callable[[Roles], bool],
@@ -135,7 +135,7 @@ async def test_a_refused_order_is_sent_in_one_that_is_taken(
 
 
 @pytest.mark.parametrize("first", [[], [NORMAL], [[S, A]], [[A]]], ids=["nothing", "normal", "short", "bare"])
-async def test_what_one_prompt_needs_does_not_change_another(
+async def test_one_prompt_s_changes_do_not_affect_another(
     up: ScriptedUpstream, connect: Connect, first: list[list[BaseMessage]]
 ) -> None:
     up.default = picky(alternates, 400, "roles should be alternating, system optional")
@@ -147,7 +147,7 @@ async def test_what_one_prompt_needs_does_not_change_another(
     assert turns(up, -1) == [("user", "a")]
 
 
-async def test_a_kind_that_was_accepted_stays_after_one_odd_refusal(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_accepted_kind_stays_after_one_odd_refusal(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url))
     odd = Fail(400, {"error": {"message": "The system could not read this prompt"}})
     up.script(Reply("One."), odd, Reply("Two."), Reply("Three."))
@@ -181,7 +181,7 @@ async def test_no_other_form_is_tried_unless_the_form_is_refused(
     assert len(up.requests) == 1
 
 
-async def test_words_about_the_account_next_to_roles_are_about_roles(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_account_message_that_mentions_roles_is_about_roles(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(alternates, 400, "roles must alternate: user 'What is my balance?', user 'b'")
     assert await ask_text(Replies(await connect(up.url)), TWO) == "Fine."
 
@@ -205,7 +205,7 @@ async def test_the_first_refusal_is_reported_when_nothing_helps(up: ScriptedUpst
     assert 2 < len(up.requests) <= 6
 
 
-async def test_a_limit_in_between_is_reported_as_such(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_rate_limit_between_attempts_is_reported_as_such(up: ScriptedUpstream, connect: Connect) -> None:
     refused = Fail(400, {"error": {"message": "roles must alternate"}})
     up.script(refused, *[Fail(429, {"error": {"message": "slow down"}}, headers={"Retry-After": "0"})] * 3)
     with pytest.raises(RateLimited):
@@ -242,7 +242,7 @@ async def test_an_outage_is_no_refusal_of_turns(
     assert all(seen.body == up.requests[0].body for seen in up.requests)
 
 
-async def test_the_chat_chain_reshapes_its_prompt_too_and_remembers(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_the_chat_chain_reshapes_its_prompt_and_remembers(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(no_system, 400, "System role not supported")
     chain = build_chat_chain(await connect(up.url))
     for _ in range(2):
@@ -251,7 +251,7 @@ async def test_the_chat_chain_reshapes_its_prompt_too_and_remembers(up: Scripted
     assert len(up.requests) == 3
 
 
-async def test_joining_turns_keeps_words_before_their_call(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_joining_turns_keeps_text_before_its_call(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(lambda roles: "assistant,assistant" not in ",".join(roles), 400, "two assistant turns in a row")
     messages = [S, A, SAID, *CALLED[2:]]
     assert await ask_text(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."

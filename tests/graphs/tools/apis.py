@@ -1,4 +1,5 @@
-"""A real HTTP server for action tests: records requests and answers as configured; and documents that point at it."""
+"""A real HTTP server for action tests, which records requests and answers as configured, and documents that describe
+it."""
 
 import ssl
 from collections.abc import Callable
@@ -44,14 +45,14 @@ class Api:
                 length = int(self.headers.get("Content-Length") or 0)
                 seen = Seen(self.command, self.path, dict(self.headers.items()), self.rfile.read(length))
                 api.seen.append(seen)
-                told = answer(seen) if answer else Answer()
-                self.send_response(told.status)
-                for name, value in told.headers.items():
+                reply = answer(seen) if answer else Answer()
+                self.send_response(reply.status)
+                for name, value in reply.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(told.body)))
+                self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(told.body)
+                    self.wfile.write(reply.body)
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = do_TRACE = _answer  # noqa: N815
 
@@ -97,7 +98,7 @@ def document(server: str, paths: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def operation(spec: Any, **data: Any) -> Operation:
-    """The first operation of an action with this document."""
+    """Return the first operation of an action with this document."""
     tools = build_toolset([{"type": "action", "data": {"openapi_spec": spec, **data}}])
     return next(iter(operations_of(tools.served).values()))
 

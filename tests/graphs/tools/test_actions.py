@@ -42,10 +42,10 @@ async def caller(
         await made.close()
 
 
-WIKIPEDIA = Path(__file__).with_name("wikipedia.yaml").read_text()  # as the Action walkthrough has it
+WIKIPEDIA = Path(__file__).with_name("wikipedia.yaml").read_text()  # as in the Action walkthrough
 
 
-async def test_the_wikipedia_action_takes_the_defaults_of_what_the_model_left_out() -> None:
+async def test_the_wikipedia_action_uses_defaults_for_omitted_arguments() -> None:
     with Api() as api:
         getting = operation(WIKIPEDIA.replace("https://en.wikipedia.org", api.url))
         assert getting.name == "getRandomPages"
@@ -69,7 +69,7 @@ async def test_every_method_is_sent(method: str) -> None:
     assert text == ("(HTTP 200, no content)" if method == "head" else '{"ok":true}')
 
 
-async def test_path_query_header_cookie_and_body_values_are_sent_there() -> None:
+async def test_values_are_sent_in_path_query_header_cookie_and_body() -> None:
     spec = document(
         "{scheme}://{host}",
         {
@@ -167,7 +167,7 @@ async def test_path_query_header_cookie_and_body_values_are_sent_there() -> None
     ],
     ids=["form", "text", "json list", "free-form object"],
 )
-async def test_bodies_are_spelt_in_their_media_type(
+async def test_bodies_are_encoded_in_their_media_type(
     media_type: str, schema: dict[str, object], arguments: dict[str, object], expected: bytes
 ) -> None:
     with Api() as api:
@@ -221,7 +221,7 @@ async def test_invalid_arguments_are_reported_and_nothing_is_sent(arguments: str
 
 
 @pytest.mark.parametrize(
-    ("auth", "place"),
+    ("auth", "where"),
     [
         ({"type": "bearer", "token": "s3cret/+token"}, "Bearer s3cret/+token"),
         ({"type": "basic", "username": "ann", "password": "s3cret/+token"}, "Basic YW5uOnMzY3JldC8rdG9rZW4="),
@@ -231,7 +231,7 @@ async def test_invalid_arguments_are_reported_and_nothing_is_sent(arguments: str
     ],
     ids=["bearer", "basic", "header", "query", "cookie"],
 )
-async def test_secrets_are_sent_and_hidden_from_the_model_even_when_echoed(auth: dict[str, str], place: str) -> None:
+async def test_secrets_are_sent_and_hidden_from_the_model(auth: dict[str, str], where: str) -> None:
     def echo(seen: Seen) -> Answer:
         body = json.dumps({"path": seen.path, "headers": seen.headers}).encode()
         return Answer(status=403, body=body + b" s3cret/+token s3cret%2F%2Btoken")
@@ -244,7 +244,7 @@ async def test_secrets_are_sent_and_hidden_from_the_model_even_when_echoed(auth:
         async with caller() as actions:
             text = await actions.call(getting, "{}", call_id="c")
     seen = api.seen[0]
-    assert place in seen.path + " ".join(seen.headers.values())
+    assert where in seen.path + " ".join(seen.headers.values())
     assert seen.headers["X-Own"] == "mine-too"
     assert text.startswith("HTTP 403 Forbidden")
     assert "[hidden]" in text
@@ -255,7 +255,7 @@ async def test_secrets_are_sent_and_hidden_from_the_model_even_when_echoed(auth:
     assert ("key" in getting.parameters["properties"]) is False
 
 
-async def test_a_secret_across_the_cut_does_not_leak_its_first_half() -> None:
+async def test_a_truncated_secret_does_not_leak_its_first_half() -> None:
     with Api(lambda _: Answer(body=b"x" * 95 + b"topsecrettoken" + b"y" * 500)) as api:
         getting = simple(api.url, auth={"type": "bearer", "token": "topsecrettoken"})
         async with caller(max_bytes=100) as actions:
@@ -264,7 +264,7 @@ async def test_a_secret_across_the_cut_does_not_leak_its_first_half() -> None:
     assert "was cut here; it is longer than 100 bytes" in text
 
 
-async def test_credentials_stay_at_home_when_a_redirect_leads_abroad() -> None:
+async def test_credentials_are_not_sent_to_a_redirect_s_other_host() -> None:
     with Api() as abroad, Api(lambda seen: Answer(status=307, headers={"Location": f"{abroad.url}/there"})) as home:
         posting = simple(
             home.url,
@@ -281,7 +281,7 @@ async def test_credentials_stay_at_home_when_a_redirect_leads_abroad() -> None:
     assert abroad.seen[0].headers["Host"] == f"127.0.0.1:{abroad.port}"
 
 
-async def test_a_redirect_at_home_keeps_credentials_and_turns_post_into_get() -> None:
+async def test_a_redirect_on_the_host_keeps_credentials_and_uses_get() -> None:
     def answer(seen: Seen) -> Answer:
         return Answer(status=302, headers={"Location": "../b?c=1"}) if seen.path == "/a/x" else Answer()
 
@@ -318,7 +318,7 @@ async def test_a_redirect_is_checked_like_the_first_request(target: str) -> None
     assert len(outer.seen) == 1
 
 
-async def test_redirects_end() -> None:
+async def test_redirects_are_limited_in_number() -> None:
     with Api(lambda _: Answer(status=302, headers={"Location": "/x"})) as api:
         async with caller() as actions:
             text = await actions.call(simple(api.url), "{}", call_id="c")
@@ -343,7 +343,7 @@ async def test_redirects_end() -> None:
         *("224.0.0.1", "255.255.255.255", "[ff02::1]", "192.0.0.192", "168.63.129.16"),
     ],
 )
-async def test_what_is_not_public_is_refused_and_only_the_operator_learns_why(
+async def test_private_addresses_are_refused_and_only_the_log_has_why(
     host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Api() as api:
@@ -356,7 +356,7 @@ async def test_what_is_not_public_is_refused_and_only_the_operator_learns_why(
 
 
 @pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "api.test", "API.test."])
-async def test_the_operator_may_name_a_host_by_name_address_or_network(allowed: str) -> None:
+async def test_the_operator_can_allow_a_name_address_or_network(allowed: str) -> None:
     async def resolve(_host: str, _port: int) -> list[str]:
         return ["127.0.0.1"]
 
@@ -368,7 +368,7 @@ async def test_the_operator_may_name_a_host_by_name_address_or_network(allowed: 
     assert ("was not carried out" in other) == allowed.lower().startswith("api")
 
 
-async def test_a_name_that_changes_its_mind_gains_nothing() -> None:
+async def test_a_name_that_resolves_differently_gains_no_access() -> None:
     lookups: list[str] = []
 
     async def resolve(host: str, _port: int) -> list[str]:
@@ -379,13 +379,13 @@ async def test_a_name_that_changes_its_mind_gains_nothing() -> None:
         async with caller(resolve=resolve) as actions:
             getting = simple(f"http://api.test:{good.port}")
             assert await actions.call(getting, "{}", call_id="c") == '{"ok":true}'
-            assert lookups == ["api.test"]  # one look-up a connection: nothing between check and connect
+            assert lookups == ["api.test"]  # one look-up per connection: nothing between check and connect
             assert "was not carried out" in await actions.call(getting, "{}", call_id="c")
     assert good.seen[0].headers["Host"] == f"api.test:{good.port}"
     assert len(good.seen) == 1
 
 
-async def test_tls_is_verified_for_the_name_although_the_address_is_dialled() -> None:
+async def test_tls_is_verified_for_the_name_although_the_address_is_used() -> None:
     async def resolve(_host: str, _port: int) -> list[str]:
         return ["127.0.0.1"]
 
@@ -411,7 +411,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     assert (len(proxy.seen), len(api.seen)) == (0, 1)
 
 
-async def test_a_slow_api_is_stopped_after_the_limit_in_total() -> None:
+async def test_a_slow_api_is_stopped_after_the_total_limit() -> None:
     with Api(slow) as api:
         async with caller(timeout_s=0.1) as actions:
             started = time.monotonic()
@@ -474,7 +474,7 @@ async def test_cancelling_raises_and_closes_the_connection() -> None:
         "false gzip",
     ],
 )
-async def test_each_answer_becomes_words(answer: Answer, expected: str) -> None:
+async def test_each_answer_becomes_a_text_for_the_model(answer: Answer, expected: str) -> None:
     with Api(lambda _: answer) as api:
         async with caller() as actions:
             text = await actions.call(simple(api.url), "{}", call_id="c")
@@ -482,7 +482,7 @@ async def test_each_answer_becomes_words(answer: Answer, expected: str) -> None:
     assert len(text) < 4_100
 
 
-async def test_a_gzip_bomb_is_cut_at_the_limit() -> None:
+async def test_a_gzip_bomb_is_truncated_at_the_limit() -> None:
     bomb = gzip.compress(b"a" * 50_000_000)
     headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
     with Api(lambda _: Answer(body=bomb, headers=headers)) as api:
@@ -530,7 +530,7 @@ async def test_unreachable_hosts_and_unknown_names_are_reported() -> None:
             assert text == "`get_x` failed: the server cannot be reached."
 
 
-async def test_cookies_that_an_api_sets_are_forgotten() -> None:
+async def test_cookies_of_an_api_are_forgotten() -> None:
     headers = {"Set-Cookie": "sid=other-owner", "Content-Type": "text/plain"}
     with Api(lambda _: Answer(headers=headers)) as api:
         async with caller() as actions:
@@ -539,14 +539,14 @@ async def test_cookies_that_an_api_sets_are_forgotten() -> None:
     assert "Cookie" not in api.seen[1].headers
 
 
-async def test_two_actions_run_side_by_side_with_their_own_secrets() -> None:
+async def test_two_actions_run_concurrently_with_their_own_secrets() -> None:
     both = threading.Barrier(2)
 
-    def meet(_: Seen) -> Answer:
-        both.wait(5)  # nobody is answered before the other has come
+    def wait_for_both(_: Seen) -> Answer:
+        both.wait(5)  # neither is answered before the other has arrived
         return Answer()
 
-    with Api(meet) as api:
+    with Api(wait_for_both) as api:
         action = {"openapi_spec": document(api.url, {"/x": {"get": {}}})}
         tools = build_toolset(
             [{"type": "action", "data": {**action, "headers": {"X-Who": who}}} for who in ("ann", "bob")]
@@ -559,9 +559,9 @@ async def test_two_actions_run_side_by_side_with_their_own_secrets() -> None:
     assert sorted(seen.headers["X-Who"] for seen in api.seen) == ["ann", "bob"]
 
 
-async def test_the_address_that_was_checked_is_the_one_connected_to() -> None:
+async def test_the_checked_address_is_the_one_connected_to() -> None:
     async def resolve(_host: str, _port: int) -> list[str]:
-        return ["10.0.0.1", "127.0.0.3", "127.0.0.2"]  # refused; allowed, but nobody listens; allowed
+        return ["10.0.0.1", "127.0.0.3", "127.0.0.2"]  # refused; allowed, but nothing listens; allowed
 
     with Api() as usual, Api(host="127.0.0.2") as other:
         assert usual.port != other.port
@@ -571,7 +571,7 @@ async def test_the_address_that_was_checked_is_the_one_connected_to() -> None:
     assert (len(usual.seen), len(other.seen)) == (0, 1)
 
 
-async def test_an_answer_without_end_is_cut_and_its_connection_closed() -> None:
+async def test_an_endless_answer_is_truncated_and_its_connection_closed() -> None:
     closed = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

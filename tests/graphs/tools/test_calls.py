@@ -16,7 +16,7 @@ RGB: dict[str, Any] = {"R": 100, "G": 200, "B": 150}
 
 # The table of the OpenAPI specification, "Style Examples" (colour written as `color`).
 @pytest.mark.parametrize(
-    ("place", "style", "explode", "value", "expected"),
+    ("location", "style", "explode", "value", "expected"),
     [
         ("path", "matrix", False, "blue", [("color", ";color=blue")]),
         ("path", "matrix", False, BLUE, [("color", ";color=blue,black,brown")]),
@@ -44,10 +44,10 @@ RGB: dict[str, Any] = {"R": 100, "G": 200, "B": 150}
         ("query", "form", True, 1.5, [("color", "1.5")]),
     ],
 )
-def test_styles_are_spelt_as_the_specification_shows(
-    place: Place, style: str, explode: bool, value: Any, expected: list[tuple[str, str]]
+def test_styles_are_encoded_as_in_the_specification(
+    location: Place, style: str, explode: bool, value: Any, expected: list[tuple[str, str]]
 ) -> None:
-    assert spell_field(Field("color", "color", place, style, explode, {}, False), value) == expected
+    assert spell_field(Field("color", "color", location, style, explode, {}, False), value) == expected
 
 
 COMMAS: list[Any] = ["a,b", "c d", "é&="]
@@ -55,7 +55,7 @@ ODD: dict[str, Any] = {"a": "1,2", "b": "x|y"}
 
 
 @pytest.mark.parametrize(
-    ("place", "style", "explode", "value", "spelt"),
+    ("location", "style", "explode", "value", "encoded"),
     [
         ("query", "form", False, BLUE, "color=blue,black,brown"),
         ("query", "form", False, COMMAS, "color=a%2Cb,c%20d,%C3%A9%26%3D"),
@@ -84,22 +84,22 @@ ODD: dict[str, Any] = {"a": "1,2", "b": "x|y"}
         ("cookie", "form", True, ["a;b", "c"], "color=a%3Bb; color=c"),
     ],
 )
-def test_a_delimiter_is_never_read_as_part_of_values(
-    place: Place, style: str, explode: bool, value: Any, spelt: str
+def test_a_delimiter_in_a_value_does_not_split_it(
+    location: Place, style: str, explode: bool, value: Any, encoded: str
 ) -> None:
-    path = "/{color}" if place == "path" else "/x"
+    path = "/{color}" if location == "path" else "/x"
     schema = {"type": "array" if isinstance(value, list) else "object"}
-    field = {"name": "color", "in": place, "style": style, "explode": explode, "required": True, "schema": schema}
+    field = {"name": "color", "in": location, "style": style, "explode": explode, "required": True, "schema": schema}
     call = build_call(
         operation(document("https://api.test", {path: {"get": {"parameters": [field]}}})), {"color": value}
     )
     url = urlsplit(call.url)
-    told = {"path": url.path, "query": url.query}.get(place) or "".join(text for _, text in call.headers)
-    assert told == spelt
+    sent = {"path": url.path, "query": url.query}.get(location) or "".join(text for _, text in call.headers)
+    assert sent == encoded
 
 
 @pytest.mark.parametrize(
-    ("value", "spelt"),
+    ("value", "encoded"),
     [
         ("a/b?c:d@e", "a/b?c:d@e"),
         (["a,b", "/c"], "a,b,/c"),
@@ -108,14 +108,14 @@ def test_a_delimiter_is_never_read_as_part_of_values(
     ],
     ids=["reserved", "list", "encoded already", "would end the pair"],
 )
-def test_reserved_characters_stay_where_they_are_allowed(value: Any, spelt: str) -> None:
+def test_reserved_characters_are_kept_where_they_are_allowed(value: Any, encoded: str) -> None:
     field = {"name": "q", "in": "query", "allowReserved": True, "explode": False, "schema": {}}
     called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
-    assert urlsplit(build_call(called, {"q": value}).url).query == f"q={spelt}"
+    assert urlsplit(build_call(called, {"q": value}).url).query == f"q={encoded}"
 
 
 @pytest.mark.parametrize(
-    ("encoding", "spelt"),
+    ("encoding", "encoded"),
     [
         ({}, "tags=a%2Cb&tags=c+d"),
         ({"explode": False}, "tags=a%2Cb,c+d"),
@@ -124,16 +124,16 @@ def test_reserved_characters_stay_where_they_are_allowed(value: Any, spelt: str)
     ],
     ids=["default", "explode false", "space", "pipe"],
 )
-def test_a_form_writes_lists_by_its_encoding(encoding: dict[str, Any], spelt: str) -> None:
+def test_a_form_encodes_lists_as_specified(encoding: dict[str, Any], encoded: str) -> None:
     schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {"type": "string"}}}}
     form = {"schema": schema, **({"encoding": {"tags": encoding}} if encoding else {})}
     body = {"requestBody": {"content": {"application/x-www-form-urlencoded": form}}}
     called = operation(document("https://api.test", {"/x": {"post": body}}))
-    assert build_call(called, {"tags": ["a,b", "c d"]}).content == spelt.encode()
+    assert build_call(called, {"tags": ["a,b", "c d"]}).content == encoded.encode()
 
 
 @pytest.mark.parametrize(
-    ("value", "spelt"),
+    ("value", "encoded"),
     [
         (["data.customer", "a&b"], "expand[]=data.customer&expand[]=a%26b"),
         ({"in": [1, 2]}, "expand[in][]=1&expand[in][]=2"),
@@ -144,13 +144,13 @@ def test_a_form_writes_lists_by_its_encoding(encoding: dict[str, Any], spelt: st
     ],
     ids=["list", "list in an object", "objects in a list", "deep", "number", "nothing"],
 )
-def test_deep_objects_spell_lists_in_brackets(value: Any, spelt: str) -> None:
+def test_deep_objects_encode_lists_in_brackets(value: Any, encoded: str) -> None:
     field = {"name": "expand", "in": "query", "style": "deepObject", "explode": True, "schema": {}}
     called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
-    assert urlsplit(build_call(called, {"expand": value}).url).query == spelt
+    assert urlsplit(build_call(called, {"expand": value}).url).query == encoded
 
 
-def test_a_form_spells_deep_objects_in_brackets() -> None:
+def test_a_form_encodes_deep_objects_in_brackets() -> None:
     schema = {"type": "object", "properties": {"items": {"type": "array", "items": {"type": "object"}}}}
     form = {"schema": schema, "encoding": {"items": {"style": "deepObject", "explode": True}}}
     body = {"requestBody": {"content": {"application/x-www-form-urlencoded": form}}}
@@ -177,7 +177,7 @@ CALLED = operation(document("https://api.test/v1", {"/a/{p}/z": {"get": {"parame
 
 @settings(max_examples=200, deadline=None)
 @given(TEXT, TEXT, st.lists(TEXT), TEXT)
-def test_no_value_leaves_its_part_and_each_arrives_whole(p: str, q: str, items: list[str], header: str) -> None:
+def test_no_value_leaves_its_part_and_each_arrives_unchanged(p: str, q: str, items: list[str], header: str) -> None:
     try:
         call = build_call(CALLED, {"p": p, "q": q, "l": items, "H": header})
     except BadArguments:

@@ -1,4 +1,4 @@
-"""Contents of calls, which steps show only on request: each kind of call shows its own."""
+"""Contents of calls, which steps show only on request: each kind of call has its own."""
 
 import copy
 from dataclasses import replace
@@ -34,6 +34,6 @@ def test_every_kind_of_call_shows_its_own_contents(monkeypatch: pytest.MonkeyPat
     assert found[2:] == [call[call["type"]] for call in before["step_details"]["tool_calls"]][2:]
 
 
-def test_a_step_without_contents_stays_the_same() -> None:
+def test_a_step_without_contents_is_unchanged() -> None:
     given: RunStep = {"step_details": {"type": "message_creation"}}  # type: ignore[typeddict-item]
     assert with_contents(given, {}) is given

@@ -9,12 +9,12 @@ from tests.effort import within
 from wire.errors import InvalidRequest
 
 
-def test_secrets_are_hidden_in_every_spelling() -> None:
+def test_secrets_are_hidden_in_every_encoding() -> None:
     credentials = read_credentials(
         {"headers": {"X-Key": 'se"cr/et'}, "auth": {"type": "bearer", "token": "t0ken value"}}, param="data"
     )
-    told = credentials.hide('se"cr/et se%22cr%2Fet se\\"cr/et t0ken%20value t0ken+value dDBrZW4gdmFsdWU= plain')
-    assert told == "[hidden] [hidden] [hidden] [hidden] [hidden] [hidden] plain"
+    result = credentials.hide('se"cr/et se%22cr%2Fet se\\"cr/et t0ken%20value t0ken+value dDBrZW4gdmFsdWU= plain')
+    assert result == "[hidden] [hidden] [hidden] [hidden] [hidden] [hidden] plain"
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_too_many_or_too_long_headers_are_refused(headers: dict[str, str], why: 
 
 
 @pytest.mark.parametrize("text", ["a" * 65_536, "ab" * 32_768, "%61" * 20_000], ids=["one", "two", "escaped"])
-def test_the_most_headers_are_hidden_in_little_time(text: str) -> None:
+def test_the_maximum_of_headers_is_hidden_quickly(text: str) -> None:
     data: dict[str, Any] = {"headers": {f"X-{number}": "a" * (900 + number) for number in range(32)}}
     credentials = read_credentials(data, param="data")
     within(0.1, lambda: credentials.hide(text))

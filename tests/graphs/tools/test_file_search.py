@@ -18,7 +18,7 @@ TOOL = SearchTool("file_search")
 
 @dataclass
 class Embedder:
-    """Vectors that a test chooses; with `fails`, none."""
+    """Returns vectors that a test chooses; with `fails`, none."""
 
     name: str = "m"
     dimensions: int | None = 2
@@ -45,7 +45,7 @@ class World:
     waited: list[float] = field(default_factory=list)
 
     async def add(self, name: str, *texts: str, store: str = "vs_1", status: str = "completed") -> None:
-        """A file of these chunks in a store."""
+        """Add a file of these chunks to a store."""
         body = {"id": store, "status": status, "last_active_at": 1, "expires_after": None}
         if await self.store.get("vector_store", store, OWNER) is None:
             await self.store.commit([Insert(Row("vector_store", store, OWNER, body))], durable=False)
@@ -81,7 +81,7 @@ async def world() -> AsyncIterator[World]:
         await store.close()
 
 
-async def test_passages_come_with_markers_and_the_names_of_their_files(world: World) -> None:
+async def test_passages_have_markers_and_file_names(world: World) -> None:
     await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
     found = await world.search()
     assert found.sources == {
@@ -102,14 +102,14 @@ async def test_passages_stay_within_the_limit_and_the_best_is_always_shown(world
     assert [len(result["content"][0]["text"]) for result in (await world.search(chars=50)).results] == [50]
 
 
-async def test_without_vectors_a_search_goes_by_words(world: World) -> None:
+async def test_without_vectors_a_search_uses_words(world: World) -> None:
     await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
     world.embedder.fails = True
     assert len((await world.search()).results) == 1
 
 
 @pytest.mark.parametrize(("share", "first"), [(None, "ferry boat trip"), (0.1, "ferry"), (0.9, "ferry boat trip")])
-async def test_the_embedder_decides_the_weight_of_meaning(world: World, share: float | None, first: str) -> None:
+async def test_the_embedder_decides_the_weight_of_similarity(world: World, share: float | None, first: str) -> None:
     world.embedder.share = share
     await world.add("a", "ferry boat trip", "ferry")  # the first is nearest by meaning, the second by words
     results = (await world.search()).results
@@ -130,14 +130,14 @@ async def test_the_model_gets_the_error_of_a_search(world: World) -> None:
     assert "cannot be searched right now" in (await world.search()).output
 
 
-async def test_a_file_that_was_deleted_is_not_shown(world: World) -> None:
+async def test_a_deleted_file_is_not_shown(world: World) -> None:
     await world.add("isles", "The ferry leaves at seven.")
     chunks = [Chunk(0, "A ferry of a file that is gone.", 0, 31, [1.0, 0.0])]
     await world.store.vectors.add(OWNER, "vs_1", "file-gone", chunks, model="m")
     assert {source["file_id"] for source in (await world.search()).sources.values()} == {"file-isles"}
 
 
-async def test_a_search_puts_the_store_s_expiry_off(world: World) -> None:
+async def test_a_search_extends_the_store_s_expiry(world: World) -> None:
     await world.add("isles", "ferry")
     await world.search()
     row = await world.store.get("vector_store", "vs_1", OWNER)
@@ -146,15 +146,15 @@ async def test_a_search_puts_the_store_s_expiry_off(world: World) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", "{", "[]", "null", '{"q": 1}', '{"query": 7}', '{"query": null}'])
-def test_arguments_without_a_query_ask_for_nothing(arguments: str) -> None:
+def test_arguments_without_a_query_are_an_error(arguments: str) -> None:
     assert query_of(arguments) == ""
 
 
-def test_half_a_character_does_no_harm() -> None:
+def test_an_unpaired_surrogate_in_a_query_does_no_harm() -> None:
     assert query_of(r'{"query": "a\ud800b "}') == "a?b"
 
 
-def test_a_tool_s_options_are_read() -> None:
+def test_a_tool_s_options_are_used() -> None:
     assert SearchTool.of({"type": "file_search"}, "f") == SearchTool("f", 20, 0.0)
     ranking = {"score_threshold": 0.4, "ranker": "auto"}
     tool = {"type": "file_search", "file_search": {"max_num_results": 3, "ranking_options": ranking}}

@@ -1,4 +1,4 @@
-"""A kind of tool declares the resource that it needs: each process opens it, passes it to the calls, and closes it."""
+"""A kind of tool declares the resource that it needs; each process opens it, passes it to the calls, and closes it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +30,7 @@ TYPE = "code_interpreter"  # a type that assistants can have, and that the serve
 
 @dataclass
 class Counter:
-    """A client with a task, as an MCP session has one."""
+    """A client with a task, like an MCP session."""
 
     asked: asyncio.Queue[asyncio.Future[int]] = field(default_factory=asyncio.Queue)
 
@@ -65,7 +65,7 @@ class CountTool:
 
 @dataclass
 class Probe:
-    """What happened to the resource, and whether the process has what it needs."""
+    """Records what happens to the resource, and whether the process has what it needs."""
 
     events: list[str] = field(default_factory=list)
     is_possible: bool = True
@@ -84,7 +84,9 @@ class Probe:
             serving = tasks.create_task(counter.serve())
             owner = asyncio.current_task()
             yield counter
-            assert asyncio.current_task() is owner, "cancel scopes require this"
+            assert asyncio.current_task() is owner, (
+                "the resource was closed in another task than the one that opened it"
+            )
             serving.cancel()
         self.events.append("closed")
 
@@ -118,7 +120,7 @@ def outputs(upstream: ScriptedUpstream) -> list[str]:
     return [message["content"] for message in upstream.requests[-1].body["messages"] if message["role"] == "tool"]
 
 
-def test_a_graph_of_the_library_opens_and_closes_it(probe: Probe, upstream: ScriptedUpstream) -> None:
+def test_a_graph_of_the_library_opens_and_closes_the_resource(probe: Probe, upstream: ScriptedUpstream) -> None:
     with build_run_graph(upstream.url, tools=[{"type": TYPE}]) as graph:
         assert probe.events == []
         assert graph.invoke({"content": "count"})["event"] == "thread.run.completed"
@@ -127,7 +129,7 @@ def test_a_graph_of_the_library_opens_and_closes_it(probe: Probe, upstream: Scri
     assert probe.events == ["opened", "closed"]
 
 
-async def test_a_server_opens_and_closes_it(probe: Probe, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_server_opens_and_closes_the_resource(probe: Probe, upstream: ScriptedUpstream, tmp_path: Path) -> None:
     app = create_app(Settings(_env_file=None, data_dir=tmp_path, model_url=upstream.url, embeddings_model="none"))
     async with app.router.lifespan_context(app):
         deps: Deps = app.state.deps
@@ -143,7 +145,7 @@ async def test_a_server_opens_and_closes_it(probe: Probe, upstream: ScriptedUpst
     assert probe.events == ["opened", "closed"]
 
 
-async def test_a_kind_is_not_offered_where_its_resource_is_missing(probe: Probe) -> None:
+async def test_a_kind_is_not_offered_without_its_resource(probe: Probe) -> None:
     probe.is_possible = False
     store = await open_store()
     try:
@@ -152,10 +154,10 @@ async def test_a_kind_is_not_offered_where_its_resource_is_missing(probe: Probe)
     finally:
         await store.close()
     assert (tools.specs, tools.not_offered) == ((), (TYPE,))
-    assert build_toolset([{"type": TYPE}]).specs, "tools that are only validated need no resource"
+    assert build_toolset([{"type": TYPE}]).specs, "a tool that is only validated was not accepted"
 
 
-async def test_a_resource_that_does_not_open_closes_those_before_it(
+async def test_a_failed_opening_closes_the_resources_opened_before(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = Probe(fails=True)

@@ -16,14 +16,14 @@ def test_public_addresses_are_called(address: str) -> None:
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_in_ipv6_clothes_is_judged_by_what_is_inside(address: object) -> None:
+def test_an_ipv6_address_is_checked_by_its_embedded_address(address: object) -> None:
     plain = ip_address(str(address))
     assert is_public(ip_address(f"::ffff:{plain}")) == is_public(plain)
     assert is_public(ip_address(f"64:ff9b::{plain}")) == is_public(plain)
     assert not is_public(ip_address(f"::{plain}"))
 
 
-def test_the_allow_list_knows_names_addresses_and_networks() -> None:
+def test_the_allow_list_has_names_addresses_and_networks() -> None:
     allowed = AllowList([" Intern.Test. ", "10.1.0.0/16", "[::1]", "", "192.168.7.9/24"])
     assert allowed.permits("intern.test", ip_address("10.9.9.9"))
     assert allowed.permits("x.test", ip_address("10.1.2.3"))
@@ -35,7 +35,7 @@ def test_the_allow_list_knows_names_addresses_and_networks() -> None:
 
 
 def spellings(address: IPv4Address) -> list[str]:
-    """The spellings of an IPv4 address in a URL that resolvers accept."""
+    """Return the spellings of an IPv4 address in a URL that resolvers accept."""
     number = int(address)
     a, b, c, d = address.packed
     mapped = IPv6Address(f"::ffff:{address}")
@@ -60,8 +60,8 @@ CLOSED = ("127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "172.31.255
 
 
 @pytest.mark.parametrize("address", CLOSED)
-async def test_no_spelling_of_a_closed_address_gets_a_connection(address: str) -> None:
-    """Through the URL parser and the system's resolver: no connection is ever made."""
+async def test_no_spelling_of_a_private_address_gets_a_connection(address: str) -> None:
+    """Through the URL parser and the system's resolver, without making a connection."""
     dialled: list[str] = []
 
     class Network(httpcore2.AsyncNetworkBackend):
@@ -78,10 +78,10 @@ async def test_no_spelling_of_a_closed_address_gets_a_connection(address: str) -
         except (AddressRefused, httpcore2.ConnectError, httpx2.InvalidURL) as error:
             refused += isinstance(error, AddressRefused)
     assert dialled == []
-    assert refused >= 9, "most of them are understood, not only unknown"
+    assert refused >= 9, "most spellings were rejected as unknown"
 
 
 @given(st.ip_addresses(v=6))
-def test_an_ipv6_address_is_public_only_where_the_internet_is(address: IPv6Address) -> None:
+def test_only_global_unicast_ipv6_addresses_are_public(address: IPv6Address) -> None:
     if is_public(address) and address not in ip_network("64:ff9b::/96") and address.ipv4_mapped is None:
         assert address in ip_network("2000::/3")

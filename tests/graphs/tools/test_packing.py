@@ -46,7 +46,7 @@ def unpacked(unpacker: Unpacker, data: bytes, size: int) -> bytes:
     ],
     ids=["gzip", "two members", "empty members", "padding", "garbage", "zlib", "zlib and garbage", "bare deflate"],
 )
-def test_packed_data_is_read_whole_at_every_block_size(coding: str, sent: bytes, size: int) -> None:
+def test_packed_data_is_read_completely_at_every_block_size(coding: str, sent: bytes, size: int) -> None:
     unpacker = Unpacker(coding, LIMIT)
     assert unpacked(unpacker, sent, size) == TEXT
     assert unpacker.whole
@@ -54,7 +54,7 @@ def test_packed_data_is_read_whole_at_every_block_size(coding: str, sent: bytes,
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_truncated_data_is_not_whole(coding: str) -> None:
+def test_truncated_data_is_not_complete(coding: str) -> None:
     sent = (gzip.compress(TEXT) if coding == "gzip" else zlib.compress(TEXT))[:-5]
     unpacker = Unpacker(coding, LIMIT)
     assert TEXT.startswith(unpacked(unpacker, sent, 100))

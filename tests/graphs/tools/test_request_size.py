@@ -18,8 +18,8 @@ MANY = [1] * 9_000
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
 
-def _parameter(place: str, *, name: str = LONG, path: str = "/x", **more: Any) -> Operation:
-    field = {"name": name, "in": place, "required": True, "schema": {}, **more}
+def _parameter(location: str, *, name: str = LONG, path: str = "/x", **more: Any) -> Operation:
+    field = {"name": name, "in": location, "required": True, "schema": {}, **more}
     return operation(document("https://api.test", {path: {"get": {"parameters": [field]}}}))
 
 
@@ -37,7 +37,7 @@ URL, HEADER, BODY = (
 
 
 @pytest.mark.parametrize(
-    ("called", "value", "told"),
+    ("called", "value", "result"),
     [
         (_parameter("path", name="a", path="/" + "{a}" * 5_000), "v" * 5_000, URL),
         (_parameter("path", path=f"/{{{LONG}}}", style="matrix", explode=True), MANY, URL),
@@ -63,9 +63,9 @@ URL, HEADER, BODY = (
         *("form", "form deep object", "multipart", "multipart media type", "json"),
     ],
 )
-def test_a_request_longer_than_its_limit_is_refused_by_name(called: Operation, value: Any, told: str) -> None:
+def test_a_request_over_its_limit_is_refused_by_name(called: Operation, value: Any, result: str) -> None:
     argument = next(iter(called.parameters["properties"]))
-    with pytest.raises(BadArguments, match=told):
+    with pytest.raises(BadArguments, match=result):
         build_call(called, {argument: value})
 
 
@@ -76,7 +76,7 @@ def test_all_parameters_share_one_limit() -> None:
         build_call(called, {field["name"]: "v" * 9_000 for field in fields})
 
 
-async def test_a_large_request_within_the_limits_arrives_whole() -> None:
+async def test_a_large_request_within_the_limits_arrives_complete() -> None:
     with Api() as api:
         called = operation(
             document(
@@ -86,9 +86,9 @@ async def test_a_large_request_within_the_limits_arrives_whole() -> None:
         )  # fmt: skip
         caller = ActionCaller(allow_hosts=["127.0.0.1"])
         sent = [f"part {number}" for number in range(10_000)]
-        told = await caller.call(called, json.dumps({"files": sent}), call_id="call_1")
+        result = await caller.call(called, json.dumps({"files": sent}), call_id="call_1")
         await caller.close()
-        assert told == '{"ok":true}'
+        assert result == '{"ok":true}'
         (seen,) = api.seen
         assert seen.body.count(b'name="files"') == len(sent)
         assert b"part 9999\r\n" in seen.body
@@ -100,13 +100,13 @@ async def test_a_refused_request_is_never_sent_and_names_its_limit() -> None:
         field = {"name": LONG, "in": "query", "required": True, "schema": schema}
         called = operation(document(api.url, {"/x": {"get": {"parameters": [field]}}}))
         caller = ActionCaller(allow_hosts=["127.0.0.1"])
-        told = await caller.call(called, "{}", call_id="call_1")
+        result = await caller.call(called, "{}", call_id="call_1")
         await caller.close()
-        assert URL in told
+        assert URL in result
         assert not api.seen
 
 
-async def test_arguments_of_too_many_values_are_refused_before_they_are_checked() -> None:
+async def test_arguments_of_too_many_values_are_refused_unchecked() -> None:
     field = {"name": "q", "in": "query", "schema": {"type": "array", "items": {}}}
     called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
     with pytest.raises(BadArguments, match="more than 40000 values"):
@@ -121,9 +121,9 @@ async def test_a_key_that_makes_the_url_too_long_is_refused() -> None:
         field = {"name": "q", "in": "query", "schema": {"type": "string"}}
         called = operation(document(api.url, {"/x": {"get": {"parameters": [field]}}}), auth=auth)
         caller = ActionCaller(allow_hosts=["127.0.0.1"])
-        told = await caller.call(called, json.dumps({"q": "v" * 60_000}), call_id="call_1")
+        result = await caller.call(called, json.dumps({"q": "v" * 60_000}), call_id="call_1")
         await caller.close()
-        assert f"at most {MAX_URL_BYTES} are allowed" in told
+        assert f"at most {MAX_URL_BYTES} are allowed" in result
         assert not api.seen
 
 
@@ -134,5 +134,5 @@ def test_a_server_s_variables_make_no_url_beyond_its_limit() -> None:
         operation(spec)
 
 
-def test_a_problem_with_arguments_has_a_short_message() -> None:
+def test_an_error_in_arguments_has_a_short_message() -> None:
     assert len(str(BadArguments("x" * 1_000_000))) == 4_000

@@ -15,7 +15,7 @@ def read(text: str) -> dict[str, Any]:
 
 
 def schema_of(version: str, schema: str) -> Any:
-    """A parameter's schema as it is read."""
+    """Return a parameter's schema after parsing."""
     text = (
         f"openapi: {version}\ninfo: {{title: t, version: 1}}\nservers: [{{url: https://api.test}}]\n"
         f"paths: {{/x: {{get: {{parameters: [{{name: a, in: query, schema: {schema}}}], "
@@ -44,7 +44,7 @@ def schema_of(version: str, schema: str) -> Any:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_scalar_is_text_where_the_schema_has_only_text(version: str, written: str, meant: dict[str, Any]) -> None:
+def test_a_scalar_is_text_where_the_schema_allows_only_text(version: str, written: str, meant: dict[str, Any]) -> None:
     schema = schema_of(version, written)
     assert {key: schema[key] for key in meant} == meant
 
@@ -106,7 +106,7 @@ paths:
 """
 
 
-def test_fixed_fields_are_text_as_they_were_written() -> None:
+def test_fixed_fields_are_text_as_written() -> None:
     read_as = read(DOCUMENT)
     info, get = read_as["info"], read_as["paths"]["/x"]["get"]
     assert info == {"title": "2024", "version": "1.10", "description": "", "license": {"name": "2"}}
@@ -117,14 +117,14 @@ def test_fixed_fields_are_text_as_they_were_written() -> None:
     assert [each["description"] for each in get["responses"].values()] == ["200", "", ""]
 
 
-def test_words_are_booleans_where_booleans_are_wanted() -> None:
+def test_words_are_booleans_where_booleans_are_expected() -> None:
     made = operation(DOCUMENT)
     (field,) = made.fields
     assert (field.name, field.required, field.explode, made.is_consequential) == ("5", True, False, True)
     assert made.server == "https://api.test/2.0"
 
 
-def test_json_text_and_objects_are_read_alike() -> None:
+def test_json_text_and_objects_are_parsed_alike() -> None:
     made: Any = {
         "openapi": "3.0.3",
         "info": {"title": 5, "version": 1.5},
@@ -145,7 +145,7 @@ def test_a_type_that_is_no_name_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["3", "3.10", "3.2.0", "2.0", "true", ""])
-def test_an_unsupported_version_is_refused_as_it_was_written(version: str) -> None:
+def test_an_unsupported_version_is_quoted_as_written(version: str) -> None:
     text = f"openapi: {version}\ninfo: {{title: t, version: 1}}\npaths: {{}}"
     with pytest.raises(InvalidRequest, match=f"`#/openapi` is `{version or None}`"):
         read(text)

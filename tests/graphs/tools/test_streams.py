@@ -18,7 +18,7 @@ LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n"
 
 @contextlib.contextmanager
 def endless(first: bytes, again: bytes) -> Iterator[str]:
-    """Serve an answer that begins with `first` and repeats `again` forever."""
+    """Serve an answer that starts with `first` and repeats `again` forever."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=200)
 
     def answer(connection: socket.socket) -> None:
@@ -62,7 +62,7 @@ async def test_framing_bytes_of_an_answer_are_limited(first: bytes, again: bytes
     assert text == "`get_x` failed: the server's answer is not proper HTTP."
 
 
-async def test_content_in_chunks_of_a_byte_arrives() -> None:
+async def test_content_in_chunks_of_one_byte_arrives() -> None:
     actions = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=20, max_bytes=10_000)
     with endless(CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n", b"") as url:
         assert await actions.call(simple(url), "{}", call_id="call_1") == "a" * 10_000
@@ -70,7 +70,7 @@ async def test_content_in_chunks_of_a_byte_arrives() -> None:
 
 
 async def test_many_streams_of_small_chunks_do_not_block_the_loop() -> None:
-    """24 of them blocked it for 2.7 s, and more would block it for longer."""
+    """More streams would block the loop for longer."""
     actions = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=20, max_bytes=20_000)
     worst, done = 0.0, asyncio.Event()
 

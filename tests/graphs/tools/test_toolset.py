@@ -29,7 +29,7 @@ def library() -> None:
 
 
 def refusal(spec: Any, **data: Any) -> InvalidRequest:
-    """Return the error for a second action, which takes at most a second of this thread's own time."""
+    """Return the error for a second action, which can use at most a second of this thread's processor time."""
 
     def refused() -> InvalidRequest:
         with pytest.raises(InvalidRequest) as caught:
@@ -49,7 +49,7 @@ def ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def test_functions_go_through_as_they_are_and_unbuilt_tools_are_named() -> None:
+def test_functions_pass_unchanged_and_unsupported_tools_are_named() -> None:
     strict = {"name": "f", "strict": True, "parameters": {"type": "object", "properties": {}, "$defs": {"x": {}}}}
     tools = build_toolset(
         [
@@ -67,7 +67,7 @@ def test_functions_go_through_as_they_are_and_unbuilt_tools_are_named() -> None:
     assert tools.served == {}
 
 
-def test_names_are_derived_cleaned_and_unique_across_actions_and_functions() -> None:
+def test_names_are_derived_cleaned_and_unique() -> None:
     paths = {"/pets/{id}": {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {}}], "get": {}}}
     tools = build_toolset(
         [
@@ -101,7 +101,7 @@ paths:
     assert specs[0] == specs[1] == specs[2]
 
 
-def test_openapi_3_0_schemas_become_json_schema_and_3_1_stays() -> None:
+def test_openapi_3_0_schemas_are_converted_and_3_1_kept() -> None:
     size = {"type": "integer", "nullable": True, "minimum": 1, "exclusiveMinimum": True, "example": 5, "enum": [2, 3]}
     old = operation(schema_document({"s0": {"type": "object", "properties": {"size": size}}}))
     assert old.parameters["properties"]["size"] == {
@@ -126,7 +126,7 @@ def test_all_of_is_merged_and_other_bodies_are_one_argument() -> None:
     assert list(either.parameters["properties"]) == ["body"]
 
 
-def test_a_schema_that_contains_itself_is_cut_where_it_comes_round() -> None:
+def test_a_recursive_schema_is_cut_at_the_recursion() -> None:
     tree = {"type": "object", "description": "a tree", "properties": {"kids": {"type": "array", "items": ref("s0")}}}
     kids = operation(schema_document({"s0": tree})).parameters["properties"]["kids"]
     assert kids == {"type": "array", "items": {"type": "object", "description": "a tree"}}
@@ -139,13 +139,13 @@ def test_a_schema_that_contains_itself_is_cut_where_it_comes_round() -> None:
     ("extension", "flag", "expected"),
     [(None, None, False), (True, None, True), (False, True, True), (True, False, False)],
 )
-def test_the_data_flag_wins_over_the_documents_own(extension: bool | None, flag: bool | None, expected: bool) -> None:
+def test_is_consequential_overrides_the_document(extension: bool | None, flag: bool | None, expected: bool) -> None:
     node = {} if extension is None else {"x-openai-isConsequential": extension}
     data = {} if flag is None else {"is_consequential": flag}
     assert operation(document(SERVER, {"/x": {"post": node}}), **data).is_consequential is expected
 
 
-def test_servers_of_operation_path_and_document_and_relative_ones() -> None:
+def test_servers_of_operation_path_and_document_are_used() -> None:
     paths = {
         "/x": {"servers": [{"url": "https://path.test/p/"}], "get": {"servers": [{"url": "http://op.test"}]}, "put": {}}
     }
@@ -208,9 +208,7 @@ def bomb(keyword: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
         *("missing", "http", "file", "relative", "id", "type", "default"),
     ],
 )
-def test_invalid_references_and_schemas_are_refused_quickly_with_their_pointer(
-    schemas: dict[str, Any], words: str
-) -> None:
+def test_invalid_references_and_schemas_are_refused_with_their_pointer(schemas: dict[str, Any], words: str) -> None:
     problem = refusal(schema_document(schemas))
     assert words in problem.message
     assert (problem.param, problem.code) == ("tools[1].data.openapi_spec", "invalid_value")
@@ -258,9 +256,9 @@ def test_hostile_and_broken_texts_are_refused_within_a_second(text: Any, words: 
     assert words in refusal(text).message
 
 
-def test_a_hostile_pattern_is_not_tried() -> None:
+def test_a_hostile_pattern_is_not_run() -> None:
     evil = {"type": "string", "pattern": "(a+)+$", "default": "a" * 40 + "!"}
-    started = time.thread_time()  # once, and not `within`: a document that is taken is remembered
+    started = time.thread_time()  # once, and not `within`, because a valid document is cached
     schema = operation(schema_document({"s0": {"type": "object", "properties": {"a": evil}}})).parameters
     assert time.thread_time() - started < 1
     assert schema["properties"]["a"]["pattern"] == "(a+)+$"
@@ -290,7 +288,7 @@ def test_documents_that_expand_to_megabytes_together_are_refused() -> None:
     assert caught.value.param == "tools"
 
 
-def test_a_document_seen_before_costs_next_to_nothing_and_keeps_no_secret() -> None:
+def test_a_cached_document_is_fast_and_has_no_secret() -> None:
     spec = document(SERVER, {f"/{i}": {"get": {}} for i in range(100)}, tags=[{"name": "unique to this test"}])
     started = time.monotonic()
     build_toolset([action(spec, headers={"X-Key": "first"})])
@@ -325,12 +323,12 @@ def test_a_document_seen_before_costs_next_to_nothing_and_keeps_no_secret() -> N
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_wrong_data_names_its_param(data: dict[str, Any], param: str) -> None:
+def test_invalid_data_is_reported_with_its_param(data: dict[str, Any], param: str) -> None:
     assert refusal(document(SERVER, {"/x": {"get": {}}}), **data).param == f"tools[1].data.{param}"
 
 
 @pytest.mark.parametrize("write", [json.dumps, lambda spec: spec], ids=["text", "object"])
-def test_a_document_that_php_wrote_is_read(write: Callable[[Any], Any]) -> None:
+def test_a_document_of_a_php_client_is_accepted(write: Callable[[Any], Any]) -> None:
     answers = {"200": {"description": "", "headers": [], "content": {"application/json": {"schema": []}}}}
     spec = document(
         SERVER, {"/a": {"parameters": [], "get": {"operationId": "a", "responses": answers}}}, components=[]
@@ -362,7 +360,7 @@ REPEATED: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("make", REPEATED.values(), ids=REPEATED)
-def test_remembered_documents_stay_within_their_limit(make: Callable[[int], dict[str, Any]]) -> None:
+def test_cached_documents_stay_within_their_limit(make: Callable[[int], dict[str, Any]]) -> None:
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for number in range(30):

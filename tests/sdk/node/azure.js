@@ -11,14 +11,14 @@ const { AzureOpenAI } = require(process.env.OPENAI_PACKAGE);
   const plain = await client.chat.completions.create({ model: 'my-gpt-4o', messages });
   const deployed = new AzureOpenAI({ endpoint, azureADTokenProvider: async () => apiKey, apiVersion, deployment: 'mine' });
   const chunks = await deployed.chat.completions.create({ model: 'ignored', messages, stream: true });
-  let said = '';
-  for await (const chunk of chunks) said += chunk.choices[0]?.delta?.content ?? '';
+  let text = '';
+  for await (const chunk of chunks) text += chunk.choices[0]?.delta?.content ?? '';
   const made = await deployed.beta.threads.create();
   const wrong = new AzureOpenAI({ endpoint, apiKey: 'wrong', apiVersion, maxRetries: 0 });
   const refused = await wrong.beta.threads.create().catch((error) => [error.status, error.code]);
   console.log(JSON.stringify({
     run: [run.status, listed.data[0].content[0].text.value],
-    completions: [plain.choices[0].message.content, plain.model, said],
+    completions: [plain.choices[0].message.content, plain.model, text],
     stored: made.object,
     refused,
   }));

@@ -26,13 +26,13 @@ async function collect(list) {
   return ids;
 }
 
-function listen(stream, heard) {
+function listen(stream, events) {
   stream
-    .on('event', (event) => heard.push(event.event))
-    .on('messageCreated', () => heard.push('message created'))
-    .on('textDone', (content) => heard.push(`text: ${content.value}`))
-    .on('toolCallCreated', (call) => heard.push(`call created: ${call.function.name}`))
-    .on('toolCallDone', (call) => heard.push(`call done: ${call.function.arguments}`));
+    .on('event', (event) => events.push(event.event))
+    .on('messageCreated', () => events.push('message created'))
+    .on('textDone', (content) => events.push(`text: ${content.value}`))
+    .on('toolCallCreated', (call) => events.push(`call created: ${call.function.name}`))
+    .on('toolCallDone', (call) => events.push(`call done: ${call.function.arguments}`));
   return stream;
 }
 
@@ -89,9 +89,9 @@ const scenarios = {
   async streaming() {
     const assistant = await assistants.create({ model: 'gpt-4' });
     const thread = await threads.create({ messages: [{ role: 'user', content: 'Tell me of Umeå ☃.' }] });
-    const heard = [];
+    const events = [];
     let written = '';
-    const stream = listen(threads.runs.stream(thread.id, { assistant_id: assistant.id }), heard);
+    const stream = listen(threads.runs.stream(thread.id, { assistant_id: assistant.id }), events);
     stream.on('textDelta', (delta) => {
       written += delta.value || '';
     });
@@ -107,7 +107,7 @@ const scenarios = {
       fresh,
     ).finalRun();
     return {
-      heard,
+      events,
       written,
       run: run.status,
       final: messages.map(text),
@@ -119,14 +119,14 @@ const scenarios = {
   async functions() {
     const assistant = await assistants.create({ model: 'gpt-4', tools: [tool] });
     const thread = await threads.create({ messages: [{ role: 'user', content: 'Paris or Rome?' }] });
-    const heard = [];
-    const waiting = await listen(threads.runs.stream(thread.id, { assistant_id: assistant.id }), heard).finalRun();
-    heard.push('--');
+    const events = [];
+    const waiting = await listen(threads.runs.stream(thread.id, { assistant_id: assistant.id }), events).finalRun();
+    events.push('--');
     const run = await listen(
       threads.runs.submitToolOutputsStream(thread.id, waiting.id, { tool_outputs: outputsFor(waiting) }),
-      heard,
+      events,
     ).finalRun();
-    return { heard, waiting: waiting.status, run: run.status };
+    return { events, waiting: waiting.status, run: run.status };
   },
 
   async cancelling() {
@@ -176,7 +176,7 @@ const scenarios = {
   },
 
   async problems() {
-    const told = [];
+    const errors = [];
     for (const attempt of [
       () => assistants.retrieve('asst_nobody'),
       () => threads.retrieve('thread_nowhere'),
@@ -184,9 +184,9 @@ const scenarios = {
       () => assistants.list({ limit: 101 }),
     ]) {
       const error = await attempt().then(() => null, (problem) => problem);
-      told.push(error && [error.constructor.name, error.status, error.param]);
+      errors.push(error && [error.constructor.name, error.status, error.param]);
     }
-    return { told };
+    return { errors };
   },
 };
 

@@ -1,4 +1,4 @@
-// LangChain.js 0.3's RemoteRunnable against both LangServe routes. THREADHOLD_URL says where, the key is OPENAI_API_KEY.
+// LangChain.js 0.3's RemoteRunnable with both LangServe routes. THREADHOLD_URL is the address, and OPENAI_API_KEY the key.
 const { RemoteRunnable } = require('@langchain/core/runnables/remote');
 
 const at = (path) =>
@@ -16,18 +16,18 @@ async function all(stream) {
 async function main() {
   const chat = at('/chat');
   const asked = { system: 'Be brief.', human: 'hello' };
-  const told = { chat: await chat.invoke(asked), batch: await chat.batch([asked, asked]) };
-  told.streamed = (await all(chat.stream(asked))).join('');
+  const result = { chat: await chat.invoke(asked), batch: await chat.batch([asked, asked]) };
+  result.streamed = (await all(chat.stream(asked))).join('');
   const assistant = at('/assistant');
   const done = await assistant.invoke({ content: 'hi' });
-  told.assistant = done.value; // LangChain.js makes a prompt value of whatever has a key `text`
+  result.assistant = done.value; // LangChain.js turns every object with a key `text` into a prompt value
   const chunks = await all(assistant.stream({ content: 'more' }));
-  told.events = [chunks[0].event, chunks.at(-1).event];
-  told.text = chunks
+  result.events = [chunks[0].event, chunks.at(-1).event];
+  result.text = chunks
     .filter((chunk) => chunk.event === 'thread.message.delta')
     .map((chunk) => chunk.data.delta.content[0].value.value)
     .join('');
-  console.log(JSON.stringify(told));
+  console.log(JSON.stringify(result));
 }
 
 main();

@@ -1,4 +1,4 @@
-"""A program from before the switch-off: makes, reads, changes, lists and deletes assistants."""
+"""A program for the Assistants API: creates, reads, changes, lists and deletes assistants."""
 
 import json
 

@@ -26,12 +26,12 @@ with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant
 question = [{"role": "user", "content": "Hi"}]
 plain = client.chat.completions.create(model="my-gpt-4o", messages=question)
 
-# A deployment of the client's: it is the model of every completion, and no part of what is stored.
+# The client's deployment is the model of every completion, and not stored with objects.
 deployed = AzureOpenAI(
     azure_endpoint=f"{endpoint}/", azure_deployment="my-deployment", azure_ad_token=key, api_version=version
 )
 chunks = deployed.chat.completions.create(model="ignored", messages=question, stream=True)
-said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 same = deployed.beta.threads.retrieve(thread.id).id == thread.id
 made = deployed.beta.threads.create().object
 
@@ -47,7 +47,7 @@ print(
         {
             "run": [run.status, newest.content[0].text.value],
             "streamed": streamed,
-            "completions": [plain.choices[0].message.content, plain.model, said],
+            "completions": [plain.choices[0].message.content, plain.model, text],
             "stored": [same, made, file.filename],
             "refused": refused,
             "deleted": [

@@ -1,4 +1,4 @@
-"""A program from before the switch-off: starts a long run, and cancels it."""
+"""A program for the Assistants API: starts a long run and cancels it."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""A program from before the switch-off: asks about a file, and prints footnotes, streamed and afterwards."""
+"""A program for the Assistants API: asks about a file, and prints footnotes, streamed and afterwards."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A program from before the switch-off: uploads files, puts them into a vector store, pages, searches and deletes."""
+"""A program for the Assistants API: uploads files, adds them to a vector store, pages, searches and deletes."""
 
 import json
 import os
@@ -47,7 +47,7 @@ thread = client.beta.threads.create(
 )
 attached = thread.tool_resources.file_search.vector_store_ids
 pictures = client.files.create(file=b"\x89PNG", purpose="vision")
-told = [file.id for file in client.files.list()] + [file.id for file in client.files.list(purpose="vision")]
+ids = [file.id for file in client.files.list()] + [file.id for file in client.files.list(purpose="vision")]
 content = client.files.content(pictures.id).read()
 deleted = [stores.delete(store.id).object, client.files.delete(cats.id).deleted]
 
@@ -64,7 +64,7 @@ print(
             "removed": removed.deleted,
             "assistant": assistant.tool_resources.file_search.vector_store_ids == [store.id],
             "attached": len(attached),
-            "files": [len(told), told[-1] == pictures.id],
+            "files": [len(ids), ids[-1] == pictures.id],
             "content": len(content),
             "deleted": deleted,
         }

@@ -1,11 +1,11 @@
-"""A program from before the switch-off: answers function calls, two at once, by polling and then by streaming."""
+"""A program for the Assistants API: answers two concurrent function calls, by polling and then by streaming."""
 
 import json
 
 from openai import AssistantEventHandler, OpenAI
 
 client = OpenAI()
-heard = []
+events = []
 
 
 def weather(arguments):
@@ -19,15 +19,15 @@ def outputs_for(run):
 
 class Second(AssistantEventHandler):
     def on_event(self, event):
-        heard.append(event.event)
+        events.append(event.event)
 
     def on_text_done(self, text):
-        heard.append("text: " + text.value)
+        events.append("text: " + text.value)
 
 
 class First(AssistantEventHandler):
     def on_event(self, event):
-        heard.append(event.event)
+        events.append(event.event)
         if event.event == "thread.run.requires_action":
             outputs = outputs_for(event.data)
             with client.beta.threads.runs.submit_tool_outputs_stream(
@@ -39,7 +39,7 @@ class First(AssistantEventHandler):
                 stream.until_done()
 
     def on_tool_call_created(self, tool_call):
-        heard.append("call created: " + tool_call.function.name)
+        events.append("call created: " + tool_call.function.name)
         self.collected = ""
 
     def on_tool_call_delta(self, delta, snapshot):
@@ -47,7 +47,7 @@ class First(AssistantEventHandler):
 
     def on_tool_call_done(self, tool_call):
         assert self.collected == tool_call.function.arguments
-        heard.append("call done: " + tool_call.function.arguments)
+        events.append("call done: " + tool_call.function.arguments)
 
 
 tool = {
@@ -81,7 +81,7 @@ print(
             "steps": [[step.type, step.status] for step in steps],
             "outputs": [json.loads(call.function.output)["city"] for call in steps[0].step_details.tool_calls],
             "answer": answer,
-            "heard": heard,
+            "events": events,
             "last": last.status,
         }
     )

@@ -1,4 +1,4 @@
-"""A program from before the switch-off: its model breaks down in mid-stream."""
+"""A program for the Assistants API: its model fails in mid-stream."""
 
 import json
 

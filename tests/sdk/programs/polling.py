@@ -1,4 +1,4 @@
-"""A program from before the switch-off: runs an assistant, waits for the end, reads the answer and the steps."""
+"""A program for the Assistants API: runs an assistant, waits for the end, reads the answer and the steps."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A program from before the switch-off: tells the SDK's error classes apart."""
+"""A program for the Assistants API: handles the SDK's error classes."""
 
 import json
 
@@ -8,7 +8,7 @@ from openai import OpenAI
 client = OpenAI(max_retries=0)
 assistant = client.beta.assistants.create(model="gpt-4")
 thread = client.beta.threads.create()
-told = []
+errors = []
 
 for attempt in (
     lambda: client.beta.assistants.retrieve("asst_nobody"),
@@ -26,8 +26,8 @@ for attempt in (
     try:
         attempt()
     except openai.APIStatusError as problem:
-        told.append([type(problem).__name__, problem.status_code, problem.type, problem.param])
+        errors.append([type(problem).__name__, problem.status_code, problem.type, problem.param])
     else:
-        told.append("no error")
+        errors.append("no error")
 
-print(json.dumps({"told": told}))
+print(json.dumps({"errors": errors}))

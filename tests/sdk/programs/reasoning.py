@@ -1,4 +1,4 @@
-"""A program from before the switch-off, whose model thinks aloud now: it shows the answer, in three ways."""
+"""A program for the Assistants API with a reasoning model: it shows the answer, in three ways."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A program for the API's first version: asks about its files, and reads what `retrieval` did and what was cited."""
+"""A program for the API's first version: asks about its files, and reads the `retrieval` calls and the citations."""
 
 import json
 

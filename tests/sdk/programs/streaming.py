@@ -1,4 +1,4 @@
-"""A program from before the switch-off: shows the answer while it comes, through the SDK's event handler."""
+"""A program for the Assistants API: shows the answer as it arrives, through the SDK's event handler."""
 
 import json
 

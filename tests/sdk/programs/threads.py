@@ -1,4 +1,4 @@
-"""A program from before the switch-off: keeps a conversation in a thread, and pages through it."""
+"""A program for the Assistants API: keeps a conversation in a thread, and pages through it."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""Objects that were read are sent back whole, where the server ignores unknown fields. `extra_body` takes what the
-SDK's methods have no parameters for."""
+"""Sends response objects back, where the server ignores unknown fields. `extra_body` has what the SDK's methods have no
+parameters for."""
 
 import json
 

@@ -31,7 +31,7 @@ class SharedStore:
         return open_backend(self.path)
 
     async def declare_oldest_dead(self) -> None:
-        """Do what the others do to the process that was opened first, if it has no heartbeat."""
+        """Declare the process that was opened first dead, as others do if it has no heartbeat."""
 
         def work() -> None:
             with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:

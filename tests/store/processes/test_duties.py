@@ -3,7 +3,7 @@
 from tests.store.processes.conftest import Pair, SharedStore, eventually
 
 
-async def test_one_process_has_a_duty_and_another_takes_it_when_it_leaves(shared: SharedStore) -> None:
+async def test_one_process_has_a_duty_until_it_leaves(shared: SharedStore) -> None:
     async with shared.open() as b:
         async with shared.open() as a:
             assert await a.processes.duties.has("expiry")

@@ -1,4 +1,4 @@
-"""What each form of the ports keeps for a process that is the only one, whether or not it shares the store."""
+"""What each form of the ports does for a single process, whether or not it shares the store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ async def only(request: pytest.FixtureRequest, shared: SharedStore) -> AsyncIter
         yield backend
 
 
-async def test_the_line_has_all_runs_that_do_not_wait_for_the_client(only: Backend) -> None:
+async def test_the_queue_has_all_runs_that_are_not_waiting_for_clients(only: Backend) -> None:
     rows = [await queued_run(only), await queued_run(only, held=True)]
     for status in ("in_progress", "cancelling", "requires_action", "completed", "cancelled"):
         of = thread()
@@ -34,7 +34,7 @@ async def test_a_run_that_has_ended_is_not_progressing(only: Backend) -> None:
     assert not await only.processes.presence.is_progressing(row.id)
 
 
-async def test_every_duty_is_ones_own(only: Backend) -> None:
+async def test_a_single_process_has_every_duty(only: Backend) -> None:
     for _ in range(2):
         for duty in ("blobs", "expiry", "reindexing", "retention"):
             assert await only.processes.duties.has(duty)

@@ -1,11 +1,11 @@
-"""What a process holds: nobody else works on it, until it is given up or its holder dies."""
+"""Objects that a process holds: no other process works on them, until they are released or their holder dies."""
 
 import pytest
 
 from store.backend import Backend
 from store.ports import Hold, Insert, Patch, RequireHeld, RequireUnchanged, Row
 from tests.store.processes.conftest import Pair, SharedStore
-from tests.store.rows import file, place, put, run, thread, vector_store
+from tests.store.rows import file, put, run, store_file, thread, vector_store
 from wire.errors import Changed, HeldElsewhere, Missing, StatusConflict
 from wire.status import ACTIVE
 
@@ -31,10 +31,10 @@ async def test_one_of_two_processes_gets_a_run(pair: Pair) -> None:
     assert await a.records.get("run", row.id, row.owner) == row
     with pytest.raises(HeldElsewhere):
         await b.records.commit([hold(row)], durable=True)
-    await a.records.commit([hold(row)], durable=True)  # its own is no obstacle
+    await a.records.commit([hold(row)], durable=True)  # its own hold is no obstacle
 
 
-async def test_a_run_that_is_inserted_held_is_held(pair: Pair) -> None:
+async def test_a_run_inserted_as_held_is_held(pair: Pair) -> None:
     a, b = pair
     row = await queued_run(a, held=True)
     with pytest.raises(HeldElsewhere):
@@ -70,10 +70,10 @@ async def test_a_missing_row_cannot_be_held(pair: Pair) -> None:
             await pair[0].records.commit([change], durable=True)
 
 
-async def test_what_is_not_held_is_refused(pair: Pair) -> None:
+async def test_releasing_what_is_not_held_is_refused(pair: Pair) -> None:
     a, b = pair
     stored, of = file(), vector_store()
-    row = place(of, stored, status="in_progress")
+    row = store_file(of, stored, status="in_progress")
     await put(a.records, stored, of, row)
     required = RequireHeld("vector_store_file", row.id, row.owner)
     with pytest.raises(HeldElsewhere):
@@ -84,7 +84,7 @@ async def test_what_is_not_held_is_refused(pair: Pair) -> None:
         await b.records.commit([required], durable=True)
 
 
-async def test_a_process_that_leaves_frees_what_it_held(shared: SharedStore) -> None:
+async def test_a_process_that_leaves_frees_its_objects(shared: SharedStore) -> None:
     async with shared.open() as b:
         async with shared.open() as a:
             row = await queued_run(a, held=True)
@@ -94,7 +94,7 @@ async def test_a_process_that_leaves_frees_what_it_held(shared: SharedStore) -> 
 async def test_files_that_others_index_are_not_listed(pair: Pair) -> None:
     a, b = pair
     stored, of = file(), vector_store()
-    row = place(of, stored, status="in_progress")
+    row = store_file(of, stored, status="in_progress")
     await put(a.records, stored, of, row)
     await a.records.commit([hold(row)], durable=True)
     assert await a.files.waiting(5) == [row]
@@ -102,7 +102,7 @@ async def test_files_that_others_index_are_not_listed(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("is_private", [False, True], ids=["body", "private"])
-async def test_a_value_that_changed_refuses_the_commit(pair: Pair, *, is_private: bool) -> None:
+async def test_a_changed_value_refuses_the_commit(pair: Pair, *, is_private: bool) -> None:
     a, b = pair
     row = thread()
     await put(a.records, row)

@@ -1,4 +1,4 @@
-"""Who is alive: heartbeats, declared deaths, and the fence."""
+"""Which processes are alive: heartbeats, declared deaths, and fencing."""
 
 import asyncio
 
@@ -57,7 +57,7 @@ async def test_a_dead_process_is_refused_and_starts_over(shared: SharedStore, pa
         await a.records.commit([Hold("run", held.id, held.owner, QUEUED)], durable=True)
 
 
-async def test_what_a_dead_process_queued_is_refused_even_beside_others(shared: SharedStore, pair: Pair) -> None:
+async def test_queued_changes_of_a_dead_process_are_refused(shared: SharedStore, pair: Pair) -> None:
     a, b = pair
     rows = [thread(f"owner{number}") for number in range(20)]
     await shared.declare_oldest_dead()
@@ -77,7 +77,7 @@ async def test_a_run_is_progressing_until_it_pauses(pair: Pair) -> None:
     assert not await b.processes.presence.is_progressing("run_unknown")
 
 
-async def test_the_only_process_takes_over_what_the_last_ones_held(shared: SharedStore) -> None:
+async def test_the_only_process_takes_over_objects_of_earlier_ones(shared: SharedStore) -> None:
     async with shared.open() as a:
         row = await queued_run(a, held=True)
     async with shared.open_alone() as only:
@@ -88,7 +88,7 @@ async def test_the_only_process_takes_over_what_the_last_ones_held(shared: Share
         await again.records.commit([Hold("run", row.id, row.owner, QUEUED)], durable=True)
 
 
-async def test_a_store_is_shared_by_all_or_by_none(shared: SharedStore) -> None:
+async def test_a_store_is_shared_by_all_processes_or_by_none(shared: SharedStore) -> None:
     for first, second in ((shared.open, shared.open_alone), (shared.open_alone, shared.open)):
         async with first():
             with pytest.raises(StoreFailed, match="in use by another process"):

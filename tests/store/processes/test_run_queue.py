@@ -1,4 +1,4 @@
-"""What is to be executed or ended, and by whom it can be."""
+"""Which runs are to be executed or ended, and by which process."""
 
 from store.ports import Insert, Patch
 from tests.store.processes.conftest import Pair, SharedStore
@@ -6,7 +6,7 @@ from tests.store.processes.test_holding import queued_run
 from tests.store.rows import run, thread
 
 
-async def test_the_run_queue_has_what_is_free_or_mine_and_to_be_done(pair: Pair) -> None:
+async def test_the_run_queue_has_free_and_own_runs_with_work_to_do(pair: Pair) -> None:
     a, b = pair
     free, mine, theirs = await queued_run(a), await queued_run(a, held=True), await queued_run(b, held=True)
     for status in ("requires_action", "completed"):
@@ -23,7 +23,7 @@ async def test_the_run_queue_is_oldest_first(pair: Pair) -> None:
     assert [each.id for each in await pair[0].processes.run_queue.runs()] == [row.id for row in rows]
 
 
-async def test_a_dead_processs_runs_join_the_run_queue(shared: SharedStore, pair: Pair) -> None:
+async def test_a_dead_process_s_runs_join_the_run_queue(shared: SharedStore, pair: Pair) -> None:
     a, b = pair
     row = await queued_run(a, held=True)
     assert await b.processes.run_queue.runs() == []

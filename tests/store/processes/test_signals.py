@@ -10,7 +10,7 @@ from tests.store.processes.conftest import Pair
 
 
 @pytest.mark.parametrize("topic", ["runs", "files"])
-async def test_commits_of_others_wake_subscribers(pair: Pair, topic: Any) -> None:
+async def test_commits_of_other_processes_wake_subscribers(pair: Pair, topic: Any) -> None:
     a, b = pair
     woken = asyncio.Event()
     b.processes.signals.subscribe(topic, woken.set)

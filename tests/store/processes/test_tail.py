@@ -8,7 +8,7 @@ from tests.store.processes.test_holding import queued_run
 from tests.store.rows import event
 
 
-async def test_a_tail_and_the_store_have_all_events_of_another_process(pair: Pair) -> None:
+async def test_tail_and_store_have_all_events_of_another_process(pair: Pair) -> None:
     a, b = pair
     row = await queued_run(a, held=True)
 

@@ -1,20 +1,21 @@
-"""The books of a server after its faults: every promise is kept, nothing came twice, every thread takes a next turn."""
+"""Checks a server's records after faults: every promise is kept, nothing is duplicated, every thread accepts a next
+turn."""
 
 from typing import Any
 
 import httpx2
 
-from tests.faults.programs import OUTPUT, SAID, Promises
+from tests.faults.programs import ANSWER, OUTPUT, Promises
 from tests.process import ServerProcess
-from tests.test_crash import end, messages, replay, text_of
+from tests.test_crash import messages, replay, text_of, wait_for_run
 
-__all__ = ["check_books", "check_run"]
+__all__ = ["check_records", "check_run"]
 
 _ENDS = ("completed", "requires_action", "cancelled")
 
 
-def check_books(server: ServerProcess, promises: Promises) -> dict[str, int]:
-    """Check all of it; returns how many of what."""
+def check_records(server: ServerProcess, promises: Promises) -> dict[str, int]:
+    """Check everything; returns the counts."""
     for thread in promises.deleted:
         assert httpx2.get(f"{server.url}/v1/threads/{thread}", timeout=30).status_code == 404
     for (thread, id), text in promises.messages.items():
@@ -30,8 +31,8 @@ def check_books(server: ServerProcess, promises: Promises) -> dict[str, int]:
 
 
 def check_run(server: ServerProcess, thread: str, run: str, promises: Promises) -> str:
-    """One run, its events, steps and messages; returns its status."""
-    body = end(server, thread, run, *_ENDS)
+    """Check one run, its events, steps and messages; returns its status."""
+    body = wait_for_run(server, thread, run, *_ENDS)
     if run in promises.cancelled:
         assert body["status"] == "cancelled"
     log = replay(server, thread, run)
@@ -40,13 +41,13 @@ def check_run(server: ServerProcess, thread: str, run: str, promises: Promises) 
     created = [data["id"] for _, name, data in log if name.endswith((".message.created", ".step.created"))]
     assert len(created) == len(set(created))
     _check_seen(log, promises.seen.get(run, []))
-    said = [one for one in messages(server, thread) if one["role"] == "assistant" and one["run_id"] == run]
-    assert len(said) == len({one["id"] for one in said}) <= 2
-    assert "".join(part["text"]["value"] for one in said for part in one["content"]) == text_of(log)
+    content = [one for one in messages(server, thread) if one["role"] == "assistant" and one["run_id"] == run]
+    assert len(content) == len({one["id"] for one in content}) <= 2
+    assert "".join(part["text"]["value"] for one in content for part in one["content"]) == text_of(log)
     steps = server.request("GET", f"/v1/threads/{thread}/runs/{run}/steps")["data"]
     if body["status"] == "completed":
-        assert {one["status"] for one in said} == {"completed"}
-        assert said[-1]["content"][0]["text"]["value"] == SAID
+        assert {one["status"] for one in content} == {"completed"}
+        assert content[-1]["content"][0]["text"]["value"] == ANSWER
         assert {step["status"] for step in steps} == {"completed"}
     if run in promises.answered:
         calls = [call for step in steps for call in step["step_details"].get("tool_calls", ())]
@@ -56,7 +57,8 @@ def check_run(server: ServerProcess, thread: str, run: str, promises: Promises) 
 
 
 def _check_seen(log: list[tuple[int, str, Any]], seen: list[tuple[int, str, Any]]) -> None:
-    """What a reader was told stands, or a later reset took it back; a number was never given out twice."""
+    """Check that events a reader received are in the log or were taken back by a later reset, and no number is used
+    twice."""
     stands = {number: (name, data) for number, name, data in log}
     resets = [(number, {*data["message_ids"], *data["step_ids"]}) for number, name, data in log if "reset" in name]
     for number, name, data in seen:
@@ -64,12 +66,13 @@ def _check_seen(log: list[tuple[int, str, Any]], seen: list[tuple[int, str, Any]
             assert stands[number] == (name, data)
         else:
             taken_back = any(number < at and data["id"] in ids for at, ids in resets)
-            # A run that had just been taken up again may have lost the news of it: it is taken up once more.
+            # A run that had just been resumed can have lost that event: it is resumed once more.
             assert taken_back or name == "thread.run.in_progress", (number, name, data, log)
 
 
 def _check_thread(server: ServerProcess, thread: str, promises: Promises) -> None:
-    """The users' messages are there in their order, each once, and the thread takes another unless its run waits."""
+    """Check that the user messages are complete, in order and unique, and that the thread accepts another unless its
+    run waits."""
     texts = [text for (of, _), text in promises.messages.items() if of == thread]
     stored = [one["content"][0]["text"]["value"] for one in messages(server, thread) if one["role"] == "user"]
     assert [text for text in stored if text in texts] == texts

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # takes a second to import, so commands import it when they n
 
     from chains import ModelRouter
 
-__all__ = ["Configured", "Parts"]
+__all__ = ["Configured", "Factories"]
 
 
 class NamedUpstream(Protocol):
@@ -75,7 +75,7 @@ class Configured(Protocol):
         ...
 
     @property
-    def doubts(self) -> list[str]:
+    def ignored_entries(self) -> list[str]:
         """A sentence for each entry of the settings files that sets nothing."""
         ...
 
@@ -85,8 +85,8 @@ class Configured(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Factories. `settings` takes the options of the command line and raises InvalidSetting."""
+class Factories:
+    """`settings` takes the options of the command line and raises InvalidSetting."""
 
     settings: Callable[..., Configured]
     # `Any`: they take what `settings` returns, which has more than `Configured`.
