@@ -141,6 +141,10 @@ class Execution:
             self.turns.requeue(run)
             self.turns.end(run.owner, run.weight, run.memory, number=run.number)
             return  # the sweep calls the queue again
+        except Exception as error:  # the outermost frame of a task
+            logger.exception("run %s could not be continued", run.run_id)
+            self.broken[run.run_id] = error
+            self.turns.leave(run.run_id)
         self._ended(run)
 
     def _ended(self, run: ActiveRun | QueuedRun) -> None:

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from store.alone import alone
 from store.ports import Ages, Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store
+from telemetry.background import keep_running
 from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
 
 __all__ = ["DAY_S", "Pruned", "Retention", "prune"]
@@ -104,7 +105,7 @@ class Retention:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         if self._days:
-            self._work = self._tasks.create_task(self._prune_forever())
+            self._work = self._tasks.create_task(keep_running(self._prune_forever))
         return self
 
     async def __aexit__(

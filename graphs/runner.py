@@ -41,6 +41,7 @@ from retrieval.attachments import Attachments, searched_stores
 from retrieval.images import Images
 from store.alone import alone
 from store.ports import Append, Change, Delete, Hold, Patch, Processes, RequireNewest, Row, RunRow, Store, Wake
+from telemetry.background import contain, keep_running
 from telemetry.shares import Shares
 from wire.errors import (
     Changed,
@@ -99,8 +100,8 @@ class Runner:
     async def __aenter__(self) -> Self:
         await self._execution.enter()
         await self._orphans.take_up()
-        watches = (self._orphans.sweep(), self._orphans.take_up_forever())
-        self._watching = [self._execution.own(watch) for watch in watches]
+        watches = (self._orphans.sweep, self._orphans.take_up_forever)
+        self._watching = [self._execution.own(keep_running(watch)) for watch in watches]
         return self
 
     async def __aexit__(
@@ -268,7 +269,7 @@ class Runner:
             except (Problem, StoreError) as error:
                 logger.info("run %s was abandoned, and not cancelled: %s", run_id, error.message)
 
-        self._execution.own(cancel())
+        self._execution.own(contain(f"cancelling {run_id}", cancel()))
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""

@@ -39,6 +39,7 @@ from store.ports import (
     Wake,
     store_file_id,
 )
+from telemetry.background import contain, keep_running
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
 from telemetry.shares import Shares
@@ -114,8 +115,8 @@ class Ingestion:
     async def __aenter__(self) -> Self:
         await self.upkeep.start()
         await self._tasks.__aenter__()
-        works = (self._work(), self._sweep(), self._tidy(), self.upkeep.sweep_forever(), self.upkeep.refresh())
-        self._workers = [self._tasks.create_task(work) for work in works]
+        works = (self._work, self._sweep, self._tidy, self.upkeep.sweep_forever, self.upkeep.refresh)
+        self._workers = [self._tasks.create_task(keep_running(work)) for work in works]
         return self
 
     async def __aexit__(
@@ -282,7 +283,7 @@ class Ingestion:
         return await self._library.waiting(_WAITING, besides=busy, full=full)
 
     def _begin(self, store_file: Row) -> None:
-        task = self._tasks.create_task(self._index(store_file))
+        task = self._tasks.create_task(contain(f"indexing {store_file.id}", self._index(store_file)))
         self._busy[store_file.id] = (store_file, task)
         self._slots.take(store_file.owner)
 

@@ -30,6 +30,7 @@ from store.ports import (
     UploadRow,
     Writing,
 )
+from telemetry.background import keep_running
 from telemetry.context import acting_owner
 from telemetry.shares import DISK
 from wire.byte_limits import ByteLimit
@@ -92,7 +93,7 @@ class Uploads:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._sweeping = self._tasks.create_task(self._sweep())
+        self._sweeping = self._tasks.create_task(keep_running(self._sweep))
         return self
 
     async def __aexit__(

@@ -38,7 +38,8 @@ _STEPS: Final = 10_000
 
 
 class Readers:
-    """Calls functions with a read-only connection, as many at a time as there are connections."""
+    """Calls functions with a read-only connection, as many at a time as there are connections. Each call is a
+    transaction, so all its statements see the same commits."""
 
     def __init__(self, connections: Sequence[sqlite3.Connection]) -> None:
         self._executor = ThreadPoolExecutor(len(connections), "threadhold-reader")
@@ -127,13 +128,24 @@ class Readers:
     def _call(self, read: Callable[[sqlite3.Connection], R]) -> tuple[R | None, BaseException | None]:
         connection = self._free.get()
         try:
-            return read(connection), None
+            with _snapshot(connection):
+                return read(connection), None
         except (sqlite3.Error, ThreadholdError) as error:
             return None, error.with_traceback(None)  # its frames hold what was read
         except BaseException as error:
             return None, error
         finally:
             self._free.put(connection)
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all statements of the block see the same commits: what one of them finds is there for the next one."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _settle(

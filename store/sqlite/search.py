@@ -6,7 +6,7 @@ Files that are incomplete or excluded by the filters do not take up positions in
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,7 +60,7 @@ class Lookup:
 
     def search(self, conn: sqlite3.Connection, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
         """See `store.ports.Vectors.search`."""
-        with _snapshot(conn), ExitStack() as in_use:
+        with ExitStack() as in_use:
             stores = [
                 _Store(seq, id, in_use.enter_context(self._matrices.shelf(conn, owner, seq, revision)))
                 for seq, id, revision in _stores(conn, owner, vector_store_ids)
@@ -82,20 +82,18 @@ class Lookup:
 
     def chunks(self, conn: sqlite3.Connection, owner: str, vector_store_id: str, file_id: str) -> list[Chunk]:
         """See `store.ports.Vectors.chunks`."""
-        with _snapshot(conn):
-            sql = "SELECT seq FROM index_files WHERE store = ? AND file_id = ? AND state = 'whole'"
-            for store, _, _ in _stores(conn, owner, [vector_store_id]):
-                found = conn.execute(sql, (store, file_id)).fetchone()
-                if found is not None:
-                    return _chunks(conn, found[0] << 20, (found[0] + 1) << 20)
+        sql = "SELECT seq FROM index_files WHERE store = ? AND file_id = ? AND state = 'whole'"
+        for store, _, _ in _stores(conn, owner, [vector_store_id]):
+            found = conn.execute(sql, (store, file_id)).fetchone()
+            if found is not None:
+                return _chunks(conn, found[0] << 20, (found[0] + 1) << 20)
         return []
 
     def models(self, conn: sqlite3.Connection, owner: str, vector_store_id: str) -> frozenset[str | None]:
         """See `store.ports.Vectors.models`."""
-        with _snapshot(conn):
-            sql = "SELECT DISTINCT model FROM index_files WHERE store = ? AND state = 'whole'"
-            stores = _stores(conn, owner, [vector_store_id])
-            return frozenset(model for store, _, _ in stores for (model,) in conn.execute(sql, (store,)))
+        sql = "SELECT DISTINCT model FROM index_files WHERE store = ? AND state = 'whole'"
+        stores = _stores(conn, owner, [vector_store_id])
+        return frozenset(model for store, _, _ in stores for (model,) in conn.execute(sql, (store,)))
 
     def _by_meaning(
         self,
@@ -156,15 +154,6 @@ def _attributes(conn: sqlite3.Connection, file: int) -> Attributes:
     (written,) = conn.execute("SELECT attributes FROM index_files WHERE seq = ?", (file,)).fetchone()
     attributes: Attributes = orjson.loads(written)
     return attributes
-
-
-@contextmanager
-def _snapshot(conn: sqlite3.Connection) -> Iterator[None]:
-    conn.execute("BEGIN")
-    try:
-        yield
-    finally:
-        conn.execute("ROLLBACK")
 
 
 def _stores(conn: sqlite3.Connection, owner: str, ids: Sequence[str]) -> list[tuple[int, str, int]]:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from store.ports import PageQuery, Row
+from store.ports import Delete, PageQuery, Row
 from store.sqlite import readers
 from store.sqlite.readers import check_time, untimed
 from store.sqlite.store import open_store
@@ -153,4 +153,31 @@ async def test_untimed_work_does_not_count_towards_the_limit_of_reads(monkeypatc
         await store.engine.read_long("ann", loads, endless)
     with pytest.raises(InvalidRequest, match="seconds of reading"):
         await store.engine.read_long("ann", lambda conn: conn.execute(endless).fetchall())
+    await store.close()
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_all_statements_of_a_read_see_the_same_commits(is_long: bool) -> None:
+    """A row that the first statement finds is still there for the second, whatever is committed between them."""
+    store = await open_store()
+    row = thread()
+    await put(store, row)
+    found, deleted = threading.Event(), threading.Event()
+
+    def read(conn: sqlite3.Connection) -> list[int]:
+        counts = []
+        for _ in range(2):
+            counts.append(conn.execute("SELECT count(*) FROM threads").fetchone()[0])
+            found.set()
+            assert deleted.wait(5)
+        return counts
+
+    engine = store.engine
+    reading = asyncio.create_task(engine.read_long("ann", read) if is_long else engine.read(read))
+    await asyncio.to_thread(found.wait, 5)
+    await store.commit([Delete("thread", row.id, "ann")], durable=True)
+    deleted.set()
+    assert await reading == [1, 1]
+    assert await engine.read(read) == [0, 0]
     await store.close()

@@ -1,0 +1,35 @@
+"""The outermost frames of background tasks: an unexpected error is logged, and ends neither other tasks nor the server.
+
+A task of a TaskGroup that fails cancels all others of the group, and these groups live as long as the server does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+__all__ = ["contain", "keep_running"]
+
+logger = logging.getLogger("threadhold")
+
+_AGAIN_S: Final = 5.0
+
+
+async def contain(what: str, work: Awaitable[None]) -> None:
+    """Await `work`, and log an unexpected error of it. `what` names it in the log."""
+    try:
+        await work
+    except Exception:  # the outermost frame of a task
+        logger.exception("%s failed unexpectedly", what)
+
+
+async def keep_running(work: Callable[[], Awaitable[None]], *, again_s: float = _AGAIN_S) -> None:
+    """Run background work until it returns; start it again after an unexpected error."""
+    while True:
+        try:
+            await work()
+        except Exception:  # the outermost frame of a task
+            logger.exception("%s failed unexpectedly, next try in %g s", getattr(work, "__qualname__", work), again_s)
+            await asyncio.sleep(again_s)
+        else:
+            return
