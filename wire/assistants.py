@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from wire import v1
 from wire.closed import CLOSED
-from wire.json import Json, JsonObject
+from wire.json import JsonObject
 from wire.metadata import Metadata
 from wire.model_options import (
     UNSET_SAMPLING,
@@ -50,7 +50,7 @@ class _AssistantFields(ReasoningOptions, CommonOptions, _Described):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_v1(cls, data: Json) -> Json:
+    def _from_v1(cls, data: object) -> object:
         return v1.rename_retrieval(data)
 
 

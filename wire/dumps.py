@@ -6,7 +6,7 @@ than its role and content.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from wire.actions import drop_masked, mask_tools
 from wire.assistants import Assistant, AssistantCreate, new_assistant
 from wire.errors import InvalidRequest
-from wire.json import Json, JsonObject, JsonView
+from wire.json import JsonObject, JsonView
 from wire.leniency import mend
 from wire.messages import Annotation, AttachedFile, Message, MessageContent, Reason, UsableBy, open_message
 from wire.metadata import Metadata
@@ -57,11 +57,11 @@ class _Dumped(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-def _whole(value: Json) -> Json:
+def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) else value
 
 
-def _valued(value: Json) -> Json:
+def _valued(value: object) -> object:
     return {"value": value} if isinstance(value, str) else value
 
 
@@ -165,7 +165,7 @@ class _Times(_Time):
     completed_at: Seconds | None = None
 
 
-def kind_of(data: Json) -> DumpKind:
+def kind_of(data: object) -> DumpKind:
     """Return the kind of an entry of a dump. Raises InvalidRequest if it cannot be imported."""
     if not isinstance(data, dict):
         raise InvalidRequest("This is not a JSON object.")
@@ -183,7 +183,7 @@ def kind_of(data: Json) -> DumpKind:
     )
 
 
-def unwrapped(data: Json) -> Json:
+def unwrapped(data: object) -> object:
     """Return a thread that contains its `messages` and `runs`, for an entry that has these next to its `thread`: the
     page saves threads in that form. Return anything else unchanged."""
     if not isinstance(data, dict) or "object" in data or not isinstance(data.get("thread"), dict):
@@ -192,7 +192,7 @@ def unwrapped(data: Json) -> Json:
     return {"object": "thread", **data["thread"], **parts}
 
 
-def listed(value: Json, where: str) -> list[JsonObject]:
+def listed(value: object, where: str) -> list[dict[str, object]]:
     """Return the objects of a plain list, or of a listing as the API returns it. Raises InvalidRequest."""
     found = value.get("data") if isinstance(value, dict) else value
     if found is None:
@@ -202,12 +202,12 @@ def listed(value: Json, where: str) -> list[JsonObject]:
     return found
 
 
-def time_of(data: JsonObject) -> int | None:
+def time_of(data: Mapping[str, object]) -> int | None:
     """Return `created_at` in Unix seconds, None if it is missing. Raises InvalidRequest."""
     return parse(_Time, data).created_at
 
 
-def oldest_first(objects: Sequence[JsonObject]) -> list[JsonObject]:
+def oldest_first(objects: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     """Return the objects in order of `created_at`.
 
     Objects of the same second keep their order. It is reversed if newer objects mostly come first, as in the API's
@@ -224,7 +224,7 @@ def oldest_first(objects: Sequence[JsonObject]) -> list[JsonObject]:
     return [each for _, each in sorted(paired, key=lambda pair: pair[0])]
 
 
-def thread_body(data: JsonObject, *, id: str, created_at: int) -> Thread:
+def thread_body(data: dict[str, object], *, id: str, created_at: int) -> Thread:
     """Make a thread's wire object. Raises InvalidRequest."""
     _check_id(id, "thread_")
     resources = data.get("tool_resources")
@@ -237,7 +237,7 @@ def thread_body(data: JsonObject, *, id: str, created_at: int) -> Thread:
     }
 
 
-def message_body(data: JsonObject, *, id: str, thread_id: str, created_at: int) -> Message:
+def message_body(data: dict[str, object], *, id: str, thread_id: str, created_at: int) -> Message:
     """Make a message's wire object; one that was in progress becomes incomplete. Raises InvalidRequest."""
     _check_id(id, "msg_")
     given = parse(_Message, data)
@@ -263,7 +263,7 @@ def message_body(data: JsonObject, *, id: str, thread_id: str, created_at: int) 
     }
 
 
-def run_body(data: JsonObject, *, thread_id: str) -> Run | None:
+def run_body(data: dict[str, object], *, thread_id: str) -> Run | None:
     """Make a run's wire object; None if the run had not ended. Raises InvalidRequest."""
     _check_id(str(data.get("id", "")), "run_")
     if data.get("status") in ("queued", "in_progress", "requires_action", "cancelling"):
@@ -273,14 +273,14 @@ def run_body(data: JsonObject, *, thread_id: str) -> Run | None:
     return {**made, "tools": mask_tools(made["tools"])}
 
 
-def step_body(data: JsonObject, *, run_id: str, thread_id: str, assistant_id: str) -> RunStep:
+def step_body(data: dict[str, object], *, run_id: str, thread_id: str, assistant_id: str) -> RunStep:
     """Make the wire object of a step of a run. Raises InvalidRequest."""
     _check_id(str(data.get("id", "")), "step_")
     of = {"object": "thread.run.step", "thread_id": thread_id, "run_id": run_id}
     return _filled(_WholeStep, RunStep.__annotations__, data, {**_STEP, "assistant_id": assistant_id}, of)
 
 
-def assistant_parts(data: JsonObject, *, now: int) -> tuple[Assistant, list[JsonObject], dict[str, float]]:
+def assistant_parts(data: dict[str, object], *, now: int) -> tuple[Assistant, list[JsonObject], dict[str, float]]:
     """Make an assistant's wire object, its tools with their secrets, and the sampling options that are set.
 
     Raises InvalidRequest.
@@ -293,7 +293,7 @@ def assistant_parts(data: JsonObject, *, now: int) -> tuple[Assistant, list[Json
     known.pop("file_ids", None)  # files are not imported
     known = {name: value for name, value in known.items() if (name, value) not in UNSET_SAMPLING.items()}
     request = parse(AssistantCreate, known)
-    made = new_assistant(request, id=data["id"], now=time_of(data) or now)
+    made = new_assistant(request, id=str(data["id"]), now=time_of(data) or now)
     tools, _ = drop_masked(made["tools"])
     return {**made, "tools": mask_tools(tools)}, tools, requested_sampling(request)
 
@@ -348,7 +348,11 @@ class _WholeStep(RootModel[RunStep]):
 
 
 def _filled(
-    model: type[RootModel[T]], names: Iterable[str], data: JsonObject, otherwise: JsonObject, fixed: JsonObject
+    model: type[RootModel[T]],
+    names: Iterable[str],
+    data: Mapping[str, object],
+    otherwise: Mapping[str, object],
+    fixed: Mapping[str, object],
 ) -> T:
     """Return an object's fields: from `fixed`, else from the data, else from `otherwise`. Raises InvalidRequest."""
     given = {name: data[name] for name in names if data.get(name) is not None and name != "file_ids"}
@@ -359,7 +363,7 @@ def _filled(
     return cast("T", made)  # as it is in the dump, not as pydantic converts it
 
 
-_RUN: Final[JsonObject] = {
+_RUN: Final[dict[str, object]] = {
     **dict.fromkeys(
         ["last_error", "expires_at", "started_at", "cancelled_at", "failed_at", "completed_at", "incomplete_details"]
     ),
@@ -375,7 +379,7 @@ _RUN: Final[JsonObject] = {
     "response_format": "auto",
     **dict.fromkeys(ReasoningShown.__annotations__),
 }
-_STEP: Final[JsonObject] = {
+_STEP: Final[dict[str, object]] = {
     **dict.fromkeys(["last_error", "expires_at", "expired_at", "cancelled_at", "failed_at", "completed_at", "usage"]),
     "metadata": {},
 }

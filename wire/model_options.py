@@ -14,7 +14,7 @@ from typing import Final, cast
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from wire.json import JsonObject, JsonView
+from wire.json import JsonObject
 from wire.tools import ReasoningEffort, ResponseFormat
 from wire.validation import Request
 
@@ -106,24 +106,24 @@ UNSET_SAMPLING: Final[SamplingShown] = {"temperature": 1.0, "top_p": 1.0}
 _REASONING: Final = tuple(ReasoningOptions.model_fields)
 
 
-def apply_sampling(request: CommonOptions, inherited: JsonView = UNSET_SAMPLING) -> SamplingShown:
+def apply_sampling(request: CommonOptions, inherited: Mapping[str, object] = UNSET_SAMPLING) -> SamplingShown:
     """Return the fields of a new object: the request's, else those of `inherited`, the assistant of a new run.
 
     Assistants of earlier versions can lack a field.
     """
-    shown: JsonObject = {}
+    shown: dict[str, object] = {}
     for name, unset in UNSET_SAMPLING.items():
         value = getattr(request, name)
         shown[name] = inherited.get(name, unset) if value is None else value
     return cast("SamplingShown", shown)
 
 
-def apply_reasoning(request: Request, inherited: JsonView | None = None) -> ReasoningShown:
+def apply_reasoning(request: Request, inherited: Mapping[str, object] | None = None) -> ReasoningShown:
     """Return the fields of a new object: the request's, if it has them, else those of the assistant, if there is one.
 
     Assistants of earlier versions can lack a field.
     """
-    shown: JsonObject = {}
+    shown: dict[str, object] = {}
     for name in _REASONING:
         value = getattr(request, name) if isinstance(request, ReasoningOptions) else None
         shown[name] = inherited.get(name) if value is None and inherited is not None else value
@@ -138,7 +138,7 @@ def requested_sampling(request: CommonOptions) -> dict[str, float]:
     return {name: value for name in UNSET_SAMPLING if (value := getattr(request, name)) is not None}
 
 
-def run_options(run: JsonView, sampling: Mapping[str, float]) -> ModelOptions:
+def run_options(run: Mapping[str, object], sampling: Mapping[str, float]) -> ModelOptions:
     """Return the options of a run's model calls: `sampling` has those that were set, the run's object the others.
 
     Runs of earlier versions can lack a field.

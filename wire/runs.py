@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 from wire import v1
 from wire.assistants import Assistant, Instructions, ModelName
 from wire.closed import CLOSED, OPEN
-from wire.json import Json, JsonObject
+from wire.json import JsonObject
 from wire.messages import NewMessages, Reason
 from wire.metadata import Metadata
 from wire.model_options import (
@@ -54,7 +54,7 @@ _MAX_OUTPUT: Final = 1_048_576
 """Maximum characters of one output, as at OpenAI. The total of all outputs in a request has a lower limit, in bytes."""
 
 
-def _unlimited(value: Json) -> Json:
+def _unlimited(value: object) -> object:
     """Convert -1, which old clients send for no limit."""
     return None if type(value) is int and value == -1 else value
 
@@ -83,7 +83,7 @@ class _RunFields(CommonOptions, _Replacements):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_v1(cls, data: Json) -> Json:
+    def _from_v1(cls, data: object) -> object:
         return v1.rename_retrieval(data)
 
 

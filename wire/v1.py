@@ -53,7 +53,7 @@ def file_object(file_id: str, created_at: int, **holder: str) -> JsonObject:
     return {"id": file_id, "object": kind, "created_at": created_at, **holder}
 
 
-def rename_retrieval(data: Json) -> Json:
+def rename_retrieval(data: object) -> object:
     """Return a request with the type `retrieval` of tools and the tool choice renamed to v2's `file_search`."""
     if not isinstance(data, dict):
         return data

@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 MAX_PASSAGES: Final = 16
-MAX_BYTES: Final = 64 * 1024
-"""Maximum passages in a commit, and the bytes of folded text after which it takes no further passage: about 20 ms of
-the writer's thread."""
+MAX_BYTES: Final = 32 * 1024
+"""Maximum passages in a commit, and the bytes of folded text after which it takes no further passage: 5 to 20 ms of the
+writer's thread, depending on how many words differ."""
 
 Words = tuple[int, str, str]
 """A passage's number, the mark of its store, and its folded text."""

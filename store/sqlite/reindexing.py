@@ -25,7 +25,7 @@ _READ: Final = 64
 _REWRITTEN: Final = 8
 """Maximum passages in a commit: each costs the writer twice as much as an addition."""
 
-_COMPARED: Final = 4 * MAX_BYTES
+_COMPARED: Final = 8 * MAX_BYTES
 """Bytes of folded text after which no further passage is folded before the commit."""
 
 

@@ -21,7 +21,7 @@ from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.erasing import erase
-from store.sqlite.folded_words import MAX_BYTES, MAX_PASSAGES, fold_slice, insert_words
+from store.sqlite.folded_words import MAX_PASSAGES, fold_slice, insert_words
 from store.sqlite.reindexing import reindex
 from store.sqlite.search import Lookup
 from store.sqlite.vector_slices import FILE_BITS, pack
@@ -31,6 +31,9 @@ from wire.errors import Missing, StoreError
 from wire.filters import Attributes
 
 __all__ = ["SqliteVectors"]
+
+_SLICE_WEIGHT: Final = 64 * 1024
+"""Maximum characters and numbers of the chunks that are prepared together."""
 
 _GROWTH: Final = 3
 _GROWTH_OTHER: Final = 6
@@ -82,7 +85,7 @@ class SqliteVectors:
             await self._commit(_begin(adding, vector_store_id, attributes or {}, self._engine.fence.process))
             rest: Sequence[Chunk] = ()
             async for block in _blocks(chunks):
-                slices = list(cut_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=MAX_BYTES))
+                slices = list(cut_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=_SLICE_WEIGHT))
                 rest = slices.pop() if slices else ()  # it can be filled from the next block
                 await self._write(adding, slices, total)
             await self._write(adding, [rest], total)

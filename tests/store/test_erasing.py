@@ -20,11 +20,11 @@ from store.sqlite.store import SqliteStore, open_store
 TEXTS = {
     "ligatures": "\ufdfa" * 2_000,  # each is folded to 18 characters
     "squares": "\u337f" * 600,  # to four ideographs, which are three pairs
-    "ideographs": "".join(map(chr, range(0x4E00, 0x4E00 + 4_000))),
+    "ideographs": "".join(map(chr, range(0x4E00, 0x4E00 + 1_000))),
     "latin": "the ferry leaves at seven " * 150,
 }
 SHORT = {name: text[:500] for name, text in TEXTS.items()}
-MOST = 64 * 1024
+MOST = 32 * 1024
 """Bytes of folded text that a commit has before its last passage."""
 
 

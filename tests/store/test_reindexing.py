@@ -236,7 +236,7 @@ async def test_a_commit_is_limited_by_the_folded_text(tmp_path: Path) -> None:
         for transaction in "\n".join(statements).split("\nCOMMIT")
     ]
     assert len([size for size in sizes if size]) > 4
-    assert max(sizes) < 90 * 1024  # 64 KB and a passage
+    assert max(sizes) < 58 * 1024  # 32 KB and a passage
 
 
 async def test_vectors_and_texts_are_unchanged(store: SqliteStore) -> None:
