@@ -141,7 +141,7 @@ class Gate:
         act_for(owner)
         if scope["method"] in _SAFE:
             return "none"
-        if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):
+        if not scope["app"].state.route_paths.have(scope["method"], scope["path"]):
             return "none"  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
             return "form"  # it is streamed to disk later, and limited there

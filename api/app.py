@@ -36,13 +36,13 @@ from api import (
 from api.access import Gate
 from api.access_log import PROBES, RequestMetrics, Watch
 from api.azure import AzureAddresses
-from api.body_paths import BodyPaths
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
 from api.depends import Deps
 from api.docs_files import serve_in_small_blocks
 from api.page import build_page
 from api.readiness import Readiness
+from api.route_paths import RoutePaths
 from api.turn_route import add_turn_routes
 from telemetry.shares import Shares
 
@@ -113,7 +113,7 @@ def build_app(
             app.state.deps, app.state.readiness = deps, readiness
             routes = list(app.router.routes)
             app.include_router(await asyncio.to_thread(_langserve, deps), include_in_schema=False)
-            app.state.body_paths = BodyPaths(app.router.routes)
+            app.state.route_paths = RoutePaths(app.router.routes)
             try:
                 yield
             finally:

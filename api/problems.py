@@ -1,12 +1,10 @@
 """Turns errors into HTTP answers, always in OpenAI's shape."""
 
 import logging
-from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from api.json_response import answer
 from wire.errors import (
@@ -23,8 +21,6 @@ from wire.validation import explain, shown
 __all__ = ["install", "own_answer", "problem_answer"]
 
 logger = logging.getLogger("threadhold.api")
-
-_METHODS: Final = ("DELETE", "GET", "HEAD", "POST")
 
 
 def install(app: FastAPI) -> None:
@@ -70,12 +66,6 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         message = f"Not allowed to {request.method} on {shown(request.url.path)}."
         problem = InvalidRequest(message, code="method_not_supported")
-        return answer(problem.body(), status=405, headers={"Allow": ", ".join(_allowed(request))})
+        allowed = request.app.state.route_paths.methods(request.url.path)  # Starlette reports those of one route
+        return answer(problem.body(), status=405, headers={"Allow": ", ".join(allowed)})
     return answer(InvalidRequest(str(error.detail)).body(), status=error.status_code)
-
-
-def _allowed(request: Request) -> list[str]:
-    """Return the methods of all routes with this path; Starlette reports only those of the first route."""
-    routes = request.app.router.routes
-    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
-    return [name for name, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]

@@ -7,15 +7,13 @@ mix the vectors of two models.
 """
 
 import contextlib
-from array import array
 from collections.abc import Sequence
 from typing import Final
-
-import orjson
 
 from chains.builtin import Builtin
 from chains.chat_types import ModelDetails, ModelEntry
 from chains.embedders import words_only_notice
+from chains.embedding_answers import read_embeddings, write_embeddings
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
@@ -24,7 +22,7 @@ from chains.passage import Passage
 from chains.ports import ModelSource
 from chains.refusals import read_refusal
 from telemetry.shares import REQUESTS, Shares
-from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
+from wire.embeddings import EmbeddingCreate
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
 
 __all__ = ["EmbeddingRouter"]
@@ -189,7 +187,7 @@ async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner:
 def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
     """Return an upstream's answer in OpenAI's shape. Raises UpstreamProblem for one without vectors."""
     try:
-        answer = orjson.loads(body)
+        answer = read_embeddings(body)
         if not isinstance(answer, dict) or "data" not in answer:
             raise _unusable(read_refusal(body).message)
         # Sorting is stable: entries without an index keep their order.
@@ -207,13 +205,7 @@ def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
 def _encoded(
     vectors: Sequence[Sequence[float] | str], request: EmbeddingCreate, model: str, used: dict[str, object]
 ) -> bytes:
-    """Return vectors (numbers or base64) in the requested encoding. Raises ValueError, TypeError for others."""
-    encoded: list[list[float] | str]
-    if request.encoding_format == "base64":
-        encoded = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
-    else:
-        encoded = [decode_vector(v) if isinstance(v, str) else array("d", v).tolist() for v in vectors]
-    return orjson.dumps(new_embeddings(encoded, model=model, usage=used))
+    return write_embeddings(vectors, is_base64=request.encoding_format == "base64", model=model, usage=used)
 
 
 def _unusable(reason: str = "") -> UpstreamProblem:

@@ -5,11 +5,12 @@ waits for nothing.
 """
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, TypeGuard
 
 from chains.upstream import Upstream
-from telemetry.shares import Shares
+from telemetry.shares import ANSWERS, Shares
 from wire.errors import EmbeddingFailed, RunError
 
 __all__ = ["Embedder", "UpstreamEmbedder"]
@@ -99,13 +100,7 @@ class UpstreamEmbedder:
             if not any(mark in error.message for mark in _TOO_LONG):
                 raise EmbeddingFailed(error.message) from error
             return await self._embed_shorter(batch, owner, urgent, error)
-        received = _vectors(answer, len(batch))
-        if (longest := max(map(len, received))) > _MAX_DIMENSIONS:
-            raise EmbeddingFailed(
-                f"`{self.name}` returned a vector of {longest} numbers; at most {_MAX_DIMENSIONS} are supported. "
-                "Set EMBEDDINGS_MODEL to another model."
-            )
-        vectors = [_unit(vector) for vector in received]
+        vectors = await ANSWERS.run(owner, _unit_vectors, answer, len(batch), self.name)
         for vector in vectors:
             if self.dimensions is None:
                 self.dimensions = len(vector)
@@ -140,7 +135,18 @@ def _batches(texts: Sequence[str]) -> list[list[str]]:
     return batches
 
 
-def _vectors(answer: object, count: int) -> list[list[float]]:
+def _unit_vectors(answer: object, count: int, model: str) -> list[list[float]]:
+    """Return the vectors of an answer with length 1: processor time, up to 0.1 s. Raises EmbeddingFailed."""
+    received = _vectors(answer, count)
+    if (longest := max(map(len, received))) > _MAX_DIMENSIONS:
+        raise EmbeddingFailed(
+            f"`{model}` returned a vector of {longest} numbers; at most {_MAX_DIMENSIONS} are supported. "
+            "Set EMBEDDINGS_MODEL to another model."
+        )
+    return [_unit(vector) for vector in received]
+
+
+def _vectors(answer: object, count: int) -> list[Sequence[float]]:
     """Read `{"data": [{"index", "embedding"}]}`. Raises EmbeddingFailed for anything else."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or len(data) != count:
@@ -160,11 +166,11 @@ def _index(entry: object, position: int) -> int:
     return index if isinstance(index, int) else position
 
 
-def _are_vectors(found: list[object]) -> TypeGuard[list[list[float]]]:
-    return all(isinstance(vector, list) and vector and _is_finite(vector) for vector in found)
+def _are_vectors(found: list[object]) -> TypeGuard[list[Sequence[float]]]:
+    return all(isinstance(vector, list | array) and vector and _is_finite(vector) for vector in found)
 
 
-def _is_finite(vector: list[object]) -> bool:
+def _is_finite(vector: Iterable[object]) -> bool:
     return all(isinstance(number, int | float) and math.isfinite(number) for number in vector)
 
 

@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 from chains.blocks import whole
 from chains.chat_types import ModelEntry
 from chains.context_window import Windows
+from chains.embedding_answers import read_embeddings
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.models import Models
@@ -26,7 +27,9 @@ from chains.refusals import Refusal, explain
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
+from telemetry.context import acting_owner
 from telemetry.metrics import Counts
+from telemetry.shares import ANSWERS
 from telemetry.version import installed_version
 from wire.errors import (
     InvalidRequest,
@@ -47,7 +50,7 @@ _LATE_S: Final = 1.0
 _CHECKED_S: Final = 1.0
 """Maximum age of a listing that proves that the upstream is available."""
 _REPLY_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
-_MAX_LISTING_BYTES: Final = 16 * 1024 * 1024
+_MAX_LISTING_BYTES: Final = 4 * 1024 * 1024
 _MAX_EMBEDDINGS_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -229,8 +232,9 @@ class Upstream:
         try:
             # The model's work is done when the head arrives: the silence limit alone would let a body drip for hours.
             async with asyncio.timeout(limit_s + _LATE_S):
-                return orjson.loads(await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES))
-        except orjson.JSONDecodeError as error:
+                answered = await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES)
+            return await ANSWERS.run(acting_owner(), read_embeddings, answered)
+        except ValueError as error:
             raise UpstreamFailed(f"{host} did not answer `/embeddings` with JSON.") from error
         except TimeoutError as error:
             raise self._late("send its vectors", limit_s) from error
