@@ -71,5 +71,5 @@ class ModelCalls:
 
     def _end(self, owner: str) -> None:
         self._turns.end(owner)
-        while (queued := self._turns.call()) is not None:
+        while (queued := self._turns.admit_next()) is not None:
             self._turns.leave(queued.run_id)

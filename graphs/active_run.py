@@ -19,8 +19,8 @@ from graphs.log import BLOCK, RunLog
 from graphs.machine.build import CompiledRun
 from graphs.machine.log_lines import log_run
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.parts import Call, MessageClosed, Part, RunEnded, TextDeltas
 from graphs.machine.state import GraphInput, RunContext
+from graphs.machine.stream_parts import Call, MessageClosed, RunEnded, StreamPart, TextDeltas
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
 from store.ports import Append, Change, DropCheckpoints, MessageRow, Patch, Row, RunProgress, StepRow, Store
@@ -262,7 +262,7 @@ class ActiveRun:
         else:
             await self.end("incomplete", incomplete_details={"reason": reason})
 
-    def on_part(self, part: Part) -> None:
+    def on_part(self, part: StreamPart) -> None:
         """Record a part that a node emits. Parts of a run that is being stopped are ignored."""
         if self.stop is not None:
             return

@@ -82,7 +82,7 @@ class QueuedRun:
     context: Context = field(default_factory=copy_context)
     """The context of its own request: another task starts it from the queue."""
     number: int = 0
-    """The number of its start, once it was called (see `Admission.begin`)."""
+    """The number of its start, once it was admitted (see `Admission.begin`)."""
 
 
 @dataclass(slots=True)
@@ -280,21 +280,21 @@ class Admission:
         heapq.heappush(queue, (run.created_at, next(self._numbers), run))
 
     def requeue(self, run: QueuedRun) -> None:
-        """Put back a run that was called but could not start."""
+        """Put back a run that was admitted but could not start."""
         if not run.left.is_set():
             self._push(run)
 
     def close(self) -> None:
-        """Wake everything that waits for a queued run: no more runs are called."""
+        """Wake everything that waits for a queued run: no more runs are admitted."""
         for run in self._known.values():
             run.left.set()
 
     def get(self, run_id: str) -> QueuedRun | None:
-        """Return the run if it is queued, or called but not started yet."""
+        """Return the run if it is queued, or admitted but not started yet."""
         return self._known.get(run_id)
 
     def queued(self) -> list[str]:
-        """Return the ids of the queued runs, and of those that were called but have not started yet."""
+        """Return the ids of the queued runs, and of those that were admitted but have not started yet."""
         return list(self._known)
 
     def leave(self, run_id: str) -> None:
@@ -310,7 +310,7 @@ class Admission:
                 queue[:] = [entry for entry in queue if not entry[2].left.is_set()]
                 heapq.heapify(queue)
 
-    def call(self) -> QueuedRun | None:
+    def admit_next(self) -> QueuedRun | None:
         """Return the next run, counted as executing, or None. It stays queued until it `leave`s."""
         for _ in range(len(self._order)):
             owner = self._order.popleft()

@@ -42,8 +42,8 @@ class Execution:
         self, store: Store, max_tool_rounds: int, limits: Limits | None = None, processes: Processes | None = None
     ) -> None:
         self.open = False
-        self.turns = Admission(limits or Limits())
-        self.take_up: Callable[[QueuedRun], Awaitable[bool]] | None = None
+        self.admission = Admission(limits or Limits())
+        self.resume_queued: Callable[[QueuedRun], Awaitable[bool]] | None = None
         """Continues a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(StoreSaver(store.checkpoints))
         self._reply_graph = compile_reply_graph()
@@ -91,7 +91,7 @@ class Execution:
         """Accept no new runs, wait up to `limit_s` for the executing ones, then park the rest: they stay as stored, and
         the next start continues them."""
         self.open = False
-        self.turns.close()
+        self.admission.close()
         if limit_s > 0:
             await self._wait(limit_s)
         for live in list(self._active_runs.values()):
@@ -114,51 +114,51 @@ class Execution:
             for wait in late:
                 wait.cancel()
 
-    def begin(self, live: ActiveRun, work: Coroutine[object, object, None], *, called: bool = False) -> None:
-        """Execute a run that `work` drives. A run that was `called` from the queue has already been counted."""
-        if not called:
-            live.number = self.turns.begin(live.owner, live.weight, live.memory)
+    def begin(self, live: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
+        """Execute a run that `work` drives. A run that was admitted from the queue has been counted already."""
+        if not is_admitted:
+            live.number = self.admission.begin(live.owner, live.weight, live.memory)
         live.resize = partial(self._resize, live)
         self._active_runs[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
         with bind(run_id=live.run_id):
             self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 
-    def call(self) -> None:
+    def start_queued(self) -> None:
         """Start as many queued runs as the limits allow, each in a task of its own."""
-        while self.open and (run := self.turns.call()) is not None:
-            self._tasks.create_task(self._start_called(run), name=f"called {run.run_id}", context=run.context)
+        while self.open and (run := self.admission.admit_next()) is not None:
+            self._tasks.create_task(self._start_admitted(run), name=f"start {run.run_id}", context=run.context)
 
-    async def _start_called(self, run: QueuedRun) -> None:
-        assert self.take_up is not None, "set before the first run is queued"
+    async def _start_admitted(self, run: QueuedRun) -> None:
+        assert self.resume_queued is not None, "set before the first run is queued"
         try:
-            if await self.take_up(run):
-                self.turns.leave(run.run_id)
+            if await self.resume_queued(run):
+                self.admission.leave(run.run_id)
                 return
-            self.turns.leave(run.run_id)
+            self.admission.leave(run.run_id)
         except StoreError as error:
             logger.error("run %s could not be continued and is queued again: %s", run.run_id, error)
-            self.turns.requeue(run)
-            self.turns.end(run.owner, run.weight, run.memory, number=run.number)
-            return  # the sweep calls the queue again
+            self.admission.requeue(run)
+            self.admission.end(run.owner, run.weight, run.memory, number=run.number)
+            return  # the sweep starts queued runs again
         except Exception as error:  # the outermost frame of a task
             logger.exception("run %s could not be continued", run.run_id)
             self.broken[run.run_id] = error
-            self.turns.leave(run.run_id)
+            self.admission.leave(run.run_id)
         self._ended(run)
 
     def _ended(self, run: ActiveRun | QueuedRun) -> None:
-        self.turns.end(run.owner, run.weight, run.memory, number=run.number)
-        self.call()
+        self.admission.end(run.owner, run.weight, run.memory, number=run.number)
+        self.start_queued()
 
     def _resize(self, live: ActiveRun, memory: int, only_if_free: bool) -> bool:
         change = memory - live.memory
-        if only_if_free and not self.turns.has_memory(live.owner, memory, live.memory):
+        if only_if_free and not self.admission.has_memory(live.owner, memory, live.memory):
             return False
         live.memory = memory
-        self.turns.resize(live.owner, change)
+        self.admission.resize(live.owner, change)
         if change < 0:
-            self.call()
+            self.start_queued()
         return True
 
     async def drive(
@@ -275,11 +275,11 @@ class Execution:
 
     async def _turn_comes(self, run_id: str, after: int) -> bool:
         """Wait until a run leaves the queue; False if it is not queued. Raises Unavailable if the server stops."""
-        run = self.turns.get(run_id)
+        run = self.admission.get(run_id)
         if run is None:
             return False
         await run.left.wait()
-        if not self.open and self.turns.get(run_id) is not None:
+        if not self.open and self.admission.get(run_id) is not None:
             raise parked(run_id, after)
         return True
 

@@ -7,7 +7,7 @@ which outcomes have an item. A run without calls and reasoning has no items.
 from collections.abc import Mapping
 
 from graphs.machine.exchange import MAX_REPLY_CHARS
-from graphs.machine.parts import CallsMade, ThoughtDelta
+from graphs.machine.stream_parts import CallsMade, ThoughtDelta
 from graphs.open_calls import OpenCalls
 from graphs.tools.kinds import STEP_CALLS
 from store.ports import Change, Insert, Patch, Row

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from graphs.machine.parts import Citation
 from graphs.machine.pieces import Pieces
+from graphs.machine.stream_parts import Citation
 from wire.events import Event
 from wire.messages import Annotation, MessageContent, TextValue, annotation
 

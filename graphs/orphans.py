@@ -50,7 +50,7 @@ class OrphanedRuns:
         self._run_queue = processes.run_queue
         self._woken = asyncio.Event()
         processes.signals.subscribe("runs", self._woken.set)
-        execution.take_up = self.begin
+        execution.resume_queued = self.begin
 
     def lock(self, run_id: str) -> asyncio.Lock:
         """Return the lock that must be held to change a run that no task executes."""
@@ -70,17 +70,17 @@ class OrphanedRuns:
             return None
         return await self._store.get("run", id, owner)
 
-    async def take_up(self) -> None:
+    async def queue_orphans(self) -> None:
         """Queue every run that is to be executed and that no live process holds; those that wait for the client keep
         waiting. Stop the runs of this process that another one has cancelled, deleted or taken over."""
-        executed, queued = self._execution.executed(), self._execution.turns.queued()
+        executed, queued = self._execution.executed(), self._execution.admission.queued()
         listed = set()
         for run in await self._run_queue.runs():
             listed.add(run.id)
             live = self._execution.get(run.id)
             if live is None:
                 if run.id not in self._execution.broken:  # the sweep ends it
-                    await self._take_up(run)
+                    await self._queue_or_cancel(run)
             elif run.status == "cancelling" and live.run["status"] != "cancelling":
                 live.cancel_as_stored()
         for live in executed:
@@ -89,27 +89,27 @@ class OrphanedRuns:
                 live.stop_for("deleted" if row is None else "lost")
         for run_id in queued:
             if run_id not in listed:
-                self._execution.turns.leave(run_id)
-        self._execution.call()
+                self._execution.admission.leave(run_id)
+        self._execution.start_queued()
 
-    async def _take_up(self, run: Unfinished) -> None:
+    async def _queue_or_cancel(self, run: Unfinished) -> None:
         if run.status != "cancelling":
             if self._execution.open:
-                turns = self._execution.turns
-                needs = turns.weigh(run.size), turns.unread + object_memory(run.size), run.size
-                turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, *needs))
+                admission = self._execution.admission
+                needs = admission.weigh(run.size), admission.unread + object_memory(run.size), run.size
+                admission.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, *needs))
             return
         async with self.lock(run.id):
             if self._execution.get(run.id) is None:
                 await self.finish(run.id, run.owner, "cancelling", "cancelled")
 
-    async def take_up_forever(self) -> None:
-        """Take up runs whenever other processes have committed changes of runs."""
+    async def queue_orphans_forever(self) -> None:
+        """Queue orphaned runs whenever other processes have committed changes of runs."""
         while True:
             await self._woken.wait()
             self._woken.clear()
             try:
-                await self.take_up()
+                await self.queue_orphans()
             except StoreError as error:
                 logger.error("the runs of other processes could not be read: %s", error)
                 await asyncio.sleep(_SWEEP_S)
@@ -122,12 +122,12 @@ class OrphanedRuns:
                 return False
             live = make_live(self._store, row, self._clock, self._contexts.metrics)
             live.weight, live.memory, live.size, live.number = run.weight, run.memory, run.size, run.number
-            self._execution.begin(live, self._resume(live, row), called=True)
+            self._execution.begin(live, self._resume(live, row), is_admitted=True)
             return True
 
     async def _resume(self, live: ActiveRun, row: RunRow) -> None:
         await load_rows(live, row)
-        context = await self._contexts.again(live, row, await self._contexts.toolset(row))
+        context = await self._contexts.reload(live, row, await self._contexts.toolset(row))
         used = exchange_memory(row.private.get("exchange_bytes", 0))
         live.resize(live.history_memory + used, False)
         if row.body["started_at"] is None:
@@ -156,7 +156,7 @@ class OrphanedRuns:
                     await self._expire(run)
                 if self._execution.broken:
                     await self._end_broken()
-                self._execution.call()  # retries the runs that could not start because of a store error
+                self._execution.start_queued()  # retries the runs that could not start because of a store error
             except StoreError as error:
                 logger.error("overdue runs could not be ended, next try in %s s: %s", _SWEEP_S, error)
 
@@ -194,4 +194,4 @@ class OrphanedRuns:
         live.stop = stop
         await live.stopped()
         live.log.close()
-        self._execution.turns.leave(run_id)
+        self._execution.admission.leave(run_id)

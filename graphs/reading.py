@@ -21,34 +21,34 @@ from wire.errors import NotFound
 __all__ = ["count_reading", "must_get_run", "read_if_free"]
 
 
-def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
+def count_reading(admission: Admission, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
     """Count the memory of a history that begins with the page `first`, until the result is closed.
 
     Raises HeavyStart if the memory is not free, unless it is the owner's turn.
     """
-    memory = turns.unread if first.has_more else entries_memory(first.rows)
-    if not its_turn and not turns.has_memory(owner, memory):
+    memory = admission.unread if first.has_more else entries_memory(first.rows)
+    if not its_turn and not admission.has_memory(owner, memory):
         raise HeavyStart
     read = ExitStack()
-    read.enter_context(turns.reading(owner, memory))
+    read.enter_context(admission.reading(owner, memory))
     return read
 
 
 async def read_if_free(
-    turns: Admission, contexts: RunContexts, live: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
+    admission: Admission, contexts: RunContexts, live: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
     `live`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
     live.size = len(orjson.dumps(row.body))
-    live.weight = turns.weigh(live.size)
-    live.memory = row.private.get("memory", turns.unread + object_memory(live.size)) + exchange
-    if not turns.free(live.owner, live.weight, live.memory):
+    live.weight = admission.weigh(live.size)
+    live.memory = row.private.get("memory", admission.unread + object_memory(live.size)) + exchange
+    if not admission.free(live.owner, live.weight, live.memory):
         return None
-    with turns.reading(live.owner, live.memory):
-        context = await contexts.again(live, row, toolset)
+    with admission.reading(live.owner, live.memory):
+        context = await contexts.reload(live, row, toolset)
     live.memory = live.history_memory + exchange
-    return context if turns.free(live.owner, live.weight, live.memory) else None
+    return context if admission.free(live.owner, live.weight, live.memory) else None
 
 
 async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> RunRow:

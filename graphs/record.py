@@ -12,7 +12,7 @@ import orjson
 
 from graphs.items import RunItems
 from graphs.machine.deltas import NO_USAGE, add_usage
-from graphs.machine.parts import (
+from graphs.machine.stream_parts import (
     Call,
     CallAnswered,
     CallDelta,
@@ -23,9 +23,9 @@ from graphs.machine.parts import (
     LeftOut,
     MessageClosed,
     MessageOpened,
-    Part,
     RefusalDelta,
     RunEnded,
+    StreamPart,
     TextDeltas,
     ThoughtDelta,
     Usage,
@@ -129,7 +129,7 @@ class Recorder:
             events[0] = ("thread.message.delta", prefix + orjson.dumps(texts[0]) + b',"annotations":[]}}]}}')
         return events
 
-    def record(self, part: Part) -> Recorded:
+    def record(self, part: StreamPart) -> Recorded:
         """Turn a part into changes and events."""
         done = Recorded()
         match part:

@@ -16,18 +16,18 @@ from chains.passback import extra_fields
 from graphs.active_run import ActiveRun
 from graphs.log import RunLog
 from graphs.machine.build import CompiledRun
-from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
+from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, text_parts
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.parts import (
+from graphs.machine.state import GraphInput, Reply, RunState
+from graphs.machine.stream_parts import (
     Call,
     CallDelta,
     CallsMade,
     CallsOpened,
     MessageClosed,
     MessageOpened,
-    Part,
+    StreamPart,
 )
-from graphs.machine.state import GraphInput, Reply, RunState
 from graphs.record import Recorder
 from retrieval.grounding import Source
 from store.ports import Change, Delete, ItemRow, Kind, MessageRow, PageQuery, Retract, Row, RunRow, StepRow, Store
@@ -166,16 +166,16 @@ def _shown(reply: Reply, run_id: str) -> list[Call]:
     return [call for call in reply["calls"] if call["id"] in ids]
 
 
-def _parts(reply: Reply, run_id: str, sources: dict[str, Source], extra: str) -> list[Part]:
+def _parts(reply: Reply, run_id: str, sources: dict[str, Source], extra: str) -> list[StreamPart]:
     """Return the parts of the whole checkpointed reply; `extra` is what its engine requires back."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
     shown = _shown(reply, run_id)
-    parts: list[Part] = []
+    parts: list[StreamPart] = []
     if reply["text"]:
         usage = NO_USAGE if shown else reply["usage"]
         parts += [
             MessageOpened(message_step, message_id),
-            *spell(message_id, reply["text"], sources, is_answer=not shown),
+            *text_parts(message_id, reply["text"], sources, is_answer=not shown),
         ]
         parts.append(MessageClosed(message_step, message_id, usage))
     if shown:

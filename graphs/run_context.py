@@ -91,7 +91,7 @@ class RunContexts:
         past = exchange_memory(past_chars(history.past)) if history.past else 0
         return history_memory(history.messages) + picture_memory(pictures) + object_memory(live.size) + past
 
-    async def again(self, live: ActiveRun, row: RunRow, toolset: ToolSet) -> RunContext:
+    async def reload(self, live: ActiveRun, row: RunRow, toolset: ToolSet) -> RunContext:
         """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
         history = await self.history(row.body, row.owner, own=row.id)
         live.history_memory = await self.memory(live, history)
@@ -101,12 +101,12 @@ class RunContexts:
         """Make a run's context; `private` is its row's."""
 
         seen: list[Message] = []
-        looking = asyncio.Lock()
+        loading = asyncio.Lock()
 
         async def messages() -> list[Message]:
             if self._pictures is None:
                 return history.messages
-            async with looking:  # concurrent tool calls ask for the history concurrently
+            async with loading:  # concurrent tool calls ask for the history concurrently
                 if not seen:
                     seen.extend(await self._pictures.show(live.owner, history.messages))
             return seen

@@ -99,8 +99,8 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         await self._execution.enter()
-        await self._orphans.take_up()
-        watches = (self._orphans.sweep, self._orphans.take_up_forever)
+        await self._orphans.queue_orphans()
+        watches = (self._orphans.sweep, self._orphans.queue_orphans_forever)
         self._watching = [self._execution.own(keep_running(watch)) for watch in watches]
         return self
 
@@ -128,7 +128,7 @@ class Runner:
     @property
     def waiting(self) -> int:
         """The number of queued runs."""
-        return len(self._execution.turns)
+        return len(self._execution.admission)
 
     # --- requests of clients --------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Runner:
             guards += gone
         draft = draft_run(request, assistant, owner, thread_id, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
-        with count_reading(self._execution.turns, owner, first, its_turn=its_turn) as read:
+        with count_reading(self._execution.admission, owner, first, its_turn=its_turn) as read:
             history = await self._contexts.history(draft.run, owner, first=first)
             whole = history.and_then(row.body for row in draft.messages)
             async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
@@ -212,8 +212,8 @@ class Runner:
             used = row.private.get("exchange_bytes", 0)
             given = check_outputs(action, outputs, used=used)
             live = await revive(self._store, row, self._now, self.metrics)
-            toolset, turns = await self._contexts.toolset(row), self._execution.turns
-            context = await read_if_free(turns, self._contexts, live, row, toolset, given)
+            toolset, admission = await self._contexts.toolset(row), self._execution.admission
+            context = await read_if_free(admission, self._contexts, live, row, toolset, given)
             calls = action["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
             if not any(call["function"]["name"] in toolset.served for call in calls):
@@ -257,7 +257,7 @@ class Runner:
             if not executed:
                 await live.stopped()
                 live.log.close()
-                self._execution.turns.leave(run_id)
+                self._execution.admission.leave(run_id)
             return body
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
@@ -300,7 +300,7 @@ class Runner:
             except Missing as missing:
                 raise NotFound(f"No thread found with id '{thread_id}'.") from missing
             if active_id is not None:
-                self._execution.turns.leave(active_id)
+                self._execution.admission.leave(active_id)
 
     def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`; see `Execution.follow`."""
@@ -318,13 +318,13 @@ class Runner:
         events = draft.events()
         queued = draft.run
         live.size = len(orjson.dumps(draft.run))
-        live.weight = self._execution.turns.weigh(live.size)
+        live.weight = self._execution.admission.weigh(live.size)
         live.memory = live.history_memory = await self._contexts.memory(live, history)
         read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, live.weight, live.memory
-        if not self._execution.turns.free(*needs):
+        if not self._execution.admission.free(*needs):
             draft.row.private["next_event"] = len(events)
-            with refused(), self._execution.turns.entering(*needs):
+            with refused(), self._execution.admission.entering(*needs):
                 return await self._enqueue(live, [*guards, *draft.changes(held=False)], events)
         draft.row.private["next_event"] = live.log.ceiling
         # No reader sees the row while it is `queued`, so it is stored with the status that follows.
@@ -375,8 +375,8 @@ class Runner:
 
         def enqueue(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:
-                self._execution.turns.enqueue(queued)
-                self._execution.call()
+                self._execution.admission.enqueue(queued)
+                self._execution.start_queued()
 
         appended = Append(live.run_id, live.log.number(events))
         commit = self._store.commit([*changes, appended, Wake("runs")], durable=True)
@@ -389,7 +389,7 @@ class Runner:
     def _require_accepting(self, owner: str | None = None) -> None:
         """Raise if the server is shutting down, or if a new run of this `owner` can neither start nor be queued."""
         if owner is not None:
-            self._execution.turns.check(owner)
+            self._execution.admission.check(owner)
         if not self._execution.open:
             raise Unavailable("The server is shutting down; try again in a moment.", headers={"Retry-After": "5"})
 

@@ -15,7 +15,8 @@ from langchain_core.messages import AIMessageChunk, InvalidToolCall, ToolCallChu
 from chains.passback import extra_fields
 from chains.reply import TAKEN
 from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
-from graphs.machine.parts import (
+from graphs.machine.pieces import Pieces
+from graphs.machine.stream_parts import (
     Call,
     CallDelta,
     CallsMade,
@@ -24,19 +25,18 @@ from graphs.machine.parts import (
     CutReason,
     MessageClosed,
     MessageOpened,
-    Part,
     RefusalDelta,
+    StreamPart,
     TextDeltas,
     ThoughtDelta,
     Usage,
 )
-from graphs.machine.pieces import Pieces
 from retrieval.citations import Citations, Cited
 from retrieval.grounding import Source
 from wire.ids import derive_id
 from wire.json import Json, JsonObject
 
-__all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "spell"]
+__all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "text_parts"]
 
 _CUT_REASONS: Final[Mapping[str, CutReason]] = {"length": "max_tokens", "content_filter": "content_filter"}
 """Finish reason of a model → why the message is incomplete."""
@@ -138,7 +138,7 @@ class ReplyParts:
         """The reply's text so far."""
         return str(self._text)
 
-    def feed(self, chunk: AIMessageChunk) -> Iterator[Part]:
+    def feed(self, chunk: AIMessageChunk) -> Iterator[StreamPart]:
         """Yield the parts that one chunk contains. Raises RunError if text or calls are too large."""
         texts = _texts(chunk.content)
         if chunk.additional_kwargs:
@@ -166,7 +166,7 @@ class ReplyParts:
                 total_tokens=seen["total_tokens"],
             )
 
-    def _feed_texts(self, texts: list[str]) -> Iterator[Part]:
+    def _feed_texts(self, texts: list[str]) -> Iterator[StreamPart]:
         self._chars += sum(map(len, texts))
         check_reply(self._chars)
         self._text.extend(texts)
@@ -174,27 +174,27 @@ class ReplyParts:
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
         if self._message == "open":
-            yield from self._spell(texts)
+            yield from self._text_parts(texts)
         # Text after calls is kept for the model's own history only: a second open step would break Node's SDK.
 
-    def _spell(self, texts: list[str]) -> Iterator[Part]:
+    def _text_parts(self, texts: list[str]) -> Iterator[StreamPart]:
         if self._citations is None:
             yield TextDeltas(self.message_id, texts)
             return
         for text in texts:
             for piece in self._citations.feed(text):
-                yield _spelled(self.message_id, piece)
+                yield _text_part(self.message_id, piece)
 
     def _close_message(
         self, usage: Usage, reason: CutReason | None = None, *, is_answer: bool = False
-    ) -> Iterator[Part]:
+    ) -> Iterator[StreamPart]:
         self._message = "closed"
         if self._citations is not None:
             for piece in _last(self._citations, self.text if is_answer else ""):
-                yield _spelled(self.message_id, piece)
+                yield _text_part(self.message_id, piece)
         yield MessageClosed(self.message_step, self.message_id, usage, reason=reason)
 
-    def _feed_thoughts(self, kwargs: JsonObject) -> Iterator[Part]:
+    def _feed_thoughts(self, kwargs: JsonObject) -> Iterator[StreamPart]:
         """Thoughts are shown as they arrive. They are part neither of the message nor of any prompt."""
         thoughts, taken = kwargs.get("reasoning_content") or "", bool(kwargs.get(TAKEN))
         if taken:
@@ -206,7 +206,7 @@ class ReplyParts:
             self._thought = True
             yield ThoughtDelta(self.message_id, thoughts, taken)
 
-    def _feed_refusal(self, refusal: str) -> Iterator[Part]:
+    def _feed_refusal(self, refusal: str) -> Iterator[StreamPart]:
         self._chars += len(refusal)
         check_reply(self._chars)
         if self._message == "none" and not self._slots:
@@ -215,7 +215,7 @@ class ReplyParts:
         if self._message == "open":
             yield RefusalDelta(self.message_id, refusal)
 
-    def _feed_call(self, fragment: ToolCallChunk) -> Iterator[Part]:
+    def _feed_call(self, fragment: ToolCallChunk) -> Iterator[StreamPart]:
         index, upstream_id = fragment.get("index"), fragment.get("id") or ""
         slot = self._by_index.get(index) if index is not None else (self._slots[-1] if self._slots else None)
         is_new = slot is None or bool(upstream_id and slot.upstream_id and upstream_id != slot.upstream_id)
@@ -238,7 +238,7 @@ class ReplyParts:
         elif slot.shown >= 0:
             yield CallDelta(self.calls_step, slot.shown, None, None, arguments, self._kind(slot.name))
 
-    def _feed_wrong(self, call: InvalidToolCall) -> Iterator[Part]:
+    def _feed_wrong(self, call: InvalidToolCall) -> Iterator[StreamPart]:
         yield from self._show_last()
         arguments = [call.get("args") or ""]
         self._count(arguments[0], is_new=True)
@@ -249,11 +249,11 @@ class ReplyParts:
         self._calls_bytes += len(arguments) + (CALL_BYTES if is_new else 0)
         check_calls(self._used, self._calls_bytes)
 
-    def _show_last(self) -> Iterator[Part]:
+    def _show_last(self) -> Iterator[StreamPart]:
         if self._slots and self._slots[-1].shown is None:
             yield from self._show(self._slots[-1])
 
-    def _show(self, slot: _Slot) -> Iterator[Part]:
+    def _show(self, slot: _Slot) -> Iterator[StreamPart]:
         """Put a call with a complete name onto the wire; a call of a function that was not offered stays off it."""
         if slot.name not in self._offered:
             slot.shown = -1
@@ -274,7 +274,7 @@ class ReplyParts:
     def _call_id(self, shown: int) -> str:
         return call_id(self._run_id, self._reply, shown)
 
-    def close(self, usage: Usage) -> Iterator[Part]:
+    def close(self, usage: Usage) -> Iterator[StreamPart]:
         """Yield the parts that end the reply, once the upstream has finished. `usage` is reported or estimated."""
         yield from self._show_last()
         cut_off = self.finish == "length"
@@ -317,13 +317,13 @@ class ReplyParts:
         ]
 
 
-def spell(message_id: str, text: str, sources: Mapping[str, Source], *, is_answer: bool) -> list[Part]:
+def text_parts(message_id: str, text: str, sources: Mapping[str, Source], *, is_answer: bool) -> list[StreamPart]:
     """Return the parts of a whole text with its citations. `is_answer` is false if calls follow."""
     if not sources:
         return [TextDeltas(message_id, [text])]
     citations = Citations(sources)
     pieces = (*citations.feed(text), *_last(citations, text if is_answer else ""))
-    return [_spelled(message_id, piece) for piece in pieces]
+    return [_text_part(message_id, piece) for piece in pieces]
 
 
 def _last(citations: Citations, answer: str) -> Iterator[str | Cited]:
@@ -331,7 +331,7 @@ def _last(citations: Citations, answer: str) -> Iterator[str | Cited]:
     yield from citations.rest(answer)
 
 
-def _spelled(message_id: str, piece: str | Cited) -> Part:
+def _text_part(message_id: str, piece: str | Cited) -> StreamPart:
     if isinstance(piece, Cited):
         return Citation(message_id, piece.marker, piece.file_id)
     return TextDeltas(message_id, [piece])

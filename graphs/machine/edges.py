@@ -5,8 +5,8 @@ from langgraph.types import Send
 
 from graphs.machine.deltas import reply_ids
 from graphs.machine.exchange import share_of_left
-from graphs.machine.parts import Call
 from graphs.machine.state import Act, RunContext, RunState
+from graphs.machine.stream_parts import Call
 
 __all__ = ["after_act", "after_pause", "after_reply", "calls_for_client"]
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from graphs.machine.parts import Call
+from graphs.machine.stream_parts import Call
 from graphs.tools.port import Outcome
 from retrieval.grounding import Source
 from wire.errors import InvalidRequest, RunError

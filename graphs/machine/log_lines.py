@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from langchain_core.messages import BaseMessage
 
-from graphs.machine.parts import Call
 from graphs.machine.spec import WireRun
+from graphs.machine.stream_parts import Call
 from telemetry.lines import fields
 from wire.errors import RunError, ThreadholdError
 

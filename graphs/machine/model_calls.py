@@ -9,8 +9,8 @@ from chains.context import Prompt, build_prompt
 from chains.reply import ReplyCall
 from graphs.machine.deltas import ReplyParts
 from graphs.machine.log_lines import log_prompt
-from graphs.machine.parts import LeftOut, Usage
 from graphs.machine.state import RunContext, RunState
+from graphs.machine.stream_parts import LeftOut, Usage
 from graphs.tools.toolset import ToolSet
 from wire.errors import ContextOverflow
 

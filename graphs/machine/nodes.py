@@ -26,10 +26,10 @@ from graphs.machine.exchange import (
 )
 from graphs.machine.log_lines import log_reply
 from graphs.machine.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
-from graphs.machine.parts import Call, CallAnswered, CallsAnswered, EndReason, Part, RunEnded, Usage
 from graphs.machine.spans import reply_span, spend, tool_span
 from graphs.machine.spec import WireMessage
 from graphs.machine.state import Act, Reply, RunContext, RunState
+from graphs.machine.stream_parts import Call, CallAnswered, CallsAnswered, EndReason, RunEnded, StreamPart, Usage
 from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from telemetry.context import acting_owner
@@ -110,7 +110,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     return update
 
 
-async def _ending(parts: ReplyParts, booked: Usage) -> Iterable[Part]:
+async def _ending(parts: ReplyParts, booked: Usage) -> Iterable[StreamPart]:
     """Return the parts that end the reply. The comparison of a long answer with passages can take 0.5 s."""
     ending = parts.close(booked)
     return await COMPARING.run(acting_owner(), list, ending) if parts.compares else ending

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, StatusCode, Tracer
 
-from graphs.machine.parts import Call, Usage
 from graphs.machine.spec import RunSpec, WireRun
+from graphs.machine.stream_parts import Call, Usage
 from wire.errors import RunError
 
 __all__ = ["end_run", "reply_span", "run_span", "spend", "tool_span"]

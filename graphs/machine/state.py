@@ -17,8 +17,8 @@ from typing_extensions import TypedDict
 from chains.context import PastRound
 from chains.ports import ChatBackend
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.parts import Call, EndReason, Part, Usage
 from graphs.machine.spec import RunSpec, WireMessage
+from graphs.machine.stream_parts import Call, EndReason, StreamPart, Usage
 from graphs.tools.toolset import ToolSet
 from retrieval.grounding import Source
 
@@ -87,7 +87,7 @@ class RunContext:
     tools: ToolSet
     history: Callable[[], Awaitable[Sequence[WireMessage]]]
     """Loads the thread's messages from before this run's own, oldest first. The provider caches them."""
-    emit: Callable[[Part], None]
+    emit: Callable[[StreamPart], None]
     """Reports a part to the run, which turns it into rows and events immediately."""
     count_usage: Callable[[Usage], None]
     """Counts the tokens of an aborted reply on the open step."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from graphs.machine.parts import Call
+from graphs.machine.stream_parts import Call
 from graphs.tools.caller import CALLER, Caller
 from graphs.tools.credentials import read_credentials
 from graphs.tools.document import MAX_DOCUMENT_BYTES, Refusal

@@ -18,7 +18,7 @@ from graphs.tools.bodies import Body, is_json
 from graphs.tools.operations import Field, Operation
 from wire.json import Json, JsonObject
 
-__all__ = ["MAX_BODY_BYTES", "MAX_HEADER_BYTES", "MAX_URL_BYTES", "Call", "Pairs", "build_call", "spell_field"]
+__all__ = ["MAX_BODY_BYTES", "MAX_HEADER_BYTES", "MAX_URL_BYTES", "Call", "Pairs", "build_call", "serialize_field"]
 
 MAX_URL_BYTES: Final = 65_536
 """The HTTP library's limit. Servers accept 8 to 64 KiB."""
@@ -87,16 +87,16 @@ def build_call(operation: Operation, arguments: JsonObject) -> Call:
         value = arguments[field.argument]
         match field.place:
             case "path":
-                in_path[field.name] = _spell_path(field, value, url)
+                in_path[field.name] = _serialize_path(field, value, url)
             case "query":
                 encode = _encode_reserved if field.reserved else _encode
-                query += _join_pairs(_spell(field, value, encode, url), _encode_name, url)
+                query += _join_pairs(_serialize(field, value, encode, url), _encode_name, url)
             case "header":
-                for _, text in _spell(field, value, _as_it_is, head):
+                for _, text in _serialize(field, value, _as_it_is, head):
                     head.add(len(field.name) + _bytes(text))
                     headers.append((field.name, _header_value(field, text)))
             case _:
-                cookies += _join_pairs(_spell(field, value, _encode, head), _encode, head)
+                cookies += _join_pairs(_serialize(field, value, _encode, head), _encode, head)
     path = _fill_path(operation.path, in_path, url)
     _check_path(path)
     if cookies:
@@ -148,7 +148,7 @@ def _as_it_is(text: str) -> str:
     return text
 
 
-def spell_field(field: Field, value: Json, encode: Encode = _as_it_is) -> Pairs:
+def serialize_field(field: Field, value: Json, encode: Encode = _as_it_is) -> Pairs:
     """Return a parameter's name and value as pairs, with each value encoded by `encode`; path values always are.
 
     The comma between values is not encoded (RFC 6570), so that a server can distinguish it from one inside a value.
@@ -156,18 +156,18 @@ def spell_field(field: Field, value: Json, encode: Encode = _as_it_is) -> Pairs:
 
     Raises BadArguments.
     """
-    return list(_spell(field, value, encode, _Count("URL", MAX_URL_BYTES)))
+    return list(_serialize(field, value, encode, _Count("URL", MAX_URL_BYTES)))
 
 
-def _spell(field: Field, value: Json, encode: Encode, count: _Count) -> Iterator[tuple[str, str]]:
+def _serialize(field: Field, value: Json, encode: Encode, count: _Count) -> Iterator[tuple[str, str]]:
     if field.place == "path":
-        yield field.name, _spell_path(field, value, count)
+        yield field.name, _serialize_path(field, value, count)
     elif field.json:
         yield field.name, encode(_json(value))
     elif field.place == "header":
         yield field.name, _join(value, explode=field.explode)
     else:
-        yield from _spell_form(field.name, value, _Form(field.style, field.explode, encode, count))
+        yield from _serialize_form(field.name, value, _Form(field.style, field.explode, encode, count))
 
 
 def _json(value: Json) -> str:
@@ -204,10 +204,10 @@ class _Form:
         return ("," if delimiter is None else self.encode(delimiter)).join(map(self.encode, parts))
 
 
-def _spell_form(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]]:
+def _serialize_form(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]]:
     encode = form.encode
     if form.style == "deepObject":
-        yield from _spell_deep(name, value, form)
+        yield from _serialize_deep_object(name, value, form)
     elif isinstance(value, list):
         if form.explode:
             yield from ((name, encode(_text(each))) for each in value)
@@ -221,7 +221,7 @@ def _spell_form(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]
         yield name, form.join([part for key, each in value.items() for part in (key, _text(each))])
 
 
-def _spell_deep(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]]:
+def _serialize_deep_object(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]]:
     # OpenAPI defines one level of an object. Deeper values and lists, which Stripe's documents have, are written as
     # PHP, Rails and Node's qs read them: a[b][c]=1, a[]=1&a[]=2, and with an index if the list has lists or objects.
     if isinstance(value, dict):
@@ -235,10 +235,10 @@ def _spell_deep(name: str, value: Json, form: _Form) -> Iterator[tuple[str, str]
     for key, each in inner:
         if isinstance(each, dict | list):
             form.count.add(len(name) + len(key))  # an empty list counts, too, although its name is not written
-        yield from _spell_deep(f"{name}[{key}]", each, form)
+        yield from _serialize_deep_object(f"{name}[{key}]", each, form)
 
 
-def _spell_path(field: Field, value: Json, count: _Count) -> str:
+def _serialize_path(field: Field, value: Json, count: _Count) -> str:
     if field.json:
         return _encode(_json(value))
 
@@ -322,7 +322,9 @@ def _form(body: Body, value: dict[str | None, Json], count: _Count) -> Iterator[
             pairs: Iterable[tuple[str, str]] = [(name, _encode_form(_text(each)))]
         else:
             style = encoding.get("style", "form")
-            pairs = _spell_form(name, each, _Form(style, encoding.get("explode", style == "form"), _encode_form, count))
+            pairs = _serialize_form(
+                name, each, _Form(style, encoding.get("explode", style == "form"), _encode_form, count)
+            )
         yield from _join_pairs(pairs, _encode_form, count)
 
 

@@ -42,11 +42,11 @@ class Credentials:
     query: tuple[tuple[str, str], ...] = ()
     cookies: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
-    _spellings: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+    _encoded_secrets: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
     """The secrets as they appear in URLs, JSON and Basic authorization, longest first."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_spellings", _spell(self.secrets))
+        object.__setattr__(self, "_encoded_secrets", _encodings(self.secrets))
 
     def provide(self, place: str, name: str) -> bool:
         """Return whether these credentials set the parameter `name` in `place`."""
@@ -56,16 +56,16 @@ class Credentials:
 
     def longest(self) -> int:
         """Return the length of the longest secret, in bytes in its longest spelling."""
-        return max((len(each.encode()) for each in self._spellings), default=0)
+        return max((len(each.encode()) for each in self._encoded_secrets), default=0)
 
     def hide(self, text: str) -> str:
-        """Return `text` with each secret, also in its URL and JSON spellings, replaced by `[hidden]`."""
-        for spelling in self._spellings:
-            text = text.replace(spelling, "[hidden]")
+        """Return `text` with each secret, also encoded for URLs and JSON, replaced by `[hidden]`."""
+        for encoded in self._encoded_secrets:
+            text = text.replace(encoded, "[hidden]")
         return text
 
 
-def _spell(secrets: tuple[str, ...]) -> tuple[str, ...]:
+def _encodings(secrets: tuple[str, ...]) -> tuple[str, ...]:
     found: set[str] = set()
     for secret in secrets:
         found |= {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}

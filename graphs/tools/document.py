@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import yaml
 
-from graphs.tools.pointers import Pointer, follow, spell
+from graphs.tools.pointers import Pointer, follow, format_pointer
 from graphs.tools.scalars import Scalar, resolve_scalars
 from wire.empty_objects import fill_document
 from wire.errors import InvalidRequest
@@ -140,7 +140,7 @@ def _plain(value: Json, refuse: Refusal) -> Json:
         nonlocal count
         count += 1
         if count > MAX_NODES or len(place) > MAX_DEPTH:
-            raise refuse(_too_large(spell(place[:MAX_DEPTH]), deep=count <= MAX_NODES))
+            raise refuse(_too_large(format_pointer(place[:MAX_DEPTH]), deep=count <= MAX_NODES))
         if isinstance(value, dict):
             return {(name := _key(key)): copy(item, (*place, name)) for key, item in value.items()}
         if isinstance(value, list):
@@ -150,7 +150,7 @@ def _plain(value: Json, refuse: Refusal) -> Json:
         number = value.value if isinstance(value, Scalar) else value
         if number is None or isinstance(number, bool | int) or (isinstance(number, float) and math.isfinite(number)):
             return value
-        raise refuse(f"`{spell(place)}` is not a JSON value")
+        raise refuse(f"`{format_pointer(place)}` is not a JSON value")
 
     return copy(value, ())
 
@@ -177,7 +177,9 @@ def _check_references(document: JsonObject, refuse: Refusal) -> None:
     for place, node in _walk(document):
         for key in _MOVING & node.keys():
             if isinstance(node[key], str):
-                raise refuse(f"`{spell(place)}` has `{key}`, which is not supported: use `$ref`s of the form `#/…`")
+                raise refuse(
+                    f"`{format_pointer(place)}` has `{key}`, which is not supported: use `$ref`s of the form `#/…`"
+                )
         reference = node.get("$ref")
         if not isinstance(reference, str):
             continue
@@ -186,15 +188,17 @@ def _check_references(document: JsonObject, refuse: Refusal) -> None:
         while isinstance(target, dict) and isinstance(target.get("$ref"), str):
             reference = target["$ref"]
             if reference in seen or len(seen) == MAX_DEPTH:
-                raise refuse(f"`{spell((*place, '$ref'))}` is circular, or a chain of too many references")
+                raise refuse(f"`{format_pointer((*place, '$ref'))}` is circular, or a chain of too many references")
             seen.add(reference)
             if not reference.startswith("#"):
-                where = spell((*place, "$ref"))
+                where = format_pointer((*place, "$ref"))
                 raise refuse(f"`{where}` leaves the document (`{reference[:200]}`), which is not allowed")
             try:
                 target = follow(document, reference)
             except LookupError:
-                raise refuse(f"`{spell((*place, '$ref'))}` names `{reference[:200]}`, which does not exist") from None
+                raise refuse(
+                    f"`{format_pointer((*place, '$ref'))}` names `{reference[:200]}`, which does not exist"
+                ) from None
     _check_expansion(document, refuse)
 
 
@@ -221,7 +225,7 @@ def _check_expansion(document: JsonObject, refuse: Refusal) -> None:
         if "default" in node:
             walked += size(node)
         if walked > MAX_EXPANDED:
-            raise refuse(f"the `$ref`s at `{spell(place)}` expand to more than {MAX_EXPANDED} values")
+            raise refuse(f"the `$ref`s at `{format_pointer(place)}` expand to more than {MAX_EXPANDED} values")
 
 
 def _check_specification(document: JsonObject, refuse: Refusal) -> None:
@@ -261,12 +265,12 @@ def _deepest(error: Json) -> str:
     # Under `oneOf` (object or `$ref`), the errors of the alternatives are more specific than "not valid under any".
     specific = [each for each in error.context or () if "$ref" not in each.message]
     if not specific:
-        return _short(error.message) + f" (at `{spell(tuple(error.absolute_path))}`)"
+        return _short(error.message) + f" (at `{format_pointer(tuple(error.absolute_path))}`)"
     best = max(specific, key=lambda each: (each.validator == "enum", len(each.absolute_path)))
     if best.validator == "enum":
         same = [each for each in specific if each.validator == "enum" and each.absolute_path == best.absolute_path]
         values = ", ".join(str(value) for each in same for value in each.validator_value)
-        return f"{best.instance!r} is not one of: {values} (at `{spell(tuple(best.absolute_path))}`)"
+        return f"{best.instance!r} is not one of: {values} (at `{format_pointer(tuple(best.absolute_path))}`)"
     return _deepest(best)
 
 

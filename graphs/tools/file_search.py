@@ -16,7 +16,7 @@ from typing import Final
 from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema
 from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
-from graphs.machine.parts import Call
+from graphs.machine.stream_parts import Call
 from graphs.tools.names import free_name
 from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, StepCalls, Tools
 from graphs.tools.resources import Resource, ToolContext, ToolDeps, WaitForIndex

@@ -3,7 +3,7 @@
 from typing import Final
 
 from chains.chat_types import FunctionSpec
-from graphs.machine.parts import Call
+from graphs.machine.stream_parts import Call
 from graphs.tools.port import ItemChange, Kind, Offer, StepCalls, Tools
 from graphs.tools.resources import ToolContext
 from wire.items import FunctionCall, FunctionCallOutput, call_item_id, output_item_id

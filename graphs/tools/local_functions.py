@@ -60,7 +60,7 @@ class LocalFunctions:
         except Exception as error:
             logger.info("function %s failed", name, exc_info=error)
             output = f"`{name}` failed: {type(error).__name__}: {error}"
-        return {"tool_call_id": call["id"], "output": output if isinstance(output, str) else _spelled(output)}
+        return {"tool_call_id": call["id"], "output": output if isinstance(output, str) else _as_text(output)}
 
 
 def _tool(function: Callable[..., Any]) -> BaseTool:
@@ -70,5 +70,5 @@ def _tool(function: Callable[..., Any]) -> BaseTool:
     )
 
 
-def _spelled(value: Json) -> str:
+def _as_text(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -15,7 +15,7 @@ from chains.chat_types import FunctionTool
 from graphs.tools.bodies import Body, FieldOf, read_body
 from graphs.tools.credentials import Credentials
 from graphs.tools.document import Refusal
-from graphs.tools.pointers import Pointer, spell
+from graphs.tools.pointers import Pointer, format_pointer
 from graphs.tools.schemas import Inliner
 from graphs.tools.servers import server_url
 from wire.json import JsonObject
@@ -122,7 +122,7 @@ class _Reader:
         fields = self._fields(item, node, place)
         missing = set(re.findall(r"\{([^{}]+)\}", path)) - {each.name for each in fields if each.place == "path"}
         if missing:
-            raise self.refuse(f"`{spell(place)}` has no path parameter `{min(missing)}`, which its path names")
+            raise self.refuse(f"`{format_pointer(place)}` has no path parameter `{min(missing)}`, which its path names")
         taken = {each.argument for each in fields}
         body = read_body(self.inliner, node.get("requestBody"), taken=taken, place=(*place, "requestBody"))
         servers = node.get("servers") or item.get("servers") or self.document.get("servers") or []

@@ -4,12 +4,12 @@ from urllib.parse import unquote
 
 from wire.json import Json
 
-__all__ = ["Pointer", "follow", "spell"]
+__all__ = ["Pointer", "follow", "format_pointer"]
 
 Pointer = tuple[str | int, ...]
 
 
-def spell(place: Pointer) -> str:
+def format_pointer(place: Pointer) -> str:
     """Return a pointer as text, e.g. `#/paths/~1pets/get`."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from chains.chat_types import FunctionTool
-from graphs.machine.parts import Call
+from graphs.machine.stream_parts import Call
 from graphs.tools.resources import Resource, ToolContext
 from retrieval.grounding import Source
 from wire.items import Item

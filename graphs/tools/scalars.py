@@ -84,7 +84,7 @@ def _list(key: str, value: list[Json], owner: JsonObject) -> list[Json]:
     if key in _LISTS_OF_TYPE:
         return [_of_type(each, owner) for each in value]
     if key in _LISTS_OF_TEXTS:  # `type: [string, null]` means the text
-        return [_spelling(each) if _is_scalar(each) else resolve_scalars(each) for each in value]
+        return [_as_text(each) if _is_scalar(each) else resolve_scalars(each) for each in value]
     return [resolve_scalars(each) for each in value]
 
 
@@ -118,7 +118,7 @@ def _of_type(value: Json, schema: Json) -> Json:
         known = properties if isinstance(properties, dict) else {}
         return {key: _of_type(each, known.get(key)) for key, each in value.items()}
     types = schema.get("type")
-    allowed = {_spelling(each) for each in (types if isinstance(types, list) else [types]) if _is_scalar(each)}
+    allowed = {_as_text(each) for each in (types if isinstance(types, list) else [types]) if _is_scalar(each)}
     if isinstance(value, str):
         return _WORDS.get(value.lower(), value) if "boolean" in allowed and "string" not in allowed else value
     wanted = "string" in allowed and allowed.isdisjoint(_types_of(_data(value)))
@@ -141,10 +141,10 @@ def _text(value: Json, *, empty: bool) -> Json:
     """Return a scalar as text. Null stays null, or becomes empty text if that is allowed (`empty`)."""
     if _data(value) is None:
         return "" if empty else None
-    return _spelling(value)
+    return _as_text(value)
 
 
-def _spelling(value: Json) -> Json:
+def _as_text(value: Json) -> Json:
     if isinstance(value, Scalar):
         return value.text or "null"
     return json.dumps(value) if value is None or isinstance(value, bool | int | float) else value

@@ -6,7 +6,7 @@ description. One that consists only of itself, or that exceeds the budget, is re
 
 from chains.calls.dialects import is_nullable, modernize, write_nullable
 from graphs.tools.document import Refusal
-from graphs.tools.pointers import Pointer, follow, spell
+from graphs.tools.pointers import Pointer, follow, format_pointer
 from wire.json import Json, JsonObject
 
 __all__ = ["MAX_WRITTEN_OUT", "Inliner"]
@@ -53,7 +53,7 @@ class Inliner:
     def _write(self, schema: Json, place: Pointer, above: dict[str, int], structure: int) -> Json:
         self.written += 1
         if self.written > MAX_WRITTEN_OUT or len(above) > _MAX_NESTING:
-            raise self._refuse(f"the schema at `{spell(place)}` expands to more than {MAX_WRITTEN_OUT} values")
+            raise self._refuse(f"the schema at `{format_pointer(place)}` expands to more than {MAX_WRITTEN_OUT} values")
         if not isinstance(schema, dict):
             return schema
         reference = schema.get("$ref")
@@ -82,7 +82,7 @@ class Inliner:
         target = self._target(reference)
         if reference in above:
             if above[reference] == structure:
-                raise self._refuse(f"`{reference}`, used at `{spell(place)}`, is circular")
+                raise self._refuse(f"`{reference}`, used at `{format_pointer(place)}`, is circular")
             return _cut(target)
         written = self._write(target, place, {**above, reference: structure}, structure)
         if self._old and is_nullable(schema) and isinstance(written, dict):

@@ -15,7 +15,7 @@ from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
 QUICK = settings(
-    max_examples=12,
+    max_examples=20,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

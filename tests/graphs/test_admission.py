@@ -20,10 +20,10 @@ def queued_run(owner: str, number: int, created_at: int = 1) -> QueuedRun:
     return QueuedRun(f"run_{owner}{number}", owner, "thread_1", created_at)
 
 
-def called(turns: Admission) -> list[str]:
+def admitted(turns: Admission) -> list[str]:
     """Call one run after the other, until the queue is empty."""
     order = []
-    while (run := turns.call()) is not None:
+    while (run := turns.admit_next()) is not None:
         order.append(run.run_id)
         turns.leave(run.run_id)
         turns.end(run.owner)
@@ -36,7 +36,7 @@ def test_owners_take_turns_with_their_oldest_run_first() -> None:
         turns.enqueue(queued_run("ann", number, created_at=10 - number))
     turns.enqueue(queued_run("bob", 0, created_at=99))
     turns.enqueue(queued_run("bob", 1, created_at=99))
-    assert called(turns) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
+    assert admitted(turns) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
 
 
 def test_a_run_with_a_large_object_counts_as_several() -> None:
@@ -46,11 +46,11 @@ def test_a_run_with_a_large_object_counts_as_several() -> None:
     turns.begin("bob", 24)
     for number in range(4):
         turns.enqueue(replace(queued_run("ann", number), weight=heavy))
-    started = [turns.call() for _ in range(4)]
+    started = [turns.admit_next() for _ in range(4)]
     assert [run is not None for run in started] == [True, True, False, False]
     assert not turns.free("bob")
     turns.end("ann", heavy)
-    assert turns.call() is not None
+    assert turns.admit_next() is not None
 
 
 def test_an_owner_leaves_a_part_to_others() -> None:
@@ -77,21 +77,21 @@ def test_executing_runs_never_exceed_the_limits() -> None:
     turns = Admission(Limits(max_executing=3, max_executing_per_owner=2))
     for number in range(3):
         turns.enqueue(queued_run("ann", number))
-    first, second = turns.call(), turns.call()
+    first, second = turns.admit_next(), turns.admit_next()
     assert [run.run_id for run in (first, second) if run] == ["run_ann0", "run_ann1"]
-    assert turns.call() is None, "one owner has more than two runs"
+    assert turns.admit_next() is None, "one owner has more than two runs"
     turns.enqueue(queued_run("bob", 0))
     turns.enqueue(queued_run("eve", 0))
-    assert (run := turns.call()) is not None
+    assert (run := turns.admit_next()) is not None
     assert run.owner == "bob"
-    assert turns.call() is None, "more than three runs are executed"
+    assert turns.admit_next() is None, "more than three runs are executed"
     assert not turns.free("eve")
     turns.end("ann")
-    assert (run := turns.call()) is not None
-    assert run.owner == "eve", "the next owner's run is called, not one of the owner whose run ended"
+    assert (run := turns.admit_next()) is not None
+    assert run.owner == "eve", "the next owner's run is admitted, not one of the owner whose run ended"
 
 
-def test_a_run_that_left_the_queue_is_never_called() -> None:
+def test_a_run_that_left_the_queue_is_never_admitted() -> None:
     turns = Admission(ONE)
     turns.enqueue(queued_run("ann", 0))
     for number in range(1, 10_000):
@@ -99,7 +99,7 @@ def test_a_run_that_left_the_queue_is_never_called() -> None:
         turns.leave(f"run_ann{number}")
     assert len(turns) == 1
     assert sum(map(len, turns._queues.values())) < 200
-    assert called(turns) == ["run_ann0"]
+    assert admitted(turns) == ["run_ann0"]
     assert not turns._queues
     assert not turns._queued
     assert not turns._executing
@@ -172,7 +172,7 @@ def test_a_larger_run_starts_although_smaller_ones_overtake_it(large: dict[str, 
         now[0] += 1.0
         owner, number = working.pop(0)
         turns.end(owner, **light, number=number)
-        while (run := turns.call()) is not None:
+        while (run := turns.admit_next()) is not None:
             turns.leave(run.run_id)
             working.append((run.owner, run.number))
     assert 5 <= now[0] <= 15
@@ -185,12 +185,12 @@ def test_a_larger_waiting_run_leaves_others_their_free_capacity(large: dict[str,
     for owner in ("ann", "bob"):  # they do not end
         turns.begin(owner, 22, 2200)
     turns.enqueue(replace(queued_run("eve", 0), **large))
-    assert turns.call() is None
+    assert turns.admit_next() is None
     for _ in range(100):
         now[0] += 1.0
         assert turns.free("dan", 2, 200)
         number = turns.begin("dan", 2, 200)
-        assert turns.call() is None
+        assert turns.admit_next() is None
         turns.end("dan", 2, 200, number=number)
 
 
@@ -200,7 +200,7 @@ def test_others_get_half_of_the_capacity_that_becomes_free(large: dict[str, int]
     turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     numbers = [turns.begin(owner, 4, 400) for owner in ["ann"] * 6 + ["bob"] * 6]
     turns.enqueue(replace(queued_run("eve", 0), **large))
-    assert turns.call() is None
+    assert turns.admit_next() is None
     now[0] += 10.0
     turns.end("ann", 4, 400, number=numbers[0])
     assert turns.free("dan", 2, 200)
@@ -228,14 +228,14 @@ def test_nothing_is_reserved_for_a_run_that_its_owner_delays(large: dict[str, in
     for _ in range(5):
         turns.begin("bob", **light)
     turns.enqueue(replace(queued_run("eve", 0), **large))
-    assert turns.call() is None
+    assert turns.admit_next() is None
     turns.begin("eve", **light)  # a light run passes the large one of the same owner
     now[0] += 60.0
-    assert turns.call() is None
+    assert turns.admit_next() is None
     assert turns.free("dan", **light)
     for owner in ("eve", *["bob"] * 5):
         turns.end(owner, **light)
-    assert turns.call() is not None
+    assert turns.admit_next() is not None
 
 
 async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -244,12 +244,12 @@ async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpst
     async with world(upstream, tmp_path / "t.db", limits=limits) as w:
         await w.start_run()
         queued = await w.start_run(instructions="x" * 5 * 16 * 1024)
-        weight = w.runner._execution.turns.get(queued.run_id).weight  # type: ignore[union-attr]
+        weight = w.runner._execution.admission.get(queued.run_id).weight  # type: ignore[union-attr]
         await w.runner.drain(0)
     assert weight == 6
     upstream.script(Hang())
     async with world(upstream, tmp_path / "t.db", limits=limits) as w:
-        again = w.runner._execution.turns.get(queued.run_id)
+        again = w.runner._execution.admission.get(queued.run_id)
         assert again is not None
         assert again.weight == weight
         await w.runner.drain(0)

@@ -5,15 +5,15 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 
 from chains.reply import TAKEN
-from graphs.machine.deltas import NO_USAGE, ReplyParts, spell
-from graphs.machine.parts import (
+from graphs.machine.deltas import NO_USAGE, ReplyParts, text_parts
+from graphs.machine.stream_parts import (
     CallDelta,
     CallsMade,
     CallsOpened,
     Citation,
     MessageClosed,
     MessageOpened,
-    Part,
+    StreamPart,
     TextDeltas,
     ThoughtDelta,
     Usage,
@@ -32,7 +32,7 @@ def call(
     return AIMessageChunk(content="", tool_call_chunks=[fragment])
 
 
-def feed(*chunks: AIMessageChunk, offered: tuple[str, ...] = ("f", "g")) -> tuple[ReplyParts, list[Part]]:
+def feed(*chunks: AIMessageChunk, offered: tuple[str, ...] = ("f", "g")) -> tuple[ReplyParts, list[StreamPart]]:
     reply = ReplyParts("run_1", 0, offered)
     parts = [part for chunk in chunks for part in reply.feed(chunk)]
     return reply, [*parts, *reply.close(USAGE)]
@@ -46,7 +46,7 @@ def finish(reason: str) -> AIMessageChunk:
     return AIMessageChunk(content="", response_metadata={"finish_reason": reason})
 
 
-def shown(parts: list[Part]) -> list[tuple[int, str | None, str]]:
+def shown(parts: list[StreamPart]) -> list[tuple[int, str | None, str]]:
     return [(part.index, part.name, part.arguments) for part in parts if isinstance(part, CallDelta)]
 
 
@@ -217,11 +217,11 @@ def test_only_an_answer_gets_citations() -> None:
     cited = [part for part in parts.close(NO_USAGE) if isinstance(part, Citation)]
     assert [(part.marker, part.file_id) for part in cited] == [("【0:0†source】", "file-a")]
     assert parts.text == "Owls hoot by night."
-    whole = spell(parts.message_id, parts.text, SOURCES, is_answer=True)
+    whole = text_parts(parts.message_id, parts.text, SOURCES, is_answer=True)
     assert whole == [parts_seen[1], *cited]
     before = ReplyParts("run_1", 0, ("f",), sources=SOURCES)
     _, spoken = before.feed(AIMessageChunk(content="Owls hoot by night."))
     call = {"name": "f", "args": "{}", "id": "x", "index": 0}
     shown = [*before.feed(AIMessageChunk(content="", tool_call_chunks=[call])), *before.close(NO_USAGE)]  # type: ignore[list-item]
     assert not [part for part in shown if isinstance(part, Citation)]
-    assert spell(before.message_id, before.text, SOURCES, is_answer=False) == [spoken]
+    assert text_parts(before.message_id, before.text, SOURCES, is_answer=False) == [spoken]

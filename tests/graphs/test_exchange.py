@@ -22,7 +22,7 @@ from graphs.machine.exchange import (
     json_bytes,
     share_of_left,
 )
-from graphs.machine.parts import CallAnswered, CallsMade, CallsOpened
+from graphs.machine.stream_parts import CallAnswered, CallsMade, CallsOpened
 from graphs.tools.port import Outcome
 from retrieval.grounding import Source
 from store.ports import Patch

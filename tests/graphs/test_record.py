@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from graphs.machine.parts import (
+from graphs.machine.stream_parts import (
     CallAnswered,
     CallDelta,
     CallsAnswered,
@@ -15,8 +15,8 @@ from graphs.machine.parts import (
     Citation,
     MessageClosed,
     MessageOpened,
-    Part,
     RefusalDelta,
+    StreamPart,
     TextDeltas,
     ThoughtDelta,
     Usage,
@@ -38,7 +38,7 @@ def recorder() -> Recorder:
     return Recorder(run | {"status": "in_progress"}, "default", lambda: 7)
 
 
-def record(books: Recorder, *parts: Part) -> Recorded:
+def record(books: Recorder, *parts: StreamPart) -> Recorded:
     done = Recorded()
     for part in parts:
         done.extend(books.record(part))
@@ -78,7 +78,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("parts", [TEXT, [*CALLS, CallsAnswered("step_1", {"call_1": "x"})]], ids=["text", "calls"])
-def test_the_final_rows_equal_the_last_event(parts: list[Part]) -> None:
+def test_the_final_rows_equal_the_last_event(parts: list[StreamPart]) -> None:
     books, rows_after = recorder(), Rows()
     last: dict[str, Any] = {}
     for part in parts:

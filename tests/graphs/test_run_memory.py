@@ -88,7 +88,7 @@ def test_every_queued_run_gets_its_turn(sizes: list[int]) -> None:
     for number, size in enumerate(sizes):
         turns.enqueue(QueuedRun(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
     order = []
-    while (run := turns.call()) is not None:
+    while (run := turns.admit_next()) is not None:
         order.append(run.run_id)
         turns.leave(run.run_id)
         turns.end(run.owner, run.weight, run.memory)
@@ -110,12 +110,12 @@ def test_a_run_smaller_than_expected_frees_memory() -> None:
     turns = Admission(TEN)
     for number in range(2):
         turns.enqueue(QueuedRun(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
-    assert turns.call() is not None
-    assert turns.call() is None, "two histories are read at a time"
+    assert turns.admit_next() is not None
+    assert turns.admit_next() is None, "two histories are read at a time"
     turns.resize("ann", MB - UNKNOWN_BYTES)
-    assert turns.call() is None, "the owner got more than a share"
+    assert turns.admit_next() is None, "the owner got more than a share"
     turns.resize("ann", -MB)
-    assert turns.call() is not None
+    assert turns.admit_next() is not None
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_run_smaller_than_expected_frees_memory() -> None:
 
 def is_free(w: World) -> bool:
     """Return whether no run holds memory."""
-    return w.runner._execution.turns.has_memory(OWNER, 6 * MB)
+    return w.runner._execution.admission.has_memory(OWNER, 6 * MB)
 
 
 async def started(w: World, kind: str, assistant: str) -> str:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs.tools.arguments import BadArguments
-from graphs.tools.calls import build_call, spell_field
+from graphs.tools.calls import build_call, serialize_field
 from graphs.tools.operations import Field, Place
 from tests.graphs.tools.apis import document, operation
 
@@ -47,7 +47,7 @@ RGB: dict[str, Any] = {"R": 100, "G": 200, "B": 150}
 def test_styles_are_encoded_as_in_the_specification(
     location: Place, style: str, explode: bool, value: Any, expected: list[tuple[str, str]]
 ) -> None:
-    assert spell_field(Field("color", "color", location, style, explode, {}, False), value) == expected
+    assert serialize_field(Field("color", "color", location, style, explode, {}, False), value) == expected
 
 
 COMMAS: list[Any] = ["a,b", "c d", "é&="]

@@ -10,7 +10,7 @@ import pytest
 
 from api.depends import Deps
 from graphs import build_run_graph
-from graphs.machine.parts import Call
+from graphs.machine.stream_parts import Call
 from graphs.tools.kinds import KINDS, open_resources
 from graphs.tools.port import CallInput, Kind, Offer, Outcome, Tools
 from graphs.tools.resources import Resource, ToolContext, ToolDeps

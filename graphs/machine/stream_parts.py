@@ -1,4 +1,4 @@
-"""The parts that the nodes of a run emit, one for each event in a reply or its calls.
+"""The stream parts that the nodes of a run emit, one for each event in a reply or its calls.
 
 Only `graphs/record.py` turns them into rows and events. The parts of one reply are strictly serial: a message is closed
 before calls open.
@@ -25,9 +25,9 @@ __all__ = [
     "LeftOut",
     "MessageClosed",
     "MessageOpened",
-    "Part",
     "RefusalDelta",
     "RunEnded",
+    "StreamPart",
     "TextDeltas",
     "ThoughtDelta",
     "Usage",
@@ -187,7 +187,7 @@ class RunEnded:
     reason: EndReason | None
 
 
-Part: TypeAlias = (
+StreamPart: TypeAlias = (
     MessageOpened
     | TextDeltas
     | Citation
