@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self, Unpack, cast
+from typing import Any, Final, Self, cast
 
 import aiohttp
 
@@ -52,13 +52,13 @@ class Exchange:
     """
 
     def __init__(
-        self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Unpack[ChatRequest]
+        self, fields: ChatRequest | None = None, *, together: bool = False, kept: Mapping[int, str] | None = None
     ) -> None:
         """With `together`, the texts of one read become one chunk, whose content is their list. `kept` has the extra
         fields of messages by index, as text (see `chains.passback`)."""
         self.together = together
         self.kept = kept
-        self.fields = fields
+        self.fields: ChatRequest = fields or {}
         self.stream: ChunkStream | None = None
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ class Replies:
         """Make one request."""
         traced = is_followed(var_child_runnable_config.get())
         kept = {index: text for index, message in enumerate(call.messages) if (text := extra_fields(message))}
-        exchange = Exchange(together=call.together and not traced, kept=kept, **request_fields(call))
+        exchange = Exchange(request_fields(call), together=call.together and not traced, kept=kept)
         carried: ModelKeywords = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
         stream = self._traced(call, carried) if traced else self._untraced(call, carried)
         try:

@@ -135,7 +135,11 @@ def apply_reasoning(request: Request, inherited: Mapping[str, object] | None = N
 
 def requested_sampling(request: CommonOptions) -> dict[str, float]:
     """Return the sampling options that the request sets."""
-    return {name: value for name in UNSET_SAMPLING if (value := getattr(request, name)) is not None}
+    requested: dict[str, float] = {}
+    for name in UNSET_SAMPLING:
+        if (value := getattr(request, name)) is not None:
+            requested[name] = value
+    return requested
 
 
 def run_options(run: Mapping[str, object], sampling: Mapping[str, float]) -> ModelOptions:
