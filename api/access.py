@@ -191,7 +191,7 @@ class Gate:
         if not self._keys:
             return DEFAULT_OWNER
         is_public = path in _PUBLIC or path.removeprefix("/v1") in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
-        if is_public or scope["method"] == "OPTIONS":
+        if is_public:
             return ""
         if path.startswith(_PLAYGROUNDS):
             raise Unauthorized(

@@ -21,15 +21,13 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 import httptools
-import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api.broken_http import TooMuchError, refusal
 from api.cycles import Abandonable, end_by_closing, end_if_refused
 from api.request_parser import RequestParser
 from api.small_reads import SmallReads
 from api.transport import Flow, JoiningTransport
-from wire.errors import InvalidRequest
-from wire.ids import new_id
 
 __all__ = ["Connection"]
 
@@ -53,6 +51,9 @@ class Connection(HttpToolsProtocol):
     MAX_HEAD_BYTES: ClassVar[int] = 64 * 1024
     """Maximum bytes without progress, such as those of a head, and maximum bytes that wait for earlier answers; one
     read can exceed it."""
+
+    MAX_TARGET_BYTES: ClassVar[int] = 8 * 1024
+    """Maximum bytes of a path and query; a packed configuration of LangServe has 2,048."""
 
     MAX_HEADERS: ClassVar[int] = 256
     """Maximum headers of a request, and maximum trailers. Each takes 150 bytes of memory, however short it is."""
@@ -130,12 +131,20 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._head_since = True, self.loop.time()
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """Add a piece of the target. Many parts of the server read it several times, so it is shorter than a head."""
+        super().on_url(url)
+        if len(self.url) > self.MAX_TARGET_BYTES:
+            message = f"The request's target (path and query) has more than {self.MAX_TARGET_BYTES} bytes."
+            raise TooMuchError(HTTPStatus.REQUEST_URI_TOO_LONG, message)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header; trailers after a chunked body are ignored. Stops the parser after too many."""
         if not self._in_head:
             self._trailers += 1
         if (len(self.headers) if self._in_head else self._trailers) >= self.MAX_HEADERS:
-            raise _TooMany(f"The request has more than {self.MAX_HEADERS} headers or trailers.")
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if self._in_head else HTTPStatus.BAD_REQUEST
+            raise TooMuchError(status, f"The request has more than {self.MAX_HEADERS} headers or trailers.")
         if self._in_head:
             super().on_header(name, value)
 
@@ -156,7 +165,8 @@ class Connection(HttpToolsProtocol):
         self._pieces += 1
         some, per_bytes = self.CHUNKS
         if self._pieces > some + (self._body_bytes - self._body_start) // per_bytes:
-            raise _TooMany(f"The body has chunks of fewer than {per_bytes} bytes on average. Send larger ones.")
+            message = f"The body has chunks of fewer than {per_bytes} bytes on average. Send larger ones."
+            raise TooMuchError(HTTPStatus.BAD_REQUEST, message)
         super().on_body(body)
         if len(self.cycle.body) > _UNREAD and not self.cycle.response_complete:
             self.flow.pause_reading()
@@ -234,9 +244,8 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.logger.warning("Invalid HTTP request received.")
-            if isinstance(error.__context__, _TooMany):
-                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if self._in_head else HTTPStatus.BAD_REQUEST
-                self._refuse(status, str(error.__context__))
+            if isinstance(error.__context__, TooMuchError):
+                self._refuse(error.__context__.status, error.__context__.message)
             else:
                 self.send_400_response("Invalid HTTP request received.")
             return
@@ -356,7 +365,7 @@ class Connection(HttpToolsProtocol):
         """Answer and close the connection, after the answers to earlier requests. A request that has received its
         answer, or a part of it, gets no other."""
         is_answered = self._in_body and self.cycle.response_started
-        self._end_reading(b"" if is_answered else _refusal(status, message))
+        self._end_reading(b"" if is_answered else refusal(status, message))
 
     def _end_reading(self, last: bytes) -> None:
         """Discard further input, and close the connection after the answers that are due and this one."""
@@ -382,17 +391,3 @@ class Connection(HttpToolsProtocol):
             if self._running is not None:
                 self._running.abandon()
             self.flow.resume_writing()
-
-
-class _TooMany(Exception):
-    """A request has too many headers, trailers or chunks."""
-
-
-def _refusal(status: HTTPStatus, message: str) -> bytes:
-    """Return a whole answer that ends the connection."""
-    body = orjson.dumps(InvalidRequest(message, code="invalid_http").body())
-    head = (
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"x-request-id: {new_id('req')}\r\nconnection: close\r\n\r\n"
-    )
-    return STATUS_LINE[status] + head.encode() + body

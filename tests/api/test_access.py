@@ -32,6 +32,10 @@ def test_with_keys_a_missing_or_wrong_key_is_a_401(keyed: ServerProcess, headers
     assert answer.json()["error"]["code"] == "invalid_api_key"
 
 
+def test_options_need_a_key_too(keyed: ServerProcess) -> None:
+    assert httpx2.options(f"{keyed.url}/v1/threads/t/messages/m").status_code == 401
+
+
 @pytest.mark.parametrize("path", ["/", "/health", "/ready", "/docs", "/openapi.json", "/v1/health"])
 def test_public_paths_need_no_key(keyed: ServerProcess, path: str) -> None:
     assert httpx2.get(f"{keyed.url}{path}").status_code == 200

@@ -560,3 +560,14 @@ async def test_the_answer_to_an_unread_body_arrives(frame: str, expects: bytes) 
         assert got.count(b"connection: close") == 1
         assert b"100 Continue" not in got
         writer.close()
+
+
+@pytest.mark.parametrize("part", [b"/v1/%s", b"/v1/files?%s"], ids=["path", "query"])
+def test_a_target_has_a_length(server: ServerProcess, part: bytes) -> None:
+    for size, status in ((8_000, b"404 Not Found" if part == b"/v1/%s" else b"200 OK"), (8_300, b"414 ")):
+        head, body = ask(
+            server, b"GET %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n" % (part % (b"x" * size))
+        )
+        assert head.startswith(b"HTTP/1.1 " + status), head
+        if status == b"414 ":
+            assert b"8192" in body
