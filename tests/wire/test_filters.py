@@ -8,7 +8,6 @@ from wire.errors import InvalidRequest
 from wire.search import VectorStoreSearch
 from wire.validation import parse
 
-
 EMPTY = {"type": "and", "filters": []}
 NOWHERE = {"type": "in", "key": "a", "value": []}
 
