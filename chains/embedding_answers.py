@@ -32,7 +32,7 @@ _NO_DATA: Final = b'"data":[]'
 def read_embeddings(body: bytes) -> object:
     """Return the JSON of an answer. Numbers of an embedding become an `array`, if the answer is large.
 
-    Raises ValueError for what is not JSON, or large and not an answer with a flat list of entries.
+    Raises ValueError for what is not JSON, or large and not an answer with a flat list of entries and numbers.
     """
     if len(body) <= _WHOLE_BYTES:
         return orjson.loads(body)
@@ -43,7 +43,7 @@ def read_embeddings(body: bytes) -> object:
     while found := _ENTRY.match(body, at, at + _ENTRY_BYTES):
         entry = orjson.loads(found[1])
         if isinstance(vector := entry.get("embedding"), list):
-            entry["embedding"] = array("d", vector)
+            entry["embedding"] = _numbers(vector)
         entries.append(entry)
         at = found.end()
         if not found[2]:
@@ -53,6 +53,13 @@ def read_embeddings(body: bytes) -> object:
     answer = orjson.loads(rest)
     answer["data"] = entries
     return answer
+
+
+def _numbers(vector: list[float]) -> "array[float]":
+    try:
+        return array("d", vector)
+    except TypeError as error:  # `null`, for example
+        raise ValueError("an embedding with something other than numbers") from error
 
 
 def write_embeddings(
