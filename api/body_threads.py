@@ -16,8 +16,11 @@ LARGE: Final = 16 * 1024
 """Bytes. Longer bodies are decoded and checked in a thread; for shorter ones, switching threads takes longer than
 the work."""
 
-_MOST_OBJECTS: Final = 16
-"""Objects in a body of fewer bytes. Each is work for validation and the store, however short it is."""
+_MOST_CONTAINERS: Final = 16
+"""Objects and arrays in a body of fewer bytes. Each is work for validation and the store, however short it is."""
+
+_MOST_COMMAS: Final = 256
+"""Commas in a body of fewer bytes, the values of its arrays among them. Texts of that length rarely have more."""
 
 LARGE_AT_ONCE: Final = 4
 """How many requests with large bodies of one owner are processed at once. The store writes in order, so more of them
@@ -34,7 +37,9 @@ T = TypeVar("T")
 
 def is_large(body: bytes) -> bool:
     """Return whether an encoded body is checked in a thread, where only a few of each owner run at a time."""
-    return len(body) > LARGE or body.count(b"{") > _MOST_OBJECTS
+    if len(body) > LARGE or body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
+        return True
+    return body.count(b",") > _MOST_COMMAS
 
 
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:

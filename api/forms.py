@@ -17,7 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from api.bodies import receive_block
-from api.uploads import SLACK, announced_bytes
+from api.uploads import SLACK, announced_bytes, boundary_of
 from chains.forwarding import Outgoing
 from store.disk import Disk
 from store.free_space import FreeSpace
@@ -151,8 +151,7 @@ async def receive_form(
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes + SLACK:
         raise limit.refuse(int(length))
-    content_type = request.headers["content-type"]
-    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    boundary = boundary_of(request.headers)
     if not boundary:
         raise InvalidRequest("The content type of your request names no `boundary`.")
     async with free_space.claimed(announced=announced_bytes(request, max_bytes)) as claim:
@@ -165,7 +164,7 @@ async def receive_form(
             await _DISK.call(file.flush)
             claim.release()
             model = (copy.model or b"").decode("utf-8", "replace")
-            yield DiskForm(model, content_type, boundary, file, size)
+            yield DiskForm(model, request.headers["content-type"], boundary, file, size)
         finally:
             await asyncio.shield(_DISK.call(file.close))
 

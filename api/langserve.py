@@ -21,6 +21,7 @@ from langserve import APIHandler, add_routes
 from langsmith.utils import tracing_is_enabled
 
 from api.bodies import EMPTY_ARRAY
+from api.body_threads import is_large, work_on_body
 from api.depends import Deps
 from api.langserve_bodies import body_check, check_config_hash
 from api.sse import ByteStream, while_connected
@@ -102,9 +103,13 @@ class _Request(Request):
         """Return the body with PHP's empty arrays replaced."""
         if self._filled is None:
             sent = await self.body()
-            body = orjson.loads(sent)
-            self._filled = [fill_langserve(body) if EMPTY_ARRAY in sent else body]
+            self._filled = [await work_on_body(len(sent), _decode, sent) if is_large(sent) else _decode(sent)]
         return self._filled[0]
+
+
+def _decode(sent: bytes) -> object:
+    body = orjson.loads(sent)
+    return fill_langserve(body) if EMPTY_ARRAY in sent else body
 
 
 class _Route(APIRoute):

@@ -20,17 +20,31 @@ from wire.errors import InvalidRequest, UnsupportedMedia
 from wire.files import clean_filename
 from wire.validation import shown
 
-__all__ = ["SLACK", "Upload", "announced_bytes", "file_limit", "is_form", "read_form"]
+__all__ = ["SLACK", "Upload", "announced_bytes", "boundary_of", "file_limit", "is_form", "read_form"]
 
 SLACK: Final = 64 * 1024
 """Bytes that a form can have in addition to its file."""
 
 _MAX_PARTS: Final = 16
+_MAX_TYPE_CHARS: Final = 1024
+"""Maximum characters of a form's content type; a boundary has at most 70 (RFC 2046, section 5.1.1)."""
 
 
 def is_form(headers: Mapping[str, str]) -> bool:
     """Return whether a request's body is a multipart form."""
     return headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
+
+
+def boundary_of(headers: Mapping[str, str]) -> bytes:
+    """Return the boundary of a form; empty if its content type names none. Raises InvalidRequest."""
+    content_type = headers["content-type"]
+    if len(content_type) > _MAX_TYPE_CHARS:
+        raise InvalidRequest(
+            f"The content type of your request has {len(content_type)} characters; at most {_MAX_TYPE_CHARS} are "
+            "allowed. Send only the boundary."
+        )
+    boundary: bytes = parse_options_header(content_type)[1].get(b"boundary", b"")
+    return boundary
 
 
 def file_limit(max_bytes: int) -> ByteLimit:
@@ -154,10 +168,10 @@ async def read_form(request: Request, writing: Writing, limit: ByteLimit, *, fil
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit.most + SLACK:
         raise replace(limit, what=f"{limit.what}, with its form,").refuse(int(length))
-    _, options = parse_options_header(request.headers["content-type"])
+    boundary = boundary_of(request.headers)
     try:
-        form = _Form(options.get(b"boundary", b""), file)
-        more = bool(options.get(b"boundary"))
+        form = _Form(boundary, file)
+        more = bool(boundary)
         while more:
             block, more = await receive_block(request.receive)
             if data := form.feed(block):

@@ -53,12 +53,12 @@ Compound.model_rebuild()
 
 
 def count_values(wanted: Filter) -> int:
-    """Return the maximum number of values that a file's attributes are compared with."""
+    """Return the maximum number of values that a file's attributes are compared with; an empty filter counts as one."""
     match wanted:
         case Compound(filters=filters):
-            return sum(map(count_values, filters))
+            return max(1, sum(map(count_values, filters)))
         case Membership(value=values):
-            return len(values)
+            return max(1, len(values))
         case Comparison():
             return 1
 

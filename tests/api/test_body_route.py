@@ -296,7 +296,12 @@ def test_an_invalid_setting_stops_the_start(tmp_path: Path) -> None:
         pytest.param({"messages": [{"role": "user", "content": "x"}] * 70}, True, id="many short messages"),
         pytest.param({"tool_outputs": [{"tool_call_id": "a", "output": "x"}] * 16}, True, id="many outputs"),
         pytest.param({"content": "x" * 17_000}, True, id="a long text"),
+        pytest.param({"messages": [{"role": "user", "content": "x", "attachments": [[]] * 20}]}, True, id="arrays"),
+        pytest.param({"messages": [{"role": "user", "content": [0] * 300}]}, True, id="numbers"),
+        pytest.param(
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a, b"}]}]}, False, id="parts"
+        ),
     ],
 )
-def test_body_size_is_limited_in_bytes_and_objects(body: dict[str, Any], expected: bool) -> None:
+def test_body_size_is_limited_in_bytes_and_values(body: dict[str, Any], expected: bool) -> None:
     assert is_large(orjson.dumps(body)) is expected

@@ -211,3 +211,11 @@ def test_the_official_sdk_uploads_a_file_in_chunks(server: ServerProcess, tmp_pa
         assert done.status == "completed"
         assert done.file is not None
         assert client.files.content(done.file.id).read() == data
+
+
+@pytest.mark.parametrize("path", ["/files", "/audio/transcriptions"])
+def test_a_form_s_content_type_has_a_length(server: ServerProcess, path: str) -> None:
+    kind = "multipart/form-data; boundary=b" + "; a=b" * 300
+    answer = httpx2.post(f"{server.url}/v1{path}", content=b"--b--", headers={"content-type": kind}, timeout=10)
+    assert answer.status_code == 400
+    assert "1024" in answer.json()["error"]["message"]
