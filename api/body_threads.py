@@ -17,10 +17,10 @@ LARGE: Final = 16 * 1024
 the work."""
 
 _MOST_CONTAINERS: Final = 16
-"""Objects and arrays in a body of fewer bytes. Each is work for validation and the store, however short it is."""
+"""Objects and arrays in a smaller body. Each one costs validation and the store work, however short it is."""
 
 _MOST_COMMAS: Final = 256
-"""Commas in a body of fewer bytes, the values of its arrays among them. Texts of that length rarely have more."""
+"""Commas in a smaller body, including those between values of arrays. Texts of that length rarely have more."""
 
 LARGE_AT_ONCE: Final = 4
 """How many requests with large bodies of one owner are processed at once. The store writes in order, so more of them

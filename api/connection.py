@@ -224,8 +224,15 @@ class Connection(HttpToolsProtocol):
         return owner
 
     def _resume_after_turn(self) -> None:
-        if self.cycle is None or len(self.cycle.body) <= _UNREAD:  # else the app continues when it has taken the body
+        if not self._waits_for_app():
             self.flow.resume_reading()
+
+    def _waits_for_app(self) -> bool:
+        """Return whether reading continues only when the app takes the body."""
+        if self.cycle is None or self.cycle.response_complete or self.pipeline:
+            return False
+        is_unread = len(self.cycle.body) > _UNREAD
+        return is_unread and self._refusal is None and not self.transport.is_closing()
 
     def _parse(self, data: bytes) -> None:
         """Parse bytes until requests wait; limit bytes that advance no request."""

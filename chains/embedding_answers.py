@@ -32,7 +32,7 @@ _NO_DATA: Final = b'"data":[]'
 def read_embeddings(body: bytes) -> object:
     """Return an answer's parsed JSON. If the answer is large, the numbers of each embedding become an `array`.
 
-    Raises ValueError if it is not JSON, or if it is large and not an object with a flat list of entries.
+    Raises ValueError if it is not JSON, or if it is large and has no flat list of entries whose vectors are numbers.
     """
     if len(body) <= _WHOLE_BYTES:
         return orjson.loads(body)
@@ -43,7 +43,7 @@ def read_embeddings(body: bytes) -> object:
     while found := _ENTRY.match(body, at, at + _ENTRY_BYTES):
         entry = orjson.loads(found[1])
         if isinstance(vector := entry.get("embedding"), list):
-            entry["embedding"] = array("d", vector)
+            entry["embedding"] = _numbers(vector)
         entries.append(entry)
         at = found.end()
         if not found[2]:
@@ -53,6 +53,13 @@ def read_embeddings(body: bytes) -> object:
     answer = orjson.loads(rest)
     answer["data"] = entries
     return answer
+
+
+def _numbers(vector: list[float]) -> "array[float]":
+    try:
+        return array("d", vector)
+    except TypeError as error:  # `null`, for example
+        raise ValueError("an embedding that is not a list of numbers") from error
 
 
 def write_embeddings(

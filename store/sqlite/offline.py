@@ -62,7 +62,8 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # BEGIN alone takes no snapshot
         yield
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite itself ends the transaction after some errors
+            connection.execute("ROLLBACK")
 
 
 def _connect(uri: str, path: Path) -> sqlite3.Connection:

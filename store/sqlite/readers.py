@@ -145,7 +145,8 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite itself ends the transaction after some errors
+            connection.execute("ROLLBACK")
 
 
 def _settle(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from api import small_reads
 from api.connection import Connection
 from api.transport import READ_BYTES, ShortReads
 from tests.process import ServerProcess
@@ -118,6 +119,35 @@ async def serving(app: Any) -> AsyncIterator[int]:
         yield listening.getsockname()[1]
         server.should_exit = server.force_exit = True
         await serve
+
+
+async def test_a_connection_that_was_answered_while_it_waited_for_its_turn_is_read_further() -> None:
+    """The app answers without taking the body, and no longer takes it when the turn comes."""
+    answering, total, sent, piece = asyncio.Event(), 60_000, 0, 12_000
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await answering.wait()
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % total)
+        await asyncio.sleep(0.05)
+        await small_reads._TURNS.get().turn("another", work=2_000)
+        (connection,) = (one for one in CONNECTIONS if one.cycle is not None and one.cycle.scope["method"] == "POST")
+        while not connection.flow.read_paused:
+            writer.write(b"x" * piece)
+            sent, piece = sent + piece, 290  # the last one is small, and exceeds what the app can leave
+            while connection._body_bytes < sent:  # each piece is one read
+                await asyncio.sleep(0)
+        assert connection._small_reads.waits
+        answering.set()
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+            writer.write(b"x" * (total - sent) + b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+        writer.close()
 
 
 async def test_a_stalled_reader_is_disconnected_and_a_slow_one_is_not() -> None:

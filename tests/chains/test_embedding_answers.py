@@ -60,8 +60,10 @@ def test_base64_is_kept() -> None:
         b"[" * LARGE * 2,
         b'{"data":[' + b'{"embedding":[0.1]}' * 20_000 + b"]}",
         b'{"data":[' + b'{"embedding":[0.1]},' * 20_000,
+        b'{"data":[' + b'{"embedding":[null]},' * 20_000 + b'{"embedding":[0.1]}]}',
+        b'{"data":[' + b'{"embedding":["0.1"]},' * 20_000 + b'{"embedding":[0.1]}]}',
     ],
-    ids=["numbers", "one huge vector", "nested", "no data", "brackets", "no commas", "no end"],
+    ids=["numbers", "one huge vector", "nested", "no data", "brackets", "no commas", "no end", "null", "texts"],
 )
 def test_other_large_answers_are_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -1,16 +1,19 @@
 """Readers: many at the same time, and a failed read affects no other."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from store.ports import Delete, PageQuery, Row
 from store.sqlite import readers
-from store.sqlite.readers import check_time, untimed
+from store.sqlite.readers import Readers, check_time, untimed
 from store.sqlite.store import open_store
 from telemetry.context import act_for
 from tests.store.rows import put, thread
@@ -33,6 +36,41 @@ async def test_a_failed_read_affects_no_other_and_ends() -> None:
     with pytest.raises(UnicodeEncodeError):
         await store.get("thread", "thread_\ud800", "ann")
     await store.close()
+
+
+@pytest.mark.timeout(10)
+def test_a_disk_error_is_reported_and_affects_no_later_read(tmp_path: Path) -> None:
+    """SQLite ends the transaction of a read by itself if the disk fails."""
+    path, sql = tmp_path / "db", "SELECT sum(length(a)) FROM t"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("x" * 1000,)] * 10_000)
+        connection.commit()
+    reader = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    reader.execute("PRAGMA cache_size = 10")
+    (used,) = [int(one) for one in os.listdir("/proc/self/fd") if _target(one) == str(path)]
+    working, unreadable = os.dup(used), os.open(path, os.O_WRONLY)
+
+    async def read() -> None:
+        reading = Readers([reader])
+        os.dup2(unreadable, used)
+        for _ in range(2):
+            with pytest.raises(StoreFailed, match="disk I/O error"):
+                await reading.run(lambda conn: conn.execute(sql).fetchone())
+        os.dup2(working, used)
+        assert await reading.run(lambda conn: conn.execute(sql).fetchone()) == (10_000_000,)
+        await asyncio.to_thread(reading.close, time.monotonic() + 5)
+
+    asyncio.run(read())
+    os.close(working)
+    os.close(unreadable)
+
+
+def _target(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
 
 
 @pytest.mark.timeout(10)
