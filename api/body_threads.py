@@ -17,10 +17,10 @@ LARGE: Final = 16 * 1024
 the work."""
 
 _MOST_CONTAINERS: Final = 16
-"""Objects and arrays in a body of fewer bytes. Each is work for validation and the store, however short it is."""
+"""Maximum objects and arrays in a smaller body that is checked directly; each is work for validation and the store."""
 
 _MOST_COMMAS: Final = 256
-"""Commas in a body of fewer bytes, the values of its arrays among them. Texts of that length rarely have more."""
+"""Maximum commas in a smaller body that is checked directly. Texts of that length rarely have more."""
 
 LARGE_AT_ONCE: Final = 4
 """How many requests with large bodies of one owner are processed at once. The store writes in order, so more of them

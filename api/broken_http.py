@@ -12,11 +12,11 @@ __all__ = ["TooMuchError", "refusal"]
 
 
 class TooMuchError(Exception):
-    """A request has too many headers, trailers or chunks, or too long a target."""
+    """A request has too many headers, trailers or chunks, or a target that is too long."""
 
 
 def refusal(status: HTTPStatus, message: str) -> bytes:
-    """Return a whole answer that ends the connection."""
+    """Return the bytes of an answer after which the connection is closed."""
     body = orjson.dumps(InvalidRequest(message, code="invalid_http").body())
     head = (
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"

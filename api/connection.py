@@ -131,7 +131,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Add a piece of the target. Many parts of the server read it several times, so it is shorter than a head."""
+        """Add a piece of the target. The server reads it several times, so its limit is lower than that of a head."""
         super().on_url(url)
         if len(self.url) > self.MAX_TARGET_BYTES:
             message = f"The request's target (path and query) has more than {self.MAX_TARGET_BYTES} bytes."

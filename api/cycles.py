@@ -17,11 +17,11 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Abandonable:
-    """An app whose call for one request is cancelled if its client leaves before the answer has started. An answer that
-    the app has broken off keeps no bytes.
+    """An app whose call for one request is cancelled if its client disconnects before the answer has started. An answer
+    that the app has aborted keeps no bytes.
 
-    This holds for GET and HEAD only, which change nothing: a client that repeats them and leaves would otherwise keep
-    all threads busy with unread answers. All other requests are carried out.
+    This holds for GET and HEAD only, which change nothing: a client that repeats them and disconnects would otherwise
+    keep all threads busy with unread answers. All other requests are carried out.
     """
 
     def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:  # uvicorn's types of apps are private

@@ -26,11 +26,11 @@ _FULL: Final = 100
 
 @asynccontextmanager
 async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]:
-    """Exclude everything that is loaded by now from collection, and collect old objects when few runs are `executing`.
+    """Exclude all existing objects from garbage collection, and collect old objects when few runs are `executing`.
 
     A thread releases the interpreter at every SQL statement. With the default switch interval of 5 ms and a busy event
     loop, it waits so long to get the interpreter back that a commit takes several times as long. At the end, the
-    interpreter is as it was.
+    interpreter's settings are restored.
     """
     interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(_SWITCH_S)

@@ -1,4 +1,4 @@
-"""Owners take turns to start requests, so that one owner's requests, however many, delay those of others by little.
+"""Owners take turns to start requests, so that one owner's requests, however many, delay those of others only slightly.
 
 A request that needs nothing but the event loop (such as one for an unknown path) waits for no other shared resource.
 Without turns, all connections of one owner would start such requests in the same pass of the loop, and every pass that

@@ -1,4 +1,4 @@
-"""Finds out which methods a path has, before the request reaches its route, or without one."""
+"""Finds the methods of a path before a request reaches its route, or if no route accepts the request."""
 
 import re
 from collections import defaultdict

@@ -204,7 +204,7 @@ class _Server(uvicorn.Server):
         )
 
     def give_up(self) -> None:
-        """End the server: there is no app, or none any more."""
+        """Stop the server because the app did not start or has ended."""
         self._gate.shut()
         self.should_exit = True
 

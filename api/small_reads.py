@@ -1,7 +1,7 @@
-"""Connections that send a request in many small pieces take turns to be read, so that thousands of them delay no other.
+"""Connections that send a request in many small pieces are read in turns, so that thousands of them delay no other.
 
 A read takes 30 to 50 microseconds, however small it is, and the event loop would read all such connections in each of
-its passes. What arrives while a connection waits for its turn becomes one larger read.
+its passes. The bytes that arrive while a connection waits for its turn become one larger read.
 """
 
 import asyncio
@@ -26,7 +26,10 @@ _TURNS: Final = PerLoop(lambda: LoopTurns(_PER_PASS))
 
 
 class SmallReads:
-    """The small reads of one connection since its last head. While `waits`, it must not read; `resume` ends that."""
+    """The small reads of one connection since its last head.
+
+    While `waits` is true, the connection must not read. `resume` is called when its turn comes.
+    """
 
     def __init__(self, resume: Callable[[], None]) -> None:
         self._resume = resume
@@ -43,7 +46,7 @@ class SmallReads:
         self._count = 0
 
     def add(self, size: int, owner: str) -> None:
-        """Note a read of so many bytes; `owner` has sent the request, if that is known yet."""
+        """Note a read of `size` bytes. `owner` is the request's, or empty if it is not known yet."""
         if size >= _SMALL or self.waits:
             return
         self._count += 1

@@ -85,7 +85,7 @@ def make_table(samples: Samples, server: str, base: str | None = None) -> list[l
 
 
 def is_worse(ratios: Sequence[float]) -> bool:
-    """Return whether values with these ratios got worse by more than the noise of the machine."""
+    """Return whether values with these ratios are worse by more than measurement noise."""
     return bool(ratios) and _quartiles(ratios)[0] > _WORSE
 
 

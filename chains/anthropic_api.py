@@ -1,4 +1,4 @@
-"""What Anthropic's API and `langchain-anthropic` differ in from other providers.
+"""How Anthropic's API and `langchain-anthropic` differ from those of other providers.
 
 Invariant: the connections belong to this object, which closes them.
 """
@@ -59,7 +59,7 @@ class AnthropicApi(ProviderApi):
         return options
 
     def tool_options(self, call: ReplyCall) -> ModelKeywords | None:
-        """Return how the model can call the functions, which stay even if it must not: the history can have calls."""
+        """Return how the model can call functions. They are sent even if it must not; the history can have calls."""
         if not call.tools:
             return None
         if call.tool_choice == "none":
@@ -67,7 +67,7 @@ class AnthropicApi(ProviderApi):
         return {"tool_choice": spell_choice(call.tool_choice), "parallel_tool_calls": call.parallel_tool_calls}
 
     async def list_models(self) -> list[ModelEntry]:
-        """Return the entries of Anthropic's models, after a model was made. Raises errors of its library."""
+        """Return the entries of Anthropic's models, after a model was created. Raises errors of its library."""
         page = await self._client.models.list(limit=1000)
         entries: list[ModelEntry] = []
         for one in page.data:

@@ -40,7 +40,7 @@ MOST_TOGETHER: Final = 256
 
 
 _PIECE: Final = 4096
-"""Maximum characters of a text in a chunk of `split_chunk`. Whatever reads a chunk does so in one go."""
+"""Maximum characters of a text in a chunk of `split_chunk`. A chunk is read without yielding to other tasks."""
 
 
 class TextChunk(dict[str, list[ChunkChoice]]):

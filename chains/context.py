@@ -156,7 +156,7 @@ class Prompt:
         return replace(self, older=(), rounds=self.rounds[-1:], dropped=dropped)
 
     def _drop(self, fits: Callable[[int], bool]) -> "Prompt | None":
-        """Drop one thing after the other, at least one, until the size in characters fits; None if it never does.
+        """Drop older turns' calls, then turns, at least one, until the size in characters fits; None if it never does.
 
         Takes time in proportion to the number of turns: a thread can have thousands.
         """

@@ -1,7 +1,7 @@
 """Reads and writes the JSON of `/embeddings`, one vector at a time. Pure.
 
-An answer can have millions of numbers. One call that parses or writes them all holds Python's interpreter for seconds,
-in whatever thread it is, and makes an object of each number. Invariant: one call handles one vector.
+An answer can have millions of numbers. One call that parses or writes them all blocks Python's interpreter for seconds,
+whatever thread it runs in, and creates an object for each number. Invariant: one call handles one vector.
 """
 
 import re
@@ -18,21 +18,21 @@ __all__ = ["read_embeddings", "write_embeddings"]
 
 _DATA: Final = re.compile(rb'"data"\s*:\s*\[')
 _ENTRY: Final = re.compile(rb"\s*(\{[^{}]*\})\s*(,?)")
-"""An entry of `data` has no braces within: it has numbers or base64, and an index."""
+"""An entry of `data`, which contains no braces: it has numbers or base64, and an index."""
 
 _WHOLE_BYTES: Final = 256 * 1024
-"""Answers of up to this size can have any form."""
+"""Maximum size of answers that are parsed at once, and can have any form."""
 
 _ENTRY_BYTES: Final = 1024 * 1024
-"""Enough for 16,384 numbers of 25 digits."""
+"""Maximum size of an entry: enough for 16,384 numbers of 25 digits."""
 
 _NO_DATA: Final = b'"data":[]'
 
 
 def read_embeddings(body: bytes) -> object:
-    """Return the JSON of an answer. Numbers of an embedding become an `array`, if the answer is large.
+    """Return an answer's parsed JSON. If the answer is large, the numbers of each embedding become an `array`.
 
-    Raises ValueError for what is not JSON, or large and not an answer with a flat list of entries and numbers.
+    Raises ValueError if it is not JSON, or if it is large and has no flat list of entries whose vectors are numbers.
     """
     if len(body) <= _WHOLE_BYTES:
         return orjson.loads(body)
@@ -59,13 +59,13 @@ def _numbers(vector: list[float]) -> "array[float]":
     try:
         return array("d", vector)
     except TypeError as error:  # `null`, for example
-        raise ValueError("an embedding with something other than numbers") from error
+        raise ValueError("an embedding that is not a list of numbers") from error
 
 
 def write_embeddings(
     vectors: Sequence[Sequence[float] | str], *, is_base64: bool, model: str, usage: JsonObject
 ) -> bytes:
-    """Return OpenAI's object of vectors (numbers or base64). Raises ValueError, TypeError for others."""
+    """Return OpenAI's object of vectors (numbers or base64). Raises ValueError or TypeError for invalid ones."""
     entries = []
     for index, vector in enumerate(vectors):
         embedding: str | list[float]

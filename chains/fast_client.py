@@ -37,7 +37,7 @@ _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connec
 _CHUNKS: Final = 50  # yielded before other tasks can run: one read can return thousands
 
 _LARGE: Final = 64 * 1024
-"""Bytes of a payload that a thread decodes, because its parts can take a microsecond for each byte."""
+"""Bytes. A larger payload is decoded in a thread, because that can take a microsecond for each byte."""
 
 _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 """Maximum bytes of a payload, such as an answer that is not streamed."""

@@ -43,7 +43,7 @@ from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed
 __all__ = ["Provider"]
 
 _APIS: Final[dict[str, type[ProviderApi]]] = {"anthropic": AnthropicApi}
-"""Providers that differ from what `ProviderApi` does, by LangChain's names."""
+"""The providers with a subclass of `ProviderApi`, by LangChain's names."""
 
 _MAX_MODELS: Final = 64
 _LISTING_S: Final = 5.0
@@ -93,7 +93,7 @@ class Provider:
         """Do nothing: the provider's package is imported at the first use, and may not be installed."""
 
     async def close(self) -> None:
-        """Close the provider's client, if it has one of ours; other models own their connections."""
+        """Close the provider's client if this object owns it; other models own their connections."""
         await self._models.close()
         self._chats.clear()
         await self._api.close()
@@ -121,7 +121,7 @@ class Provider:
             raise UpstreamProblem(error.message, http_status=502) from error
 
     async def check(self) -> str | None:
-        """Return None if the provider lists its models, or if it cannot and a model can be made; else the reason."""
+        """Return None if the provider lists its models, or if it cannot and a model can be created; else the reason."""
         try:
             if self._api.lists_models:
                 await self._models.listing(max_age_s=_CHECKED_S)
@@ -290,7 +290,7 @@ class Provider:
 
     @property
     def _a_model(self) -> str:
-        """A model's name with which a LangChain model can be made."""
+        """A model's name with which a LangChain model can be created."""
         return self._named[0] if self._named else self._api.sample_model
 
 

@@ -1,4 +1,4 @@
-"""How a provider's LangChain models are made, and the form in which they take the options and functions of a call.
+"""How a provider's LangChain models are created, and the form in which they take the options and functions of a call.
 
 `ProviderApi` is for every provider that LangChain supports. A provider that differs has a subclass in its own file, and
 an entry in `chains.provider`.
@@ -25,10 +25,10 @@ class ProviderApi:
     """One provider of `threadhold.toml`."""
 
     default_url: ClassVar[str | None] = None
-    """None leaves the address to the provider's library."""
+    """None: the provider's library supplies the address."""
     needs_key: ClassVar[bool] = False
     sample_model: ClassVar[str] = "any"
-    """A model's name with which a LangChain model can be made if no name is known."""
+    """A model's name with which a LangChain model can be created if no name is known."""
     lists_models: ClassVar[bool] = False
     retries_itself: ClassVar[bool] = True
     """Whether the provider's library retries failed calls."""
@@ -69,7 +69,7 @@ class ProviderApi:
         return {"tool_choice": spell_choice(call.tool_choice)}
 
     async def list_models(self) -> list[ModelEntry]:
-        """Return the entries of the provider's models, after a model was made. Raises what its library raises."""
+        """Return the entries of the provider's models, after a model was created. Raises what its library raises."""
         raise UpstreamFailed(f"{self.host} lists no models. Name them in `models` of {self.setting}.")
 
     async def close(self) -> None:

@@ -50,9 +50,9 @@ class Draft:
         return self.row.body
 
     def changes(self, *, held: bool) -> list[Change]:
-        """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock.
+        """Return the rows as changes, in the order of their references. Inserting the run checks the thread's lock.
 
-        This process holds the run if `held`: it executes it immediately."""
+        With `held`, this process holds the run, as it executes it immediately."""
         rows: list[Row] = [] if self.thread is None else [self.thread]
         return [*(Insert(row) for row in (*rows, *self.messages)), Insert(self.row, held)]
 

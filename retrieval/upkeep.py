@@ -35,7 +35,7 @@ class Upkeep:
 
     async def start(self) -> None:
         """Remove what a crash left. Call this before anything is written. Raises StoreError."""
-        # Without other processes, nothing is being written: bytes without a row are those of a dead process.
+        # Without other processes, nothing is being written: bytes without a row are from a dead process.
         await self._sweep(0.0 if self._processes.presence.is_alone else _DAY_S)
 
     async def sweep_forever(self) -> None:

@@ -150,14 +150,14 @@ def fold(text: str) -> str:
 
 
 def fold_passage(text: str) -> str:
-    """Return the text as the index stores it: as `fold`, but each character of a script without spaces is also a token,
-    so that a single character can be found. With marks, it is several: the character with none of them, with the first
-    one, the first two, and so on, up to `_FOUND_MARKS`."""
+    """Return the text as the index stores it: as `fold` does, but each character of a script without spaces is also a
+    token, so that a single character can be found. A character with marks becomes several tokens: with none of them,
+    with the first one, with the first two, and so on, up to `_FOUND_MARKS`."""
     return _spell_runs(_normalize(text), _pair_and_start)
 
 
 def fold_query(text: str) -> str:
-    """Return the text as `fold`, but a single character of a script without spaces has at most `_FOUND_MARKS` marks."""
+    """Return the text as `fold` does; single characters of scripts without spaces keep at most `_FOUND_MARKS` marks."""
     return _spell_runs(_normalize(text), lambda run: _pair(run) if run[1:] else [run[0][: 1 + _FOUND_MARKS]])
 
 
@@ -250,7 +250,7 @@ def fold_v2(text: str) -> str:
 
 
 def fold_query_v2(text: str) -> str:
-    """Return the text as `fold`, but a single character of a script without spaces is followed by `*`: a prefix.
+    """Return the text as `fold` does, but a single character of a script without spaces gets a `*`, as a prefix.
 
     A `*` of the text itself becomes a space.
     """

@@ -16,7 +16,7 @@ _AGAIN_S: Final = 5.0
 
 
 async def contain(what: str, work: Awaitable[None]) -> None:
-    """Await `work`, and log an unexpected error of it. `what` names it in the log."""
+    """Await `work`, and log its error if it fails. `what` names the work in the log."""
     try:
         await work
     except Exception:  # the outermost frame of a task

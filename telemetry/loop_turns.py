@@ -35,7 +35,7 @@ class LoopTurns:
                 self._append(owner, key, waiter, 1)
 
     async def turn(self, owner: str, key: object = None, work: int = 1) -> None:
-        """Wait until so much work of this owner and key can start."""
+        """Wait until `work` units of this owner and key can start."""
         if self._left > 0 and not self._queues:
             self._spend(work)
             return
@@ -53,7 +53,7 @@ class LoopTurns:
             asyncio.get_running_loop().call_soon(self._pass)
 
     def _pass(self) -> None:
-        """Start the work of the next pass. What the last pass spent too much is missing in this one."""
+        """Start the work of this pass. Work beyond the limit of earlier passes is subtracted from its limit."""
         self._left = min(self._work, self._left + self._work)
         while self._left > 0 and self._queues:
             waiter, work = self._next()

@@ -1,6 +1,6 @@
 """Removes secrets from texts that people read: known secrets wherever they occur, and credentials from URLs. Pure.
 
-Invariant: of a malformed URL, too little is shown rather than a part of its password.
+Invariant: no part of a password is shown; of a malformed URL, too little is shown instead.
 """
 
 import json
@@ -24,7 +24,7 @@ _SECRET_NAME: Final = re.compile("key|token|secret|sig|pass|credential", re.IGNO
 
 
 def mask_secrets(secrets: Collection[str]) -> Callable[[str], str]:
-    """Return a function that replaces these secrets in a text, also where they are escaped as in JSON."""
+    """Return a function that replaces these secrets in a text, including their forms in JSON strings."""
     spelled = {form for one in secrets if len(one) >= _SHORTEST_SECRET for form in (one, json.dumps(one)[1:-1])}
     if not spelled:
         return str

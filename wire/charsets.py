@@ -1,7 +1,7 @@
 """Character sets that clients and servers name for a text, as Python codecs. Pure.
 
-Python has other codecs, some of which take quadratic time (`punycode`, `idna`) or are not character sets. It remembers
-every name that it was ever asked for, so it is asked for the names that it has, in one spelling, and for no others.
+Python has other codecs, some of which take quadratic time (`punycode`, `idna`) or are not character sets. It caches
+every name that it looks up, so only names that it has are looked up, each in one spelling.
 """
 
 import codecs

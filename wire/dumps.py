@@ -285,8 +285,8 @@ def assistant_parts(data: dict[str, object], *, now: int) -> tuple[Assistant, li
 
     Raises InvalidRequest.
 
-    A sampling option counts as not set if it has the value that objects show then. Masked keys of actions are left out;
-    see `missing_keys`.
+    A sampling option with the value that objects show for unset options counts as unset. Masked keys of actions are
+    left out; see `missing_keys`.
     """
     _check_id(str(data.get("id", "")), "asst_")
     known = {name: data[name] for name in AssistantCreate.model_fields if data.get(name) is not None}

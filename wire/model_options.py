@@ -1,9 +1,9 @@
-"""The options of a model call that assistants and runs have: sampling and reasoning. Pure.
+"""The options of a model call that assistants and runs can set: sampling and reasoning. Pure.
 
 Invariant: no other file of this package lists them. A new option is a field of `ModelOptions`, of the requests that
 accept it and of the objects that show it, all in this file. The model call sends every field of `ModelOptions`.
 
-Objects show 1.0 for sampling options that are not set, as at OpenAI. Sending 1.0 to the upstream would override its
+Objects show 1.0 for sampling options that are not set, as OpenAI does. Sending 1.0 to the upstream would override its
 model's defaults, so the ones that were set are stored separately. The other options are null in objects if not set.
 """
 
@@ -53,7 +53,7 @@ class ModelOptions:
 
 
 NO_OPTIONS: Final = ModelOptions()
-"""The upstream decides everything."""
+"""All options are left to the upstream."""
 
 _NAMES: Final = tuple(field.name for field in fields(ModelOptions))
 

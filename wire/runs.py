@@ -93,7 +93,7 @@ class _Additions(_RunFields):
 
 
 class RunCreate(ReasoningOptions, _Additions):
-    """POST /threads/{thread_id}/runs: what is given replaces the assistant's value, for this run."""
+    """POST /threads/{thread_id}/runs: fields that are given replace the assistant's values for this run."""
 
 
 class ThreadRunCreate(_RunFields):

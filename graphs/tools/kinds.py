@@ -24,7 +24,7 @@ async def open_resources(deps: ToolDeps) -> AsyncIterator[Resources]:
     """Open the resources of all kinds, and close them in reverse order.
 
     They are closed in the same way whether the process stops or fails, so a task group in a resource does not wrap the
-    reason. Raises what a resource raises when it opens; those that are already open are then closed.
+    error. Raises what a resource raises when it opens; those that are already open are then closed.
     """
     stack, opened = AsyncExitStack(), dict[Resource[object], object]()
     try:

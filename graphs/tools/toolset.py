@@ -115,7 +115,7 @@ def build_toolset(tools: Sequence[JsonObject], context: ToolContext = VALIDATION
 
 
 def _is_available(kind: str, context: ToolContext) -> bool:
-    """Return whether the process can offer tools of a kind, as far as it is known when they are only validated."""
+    """Return whether the process can offer tools of a kind. If they are only validated, no resource is required."""
     if kind not in KINDS:
         return False
     resource = KINDS[kind].resource

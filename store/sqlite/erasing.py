@@ -1,8 +1,8 @@
-"""Erases files from the index that are removed, replaced or incomplete, in commits of a few passages.
+"""Erases removed, replaced or incomplete files from the index, in commits of a few passages.
 
 Invariants: a passage, its text and its words are erased in one commit, which first checks that the passage is still
-there, because another process can erase the same file. A file's row goes with its last passage, so a crash loses at
-most the commit in progress, and the next start continues.
+there, because another process can erase the same file. A file's row is erased with its last passage, so a crash loses
+at most the commit in progress, and the next start continues.
 """
 
 import sqlite3

@@ -1,8 +1,8 @@
-"""The words that the full-text index has of passages, in slices that a commit can write or erase.
+"""The words of passages in the full-text index, in slices that a commit can write or erase.
 
-Invariant: a slice is limited by the size of its folded text, because one character can be folded to 18. The index keeps
-no text, so words are erased by passing the same words again. Folding takes longer than a commit, so texts are folded
-before it, and never on the writer's thread.
+Invariant: a slice is limited by the size of its folded text, because folding can make 18 characters of one. The index
+keeps no text, so words are erased by passing the same words again. Folding takes longer than a commit, so texts are
+folded before it, and never on the writer's thread.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ __all__ = [
 MAX_PASSAGES: Final = 16
 MAX_BYTES: Final = 32 * 1024
 """Maximum passages in a commit, and the bytes of folded text after which it takes no further passage: 5 to 20 ms of the
-writer's thread, depending on how many words differ."""
+writer's thread, depending on the number of distinct words."""
 
 Words = tuple[int, str, str]
 """A passage's number, the mark of its store, and its folded text."""
@@ -41,7 +41,7 @@ def mark(store: int) -> str:
 
 
 def stored_words(store: int, seq: int, text: str, *, form: int, refolded: int = 0) -> Words:
-    """Return the words that the index has of a file's passage.
+    """Return the words of a file's passage in the index.
 
     `form` and `refolded` are the file's own: its first `refolded` passages already have the next form.
     """
@@ -72,6 +72,6 @@ def insert_words(conn: sqlite3.Connection, words: Sequence[Words]) -> None:
 
 
 def delete_words(conn: sqlite3.Connection, words: Sequence[Words]) -> None:
-    """Erase words from the index, which must have exactly these words of these passages."""
+    """Erase words from the index, which must have exactly these words for these passages."""
     sql = "INSERT INTO index_words (index_words, rowid, store, text) VALUES ('delete', ?, ?, ?)"
     conn.executemany(sql, words)

@@ -141,7 +141,7 @@ def _open_scratch() -> sqlite3.Connection:
 
 
 def split(text: str) -> list[str]:
-    """Return the different words (letters and digits) of a query, in order."""
+    """Return the distinct words (letters and digits) of a query, in order."""
     return _split(fold_query(text).replace("*", " "))
 
 

@@ -327,7 +327,7 @@ def m012_items(db: Database) -> None:
 @MIGRATIONS()
 def m013_next_forms(db: Database) -> None:
     """Form 3 of words. `refolded` counts the passages of a file that have the form after its own, so a file that was
-    half rewritten in form 2 continues there. Before, it kept its value in form 2."""
+    partly rewritten in form 2 continues there. Files that have form 2 still have the former count, which is reset."""
     _run_all(
         db,
         """

@@ -140,7 +140,7 @@ class Readers:
 
 @contextmanager
 def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let all statements of the block see the same commits: what one of them finds is there for the next one."""
+    """Let all statements of the block see the same commits, so a row that one of them finds exists for the others."""
     connection.execute("BEGIN")
     try:
         yield

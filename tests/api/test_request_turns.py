@@ -1,4 +1,4 @@
-"""Owners take turns to start requests, whatever the requests cost afterwards."""
+"""Owners take turns to start requests, whatever the requests do afterwards."""
 
 import asyncio
 from types import SimpleNamespace

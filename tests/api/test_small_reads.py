@@ -16,8 +16,8 @@ MOST_READS = 4 * PASSES
 """Small reads in so many passes of the loop; without turns it is `CONNECTIONS` in each pass."""
 
 
-class Dribbler:
-    """A connection at which one byte arrives in each pass of the loop in which it reads."""
+class SlowSender:
+    """A connection that receives one byte in each pass of the loop in which it reads."""
 
     def __init__(self, owner: str) -> None:
         self.reads = 0
@@ -36,8 +36,8 @@ class Dribbler:
         self._small.close()
 
 
-async def run_passes(connections: list[Dribbler], passes: int) -> int:
-    """Let bytes arrive at all connections; returns the number of reads."""
+async def run_passes(connections: list[SlowSender], passes: int) -> int:
+    """Let bytes arrive at all connections, and return the number of reads."""
     before = sum(each.reads for each in connections)
     for _ in range(passes):
         for each in connections:
@@ -47,13 +47,13 @@ async def run_passes(connections: list[Dribbler], passes: int) -> int:
 
 
 async def test_a_pass_reads_few_small_pieces() -> None:
-    connections = [Dribbler("") for _ in range(CONNECTIONS)]
+    connections = [SlowSender("") for _ in range(CONNECTIONS)]
     await run_passes(connections, 20)  # each connection has some small reads without turns
     assert await run_passes(connections, PASSES) <= MOST_READS
 
 
 async def test_another_owner_s_connection_is_read_soon() -> None:
-    connections, own = [Dribbler("") for _ in range(CONNECTIONS)], Dribbler("bob")
+    connections, own = [SlowSender("") for _ in range(CONNECTIONS)], SlowSender("bob")
     await run_passes(connections, 20)
     await run_passes([own], 20)
     before = own.reads
@@ -62,9 +62,9 @@ async def test_another_owner_s_connection_is_read_soon() -> None:
 
 
 async def test_large_reads_and_complete_heads_take_no_turns() -> None:
-    connections = [Dribbler("") for _ in range(CONNECTIONS)]
+    connections = [SlowSender("") for _ in range(CONNECTIONS)]
     await run_passes(connections, 20)
-    large, complete = Dribbler("bob"), Dribbler("bob")
+    large, complete = SlowSender("bob"), SlowSender("bob")
     for _ in range(PASSES):
         large.receive(4096)
         complete.receive()
@@ -73,7 +73,7 @@ async def test_large_reads_and_complete_heads_take_no_turns() -> None:
 
 
 async def test_a_closed_connection_takes_no_turn() -> None:
-    connections = [Dribbler("") for _ in range(CONNECTIONS)]
+    connections = [SlowSender("") for _ in range(CONNECTIONS)]
     await run_passes(connections, 20)
     last = connections.pop()
     for each in connections:
@@ -103,19 +103,19 @@ def test_a_request_in_single_bytes_is_answered(server: ServerProcess, chunked: b
 
 def test_slow_connections_delay_no_request(server: ServerProcess) -> None:
     with httpx2.Client(base_url=server.url, timeout=20) as client:
-        dribbling = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(200)]
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(200)]
         try:
-            for connection in dribbling:
+            for connection in slow:
                 connection.sendall(b"GET /v1/threads HTTP/1.1\r\nhost: localhost\r\nx-slow: ")
             took = []
             for _ in range(10):
                 for _ in range(5):
-                    for connection in dribbling:
+                    for connection in slow:
                         connection.sendall(b"a")
                 since = time.monotonic()
                 assert client.get("/v1/assistants").status_code == 200
                 took.append(time.monotonic() - since)
             assert sorted(took)[5] < 1
         finally:
-            for connection in dribbling:
+            for connection in slow:
                 connection.close()

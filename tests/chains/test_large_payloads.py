@@ -50,7 +50,7 @@ def _json(value: Any) -> bytes:
 
 @asynccontextmanager
 async def longest_pause() -> AsyncIterator[list[float]]:
-    """Note how long the event loop was busy at a time, in seconds."""
+    """Measure the longest time in seconds that the event loop does not run other tasks."""
     pauses = [0.0]
 
     async def watch() -> None:

@@ -84,7 +84,7 @@ async def test_a_commit_is_limited_by_the_folded_text(store: SqliteStore, statem
 
 @pytest.fixture
 def folders() -> Iterator[set[str]]:
-    """The names of threads started during the test that fold passages."""
+    """The names of the threads that are started during the test and fold passages."""
     names: set[str] = set()
     code = fold_passage.__code__
 
@@ -108,7 +108,7 @@ async def test_no_text_is_folded_on_the_writer_s_thread(folders: set[str], tmp_p
 
 
 def copy(path: Path, to: Path) -> None:
-    """Copy what is committed, which is what a crash leaves."""
+    """Copy what is committed, as it is after a crash."""
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(to)) as target:
         source.backup(target)
 
