@@ -14,11 +14,6 @@ __all__ = ["TooMuchError", "refusal"]
 class TooMuchError(Exception):
     """A request has too many headers, trailers or chunks, or a target that is too long."""
 
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
 
 def refusal(status: HTTPStatus, message: str) -> bytes:
     """Return the bytes of an answer after which the connection is closed."""

@@ -18,7 +18,7 @@ No request waits for any of this. A request costs a few assignments, and a timer
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NoReturn
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -30,7 +30,6 @@ from api.small_reads import SmallReads
 from api.transport import Flow, JoiningTransport
 
 __all__ = ["Connection"]
-
 
 _PARSED_AT_ONCE: Final = 8 * 1024
 """Bytes that are parsed before the next check for waiting requests: one read of 256 KB can contain 14,000."""
@@ -136,7 +135,7 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
         if len(self.url) > self.MAX_TARGET_BYTES:
             message = f"The request's target (path and query) has more than {self.MAX_TARGET_BYTES} bytes."
-            raise TooMuchError(HTTPStatus.REQUEST_URI_TOO_LONG, message)
+            self._stop_parsing(HTTPStatus.REQUEST_URI_TOO_LONG, message)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header; trailers after a chunked body are ignored. Stops the parser after too many."""
@@ -144,7 +143,7 @@ class Connection(HttpToolsProtocol):
             self._trailers += 1
         if (len(self.headers) if self._in_head else self._trailers) >= self.MAX_HEADERS:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if self._in_head else HTTPStatus.BAD_REQUEST
-            raise TooMuchError(status, f"The request has more than {self.MAX_HEADERS} headers or trailers.")
+            self._stop_parsing(status, f"The request has more than {self.MAX_HEADERS} headers or trailers.")
         if self._in_head:
             super().on_header(name, value)
 
@@ -166,7 +165,7 @@ class Connection(HttpToolsProtocol):
         some, per_bytes = self.CHUNKS
         if self._pieces > some + (self._body_bytes - self._body_start) // per_bytes:
             message = f"The body has chunks of fewer than {per_bytes} bytes on average. Send larger ones."
-            raise TooMuchError(HTTPStatus.BAD_REQUEST, message)
+            self._stop_parsing(HTTPStatus.BAD_REQUEST, message)
         super().on_body(body)
         if len(self.cycle.body) > _UNREAD and not self.cycle.response_complete:
             self.flow.pause_reading()
@@ -220,8 +219,7 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _owner_of_request(self) -> str:
-        owner: str = "" if self.cycle is None else self.cycle.scope["state"].get("owner", "")
-        return owner
+        return "" if self.cycle is None else str(self.cycle.scope["state"].get("owner", ""))
 
     def _resume_after_turn(self) -> None:
         if not self._waits_for_app():
@@ -231,8 +229,7 @@ class Connection(HttpToolsProtocol):
         """Return whether reading continues only when the app takes the body."""
         if self.cycle is None or self.cycle.response_complete or self.pipeline:
             return False
-        is_unread = len(self.cycle.body) > _UNREAD
-        return is_unread and self._refusal is None and not self.transport.is_closing()
+        return self._refusal is None and len(self.cycle.body) > _UNREAD
 
     def _parse(self, data: bytes) -> None:
         """Parse bytes until requests wait; limit bytes that advance no request."""
@@ -249,11 +246,9 @@ class Connection(HttpToolsProtocol):
     def _feed(self, data: memoryview) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
-            if isinstance(error.__context__, TooMuchError):
-                self._refuse(error.__context__.status, error.__context__.message)
-            else:
+            if self._refusal is None:  # see `_stop_parsing`
                 self.send_400_response("Invalid HTTP request received.")
             return
         self._idle_bytes += len(data)
@@ -261,6 +256,11 @@ class Connection(HttpToolsProtocol):
             self._refuse_idle_bytes()
         if self.pipeline:
             self.flow.resume_reading()  # a client that leaves is noticed only while the socket is read
+
+    def _stop_parsing(self, status: HTTPStatus, message: str) -> NoReturn:
+        """Refuse the request from a callback. What that raises does not always reach the caller of the parser."""
+        self._refuse(status, message)
+        raise TooMuchError
 
     def _hold(self, data: memoryview) -> None:
         self._keep(self._held + data)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import weakref
 from collections.abc import AsyncIterator
@@ -601,3 +602,20 @@ def test_a_target_has_a_length(server: ServerProcess, part: bytes) -> None:
         assert head.startswith(b"HTTP/1.1 " + status), head
         if status == b"414 ":
             assert b"8192" in body
+
+
+@pytest.mark.parametrize("before", [b"nothing", b"assistants"], ids=["refused", "answered"])
+@pytest.mark.parametrize("status", [b"414", b"431"])
+def test_limits_of_heads_have_their_status_after_other_requests(
+    server: ServerProcess, before: bytes, status: bytes
+) -> None:
+    """The parser continues while the server still handles the error of the request before."""
+    first = b"GET /v1/%s HTTP/1.1\r\nhost: localhost\r\n\r\n" % before
+    if status == b"414":
+        last = b"GET /%s HTTP/1.1\r\nhost: localhost\r\n\r\n" % (b"x" * 9_000)
+    else:
+        last = HEAD + b"x: y\r\n" * 300 + b"\r\n"
+    for count in (1, 2, 3):
+        head, rest = ask(server, first * count + last)
+        statuses = re.findall(rb"HTTP/1\.1 (\d+) ", head + rest)
+        assert statuses == [b"404" if before == b"nothing" else b"200"] * count + [status]
