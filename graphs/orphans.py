@@ -110,8 +110,13 @@ class OrphanedRuns:
             self._woken.clear()
             try:
                 await self.queue_orphans()
-            except StoreError as error:
-                logger.error("the runs of other processes could not be read: %s", error)
+            except Exception as error:  # tries again, whatever the error is
+                logger.error(
+                    "the runs of other processes could not be read: %s",
+                    error,
+                    exc_info=not isinstance(error, StoreError),
+                )
+                self._woken.set()
                 await asyncio.sleep(_SWEEP_S)
 
     async def begin(self, run: QueuedRun) -> bool:

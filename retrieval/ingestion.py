@@ -283,7 +283,7 @@ class Ingestion:
         return await self._library.waiting(_WAITING, besides=busy, full=full)
 
     def _begin(self, store_file: Row) -> None:
-        task = self._tasks.create_task(contain(f"indexing {store_file.id}", self._index(store_file)))
+        task = self._tasks.create_task(contain(f"indexing {store_file.id}", self._index(store_file), pause_s=_AGAIN_S))
         self._busy[store_file.id] = (store_file, task)
         self._slots.take(store_file.owner)
 
@@ -389,8 +389,9 @@ class Ingestion:
                 await self._store.tidy()  # files leave the index with their store_files
                 self.wake()  # those of deleted vector stores can have hidden others that wait
                 await self._vectors.tidy()
-            except StoreError as error:
-                logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)
+            except Exception as error:  # tries again, whatever the error is
+                is_defect = not isinstance(error, StoreError)
+                logger.error("the index could not be tidied, and is tried again: %s", error, exc_info=is_defect)
                 self._untidy.set()
                 await asyncio.sleep(self._sweep_s)
 

@@ -15,12 +15,16 @@ logger = logging.getLogger("threadhold")
 _AGAIN_S: Final = 5.0
 
 
-async def contain(what: str, work: Awaitable[None]) -> None:
-    """Await `work`, and log its error if it fails. `what` names the work in the log."""
+async def contain(what: str, work: Awaitable[None], *, pause_s: float = 0.0) -> None:
+    """Await `work`, and log its error if it fails. `what` names the work in the log.
+
+    After an error, the task ends `pause_s` later: what starts it again does not do so continuously.
+    """
     try:
         await work
     except Exception:  # the outermost frame of a task
         logger.exception("%s failed unexpectedly", what)
+        await asyncio.sleep(pause_s)
 
 
 async def keep_running(work: Callable[[], Awaitable[None]], *, again_s: float = _AGAIN_S) -> None:

@@ -50,3 +50,12 @@ async def test_background_work_can_be_cancelled_while_it_waits() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
+
+
+async def test_a_failed_task_ends_after_its_pause() -> None:
+    async def fail() -> None:
+        raise TypeError("a defect")
+
+    since = asyncio.get_running_loop().time()
+    await contain("the task", fail(), pause_s=0.05)
+    assert asyncio.get_running_loop().time() - since >= 0.05

@@ -174,7 +174,7 @@ def test_the_form_of_a_run_stopped_elsewhere_disappears(page: Page, up: Scripted
     _answer(page)
     page.shows("do not accept tool outputs", "Stopped")
     page.eventually(lambda: page.all("form.ask") == [], "the form goes")
-    assert "stopped" in _card(page)
+    page.eventually(lambda: "stopped" in _card(page), "the card says so")
 
 
 def test_typed_text_survives_a_server_outage(page: Page, up: ScriptedUpstream) -> None:
