@@ -33,7 +33,7 @@ async def test_each_file_is_indexed_by_one_process(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         a, b = [await join(stack, tmp_path, embedder) for embedder in embedders]
         files = [await a.file(f"Cat {number}.") for number in range(16)]
-        store = await a.shelf(*files)
+        store = await a.vector_store(*files)
         assert await b.ingestion.ready([store], 20)
         assert sorted(embedders[0].asked + embedders[1].asked) == sorted(f"Cat {number}." for number in range(16))
         assert await b.found(store, "cat") == set(files)
@@ -56,7 +56,7 @@ async def test_a_dead_process_s_files_are_indexed_once_by_another(tmp_path: Path
         first, second = Scripted(hang), Scripted()
         a = await join(stack, tmp_path, first)
         file = await a.file("Cats purr.")
-        store = await a.shelf(file)
+        store = await a.vector_store(file)
         await stuck.wait()
         b = await join(stack, tmp_path, second)
         await asyncio.sleep(0.3)

@@ -30,11 +30,16 @@ def file_size_limit(max_bytes: int) -> Iterator[None]:
 
 
 def transactions(statements: list[str]) -> list[str]:
-    """Return the results of the batches, each with the sync level that was set at its start."""
-    level, ended = "", []
+    """Return the results of the batches, each with the sync level that was set at its start. Reads, which begin with
+    `BEGIN` and end with `ROLLBACK`, are left out."""
+    level, reads, ended = "", 0, []
     for sql in statements:
         if sql.startswith("PRAGMA synchronous"):
             level = sql.split()[-1]
+        elif sql == "BEGIN":
+            reads += 1
+        elif sql == "ROLLBACK" and reads:
+            reads -= 1
         elif sql in ("COMMIT", "ROLLBACK"):
             ended.append(f"{sql} {level}")
     return ended
