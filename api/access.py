@@ -151,7 +151,7 @@ class Gate:
         """Count a request as its owner's, or as one without a key, and return where; None if there is one owner, or for
         probes, which are answered in any case. Raises Problem."""
         owner: str = scope["state"]["owner"]
-        if (owner and not self._is_shared) or (not owner and scope["path"].removeprefix("/v1") in PROBES):
+        if (owner and not self._is_shared) or (not owner and _is_probe(scope)):
             return None
         # None if the app runs in process
         limit: ConnectionLimit | None = getattr(scope["app"].state, "connection_limit", None)
@@ -219,8 +219,11 @@ class Gate:
 
 async def _wait_turn(scope: Scope) -> None:
     """Wait for the turn of the request's owner. Probes take turns with the other requests without a key."""
-    is_probe = scope["path"].removeprefix("/v1") in PROBES
-    await request_turns().turn(scope["state"].get("owner", ""), is_probe)
+    await request_turns().turn(scope["state"].get("owner", ""), _is_probe(scope))
+
+
+def _is_probe(scope: Scope) -> bool:
+    return scope["path"].removeprefix("/v1") in PROBES
 
 
 def _forbid_frames(start: Message) -> None:

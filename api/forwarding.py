@@ -9,12 +9,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from api.azure import DEPLOYMENT
-from api.bodies import EMPTY_ARRAY
+from api.bodies import decode_filled
 from api.body_threads import is_large, work_on_body
 from api.depends import Deps, InjectedDeps
 from api.forms import receive_form
@@ -66,18 +65,12 @@ async def forward_json(request: Request, deps: Deps, path: str) -> Response:
     sent = await request.body()
     if is_large(sent):
         async with request.app.state.large_bodies.share(request.state.owner):
-            body = await work_on_body(len(sent), _decode, sent)
+            body = await work_on_body(len(sent), decode_filled, sent, fill_forwarded)
     else:
-        body = _decode(sent)
+        body = decode_filled(sent, fill_forwarded)
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")
     return await _passed(request, deps, path, body)
-
-
-def _decode(sent: bytes) -> object:
-    """Return a body with PHP's empty arrays replaced. Processor time: call it in a thread for a large body."""
-    body = orjson.loads(sent)
-    return fill_forwarded(body) if EMPTY_ARRAY in sent else body
 
 
 async def _forward_form(request: Request, deps: Deps, path: str) -> Response:

@@ -14,13 +14,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from langserve import APIHandler, add_routes
 from langsmith.utils import tracing_is_enabled
 
-from api.bodies import EMPTY_ARRAY
+from api.bodies import decode_filled
 from api.body_threads import is_large, work_on_body
 from api.depends import Deps
 from api.langserve_bodies import body_check, check_config_hash
@@ -103,13 +102,11 @@ class _Request(Request):
         """Return the body with PHP's empty arrays replaced."""
         if self._filled is None:
             sent = await self.body()
-            self._filled = [await work_on_body(len(sent), _decode, sent) if is_large(sent) else _decode(sent)]
+            if is_large(sent):
+                self._filled = [await work_on_body(len(sent), decode_filled, sent, fill_langserve)]
+            else:
+                self._filled = [decode_filled(sent, fill_langserve)]
         return self._filled[0]
-
-
-def _decode(sent: bytes) -> object:
-    body = orjson.loads(sent)
-    return fill_langserve(body) if EMPTY_ARRAY in sent else body
 
 
 class _Route(APIRoute):
