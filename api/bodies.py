@@ -36,7 +36,7 @@ _BLOCK: Final = 64 * 1024
 
 
 def decode_filled(body: bytes, fill: Callable[[object], object]) -> object:
-    """Return a body as JSON; `fill` replaces PHP's empty arrays. Processor time: use a thread for a large body."""
+    """Decode a body; `fill` replaces PHP's empty arrays in it. Needs processor time: use a thread for a large body."""
     data = orjson.loads(body)
     return fill(data) if EMPTY_ARRAY in body else data
 

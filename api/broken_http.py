@@ -12,7 +12,7 @@ __all__ = ["TooMuchError", "refusal"]
 
 
 class TooMuchError(Exception):
-    """A request has too many headers, trailers or chunks, or a target that is too long."""
+    """Stops the parser: a request has too many headers, trailers or chunks, or a target that is too long."""
 
 
 def refusal(status: HTTPStatus, message: str) -> bytes:

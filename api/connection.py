@@ -258,7 +258,7 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()  # a client that leaves is noticed only while the socket is read
 
     def _stop_parsing(self, status: HTTPStatus, message: str) -> NoReturn:
-        """Refuse the request from a callback. What that raises does not always reach the caller of the parser."""
+        """Refuse the request from a callback, before the exception: that does not always reach the parser's caller."""
         self._refuse(status, message)
         raise TooMuchError
 

@@ -110,9 +110,10 @@ class OrphanedRuns:
             self._woken.clear()
             try:
                 await self.queue_orphans()
-            except Exception as error:  # tries again, whatever the error is
+            except Exception as error:  # the work is retried after every error
                 logger.error(
-                    "the runs of other processes could not be read: %s",
+                    "the runs of other processes could not be read, next try in %g s: %s",
+                    _SWEEP_S,
                     error,
                     exc_info=not isinstance(error, StoreError),
                 )

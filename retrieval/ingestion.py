@@ -389,9 +389,9 @@ class Ingestion:
                 await self._store.tidy()  # files leave the index with their store_files
                 self.wake()  # those of deleted vector stores can have hidden others that wait
                 await self._vectors.tidy()
-            except Exception as error:  # tries again, whatever the error is
-                is_defect = not isinstance(error, StoreError)
-                logger.error("the index could not be tidied, and is tried again: %s", error, exc_info=is_defect)
+            except Exception as error:  # the work is retried after every error
+                again, is_defect = self._sweep_s, not isinstance(error, StoreError)
+                logger.error("the index could not be tidied, next try in %g s: %s", again, error, exc_info=is_defect)
                 self._untidy.set()
                 await asyncio.sleep(self._sweep_s)
 

@@ -18,7 +18,7 @@ _AGAIN_S: Final = 5.0
 async def contain(what: str, work: Awaitable[None], *, pause_s: float = 0.0) -> None:
     """Await `work`, and log its error if it fails. `what` names the work in the log.
 
-    After an error, the task ends `pause_s` later: what starts it again does not do so continuously.
+    After an error, it returns `pause_s` later, so that a caller that starts the work again does not do so continuously.
     """
     try:
         await work

@@ -1,4 +1,4 @@
-"""Limits the processor time of a piece of work, independently of other load on the host and of its speed."""
+"""Limits the processor time of a piece of work, independently of the host's speed and of its other load."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,12 @@ __all__ = ["slowness", "within"]
 _T = TypeVar("_T")
 _TRIES = 3
 _REFERENCE_S = 0.05
-"""Processor time of `_reference` on the machine for which the limits are."""
+"""Processor time of `_reference` on the reference machine, for which the limits are set."""
 
 
 def within(limit_s: float, work: Callable[[], _T]) -> _T:
-    """Do `work` and return its last result; it may use `limit_s` seconds of this thread's processor time, or more on a
-    machine that is slower at the moment.
+    """Do `work` and return its last result; it can use `limit_s` seconds of this thread's processor time, scaled by
+    `slowness`.
 
     The shortest of up to three attempts counts, because a shared host adds time to some of them. Use this only for work
     without a cache: a second attempt that finds the first one's result measures nothing.
@@ -31,7 +31,7 @@ def within(limit_s: float, work: Callable[[], _T]) -> _T:
 
 
 def slowness() -> float:
-    """Return how many times as long as on the reference machine Python takes now; at least 1."""
+    """Return the time that Python takes now, as a multiple of the time on the reference machine; at least 1."""
     started = time.thread_time()
     _reference()
     return max(1.0, (time.thread_time() - started) / _REFERENCE_S)

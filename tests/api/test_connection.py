@@ -609,7 +609,7 @@ def test_a_target_has_a_length(server: ServerProcess, part: bytes) -> None:
 def test_limits_of_heads_have_their_status_after_other_requests(
     server: ServerProcess, before: bytes, status: bytes
 ) -> None:
-    """The parser continues while the server still handles the error of the request before."""
+    """The parser continues while the server still handles the previous request."""
     first = b"GET /v1/%s HTTP/1.1\r\nhost: localhost\r\n\r\n" % before
     if status == b"414":
         last = b"GET /%s HTTP/1.1\r\nhost: localhost\r\n\r\n" % (b"x" * 9_000)

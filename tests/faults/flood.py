@@ -1,6 +1,6 @@
-"""Sends one request again and again on many connections: `flood.py PORT CONNECTIONS SECONDS`, the request on stdin.
+"""Sends one request repeatedly on many connections: `flood.py PORT CONNECTIONS SECONDS`, the request on stdin.
 
-Fails if there is no answer. It is a program of its own, because it needs a processor to itself.
+Exits with an error if there is no answer. It is a separate program so that it can use another processor core.
 """
 
 import selectors

@@ -1,4 +1,4 @@
-"""Whatever route one owner floods, another owner's small requests are answered soon, and the server stays up."""
+"""Whatever route one owner floods, another owner's small requests are answered promptly, and the server stays up."""
 
 import re
 import statistics
@@ -22,7 +22,7 @@ CONNECTIONS = 200
 FLOOD_S = 3.0
 MEDIAN_S = 1.0
 LONGEST_S = 4.0
-"""Limits for a machine whose second core sends the flood; about 0.05 and 0.2 s are usual."""
+"""Limits for a machine whose second core sends the flood; typical values are 0.05 and 0.2 s."""
 
 OTHERS = [
     *(("POST", f"/chat/{name}") for name in ("invoke", "stream", "batch", "stream_log")),
@@ -31,7 +31,7 @@ OTHERS = [
     *(("GET", path) for path in ("/openapi.json", "/v1/unknown", "/static-offline-docs/swagger-ui-bundle.js")),
     *(("OPTIONS", "/v1/threads"), ("PUT", "/v1/threads"), ("HEAD", "/v1/threads")),
 ]
-"""Routes that the OpenAPI document does not have."""
+"""Routes that are not in the OpenAPI document."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def objects_of(ann: World) -> dict[str, str]:
-    """Make an object of each kind; returns ids by the names that paths have."""
+    """Create an object of each kind; returns their ids by the parameter names of paths."""
     assistant = ann.post("/assistants", {"model": "test-model", "tools": [{"type": "file_search"}]})["id"]
     thread = ann.post("/threads", {"messages": [{"role": "user", "content": "hi " * 50}] * 32})["id"]
     message = ann.get(f"/threads/{thread}/messages")["data"][0]["id"]
@@ -63,7 +63,7 @@ def objects_of(ann: World) -> dict[str, str]:
 
 
 def bodies_of(ids: dict[str, str]) -> dict[str, Any]:
-    """Valid bodies by route; other routes get an empty object."""
+    """Return valid bodies by route; other routes get an empty object."""
     thread = {"messages": [{"role": "user", "content": "hi"}]}
     turn = {"input": {"assistant_id": ids["assistant_id"], "message": "hi"}}
     chat = {"input": [{"type": "human", "content": "hi"}]}
@@ -87,14 +87,14 @@ def bodies_of(ids: dict[str, str]) -> dict[str, Any]:
 
 
 def request_of(method: str, path: str, body: Any) -> bytes:
-    """The bytes of one request of the first owner."""
+    """Return the bytes of one request of the first owner."""
     data = b"" if method in ("GET", "HEAD", "OPTIONS") else orjson.dumps(body)
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key-ann\r\n"
     return head.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data
 
 
 def waits_of(bob: World, thread: str, seconds: float) -> list[float]:
-    """How long the small requests of another owner took."""
+    """Send small requests of another owner for `seconds`; returns how long each took, in seconds."""
     waits, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
         for ask in (

@@ -30,8 +30,10 @@ def file_size_limit(max_bytes: int) -> Iterator[None]:
 
 
 def transactions(statements: list[str]) -> list[str]:
-    """Return the results of the batches, each with the sync level that was set at its start. Reads, which begin with
-    `BEGIN` and end with `ROLLBACK`, are left out."""
+    """Return the results of the batches, each with the sync level that was set at its start.
+
+    Reads, from `BEGIN` to `ROLLBACK`, are not included.
+    """
     level, reads, ended = "", 0, []
     for sql in statements:
         if sql.startswith("PRAGMA synchronous"):
