@@ -214,17 +214,15 @@ class ChunkStream:
     async def _read_all(self, payloads: Sequence[bytes]) -> AsyncGenerator[AnyChunk]:
         """Yield the chunks of payloads, and let other tasks run in between."""
         start = 0
-        for at, payload in enumerate(payloads):
-            if len(payload) > _LARGE:
-                for chunk in self._read(payloads[start:at]):
+        for at in (*(at for at, payload in enumerate(payloads) if len(payload) > _LARGE), len(payloads)):
+            for number, chunk in enumerate(self._read(payloads[start:at]), 1):
+                yield chunk
+                if number % _CHUNKS == 0:
+                    await asyncio.sleep(0)
+            if at < len(payloads):
+                async for chunk in self._read_large(payloads[at]):
                     yield chunk
-                start = at + 1
-                async for chunk in self._read_large(payload):
-                    yield chunk
-        for number, chunk in enumerate(self._read(payloads[start:]), 1):
-            yield chunk
-            if number % _CHUNKS == 0:
-                await asyncio.sleep(0)
+            start = at + 1
 
     async def _read_large(self, payload: bytes) -> AsyncGenerator[AnyChunk]:
         if len(payload) > _MAX_PAYLOAD_BYTES:
