@@ -269,7 +269,7 @@ class Runner:
             except (Problem, StoreError) as error:
                 logger.info("run %s was abandoned, and not cancelled: %s", run_id, error.message)
 
-        self._execution.own(contain(f"cancelling {run_id}", cancel()))
+        self._execution.own(contain(f"cancelling {run_id}", cancel))
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
@@ -44,7 +45,7 @@ from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
 from telemetry.shares import Shares
 from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
-from wire.vector_stores import Attributes, StoreFileEnd
+from wire.vector_stores import Attributes, StoreFileEnd, failed_end
 
 __all__ = ["Ingestion"]
 
@@ -283,7 +284,8 @@ class Ingestion:
         return await self._library.waiting(_WAITING, besides=busy, full=full)
 
     def _begin(self, store_file: Row) -> None:
-        task = self._tasks.create_task(contain(f"indexing {store_file.id}", self._index(store_file), pause_s=_AGAIN_S))
+        index = partial(self._index, store_file)
+        task = self._tasks.create_task(contain(f"indexing {store_file.id}", index, pause_s=_AGAIN_S))
         self._busy[store_file.id] = (store_file, task)
         self._slots.take(store_file.owner)
 
@@ -305,16 +307,16 @@ class Ingestion:
         except (Missing, StatusConflict):
             moved = None
         except Unreadable as error:
-            moved = _failed(error.code, error.message)
+            moved = failed_end(error.code, error.message)
         except StoreFailed as error:
             logger.error("file %s waits, as the store failed: %s", store_file.file_id, error)
             await asyncio.sleep(_AGAIN_S)
             return
         except ThreadholdError as error:
-            moved = _failed("server_error", error.message)
+            moved = failed_end("server_error", error.message)
         except Exception:
             logger.exception("indexing %s failed unexpectedly", store_file.id)
-            moved = _failed("server_error", _FAILED)
+            moved = failed_end("server_error", _FAILED)
         if moved is None or moved["status"] != "completed":
             self._untidy.set()  # parts of it can be in the index
         self.indexed["gone" if moved is None else moved["status"],] += 1
@@ -394,7 +396,3 @@ class Ingestion:
                 logger.error("the index could not be tidied, next try in %g s: %s", again, error, exc_info=is_defect)
                 self._untidy.set()
                 await asyncio.sleep(self._sweep_s)
-
-
-def _failed(code: Literal["server_error", "unsupported_file", "invalid_file"], message: str) -> StoreFileEnd:
-    return {"status": "failed", "last_error": {"code": code, "message": message}}

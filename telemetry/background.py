@@ -15,13 +15,15 @@ logger = logging.getLogger("threadhold")
 _AGAIN_S: Final = 5.0
 
 
-async def contain(what: str, work: Awaitable[None], *, pause_s: float = 0.0) -> None:
-    """Await `work`, and log its error if it fails. `what` names the work in the log.
+async def contain(what: str, work: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
+    """Run `work`, and log its error if it fails. `what` names the work in the log.
+
+    `work` is a function, not a coroutine: a task that is cancelled before it starts would leave a coroutine unawaited.
 
     After an error, it returns `pause_s` later, so that a caller that starts the work again does not do so continuously.
     """
     try:
-        await work
+        await work()
     except Exception:  # the outermost frame of a task
         logger.exception("%s failed unexpectedly", what)
         await asyncio.sleep(pause_s)

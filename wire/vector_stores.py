@@ -37,6 +37,7 @@ __all__ = [
     "amend_vector_store",
     "chunking",
     "expiry",
+    "failed_end",
     "new_batch",
     "new_store_file",
     "new_vector_store",
@@ -270,6 +271,11 @@ class StoreFileEnd(TypedDict):
     status: Literal["completed", "failed"]
     usage_bytes: NotRequired[int]
     last_error: LastError | None
+
+
+def failed_end(code: Literal["server_error", "unsupported_file", "invalid_file"], message: str) -> StoreFileEnd:
+    """Return the end of a vector store file that could not be indexed."""
+    return {"status": "failed", "last_error": {"code": code, "message": message}}
 
 
 class StoredBatch(TypedDict):

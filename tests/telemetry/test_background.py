@@ -20,11 +20,21 @@ async def test_an_error_ends_only_its_task(caplog: pytest.LogCaptureFixture) -> 
 
     with caplog.at_level(logging.ERROR, "threadhold"):
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(contain("the first task", fail()))
-            tasks.create_task(contain("the second task", finish()))
+            tasks.create_task(contain("the first task", fail))
+            tasks.create_task(contain("the second task", finish))
     assert done.is_set()
     assert [record.getMessage() for record in caplog.records] == ["the first task failed unexpectedly"]
     assert "a defect" in caplog.text
+
+
+async def test_a_task_that_is_cancelled_before_it_starts_leaves_nothing() -> None:
+    async def work() -> None:
+        raise AssertionError("it was cancelled")
+
+    task = asyncio.create_task(contain("the task", work))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_background_work_starts_again_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -57,5 +67,5 @@ async def test_a_failed_task_ends_after_its_pause() -> None:
         raise TypeError("a defect")
 
     since = asyncio.get_running_loop().time()
-    await contain("the task", fail(), pause_s=0.05)
+    await contain("the task", fail, pause_s=0.05)
     assert asyncio.get_running_loop().time() - since >= 0.05

@@ -12,12 +12,13 @@ import pytest_asyncio
 
 from telemetry.context import act_for
 from wire.errors import TooCostly
-from workers import CHECK, Budget, Pool
+from workers import Budget, Pool
 
 FIND = "chains.calls.arguments:find_problems"
 PLACE: dict[str, Any] = {"type": "object", "required": ["place"]}
 WRONG = ["arguments: 'place' is a required property"]
 SHORT = Budget(cpu_s=0.5, wall_s=10.0)
+LONG = Budget(cpu_s=60.0, wall_s=60.0)
 
 
 def slow(anchors: int = 30_000) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -78,7 +79,7 @@ async def test_a_child_is_used_for_the_next_task(pool: Pool) -> None:
 )
 async def test_a_task_over_its_budget_ends_alone(pool: Pool, work: tuple[Any, Any], why: str) -> None:
     with pytest.raises(TooCostly) as caught:
-        await pool.run(FIND, *work, budget=SHORT if why == "time" else CHECK)
+        await pool.run(FIND, *work, budget=SHORT if why == "time" else LONG)
     assert caught.value.why == why
     assert await pool.run(FIND, PLACE, {}) == WRONG
 
@@ -95,7 +96,7 @@ async def test_a_crash_fails_only_its_task(pool: Pool) -> None:
     await pool.run(FIND, PLACE, {})
     (pid,) = pool.pids
     idle_ticks = processor_ticks(pid)
-    task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
+    task = asyncio.create_task(pool.run(FIND, *slow(), budget=LONG))
     await until_busy(pid, idle_ticks)
     os.kill(pid, 6)  # as a failed assertion in native code does
     with pytest.raises(TooCostly) as caught:
@@ -116,7 +117,7 @@ async def test_cancelling_a_task_ends_its_child() -> None:
     await pool.run(FIND, PLACE, {})
     (pid,) = pool.pids
     idle_ticks = processor_ticks(pid)
-    task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
+    task = asyncio.create_task(pool.run(FIND, *slow(), budget=LONG))
     await until_busy(pid, idle_ticks)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -188,7 +189,7 @@ async def test_a_child_is_replaced_after_many_tasks() -> None:
 
 
 async def test_closing_ends_running_and_waiting_tasks(pool: Pool) -> None:
-    tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60))) for _ in range(3)]
+    tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=LONG)) for _ in range(3)]
     await asyncio.sleep(0.5)
     pids = pool.pids
     started = time.monotonic()
