@@ -189,16 +189,16 @@ def _router(settings: Settings) -> "ModelRouter":
 
     The built-in engine is used with MODEL_PATH, or if no other upstream is set. Raises ThreadholdError.
     """
-    from chains import Member, ModelRouter, Prompts, Replies, build_member
+    from chains import ModelRouter, Prompts, Replies, RoutedUpstream, build_upstream
 
     prompts = Prompts.changed(settings.prompts)
-    members: list[Member] = []
+    upstreams: list[RoutedUpstream] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
         first = _first_upstream(settings)
-        members.append(Member("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
+        upstreams.append(RoutedUpstream("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
     for name, one in settings.upstreams.items():
-        members.append(
-            build_member(
+        upstreams.append(
+            build_upstream(
                 name,
                 one,
                 tool_calls=settings.tool_calls,
@@ -207,12 +207,12 @@ def _router(settings: Settings) -> "ModelRouter":
                 max_reply_tokens=settings.max_reply_tokens,
             )
         )
-    return ModelRouter(members, aliases=settings.model_aliases, default_model=settings.default_model)
+    return ModelRouter(upstreams, aliases=settings.model_aliases, default_model=settings.default_model)
 
 
 def _first_upstream(settings: Settings) -> "Upstream":
     """Return the upstream at MODEL_URL, or the built-in engine."""
-    from chains import Builtin, Shape, Upstream
+    from chains import Builtin, EngineConfig, Upstream
 
     if settings.model_url:
         return Upstream(
@@ -223,7 +223,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
         )
     return Builtin(
         settings.model_path,
-        shape=Shape(
+        config=EngineConfig(
             context_size=settings.model_context_size,
             parallel=settings.model_parallel,
             # With one thread per processor, busy processors slow down the threads and the server.

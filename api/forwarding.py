@@ -1,7 +1,7 @@
 """The paths of OpenAI's API, besides chat, that an upstream answers: an allow-list and the route they share.
 
 Headers are allow-listed in both directions: of the client's headers, only a form's content type is sent on, never the
-key; of the upstream's, those that `chains.passage` lists.
+key; of the upstream's, those that `chains.upstream_response` lists.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from api.forms import receive_form
 from api.sse import ByteStream, while_connected
 from api.uploads import is_form
 from chains.forwarding import Body, with_model
-from chains.passage import Passage
+from chains.upstream_response import UpstreamResponse
 from wire.empty_objects import fill_forwarded
 from wire.errors import InvalidRequest, UnsupportedMedia
 from wire.paths import shown
@@ -103,17 +103,17 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
     deps.calls.check(request.state.owner)
     async with AsyncExitStack() as stack:
 
-        async def call() -> Passage:
+        async def call() -> UpstreamResponse:
             await stack.enter_async_context(deps.calls.turn(request.state.owner))
             return await deps.upstream.pass_through(body, path)
 
-        passage = await while_connected(request.receive, call())
-        if passage is None:
+        answer = await while_connected(request.receive, call())
+        if answer is None:
             return Response(status_code=499)  # the client has left
-        if passage.body is not None:
-            passage.close()  # from here on, `api.large_answers` counts the answer
-            return Response(passage.body, passage.status, passage.headers, passage.content_type)
-        stream = ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
+        if answer.body is not None:
+            answer.close()  # from here on, `api.large_answers` counts the answer
+            return Response(answer.body, answer.status, answer.headers, answer.content_type)
+        stream = ByteStream(answer.blocks(), answer.close, answer.content_type, answer.status, answer.headers)
         return _Holding(stream, stack.pop_all())
 
 

@@ -105,16 +105,16 @@ def _of_runs(deps: Deps) -> "Iterator[Metric]":
 
 def _of_upstreams(deps: Deps) -> "Iterator[Metric]":
     outcomes = {
-        (member.name or "default", *outcome): count
-        for member in deps.upstream.members
-        for outcome, count in dict(member.source.outcomes).items()
+        (upstream.name or "default", *outcome): count
+        for upstream in deps.upstream.upstreams
+        for outcome, count in dict(upstream.source.outcomes).items()
     }
     text = "Requests to upstreams, including failed attempts that were retried."
     yield _counter("upstream_requests", text, ("upstream", "outcome"), outcomes)
     ends: Counter[tuple[str, ...]] = Counter()
-    for member in deps.upstream.members:
-        if isinstance(member.source, Builtin):
-            ends.update(member.source.engine_ends)
+    for upstream in deps.upstream.upstreams:
+        if isinstance(upstream.source, Builtin):
+            ends.update(upstream.source.engine_ends)
     yield _counter("engine_ends", "Built-in engines that ended unexpectedly or hung, by reason.", ("reason",), ends)
 
 

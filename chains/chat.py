@@ -20,16 +20,16 @@ from pydantic import BaseModel, ConfigDict
 from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
 from chains.call_chunks import Whole
-from chains.calls.turns import Learnt, Turns
+from chains.calls.reshaping import Reshaper, RoleSupport
 from chains.chat_types import ModelKeywords
 from chains.disconnect import on_leaving
 from chains.fast_client import EXCHANGE, Exchange
+from chains.model_facts import ModelFacts
 from chains.model_router import ModelRouter
 from chains.ports import ModelSource
 from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
-from chains.recent import Learned
-from chains.reply import TAKEN, chat_model, request_fields
+from chains.reply import RECLASSIFIED, chat_model, request_fields
 from chains.reply_call import Ask, ReplyCall
 from chains.upstream import Upstream
 from wire.errors import RunError
@@ -111,7 +111,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     def __init__(self, upstream: Upstream | ModelRouter | str, *, returns_errors: bool) -> None:
         self._upstream = upstream
         self._returns_errors = returns_errors
-        self._learnt: Learned[Learnt] = Learned()
+        self._role_support: ModelFacts[RoleSupport] = ModelFacts()
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
@@ -123,7 +123,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         whole = Whole()
         async for chunk in self.astream(input, config, **kwargs):
             if isinstance(chunk, AIMessageChunk):
-                if chunk.additional_kwargs.get(TAKEN):
+                if chunk.additional_kwargs.get(RECLASSIFIED):
                     whole = Whole()
                 whole.add(chunk)
         return whole.chunk()
@@ -151,7 +151,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
                     if reader is not None:
                         await reader.wait()
                     ask, call = await _target(upstream, request, config, exchange)
-                    async with aclosing(Turns(ask, DEFAULT_PROMPTS, self._learnt).ask(call)) as stream:
+                    async with aclosing(Reshaper(ask, DEFAULT_PROMPTS, self._role_support).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
                             if reader is not None:
@@ -172,8 +172,8 @@ async def _target(
     name = model = call.model
     if isinstance(upstream, ModelRouter):
         route = await upstream.route(model)
-        source, model = route.member.source, route.model
-        name = route.member.qualified(model)
+        source, model = route.upstream.source, route.model
+        name = route.upstream.qualified(model)
     call = replace(call, model=name)  # facts about a model apply to one upstream only
     if isinstance(source, Provider):
         return lambda request: source.follow(replace(request, model=model), config), call

@@ -12,8 +12,8 @@ import orjson
 
 from chains.chat_types import CallDelta, CallFunction, Chunk, ChunkChoice, Delta, Sent, TokenCounts
 from chains.delta_template import DeltaTemplate
+from chains.extra_fields import EXTRA_FIELDS, ExtraFields
 from chains.fragments import CallFragments, Fragment, Piece
-from chains.passback import EXTRA_FIELDS, ExtraFields
 from chains.quotes import Words
 from chains.refusals import MAX_SHOWN, explain, read_refusal, unquoted
 from chains.surrogates import Halves
@@ -190,19 +190,19 @@ class ChunkReader:
         if not (ends or field) and (not content or self._thoughts.is_plain(content)):
             return {"role": "assistant", "content": content}
         split = self._thoughts.feed(content) if content else Split()
-        if split.taken:
+        if split.reclassified:
             self.begins_with_thoughts = True
         if ends:
             rest = self._thoughts.end()
-            split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.taken)
+            split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.reclassified)
             self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
         delta: Delta = {"role": "assistant", "content": split.text}
         thoughts = (field if isinstance(field, str) else "") + split.thoughts
         self._thought = self._thought or bool(thoughts)
-        if thoughts or split.taken:
+        if thoughts or split.reclassified:
             delta["reasoning_content"] = thoughts
-        if split.taken:
-            delta["taken"] = True
+        if split.reclassified:
+            delta["reclassified"] = True
         return delta
 
     @staticmethod
@@ -295,22 +295,22 @@ def split_chunk(chunk: AnyChunk) -> Iterator[AnyChunk]:
     if not isinstance(text, str) or len(text) + len(thoughts) <= _PIECE:
         yield chunk
         return
-    if thoughts or delta.get("taken"):
-        yield from _thought_chunks(thoughts, taken=delta.get("taken", False))
+    if thoughts or delta.get("reclassified"):
+        yield from _thought_chunks(thoughts, reclassified=delta.get("reclassified", False))
     for start in range(0, len(text), _PIECE):
         yield _text_chunk(text[start : start + _PIECE])
     if not isinstance(chunk, TextChunk):
         rest: Delta = {**delta, "content": ""}
         rest.pop("reasoning_content", None)
-        rest.pop("taken", None)
+        rest.pop("reclassified", None)
         yield {**chunk, "choices": [{**chunk["choices"][0], "delta": rest}]}
 
 
-def _thought_chunks(thoughts: str, *, taken: bool) -> Iterator[Chunk]:
+def _thought_chunks(thoughts: str, *, reclassified: bool) -> Iterator[Chunk]:
     for start in range(0, max(1, len(thoughts)), _PIECE):
         piece: Delta = {"role": "assistant", "content": "", "reasoning_content": thoughts[start : start + _PIECE]}
-        if taken and not start:
-            piece["taken"] = True
+        if reclassified and not start:
+            piece["reclassified"] = True
         yield {"choices": [{"index": 0, "delta": piece, "finish_reason": None}]}
 
 

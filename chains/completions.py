@@ -1,4 +1,4 @@
-"""OpenAI's `/chat/completions`, answered by a model with another protocol: body in, Passage out."""
+"""OpenAI's `/chat/completions`, answered by a model with another protocol: body in, UpstreamResponse out."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -23,9 +23,9 @@ from chains.chat_types import (
     CallFunction,
     TokenCounts,
 )
-from chains.passage import Passage
 from chains.refusals import Refusal, overflow_body
 from chains.reply import ReplyCall
+from chains.upstream_response import UpstreamResponse
 from wire.errors import ContextOverflow, InvalidRequest, Problem, PromptRefused, RateLimited, RunError, UpstreamProblem
 from wire.model_options import OPTIONS, ModelOptions
 
@@ -38,7 +38,7 @@ _PASSED_ON: Final = ("tool_choice", "parallel_tool_calls", "response_format")
 
 async def open_completion(
     stream: Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]], body: dict[str, object]
-) -> Passage:
+) -> UpstreamResponse:
     """Make a request, and return the answer: whole, or as a stream whose first chunk has arrived. Raises Problem.
 
     Fields that ReplyCall does not have are dropped.
@@ -58,12 +58,12 @@ async def open_completion(
                 whole.add(chunk)
     except RunError as error:
         raise _problem(error) from error
-    return Passage(200, _JSON, body=orjson.dumps(shape.whole(whole.chunk())))
+    return UpstreamResponse(200, _JSON, body=orjson.dumps(shape.whole(whole.chunk())))
 
 
 @dataclass(frozen=True, slots=True)
-class _Streamed(Passage):
-    """A passage that is generated here; closing its blocks closes their source."""
+class _Streamed(UpstreamResponse):
+    """A response that is generated here; closing its blocks closes their source."""
 
     _frames: AsyncGenerator[bytes] | None = field(default=None)
 

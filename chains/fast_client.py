@@ -15,7 +15,7 @@ import aiohttp
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chat_types import ChatRequest
 from chains.chunks import AnyChunk, ChunkReader, split_chunk
-from chains.passback import ExtraFields, restore
+from chains.extra_fields import ExtraFields, restore
 from chains.read_batching import ReadPauses
 from chains.refusals import MAX_SHOWN, refusal_of
 from chains.retries import Retries, is_transient
@@ -55,7 +55,7 @@ class Exchange:
         self, fields: ChatRequest | None = None, *, together: bool = False, kept: Mapping[int, str] | None = None
     ) -> None:
         """With `together`, the texts of one read become one chunk, whose content is their list. `kept` has the extra
-        fields of messages by index, as text (see `chains.passback`)."""
+        fields of messages by index, as text (see `chains.extra_fields`)."""
         self.together = together
         self.kept = kept
         self.fields: ChatRequest = fields or {}
@@ -134,7 +134,7 @@ class ChunkStream:
             model=self._model,
             learn_limit=self._upstream.learn_limit,
             sent=self._body,
-            begins_with_thoughts=self._model in self._upstream.thinkers,
+            begins_with_thoughts=self._model in self._upstream.reasoning_models,
             offered=[tool["function"]["name"] for tool in tools or ()],
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )

@@ -185,7 +185,7 @@ def _droppable(body: dict[str, object]) -> Iterator[Change]:
 
 
 def _sent_back(body: dict[str, object], text: str) -> list[Change]:
-    """Return the engine's own fields that go back to it (see `chains.passback`); empty if the text names one."""
+    """Return the engine's own fields that go back to it (see `chains.extra_fields`); empty if the text names one."""
     turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
     own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
     lowered = Naming.fold(text)

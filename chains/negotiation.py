@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 
 from chains.changes import LIMITS, Change, apply_changes
 from chains.fields import find_changes
+from chains.model_facts import ModelFacts
 from chains.quotes import Words
-from chains.recent import Learned
 from chains.refusals import Refusal, unquoted
 from telemetry.context import acting_owner
 from telemetry.shares import COMPARING
@@ -22,7 +22,7 @@ _MOST_TRIES: Final = 8
 
 _log = logging.getLogger("threadhold.chains")
 
-Known: TypeAlias = Learned[tuple[Change, ...]]
+Known: TypeAlias = ModelFacts[tuple[Change, ...]]
 """The changes that an upstream's models need, by model."""
 
 

@@ -22,19 +22,19 @@ from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.forwarding import CHAT, Body, not_served
+from chains.model_facts import ModelFacts
 from chains.models import Models
+from chains.native_replies import NativeReply, restore_native_replies
 from chains.negotiation import Known, Negotiation
-from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.provider_api import ProviderApi
-from chains.provider_chunks import ChunkPlainer, explain_foreign
-from chains.recent import Learned
+from chains.provider_chunks import ChunkConverter, explain_provider_error
 from chains.refusals import Refusal, refusal_of
 from chains.reply_call import ReplyCall
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits
-from chains.turns import OwnTurn, restore_turns
+from chains.upstream_response import UpstreamResponse
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
 from telemetry.shares import Shares
@@ -81,7 +81,7 @@ class Provider:
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._making = Shares(1)
-        self._refused: Known = Learned()
+        self._refused: Known = ModelFacts()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
     @property
@@ -133,7 +133,7 @@ class Provider:
             return error.message
         return None
 
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+    async def pass_through(self, body: Body, path: str = CHAT) -> UpstreamResponse:
         """Answer a `/chat/completions` body in OpenAI's shape. Raises Problem, NotFound for any other path."""
         if path != CHAT or not isinstance(body, dict):
             raise not_served(path, self.host)
@@ -216,14 +216,14 @@ class Provider:
         try:
             model = model or await self._models.resolve("")
             source = f"{self._api.provider} {self._api.url}"
-            turn = OwnTurn(source, model) if call.tools else None
-            plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
+            reply = NativeReply(source, model) if call.tools else None
+            converter = ChunkConverter(self.host, [tool["function"]["name"] for tool in call.tools], reply)
             bound = self._bound(await self._chat(model), call, negotiation)
             # LangChain declares its generators as iterators.
-            stream: Any = bound.astream(restore_turns(call.messages, source, model), config)
+            stream: Any = bound.astream(restore_native_replies(call.messages, source, model), config)
             async with aclosing(stream), aclosing(until_silent(stream, idle_s=self._limits.idle_s)) as chunks:
                 async for chunk in chunks:
-                    if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
+                    if isinstance(chunk, AIMessageChunk) and (plain := converter.convert(chunk)) is not None:
                         yield plain
         except RunError as error:
             self.outcomes[(error.kind,)] += 1
@@ -233,15 +233,15 @@ class Provider:
             explained = self._explained(error, model)
             self.outcomes[(explained.kind,)] += 1
             raise explained from error
-        if self._api.reports_finish and plainer.finish is None:
+        if self._api.reports_finish and converter.finish is None:
             self.outcomes["broke_off",] += 1
             raise UpstreamFailed(f"{self.host}: the stream ended early, without a stop reason.", kind="broke_off")
         self.outcomes["ok",] += 1
-        yield plainer.end()
+        yield converter.end()
 
     def _explained(self, error: Exception, model: str) -> RunError:
         key = f"`api_key` of {self._api.setting}"
-        explained = explain_foreign(error, host=self.host, model=model, key=key)
+        explained = explain_provider_error(error, host=self.host, model=model, key=key)
         if (secret := self._api.key) and len(secret) > 3:
             explained.message = explained.message.replace(secret, "***")
             explained.quote = explained.quote.replace(secret, "***")

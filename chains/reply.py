@@ -24,16 +24,16 @@ from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
 from chains.chat_types import CallDelta, ChatRequest, ModelKeywords
 from chains.chunks import TextChunk
 from chains.context import Prompt
+from chains.extra_fields import EXTRA_FIELDS, extra_fields
 from chains.fast_client import EXCHANGE, Exchange, LeanCompletions
 from chains.fitting import fit_prompt
-from chains.passback import EXTRA_FIELDS, extra_fields
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.reply_call import ReplyCall
 from chains.upstream import Upstream
 
-__all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
+__all__ = ["RECLASSIFIED", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
 
-TAKEN = "threadhold_taken"
+RECLASSIFIED = "threadhold_reclassified"
 """Key of a chunk's `additional_kwargs`: all text before it was thoughts without an opening tag."""
 
 _NAME = "threadhold"
@@ -162,8 +162,8 @@ class ThinkingChatOpenAI(ChatOpenAI):
             delta, additional = choices[0]["delta"], generated.message.additional_kwargs
             if "reasoning_content" in delta:
                 additional["reasoning_content"] = delta["reasoning_content"]
-                if "taken" in delta:
-                    additional[TAKEN] = True
+                if "reclassified" in delta:
+                    additional[RECLASSIFIED] = True
             if EXTRA_FIELDS in delta:
                 additional[EXTRA_FIELDS] = delta[EXTRA_FIELDS]
         return generated

@@ -18,15 +18,15 @@ from chains.context_window import Windows
 from chains.embedding_answers import read_embeddings
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
+from chains.model_facts import ModelFacts
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
-from chains.passage import Passage, normalize_error, open_passage
 from chains.read_batching import Pace
-from chains.recent import Learned
 from chains.refusals import Refusal, explain
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
+from chains.upstream_response import UpstreamResponse, normalize_error, open_upstream_response
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
 from telemetry.shares import ANSWERS
@@ -84,9 +84,9 @@ class Upstream:
         self.pace = Pace()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
-        self.thinkers: Learned[bool] = Learned()
+        self.reasoning_models: ModelFacts[bool] = ModelFacts()
         """Models whose answers begin with thoughts without an opening tag."""
-        self._refused: Known = Learned()
+        self._refused: Known = ModelFacts()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
@@ -196,9 +196,9 @@ class Upstream:
     def note_thinker(self, model: str, *, begins: bool) -> None:
         """Remember whether a model's answers begin with thoughts."""
         if begins:
-            self.thinkers[model] = True
+            self.reasoning_models[model] = True
         else:
-            self.thinkers.forget(model)
+            self.reasoning_models.forget(model)
 
     def negotiation(self, model: str) -> Negotiation:
         """Return the negotiation of a new request for this model."""
@@ -239,7 +239,7 @@ class Upstream:
         except TimeoutError as error:
             raise self._late("send its vectors", limit_s) from error
 
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+    async def pass_through(self, body: Body, path: str = CHAT) -> UpstreamResponse:
         """Forward a client's request and return the answer, including errors of the upstream.
 
         Requests are not retried: the client has its own retries. Cancelling the call closes the upstream's connection.
@@ -255,9 +255,9 @@ class Upstream:
             raise InvalidRequest(error.message) from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
-        return await open_passage(self._transport, encoded, path, overflow_advice=self.overflow_advice)
+        return await open_upstream_response(self._transport, encoded, path, overflow_advice=self.overflow_advice)
 
-    def normalize_error(self, refused: Passage, path: str) -> Passage:
+    def normalize_error(self, refused: UpstreamResponse, path: str) -> UpstreamResponse:
         """Return an error from within a stream as one from before it. Raises NotFound, UpstreamProblem."""
         assert self.endpoint is not None
         return normalize_error(refused, self.endpoint, path, self.overflow_advice)

@@ -227,7 +227,7 @@ class Recorder:
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
         self._items.add_thoughts(part)
         fields: dict[str, object] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
-        if part.taken:
+        if part.reclassified:
             self._text.clear_text()
             fields["taken"] = True
         done.add_own("threadhold.reasoning.delta", fields)

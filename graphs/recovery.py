@@ -12,7 +12,7 @@ from typing import Literal, cast, overload
 
 from langgraph.types import Command, StateSnapshot
 
-from chains.passback import extra_fields
+from chains.extra_fields import extra_fields
 from graphs.active_run import ActiveRun
 from graphs.log import RunLog
 from graphs.machine.build import CompiledRun

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chains.calls.holder import Holder
+from chains.calls.call_detector import CallDetector
 from chains.refusals import read_refusal
 from retrieval.citations import Citations
 from retrieval.grounding import supporting_passages
@@ -15,7 +15,7 @@ NAMES = ["getWeather", "getTime"]
 
 
 def hold(text: str, size: int = 100_000) -> None:
-    holder = Holder(NAMES)
+    holder = CallDetector(NAMES)
     for start in range(0, len(text), size):
         holder.feed(text[start : start + size])
     assert holder.text == text

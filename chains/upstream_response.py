@@ -1,7 +1,7 @@
 """The pass-through: an upstream's answer to a client's own request, such as `/chat/completions`, as it arrives.
 
 Status, content type and JSON bodies pass unchanged, errors too, except that our key is redacted. The caller that gets a
-Passage closes it. Closing it, or its iterator, before the end closes the upstream's connection.
+UpstreamResponse closes it. Closing it, or its iterator, before the end closes the upstream's connection.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 import orjson
 
-from chains.answer_turns import AnswerTurn
+from chains.answer_slots import AnswerSlot
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed, whole
 from chains.endpoint import Endpoint
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
@@ -21,7 +21,7 @@ from chains.refusals import Refusal, explain, overflow_body, read_refusal
 from chains.transport import Transport, failure
 from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProblem
 
-__all__ = ["Passage", "error_frame", "normalize_error", "open_passage", "with_openai_error"]
+__all__ = ["UpstreamResponse", "error_frame", "normalize_error", "open_upstream_response", "with_openai_error"]
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms")
 """Without `x-request-id`: the answer has ours, which is the request's id in the log."""
@@ -43,7 +43,7 @@ _UNKNOWN: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class Passage:
+class UpstreamResponse:
     """An upstream's answer: complete in `body`, or, if that is None, a stream read through `blocks()`."""
 
     status: int
@@ -52,7 +52,7 @@ class Passage:
     body: bytes | None = None
     _response: aiohttp.ClientResponse | None = None
     _transport: Transport | None = None
-    _turn: AnswerTurn | None = None
+    _slot: AnswerSlot | None = None
 
     @property
     def closed(self) -> bool:
@@ -98,9 +98,9 @@ class Passage:
             self.close()
 
     def close(self) -> None:
-        """Close the upstream's connection, unless the answer has been read to the end, and end the answer's turn."""
-        if self._turn is not None:
-            self._turn.end()
+        """Close the upstream's connection, unless the answer was read to its end, and release the answer's slot."""
+        if self._slot is not None:
+            self._slot.release()
         if self._response is not None:
             self._response.close()
 
@@ -111,9 +111,9 @@ def error_frame(message: str, code: str | None = None) -> bytes:
     return b"\n\ndata: " + orjson.dumps({"error": error}) + b"\n\n"
 
 
-async def open_passage(
+async def open_upstream_response(
     transport: Transport, body: bytes | Outgoing, path: str = CHAT, *, overflow_advice: str = ""
-) -> Passage:
+) -> UpstreamResponse:
     """Post a body to a path and return the answer; a stream's body is not read yet.
 
     The refusal of a prompt longer than the model's context gets OpenAI's wording and `overflow_advice`. Embeddings are
@@ -131,22 +131,24 @@ async def open_passage(
     headers = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
     if 200 <= response.status < 300:
         if "json" not in kind and path != EMBEDDINGS:
-            return Passage(response.status, kind, headers, _response=response, _transport=transport)
-        turn = AnswerTurn()
-        whole_body = await _whole(response, transport, path, turn)
+            return UpstreamResponse(response.status, kind, headers, _response=response, _transport=transport)
+        slot = AnswerSlot()
+        whole_body = await _whole(response, transport, path, slot)
         if _ERROR.match(whole_body):
             whole_body = _without_key(whole_body, transport.endpoint)
         if path != CHAT and _UNKNOWN_PATH.match(whole_body):
             raise _unknown_path(read_refusal(whole_body), transport.endpoint, path)
-        return Passage(response.status, kind, headers, whole_body, _turn=turn)
+        return UpstreamResponse(response.status, kind, headers, whole_body, _slot=slot)
     if response.status < 400:
         redirect = await transport.refusal(response)
         raise UpstreamProblem(explain(redirect, **transport.endpoint.named).message, http_status=502)
     redacted = _without_key(await transport.error_body(response), transport.endpoint)
-    return normalize_error(Passage(response.status, kind, headers, redacted), transport.endpoint, path, overflow_advice)
+    return normalize_error(
+        UpstreamResponse(response.status, kind, headers, redacted), transport.endpoint, path, overflow_advice
+    )
 
 
-def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_advice: str) -> Passage:
+def normalize_error(answer: UpstreamResponse, endpoint: Endpoint, path: str, overflow_advice: str) -> UpstreamResponse:
     """Return an error answer as the client gets it: unchanged, except where upstreams differ.
 
     A context overflow becomes OpenAI's `context_length_exceeded`.
@@ -155,30 +157,30 @@ def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_ad
         NotFound: if the upstream does not have the path.
         UpstreamProblem: if the error is not JSON.
     """
-    refusal = read_refusal(passage.body or b"", status=passage.status)
+    refusal = read_refusal(answer.body or b"", status=answer.status)
     if refusal.overflow and path in PROMPT_FIELDS and refusal.code != "context_length_exceeded":
         replacement = overflow_body(refusal, param=PROMPT_FIELDS[path], advice=overflow_advice)
-        return Passage(400, "application/json", passage.headers, orjson.dumps(replacement))
-    if passage.status == 404 and path != CHAT and _lacks_path(passage, refusal, path):
+        return UpstreamResponse(400, "application/json", answer.headers, orjson.dumps(replacement))
+    if answer.status == 404 and path != CHAT and _lacks_path(answer, refusal, path):
         raise _unknown_path(refusal, endpoint, path)
-    if "json" not in passage.content_type:
-        raise UpstreamProblem(explain(refusal, **endpoint.named).message, http_status=passage.status)
-    return passage
+    if "json" not in answer.content_type:
+        raise UpstreamProblem(explain(refusal, **endpoint.named).message, http_status=answer.status)
+    return answer
 
 
-def with_openai_error(passage: Passage) -> Passage:
+def with_openai_error(answer: UpstreamResponse) -> UpstreamResponse:
     """Return llama.cpp's error with OpenAI's four fields and a `code` that is a string or null; others unchanged."""
-    if passage.status < 400 or passage.body is None:
-        return passage
-    original = orjson.loads(passage.body).get("error")
+    if answer.status < 400 or answer.body is None:
+        return answer
+    original = orjson.loads(answer.body).get("error")
     if not isinstance(original, dict):
-        return passage
+        return answer
     if _GRAMMAR_EXHAUSTED in str(original.get("message")):
         message = (
             "The answer cannot continue as `response_format` requires, because `logit_bias` or `ignore_eos` excludes "
             "it. Omit these parameters."
         )
-        return replace(passage, status=400, body=orjson.dumps(InvalidRequest(message).body()))
+        return replace(answer, status=400, body=orjson.dumps(InvalidRequest(message).body()))
     code = original.get("code")
     error = {
         "message": original.get("message"),
@@ -186,15 +188,15 @@ def with_openai_error(passage: Passage) -> Passage:
         "param": original.get("param"),
         "code": code if isinstance(code, str) else None,
     }
-    return replace(passage, body=orjson.dumps({"error": error}))
+    return replace(answer, body=orjson.dumps({"error": error}))
 
 
-def _lacks_path(passage: Passage, refusal: Refusal, path: str) -> bool:
+def _lacks_path(answer: UpstreamResponse, refusal: Refusal, path: str) -> bool:
     """Return whether a 404 is about the path, not about the model, a voice or a file that the request names."""
     if "model" in f"{refusal.code} {refusal.message}".lower():
         return False
     message = refusal.message
-    return "json" not in passage.content_type or path in message or _UNKNOWN.search(message) is not None
+    return "json" not in answer.content_type or path in message or _UNKNOWN.search(message) is not None
 
 
 def _unknown_path(refusal: Refusal, endpoint: Endpoint, path: str) -> NotFound:
@@ -202,7 +204,7 @@ def _unknown_path(refusal: Refusal, endpoint: Endpoint, path: str) -> NotFound:
     return not_served(path, responder)
 
 
-async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, turn: AnswerTurn) -> bytes:
+async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, slot: AnswerSlot) -> bytes:
     try:
         return await whole(
             response,
@@ -211,10 +213,10 @@ async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: s
             max_bytes=_MAX_EMBEDDINGS_BYTES if path == EMBEDDINGS else MAX_ANSWER_BYTES,
             outcomes=transport.outcomes,
             advice=SHORTER_ANSWERS if path in GENERATING else "Ask for less in one request.",
-            turn=turn,
+            slot=slot,
         )
     except BaseException as error:
-        turn.end()
+        slot.release()
         if isinstance(error, UpstreamFailed):
             raise UpstreamProblem(error.message, http_status=504 if error.kind == "silent" else 502) from error
         raise

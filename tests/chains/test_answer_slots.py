@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from chains import Member, ModelRouter, Replies, Upstream
-from chains.answer_turns import LARGE_BYTES
+from chains import ModelRouter, Replies, RoutedUpstream, Upstream
+from chains.answer_slots import LARGE_BYTES
 from chains.embedding_router import EmbeddingRouter
 from chains.forwarding import CHAT, EMBEDDINGS
-from chains.passage import Passage
+from chains.upstream_response import UpstreamResponse
 from telemetry.context import act_for
 from tests.chains.conftest import Connect
 from tests.upstream import Raw, ScriptedUpstream
@@ -24,20 +24,22 @@ LARGE = orjson.dumps({"data": "A" * 2 * LARGE_BYTES})
 ALONE = 2
 """Large answers that one owner has at the same time if no other owner has any."""
 
-Asks = Callable[..., "list[asyncio.Task[Passage]]"]
+Asks = Callable[..., "list[asyncio.Task[UpstreamResponse]]"]
 
 
 @pytest.fixture
 async def asks(up: ScriptedUpstream, connect: Connect) -> AsyncIterator[Asks]:
     """Ask an upstream for several answers at the same time, as an owner."""
     upstream = await connect(up.url)
-    tasks: list[asyncio.Task[Passage]] = []
+    tasks: list[asyncio.Task[UpstreamResponse]] = []
 
-    async def one(owner: str, path: str) -> Passage:
+    async def one(owner: str, path: str) -> UpstreamResponse:
         act_for(owner)
         return await upstream.pass_through(BODY, path)
 
-    def ask(answer: Raw, count: int = 1, owner: str = "ann", path: str = EMBEDDINGS) -> "list[asyncio.Task[Passage]]":
+    def ask(
+        answer: Raw, count: int = 1, owner: str = "ann", path: str = EMBEDDINGS
+    ) -> "list[asyncio.Task[UpstreamResponse]]":
         up.raw["/v1" + path] = answer
         if path == CHAT:
             up.script(*[answer] * count)
@@ -48,16 +50,16 @@ async def asks(up: ScriptedUpstream, connect: Connect) -> AsyncIterator[Asks]:
     yield ask
     for task in tasks:
         task.cancel()
-    for passage in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(passage, Passage):
-            passage.close()
+    for answer in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(answer, UpstreamResponse):
+            answer.close()
 
 
 def answer(body: bytes, *, then: Any = "end") -> Raw:
     return Raw([body], content_type="application/json", then=then)
 
 
-async def read(tasks: "list[asyncio.Task[Passage]]", count: int) -> "list[asyncio.Task[Passage]]":
+async def read(tasks: "list[asyncio.Task[UpstreamResponse]]", count: int) -> "list[asyncio.Task[UpstreamResponse]]":
     """Wait until `count` answers are read, and check that no more are."""
     async with asyncio.timeout(10):
         while sum(task.done() for task in tasks) < count:
@@ -119,7 +121,7 @@ async def embedded(router: EmbeddingRouter, owner: str, texts: int) -> int:
 
 
 def router_to(upstream: Upstream) -> EmbeddingRouter:
-    return EmbeddingRouter(ModelRouter([Member("", upstream, Replies(upstream))]), None)
+    return EmbeddingRouter(ModelRouter([RoutedUpstream("", upstream, Replies(upstream))]), None)
 
 
 async def test_large_embeddings_all_arrive_in_turn(up: ScriptedUpstream, connect: Connect) -> None:

@@ -9,7 +9,8 @@ those.
 
 Between the rounds of a run the fields are JSON text in the `additional_kwargs` of the turn's AIMessage, under
 `EXTRA_FIELDS`: `{"source", "message": {field: value}, "calls": {id: {field: value}}}`. Text can always be checkpointed.
-A turn of another LangChain model keeps `{"source", "content": [block], "beside": {field: value}}` (see `chains.turns`).
+A turn of another LangChain model keeps `{"source", "content": [block], "beside": {field: value}}`
+(see `chains.native_replies`).
 """
 
 import logging
@@ -56,7 +57,7 @@ _LABELS: Final = frozenset({"type", "index", "id", "format", "name", "role", "ob
 _log = logging.getLogger("threadhold.chains")
 
 
-class _TooMuch(Exception):
+class _LimitExceeded(Exception):
     """A reply has more extra fields than the limits allow."""
 
 
@@ -79,7 +80,7 @@ class _Entries(list[object]):
                 _joined(same, entry, "")
                 continue
             if len(self) == _MAX_ENTRIES:
-                raise _TooMuch
+                raise _LimitExceeded
             copy = _copy(entry)
             self.append(copy)
             if (index := _index_of(copy)) is not None and isinstance(copy, dict):
@@ -144,7 +145,7 @@ class ExtraFields:
                     self._count(value)
                     self._has_more = True
                     kept[name] = _copy(value) if whole or name not in kept else _joined(kept[name], value, name)
-        except (_TooMuch, RecursionError, TypeError):
+        except (_LimitExceeded, RecursionError, TypeError):
             self._is_kept = False
             self._message.clear()
             self._calls.clear()
@@ -153,7 +154,7 @@ class ExtraFields:
     def _count(self, value: object) -> None:
         self._chars += len(value) if isinstance(value, str) else len(orjson.dumps(value))
         if self._chars > MAX_CHARS:
-            raise _TooMuch
+            raise _LimitExceeded
 
 
 def _copy(value: object) -> object:

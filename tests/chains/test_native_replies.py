@@ -1,4 +1,4 @@
-"""Turns of other LangChain models are joined in linear time, and kept only if that is possible."""
+"""Assistant turns of other LangChain models are joined in linear time, and kept only if that is possible."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from chains.turns import OwnTurn
+from chains.native_replies import NativeReply
 from tests.effort import within
 
 
 def spelled(chunks: list[AIMessageChunk]) -> str:
-    turn = OwnTurn("s", "m")
+    reply = NativeReply("s", "m")
     for chunk in chunks:
-        turn.add(chunk)
-    return turn.to_json()
+        reply.add(chunk)
+    return reply.to_json()
 
 
 def block(index: int | None, text: str = "x") -> AIMessageChunk:

@@ -1,19 +1,19 @@
-"""Makes a member of the router from a named upstream's settings, for every kind of API."""
+"""Makes the upstreams that the settings name, for every kind of API."""
 
 from typing import Protocol
 
 from chains.calls import ToolCalls
-from chains.model_router import Member
+from chains.model_router import RoutedUpstream
 from chains.prompts import Prompts
 from chains.provider import Provider
 from chains.reply import Replies
 from chains.transport import CallLimits
 from chains.upstream import Upstream
 
-__all__ = ["Named", "build_member"]
+__all__ = ["UpstreamConfig", "build_upstream"]
 
 
-class Named(Protocol):
+class UpstreamConfig(Protocol):
     """The settings of a named upstream, which the README describes. An empty value means that it is not set."""
 
     @property
@@ -28,16 +28,16 @@ class Named(Protocol):
     def tool_calls(self) -> ToolCalls | None: ...
 
 
-def build_member(
+def build_upstream(
     name: str,
-    given: Named,
+    given: UpstreamConfig,
     *,
     tool_calls: ToolCalls,
     prompts: Prompts,
     limits: CallLimits,
     max_reply_tokens: int | None,
-) -> Member:
-    """Make the member, without connecting. `tool_calls` applies if the upstream's own is None.
+) -> RoutedUpstream:
+    """Return the upstream, without connecting. `tool_calls` applies if the upstream's own is None.
 
     Raises ThreadholdError if the URL is invalid.
     """
@@ -45,7 +45,7 @@ def build_member(
     if given.provider == "openai":
         upstream = Upstream(given.url, api_key=key, limits=limits, name=name, max_reply_tokens=max_reply_tokens)
         replies = Replies(upstream, tool_calls=given.tool_calls or tool_calls, prompts=prompts)
-        return Member(name, upstream, replies, given.models)
+        return RoutedUpstream(name, upstream, replies, given.models)
     provider = Provider(
         name,
         given.provider,
@@ -56,4 +56,4 @@ def build_member(
         max_reply_tokens=max_reply_tokens,
         prompts=prompts,
     )
-    return Member(name, provider, provider, given.models)
+    return RoutedUpstream(name, provider, provider, given.models)

@@ -16,13 +16,13 @@ from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, S
 
 from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
 from chains.fields import OTHER_STATUSES
+from chains.model_facts import ModelFacts
 from chains.prompts import Prompts
-from chains.recent import Learned
 from chains.refusals import Refusal, refusal_of
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
-__all__ = ["Learnt", "Turns", "traits"]
+__all__ = ["Reshaper", "RoleSupport", "traits"]
 
 SYSTEM: Final = 1
 """The prompt has a system message."""
@@ -45,9 +45,9 @@ _TEMPLATE: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-Shape: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]
+Reshape: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]
 
-_SHAPES: Final[tuple[Shape, ...]] = (
+_RESHAPES: Final[tuple[Reshape, ...]] = (
     lambda messages, _: list(messages),
     lambda messages, _: merge_turns(messages),
     lambda messages, _: usual_turns(messages),
@@ -97,7 +97,7 @@ def traits(messages: Sequence[BaseMessage]) -> int:
 
 
 @dataclass(slots=True)
-class Learnt:
+class RoleSupport:
     """What is known about one model: the accepted traits, and the shapes that replaced refused prompts."""
 
     shapes: dict[int, int] = field(default_factory=dict)
@@ -113,17 +113,17 @@ class Learnt:
 class _Attempts:
     """The attempts of one request; `messages` is the next prompt to send."""
 
-    def __init__(self, learnt: Learnt, call: ReplyCall, prompts: Prompts) -> None:
+    def __init__(self, role_support: RoleSupport, call: ReplyCall, prompts: Prompts) -> None:
         self.call = call
         self.first: RunError | None = None
-        self._learnt = learnt
+        self._role_support = role_support
         self._prompts = prompts
         self._kind = traits(call.messages)
-        self._shape = learnt.shape(self._kind)
+        self._shape = role_support.shape(self._kind)
         self._left: list[int] | None = None
         self._refused: list[int] = []
         self._was_repeated = False
-        self.messages = _SHAPES[self._shape](call.messages, prompts) if self._shape else call.messages
+        self.messages = _RESHAPES[self._shape](call.messages, prompts) if self._shape else call.messages
 
     def go_on(self, error: RunError) -> bool:
         """Choose the next shape after a refusal. Returns False when none is left."""
@@ -138,7 +138,7 @@ class _Attempts:
             self._left = self._shapes_to_try(_refusal(error))
         while self._left:
             self._shape = self._left.pop(0)
-            messages = _SHAPES[self._shape](self.call.messages, self._prompts)
+            messages = _RESHAPES[self._shape](self.call.messages, self._prompts)
             if messages not in (self.messages, self.call.messages):
                 self.messages = messages
                 return True
@@ -148,14 +148,14 @@ class _Attempts:
         """Remember that the server accepted the prompt in its last shape."""
         if not self._refused:
             if not self._shape:
-                self._learnt.accepted.add(self._kind)
+                self._role_support.accepted.add(self._kind)
             return
-        doubtful = self._learnt.accepted.intersection(self._refused)
+        doubtful = self._role_support.accepted.intersection(self._refused)
         for kind in set(self._refused) - doubtful:
-            self._learnt.shapes[kind] = max(self._shape, self._learnt.shapes.get(kind, 0))
+            self._role_support.shapes[kind] = max(self._shape, self._role_support.shapes.get(kind, 0))
         # If prompts with these traits were accepted before, the reason may be another: only a second refusal counts.
-        self._learnt.accepted -= doubtful
-        self._learnt.accepted.add(traits(self.messages))
+        self._role_support.accepted -= doubtful
+        self._role_support.accepted.add(traits(self.messages))
         _log.info(
             "model `%s`: its server refuses this order of roles; sending the prompt %s",
             self.call.model,
@@ -181,14 +181,14 @@ class _Attempts:
         return [shape for shape in (_SYSTEM_FIRST if about_system else _ORDER_FIRST) if shape != self._shape]
 
 
-class Turns:
+class Reshaper:
     """Makes requests to one upstream, and remembers which prompts its models accept."""
 
-    def __init__(self, ask: Ask, prompts: Prompts, learnt: Learned[Learnt] | None = None) -> None:
-        """`learnt`, by model, can be shared with other objects."""
+    def __init__(self, ask: Ask, prompts: Prompts, role_support: ModelFacts[RoleSupport] | None = None) -> None:
+        """`role_support`, by model, can be shared with other objects."""
         self._ask = ask
         self._prompts = prompts
-        self._learnt: Learned[Learnt] = Learned() if learnt is None else learnt
+        self._role_support: ModelFacts[RoleSupport] = ModelFacts() if role_support is None else role_support
 
     async def ask(self, call: ReplyCall, *, once: bool = False) -> AsyncGenerator[AIMessageChunk]:
         """Make one request; reshape and repeat it if its server refuses the roles.
@@ -198,10 +198,10 @@ class Turns:
         Raises:
             RunError: the first refusal if no shape helps, else the last error.
         """
-        learnt = self._learnt.get(call.model)
-        if learnt is None:
-            learnt = self._learnt[call.model] = Learnt()
-        attempts = _Attempts(learnt, call, self._prompts)
+        role_support = self._role_support.get(call.model)
+        if role_support is None:
+            role_support = self._role_support[call.model] = RoleSupport()
+        attempts = _Attempts(role_support, call, self._prompts)
         while True:
             started = False
             request = call if attempts.messages is call.messages else replace(call, messages=attempts.messages)

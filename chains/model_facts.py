@@ -5,7 +5,7 @@ from typing import Final, Generic, TypeVar, overload
 
 from telemetry.context import acting_owner
 
-__all__ = ["MOST_MODELS", "Learned", "Recent"]
+__all__ = ["MOST_MODELS", "ModelFacts", "RecentModels"]
 
 MOST_MODELS: Final = 1000
 _LONGEST_NAME: Final = 500
@@ -13,7 +13,7 @@ _LONGEST_NAME: Final = 500
 T = TypeVar("T")
 
 
-class Recent(dict[str, T]):
+class RecentModels(dict[str, T]):
     """A dict that holds the latest `MOST_MODELS` names, and no overlong ones. Add items only by assignment."""
 
     def __setitem__(self, name: str, value: T) -> None:
@@ -26,7 +26,7 @@ class Recent(dict[str, T]):
             del self[next(iter(self))]
 
 
-class Learned(Generic[T]):
+class ModelFacts(Generic[T]):
     """Facts learned about models from the answers to one owner, for this owner's requests only.
 
     Answers depend on the request, and errors quote it: what one owner writes must change nothing for another. Each
@@ -34,7 +34,7 @@ class Learned(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._owners: OrderedDict[str, Recent[T]] = OrderedDict()
+        self._owners: OrderedDict[str, RecentModels[T]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of the acting owner's names."""
@@ -51,7 +51,7 @@ class Learned(Generic[T]):
     def __setitem__(self, name: str, value: T) -> None:
         """Store a fact for the acting owner."""
         owner = acting_owner()
-        self._owners.setdefault(owner, Recent())[name] = value
+        self._owners.setdefault(owner, RecentModels())[name] = value
         self._owners.move_to_end(owner)
         if len(self._owners) > MOST_MODELS:
             self._owners.popitem(last=False)

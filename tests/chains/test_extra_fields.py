@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 
 from chains import Replies, ReplyCall
-from chains.passback import EXTRA_FIELDS, MAX_CHARS, ExtraFields
+from chains.extra_fields import EXTRA_FIELDS, MAX_CHARS, ExtraFields
 from tests.chains.conftest import Connect
 from tests.effort import within
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream

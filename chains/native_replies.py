@@ -1,7 +1,7 @@
 """Assistant turns of LangChain models, sent back in the form in which their own library made them.
 
 Anthropic requires its thinking blocks back, with unchanged signatures and order, before the outputs of the calls that
-follow them. Google's library keeps signatures in `additional_kwargs`. The invariants of `chains.passback` apply.
+follow them. Google's library keeps signatures in `additional_kwargs`. The invariants of `chains.extra_fields` apply.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from chains.call_chunks import sum_chunks
-from chains.passback import engine_id, extra_fields, keep
+from chains.extra_fields import engine_id, extra_fields, keep
 
-__all__ = ["OwnTurn", "restore_turns"]
+__all__ = ["NativeReply", "restore_native_replies"]
 
 _CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
 _KNOWN_ADDITIONAL: Final = ("tool_calls", "function_call", "refusal")
@@ -21,7 +21,7 @@ _MAX_WORK: Final = 2_000_000
 """Maximum product of content pieces and their blocks: for each piece, LangChain searches all blocks."""
 
 
-class OwnTurn:
+class NativeReply:
     """One streamed reply as the sum of its library's chunks. `source` and `model` name the engine."""
 
     def __init__(self, source: str, model: str) -> None:
@@ -34,7 +34,7 @@ class OwnTurn:
         self._chunks.append(chunk)
 
     def to_json(self) -> str:
-        """Return the turn as JSON text; empty if it has only text and calls, or cannot be kept."""
+        """Return the reply as JSON text; empty if it has only text and calls, or cannot be kept."""
         pieces = [
             AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
             for chunk in self._chunks
@@ -62,7 +62,7 @@ def _work(pieces: list[AIMessageChunk]) -> int:
     return len(parts) * (indexes.count(None) + len({repr(index) for index in indexes}))
 
 
-def restore_turns(messages: Sequence[BaseMessage], source: str, model: str) -> list[BaseMessage]:
+def restore_native_replies(messages: Sequence[BaseMessage], source: str, model: str) -> list[BaseMessage]:
     """Return the messages with this engine's turns in their original form; other messages are unchanged or lose
     their kept fields."""
     return [_restored(message, engine_id(source, model)) for message in messages]

@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 import orjson
 
-__all__ = ["Watch"]
+__all__ = ["Watchdog"]
 
 _POLL_S: Final = 1.0
 _MISSED: Final = 2
@@ -25,7 +25,7 @@ _BYTES_PER_S: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Watchdog:
     """Watches an engine: `slots_url` is llama.cpp's, `model_bytes` the size of the model file."""
 
     slots_url: str

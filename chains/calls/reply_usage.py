@@ -6,10 +6,10 @@ from contextlib import aclosing
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
-__all__ = ["Tally"]
+__all__ = ["ReplyUsage"]
 
 
-class Tally:
+class ReplyUsage:
     """Removes usage and finish reason from chunks, and returns their totals as one last chunk."""
 
     def __init__(self, max_tokens: int | None) -> None:
@@ -20,7 +20,7 @@ class Tally:
         self._spent: UsageMetadata | None = None
 
     @property
-    def left(self) -> int | None:
+    def tokens_left(self) -> int | None:
         """How many tokens the next request can generate, at least 0; None without a limit."""
         if self._max_tokens is None:
             return None
@@ -29,7 +29,7 @@ class Tally:
     async def follow(self, chunks: AsyncGenerator[AIMessageChunk]) -> AsyncGenerator[AIMessageChunk]:
         """Yield one request's chunks without usage and finish reason. If no tokens are left, make no request: engines
         read a limit of 0 as no limit."""
-        if self.left == 0:
+        if self.tokens_left == 0:
             self.finish = "length"
             await chunks.aclose()
             return

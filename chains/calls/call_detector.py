@@ -6,7 +6,7 @@ from typing import Final
 
 from chains.calls.parser import may_call
 
-__all__ = ["Holder"]
+__all__ = ["CallDetector"]
 
 _WORD_END: Final = re.compile(r"[^\w.-]")
 _MAX_NAME: Final = 300
@@ -17,7 +17,7 @@ _MAX_SIGN: Final = 1_000
 """Characters within which a call must be recognizable; text that is still undecided after them is no call."""
 
 
-class Holder:
+class CallDetector:
     """One streamed text: `held` is the part that was not released, `text` all of it."""
 
     def __init__(self, offered: Collection[str], *, everything: bool = False) -> None:

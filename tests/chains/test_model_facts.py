@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
-from chains.recent import MOST_MODELS, Recent
+from chains.model_facts import MOST_MODELS, RecentModels
 from telemetry.context import act_for
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def test_the_latest_names_are_known() -> None:
-    recent: Recent[int] = Recent()
+    recent: RecentModels[int] = RecentModels()
     for number in range(MOST_MODELS):
         recent[f"model {number}"] = number
     recent["model 0"] = 0
@@ -41,7 +41,7 @@ async def test_invented_names_do_not_fill_the_memory(up: ScriptedUpstream, conne
         upstream.note_thinker(f"made up {number}", begins=True)
         upstream.calibration.learn(f"made up {number}", chars=1000, tokens=300)
     assert (upstream.context_limit("made up 49"), upstream.context_limit("made up 50")) == (None, 4096)
-    assert len(upstream.thinkers) == len(upstream.calibration._ratios) == MOST_MODELS
+    assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MOST_MODELS
     call = ReplyCall(model="made up 1049", messages=[HumanMessage("Well?")])
     assert [chunk async for chunk in Replies(upstream).stream(call)]
 
@@ -101,7 +101,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
                 return upstream.context_limit("m") is not None
             case "mode":
                 return replies._modes._abilities._known("m") == "schema"
-        return "m" in upstream.thinkers
+        return "m" in upstream.reasoning_models
 
     if learned == "mode":
         for owner in ("ann", "bob"):
