@@ -15,7 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 _ROOT = Path(__file__).resolve().parent
-_PACKAGES = ("api", "chains", "documents", "graphs", "ops", "retrieval", "store", "telemetry", "web", "wire", "workers")
+_PACKAGES = (
+    "api",
+    "chains",
+    "documents",
+    "fairness",
+    "graphs",
+    "ops",
+    "retrieval",
+    "store",
+    "telemetry",
+    "web",
+    "wire",
+    "workers",
+)
 
 
 def _shadows(entry: str) -> bool:

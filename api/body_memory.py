@@ -8,7 +8,7 @@ several owners, one can use as much as is left free for the others. Excess reque
 import math
 from typing import Final
 
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 from wire.errors import Unavailable
 
 __all__ = ["BodyMemory", "Share"]
@@ -22,7 +22,7 @@ class BodyMemory:
 
     def __init__(self, max_body_bytes: int, *, is_shared: bool) -> None:
         most = max(MAX_BYTES, 8 * max_body_bytes)
-        self._bytes = Shares(most, least=max_body_bytes, portion=1 if is_shared else math.inf)
+        self._bytes = FairLimit(most, least=max_body_bytes, portion=1 if is_shared else math.inf)
 
     def take(self, owner: str, count: int) -> None:
         """Count bytes. Raises Unavailable, and counts nothing then."""

@@ -50,7 +50,7 @@ class BodyRoute(APIRoute):
             body, leniency = await request.body(), _leniency(request)
             if not is_large(body):
                 return await _answer(handle, _check(body_model, body, leniency), request)
-            async with request.app.state.large_bodies.share(request.state.owner):
+            async with request.app.state.large_bodies.slot(request.state.owner):
                 mended = await work_on_body(len(body), _check, body_model, body, leniency)
                 return await _answer(handle, mended, request)
 

@@ -11,7 +11,7 @@ Invariants:
   it, and nothing after it is read.
 - A client that leaves is noticed while it has requests waiting: their bytes are kept unparsed, up to a limit.
 - A connection that closes before it has read a whole body lets the client read the answer first.
-- Small pieces of requests are read in turns: see `api.small_reads`.
+- Small pieces of requests are read fairly by owner: see `api.small_reads`.
 
 No request waits for any of this. A request costs a few assignments, and a timer checks every 30 s.
 """
@@ -100,7 +100,7 @@ class Connection(HttpToolsProtocol):
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
         """Unparsed bytes after requests that wait."""
-        self._small_reads = SmallReads(self._resume_after_turn)
+        self._small_reads = SmallReads(self._resume_reading)
         self._refusal: bytes | None = None
         """The last answer, to an unreadable request; can be empty. It is sent after those that are due, and nothing
         more is read."""
@@ -212,7 +212,7 @@ class Connection(HttpToolsProtocol):
             self._parse(held)
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, and continue to read when it is this connection's turn."""
+        """Parse received bytes, and continue to read when this connection is scheduled."""
         self._parse(data)
         self._small_reads.add(len(data), self._owner_of_request())
         if self._small_reads.waits:
@@ -221,7 +221,7 @@ class Connection(HttpToolsProtocol):
     def _owner_of_request(self) -> str:
         return "" if self.cycle is None else str(self.cycle.scope["state"].get("owner", ""))
 
-    def _resume_after_turn(self) -> None:
+    def _resume_reading(self) -> None:
         if not self._waits_for_app():
             self.flow.resume_reading()
 

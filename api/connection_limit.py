@@ -19,7 +19,7 @@ import orjson
 from api.connection import Connection
 from api.file_limit import allow_files
 from api.transport import READ_BYTES, ShortReads
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
 
@@ -71,7 +71,7 @@ class ConnectionLimit:
         """Idle connections by the owner of their last request → since when (monotonic seconds), longest idle first."""
         self._logged_at = -math.inf
         self._unlogged = 0
-        self._requests = Shares(limit, portion=_PORTION)
+        self._requests = FairLimit(limit, portion=_PORTION)
         self._is_shared = False
         """Whether there are several owners."""
         self._buffer = memoryview(bytearray(READ_BYTES))

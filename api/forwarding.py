@@ -64,7 +64,7 @@ async def forward_json(request: Request, deps: Deps, path: str) -> Response:
     """Send a JSON request on. If the client disconnects, the upstream request ends. Raises Problem."""
     sent = await request.body()
     if is_large(sent):
-        async with request.app.state.large_bodies.share(request.state.owner):
+        async with request.app.state.large_bodies.slot(request.state.owner):
             body = await work_on_body(len(sent), decode_filled, sent, fill_forwarded)
     else:
         body = decode_filled(sent, fill_forwarded)
@@ -99,12 +99,12 @@ class _Holding(Response):
 
 
 async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Response:
-    """Send a request on when its turn comes. Raises Problem."""
+    """Send a request on when it gets a slot. Raises Problem."""
     deps.calls.check(request.state.owner)
     async with AsyncExitStack() as stack:
 
         async def call() -> UpstreamResponse:
-            await stack.enter_async_context(deps.calls.turn(request.state.owner))
+            await stack.enter_async_context(deps.calls.slot(request.state.owner))
             return await deps.upstream.pass_through(body, path)
 
         answer = await while_connected(request.receive, call())

@@ -25,8 +25,8 @@ from api.depends import Deps
 from api.langserve_bodies import body_check, check_config_hash
 from api.sse import ByteStream, while_connected
 from chains import ChatInput, build_chat_chain
-from chains.bridge import TURNS
-from chains.chat import CALL_TURN
+from chains.bridge import BATCH_SLOTS
+from chains.chat import CALL_SLOT
 from graphs.run_runnable import OWNER, RunRunnable, Turn
 from wire.empty_objects import fill_langserve
 from wire.events import Event
@@ -51,7 +51,7 @@ def build_router(deps: Deps) -> APIRouter:
     def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:  # as LangServe calls it
         """Set the owner of the request; a value from the client is overwritten."""
         owner = request.state.owner
-        own = {OWNER: owner, TURNS: calls.of_batch(owner), CALL_TURN: partial(calls.turn, owner)}
+        own = {OWNER: owner, BATCH_SLOTS: calls.of_batch(owner), CALL_SLOT: partial(calls.slot, owner)}
         return {**config, "configurable": {**config.get("configurable", {}), **own}}
 
     async def check_line(request: Request) -> None:

@@ -10,9 +10,9 @@ import weakref
 from contextlib import suppress
 from typing import Final
 
+from fairness.fair_limits import FairLimit
+from fairness.per_loop import PerLoop
 from telemetry.context import acting_owner
-from telemetry.per_loop import PerLoop
-from telemetry.shares import Shares
 
 __all__ = ["LARGE_BYTES", "AnswerSlot"]
 
@@ -22,7 +22,7 @@ LARGE_BYTES: Final = 256 * 1024
 _PARALLEL: Final = 2
 """Large answers at the same time, in addition to one per owner. One owner alone has two."""
 
-_SHARES: Final = PerLoop(lambda: Shares(_PARALLEL, least=1, portion=1))
+_LIMIT: Final = PerLoop(lambda: FairLimit(_PARALLEL, least=1, portion=1))
 
 
 class AnswerSlot:
@@ -31,17 +31,17 @@ class AnswerSlot:
     __slots__ = ("__weakref__", "_finalizer")
 
     def __init__(self) -> None:
-        self._finalizer: weakref.finalize[[asyncio.AbstractEventLoop, Shares, str], AnswerSlot] | None = None
+        self._finalizer: weakref.finalize[[asyncio.AbstractEventLoop, FairLimit, str], AnswerSlot] | None = None
 
     async def acquire(self) -> None:
         """Wait for a slot of the acting owner, unless the answer has one. Cancelling withdraws the wait."""
         if self._finalizer is not None:
             return
         loop, owner = asyncio.get_running_loop(), acting_owner()
-        shares = _SHARES.get()
-        await shares.acquire(owner)
+        limit = _LIMIT.get()
+        await limit.acquire(owner)
         # An answer can be dropped before `release`, as when its client leaves at that moment.
-        self._finalizer = weakref.finalize(self, _release, loop, shares, owner)
+        self._finalizer = weakref.finalize(self, _release, loop, limit, owner)
         self._finalizer.atexit = False
 
     def release(self) -> None:
@@ -50,6 +50,6 @@ class AnswerSlot:
             self._finalizer()
 
 
-def _release(loop: asyncio.AbstractEventLoop, shares: Shares, owner: str) -> None:
+def _release(loop: asyncio.AbstractEventLoop, limit: FairLimit, owner: str) -> None:
     with suppress(RuntimeError):  # the loop is closed, and its slots with it
-        loop.call_soon_threadsafe(shares.release, owner)  # the garbage collector runs in any thread
+        loop.call_soon_threadsafe(limit.release, owner)  # the garbage collector runs in any thread

@@ -37,9 +37,9 @@ from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream import Upstream
 from chains.upstream_response import UpstreamResponse, with_openai_error
 from chains.whole_answers import answer_each, answer_whole
+from fairness.fair_limits import DISK
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
-from telemetry.shares import DISK
 from wire.errors import (
     InvalidRequest,
     PromptRefused,

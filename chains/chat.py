@@ -36,10 +36,10 @@ from wire.errors import RunError
 from wire.model_options import ModelOptions
 from wire.validation import parse
 
-__all__ = ["CALL_TURN", "ChatInput", "build_chat_chain"]
+__all__ = ["CALL_SLOT", "ChatInput", "build_chat_chain"]
 
-CALL_TURN: Final = "__call_turn"
-"""Key of `config["configurable"]` with a factory of context managers: each model call enters one to wait for its turn.
+CALL_SLOT: Final = "__call_slot"
+"""Key of `config["configurable"]` with a factory of context managers: each model call enters one to wait for a slot.
 Only the server sets it."""
 
 _HELD: Final = "__exchange"  # LangChain does not show names that start with these underscores
@@ -146,7 +146,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         )
         exchange.fields = request_fields(request)
         try:
-            async with fields.get(CALL_TURN, nullcontext)(), _opened(self._upstream) as upstream:
+            async with fields.get(CALL_SLOT, nullcontext)(), _opened(self._upstream) as upstream:
                 try:
                     if reader is not None:
                         await reader.wait()

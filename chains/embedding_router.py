@@ -21,7 +21,7 @@ from chains.model_router import ModelRouter, Route
 from chains.ports import ModelSource
 from chains.refusals import read_refusal
 from chains.upstream_response import UpstreamResponse
-from telemetry.shares import REQUESTS, Shares
+from fairness.fair_limits import REQUESTS, FairLimit
 from wire.embeddings import EmbeddingCreate
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
 
@@ -34,7 +34,7 @@ _MAX_REQUEST_TOKENS: Final = 300_000
 """Maximum tokens of all texts of a request to the built-in model, as at OpenAI: about 40 s of one core."""
 
 _PARALLEL: Final = 4
-"""Requests that the built-in model processes, in addition to one per owner; they take turns, and searches go first."""
+"""Requests that the built-in model processes, in addition to one per owner; searches go first."""
 
 _ASKING: Final = 64
 """Requests to upstreams at the same time, in addition to eight per owner; one owner alone has 40."""
@@ -52,8 +52,8 @@ class EmbeddingRouter:
         self._router = router
         self._embedder = embedder
         self._names = {setting, embedder.name} if embedder is not None else {setting}
-        self._requests = Shares(_PARALLEL, least=1, portion=1)
-        self._asking = Shares(_ASKING, least=8, portion=1)
+        self._requests = FairLimit(_PARALLEL, least=1, portion=1)
+        self._asking = FairLimit(_ASKING, least=8, portion=1)
 
     def entries(self) -> list[ModelEntry]:
         """Return the `/models` entry of the built-in model; empty if it is replaced or not installed."""
@@ -76,10 +76,10 @@ class EmbeddingRouter:
                     param="model",
                     code="invalid_value",
                 )
-            async with self._asking.share(owner):
+            async with self._asking.slot(owner):
                 return await _ask(route.upstream.source, route.model, request, owner)
         if isinstance(self._embedder, UpstreamEmbedder):
-            async with self._asking.share(owner):
+            async with self._asking.slot(owner):
                 return await _ask(self._embedder.upstream, self._embedder.name, request, owner)
         if self._embedder is None or self._router.alias(request.model) != self._embedder.name:
             await self._check_listings(request.model)
@@ -90,7 +90,7 @@ class EmbeddingRouter:
                 code="model_not_found",
             )
         assert isinstance(self._embedder, MiniLm), "there are two"
-        async with self._requests.share(owner):
+        async with self._requests.slot(owner):
             return await self._embed(self._embedder, request, owner)
 
     async def _route(self, model: str) -> Route | None:

@@ -22,8 +22,8 @@ from chains.retries import Retries, is_transient
 from chains.sse import SseDecoder
 from chains.transport import failure
 from chains.upstream import Upstream
+from fairness.fair_limits import ANSWERS
 from telemetry.context import acting_owner
-from telemetry.shares import ANSWERS
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["EXCHANGE", "Exchange", "LeanCompletions"]

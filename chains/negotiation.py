@@ -12,8 +12,8 @@ from chains.fields import find_changes
 from chains.model_facts import ModelFacts
 from chains.quotes import Words
 from chains.refusals import Refusal, unquoted
+from fairness.fair_limits import COMPARING
 from telemetry.context import acting_owner
-from telemetry.shares import COMPARING
 
 __all__ = ["Known", "Negotiation"]
 

@@ -35,9 +35,9 @@ from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream_response import UpstreamResponse
+from fairness.fair_limits import FairLimit
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
-from telemetry.shares import Shares
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Provider"]
@@ -80,7 +80,7 @@ class Provider:
         self._limits = limits
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
-        self._making = Shares(1)
+        self._making = FairLimit(1)
         self._refused: Known = ModelFacts()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
@@ -267,7 +267,7 @@ class Provider:
         """Return the LangChain model of that name, made once. Raises RunError if it cannot be made."""
         if (known := self._chats.get(model)) is not None:
             return known
-        async with self._making.share(acting_owner()):
+        async with self._making.slot(acting_owner()):
             chat = self._chats.get(model)
             if chat is None:
                 chat = self._chats[model] = await asyncio.to_thread(self._api.make, model)

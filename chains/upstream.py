@@ -27,9 +27,9 @@ from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
 from chains.upstream_response import UpstreamResponse, normalize_error, open_upstream_response
+from fairness.fair_limits import ANSWERS
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
-from telemetry.shares import ANSWERS
 from telemetry.version import installed_version
 from wire.errors import (
     InvalidRequest,

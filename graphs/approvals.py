@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
+from fairness.fair_limits import REQUESTS
 from graphs.tools.action import operations_of
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import Call, build_call
@@ -14,7 +15,6 @@ from graphs.tools.operations import Operation
 from graphs.tools.toolset import make_toolset
 from store.ports import Row
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.json import JsonObject
 
 __all__ = ["Approval", "pending_approvals"]

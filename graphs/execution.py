@@ -44,7 +44,7 @@ class Execution:
         self.open = False
         self.admission = Admission(limits or Limits())
         self.resume_queued: Callable[[QueuedRun], Awaitable[bool]] | None = None
-        """Continues a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
+        """Continues a run that was admitted; returns False if it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(StoreSaver(store.checkpoints))
         self._reply_graph = compile_reply_graph()
         self.broken: dict[str, Exception] = {}
@@ -229,7 +229,7 @@ class Execution:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
         The last batch is a `LastEvents` if it is known to be the last. Ends when everything is read and the run pauses
-        or has ended, wherever it is executed. For a queued run, yields what there is and continues when its turn comes.
+        or has ended, wherever it is executed. For a queued run, yields what there is and continues when it is admitted.
         The caller checks the owner. Raises Unavailable when the server parks the run.
         """
         has_stopped = False
@@ -246,7 +246,7 @@ class Execution:
             if stored.events:
                 with stored:
                     after = stored.events[-1].number
-                    await fanout().turn(acting_owner(), run_id, work_of(len(stored.events)))
+                    await fanout().wait_to_start(acting_owner(), run_id, work_of(len(stored.events)))
                     yield stored.events
             elif log is not None:
                 after = log.first - 1
@@ -285,13 +285,13 @@ class Execution:
 
 
 async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
-    is_turn = False
+    can_read = False
     while after + 1 >= log.first:
         batch = log.since(after)
         if batch:
-            if not is_turn or len(batch) >= SOME_EVENTS:
-                await log.turn(len(batch))
-            is_turn = False
+            if not can_read or len(batch) >= SOME_EVENTS:
+                await log.wait_to_read(len(batch))
+            can_read = False
             after = batch[-1].number
             if log.closed and log.error is None and after + 1 == log.next:
                 yield LastEvents(batch)
@@ -303,4 +303,4 @@ async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
             return
         else:
             await log.grown(after)
-            is_turn = True
+            can_read = True

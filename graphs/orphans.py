@@ -121,7 +121,7 @@ class OrphanedRuns:
                 await asyncio.sleep(_SWEEP_S)
 
     async def begin(self, run: QueuedRun) -> bool:
-        """Continue a run whose turn it is; returns False if it has ended or moved meanwhile. Raises StoreError."""
+        """Continue a run that was admitted; returns False if it has ended or moved meanwhile. Raises StoreError."""
         async with self.lock(run.run_id):
             row = await self.claim(run.run_id, run.owner, _STARTABLE)
             if row is None:

@@ -19,6 +19,7 @@ import orjson
 from langgraph.types import Command
 
 from chains.ports import ChatBackend
+from fairness.fair_limits import FairLimit
 from graphs.active_run import ActiveRun
 from graphs.admission import Limits, QueuedRun
 from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
@@ -33,7 +34,7 @@ from graphs.reading import count_reading, must_get_run, read_if_free
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
 from graphs.run_context import RunContexts
-from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
+from graphs.start_errors import busy, no_assistant, refused, require_slot, start_with_slot
 from graphs.started import Started
 from graphs.tool_outputs import check_outputs, not_waiting
 from graphs.tools.resources import Resources
@@ -42,7 +43,6 @@ from retrieval.images import Images
 from store.alone import alone
 from store.ports import Append, Change, Delete, Hold, Patch, Processes, RequireNewest, Row, RunRow, Store, Wake
 from telemetry.background import contain, keep_running
-from telemetry.shares import Shares
 from wire.errors import (
     Changed,
     InvalidRequest,
@@ -90,7 +90,7 @@ class Runner:
         self._expiry_s = expiry_s
         self._clock = clock
         self._contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
-        self._heavy = Shares(0, least=1)
+        self._start_slots = FairLimit(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits, processes)
         self._orphans = OrphanedRuns(
             store, self._execution, self._contexts, self._now, expiry_s=expiry_s, processes=processes
@@ -145,16 +145,16 @@ class Runner:
         for _ in range(_TRIES):
             with suppress(Changed):
                 start = partial(self._try_to_start, owner, thread_id, request, replaces, choices)
-                return await start_in_turn(self._heavy, owner, start)
+                return await start_with_slot(self._start_slots, owner, start)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again once no more are added.")
 
     async def _try_to_start(
-        self, owner: str, thread_id: str, request: RunCreate, cut: str, choices: RunChoices, *, its_turn: bool = False
+        self, owner: str, thread_id: str, request: RunCreate, cut: str, choices: RunChoices, *, has_slot: bool = False
     ) -> Started:
         """Start a run on the thread as it is now, up to the message `cut`.
 
         Raises Changed if a message was added or deleted meanwhile, as the model would not be shown the current thread;
-        HeavyStart if it is not `its_turn` but has to be."""
+        StartDeferred if it needs a slot and has none."""
         self._require_accepting(owner)
         found = await self._store.run_start(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
@@ -162,7 +162,7 @@ class Runner:
             raise NotFound(f"No thread found with id '{thread_id}'.")
         if assistant is None:
             raise no_assistant(request.assistant_id)
-        require_turn(assistant.body, its_turn=its_turn)
+        require_slot(assistant.body, has_slot=has_slot)
         if active is not None:
             raise busy(ThreadBusy(thread_id, active.id))
         guards: list[Change] = [RequireNewest(thread_id, owner, first.rows[0].id if first.rows else None)]
@@ -171,7 +171,7 @@ class Runner:
             guards += gone
         draft = draft_run(request, assistant, owner, thread_id, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
-        with count_reading(self._execution.admission, owner, first, its_turn=its_turn) as read:
+        with count_reading(self._execution.admission, owner, first, has_slot=has_slot) as read:
             history = await self._contexts.history(draft.run, owner, first=first)
             whole = history.and_then(row.body for row in draft.messages)
             async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
@@ -180,16 +180,16 @@ class Runner:
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate, choices: RunChoices = USUAL) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
-        return await start_in_turn(self._heavy, owner, partial(self._create_and_start, owner, request, choices))
+        return await start_with_slot(self._start_slots, owner, partial(self._create_and_start, owner, request, choices))
 
     async def _create_and_start(
-        self, owner: str, request: ThreadRunCreate, choices: RunChoices, *, its_turn: bool = False
+        self, owner: str, request: ThreadRunCreate, choices: RunChoices, *, has_slot: bool = False
     ) -> Started:
         self._require_accepting(owner)
         assistant = await self._store.get("assistant", request.assistant_id, owner)
         if assistant is None:
             raise no_assistant(request.assistant_id)
-        require_turn(assistant.body, its_turn=its_turn)
+        require_slot(assistant.body, has_slot=has_slot)
         draft = draft_thread(request, assistant, owner, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
         assert draft.thread is not None, "drafted with one"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from fairness.fair_limits import REQUESTS
 from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, touch
 from store.ports import (
     Change,
@@ -30,7 +31,6 @@ from store.ports import (
     Wake,
     store_file_id,
 )
-from telemetry.shares import REQUESTS
 from wire.assistants import Assistant
 from wire.errors import Missing
 from wire.messages import Message

@@ -19,6 +19,7 @@ from typing import Final, Self
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
+from fairness.fair_limits import FairLimit
 from retrieval.indexing import Indexer, Limits
 from retrieval.upkeep import Upkeep
 from store.alone import alone
@@ -43,7 +44,6 @@ from store.ports import (
 from telemetry.background import contain, keep_running
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
-from telemetry.shares import Shares
 from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 from wire.vector_stores import Attributes, StoreFileEnd, failed_end
 
@@ -94,7 +94,7 @@ class Ingestion:
         self._vectors = vectors
         self._free_space = free_space
         self._indexer = Indexer(store, blobs, vectors, embedder, extractor, limits)
-        self._slots = Shares(0, least=parallel)
+        self._slots = FairLimit(0, least=parallel)
         self._sweep_s = sweep_s
         self._clock = clock
         self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, Self, cast
 from weakref import WeakValueDictionary
 
+from fairness.fair_limits import DISK
 from store.alone import alone
 from store.ports import (
     Blobs,
@@ -32,7 +33,6 @@ from store.ports import (
 )
 from telemetry.background import keep_running
 from telemetry.context import acting_owner
-from telemetry.shares import DISK
 from wire.byte_limits import ByteLimit
 from wire.errors import Changed, InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
 from wire.files import File, FileCreate, FileExpiry, new_file

@@ -15,6 +15,7 @@ from langgraph.types import interrupt
 
 from chains.call_chunks import chunk_of_calls
 from chains.context import calls_message
+from fairness.fair_limits import COMPARING
 from graphs.machine.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.machine.edges import calls_for_client
 from graphs.machine.exchange import (
@@ -33,7 +34,6 @@ from graphs.machine.stream_parts import Call, CallAnswered, CallsAnswered, EndRe
 from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from telemetry.context import acting_owner
-from telemetry.shares import COMPARING
 from wire.errors import RunError
 
 __all__ = ["DENIED", "act", "finish", "pause", "prepare", "reply", "reply_and_finish"]

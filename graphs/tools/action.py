@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from fairness.fair_limits import REQUESTS
+from fairness.owned_cache import OwnedCache
 from graphs.machine.stream_parts import Call
 from graphs.tools.caller import CALLER, Caller
 from graphs.tools.credentials import read_credentials
@@ -22,8 +24,6 @@ from graphs.tools.reading import refused, unpack
 from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
 from telemetry.context import acting_owner
-from telemetry.owned_cache import OwnedCache
-from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 from wire.json import Json, JsonObject
 from wire.validation import shown

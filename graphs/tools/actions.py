@@ -17,6 +17,7 @@ from typing import Final
 import httpcore2
 import httpx2
 
+from fairness.fair_limits import REQUESTS, FairLimit
 from graphs.tools.answers import Answer, read_answer
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import MAX_URL_BYTES, Pairs, build_call
@@ -25,7 +26,6 @@ from graphs.tools.operations import Operation
 from graphs.tools.streams import read_at_most
 from graphs.tools.urls import check_url, join_url
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS, Shares
 from wire.errors import ThreadholdError
 from wire.json import JsonObject
 
@@ -92,8 +92,8 @@ class ActionCaller:
             keepalive_expiry=15.0,
             network_backend=GuardedNetwork(AllowList(allow_hosts), resolve),
         )
-        self._connections = Shares(_CONNECTIONS, least=_LEAST, portion=_PORTION)
-        self._hosts = Shares(0, least=_PER_HOST)
+        self._connections = FairLimit(_CONNECTIONS, least=_LEAST, portion=_PORTION)
+        self._hosts = FairLimit(0, least=_PER_HOST)
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
         """Return the text for the model: the body of a 2xx answer, otherwise status and body, or the error.
@@ -153,7 +153,7 @@ class ActionCaller:
         no other."""
         owner = acting_owner()
         progress.waits = True
-        async with self._hosts.share(f"{owner} {host}"), self._connections.share(owner):
+        async with self._hosts.slot(f"{owner} {host}"), self._connections.slot(owner):
             progress.waits = False
             yield
 

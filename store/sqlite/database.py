@@ -220,7 +220,7 @@ class Engine:
     async def read_long(
         self, owner: str, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Return `read(connection, …)` as `read` does, but owners take turns; see `Readers.run_long`."""
+        """Return `read(connection, …)` as `read` does, but fairly by owner; see `Readers.run_long`."""
         return await self._readers.run_long(owner, read, *args, **kwargs)
 
     async def read_rows(self, owner: str, read: Callable[..., R], *args: object) -> R:
@@ -230,7 +230,7 @@ class Engine:
         """
         with suppress(LargeRead):
             return await self.read(_read_small, read, *args)
-        async with self.large_reads.turn(owner):  # outside `with`: the exception's frames hold what was read
+        async with self.large_reads.slot(owner):  # outside `with`: the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:

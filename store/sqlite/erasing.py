@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairness.fair_limits import INDEXING
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.folded_words import MAX_PASSAGES, Words, delete_words, fold_slice
 from store.sqlite.vector_slices import FILE_BITS
-from telemetry.shares import INDEXING
 
 __all__ = ["erase"]
 

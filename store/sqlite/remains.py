@@ -27,7 +27,7 @@ _SLICE_S: Final = 0.01
 """Approximate duration of a commit that removes parts."""
 
 _AT_ONCE: Final = 100
-"""Maximum deleted objects whose parts are removed in turn."""
+"""Maximum deleted objects whose parts are removed one after the other."""
 
 _RETRY_S: Final = 5.0
 
@@ -77,7 +77,7 @@ class Remains:
                 await asyncio.sleep(_RETRY_S)
 
     async def _remove_slice(self, kind: Kind, id: str, owner: str) -> None:
-        """Remove some parts when it is the owner's turn: large deletions delay only their own owner."""
+        """Remove some parts when the owner is next: large deletions delay only their own owner."""
         act_for(owner)
         await self._engine.queue([_slice(kind, id)], touches=frozenset(), relieves=lambda: True)
 

@@ -83,7 +83,7 @@ class Commit:
     failed: Callable[[], None] | None = None
     """Called on the event loop if the commit was not kept."""
     owner: str = ""
-    """The owner of the commit; owners take turns."""
+    """The owner of the commit; owners are scheduled fairly."""
     relieves: Callable[[], bool] = never
     """Whether it frees space or ends something; called only when the disk is full."""
     process: int | None = None

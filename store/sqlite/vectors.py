@@ -15,6 +15,8 @@ from typing import Final
 
 import orjson
 
+from fairness.fair_limits import INDEXING
+from fairness.work_blocks import cut_blocks
 from store.folding import FORM
 from store.free_space import FreeSpace
 from store.ports import Chunk, Found, Query
@@ -25,8 +27,6 @@ from store.sqlite.folded_words import MAX_PASSAGES, fold_slice, insert_words
 from store.sqlite.reindexing import reindex
 from store.sqlite.search import Lookup
 from store.sqlite.vector_slices import FILE_BITS, pack
-from telemetry.blocks import cut_blocks
-from telemetry.shares import INDEXING
 from wire.errors import Missing, StoreError
 from wire.filters import Attributes
 

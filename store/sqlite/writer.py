@@ -1,8 +1,8 @@
 """Commits changes in one thread, which alone uses the writing connection.
 
 Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit of
-bytes and time: owners take turns, and one owner's changes keep their order. The thread survives a batch that fails. The
-event loop is woken once per batch.
+bytes and time: owners are scheduled fairly, and one owner's changes keep their order. The thread survives a batch that
+fails. The event loop is woken once per batch.
 """
 
 import sqlite3

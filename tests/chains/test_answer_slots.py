@@ -1,4 +1,4 @@
-"""Large answers of upstreams take turns by owner, from their first 256 KB until they are passed on."""
+"""Large answers of upstreams take fair scheduling by owner, from their first 256 KB until they are passed on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""The real engine under crashes, hangs and load: only its current requests fail, and owners take turns."""
+"""The real engine under crashes, hangs and load: only its current requests fail, and owners are scheduled fairly."""
 
 import asyncio
 import contextlib

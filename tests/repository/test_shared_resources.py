@@ -1,7 +1,7 @@
 """Every queue, lock, pool and cache of the server is listed here, with what keeps one owner from delaying another.
 
-A new one fails this test until its file is listed. `telemetry/shares.py` has the standard forms: slots and threads in
-which owners take turns; `telemetry/owned_cache.py` is a cache from which no owner can evict another's entries.
+A new one fails this test until its file is listed. `fairness/fair_limits.py` has the standard forms: limits and
+threads that owners share fairly; `fairness/owned_cache.py` is a cache from which no owner can evict another's entries.
 """
 
 import ast
@@ -11,20 +11,20 @@ from tests.repository.test_packages import SOURCES, TOP
 RESOURCES = {
     "BoundedSemaphore",
     "Condition",
-    "Learned",
+    "ModelFacts",
     "LifoQueue",
     "Lock",
-    "LoopTurns",
+    "LoopScheduler",
     "OrderedDict",
     "OwnedCache",
     "PriorityQueue",
     "ProcessPoolExecutor",
     "Queue",
     "RLock",
-    "Recent",
+    "RecentModels",
     "Semaphore",
-    "SharedThreads",
-    "Shares",
+    "FairThreads",
+    "FairLimit",
     "SimpleQueue",
     "ThreadPoolExecutor",
     "WeakKeyDictionary",
@@ -41,7 +41,7 @@ SHARED = {
     "api/body_threads.py": "shared fairly by owner",
     "api/connection_limit.py": "connections: shared fairly by owner, and idle ones are replaced per owner",
     "api/description.py": "the OpenAPI document, which is made once",
-    "api/request_turns.py": "shared fairly by owner",
+    "api/request_starts.py": "shared fairly by owner",
     "api/small_reads.py": "shared fairly by owner",
     "api/model_calls.py": "a semaphore for each owner",
     "chains/answer_slots.py": "shared fairly by owner",
@@ -87,14 +87,14 @@ SHARED = {
     "store/sqlite/maintenance.py": "not a resource: the state of a database file",
     "store/sqlite/matrices.py": "stores of those who use the most memory are dropped first; a lock for each store",
     "store/sqlite/readers.py": "shared fairly by owner",
-    "store/sqlite/remains.py": "one removal at a time, in slices that take turns with all other writes",
-    "store/sqlite/vectors.py": "one clean-up at a time, in slices that take turns with all other writes",
+    "store/sqlite/remains.py": "one removal at a time, in slices that alternate with all other writes",
+    "store/sqlite/vectors.py": "one clean-up at a time, in slices that alternate with all other writes",
     "store/sqlite/writer.py": "a queue for each owner",
     "telemetry/log.py": "a fixed number of lines; further ones are counted and dropped",
-    "telemetry/loop_turns.py": "shared fairly by owner, then by key",
-    "telemetry/owned_cache.py": "each owner evicts its own entries",
-    "telemetry/per_loop.py": "one entry for each event loop",
-    "telemetry/shares.py": "shared fairly by owner",
+    "fairness/loop_scheduler.py": "shared fairly by owner, then by key",
+    "fairness/owned_cache.py": "each owner evicts its own entries",
+    "fairness/per_loop.py": "one entry for each event loop",
+    "fairness/fair_limits.py": "shared fairly by owner",
     "wire/ids.py": "one value for each second",
     "workers/pool.py": "a queue for each owner",
 }

@@ -1,7 +1,7 @@
-"""The routes that every turn requests: to create a thread, a message and a run.
+"""The most frequently requested routes: to create a thread, a message and a run.
 
 FastAPI takes longer to find one route among eighty, and to resolve an endpoint's parameters, than these endpoints take
-for their work. A `TurnRoute` is in the app's route table and in the OpenAPI document like any other route, but it is
+for their work. A `HotRoute` is in the app's route table and in the OpenAPI document like any other route, but it is
 matched first and reads its parameters directly from the request. It supports only the parameters in `_READERS`; with
 any other, building the app fails.
 """
@@ -30,12 +30,12 @@ from api.depends import (
 from api.head import head_of
 from wire.validation import check_id, explain
 
-__all__ = ["TurnEndpoint", "TurnRoute", "add_turn_routes"]
+__all__ = ["HotEndpoint", "HotRoute", "add_hot_routes"]
 
 _BOOLEAN: Final = TypeAdapter(bool)
 
 
-class TurnRoute(BodyRoute):
+class HotRoute(BodyRoute):
     """A route that calls its endpoint without FastAPI's resolution of parameters."""
 
     def get_endpoint_handler(self) -> Handler:
@@ -52,8 +52,8 @@ class TurnRoute(BodyRoute):
 
 
 @dataclass(frozen=True, slots=True)
-class TurnEndpoint:
-    """A `POST` route of a turn: its endpoint, and its description for the OpenAPI document."""
+class HotEndpoint:
+    """A frequently requested `POST` route: its endpoint, and its description for the OpenAPI document."""
 
     path: str
     tag: str
@@ -62,7 +62,7 @@ class TurnEndpoint:
     responses: Mapping[int | str, dict[str, object]] = field(default_factory=dict)
 
 
-def add_turn_routes(router: APIRouter, endpoints: Sequence[TurnEndpoint], prefix: str, *, in_schema: bool) -> None:
+def add_hot_routes(router: APIRouter, endpoints: Sequence[HotEndpoint], prefix: str, *, in_schema: bool) -> None:
     """Add a route for each endpoint to the app's own router. Call it before routes that match the same paths."""
     for each in endpoints:
         router.add_api_route(
@@ -73,7 +73,7 @@ def add_turn_routes(router: APIRouter, endpoints: Sequence[TurnEndpoint], prefix
             response_model=each.response_model,
             responses=dict(each.responses),
             include_in_schema=in_schema,
-            route_class_override=TurnRoute,
+            route_class_override=HotRoute,
         )
 
 

@@ -1,4 +1,4 @@
-"""Cuts work into blocks, so that owners can take turns between them."""
+"""Cuts work into blocks, so that owners can alternate between them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from api.form_turns import FormTurn
-from telemetry.shares import Shares
+from api.form_slots import FormSlot
+from fairness.fair_limits import FairLimit
 
 BLOCK = {"type": "http.request", "body": b"x", "more_body": True}
 LAST = {"type": "http.request", "body": b"x", "more_body": False}
@@ -14,9 +14,9 @@ LEFT = {"type": "http.disconnect"}
 class Client:
     """Sends messages, one for each `receive`."""
 
-    def __init__(self, turns: Shares, owner: str, *messages: Any) -> None:
+    def __init__(self, limit: FairLimit, owner: str, *messages: Any) -> None:
         self._messages = list(messages)
-        self.turn = FormTurn(turns, owner)
+        self.turn = FormSlot(limit, owner)
         self.receive = self.turn.receiver(self._next)
 
     async def _next(self) -> Any:
@@ -24,13 +24,13 @@ class Client:
 
 
 async def test_an_owner_receives_few_forms_at_a_time_without_delaying_others() -> None:
-    turns = Shares(8, portion=1)
-    clients = [Client(turns, "ann", BLOCK, BLOCK, LAST) for _ in range(20)]
+    limit = FairLimit(8, portion=1)
+    clients = [Client(limit, "ann", BLOCK, BLOCK, LAST) for _ in range(20)]
     reads = [asyncio.ensure_future(client.receive()) for client in clients]
     await asyncio.sleep(0)
     first = [client for client, read in zip(clients, reads, strict=True) if read.done()]
     assert len(first) == 4
-    other = Client(turns, "bob", BLOCK, LAST)
+    other = Client(limit, "bob", BLOCK, LAST)
     async with asyncio.timeout(1):
         assert await other.receive() == BLOCK
         assert await other.receive() == LAST
@@ -47,22 +47,22 @@ async def test_an_owner_receives_few_forms_at_a_time_without_delaying_others() -
 
 
 async def test_short_forms_and_clients_that_left_need_no_turn() -> None:
-    turns = Shares(1)
-    turns.take("ann")
+    limit = FairLimit(1)
+    limit.take("ann")
     async with asyncio.timeout(1):
-        assert await Client(turns, "ann", LAST).receive() == LAST
-        assert await Client(turns, "ann", LEFT).receive() == LEFT
+        assert await Client(limit, "ann", LAST).receive() == LAST
+        assert await Client(limit, "ann", LEFT).receive() == LEFT
 
 
 async def test_a_form_cancelled_while_it_waits_takes_no_turn() -> None:
-    turns = Shares(1)
-    holder, waiter = Client(turns, "ann", BLOCK), Client(turns, "ann", BLOCK)
+    limit = FairLimit(1)
+    holder, waiter = Client(limit, "ann", BLOCK), Client(limit, "ann", BLOCK)
     await holder.receive()
     waiting = asyncio.ensure_future(waiter.receive())
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
     waiter.turn.release()
-    assert not turns.free("ann")
+    assert not limit.free("ann")
     holder.turn.release()
-    assert turns.free("ann")
+    assert limit.free("ann")

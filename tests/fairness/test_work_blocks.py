@@ -1,6 +1,6 @@
 import pytest
 
-from telemetry.blocks import cut_blocks
+from fairness.work_blocks import cut_blocks
 
 
 @pytest.mark.parametrize(

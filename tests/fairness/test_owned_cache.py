@@ -2,7 +2,7 @@
 
 import pytest
 
-from telemetry.owned_cache import OwnedCache
+from fairness.owned_cache import OwnedCache
 
 
 def filled(*entries: tuple[str, str, int], max_entries: int = 4, max_size: int = 100) -> OwnedCache[str, str]:

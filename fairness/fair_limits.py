@@ -1,4 +1,4 @@
-"""Fair shares of resources that all owners use: slots held for a while, and threads for blocking work.
+"""Limits and threads that owners share fairly: slots held for a while, and threads for blocking work.
 
 Invariants: a free slot goes to the waiting owner who holds the fewest slots, and among equals to the one served longest
 ago. Urgent work goes first, but never more than `_URGENT_STREAK` times in a row before other work. Cancelling a wait
@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from typing import Final, ParamSpec, TypeVar
 
-from telemetry.per_loop import PerLoop
+from fairness.per_loop import PerLoop
 
-__all__ = ["ANSWERS", "COMPARING", "DISK", "INDEXING", "REQUESTS", "SharedThreads", "Shares"]
+__all__ = ["ANSWERS", "COMPARING", "DISK", "INDEXING", "REQUESTS", "FairLimit", "FairThreads"]
 
 _URGENT_STREAK: Final = 4
 """Urgent grants in a row while other work waits; the next slot goes to that work."""
@@ -29,7 +29,7 @@ _Line = dict[str, dict["asyncio.Future[None]", None]]
 """Waiting futures by owner, oldest first; the owner served longest ago comes first."""
 
 
-class Shares:
+class FairLimit:
     """Slots that owners share, or other counted units such as bytes. An instance belongs to one event loop.
 
     An owner can always hold `least` slots, whatever others do. Beyond these, all owners share `size` slots, of which an
@@ -94,7 +94,7 @@ class Shares:
             raise
 
     @asynccontextmanager
-    async def share(self, owner: str, *, urgent: bool = False) -> AsyncIterator[None]:
+    async def slot(self, owner: str, *, urgent: bool = False) -> AsyncIterator[None]:
         """Hold a slot for the duration of the block."""
         await self.acquire(owner, urgent=urgent)
         try:
@@ -128,18 +128,18 @@ def _remove(line: _Line, owner: str, granted: "asyncio.Future[None]") -> None:
         line.pop(owner, None)
 
 
-class SharedThreads:
-    """Threads that owners share; each call holds one slot of `Shares` until its thread is done.
+class FairThreads:
+    """Threads that owners share; each call holds one slot of `FairLimit` until its thread is done.
 
-    The threads start with the first call. Each event loop has its own slots, as `Shares` belongs to one loop.
+    The threads start with the first call. Each event loop has its own slots, as `FairLimit` belongs to one loop.
     """
 
     def __init__(self, threads: int, name: str, *, portion: float = math.inf) -> None:
         self._executor = ThreadPoolExecutor(threads, f"threadhold-{name}")
-        self._shares = PerLoop(lambda: Shares(threads, portion=portion))
+        self._limits = PerLoop(lambda: FairLimit(threads, portion=portion))
 
     async def run(self, owner: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `work(…)`, called in a thread when it is the owner's turn. A cancelled call can still run."""
+        """Return `work(…)`, called in a thread when the owner gets one. A cancelled call can still run."""
         return await self._run(owner, False, lambda: work(*args, **kwargs))
 
     async def run_urgently(self, owner: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -151,17 +151,17 @@ class SharedThreads:
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
     async def _run(self, owner: str, urgent: bool, work: Callable[[], R]) -> R:
-        loop, shares = asyncio.get_running_loop(), self._shares.get()
-        await shares.acquire(owner, urgent=urgent)
+        loop, limit = asyncio.get_running_loop(), self._limits.get()
+        await limit.acquire(owner, urgent=urgent)
         try:
             future = self._executor.submit(copy_context().run, work)
         except BaseException:
-            shares.release(owner)
+            limit.release(owner)
             raise
 
         def done(_: "ThreadFuture[R]") -> None:
             with suppress(RuntimeError):  # the loop is closed, and its slots with it
-                loop.call_soon_threadsafe(shares.release, owner)
+                loop.call_soon_threadsafe(limit.release, owner)
 
         future.add_done_callback(done)
         return await asyncio.wrap_future(future)
@@ -170,17 +170,17 @@ class SharedThreads:
 # asyncio's default threads serve all kinds of work in one queue: one owner's large bodies would delay another's files.
 # These pools separate the kinds. Like asyncio's own, they exist once per process.
 
-REQUESTS: Final = SharedThreads(4, "requests", portion=1)
+REQUESTS: Final = FairThreads(4, "requests", portion=1)
 """Decodes and checks what clients sent, and encodes large answers: processor time."""
 
-ANSWERS: Final = SharedThreads(2, "answers", portion=1)
+ANSWERS: Final = FairThreads(2, "answers", portion=1)
 """Decodes large pieces of the answers of models: processor time."""
 
-DISK: Final = SharedThreads(8, "disk", portion=2)
+DISK: Final = FairThreads(8, "disk", portion=2)
 """Reads and writes files."""
 
-INDEXING: Final = SharedThreads(1, "indexing")
+INDEXING: Final = FairThreads(1, "indexing")
 """Prepares files for the index, in blocks of some ten milliseconds."""
 
-COMPARING: Final = SharedThreads(1, "comparing")
+COMPARING: Final = FairThreads(1, "comparing")
 """Compares texts with each other: answers with passages, refusals with requests. At most half a second at a time."""

@@ -1,7 +1,8 @@
-"""Owners take turns on the event loop, so that no owner's short pieces of work, however many, delay those of others.
+"""Schedules work on the event loop fairly by owner, so that no owner's short pieces of work, however many, delay those
+of others.
 
 Invariants: in one pass of the event loop, waiters start at most a fixed amount of work, whatever their number. Owners
-take turns, and so do the keys of an owner, which identify what the waiters share. Without contention, no one waits.
+alternate, and so do the keys of an owner, which identify what the waiters share. Without contention, no one waits.
 An instance belongs to one event loop.
 """
 
@@ -9,20 +10,20 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-__all__ = ["LoopTurns"]
+__all__ = ["LoopScheduler"]
 
 _Queue = deque[tuple["asyncio.Future[None]", int]]
 """Waiters of a key, and their work."""
 
 
-class LoopTurns:
-    """Turns on one event loop, which start at most `work` units of work in a pass."""
+class LoopScheduler:
+    """Starts work on one event loop, `work` units in a pass."""
 
     def __init__(self, work: int) -> None:
         self._work = work
         self._left = work
         self._queues: dict[str, dict[object, _Queue]] = {}
-        """Waiters by owner and key; the owner and the key whose turn is next come first."""
+        """Waiters by owner and key; the owner and the key that are next come first."""
         self._is_scheduled = False
 
     def wake(self, owner: str, key: object, waiters: Iterable["asyncio.Future[None]"]) -> None:
@@ -34,7 +35,7 @@ class LoopTurns:
             else:
                 self._append(owner, key, waiter, 1)
 
-    async def turn(self, owner: str, key: object = None, work: int = 1) -> None:
+    async def wait_to_start(self, owner: str, key: object = None, work: int = 1) -> None:
         """Wait until `work` units of this owner and key can start."""
         if self._left > 0 and not self._queues:
             self._spend(work)

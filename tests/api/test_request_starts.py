@@ -1,4 +1,4 @@
-"""Owners take turns to start requests, whatever the requests do afterwards."""
+"""The starts of requests are scheduled fairly by owner, whatever the requests do afterwards."""
 
 import asyncio
 from types import SimpleNamespace
