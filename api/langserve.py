@@ -27,7 +27,7 @@ from api.sse import ByteStream, while_connected
 from chains import ChatInput, build_chat_chain
 from chains.bridge import BATCH_SLOTS
 from chains.chat import CALL_SLOT
-from graphs.run_runnable import OWNER, RunRunnable, Turn
+from graphs.run_runnable import OWNER, RunInput, RunRunnable
 from wire.empty_objects import fill_langserve
 from wire.events import Event
 
@@ -70,7 +70,7 @@ def build_router(deps: Deps) -> APIRouter:
     )
     runs = RunRunnable(deps.runner, deps.store)
     handler = _Runs(runs, path="/assistant", per_req_config_modifier=with_owner)
-    checked = [Depends(check_config_hash), Depends(body_check(Turn))]
+    checked = [Depends(check_config_hash), Depends(body_check(RunInput))]
     for path in ("/assistant/stream", "/assistant/c/{config_hash}/stream"):  # before LangServe's own, to replace them
         router.add_api_route(path, handler.stream_runs, methods=["POST"], include_in_schema=False, dependencies=checked)
     add_routes(

@@ -35,20 +35,20 @@ def count_reading(admission: Admission, owner: str, first: Page, *, has_slot: bo
 
 
 async def read_if_free(
-    admission: Admission, contexts: RunContexts, live: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
+    admission: Admission, contexts: RunContexts, active: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
-    `live`."""
+    `active`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
-    live.size = len(orjson.dumps(row.body))
-    live.weight = admission.weigh(live.size)
-    live.memory = row.private.get("memory", admission.unread + object_memory(live.size)) + exchange
-    if not admission.free(live.owner, live.weight, live.memory):
+    active.size = len(orjson.dumps(row.body))
+    active.weight = admission.weigh(active.size)
+    active.memory = row.private.get("memory", admission.unread + object_memory(active.size)) + exchange
+    if not admission.free(active.owner, active.weight, active.memory):
         return None
-    with admission.reading(live.owner, live.memory):
-        context = await contexts.reload(live, row, toolset)
-    live.memory = live.history_memory + exchange
-    return context if admission.free(live.owner, live.weight, live.memory) else None
+    with admission.reading(active.owner, active.memory):
+        context = await contexts.reload(active, row, toolset)
+    active.memory = active.history_memory + exchange
+    return context if admission.free(active.owner, active.weight, active.memory) else None
 
 
 async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> RunRow:
