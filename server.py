@@ -49,7 +49,7 @@ from pydantic_settings import SettingsError
 
 from ops import Factories, run
 from ops.files import read_text, read_toml
-from ops.owners import unopened
+from ops.owners import describe_inaccessible
 from ops.setting_faults import describe_faults
 from ops.settings import DOTENV, TOML, Settings
 from telemetry.version import installed_version
@@ -149,7 +149,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             )
             await blobs.open()
             await router.open()
-            if lost := unopened(await backend.health.owners(), settings.api_keys):
+            if lost := describe_inaccessible(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, backend.ages, days=settings.retention_days, processes=processes)
             tuned = tuned_interpreter(lambda: runner.executing)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access_log import PROBES
 from api.bodies import read_body
-from api.body_memory import BodyMemory, Share
+from api.body_memory import BodyMemory, MemoryClaim
 from api.connection_limit import ConnectionLimit
 from api.cycles import BROKEN_OFF
 from api.form_slots import MOST_FORMS, FormSlot
@@ -37,7 +37,7 @@ from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 from wire.paths import shown
 
-__all__ = ["Gate"]
+__all__ = ["AccessControl"]
 
 logger = logging.getLogger("threadhold.api")
 
@@ -49,7 +49,7 @@ _UNFRAMED: Final = ((b"content-security-policy", b"frame-ancestors 'none'"), (b"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Gate:
+class AccessControl:
     """Passes requests to `app`, or refuses them.
 
     `keys` maps keys to owners; without keys, access is open. `hosts` are the names that `Host` can have besides the
@@ -82,7 +82,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         outgoing = Answer(scope, send, self._bodies)
-        held: Share | FormSlot | None = None
+        held: MemoryClaim | FormSlot | None = None
         limit: ConnectionLimit | None = None
         try:
             try:
@@ -91,7 +91,7 @@ class Gate:
                 await _wait_to_start(scope)
             limit = self._counted(scope)
             if body == "json":
-                held = Share(self._bodies, scope["state"]["owner"])
+                held = MemoryClaim(self._bodies, scope["state"]["owner"])
                 receive = await read_body(scope, receive, self._max_body_bytes, held)
             elif body == "form":
                 held = FormSlot(self._forms, scope["state"]["owner"])

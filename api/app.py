@@ -33,8 +33,8 @@ from api import (
     v1_files,
     vector_stores,
 )
-from api.access import Gate
-from api.access_log import PROBES, RequestMetrics, Watch
+from api.access import AccessControl
+from api.access_log import PROBES, AccessLog, RequestMetrics
 from api.azure import AzureAddresses
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
@@ -120,12 +120,12 @@ def build_app(
                 app.router.routes[:] = routes  # the removed ones hold these dependencies; the next start adds its own
 
     requests = RequestMetrics()
-    middleware = [Middleware(AzureAddresses), Middleware(Watch, metrics=requests)]
+    middleware = [Middleware(AzureAddresses), Middleware(AccessLog, metrics=requests)]
     if origins := normalize_origins(access.origins):
         middleware.append(Middleware(Cors, origins=origins))
     middleware.append(
         Middleware(
-            Gate,
+            AccessControl,
             keys=access.keys,
             hosts=access.hosts,
             origins=origins,

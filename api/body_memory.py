@@ -11,7 +11,7 @@ from typing import Final
 from fairness.fair_limits import FairLimit
 from wire.errors import Unavailable
 
-__all__ = ["BodyMemory", "Share"]
+__all__ = ["BodyMemory", "MemoryClaim"]
 
 MAX_BYTES: Final = 256 * 1024 * 1024
 _RETRY_S: Final = 5
@@ -36,21 +36,21 @@ class BodyMemory:
         self._bytes.release(owner, count)
 
 
-class Share:
+class MemoryClaim:
     """The part of a BodyMemory that one request uses."""
 
     def __init__(self, memory: BodyMemory, owner: str) -> None:
         self._memory = memory
         self._owner = owner
-        self._taken = 0
+        self._bytes = 0
 
     def take(self, count: int) -> None:
         """Count more bytes of the request. Raises Unavailable."""
         self._memory.take(self._owner, count)
-        self._taken += count
+        self._bytes += count
 
     def release(self) -> None:
         """Release all of it."""
-        if self._taken:
-            self._memory.release(self._owner, self._taken)
-            self._taken = 0
+        if self._bytes:
+            self._memory.release(self._owner, self._bytes)
+            self._bytes = 0

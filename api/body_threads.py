@@ -26,10 +26,10 @@ LARGE_AT_ONCE: Final = 4
 """How many requests with large bodies of one owner are processed at once. The store writes in order, so more of them
 would delay other owners' writes."""
 
-_ALONE: Final = 128 * 1024
+_SERIAL_BYTES: Final = 128 * 1024
 """Bytes. Longer bodies are processed one after the other."""
 
-_ONE: Final = FairThreads(1, "bodies")
+_SERIAL_THREAD: Final = FairThreads(1, "bodies")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,5 +44,5 @@ def is_large(body: bytes) -> bool:
 
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     """Return the result of `work`, called in a thread for a body of `size` bytes when the owner is next."""
-    threads = REQUESTS if size <= _ALONE else _ONE
+    threads = REQUESTS if size <= _SERIAL_BYTES else _SERIAL_THREAD
     return await threads.run(acting_owner(), work, *args, **named)

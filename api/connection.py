@@ -24,7 +24,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.broken_http import TooMuchError, refusal
-from api.cycles import Abandonable, end_by_closing, end_if_refused
+from api.cycles import CancelOnDisconnect, end_by_closing, end_if_refused
 from api.request_parser import RequestParser
 from api.small_reads import SmallReads
 from api.transport import Flow, JoiningTransport
@@ -96,7 +96,7 @@ class Connection(HttpToolsProtocol):
         """Consecutive checks at which the client was behind, and the bytes that it had read at the first of them."""
         self._answering: RequestResponseCycle | None = None
         """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
-        self._running: Abandonable | None = None
+        self._running: CancelOnDisconnect | None = None
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
         """Unparsed bytes after requests that wait."""
@@ -194,7 +194,7 @@ class Connection(HttpToolsProtocol):
         return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's type of apps is private
-        self._answering, self._running = cycle, Abandonable(app, cycle)
+        self._answering, self._running = cycle, CancelOnDisconnect(app, cycle)
         super()._start_asgi_task(cycle, self._running)
 
     def on_response_complete(self) -> None:
@@ -396,5 +396,5 @@ class Connection(HttpToolsProtocol):
             self._answering.disconnected = True
             self._answering.message_event.set()
             if self._running is not None:
-                self._running.abandon()
+                self._running.on_disconnect()
             self.flow.resume_writing()

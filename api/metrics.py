@@ -133,7 +133,7 @@ def _of_the_store(deps: Deps) -> "Iterator[Metric]":
     yield _gauge(
         "files_to_reindex",
         "Files whose word index must still be rewritten after an upgrade.",
-        ingestion.upkeep.outdated,
+        ingestion.maintenance.outdated,
     )
 
 

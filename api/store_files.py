@@ -18,7 +18,7 @@ from store.ports import PageQuery, Row, store_file_id
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListBody, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf
-from wire.vector_stores import NewStoreFile, PlaceModify, VectorStoreFile
+from wire.vector_stores import NewStoreFile, StoreFileModify, VectorStoreFile
 
 __all__ = ["POLL_AFTER", "StatusFilter", "page_of_store_files", "router"]
 
@@ -69,7 +69,7 @@ async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: 
 
 @router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
 async def modify_store_file(
-    vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, deps: InjectedDeps, owner: Owner
+    vector_store_id: VectorStoreId, file_id: FileId, body: StoreFileModify, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Replace a file's attributes."""
     await _must_get_store_file(deps, vector_store_id, file_id, owner)

@@ -20,8 +20,8 @@ from graphs.machine.build import compile_reply_graph, compile_run_graph, recursi
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
 from graphs.stored_events import StoredEvents
-from store.alone import alone
 from store.ports import Processes, Row, Store
+from store.single_process import single_process
 from telemetry.context import act_for, acting_owner, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
@@ -50,7 +50,7 @@ class Execution:
         self.broken: dict[str, Exception] = {}
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
-        self._processes = processes or alone(store)
+        self._processes = processes or single_process(store)
         self._processes.presence.on_loss(self._lose_all)
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._active_runs: dict[str, ActiveRun] = {}
@@ -175,7 +175,7 @@ class Execution:
         `commit` is the start's, if it is not awaited. Until it stands, another process can have continued the run, so a
         run that resumes waits for it.
         """
-        if resumed and commit is not None and not self._processes.presence.is_alone:
+        if resumed and commit is not None and not self._processes.presence.is_single_process:
             await asyncio.shield(commit)
         active.checkpointed = resumed or bool(context.tools.specs)
         graph = self.graph if active.checkpointed else self._reply_graph

@@ -40,8 +40,8 @@ from graphs.tool_outputs import check_outputs, not_waiting
 from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments, searched_stores
 from retrieval.images import Images
-from store.alone import alone
 from store.ports import Append, Change, Delete, Hold, Patch, Processes, RequireNewest, Row, RunRow, Store, Wake
+from store.single_process import single_process
 from telemetry.background import contain, keep_running
 from wire.errors import (
     Changed,
@@ -84,7 +84,7 @@ class Runner:
         processes: Processes | None = None,
     ) -> None:
         """`resources` are the tools'. `processes` are the other processes on the store; None: there are none."""
-        processes = processes or alone(store)
+        processes = processes or single_process(store)
         self._store = store
         self._attachments = attachments
         self._expiry_s = expiry_s

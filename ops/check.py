@@ -18,7 +18,7 @@ from chains import Builtin, RoutedUpstream
 from chains.embedders import choose_embedder, words_only_notice
 from chains.gguf import check_content, find_models
 from ops.factories import Configured, Factories
-from ops.owners import unopened
+from ops.owners import describe_inaccessible
 from ops.question import ask
 from ops.terminal import print_line
 from store.backend import maintenance_of
@@ -184,9 +184,9 @@ def _store(maintenance: Maintenance, api_keys: Mapping[str, str]) -> Iterator[Fi
     if condition.state != "present":
         yield Finding("store", "ok" if condition.state == "new" else "wrong", condition.text)
         return
-    with maintenance.snapshot(any_schema=True, untouched=True) as moment:
-        threads, messages = moment.counts()
-        lost = unopened(moment.owners(), api_keys)
+    with maintenance.snapshot(any_schema=True, untouched=True) as snapshot:
+        threads, messages = snapshot.counts()
+        lost = describe_inaccessible(snapshot.owners(), api_keys)
     used = "in use by a server" if maintenance.in_use() else "not in use"
     yield Finding("store", "ok", f"{condition.text}: {threads} threads, {messages} messages, {used}")
     if lost is not None:

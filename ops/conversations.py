@@ -14,7 +14,7 @@ import orjson
 from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
 from ops.pages import Page, Pages
-from store.ports import AssistantPrivate, Row, RunPrivate, Watch
+from store.ports import AssistantPrivate, ProgressCallback, Row, RunPrivate
 from wire.actions import drop_masked
 from wire.dumps import (
     DumpKind,
@@ -73,12 +73,12 @@ class Survey:
     """Pages whose listing is incomplete."""
 
 
-def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
+def survey(dump: Dump, *, now: int, on_progress: ProgressCallback) -> Survey:
     """Read and check every entry, and keep only its position; `now` in Unix seconds. Blocks."""
     surveyor = _Surveyor(now)
     for entry, line in dump.entries():
         surveyor.read(entry, line)
-        watch("reading", entry.start + entry.length, dump.size)
+        on_progress("reading", entry.start + entry.length, dump.size)
     found = surveyor.found()
     if dump.has_more:
         found.pages.insert(0, Page(None))

@@ -18,7 +18,7 @@ from ops.owners import owner_of_import
 from ops.progress import progress
 from ops.terminal import print_error, print_line
 from store.backend import maintenance_of, open_backend
-from store.ports import Insert, Row, Store, Watch
+from store.ports import Insert, ProgressCallback, Row, Store
 from wire.errors import StoreError, StoreFailed
 
 __all__ = ["run_import"]
@@ -47,8 +47,8 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             f"A server uses the database `{settings.database}`. Stop it, import, and start it again. --dry-run only "
             "reads the dump and works while the server runs."
         )
-    with open_dump(source) as dump, progress() as watch:
-        found = survey(dump, now=now, watch=watch)
+    with open_dump(source) as dump, progress() as on_progress:
+        found = survey(dump, now=now, on_progress=on_progress)
         _report_refusals(found, dump.unit)
         _report_pages(found, dump.unit)
         incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""
@@ -68,7 +68,7 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             )
             _report_keyless(found.keyless, "would have")
             return 0
-        outcome = asyncio.run(_write_all(settings, dump, found, whose, now=now, watch=watch))
+        outcome = asyncio.run(_write_all(settings, dump, found, whose, now=now, on_progress=on_progress))
     done = outcome.done
     there = f"; {done['there']} existed already and were not changed" if done["there"] else ""
     print_line(
@@ -112,19 +112,19 @@ def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: st
 
 
 async def _write_all(
-    settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, watch: Watch
+    settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, on_progress: ProgressCallback
 ) -> _Outcome:
     """Write the objects that do not exist yet."""
     outcome = _Outcome()
     async with open_backend(settings.database, has_reserve=True) as backend:
         store = backend.records
-        await store.tidy()  # a deleted thread can be imported again with its id
+        await store.purge()  # a deleted thread can be imported again with its id
         assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)
         for start in range(0, len(found.conversations), _BATCH):
             some = found.conversations[start : start + _BATCH]
             await _write(store, [rows_of(each, dump, owner, now=now) for each in some], outcome)
-            watch("importing", start + len(some), len(found.conversations))
+            on_progress("importing", start + len(some), len(found.conversations))
         await store.commit([], durable=True)  # after this, all of them are on disk
     return outcome
 

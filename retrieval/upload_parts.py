@@ -16,7 +16,6 @@ from typing import Final, Self, cast
 from weakref import WeakValueDictionary
 
 from fairness.fair_limits import DISK
-from store.alone import alone
 from store.ports import (
     Blobs,
     BlobSize,
@@ -31,6 +30,7 @@ from store.ports import (
     UploadRow,
     Writing,
 )
+from store.single_process import single_process
 from telemetry.background import keep_running
 from telemetry.context import acting_owner
 from wire.byte_limits import ByteLimit
@@ -80,7 +80,7 @@ class Uploads:
     ) -> None:
         """`max_bytes` is the maximum size of a file that an upload can become. `processes` are the other processes on
         the store; None: there are none."""
-        self._duties = (processes or alone(store)).duties
+        self._duties = (processes or single_process(store)).duties
         self._store = store
         self._library = library
         self._blobs = blobs

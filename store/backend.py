@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.alone import alone
 from store.free_space import FreeSpace
 from store.ports import Ages, Library, Maintenance, Processes, Store, StoreHealth, Vectors
-from store.sqlite.ballast import BALLAST_BYTES
+from store.single_process import single_process
+from store.sqlite.disk_reserve import DISK_RESERVE_BYTES
 from store.sqlite.health import SqliteHealth
 from store.sqlite.maintenance import SqliteMaintenance
 from store.sqlite.processes import SharedFile, Sharing
@@ -45,12 +45,12 @@ async def open_backend(
     for tests. Raises StoreFailed.
     """
     async with AsyncExitStack() as stack:
-        reserve_bytes = BALLAST_BYTES if has_reserve else 0
+        reserve_bytes = DISK_RESERVE_BYTES if has_reserve else 0
         store = await open_store(
             database, reserve_bytes=reserve_bytes, free_space=free_space, is_shared=sharing is not None
         )
         stack.push_async_callback(store.close)
-        processes = alone(store)
+        processes = single_process(store)
         if sharing is not None:
             processes = (await stack.enter_async_context(SharedFile(store.engine, sharing))).ports
         yield Backend(

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wire.errors import InvalidRequest
 from wire.json import Json, JsonObject
-from wire.leniency import STRICT, Leniency, mend
+from wire.leniency import STRICT, Leniency, repair
 from wire.mistakes import first_mistake, list_mistakes
 from wire.paths import KEY, TAG, Location, format_path, shown
 
@@ -89,11 +89,11 @@ def parse(model: type[M], data: Json, leniency: Leniency = STRICT) -> M:
         return model.model_validate(data)
     except ValidationError:
         pass
-    mended = mend(model, data, leniency).data
+    repaired = repair(model, data, leniency).data
     try:
-        return model.model_validate(mended)
+        return model.model_validate(repaired)
     except ValidationError as error:
-        raise explain(list_mistakes(model, mended, error, MAX_EXPLAINED).errors) from None
+        raise explain(list_mistakes(model, repaired, error, MAX_EXPLAINED).errors) from None
 
 
 def check_id(param: str, value: str, prefix: str) -> None:

@@ -2,9 +2,9 @@
 
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
-from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
+from store.ports.files import Ages, Expiring, FileTotals, Idleness, Library, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
-from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, Snapshot, Watch
+from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
     AssistantPrivate,
     FilePrivate,
@@ -84,6 +84,7 @@ __all__ = [
     "Expiring",
     "FilePrivate",
     "FileRow",
+    "FileTotals",
     "Found",
     "HeldKind",
     "Hit",
@@ -103,6 +104,7 @@ __all__ = [
     "Patch",
     "Presence",
     "Processes",
+    "ProgressCallback",
     "Query",
     "RequireHeld",
     "RequireNewest",
@@ -127,7 +129,6 @@ __all__ = [
     "StoreRow",
     "StoredCheckpoint",
     "Tail",
-    "Tally",
     "ThreadRow",
     "Topic",
     "Unfinished",
@@ -135,7 +136,6 @@ __all__ = [
     "UploadRow",
     "Vectors",
     "Wake",
-    "Watch",
     "Whole",
     "Within",
     "Writing",

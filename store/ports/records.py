@@ -382,7 +382,7 @@ class Store(Protocol):
         """The checkpoints of unfinished runs, with the same writer."""
         ...
 
-    async def tidy(self) -> None:
+    async def purge(self) -> None:
         """Remove the parts of deleted threads and vector stores; this also happens automatically. Raises StoreError."""
         ...
 

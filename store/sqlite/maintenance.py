@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from store.obstacles import find_obstacle, nearest_existing
-from store.ports import Backup, Condition, Idleness, LeftOut, Snapshot, Watch
+from store.ports import Backup, Condition, Idleness, LeftOut, ProgressCallback, Snapshot
 from store.sqlite.backup import back_up
 from store.sqlite.compaction import compact
 from store.sqlite.export import count_exported, count_left_out, count_under_way, exported, owners
@@ -49,8 +49,8 @@ class SqliteMaintenance:
         with open_beside(self._path, any_schema=any_schema, untouched=untouched) as connection, snapshot(connection):
             yield _Snapshot(connection)
 
-    def back_up(self, files: Path, target: Path, *, watch: Watch) -> Backup:
-        return back_up(self._path, files, target, watch=watch)
+    def back_up(self, files: Path, target: Path, *, on_progress: ProgressCallback) -> Backup:
+        return back_up(self._path, files, target, on_progress=on_progress)
 
     def compact(self) -> int:
         return compact(self._path)

@@ -49,7 +49,7 @@ class SharedFile:
     """This process among others. An async context manager: entering starts the heartbeats, leaving releases what is
     held."""
 
-    is_alone = False
+    is_single_process = False
 
     def __init__(self, engine: Engine, sharing: Sharing) -> None:
         self._engine = engine
@@ -198,7 +198,7 @@ def _leave(process: int) -> Operation:
 def _replace(process: int, numbers: list[int], conn: sqlite3.Connection) -> None:
     """Give up what the process held, and register a new one; its number is added to `numbers`."""
     conn.execute("DELETE FROM processes WHERE id = ?", (process,))
-    numbers[:] = [register(conn, is_alone=False)]
+    numbers[:] = [register(conn, is_single_process=False)]
 
 
 def _take(duty: Duty, process: int, taken: list[int], conn: sqlite3.Connection) -> None:

@@ -23,13 +23,13 @@ def machine_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def register(conn: sqlite3.Connection, *, is_alone: bool) -> int:
+def register(conn: sqlite3.Connection, *, is_single_process: bool) -> int:
     """Add this process to the list, and return its number. Blocks.
 
-    A process that `is_alone`, which its lock proves, continues under the number of the last one: all others are dead,
-    and opening a file whose disk is full needs no write.
+    A process that `is_single_process`, which its lock proves, continues under the number of the last one: all others
+    are dead, and opening a file whose disk is full needs no write.
     """
-    if is_alone:
+    if is_single_process:
         known = [id for (id,) in conn.execute("SELECT id FROM processes ORDER BY id DESC")]
         if len(known) > 1:
             conn.execute("DELETE FROM processes WHERE id <> ?", known[:1])

@@ -25,7 +25,7 @@ from store.sqlite.database import Engine
 from store.sqlite.erasing import erase
 from store.sqlite.folded_words import MAX_PASSAGES, fold_slice, insert_words
 from store.sqlite.reindexing import reindex
-from store.sqlite.search import Lookup
+from store.sqlite.search import IndexSearch
 from store.sqlite.vector_slices import FILE_BITS, pack
 from wire.errors import Missing, StoreError
 from wire.filters import Attributes
@@ -64,7 +64,7 @@ class SqliteVectors:
     def __init__(self, engine: Engine, free_space: FreeSpace | None = None) -> None:
         self._engine = engine
         self._free_space = free_space
-        self._lookup = Lookup()
+        self._lookup = IndexSearch()
         self._adding: set[_Adding] = set()
         self._tidying = asyncio.Lock()
 
@@ -94,7 +94,7 @@ class SqliteVectors:
             self._adding.discard(adding)
 
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
-        await self._commit(_remove(owner, vector_store_id, file_id), durable=True, relieves=True)
+        await self._commit(_remove(owner, vector_store_id, file_id), durable=True, frees_space=True)
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> None:
         written = orjson.dumps(attributes).decode()
@@ -108,7 +108,7 @@ class SqliteVectors:
 
         await self._commit(run, durable=True)
 
-    async def tidy(self) -> None:
+    async def purge(self) -> None:
         async with self._tidying:
             await self._engine.read(self._lookup.drop_deleted)
             mine = self._engine.fence.process
@@ -155,8 +155,8 @@ class SqliteVectors:
             await self._commit(operation)
             chunks = chunks[count:]
 
-    async def _commit(self, operation: Operation, *, durable: bool = False, relieves: bool = False) -> None:
-        await self._engine.queue([operation], touches=frozenset(), durable=durable, relieves=lambda: relieves)
+    async def _commit(self, operation: Operation, *, durable: bool = False, frees_space: bool = False) -> None:
+        await self._engine.queue([operation], touches=frozenset(), durable=durable, frees_space=lambda: frees_space)
 
 
 async def _blocks(chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]]) -> AsyncIterator[Sequence[Chunk]]:

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from store.ports import StoreMetrics
-from store.sqlite.ballast import Ballast
+from store.sqlite.disk_reserve import DiskReserve
 from store.sqlite.registration import Fence
 from store.sqlite.transactions import Commit, Outcomes, Transactions
 from wire.errors import StoreFailed
@@ -42,11 +42,11 @@ class Writer:
         fence: Fence,
         busy_timeout_s: float,
         synced: bool = True,
-        ballast: Ballast | None = None,
+        reserve: DiskReserve | None = None,
     ) -> None:
         """`deliver` is called on the event loop, once for each batch. See `Transactions` for the rest."""
         self._transactions = Transactions(
-            connection, fence=fence, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast
+            connection, fence=fence, busy_timeout_s=busy_timeout_s, synced=synced, reserve=reserve
         )
         self._loop = loop
         self._deliver = deliver

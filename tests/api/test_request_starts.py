@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.access import Gate
+from api.access import AccessControl
 
 REQUESTS = 300
 SOON = 12
@@ -18,7 +18,9 @@ class Server:
 
     def __init__(self) -> None:
         self.answered: list[str] = []
-        self._gate = Gate(_app, keys={"sk-ann": "ann", "sk-bob": "bob"}, hosts=None, origins=(), max_body_bytes=1000)
+        self._gate = AccessControl(
+            _app, keys={"sk-ann": "ann", "sk-bob": "bob"}, hosts=None, origins=(), max_body_bytes=1000
+        )
 
     async def request(self, key: str, path: str = "/v1/nothing") -> None:
         async def receive() -> Any:

@@ -87,7 +87,7 @@ SHARED = {
     "store/sqlite/maintenance.py": "not a resource: the state of a database file",
     "store/sqlite/matrices.py": "stores of those who use the most memory are dropped first; a lock for each store",
     "store/sqlite/readers.py": "shared fairly by owner",
-    "store/sqlite/remains.py": "one removal at a time, in slices that alternate with all other writes",
+    "store/sqlite/deferred_deletes.py": "one removal at a time, in slices that alternate with all other writes",
     "store/sqlite/vectors.py": "one clean-up at a time, in slices that alternate with all other writes",
     "store/sqlite/writer.py": "a queue for each owner",
     "telemetry/log.py": "a fixed number of lines; further ones are counted and dropped",

@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BALLAST_BYTES", "Ballast", "ballast_place"]
+__all__ = ["DISK_RESERVE_BYTES", "DiskReserve", "reserve_path"]
 
 logger = logging.getLogger("threadhold.store")
 
-BALLAST_BYTES: Final = 16 * 1024 * 1024
+DISK_RESERVE_BYTES: Final = 16 * 1024 * 1024
 """Four times the usual size of SQLite's log: enough to delete a large thread and copy the log into the file."""
 
 _SHARE: Final = 8
@@ -30,10 +30,10 @@ _AGAIN_S: Final = 5.0
 _BLOCK: Final = 64 * 1024
 
 
-class Ballast:
+class DiskReserve:
     """The reserve file. Every method blocks, and none raises if the disk fails."""
 
-    def __init__(self, path: Path, max_bytes: int = BALLAST_BYTES) -> None:
+    def __init__(self, path: Path, max_bytes: int = DISK_RESERVE_BYTES) -> None:
         """With `max_bytes` 0, no file is made, but an existing one is used."""
         self._path = path
         self._database = path.with_name(path.name.removesuffix(_SUFFIX))
@@ -54,7 +54,7 @@ class Ballast:
             # At most half of the free space: current writers need space, too.
             self._grow(min(self._max_bytes, disk.total // _SHARE, self._held + disk.free // 2))
 
-    def has_room(self, connection: sqlite3.Connection, size: int) -> bool:
+    def has_space(self, connection: sqlite3.Connection, size: int) -> bool:
         """Return whether the disk has space for `size` more bytes of rows and for writing the log into the file.
 
         The log must never hold more than the disk has space for, because then nothing could be deleted. Rows that fit
@@ -115,7 +115,7 @@ class Ballast:
             os.close(opened)
 
 
-def ballast_place(database: Path) -> Path:
+def reserve_path(database: Path) -> Path:
     """Return the path of a database's reserve file."""
     return database.with_name(f"{database.name}{_SUFFIX}")
 

@@ -19,7 +19,7 @@ from store.sqlite.owned_parts import remove_parts
 from telemetry.context import act_for
 from wire.errors import StoreError
 
-__all__ = ["Remains"]
+__all__ = ["DeferredDeletes"]
 
 log = logging.getLogger("threadhold.store")
 
@@ -32,8 +32,8 @@ _AT_ONCE: Final = 100
 _RETRY_S: Final = 5.0
 
 
-class Remains:
-    """The remains of deleted objects, and the task that removes them. Call `stop` before the engine is closed."""
+class DeferredDeletes:
+    """The parts of deleted objects, and the task that removes them. Call `stop` before the engine is closed."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -45,10 +45,10 @@ class Remains:
         """Start the removal if it is not running. Called when a deletion is queued, and at startup."""
         self._again = True
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name="remains", context=Context())
+            self._task = asyncio.create_task(self._work(), name="deferred deletes", context=Context())
 
     async def remove(self) -> None:
-        """Remove all remains of objects that were deleted before this call. Raises StoreError."""
+        """Remove all parts of objects that were deleted before this call. Raises StoreError."""
         await self._engine.pending.wait_for_all()
         async with self._removing:
             sql = "SELECT kind, id, owner FROM remains LIMIT ?"
@@ -79,7 +79,7 @@ class Remains:
     async def _remove_slice(self, kind: Kind, id: str, owner: str) -> None:
         """Remove some parts when the owner is next: large deletions delay only their own owner."""
         act_for(owner)
-        await self._engine.queue([_slice(kind, id)], touches=frozenset(), relieves=lambda: True)
+        await self._engine.queue([_slice(kind, id)], touches=frozenset(), frees_space=lambda: True)
 
 
 def _slice(kind: Kind, id: str) -> Callable[[sqlite3.Connection], None]:

@@ -11,14 +11,14 @@ from typing import Final
 from store.ports import Blobs, Library, Processes, Vectors
 from wire.errors import StoreError
 
-__all__ = ["Upkeep"]
+__all__ = ["IndexMaintenance"]
 
 logger = logging.getLogger("threadhold.ingestion")
 
 _DAY_S: Final = 86_400.0
 
 
-class Upkeep:
+class IndexMaintenance:
     """The work of `sweep_forever` and `refresh`, which the caller runs as tasks."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Upkeep:
     async def start(self) -> None:
         """Remove what a crash left. Call this before anything is written. Raises StoreError."""
         # Without other processes, nothing is being written: bytes without a row are from a dead process.
-        await self._sweep(0.0 if self._processes.presence.is_alone else _DAY_S)
+        await self._sweep(0.0 if self._processes.presence.is_single_process else _DAY_S)
 
     async def sweep_forever(self) -> None:
         """Once a day, remove bytes that are older than a day and that no row refers to."""

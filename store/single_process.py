@@ -5,19 +5,19 @@ from collections.abc import Awaitable, Callable
 from store.ports import Duty, Processes, Store, Topic, Unfinished
 from wire.events import Event
 
-__all__ = ["alone"]
+__all__ = ["single_process"]
 
 
-def alone(store: Store) -> Processes:
+def single_process(store: Store) -> Processes:
     """Return the ports for the only process of this store."""
-    only = _Alone(store)
+    only = _SingleProcess(store)
     return Processes(presence=only, run_queue=only, tail=only, signals=only, duties=only)
 
 
-class _Alone:
+class _SingleProcess:
     """See the protocols in `store.ports.processes`."""
 
-    is_alone = True
+    is_single_process = True
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The remains of deleted objects are hidden by the deleting commit, and removed in short commits, even after a
+"""The parts of deleted objects are hidden by the deleting commit, and removed in short commits, even after a
 crash."""
 
 import asyncio
@@ -25,7 +25,7 @@ async def left(store: SqliteStore) -> int:
 
 async def stop_removing(store: SqliteStore) -> None:
     """Keep the background task from removing anything."""
-    await store.remains._removing.acquire()
+    await store.deferred_deletes._removing.acquire()
 
 
 async def test_a_deletion_hides_all_parts_before_they_are_removed() -> None:
@@ -53,8 +53,8 @@ async def test_a_deletion_hides_all_parts_before_they_are_removed() -> None:
     assert await store.unfinished() == []
     assert (await store.run_start("ann", of.id, "asst_x", 10)).newest.rows == []
     assert await left(store) == 5
-    store.remains._removing.release()
-    await store.tidy()
+    store.deferred_deletes._removing.release()
+    await store.purge()
     assert await left(store) == 0
     await store.close()
 
@@ -77,9 +77,9 @@ async def test_a_deleted_vector_store_is_not_searched_during_removal() -> None:
     assert await store.get("file_batch", batch.id, "ann") is None
     with pytest.raises(Missing):
         await store.vectors.add("ann", gone.id, f.id, [Chunk(0, "again", 0, 5)], model=None)
-    store.remains._removing.release()
-    await store.tidy()
-    await store.vectors.tidy()
+    store.deferred_deletes._removing.release()
+    await store.purge()
+    await store.vectors.purge()
     sql = "SELECT (SELECT count(*) FROM index_stores), (SELECT count(*) FROM index_chunks)"
     assert await store.engine.read(lambda connection: connection.execute(sql).fetchone()) == (1, 1)
     assert await left(store) == 1
@@ -96,7 +96,7 @@ async def test_others_write_while_a_large_thread_is_removed() -> None:
     await store.commit([Delete("thread", of.id, "ann")], durable=True)
     seen.clear()
     await store.commit([Insert(thread("bob"))], durable=True)
-    await store.tidy()
+    await store.purge()
     steps = [sql.split("(")[0].split("WHERE")[0].strip() for sql in seen]
     removed = [index for index, sql in enumerate(steps) if sql == "DELETE FROM messages"]
     assert steps.index("INSERT INTO threads") < removed[-1]  # in a single commit, all would already be removed
@@ -113,7 +113,7 @@ async def test_each_of_many_deleted_objects_takes_its_turn() -> None:
         await put(store, *(message(large) for _ in range(500)))
     for of in (large, small):
         await store.commit([Delete("thread", of.id, "ann")], durable=False)
-    store.remains._removing.release()
+    store.deferred_deletes._removing.release()
     sql = "SELECT count(*) FROM messages WHERE thread_id = ?"
     while await store.engine.read(lambda connection: connection.execute(sql, (small.id,)).fetchone()[0]):
         await asyncio.sleep(0)
@@ -145,7 +145,7 @@ async def test_an_id_can_be_reused_once_its_thread_is_removed() -> None:
     old, new = message(of), message(of)
     await put(store, of, old)
     await store.commit([Delete("thread", of.id, "ann")], durable=False)
-    await store.tidy()
+    await store.purge()
     await put(store, of, new)
     assert [row.id for row in (await store.page("message", "ann", PageQuery(), thread_id=of.id)).rows] == [new.id]
     await store.close()
