@@ -82,8 +82,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     from graphs.admission import Limits
     from graphs.retention import Retention
     from graphs.runner import Runner
-    from graphs.tools.caller import ActionOptions
     from graphs.tools.kinds import open_resources
+    from graphs.tools.lazy_caller import ActionOptions
     from graphs.tools.resources import ToolDeps
     from retrieval.attachments import Attachments
     from retrieval.images import Images

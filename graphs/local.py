@@ -30,8 +30,8 @@ from graphs.machine.build import compile_run_graph
 from graphs.machine.spec import ClientCalls
 from graphs.run_runnable import RunChunk, RunInput, RunRunnable, whole
 from graphs.runner import Runner
-from graphs.tools.caller import ActionOptions
 from graphs.tools.kinds import open_resources
+from graphs.tools.lazy_caller import ActionOptions
 from graphs.tools.local_functions import Given, LocalFunctions
 from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset

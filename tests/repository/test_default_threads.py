@@ -18,7 +18,7 @@ ALLOWED = {
     "chains/engine.py": "reads the head of a model before it is loaded",
     "chains/provider.py": "makes a model's client, one at a time, fairly by owner",
     "chains/transport.py": "reads the trusted certificates, once",
-    "graphs/tools/caller.py": "makes the client for actions, once",
+    "graphs/tools/lazy_caller.py": "makes the client for actions, once",
     "ops/check.py": "a command of its own",
     "store/sqlite/database.py": "opens and closes the database",
     "store/sqlite/store.py": "closes the index",

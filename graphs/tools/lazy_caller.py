@@ -12,12 +12,12 @@ from typing import Final, Protocol
 from graphs.tools.operations import Operation
 from graphs.tools.resources import Resource, ToolDeps
 
-__all__ = ["CALLER", "ActionOptions", "Caller", "LateCaller"]
+__all__ = ["CALLER", "ActionOptions", "Caller", "LazyCaller"]
 
 
 @dataclass(frozen=True, slots=True)
 class ActionOptions:
-    """The settings of actions; see `graphs.tools.actions.ActionCaller`."""
+    """The settings of actions; see `graphs.tools.action_caller.ActionCaller`."""
 
     allow_hosts: Sequence[str] = ()
     timeout_s: float = 30.0
@@ -25,7 +25,7 @@ class ActionOptions:
 
 
 class Caller(Protocol):
-    """Makes calls of actions: `graphs.tools.actions.ActionCaller`, or one that is loaded later."""
+    """Makes calls of actions: `graphs.tools.action_caller.ActionCaller`, or one that is loaded later."""
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
         """Return the text for the model; see `ActionCaller.call`."""
@@ -36,7 +36,7 @@ class Caller(Protocol):
         ...
 
 
-class LateCaller:
+class LazyCaller:
     """An ActionCaller with these settings, made in a thread at the first call."""
 
     def __init__(self, options: ActionOptions) -> None:
@@ -57,7 +57,7 @@ class LateCaller:
             await self._caller.close()
 
     def _make(self) -> Caller:
-        from graphs.tools.actions import ActionCaller
+        from graphs.tools.action_caller import ActionCaller
 
         options = self._options
         return ActionCaller(allow_hosts=options.allow_hosts, timeout_s=options.timeout_s, max_bytes=options.max_bytes)
@@ -65,7 +65,7 @@ class LateCaller:
 
 @asynccontextmanager
 async def _open_caller(deps: ToolDeps) -> AsyncIterator[Caller]:
-    caller = LateCaller(deps.option(ActionOptions))
+    caller = LazyCaller(deps.option(ActionOptions))
     try:
         yield caller
     finally:

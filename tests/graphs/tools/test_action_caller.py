@@ -14,7 +14,7 @@ import pytest
 
 from graphs.tools import build_toolset
 from graphs.tools.action import operations_of
-from graphs.tools.actions import ActionCaller
+from graphs.tools.action_caller import ActionCaller
 from graphs.tools.network import Resolve, look_up
 from tests.graphs.tools.apis import AUTHORITY, Answer, Api, Seen, document, operation, simple
 

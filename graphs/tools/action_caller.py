@@ -20,7 +20,7 @@ import httpx2
 from fairness.fair_limits import REQUESTS, FairLimit
 from graphs.tools.answers import Answer, read_answer
 from graphs.tools.arguments import BadArguments, read_arguments
-from graphs.tools.calls import MAX_URL_BYTES, Pairs, build_call
+from graphs.tools.http_requests import MAX_URL_BYTES, Pairs, build_request
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
 from graphs.tools.streams import read_at_most
@@ -54,7 +54,7 @@ _USER_AGENT = "threadhold"
 _log = logging.getLogger("threadhold.actions")
 
 
-class _Refused(ThreadholdError):
+class _CallRefused(ThreadholdError):
     """The call is not made, or not continued; the message is for the model."""
 
 
@@ -110,7 +110,7 @@ class ActionCaller:
             text = answer.text
         except BadArguments as error:
             return f"The arguments of `{operation.name}` cannot be used: {error}."
-        except _Refused as error:
+        except _CallRefused as error:
             text = f"`{operation.name}` was not carried out: {error}."
         except AddressRefused:
             text = f"`{operation.name}` was not carried out: its host is not one that this server is allowed to call."
@@ -145,7 +145,7 @@ class ActionCaller:
                 finally:
                     await response.aclose()
             request = _next_request(request, response.status, location, home)
-        raise _Refused(f"it was redirected more than {MAX_REDIRECTS} times")
+        raise _CallRefused(f"it was redirected more than {MAX_REDIRECTS} times")
 
     @asynccontextmanager
     async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
@@ -191,8 +191,8 @@ _FAILURES = (
 
 
 def _first_request(operation: Operation, arguments: JsonObject, call_id: str) -> httpx2.Request:
-    """Return the request with its credentials. Raises BadArguments, _Refused."""
-    call = build_call(operation, arguments)
+    """Return the request with its credentials. Raises BadArguments, _CallRefused."""
+    call = build_request(operation, arguments)
     credentials = operation.credentials
     own = {name.lower() for name, _ in credentials.headers}
     cookies = [value for name, value in call.headers if name == "Cookie"]
@@ -214,9 +214,9 @@ def _first_request(operation: Operation, arguments: JsonObject, call_id: str) ->
 
 def _request(method: str, url: str, headers: Pairs, *, content: bytes | None, files: object = None) -> httpx2.Request:
     if len(url) > MAX_URL_BYTES:
-        raise _Refused(f"its URL has {len(url)} characters, including its key; at most {MAX_URL_BYTES} are allowed")
+        raise _CallRefused(f"its URL has {len(url)} characters, including its key; at most {MAX_URL_BYTES} are allowed")
     if problem := check_url(url):
-        raise _Refused(f"its URL {problem}")
+        raise _CallRefused(f"its URL {problem}")
     encoded = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers]
     request = httpx2.Request(method, url, headers=encoded, content=content, files=files)  # type: ignore[arg-type]
     request.read()  # encodes multipart fields here, in the thread, instead of one by one on the event loop
@@ -237,9 +237,9 @@ def _next_request(
     try:
         target = join_url(str(request.url), location.decode("utf-8", "replace").strip())
     except ValueError as error:
-        raise _Refused(f"it was redirected to a URL that cannot be called: {error}") from None
+        raise _CallRefused(f"it was redirected to a URL that cannot be called: {error}") from None
     if problem := check_url(target):
-        raise _Refused(f"it was redirected to a URL that {problem}")
+        raise _CallRefused(f"it was redirected to a URL that {problem}")
     url = httpx2.URL(target)
     method, content = request.method, request.content or None
     if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):

@@ -18,7 +18,15 @@ from graphs.tools.bodies import Body, is_json
 from graphs.tools.operations import Field, Operation
 from wire.json import Json, JsonObject
 
-__all__ = ["MAX_BODY_BYTES", "MAX_HEADER_BYTES", "MAX_URL_BYTES", "Call", "Pairs", "build_call", "serialize_field"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_HEADER_BYTES",
+    "MAX_URL_BYTES",
+    "HttpRequest",
+    "Pairs",
+    "build_request",
+    "serialize_field",
+]
 
 MAX_URL_BYTES: Final = 65_536
 """The HTTP library's limit. Servers accept 8 to 64 KiB."""
@@ -40,7 +48,7 @@ Encode = Callable[[str], str]
 """Percent-encodes one value, so that no part of it is read as a delimiter."""
 
 
-class _Count:
+class _ByteLimit:
     """Counts the bytes of one part of a request, such as its URL, before they are written."""
 
     def __init__(self, part: str, most: int) -> None:
@@ -59,7 +67,7 @@ class _Count:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class HttpRequest:
     """A request without its credentials. `files` are multipart fields: name, (None, content, media type or None)."""
 
     method: str
@@ -69,14 +77,14 @@ class Call:
     files: list[tuple[str, tuple[None, bytes, str | None]]] | None = None
 
 
-def build_call(operation: Operation, arguments: JsonObject) -> Call:
+def build_request(operation: Operation, arguments: JsonObject) -> HttpRequest:
     """Return the request without credentials; `arguments` have passed `read_arguments`.
 
     Raises:
         BadArguments: a value is not allowed in its part of the request, or a part is too large.
     """
-    url = _Count("URL", MAX_URL_BYTES)
-    head = _Count("header", MAX_HEADER_BYTES)
+    url = _ByteLimit("URL", MAX_URL_BYTES)
+    head = _ByteLimit("header", MAX_HEADER_BYTES)
     in_path: dict[str, str] = {}
     query: list[str] = []
     headers: Pairs = []
@@ -85,7 +93,7 @@ def build_call(operation: Operation, arguments: JsonObject) -> Call:
         if field.argument not in arguments:
             continue
         value = arguments[field.argument]
-        match field.place:
+        match field.location:
             case "path":
                 in_path[field.name] = _serialize_path(field, value, url)
             case "query":
@@ -104,25 +112,25 @@ def build_call(operation: Operation, arguments: JsonObject) -> Call:
     # A query within the path (`/query?function=QUOTE`) is against the specification, but common.
     target = operation.server + path + (("&" if "?" in path else "?") + "&".join(query) if query else "")
     content, files = _content(operation, arguments, headers)
-    return Call(operation.method, target, headers, content, files)
+    return HttpRequest(operation.method, target, headers, content, files)
 
 
-def _fill_path(path: str, values: dict[str, str], count: _Count) -> str:
+def _fill_path(path: str, values: dict[str, str], limit: _ByteLimit) -> str:
     """Insert the values, after counting the result: a path can contain one of them many times."""
     pieces = re.split(r"\{([^{}]+)\}", path)  # texts and names alternate
     for index in range(1, len(pieces), 2):
         pieces[index] = values.get(pieces[index], "{" + pieces[index] + "}")
-    count.add(sum(map(len, pieces)))
+    limit.add(sum(map(len, pieces)))
     return "".join(pieces)
 
 
-def _join_pairs(pairs: Iterable[tuple[str, str]], encode_name: Encode, count: _Count) -> Iterator[str]:
+def _join_pairs(pairs: Iterable[tuple[str, str]], encode_name: Encode, limit: _ByteLimit) -> Iterator[str]:
     """Yield `name=value` for each pair. A name that consecutive pairs share is encoded once."""
     last, encoded = "", ""
     for name, text in pairs:
         if name != last:
             last, encoded = name, encode_name(name)
-        count.add(len(encoded) + len(text) + 2)  # `=` and `&`
+        limit.add(len(encoded) + len(text) + 2)  # `=` and `&`
         yield f"{encoded}={text}"
 
 
@@ -156,18 +164,18 @@ def serialize_field(field: Field, value: Json, encode: Encode = _as_it_is) -> Pa
 
     Raises BadArguments.
     """
-    return list(_serialize(field, value, encode, _Count("URL", MAX_URL_BYTES)))
+    return list(_serialize(field, value, encode, _ByteLimit("URL", MAX_URL_BYTES)))
 
 
-def _serialize(field: Field, value: Json, encode: Encode, count: _Count) -> Iterator[tuple[str, str]]:
-    if field.place == "path":
-        yield field.name, _serialize_path(field, value, count)
+def _serialize(field: Field, value: Json, encode: Encode, limit: _ByteLimit) -> Iterator[tuple[str, str]]:
+    if field.location == "path":
+        yield field.name, _serialize_path(field, value, limit)
     elif field.json:
         yield field.name, encode(_json(value))
-    elif field.place == "header":
+    elif field.location == "header":
         yield field.name, _join(value, explode=field.explode)
     else:
-        yield from _serialize_form(field.name, value, _Form(field.style, field.explode, encode, count))
+        yield from _serialize_form(field.name, value, _Form(field.style, field.explode, encode, limit))
 
 
 def _json(value: Json) -> str:
@@ -197,7 +205,7 @@ class _Form:
     style: str
     explode: bool
     encode: Encode
-    count: _Count
+    limit: _ByteLimit
 
     def join(self, parts: list[str]) -> str:
         delimiter = _DELIMITERS.get(self.style)
@@ -234,11 +242,11 @@ def _serialize_deep_object(name: str, value: Json, form: _Form) -> Iterator[tupl
         return
     for key, each in inner:
         if isinstance(each, dict | list):
-            form.count.add(len(name) + len(key))  # an empty list counts, too, although its name is not written
+            form.limit.add(len(name) + len(key))  # an empty list counts, too, although its name is not written
         yield from _serialize_deep_object(f"{name}[{key}]", each, form)
 
 
-def _serialize_path(field: Field, value: Json, count: _Count) -> str:
+def _serialize_path(field: Field, value: Json, limit: _ByteLimit) -> str:
     if field.json:
         return _encode(_json(value))
 
@@ -255,7 +263,7 @@ def _serialize_path(field: Field, value: Json, count: _Count) -> str:
         named = named and not field.explode
     elif isinstance(value, list):
         repeated = f"{field.name}=" if named and field.explode else ""
-        count.add(len(repeated) * len(value))
+        limit.add(len(repeated) * len(value))
         parts = [repeated + encode(each) for each in value]
         named = named and not field.explode
     else:
@@ -286,15 +294,15 @@ def _content(
     value, given = _body_value(operation, body, arguments)
     if not given:
         return None, None
-    count = _Count("body", MAX_BODY_BYTES)
+    limit = _ByteLimit("body", MAX_BODY_BYTES)
     bare = body.media_type.partition(";")[0].strip().lower()
     if bare == "multipart/form-data" and isinstance(value, dict):
-        return None, _multipart(body, value, count)
+        return None, _multipart(body, value, limit)
     headers.append(("Content-Type", "application/json" if "*" in bare else body.media_type))
     if bare == "application/x-www-form-urlencoded" and isinstance(value, dict):
-        return "&".join(_form(body, value, count)).encode(), None
+        return "&".join(_form(body, value, limit)).encode(), None
     content = (_json(value) if is_json(bare) else _text(value)).encode("utf-8", "replace")
-    count.add(len(content))
+    limit.add(len(content))
     return content, None
 
 
@@ -313,7 +321,7 @@ def _encode_form(text: str) -> str:
     return quote_plus(text, errors="replace")
 
 
-def _form(body: Body, value: dict[str | None, Json], count: _Count) -> Iterator[str]:
+def _form(body: Body, value: dict[str | None, Json], limit: _ByteLimit) -> Iterator[str]:
     """Yield `name=value`, encoded."""
     for key, each in value.items():
         name = str(key)
@@ -323,13 +331,13 @@ def _form(body: Body, value: dict[str | None, Json], count: _Count) -> Iterator[
         else:
             style = encoding.get("style", "form")
             pairs = _serialize_form(
-                name, each, _Form(style, encoding.get("explode", style == "form"), _encode_form, count)
+                name, each, _Form(style, encoding.get("explode", style == "form"), _encode_form, limit)
             )
-        yield from _join_pairs(pairs, _encode_form, count)
+        yield from _join_pairs(pairs, _encode_form, limit)
 
 
 def _multipart(
-    body: Body, value: dict[str | None, Json], count: _Count
+    body: Body, value: dict[str | None, Json], limit: _ByteLimit
 ) -> list[tuple[str, tuple[None, bytes, str | None]]]:
     parts: list[tuple[str, tuple[None, bytes, str | None]]] = []
     for key, each in value.items():
@@ -339,6 +347,6 @@ def _multipart(
         for item in each if isinstance(each, list) else [each]:
             kind = declared or ("application/json" if isinstance(item, dict | list) else None)
             content = _text(item).encode("utf-8", "replace")
-            count.add(overhead + len(content))
+            limit.add(overhead + len(content))
             parts.append((name, (None, content, kind)))
     return parts

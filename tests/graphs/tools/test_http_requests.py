@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs.tools.arguments import BadArguments
-from graphs.tools.calls import build_call, serialize_field
+from graphs.tools.http_requests import build_request, serialize_field
 from graphs.tools.operations import Field, Place
 from tests.graphs.tools.apis import document, operation
 
@@ -90,7 +90,7 @@ def test_a_delimiter_in_a_value_does_not_split_it(
     path = "/{color}" if location == "path" else "/x"
     schema = {"type": "array" if isinstance(value, list) else "object"}
     field = {"name": "color", "in": location, "style": style, "explode": explode, "required": True, "schema": schema}
-    call = build_call(
+    call = build_request(
         operation(document("https://api.test", {path: {"get": {"parameters": [field]}}})), {"color": value}
     )
     url = urlsplit(call.url)
@@ -111,7 +111,7 @@ def test_a_delimiter_in_a_value_does_not_split_it(
 def test_reserved_characters_are_kept_where_they_are_allowed(value: Any, encoded: str) -> None:
     field = {"name": "q", "in": "query", "allowReserved": True, "explode": False, "schema": {}}
     called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
-    assert urlsplit(build_call(called, {"q": value}).url).query == f"q={encoded}"
+    assert urlsplit(build_request(called, {"q": value}).url).query == f"q={encoded}"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_form_encodes_lists_as_specified(encoding: dict[str, Any], encoded: st
     form = {"schema": schema, **({"encoding": {"tags": encoding}} if encoding else {})}
     body = {"requestBody": {"content": {"application/x-www-form-urlencoded": form}}}
     called = operation(document("https://api.test", {"/x": {"post": body}}))
-    assert build_call(called, {"tags": ["a,b", "c d"]}).content == encoded.encode()
+    assert build_request(called, {"tags": ["a,b", "c d"]}).content == encoded.encode()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_form_encodes_lists_as_specified(encoding: dict[str, Any], encoded: st
 def test_deep_objects_encode_lists_in_brackets(value: Any, encoded: str) -> None:
     field = {"name": "expand", "in": "query", "style": "deepObject", "explode": True, "schema": {}}
     called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
-    assert urlsplit(build_call(called, {"expand": value}).url).query == encoded
+    assert urlsplit(build_request(called, {"expand": value}).url).query == encoded
 
 
 def test_a_form_encodes_deep_objects_in_brackets() -> None:
@@ -155,14 +155,14 @@ def test_a_form_encodes_deep_objects_in_brackets() -> None:
     form = {"schema": schema, "encoding": {"items": {"style": "deepObject", "explode": True}}}
     body = {"requestBody": {"content": {"application/x-www-form-urlencoded": form}}}
     called = operation(document("https://api.test", {"/x": {"post": body}}))
-    assert build_call(called, {"items": [{"price": "a&b"}]}).content == b"items%5B0%5D%5Bprice%5D=a%26b"
+    assert build_request(called, {"items": [{"price": "a&b"}]}).content == b"items%5B0%5D%5Bprice%5D=a%26b"
 
 
 @pytest.mark.parametrize(("arguments", "query"), [({"q": "a"}, "function=QUOTE&q=a"), ({}, "function=QUOTE")])
 def test_a_path_s_own_query_is_continued(arguments: dict[str, Any], query: str) -> None:
     field = {"name": "q", "in": "query", "schema": {"type": "string"}}
     called = operation(document("https://api.test", {"/query?function=QUOTE": {"get": {"parameters": [field]}}}))
-    assert urlsplit(build_call(called, arguments).url).query == query
+    assert urlsplit(build_request(called, arguments).url).query == query
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -179,7 +179,7 @@ CALLED = operation(document("https://api.test/v1", {"/a/{p}/z": {"get": {"parame
 @given(TEXT, TEXT, st.lists(TEXT), TEXT)
 def test_no_value_leaves_its_part_and_each_arrives_unchanged(p: str, q: str, items: list[str], header: str) -> None:
     try:
-        call = build_call(CALLED, {"p": p, "q": q, "l": items, "H": header})
+        call = build_request(CALLED, {"p": p, "q": q, "l": items, "H": header})
     except BadArguments:
         assert p in ("", ".", "..") or any(ord(each) < 32 or ord(each) == 127 for each in header)
         return
