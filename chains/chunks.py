@@ -12,10 +12,10 @@ import orjson
 
 from chains.chat_types import CallDelta, CallFunction, Chunk, ChunkChoice, Delta, Sent, TokenCounts
 from chains.delta_template import DeltaTemplate
+from chains.error_responses import MAX_SHOWN, explain, read_error_response, unquoted
 from chains.extra_fields import EXTRA_FIELDS, ExtraFields
 from chains.fragments import CallFragments, Fragment, Piece
 from chains.quotes import Words
-from chains.refusals import MAX_SHOWN, explain, read_refusal, unquoted
 from chains.surrogates import Halves
 from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
@@ -132,12 +132,12 @@ class ChunkReader:
             raise self._unusable("a chunk of the wrong shape", payload) from error
 
     def _refused(self, data: Sent) -> RunError:
-        refusal = read_refusal(data)
-        if refusal.limit_at is not None and self._sent is not None:
-            refusal = unquoted(refusal, Words(self._sent))
-        if refusal.overflow and refusal.limit:
-            self._learn_limit(self._model, refusal.limit)
-        return explain(refusal, host=self._host, model=self._model)
+        error_response = read_error_response(data)
+        if error_response.limit_at is not None and self._sent is not None:
+            error_response = unquoted(error_response, Words(self._sent))
+        if error_response.overflow and error_response.limit:
+            self._learn_limit(self._model, error_response.limit)
+        return explain(error_response, host=self._host, model=self._model)
 
     def _plain_text(self, data: Sent, payload: bytes) -> str | None:
         """Return the text of a chunk that has nothing else; None if that is uncertain, which `_chunk` then decides."""

@@ -23,7 +23,7 @@ from chains.chat_types import (
     CallFunction,
     TokenCounts,
 )
-from chains.refusals import Refusal, overflow_body
+from chains.error_responses import ErrorResponse, overflow_body
 from chains.reply import ReplyCall
 from chains.upstream_response import UpstreamResponse
 from wire.errors import ContextOverflow, InvalidRequest, Problem, PromptRefused, RateLimited, RunError, UpstreamProblem
@@ -169,7 +169,7 @@ def _problem(error: RunError) -> Problem:
         case RateLimited():
             return UpstreamProblem(error.message, http_status=429)
         case ContextOverflow():
-            counted = Refusal(error.quote or error.message, limit=error.limit, room=error.limit, used=error.used)
+            counted = ErrorResponse(error.quote or error.message, limit=error.limit, room=error.limit, used=error.used)
             overflow = overflow_body(counted, param="messages")["error"]
             return InvalidRequest(overflow["message"], param="messages", code=overflow["code"])
         case PromptRefused():

@@ -15,11 +15,11 @@ from chains.chat_types import ModelDetails, ModelEntry
 from chains.embedders import words_only_notice
 from chains.embedding_answers import read_embeddings, write_embeddings
 from chains.embeddings import Embedder, UpstreamEmbedder
+from chains.error_responses import read_error_response
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
 from chains.model_router import ModelRouter, Route
 from chains.ports import ModelSource
-from chains.refusals import read_refusal
 from chains.upstream_response import UpstreamResponse
 from fairness.fair_limits import REQUESTS, FairLimit
 from wire.embeddings import EmbeddingCreate
@@ -189,7 +189,7 @@ def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
     try:
         answer = read_embeddings(body)
         if not isinstance(answer, dict) or "data" not in answer:
-            raise _unusable(read_refusal(body).message)
+            raise _unusable(read_error_response(body).message)
         # Sorting is stable: entries without an index keep their order.
         entries = sorted(answer["data"], key=lambda entry: entry.get("index") or 0)
         vectors = [entry["embedding"] for entry in entries]

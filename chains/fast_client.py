@@ -15,9 +15,9 @@ import aiohttp
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chat_types import ChatRequest
 from chains.chunks import AnyChunk, ChunkReader, split_chunk
+from chains.error_responses import MAX_SHOWN, error_response_of
 from chains.extra_fields import ExtraFields, restore
 from chains.read_batching import ReadPauses
-from chains.refusals import MAX_SHOWN, refusal_of
 from chains.retries import Retries, is_transient
 from chains.sse import SseDecoder
 from chains.transport import failure
@@ -184,8 +184,12 @@ class ChunkStream:
                 if self._has_output or not await self._retries.wait_to_retry():
                     raise broken.error from broken
             except RunError as error:
-                refusal = refusal_of(error)
-                if self._has_output or refusal is None or not await self._negotiation.drop_refused(refusal):
+                error_response = error_response_of(error)
+                if (
+                    self._has_output
+                    or error_response is None
+                    or not await self._negotiation.drop_refused(error_response)
+                ):
                     raise
                 self.close()
             await self.open()

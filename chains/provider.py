@@ -20,6 +20,7 @@ from chains.calls import Abilities, Modes, concerns_tools
 from chains.chat_types import ModelEntry, ModelKeywords
 from chains.completions import open_completion
 from chains.context import Prompt
+from chains.error_responses import ErrorResponse, error_response_of
 from chains.fitting import Uncounted, fit_prompt
 from chains.forwarding import CHAT, Body, not_served
 from chains.model_facts import ModelFacts
@@ -29,7 +30,6 @@ from chains.negotiation import Known, Negotiation
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.provider_api import ProviderApi
 from chains.provider_chunks import ChunkConverter, explain_provider_error
-from chains.refusals import Refusal, refusal_of
 from chains.reply_call import ReplyCall
 from chains.retries import Retries
 from chains.tokens import Calibration
@@ -199,14 +199,14 @@ class Provider:
                 negotiation.settle()
                 return
             except RunError as error:
-                refusal = refusal_of(error)
+                error_response = error_response_of(error)
                 if not has_chunks:
-                    if refusal is not None and await negotiation.drop_refused(refusal):
+                    if error_response is not None and await negotiation.drop_refused(error_response):
                         continue
-                    if not self._api.retries_itself and await _wait_to_retry(retries, error, refusal):
+                    if not self._api.retries_itself and await _wait_to_retry(retries, error, error_response):
                         continue
-                if isinstance(error, ContextOverflow) and refusal is not None:
-                    error.limit = (await negotiation.trusted(refusal)).room
+                if isinstance(error, ContextOverflow) and error_response is not None:
+                    error.limit = (await negotiation.trusted(error_response)).room
                 raise
 
     async def _follow(
@@ -294,9 +294,9 @@ class Provider:
         return self._named[0] if self._named else self._api.sample_model
 
 
-async def _wait_to_retry(retries: Retries, error: RunError, refusal: Refusal | None) -> bool:
+async def _wait_to_retry(retries: Retries, error: RunError, error_response: ErrorResponse | None) -> bool:
     """Wait to retry a call that failed before its first chunk; return False if it is not retried."""
-    transient = refusal.retryable if refusal is not None else error.kind in ("unreachable", "broke_off")
+    transient = error_response.retryable if error_response is not None else error.kind in ("unreachable", "broke_off")
     headers = getattr(getattr(error.__cause__, "response", None), "headers", None)
     return await retries.wait_to_retry(transient=transient, headers=headers)
 

@@ -22,10 +22,10 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, too_long
 from chains.call_chunks import chunk_of_calls
+from chains.error_responses import ErrorResponse, explain, read_error_response
 from chains.extra_fields import EXTRA_FIELDS
 from chains.fragments import CallFragments, number_calls
 from chains.native_replies import NativeReply
-from chains.refusals import Refusal, explain, read_refusal
 from wire.errors import ContextOverflow, RunError, UpstreamFailed
 
 __all__ = ["AnswerSize", "ChunkConverter", "explain_provider_error"]
@@ -135,14 +135,14 @@ def _texts(chunk: AIMessageChunk) -> tuple[str, str]:
 
 def explain_provider_error(error: Exception, *, host: str, model: str, key: str) -> RunError:
     """Return the RunError for what a provider's library raised; `key` is the setting that holds the key."""
-    refusal = _refusal(error)
-    if isinstance(error, ContextOverflowError) or (refusal is not None and refusal.overflow):
-        overflowed = refusal or Refusal(_message_of(error))
+    error_response = _error_response(error)
+    if isinstance(error, ContextOverflowError) or (error_response is not None and error_response.overflow):
+        overflowed = error_response or ErrorResponse(_message_of(error))
         overflow = ContextOverflow(f"{host}: {overflowed.message}", limit=overflowed.room, used=overflowed.used)
-        overflow.refusal = overflowed
+        overflow.error_response = overflowed
         return overflow
-    if refusal is not None:
-        return explain(refusal, host=host, model=model, key=key)
+    if error_response is not None:
+        return explain(error_response, host=host, model=model, key=key)
     if isinstance(error, ModelTimeoutError | TimeoutError):
         return UpstreamFailed(
             f"{host} was silent for too long. See its status, or raise UPSTREAM_TIMEOUT_S.", kind="silent"
@@ -151,12 +151,12 @@ def explain_provider_error(error: Exception, *, host: str, model: str, key: str)
         message = f"{host} cannot be reached ({_root(error)}). Check its address and the network."
         return UpstreamFailed(message, kind="unreachable")
     if isinstance(error, ValueError | TypeError | NotImplementedError):  # the library's own checks of the request
-        return explain(Refusal(_message_of(error), status=400), host=host, model=model, key=key)
+        return explain(ErrorResponse(_message_of(error), status=400), host=host, model=model, key=key)
     message = _message_of(error)
     return UpstreamFailed(f"{host} failed ({type(error).__name__}): {message}", quote=message)
 
 
-def _refusal(error: Exception) -> Refusal | None:
+def _error_response(error: Exception) -> ErrorResponse | None:
     """Return the refusal of the provider's server, None if the error is not one of its answers."""
     answer = getattr(error, "response", None)
     statuses = [getattr(error, "status_code", None), getattr(answer, "status_code", None)]
@@ -168,7 +168,7 @@ def _refusal(error: Exception) -> Refusal | None:
     if status is not None and status < 400:
         status = None  # an error within a stream whose status was a success
     content: dict[str, object] = body if isinstance(body, dict) and body else {"message": _message_of(error)}
-    return read_refusal(content, status=status)
+    return read_error_response(content, status=status)
 
 
 def _message_of(error: Exception) -> str:

@@ -17,12 +17,12 @@ from chains.chat_types import ModelEntry
 from chains.context_window import Windows
 from chains.embedding_answers import read_embeddings
 from chains.endpoint import Endpoint, parse_endpoint
+from chains.error_responses import ErrorResponse, explain
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.model_facts import ModelFacts
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
 from chains.read_batching import Pace
-from chains.refusals import Refusal, explain
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
@@ -216,7 +216,7 @@ class Upstream:
         while True:
             sent = _encode(negotiation.applied(body))
             answer = await self.require_transport().post(sent, retries=retries)
-            if not isinstance(answer, Refusal):
+            if not isinstance(answer, ErrorResponse):
                 return answer
             if not await negotiation.drop_refused(answer):
                 raise await self._explained(await negotiation.verdict(answer), model)
@@ -226,7 +226,7 @@ class Upstream:
         transport = self.require_transport()
         body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
         answer = await transport.post(body, transport.endpoint.embeddings)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, ErrorResponse):
             raise await self._explained(answer, model)
         host, limit_s = transport.endpoint.host, self.limits.idle_s
         try:
@@ -273,17 +273,17 @@ class Upstream:
             payload["max_tokens"] = self._max_reply_tokens
         return payload
 
-    async def _explained(self, refusal: Refusal, model: str) -> RunError:
+    async def _explained(self, error_response: ErrorResponse, model: str) -> RunError:
         """Return the run error for a refusal; fetches the listing if the error names the models."""
         listed: list[str] | None = None
-        if refusal.overflow and refusal.limit:
-            self.learn_limit(model, refusal.limit)
-        if refusal.status == 404:
+        if error_response.overflow and error_response.limit:
+            self.learn_limit(model, error_response.limit)
+        if error_response.status == 404:
             try:
                 listed = [entry["id"] for entry in await self._models.listing()]
             except RunError:
                 listed = self._models.names()
-        return explain(refusal, **self.require_transport().endpoint.named, model=model, listed=listed)
+        return explain(error_response, **self.require_transport().endpoint.named, model=model, listed=listed)
 
     async def _fetch_models(self) -> list[ModelEntry]:
         transport = self.require_transport()
@@ -291,8 +291,8 @@ class Upstream:
             async with asyncio.timeout(_LISTING_S):
                 response = await transport.send("GET", transport.endpoint.models)
                 if response.status != 200:
-                    refusal = await transport.refusal(response)
-                    error = explain(refusal, **transport.endpoint.named)
+                    error_response = await transport.error_response(response)
+                    error = explain(error_response, **transport.endpoint.named)
                     raise error if not isinstance(error, RateLimited) else UpstreamFailed(error.message)
                 body = await self._whole(response, _LISTING_S, _MAX_LISTING_BYTES)
         except (aiohttp.ClientError, OSError) as error:

@@ -16,8 +16,8 @@ import orjson
 from chains.answer_slots import AnswerSlot
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed, whole
 from chains.endpoint import Endpoint
+from chains.error_responses import ErrorResponse, explain, overflow_body, read_error_response
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
-from chains.refusals import Refusal, explain, overflow_body, read_refusal
 from chains.transport import Transport, failure
 from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProblem
 
@@ -137,10 +137,10 @@ async def open_upstream_response(
         if _ERROR.match(whole_body):
             whole_body = _without_key(whole_body, transport.endpoint)
         if path != CHAT and _UNKNOWN_PATH.match(whole_body):
-            raise _unknown_path(read_refusal(whole_body), transport.endpoint, path)
+            raise _unknown_path(read_error_response(whole_body), transport.endpoint, path)
         return UpstreamResponse(response.status, kind, headers, whole_body, _slot=slot)
     if response.status < 400:
-        redirect = await transport.refusal(response)
+        redirect = await transport.error_response(response)
         raise UpstreamProblem(explain(redirect, **transport.endpoint.named).message, http_status=502)
     redacted = _without_key(await transport.error_body(response), transport.endpoint)
     return normalize_error(
@@ -157,14 +157,14 @@ def normalize_error(answer: UpstreamResponse, endpoint: Endpoint, path: str, ove
         NotFound: if the upstream does not have the path.
         UpstreamProblem: if the error is not JSON.
     """
-    refusal = read_refusal(answer.body or b"", status=answer.status)
-    if refusal.overflow and path in PROMPT_FIELDS and refusal.code != "context_length_exceeded":
-        replacement = overflow_body(refusal, param=PROMPT_FIELDS[path], advice=overflow_advice)
+    error_response = read_error_response(answer.body or b"", status=answer.status)
+    if error_response.overflow and path in PROMPT_FIELDS and error_response.code != "context_length_exceeded":
+        replacement = overflow_body(error_response, param=PROMPT_FIELDS[path], advice=overflow_advice)
         return UpstreamResponse(400, "application/json", answer.headers, orjson.dumps(replacement))
-    if answer.status == 404 and path != CHAT and _lacks_path(answer, refusal, path):
-        raise _unknown_path(refusal, endpoint, path)
+    if answer.status == 404 and path != CHAT and _lacks_path(answer, error_response, path):
+        raise _unknown_path(error_response, endpoint, path)
     if "json" not in answer.content_type:
-        raise UpstreamProblem(explain(refusal, **endpoint.named).message, http_status=answer.status)
+        raise UpstreamProblem(explain(error_response, **endpoint.named).message, http_status=answer.status)
     return answer
 
 
@@ -191,16 +191,16 @@ def with_openai_error(answer: UpstreamResponse) -> UpstreamResponse:
     return replace(answer, body=orjson.dumps({"error": error}))
 
 
-def _lacks_path(answer: UpstreamResponse, refusal: Refusal, path: str) -> bool:
+def _lacks_path(answer: UpstreamResponse, error_response: ErrorResponse, path: str) -> bool:
     """Return whether a 404 is about the path, not about the model, a voice or a file that the request names."""
-    if "model" in f"{refusal.code} {refusal.message}".lower():
+    if "model" in f"{error_response.code} {error_response.message}".lower():
         return False
-    message = refusal.message
+    message = error_response.message
     return "json" not in answer.content_type or path in message or _UNKNOWN.search(message) is not None
 
 
-def _unknown_path(refusal: Refusal, endpoint: Endpoint, path: str) -> NotFound:
-    responder = f"{endpoint.host} (which answered 404: {refusal.message or 'no message'})"
+def _unknown_path(error_response: ErrorResponse, endpoint: Endpoint, path: str) -> NotFound:
+    responder = f"{endpoint.host} (which answered 404: {error_response.message or 'no message'})"
     return not_served(path, responder)
 
 

@@ -1,10 +1,11 @@
-"""Patterns of servers' error messages, for `chains.refusals`. Pure."""
+"""Patterns of servers' error messages, for `chains.error_responses`. Pure."""
 
 import re
 from typing import Final
 
 __all__ = [
     "BLIND",
+    "CERTAINLY_ROLES",
     "FINAL",
     "MALFORMED",
     "MALFORMED_CODES",
@@ -13,8 +14,7 @@ __all__ = [
     "OF_THE_REQUEST",
     "OVERFLOW",
     "OVERFLOW_CODES",
-    "SURELY_TURNS",
-    "TURNS",
+    "ROLES",
     "UNREADABLE",
 ]
 
@@ -121,7 +121,7 @@ NOT_THE_FORM_CODES: Final = {
     "DataInspectionFailed",
     "Arrearage",
 } | {"insufficient_quota", "invalid_api_key", "model_not_found", "ResponsibleAIPolicyViolation"}
-SURELY_TURNS: Final = re.compile(
+CERTAINLY_ROLES: Final = re.compile(
     r"\broles?\b|alternat|interleav|\bjinja\b|chat[_ ]template|consecutive|successive|角色|交替",
     re.IGNORECASE | re.ASCII,
 )
@@ -134,7 +134,7 @@ FINAL: Final = re.compile(
 )
 
 # Terms for roles and turns in several languages: the rest of the message differs between servers.
-TURNS: Final = re.compile(
+ROLES: Final = re.compile(
     r"\broles?\b|\b(?:system|developer|assistant)\b|system_(?:prompt|message|instruction)|alternat|interleav|multiturn"
     r"|\b(?:successive|consecutive|adjacent)\b|\bin a row\b|\bturns?\b"
     r"|\b(?:first|last|final|previous) (?:\w+ )?messages?\b"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from documents.codepages import SUPERSETS, collect_sample, guess_encoding, reads_as_western
-from documents.refusals import broken, unsupported
+from documents.extraction_errors import invalid_file, unsupported_file
 
 __all__ = ["Decoded", "decode"]
 
@@ -58,7 +58,7 @@ class Decoded:
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode a text file. Raises Refused if the file is not text."""
+    """Decode a text file. Raises ExtractionError if the file is not text."""
     decoded = (
         _marked(data)
         or _utf8(data)
@@ -70,9 +70,9 @@ def decode(data: bytes) -> Decoded:
     )
     text = decoded.text
     if not text and data:
-        raise broken("The file has a byte order mark but no complete character after it.")
+        raise invalid_file("The file has a byte order mark but no complete character after it.")
     if _is_strange(text):
-        raise unsupported("The file is not text.")
+        raise unsupported_file("The file is not text.")
     return decoded
 
 

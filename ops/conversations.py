@@ -34,13 +34,13 @@ from wire.errors import InvalidRequest
 from wire.ids import derive_id
 from wire.items import item_body
 
-__all__ = ["Conversation", "Refusal", "Survey", "assistant_rows", "rows_of", "survey"]
+__all__ = ["Conversation", "InvalidEntry", "Survey", "assistant_rows", "rows_of", "survey"]
 
 Item = tuple[DumpKind, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class InvalidEntry:
     """An entry that cannot be imported, and why."""
 
     number: int
@@ -66,7 +66,7 @@ class Survey:
     conversations: list[Conversation] = field(default_factory=list)
     assistants: dict[Entry, list[int]] = field(default_factory=dict)
     """Entry → the indexes of the assistants among its objects, each id once."""
-    refusals: list[Refusal] = field(default_factory=list)
+    invalid: list[InvalidEntry] = field(default_factory=list)
     keyless: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     """Assistant id → index of an action → names of its keys, whose values the dump does not have."""
     pages: list[Page] = field(default_factory=list)
@@ -102,14 +102,14 @@ class _Surveyor:
             whole = decode(line)
             found = _objects(whole)
         except InvalidRequest as error:
-            self._found.refusals.append(Refusal(entry.number, error.message))
+            self._found.invalid.append(InvalidEntry(entry.number, error.message))
             return
         for index, data in enumerate(found):
             try:
                 with _naming(found, data, "data"):
                     self._take(entry, index, data, whole)
             except InvalidRequest as error:
-                self._found.refusals.append(Refusal(entry.number, error.message))
+                self._found.invalid.append(InvalidEntry(entry.number, error.message))
 
     def found(self) -> Survey:
         """Return what was collected, oldest conversation first."""

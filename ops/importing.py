@@ -52,11 +52,11 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
         _report_refusals(found, dump.unit)
         _report_pages(found, dump.unit)
         incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""
-        if found.refusals and not skip_refused:
+        if found.invalid and not skip_refused:
             print_error("nothing was imported; correct these entries, or leave them out with --skip-refused")
             return 1
         if not found.conversations and not found.assistants:
-            why = "every entry was refused" if found.refusals else "it has no thread, message, run, step or assistant"
+            why = "every entry was refused" if found.invalid else "it has no thread, message, run, step or assistant"
             print_error(f"there is nothing to import in `{source}`: {why}")
             return 1
         if dry_run:
@@ -82,10 +82,10 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
 
 
 def _report_refusals(found: Survey, unit: str) -> None:
-    for refusal in found.refusals[:_MAX_REPORTED]:
-        print_error(f"{unit} {refusal.number}: {refusal.why}")
-    if len(found.refusals) > _MAX_REPORTED:
-        print_error(f"and {len(found.refusals) - _MAX_REPORTED} more")
+    for invalid_entry in found.invalid[:_MAX_REPORTED]:
+        print_error(f"{unit} {invalid_entry.number}: {invalid_entry.why}")
+    if len(found.invalid) > _MAX_REPORTED:
+        print_error(f"and {len(found.invalid) - _MAX_REPORTED} more")
 
 
 def _report_pages(found: Survey, unit: str) -> None:

@@ -323,8 +323,8 @@ class RunError(ThreadholdError):
 
     code: ClassVar[Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]] = "server_error"
     kind: str = "failed"
-    refusal: object = None
-    """The upstream's answer that caused the error, as `chains.refusals` parsed it."""
+    error_response: object = None
+    """The upstream's answer that caused the error, as `chains.error_responses` parsed it."""
 
 
 class RateLimited(RunError):

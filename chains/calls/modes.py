@@ -22,9 +22,9 @@ from chains.calls.offer import Offer
 from chains.calls.plain import canonical
 from chains.calls.reply_usage import ReplyUsage
 from chains.calls.reshaping import Reshaper
+from chains.error_responses import error_response_of
 from chains.prompts import Prompts
 from chains.quotes import Words
-from chains.refusals import refusal_of
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
@@ -195,8 +195,8 @@ def _refuses_tools(error: RunError, call: ReplyCall) -> bool:
 
 
 def _is_about_form(error: RunError) -> bool:
-    refusal = refusal_of(error)
-    return refusal is None or refusal.is_about_form
+    error_response = error_response_of(error)
+    return error_response is None or error_response.is_about_form
 
 
 async def _or_retry(

@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
+from chains.error_responses import ErrorResponse, error_response_of
 from chains.fields import OTHER_STATUSES
 from chains.model_facts import ModelFacts
 from chains.prompts import Prompts
-from chains.refusals import Refusal, refusal_of
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
@@ -135,7 +135,7 @@ class _Attempts:
         self.first = self.first or error
         self._refused.append(traits(self.messages))
         if self._left is None:
-            self._left = self._shapes_to_try(_refusal(error))
+            self._left = self._shapes_to_try(_error_response(error))
         while self._left:
             self._shape = self._left.pop(0)
             messages = _RESHAPES[self._shape](self.call.messages, self._prompts)
@@ -169,15 +169,15 @@ class _Attempts:
 
     def _can_be_about_roles(self, error: RunError) -> bool:
         """Whether a first refusal can be about roles: it names them, or the prompt has an unusual order."""
-        refusal = _refusal(error)
-        if not refusal.is_about_form or error.kind not in ("refused", "failed"):
+        error_response = _error_response(error)
+        if not error_response.is_about_form or error.kind not in ("refused", "failed"):
             return False
-        return refusal.names_turns or bool(self._kind & _UNUSUAL and not self._shape)
+        return error_response.names_roles or bool(self._kind & _UNUSUAL and not self._shape)
 
-    def _shapes_to_try(self, refusal: Refusal) -> list[int]:
-        if not refusal.names_turns:
+    def _shapes_to_try(self, error_response: ErrorResponse) -> list[int]:
+        if not error_response.names_roles:
             return [2]
-        about_system = _ABOUT_SYSTEM.search(refusal.full) and not _ABOUT_ORDER.search(refusal.full)
+        about_system = _ABOUT_SYSTEM.search(error_response.full) and not _ABOUT_ORDER.search(error_response.full)
         return [shape for shape in (_SYSTEM_FIRST if about_system else _ORDER_FIRST) if shape != self._shape]
 
 
@@ -219,16 +219,20 @@ class Reshaper:
 
 def _reported(attempts: _Attempts, error: RunError) -> RunError:
     """Return the first refusal, unless the last error has another cause, such as the network or the load."""
-    is_refusal = error.kind in ("refused", "failed") and _refusal(error).status not in OTHER_STATUSES
+    is_refusal = error.kind in ("refused", "failed") and _error_response(error).status not in OTHER_STATUSES
     return attempts.first if attempts.first is not None and is_refusal else error
 
 
 def _of_a_template(error: RunError) -> bool:
     """Whether a failure is a chat template's exception, which some servers report with status 500."""
-    return _TEMPLATE.search(_refusal(error).full) is not None
+    return _TEMPLATE.search(_error_response(error).full) is not None
 
 
-def _refusal(error: RunError) -> Refusal:
+def _error_response(error: RunError) -> ErrorResponse:
     """Return the server's refusal, even if its status is unknown."""
-    refusal = refusal_of(error)
-    return refusal if refusal is not None else Refusal(error.quote or error.message, full=error.quote or error.message)
+    error_response = error_response_of(error)
+    return (
+        error_response
+        if error_response is not None
+        else ErrorResponse(error.quote or error.message, full=error.quote or error.message)
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chains.calls.call_detector import CallDetector
-from chains.refusals import read_refusal
+from chains.error_responses import read_refusal
 from retrieval.citations import Citations
 from retrieval.grounding import supporting_passages
 from tests.effort import within

@@ -16,6 +16,7 @@ from chains.fields import OTHER_STATUSES, UNREAD, named_paths
 from chains.quotes import Words
 from chains.wordings import (
     BLIND,
+    CERTAINLY_ROLES,
     FINAL,
     MALFORMED,
     MALFORMED_CODES,
@@ -24,13 +25,12 @@ from chains.wordings import (
     OF_THE_REQUEST,
     OVERFLOW,
     OVERFLOW_CODES,
-    SURELY_TURNS,
-    TURNS,
+    ROLES,
     UNREADABLE,
 )
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
-__all__ = ["Refusal", "explain", "overflow_body", "read_refusal", "refusal_of", "unquoted"]
+__all__ = ["ErrorResponse", "error_response_of", "explain", "overflow_body", "read_error_response", "unquoted"]
 
 MAX_SHOWN: Final = 500
 _LISTED_MODELS: Final = 20
@@ -46,7 +46,7 @@ _NOT_PROSE: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorResponse:
     """A parsed upstream error: its message, and the token counts if it is a context overflow.
 
     `limit` is the model's whole context, `room` the part of it that the prompt can fill, `used` the prompt's length.
@@ -81,9 +81,9 @@ class Refusal:
         return MALFORMED.search(self.message) is not None
 
     @property
-    def names_turns(self) -> bool:
+    def names_roles(self) -> bool:
         """Whether the error may be about the messages' roles and their order, in any wording or language."""
-        return TURNS.search(f"{' '.join(self.paths)} {self.full or self.message}") is not None
+        return ROLES.search(f"{' '.join(self.paths)} {self.full or self.message}") is not None
 
     @property
     def is_about_form(self) -> bool:
@@ -91,7 +91,7 @@ class Refusal:
         if self.blind or self.status in OTHER_STATUSES or self.code in NOT_THE_FORM_CODES:
             return False
         message = self.full or self.message
-        return SURELY_TURNS.search(message) is not None or NOT_THE_FORM.search(message) is None
+        return CERTAINLY_ROLES.search(message) is not None or NOT_THE_FORM.search(message) is None
 
     @property
     def blind(self) -> bool:
@@ -123,7 +123,7 @@ class ErrorBody(TypedDict):
     error: ErrorDetails
 
 
-def read_refusal(body: bytes | Mapping[str, object], *, status: int | None = None) -> Refusal:
+def read_error_response(body: bytes | Mapping[str, object], *, status: int | None = None) -> ErrorResponse:
     """Parse an error body, or an error object inside a stream, which may contain the status itself."""
     data = _decoded(body)
     error = _error_object(data)
@@ -136,16 +136,16 @@ def read_refusal(body: bytes | Mapping[str, object], *, status: int | None = Non
         message = f"{message}: {inner}"
     words = _words(data)
     full = " ".join(filter(None, [message, *(text for text in words if text not in message)]))[:_MAX_READ]
-    refusal = _refusal(error, message[:_MAX_READ] or full, status)
-    return replace(refusal, full=full, paths=named_paths([data, error])[:_MAX_PATHS])
+    error_response = _error_response(error, message[:_MAX_READ] or full, status)
+    return replace(error_response, full=full, paths=named_paths([data, error])[:_MAX_PATHS])
 
 
-def refusal_of(error: RunError) -> Refusal | None:
+def error_response_of(error: RunError) -> ErrorResponse | None:
     """Return the refusal that an error explains, None if it has another cause."""
-    return error.refusal if isinstance(error.refusal, Refusal) else None
+    return error.error_response if isinstance(error.error_response, ErrorResponse) else None
 
 
-def _refusal(error: dict[str, object], full: str, status: int | None) -> Refusal:
+def _error_response(error: dict[str, object], full: str, status: int | None) -> ErrorResponse:
     message = _one_line(full)
     codes = [str(error.get(name)) for name in ("code", "type") if error.get(name) is not None]
     if status is None:
@@ -154,42 +154,46 @@ def _refusal(error: dict[str, object], full: str, status: int | None) -> Refusal
     if error.get("failed_generation"):  # Groq returns what its model wrote, whatever code the error has
         code = "tool_use_failed"
     if status in (401, 403, 404, 429):
-        return Refusal(message, code=codes[0] if codes else "", status=status)
+        return ErrorResponse(message, code=codes[0] if codes else "", status=status)
     match = next((found for pattern in OVERFLOW if (found := pattern.search(message))), None)
     if match is None and not OVERFLOW_CODES.intersection(codes):
-        return Refusal(message, code=code, status=status)
+        return ErrorResponse(message, code=code, status=status)
     captured = match.groupdict() if match else {}
     limit = _count(error.get("n_ctx")) or _count(captured.get("limit"))
     used = _count(error.get("n_prompt_tokens")) or _count(captured.get("used"))
     room = limit - (_count(captured.get("answer")) or 0) if limit else None
     if room is not None and room <= 0:
-        return Refusal(message, code=code, status=status)  # the answer limit alone is too large: no prompt would fit
+        return ErrorResponse(
+            message, code=code, status=status
+        )  # the answer limit alone is too large: no prompt would fit
     at = match.span("limit") if match and captured.get("limit") and not error.get("n_ctx") else None
-    return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status, limit_at=at)
+    return ErrorResponse(
+        message, code=code, overflow=True, limit=limit, room=room, used=used, status=status, limit_at=at
+    )
 
 
-def unquoted(refusal: Refusal, words: Words) -> Refusal:
+def unquoted(error_response: ErrorResponse, words: Words) -> ErrorResponse:
     """Return the refusal without its limit if that quotes the request: such a limit is not the server's own."""
-    if refusal.limit_at is None or not words.quoted(refusal.message, *refusal.limit_at):
-        return refusal
-    return replace(refusal, limit=None, room=None, used=None)
+    if error_response.limit_at is None or not words.quoted(error_response.message, *error_response.limit_at):
+        return error_response
+    return replace(error_response, limit=None, room=None, used=None)
 
 
-def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> ErrorBody:
+def overflow_body(error_response: ErrorResponse, *, param: str, advice: str = "") -> ErrorBody:
     """Return OpenAI's `context_length_exceeded` error for an overflow, whatever code the server used.
 
     Clients check this code to shorten their prompt. `param` is the field that holds the prompt. The message has
     OpenAI's wording if both counts are known, else the server's own, followed by `advice`.
     """
-    message = f"{refusal.message}."
-    if refusal.limit and refusal.used:
-        answer = refusal.limit - refusal.room if refusal.room is not None else 0
-        counted = f"your {param} resulted in {refusal.used} tokens"
+    message = f"{error_response.message}."
+    if error_response.limit and error_response.used:
+        answer = error_response.limit - error_response.room if error_response.room is not None else 0
+        counted = f"your {param} resulted in {error_response.used} tokens"
         if answer:
-            total = refusal.used + answer
-            counted = f"you requested {total} tokens ({refusal.used} in the {param}, {answer} in the completion)"
+            total = error_response.used + answer
+            counted = f"you requested {total} tokens ({error_response.used} in the {param}, {answer} in the completion)"
         shorten = f"Please reduce the length of the {param}{' or completion' if answer else ''}."
-        message = f"This model's maximum context length is {refusal.limit} tokens. However, {counted}. {shorten}"
+        message = f"This model's maximum context length is {error_response.limit} tokens. However, {counted}. {shorten}"
     message = f"{message} {advice}".rstrip()
     return {
         "error": {
@@ -202,7 +206,7 @@ def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> ErrorBod
 
 
 def explain(
-    refusal: Refusal,
+    error_response: ErrorResponse,
     *,
     host: str,
     model: str = "",
@@ -214,22 +218,24 @@ def explain(
 
     `listed` are the upstream's models; `url` and `key` are the settings that hold its address and key.
     """
-    error = _explained(refusal, host, model, listed, url, key)
-    error.quote = refusal.message
-    error.refusal = refusal
+    error = _explained(error_response, host, model, listed, url, key)
+    error.quote = error_response.message
+    error.error_response = error_response
     return error
 
 
-def _explained(refusal: Refusal, host: str, model: str, listed: list[str] | None, url: str, key: str) -> RunError:
-    message = refusal.message or "no message"
-    status = refusal.status
-    if refusal.overflow:
-        return ContextOverflow(f"{host}: {message}", limit=refusal.room, used=refusal.used)
-    if refusal.blind:
+def _explained(
+    error_response: ErrorResponse, host: str, model: str, listed: list[str] | None, url: str, key: str
+) -> RunError:
+    message = error_response.message or "no message"
+    status = error_response.status
+    if error_response.overflow:
+        return ContextOverflow(f"{host}: {message}", limit=error_response.room, used=error_response.used)
+    if error_response.blind:
         named = f"model `{model}`" if model else "the model"
         explanation = f"{host}: {named} cannot see pictures: {message}. Ask one that can, or leave the picture out."
         return PromptRefused(explanation)
-    if status == 429 or "rate_limit" in refusal.code or refusal.code == "insufficient_quota":
+    if status == 429 or "rate_limit" in error_response.code or error_response.code == "insufficient_quota":
         return RateLimited(f"{host} is limiting requests (429): {message}")
     if status in (401, 403):
         explanation = f"{host} refused the server's key ({status}): {message}. Set {key} to a valid key."
@@ -237,7 +243,7 @@ def _explained(refusal: Refusal, host: str, model: str, listed: list[str] | None
     if status == 404:
         lacks = f"does not serve model `{model}`" if model else "has nothing at this address"
         return PromptRefused(f"{host} {lacks} (404): {message}. {_advice(listed, url)}")
-    if refusal.malformed:
+    if error_response.malformed:
         return MalformedCall(f"{host}: {message}", status=status)
     if status is None or status >= 500:
         spelled = f" ({status})" if status else ""

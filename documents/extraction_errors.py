@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["SUPPORTED", "Refused", "broken", "unsupported"]
+__all__ = ["SUPPORTED", "ExtractionError", "invalid_file", "unsupported_file"]
 
 SUPPORTED = (
     "Supported are PDF, Word (.docx), PowerPoint (.pptx), spreadsheets (.xlsx, .xlsb, .xls, .ods), HTML, and text of "
@@ -10,7 +10,7 @@ SUPPORTED = (
 )
 
 
-class Refused(Exception):
+class ExtractionError(Exception):
     """A file that is not read."""
 
     def __init__(self, code: Literal["unsupported_file", "invalid_file"], message: str) -> None:
@@ -19,11 +19,11 @@ class Refused(Exception):
         self.message = message
 
 
-def unsupported(what: str) -> Refused:
+def unsupported_file(what: str) -> ExtractionError:
     """Return the refusal of an unsupported kind of file, which lists the supported kinds."""
-    return Refused("unsupported_file", f"{what} {SUPPORTED}")
+    return ExtractionError("unsupported_file", f"{what} {SUPPORTED}")
 
 
-def broken(message: str) -> Refused:
+def invalid_file(message: str) -> ExtractionError:
     """Return the refusal of an invalid file."""
-    return Refused("invalid_file", message)
+    return ExtractionError("invalid_file", message)

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from chains.refusals import explain, read_refusal
+from chains.error_responses import explain, read_error_response
 from wire.errors import ContextOverflow, PromptRefused, RateLimited, UpstreamFailed
 
 M = "This model's maximum context length is "
@@ -76,10 +76,15 @@ def test_overflow_is_recognized_by_code_type_or_wording(
     body: dict[str, Any], limit: int | None, room: int | None, used: int | None
 ) -> None:
     for status in (400, 413, 500):
-        refusal = read_refusal(orjson.dumps(body), status=status)
-        assert (refusal.overflow, refusal.limit, refusal.room, refusal.used) == (True, limit, room, used)
-        assert not refusal.retryable
-        error = explain(refusal, host="h", model="m")
+        error_response = read_error_response(orjson.dumps(body), status=status)
+        assert (error_response.overflow, error_response.limit, error_response.room, error_response.used) == (
+            True,
+            limit,
+            room,
+            used,
+        )
+        assert not error_response.retryable
+        error = explain(error_response, host="h", model="m")
         assert isinstance(error, ContextOverflow)
         assert (error.limit, error.used) == (room, used)
 
@@ -88,11 +93,11 @@ def test_an_answer_limit_beyond_the_context_is_no_overflow() -> None:
     body = {
         "error": {"message": f"'max_tokens' is too large: 9000. {M}4096 tokens and your request has 10 input tokens"}
     }
-    assert isinstance(explain(read_refusal(orjson.dumps(body), status=400), host="h", model="m"), PromptRefused)
+    assert isinstance(explain(read_error_response(orjson.dumps(body), status=400), host="h", model="m"), PromptRefused)
     body = {
         "error": {"message": "max_tokens is too large: 200000. This model supports at most 16384 completion tokens"}
     }
-    assert isinstance(explain(read_refusal(orjson.dumps(body), status=400), host="h", model="m"), PromptRefused)
+    assert isinstance(explain(read_error_response(orjson.dumps(body), status=400), host="h", model="m"), PromptRefused)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +115,7 @@ def test_an_answer_limit_beyond_the_context_is_no_overflow() -> None:
     ],
 )
 def test_each_status_becomes_its_error_with_advice(status: int, kind: type[Exception], part: str) -> None:
-    error = explain(read_refusal(b'{"error": {"message": "why"}}', status=status), host="host:1", model="m")
+    error = explain(read_error_response(b'{"error": {"message": "why"}}', status=status), host="host:1", model="m")
     assert type(error) is kind
     assert part in error.message
     assert "host:1" in error.message
@@ -123,7 +128,7 @@ def test_each_status_becomes_its_error_with_advice(status: int, kind: type[Excep
      b'{"error": []}', b'{"detail": [{"loc": 1}]}', b"\xff\xfe", b'{"error": {"message": {"a": 1}, "code": {}}}'],
 )  # fmt: skip
 def test_any_body_can_be_explained(body: bytes) -> None:
-    error = explain(read_refusal(body, status=500), host="h", model="m")
+    error = explain(read_error_response(body, status=500), host="h", model="m")
     assert type(error) is UpstreamFailed
     assert "<" not in error.message
 
@@ -143,7 +148,7 @@ def test_any_body_can_be_explained(body: bytes) -> None:
     ids=str,
 )
 def test_the_reason_is_found_anywhere_in_a_body(body: dict[str, Any]) -> None:
-    error = explain(read_refusal(orjson.dumps(body), status=400), host="h", model="m")
+    error = explain(read_error_response(orjson.dumps(body), status=400), host="h", model="m")
     assert error.message.endswith("why")
     assert "None" not in error.message
 
@@ -152,22 +157,24 @@ def test_a_gateway_s_quoted_error_counts_as_its_own() -> None:
     overflow = "This model's maximum context length is 10 tokens. However, your messages resulted in 20 tokens."
     raw = orjson.dumps({"error": {"message": overflow}}).decode()
     error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw}}
-    refusal = read_refusal(orjson.dumps({"error": error}), status=400)
-    assert (refusal.overflow, refusal.limit, refusal.used) == (True, 10, 20)
+    error_response = read_error_response(orjson.dumps({"error": error}), status=400)
+    assert (error_response.overflow, error_response.limit, error_response.used) == (True, 10, 20)
 
 
 def test_an_exhausted_quota_is_a_rate_limit_without_retries() -> None:
-    refusal = read_refusal(b'{"error": {"message": "x", "code": "insufficient_quota"}}', status=429)
-    assert not refusal.retryable
-    assert isinstance(explain(refusal, host="h", model="m"), RateLimited)
+    error_response = read_error_response(b'{"error": {"message": "x", "code": "insufficient_quota"}}', status=429)
+    assert not error_response.retryable
+    assert isinstance(explain(error_response, host="h", model="m"), RateLimited)
 
 
 def test_a_status_inside_a_stream_error_counts() -> None:
-    assert isinstance(explain(read_refusal({"error": {"message": "x", "code": 429}}), host="h", model="m"), RateLimited)
     assert isinstance(
-        explain(read_refusal({"error": {"message": "x", "code": 500}}), host="h", model="m"), UpstreamFailed
+        explain(read_error_response({"error": {"message": "x", "code": 429}}), host="h", model="m"), RateLimited
     )
-    assert isinstance(explain(read_refusal({"error": "cuda"}), host="h", model="m"), UpstreamFailed)
+    assert isinstance(
+        explain(read_error_response({"error": {"message": "x", "code": 500}}), host="h", model="m"), UpstreamFailed
+    )
+    assert isinstance(explain(read_error_response({"error": "cuda"}), host="h", model="m"), UpstreamFailed)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +188,7 @@ def test_a_status_inside_a_stream_error_counts() -> None:
     ids=["llama.cpp", "vllm", "openai", "ollama"],
 )
 def test_an_image_refused_by_a_text_model_is_not_retried(status: int, message: str) -> None:
-    refusal = read_refusal({"error": {"message": message}}, status=status)
-    error = explain(refusal, host="h", model="m")
-    assert (error.code, refusal.retryable) == ("invalid_prompt", False)
+    error_response = read_error_response({"error": {"message": message}}, status=status)
+    error = explain(error_response, host="h", model="m")
+    assert (error.code, error_response.retryable) == ("invalid_prompt", False)
     assert "model `m` cannot see pictures" in error.message
