@@ -169,7 +169,7 @@ class AccessControl:
         if name is None:
             raise Forbidden(f"Host '{shown(host)}' is not a name or an address with an optional port.")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):
-            return  # `Host` is optional in HTTP/1.0, which no browser speaks
+            return  # `Host` is optional in HTTP/1.0, which no browser uses
         if name not in LOOPBACK and name not in self._hosts:
             raise Forbidden(f"Host '{shown(host)}' is not allowed; name it in ALLOWED_HOSTS.")
 

@@ -153,7 +153,7 @@ class ConnectionLimit:
 
 
 class _Counted(Connection):
-    """A connection that knows whether it exceeds the limit."""
+    """A connection that can report whether it exceeds the limit."""
 
     SPARE: ClassVar[int] = 64
     """Extra connections beyond the limit, for probes, and to send 503 to other requests."""
@@ -182,7 +182,7 @@ class _Counted(Connection):
             self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Remove the connection."""
         self._stop_waiting()
         self._limit.remove_idle(self, self._owner)
         super().connection_lost(exc)

@@ -1,6 +1,6 @@
 """LangServe's routes: the chat chain at `/chat`, runs at `/assistant`, and their playgrounds.
 
-The only file that knows LangServe, which is in maintenance mode. It is imported when the server starts, not before.
+The only file that imports LangServe, which is in maintenance mode. It is imported when the server starts, not before.
 LangServe's feedback endpoint is disabled.
 
 Streams of runs are framed here, byte for byte as LangServe frames them. LangServe itself decodes, re-encodes and sends

@@ -1,4 +1,5 @@
-"""`/metrics` for Prometheus: exports the packages' metrics at each scrape. The only file that knows Prometheus.
+"""`/metrics` for Prometheus: exports the packages' metrics at each scrape. The only file that imports
+prometheus_client.
 
 Invariants: nothing is counted here, so requests and tokens cost nothing more. No label is an id, a raw path, or client
 input. The library is imported at the first scrape, and each app has its own registry. `api.access` controls access.

@@ -2,7 +2,7 @@
 
 Invariants: no wait for a block exceeds the silence limit, or lasts long on a closed connection. Endless answers are
 given up. aiohttp (3.14) has a limit of its own, which covers the head only: if the framing of a body breaks later,
-aiohttp forgets the limit and the waiting reader.
+aiohttp drops the limit and the waiting reader.
 """
 
 import asyncio

@@ -148,7 +148,7 @@ class Builtin(Upstream):
         return self._config.reply_limit(found) if found is not None else self._config.max_reply_tokens
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Learn nothing: the engine itself reports its context."""
+        """Do nothing: the engine itself reports its context."""
 
     async def ask_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, loading the model if necessary. Raises RunError."""

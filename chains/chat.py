@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
-from chains.call_chunks import Whole
+from chains.call_chunks import ChunkSum
 from chains.calls.reshaping import Reshaper, RoleSupport
 from chains.chat_types import ModelKeywords
 from chains.disconnect import on_leaving
@@ -120,11 +120,11 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
 
     async def ainvoke(self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: object) -> BaseMessage:
         """Make a request, and return the whole answer."""
-        whole = Whole()
+        whole = ChunkSum()
         async for chunk in self.astream(input, config, **kwargs):
             if isinstance(chunk, AIMessageChunk):
                 if chunk.additional_kwargs.get(RECLASSIFIED):
-                    whole = Whole()
+                    whole = ChunkSum()
                 whole.add(chunk)
         return whole.chunk()
 

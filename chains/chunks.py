@@ -16,7 +16,7 @@ from chains.error_responses import MAX_SHOWN, explain, read_error_response, unqu
 from chains.extra_fields import EXTRA_FIELDS, ExtraFields
 from chains.fragments import CallFragments, Fragment, Piece
 from chains.quotes import Words
-from chains.surrogates import Halves
+from chains.surrogates import SurrogatePairs
 from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
@@ -70,7 +70,7 @@ class ChunkReader:
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._thought = False
-        self._halves = Halves()
+        self._halves = SurrogatePairs()
         self._extra = extra
         self._bare_text = _bare_text if extra is None else _lone_text
         self._template = DeltaTemplate(self._bare_text)

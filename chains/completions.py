@@ -11,7 +11,7 @@ import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
 from langchain_core.messages.tool import ToolCallChunk
 
-from chains.call_chunks import Whole
+from chains.call_chunks import ChunkSum
 from chains.chat_types import (
     Answer,
     AnswerChoice,
@@ -45,20 +45,20 @@ async def open_completion(
     """
     call = _call(body)
     chunks = stream(call)
-    shape = _Shape(call.model)
+    builder = _AnswerBuilder(call.model)
     try:
         if body.get("stream"):
             first = await anext(chunks, None)
             options = body.get("stream_options")
             usage = isinstance(options, dict) and bool(options.get("include_usage"))
-            return _Streamed(200, _SSE, _frames=_frames(first, chunks, shape, usage=usage))
+            return _Streamed(200, _SSE, _frames=_frames(first, chunks, builder, usage=usage))
         async with aclosing(chunks):
-            whole = Whole()
+            whole = ChunkSum()
             async for chunk in chunks:
                 whole.add(chunk)
     except RunError as error:
         raise _problem(error) from error
-    return UpstreamResponse(200, _JSON, body=orjson.dumps(shape.whole(whole.chunk())))
+    return UpstreamResponse(200, _JSON, body=orjson.dumps(builder.whole(whole.chunk())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _Streamed(UpstreamResponse):
                     yield frame
 
 
-class _Shape:
+class _AnswerBuilder:
     """Builds chunks and completions in OpenAI's shape."""
 
     def __init__(self, model: str) -> None:
@@ -115,18 +115,18 @@ class _Shape:
 
 
 async def _frames(
-    first: AIMessageChunk | None, rest: AsyncGenerator[AIMessageChunk], shape: _Shape, *, usage: bool
+    first: AIMessageChunk | None, rest: AsyncGenerator[AIMessageChunk], builder: _AnswerBuilder, *, usage: bool
 ) -> AsyncGenerator[bytes]:
     async with aclosing(rest):
         last = first
         try:
             if first is not None:
-                yield _frame(shape.chunk(first))
+                yield _frame(builder.chunk(first))
             async for chunk in rest:
                 last = chunk
-                yield _frame(shape.chunk(chunk))
+                yield _frame(builder.chunk(chunk))
             if usage and last is not None:
-                yield _frame(shape.usage(last))
+                yield _frame(builder.usage(last))
         except RunError as error:
             details = {"message": error.message, "type": "upstream_error", "param": None, "code": None}
             yield _frame({"error": details})
@@ -169,7 +169,9 @@ def _problem(error: RunError) -> Problem:
         case RateLimited():
             return UpstreamProblem(error.message, http_status=429)
         case ContextOverflow():
-            counted = ErrorResponse(error.quote or error.message, limit=error.limit, room=error.limit, used=error.used)
+            counted = ErrorResponse(
+                error.quote or error.message, limit=error.limit, prompt_limit=error.limit, used=error.used
+            )
             overflow = overflow_body(counted, param="messages")["error"]
             return InvalidRequest(overflow["message"], param="messages", code=overflow["code"])
         case PromptRefused():

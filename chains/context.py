@@ -236,7 +236,7 @@ def calls_message(text: str, calls: Iterable[tuple[str, str, str]], extra: str) 
     """Return a reply with calls as a message for the model; `calls` are (id, name, arguments).
 
     Arguments that are not a JSON object become an empty one: strict servers reject a history with invalid arguments,
-    and the call's output already tells the model the error.
+    and the call's output already states the error for the model.
     """
     return AIMessage(
         content=text,

@@ -49,15 +49,15 @@ _NOT_PROSE: Final = frozenset(
 class ErrorResponse:
     """A parsed upstream error: its message, and the token counts if it is a context overflow.
 
-    `limit` is the model's whole context, `room` the part of it that the prompt can fill, `used` the prompt's length.
-    All are in tokens, None if the error does not state them.
+    `limit` is the model's whole context, `prompt_limit` the part of it that the prompt can fill, `used` the prompt's
+    length. All are in tokens, None if the error does not state them.
     """
 
     message: str
     code: str = ""
     overflow: bool = False
     limit: int | None = None
-    room: int | None = None
+    prompt_limit: int | None = None
     used: int | None = None
     status: int | None = None
     full: str = ""
@@ -161,14 +161,14 @@ def _error_response(error: dict[str, object], full: str, status: int | None) -> 
     captured = match.groupdict() if match else {}
     limit = _count(error.get("n_ctx")) or _count(captured.get("limit"))
     used = _count(error.get("n_prompt_tokens")) or _count(captured.get("used"))
-    room = limit - (_count(captured.get("answer")) or 0) if limit else None
-    if room is not None and room <= 0:
+    prompt_limit = limit - (_count(captured.get("answer")) or 0) if limit else None
+    if prompt_limit is not None and prompt_limit <= 0:
         return ErrorResponse(
             message, code=code, status=status
         )  # the answer limit alone is too large: no prompt would fit
     at = match.span("limit") if match and captured.get("limit") and not error.get("n_ctx") else None
     return ErrorResponse(
-        message, code=code, overflow=True, limit=limit, room=room, used=used, status=status, limit_at=at
+        message, code=code, overflow=True, limit=limit, prompt_limit=prompt_limit, used=used, status=status, limit_at=at
     )
 
 
@@ -176,7 +176,7 @@ def unquoted(error_response: ErrorResponse, words: Words) -> ErrorResponse:
     """Return the refusal without its limit if that quotes the request: such a limit is not the server's own."""
     if error_response.limit_at is None or not words.quoted(error_response.message, *error_response.limit_at):
         return error_response
-    return replace(error_response, limit=None, room=None, used=None)
+    return replace(error_response, limit=None, prompt_limit=None, used=None)
 
 
 def overflow_body(error_response: ErrorResponse, *, param: str, advice: str = "") -> ErrorBody:
@@ -187,7 +187,7 @@ def overflow_body(error_response: ErrorResponse, *, param: str, advice: str = ""
     """
     message = f"{error_response.message}."
     if error_response.limit and error_response.used:
-        answer = error_response.limit - error_response.room if error_response.room is not None else 0
+        answer = error_response.limit - error_response.prompt_limit if error_response.prompt_limit is not None else 0
         counted = f"your {param} resulted in {error_response.used} tokens"
         if answer:
             total = error_response.used + answer
@@ -230,7 +230,7 @@ def _explained(
     message = error_response.message or "no message"
     status = error_response.status
     if error_response.overflow:
-        return ContextOverflow(f"{host}: {message}", limit=error_response.room, used=error_response.used)
+        return ContextOverflow(f"{host}: {message}", limit=error_response.prompt_limit, used=error_response.used)
     if error_response.blind:
         named = f"model `{model}`" if model else "the model"
         explanation = f"{host}: {named} cannot see pictures: {message}. Ask one that can, or leave the picture out."

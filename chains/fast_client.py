@@ -26,7 +26,7 @@ from fairness.fair_limits import ANSWERS
 from telemetry.context import acting_owner
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["EXCHANGE", "Exchange", "LeanCompletions"]
+__all__ = ["EXCHANGE", "Exchange", "FastCompletions"]
 
 EXCHANGE: Final = "threadhold_exchange"
 """Keyword under which a call carries its Exchange through ChatOpenAI to the client."""
@@ -67,7 +67,7 @@ class Exchange:
             self.stream.close()
 
 
-class LeanCompletions:
+class FastCompletions:
     """Replaces `AsyncOpenAI().chat.completions`."""
 
     def __init__(self, upstream: Upstream) -> None:

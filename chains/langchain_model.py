@@ -53,7 +53,7 @@ class LangChainReplies:
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         ratio = self.tokens_per_char(model)
         return await fit_prompt(prompt, model, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 

@@ -68,6 +68,6 @@ class ModelFacts(Generic[T]):
         return default if known is None else known.get(name, default)
 
     def forget(self, name: str) -> None:
-        """Forget what is known about a model."""
+        """Remove what is known about a model."""
         if (known := self._owners.get(acting_owner())) is not None:
             known.pop(name, None)

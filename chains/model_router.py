@@ -176,7 +176,7 @@ class ModelRouter:
         return None if route is None else route.upstream.backend.context_limit(route.model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         route = self._known_route(model) or await self.route(model)
         return await route.upstream.backend.fit(route.model, prompt, answer=answer)
 

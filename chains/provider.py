@@ -171,7 +171,7 @@ class Provider:
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         known = model or await self._models.resolve("")
         await self._chat(known)  # LangChain's model knows its context length; counting tokens would cost a request
         ratio = self.tokens_per_char(model)
@@ -206,7 +206,7 @@ class Provider:
                     if not self._api.retries_itself and await _wait_to_retry(retries, error, error_response):
                         continue
                 if isinstance(error, ContextOverflow) and error_response is not None:
-                    error.limit = (await negotiation.trusted(error_response)).room
+                    error.limit = (await negotiation.trusted(error_response)).prompt_limit
                 raise
 
     async def _follow(

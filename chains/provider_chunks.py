@@ -138,7 +138,7 @@ def explain_provider_error(error: Exception, *, host: str, model: str, key: str)
     error_response = _error_response(error)
     if isinstance(error, ContextOverflowError) or (error_response is not None and error_response.overflow):
         overflowed = error_response or ErrorResponse(_message_of(error))
-        overflow = ContextOverflow(f"{host}: {overflowed.message}", limit=overflowed.room, used=overflowed.used)
+        overflow = ContextOverflow(f"{host}: {overflowed.message}", limit=overflowed.prompt_limit, used=overflowed.used)
         overflow.error_response = overflowed
         return overflow
     if error_response is not None:

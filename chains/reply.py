@@ -1,4 +1,4 @@
-"""One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and `LeanCompletions`.
+"""One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and `FastCompletions`.
 
 Invariants: a call raises only RunError, or is cancelled; leaving the stream closes the upstream's connection
 immediately; None values are not sent; the model's name does not change other fields. A call without functions is one
@@ -25,7 +25,7 @@ from chains.chat_types import CallDelta, ChatRequest, ModelKeywords
 from chains.chunks import TextChunk
 from chains.context import Prompt
 from chains.extra_fields import EXTRA_FIELDS, extra_fields
-from chains.fast_client import EXCHANGE, Exchange, LeanCompletions
+from chains.fast_client import EXCHANGE, Exchange, FastCompletions
 from chains.fitting import fit_prompt
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.reply_call import ReplyCall
@@ -71,7 +71,7 @@ class Replies:
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)
 
     def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
@@ -170,18 +170,18 @@ class ThinkingChatOpenAI(ChatOpenAI):
 
 
 def chat_model(upstream: Upstream) -> ChatOpenAI:
-    """Return a ChatOpenAI whose streams go through `LeanCompletions`; `model` can be bound to any name.
+    """Return a ChatOpenAI whose streams go through `FastCompletions`; `model` can be bound to any name.
 
     Everything is set that ChatOpenAI would otherwise take from the environment (base URL, key) or guess from the
     model's name (temperature, Responses API, system role). It gets no real key, and makes no clients of its own.
     """
-    lean = LeanCompletions(upstream)
+    completions = FastCompletions(upstream)
     return ThinkingChatOpenAI(
         model=_NAME,
         base_url=upstream.endpoint.base if upstream.endpoint else _NOWHERE,
         api_key=SecretStr("held by the client"),
-        client=lean,
-        async_client=lean,
+        client=completions,
+        async_client=completions,
         streaming=True,
         stream_usage=True,
         stream_chunk_timeout=None,  # the transport limits silence

@@ -1,8 +1,9 @@
 """Decides whose request the built-in engine processes next: one request per slot, with fair scheduling by owner.
 
-Invariants: llama.cpp never has more requests than slots, because its own queue knows no owners, and requests that wait
-here survive the end of an engine. The requests of one owner are processed oldest first. Where there are several
-owners, none of them takes the last free slot while it holds others: an answer can take minutes and is not interrupted.
+Invariants: llama.cpp never has more requests than slots, because its own queue does not distinguish owners, and
+requests that wait here survive the end of an engine. The requests of one owner are processed oldest first. Where there
+are several owners, none of them takes the last free slot while it holds others: an answer can take minutes and is not
+interrupted.
 """
 
 import asyncio

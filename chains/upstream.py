@@ -230,7 +230,8 @@ class Upstream:
             raise await self._explained(answer, model)
         host, limit_s = transport.endpoint.host, self.limits.idle_s
         try:
-            # The model's work is done when the head arrives: the silence limit alone would let a body drip for hours.
+            # The model's work is done when the head arrives: the silence limit alone would let a body arrive slowly for
+            # hours.
             async with asyncio.timeout(limit_s + _LATE_S):
                 answered = await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES)
             return await ANSWERS.run(acting_owner(), read_embeddings, answered)

@@ -151,7 +151,7 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
     # --- life -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Park the executing runs, and close the store and the connections. A closed graph stays closed."""
+        """Stop the executing runs, and close the store and the connections. A closed graph stays closed."""
         run(self._deps.close())
 
     async def aclose(self) -> None:

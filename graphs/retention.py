@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from store.ports import Ages, Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store
+from store.ports import Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store, ThreadAges
 from store.single_process import single_process
 from telemetry.background import keep_running
 from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
@@ -43,7 +43,7 @@ class Pruned:
 
 async def prune(
     store: Store,
-    ages: Ages,
+    ages: ThreadAges,
     *,
     before: int,
     pause_s: float = _PAUSE_S,
@@ -88,7 +88,7 @@ class Retention:
     def __init__(
         self,
         store: Store,
-        ages: Ages,
+        ages: ThreadAges,
         *,
         days: float,
         first_s: float = _FIRST_S,
@@ -126,7 +126,8 @@ class Retention:
         while True:
             before, ahead = ahead, self._clock() - time.monotonic()
             if ahead - before > _JUMP_S:
-                # The clock was probably set wrong and is soon corrected; or the machine slept, and an hour is no harm.
+                # The clock was probably set wrong and is soon corrected; or the machine was suspended, and an hour is
+                # no harm.
                 logger.warning(
                     "the clock jumped ahead by %.1f hours; no thread is deleted yet", (ahead - before) / 3600
                 )

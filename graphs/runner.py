@@ -67,7 +67,7 @@ _TRIES: Final = 20
 
 class Runner:
     """The operations on runs. An async context manager: entering continues the runs that a crash or a stop left,
-    leaving parks the runs that still execute. `clock` returns Unix seconds."""
+    leaving stops the runs that still execute. `clock` returns Unix seconds."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Runner:
         await self._execution.leave()
 
     async def drain(self, limit_s: float) -> None:
-        """Accept no new runs, wait up to `limit_s` for the executing ones, then park the rest for the next start."""
+        """Accept no new runs, wait up to `limit_s` for the executing ones, then stop the rest until the next start."""
         await self._execution.drain(limit_s)
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.free_space import FreeSpace
-from store.ports import Ages, Library, Maintenance, Processes, Store, StoreHealth, Vectors
+from store.ports import Library, Maintenance, Processes, Store, StoreHealth, ThreadAges, Vectors
 from store.single_process import single_process
 from store.sqlite.disk_reserve import DISK_RESERVE_BYTES
 from store.sqlite.health import SqliteHealth
@@ -25,7 +25,7 @@ class Backend:
     records: Store
     files: Library
     vectors: Vectors
-    ages: Ages
+    ages: ThreadAges
     health: StoreHealth
     processes: Processes
 

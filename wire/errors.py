@@ -13,7 +13,7 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
     │   ├── UpstreamProblem         an upstream's answer to a passed-through request: its own status and body
     │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
-    │   └── OutOfRoom               507: the server's disk is full
+    │   └── InsufficientStorage               507: the server's disk is full
     ├── InvalidSetting              a setting that cannot be used; nothing is served
     ├── StoreError                  a commit that the store refused; none of its changes was kept
     │   ├── Missing                 a row that a change names does not exist (for this owner)
@@ -48,13 +48,13 @@ __all__ = [
     "EmbeddingFailed",
     "Forbidden",
     "HeldElsewhere",
+    "InsufficientStorage",
     "InvalidRequest",
     "InvalidSetting",
     "LeaseLost",
     "MalformedCall",
     "Missing",
     "NotFound",
-    "OutOfRoom",
     "Problem",
     "PromptRefused",
     "RateLimited",
@@ -198,7 +198,7 @@ class Unavailable(Problem):
     code = "unavailable"
 
 
-class OutOfRoom(Problem):
+class InsufficientStorage(Problem):
     """The server's disk is full."""
 
     status = 507
@@ -285,7 +285,7 @@ class LeaseLost(StoreFailed):
     """This process was declared dead, so other processes can have taken its work; it registers again soon."""
 
     def __init__(self) -> None:
-        super().__init__("This process was taken for dead and is registering again. Try again in a moment.")
+        super().__init__("This process was declared dead and is registering again. Try again in a moment.")
 
 
 class EmbeddingFailed(ThreadholdError):
@@ -384,9 +384,11 @@ def as_problem(error: ThreadholdError) -> Problem:
         case ThreadBusy():
             return InvalidRequest(error.message)
         case ReserveReached():
-            return OutOfRoom(error.message)
+            return InsufficientStorage(error.message)
         case StoreFull():
-            return OutOfRoom("The server's disk is full; nothing was changed. Free some space there, then try again.")
+            return InsufficientStorage(
+                "The server's disk is full; nothing was changed. Free some space there, then try again."
+            )
         case StoreLocked():
             message = "Another program has locked the server's database; nothing was changed. Try again in a moment."
             return Unavailable(message, headers={"Retry-After": "5"})

@@ -132,7 +132,7 @@ class ActionCaller:
 
     async def _follow(self, operation: Operation, request: httpx2.Request, progress: _Progress) -> Answer:
         credentials = operation.credentials
-        home = _origin(request.url)
+        first_origin = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             async with self._connection(request.url.netloc.decode("ascii"), progress):
                 allowance = read_at_most(_HEAD_BYTES)
@@ -144,7 +144,7 @@ class ActionCaller:
                         return await read_answer(response, max_bytes=self._max_bytes, credentials=credentials)
                 finally:
                     await response.aclose()
-            request = _next_request(request, response.status, location, home)
+            request = _next_request(request, response.status, location, first_origin)
         raise _CallRefused(f"it was redirected more than {MAX_REDIRECTS} times")
 
     @asynccontextmanager
@@ -232,7 +232,7 @@ _KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-encoding", "user-agent", "co
 
 
 def _next_request(
-    request: httpx2.Request, status: int, location: bytes, home: tuple[str, str, int | None]
+    request: httpx2.Request, status: int, location: bytes, first_origin: tuple[str, str, int | None]
 ) -> httpx2.Request:
     try:
         target = join_url(str(request.url), location.decode("utf-8", "replace").strip())
@@ -249,7 +249,7 @@ def _next_request(
         (name.decode("ascii"), value.decode("utf-8"))
         for name, value in request.headers.raw
         if name.lower().decode("ascii") not in dropped
-        and (_origin(url) == home or name.lower().decode("ascii") in _KEPT_ACROSS_ORIGINS)
+        and (_origin(url) == first_origin or name.lower().decode("ascii") in _KEPT_ACROSS_ORIGINS)
     ]
     return _request(method, target, headers, content=content)
 

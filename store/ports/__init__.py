@@ -2,7 +2,7 @@
 
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
-from store.ports.files import Ages, Expiring, FileTotals, Idleness, Library, Whole, store_file_id
+from store.ports.files import Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
@@ -61,7 +61,6 @@ from store.ports.rows import (
 from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
-    "Ages",
     "Append",
     "AssistantPrivate",
     "AssistantRow",
@@ -129,6 +128,7 @@ __all__ = [
     "StoreRow",
     "StoredCheckpoint",
     "Tail",
+    "ThreadAges",
     "ThreadRow",
     "Topic",
     "Unfinished",

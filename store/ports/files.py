@@ -8,7 +8,7 @@ from store.ports.records import Page, PageQuery
 from store.ports.rows import FileRow, Kind, Row, StoreFileRow, StoreRow, UploadRow
 from wire.vector_stores import FileCounts
 
-__all__ = ["Ages", "Expiring", "FileTotals", "Idleness", "Library", "Whole", "store_file_id"]
+__all__ = ["Expiring", "FileTotals", "Idleness", "Library", "ThreadAges", "Whole", "store_file_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """The column of the object whose files are counted: a vector store or a batch."""
@@ -112,7 +112,7 @@ class Idleness:
     newest_id: str | None
 
 
-class Ages(Protocol):
+class ThreadAges(Protocol):
     """The ages of all threads."""
 
     async def threads(self, *, after: int, limit: int) -> list[Idleness]:

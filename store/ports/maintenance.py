@@ -57,7 +57,7 @@ class Snapshot(Protocol):
         ...
 
     def idleness(self, after: int, limit: int) -> list[Idleness]:
-        """Return what `Ages.threads` returns."""
+        """Return what `ThreadAges.threads` returns."""
         ...
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:

@@ -1,7 +1,8 @@
 """Registers this process in the file, and fences it: its number is the token that every commit carries.
 
-Invariants: `processes` lists the living. A process that is declared dead leaves the list, in a transaction, so each of
-its later transactions finds it missing and is refused. A number is never used by two processes that live at a time.
+Invariants: `processes` lists the live processes. A process that is declared dead leaves the list, in a transaction, so
+each of its later transactions finds it missing and is refused. A number is never used by two processes that live at a
+time.
 """
 
 import sqlite3

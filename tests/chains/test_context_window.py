@@ -178,8 +178,8 @@ def test_tools_count_in_the_estimate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "wanted", "room"),
+    ("limit", "wanted", "prompt_limit"),
     [(2048, None, 512), (2048, 100, 100), (512, None, 128), (131072, None, 16384), (3, 0, 1)],
 )
-def test_tokens_are_reserved_for_the_answer(limit: int, wanted: int | None, room: int) -> None:
-    assert room_for_answer(limit, wanted) == room
+def test_tokens_are_reserved_for_the_answer(limit: int, wanted: int | None, prompt_limit: int) -> None:
+    assert room_for_answer(limit, wanted) == prompt_limit

@@ -71,22 +71,22 @@ OVERFLOWS: dict[str, tuple[dict[str, Any], int | None, int | None, int | None]] 
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "limit", "room", "used"), OVERFLOWS.values(), ids=OVERFLOWS)
+@pytest.mark.parametrize(("body", "limit", "prompt_limit", "used"), OVERFLOWS.values(), ids=OVERFLOWS)
 def test_overflow_is_recognized_by_code_type_or_wording(
-    body: dict[str, Any], limit: int | None, room: int | None, used: int | None
+    body: dict[str, Any], limit: int | None, prompt_limit: int | None, used: int | None
 ) -> None:
     for status in (400, 413, 500):
         error_response = read_error_response(orjson.dumps(body), status=status)
-        assert (error_response.overflow, error_response.limit, error_response.room, error_response.used) == (
+        assert (error_response.overflow, error_response.limit, error_response.prompt_limit, error_response.used) == (
             True,
             limit,
-            room,
+            prompt_limit,
             used,
         )
         assert not error_response.retryable
         error = explain(error_response, host="h", model="m")
         assert isinstance(error, ContextOverflow)
-        assert (error.limit, error.used) == (room, used)
+        assert (error.limit, error.used) == (prompt_limit, used)
 
 
 def test_an_answer_limit_beyond_the_context_is_no_overflow() -> None:
