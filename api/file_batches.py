@@ -8,7 +8,7 @@ from api.body_route import BodyRoute
 from api.depends import BatchId, Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
 from api.store_files import POLL_AFTER, StatusFilter, page_of_store_files
-from retrieval.vector_store_drafts import add_store_files, refuse_expired, touch
+from retrieval.vector_store_drafts import add_store_files, refuse_expired, renew_expiry
 from store.ports import BatchRow, FileTotals, Insert, Patch, Row
 from wire.errors import InvalidRequest, NotFound
 from wire.ids import new_id
@@ -33,7 +33,7 @@ async def create_batch(
     given = body.store_files()
     await deps.attachments.require(owner, [each.file_id for each in given])
     files = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
-    await deps.ingestion.put(owner, files, Insert(batch), *touch(store, now=now, at_once=True))
+    await deps.ingestion.put(owner, files, Insert(batch), *renew_expiry(store, now=now, at_once=True))
     return _answer(batch, FileTotals({"in_progress": len(files)}))
 
 

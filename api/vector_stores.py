@@ -11,7 +11,7 @@ from api.body_route import BodyRoute
 from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
 from api.sse import while_connected
-from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
+from retrieval.vector_store_drafts import draft_store, refuse_expired, renew_expiry
 from store.ports import FileTotals, Hit, Insert, PageQuery, Patch, Query, StoreRow
 from wire.errors import EmbeddingFailed
 from wire.pages import Deletion, deletion, list_envelope
@@ -90,8 +90,8 @@ async def search_vector_store(
 async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, object]:
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
-    if touched := touch(store, now=int(time.time())):
-        await deps.store.commit(touched, durable=False)
+    if renewed := renew_expiry(store, now=int(time.time())):
+        await deps.store.commit(renewed, durable=False)
     embedder = deps.embedder
     chars = sum(map(len, body.queries))
     vectors: Sequence[list[float] | None] = [None] * len(body.queries)

@@ -70,7 +70,7 @@ class ChunkReader:
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._thought = False
-        self._halves = SurrogatePairs()
+        self._surrogates = SurrogatePairs()
         self._extra = extra
         self._bare_text = _bare_text if extra is None else _lone_text
         self._template = DeltaTemplate(self._bare_text)
@@ -113,13 +113,13 @@ class ChunkReader:
 
     def _read(self, payload: bytes) -> Chunk | str | None:
         """Parse one payload; return the text itself if there is nothing else, as in nearly every payload."""
-        if not self._halves.met and (text := self._template.read(payload)) and self._thoughts.is_plain(text):
+        if not self._surrogates.met and (text := self._template.read(payload)) and self._thoughts.is_plain(text):
             return text
         try:
             data = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             try:
-                data = self._halves.read(payload)
+                data = self._surrogates.read(payload)
             except (ValueError, RecursionError):
                 raise self._unusable("data that is not JSON", payload) from error
         if not isinstance(data, dict):
@@ -127,7 +127,7 @@ class ChunkReader:
         if data.get("error") or ("choices" not in data and not _FAILURES.isdisjoint(data)):
             raise self._refused(data)
         try:
-            return (None if self._halves.met else self._plain_text(data, payload)) or self._chunk(data)
+            return (None if self._surrogates.met else self._plain_text(data, payload)) or self._chunk(data)
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
 
@@ -158,8 +158,8 @@ class ChunkReader:
         sent = choice.get("delta") or {}
         if whole := not sent and bool(choice.get("message")):
             sent = self._unsent(choice["message"])
-        if self._halves.met:
-            sent = self._halves.join(sent, ends=bool(finish))
+        if self._surrogates.met:
+            sent = self._surrogates.join(sent, ends=bool(finish))
         delta = self._delta(self._text(sent), sent, ends=bool(finish))
         self._add_calls(delta, sent, whole=whole, ends=bool(finish))
         if finish:
@@ -172,7 +172,7 @@ class ChunkReader:
     def end(self) -> Chunk:
         """Return the chunk that ends a stream whose upstream sends only an end mark."""
         self.finished = True
-        sent = self._halves.join({}, ends=True)
+        sent = self._surrogates.join({}, ends=True)
         delta = self._delta(sent.get("content", ""), sent, ends=True)
         self._add_calls(delta, {}, whole=False, ends=True)
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}
@@ -181,7 +181,7 @@ class ChunkReader:
         """Return a whole message without the text and the reasoning that were already streamed."""
         if self._extra is not None:
             self._extra.add(message, whole=True)
-        gone = [*(("content", "refusal") if self._thoughts.has_spoken else ()), *(_THOUGHTS if self._thought else ())]
+        gone = [*(("content", "refusal") if self._thoughts.has_text else ()), *(_THOUGHTS if self._thought else ())]
         return {name: value for name, value in message.items() if name not in gone}
 
     def _delta(self, content: str, sent: Sent, *, ends: bool) -> Delta:

@@ -130,7 +130,7 @@ class Engine:
         return size if isinstance(size, int) else None
 
     @property
-    def alive(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its process is running."""
         return self._process is not None and self._process.returncode is None
 
@@ -173,7 +173,7 @@ class Engine:
     async def close(self) -> None:
         """Kill the process, which has nothing to save, and close all connections to it."""
         if self._guard is not None:
-            if self.alive:
+            if self.is_running:
                 self._guard.cancel()
             await asyncio.wait([self._guard])  # if the process has ended, this counts and logs it
         if self._upstream is not None:
@@ -192,13 +192,13 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_EXIT_DELAY_S):
                     await self._process.wait()
-        return not self.alive
+        return not self.is_running
 
     async def until_idle(self, limit_s: float) -> bool:
         """Wait until the engine is idle; return False if the limit comes first."""
         try:
             async with asyncio.timeout(limit_s):
-                while self.busy and self.alive:  # noqa: ASYNC110 - no event signals that an answer was closed
+                while self.busy and self.is_running:  # noqa: ASYNC110 - no event signals that an answer was closed
                     await asyncio.sleep(_IDLE_POLL_S)
         except TimeoutError:
             return False

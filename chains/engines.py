@@ -102,7 +102,7 @@ class Engines:
         """Return the engine of a model, loading it first if necessary, and count it as in use."""
         model = await self._find(name)
         engine = self._engines.get(name)
-        if engine is not None and engine.alive and not engine.is_draining:
+        if engine is not None and engine.is_running and not engine.is_draining:
             self._engines[name] = self._engines.pop(name)
             engine.asking += 1
             return engine
@@ -143,7 +143,7 @@ class Engines:
 
     async def _load(self, model: Gguf) -> None:
         before = self._engines.get(model.name)
-        if before is not None and not before.alive:
+        if before is not None and not before.is_running:
             self._restarts.count(model.name, before.started_at)
         await self._restarts.wait(model.name)
         async with self._load_lock:
@@ -172,7 +172,7 @@ class Engines:
         """End engines until one more fits: those that ended by themselves or have that name, then those idle longest,
         then the one used longest ago, once it has answered its requests."""
         for known, engine in list(self._engines.items()):
-            if known == name or not engine.alive:
+            if known == name or not engine.is_running:
                 await self._unload(engine)
         end = time.monotonic() + self._limits.idle_s
         while len(self._engines) >= MAX_LOADED:
@@ -191,9 +191,9 @@ class Engines:
         try:
             is_idle = await engine.until_idle(min(self._config.drain_s, self._limits.idle_s))
         finally:
-            if not is_idle and engine.alive:
+            if not is_idle and engine.is_running:
                 self._accept_again(engine)
-        if not is_idle and engine.alive:
+        if not is_idle and engine.is_running:
             return False
         del self._engines[engine.model.name]
         await engine.close()

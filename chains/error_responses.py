@@ -15,9 +15,9 @@ import orjson
 from chains.fields import OTHER_STATUSES, UNREAD, named_paths
 from chains.quotes import Words
 from chains.wordings import (
-    BLIND,
     CERTAINLY_ROLES,
     FINAL,
+    LACKS_VISION,
     MALFORMED,
     MALFORMED_CODES,
     NOT_THE_FORM,
@@ -88,20 +88,26 @@ class ErrorResponse:
     @property
     def is_about_form(self) -> bool:
         """Whether the same prompt may be accepted in another form: not if it is filtered, or the key is refused."""
-        if self.blind or self.status in OTHER_STATUSES or self.code in NOT_THE_FORM_CODES:
+        if self.lacks_vision or self.status in OTHER_STATUSES or self.code in NOT_THE_FORM_CODES:
             return False
         message = self.full or self.message
         return CERTAINLY_ROLES.search(message) is not None or NOT_THE_FORM.search(message) is None
 
     @property
-    def blind(self) -> bool:
+    def lacks_vision(self) -> bool:
         """Whether the model does not support the prompt's pictures."""
-        return BLIND.search(self.message) is not None
+        return LACKS_VISION.search(self.message) is not None
 
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed if it is retried."""
-        if self.overflow or self.malformed or self.blind or self.status is None or self.code == "insufficient_quota":
+        if (
+            self.overflow
+            or self.malformed
+            or self.lacks_vision
+            or self.status is None
+            or self.code == "insufficient_quota"
+        ):
             return False
         if self.status == 501 or (self.status >= 500 and FINAL.search(self.message)):
             return False
@@ -231,7 +237,7 @@ def _explained(
     status = error_response.status
     if error_response.overflow:
         return ContextOverflow(f"{host}: {message}", limit=error_response.prompt_limit, used=error_response.used)
-    if error_response.blind:
+    if error_response.lacks_vision:
         named = f"model `{model}`" if model else "the model"
         explanation = f"{host}: {named} cannot see pictures: {message}. Ask one that can, or leave the picture out."
         return PromptRefused(explanation)

@@ -157,7 +157,7 @@ class ChunkStream:
             self._blocks.close()
         if (response := getattr(self, "_response", None)) is not None:
             response.close()
-            self._upstream.note_thinker(self._model, begins=self._reader.begins_with_thoughts)
+            self._upstream.note_reasoning(self._model, begins=self._reader.begins_with_thoughts)
 
     def __aiter__(self) -> AsyncIterator[AnyChunk]:
         return self._persistent()

@@ -203,7 +203,7 @@ def _named_in_text(candidates: Sequence[Change], text: str, words: Words) -> lis
         if len(named) == _MOST_NAMED:
             break
     sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
-    for find_starts in (Naming.refused_at, Naming.alone_at):
+    for find_starts in (Naming.refused_at, Naming.named_at):
         if found := [change for change, naming in sure if _is_unquoted(naming, find_starts(naming), text, words)]:
             # Many refusals of a schema contain a property with the name of a field.
             return [change for change in found if not words.have_name(change.name)] or found

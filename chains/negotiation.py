@@ -50,12 +50,17 @@ class Negotiation:
     async def drop_refused(self, error_response: ErrorResponse) -> bool:
         """Drop the fields that a refusal names. Returns False if there is nothing to drop."""
         self._tries += 1
-        if error_response.overflow or error_response.malformed or error_response.blind or self._tries > _MOST_TRIES:
+        if (
+            error_response.overflow
+            or error_response.malformed
+            or error_response.lacks_vision
+            or self._tries > _MOST_TRIES
+        ):
             return False
         found = await COMPARING.run(
             acting_owner(), self._find, error_response
         )  # request and refusal can have megabytes
-        fresh = [change for change in found if change not in self._changes and not self._swaps_back(change)]
+        fresh = [change for change in found if change not in self._changes and not self._is_reversal(change)]
         if self._first is None or fresh:
             self._first = error_response
         self._changes += fresh
@@ -95,14 +100,14 @@ class Negotiation:
         """Remember this request's changes for its model, and log them once."""
         if not self._changes:
             return
-        known = [change for change in self._known.get(self._model, ()) if not self._swaps_back(change)]
+        known = [change for change in self._known.get(self._model, ()) if not self._is_reversal(change)]
         fresh = [change for change in self._changes if change not in known]
         self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
         self._changes = []
         names = ", ".join(dict.fromkeys(change.label for change in fresh))
         _log.info("model `%s`: its server refuses %s; later requests omit or replace it", self._model, names)
 
-    def _swaps_back(self, change: Change) -> bool:
+    def _is_reversal(self, change: Change) -> bool:
         """Whether a change would undo one of this request's own."""
         return change.place == "limit" and any(
             own.place == "limit" and own.name == LIMITS[change.name] for own in self._changes

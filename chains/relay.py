@@ -20,7 +20,7 @@ __all__ = ["RelayedResponse", "relay"]
 _MOST_BYTES: Final = 4 * 1024 * 1024
 """Per stream; an answer of 8,000 tokens has about 2 MB, unless it has probabilities."""
 
-_PATIENCE_S: Final = 10.0
+_IDLE_READER_S: Final = 10.0
 """How long a reader can leave the buffer full while others wait for the slot."""
 
 _TOO_SLOW: Final = (
@@ -95,7 +95,7 @@ class _Buffer:
         while self._size > _MOST_BYTES:
             self._taken.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(_IDLE_READER_S):
                     await self._taken.wait()
                     return True
             if self._is_waited_for():

@@ -146,7 +146,7 @@ def _fragment(call: CallDelta) -> ToolCallChunk:
     return tool_call_chunk(name=function["name"], args=function["arguments"], id=call.get("id"), index=call["index"])
 
 
-class ThinkingChatOpenAI(ChatOpenAI):
+class ReasoningChatOpenAI(ChatOpenAI):
     """ChatOpenAI that keeps `reasoning_content` and unknown fields, in `additional_kwargs`."""
 
     # `Any` as in ChatOpenAI; the chunk is a `Chunk` or `TextChunk`.
@@ -176,7 +176,7 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
     model's name (temperature, Responses API, system role). It gets no real key, and makes no clients of its own.
     """
     completions = FastCompletions(upstream)
-    return ThinkingChatOpenAI(
+    return ReasoningChatOpenAI(
         model=_NAME,
         base_url=upstream.endpoint.base if upstream.endpoint else _NOWHERE,
         api_key=SecretStr("held by the client"),

@@ -46,7 +46,7 @@ class Thoughts:
         return self._assumed and self._thinking
 
     @property
-    def has_spoken(self) -> bool:
+    def has_text(self) -> bool:
         """Whether there was any text, apart from white space, that is not known to be thoughts."""
         return not self._fresh
 

@@ -193,7 +193,7 @@ class Upstream:
         """Remember a context limit, in tokens, that a refusal stated."""
         self._models.learn_limit(self._models.known_as(model), limit)
 
-    def note_thinker(self, model: str, *, begins: bool) -> None:
+    def note_reasoning(self, model: str, *, begins: bool) -> None:
         """Remember whether a model's answers begin with thoughts."""
         if begins:
             self.reasoning_models[model] = True

@@ -4,9 +4,9 @@ import re
 from typing import Final
 
 __all__ = [
-    "BLIND",
     "CERTAINLY_ROLES",
     "FINAL",
+    "LACKS_VISION",
     "MALFORMED",
     "MALFORMED_CODES",
     "NOT_THE_FORM",
@@ -97,7 +97,7 @@ OF_THE_REQUEST: Final = re.compile(r"\b(?:messages|tools)(?:\[|\.\d|\.\[)", re.I
 """Matches a path into the request: such a refusal is not about what the model wrote."""
 
 # llama.cpp and Ollama (with status 500), vLLM, OpenAI, LM Studio: the model does not support pictures.
-BLIND: Final = re.compile(
+LACKS_VISION: Final = re.compile(
     r"image input is not supported|is not a multimodal model|image_url is only supported by certain models|"
     r"missing data required for image input|does not support (?:images?|vision|multimodal)",
     re.IGNORECASE,

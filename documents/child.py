@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, TypedDict
 
 from documents.extraction_errors import ExtractionError, invalid_file
-from documents.kinds import tell_kind
+from documents.kinds import detect_kind
 from documents.readers import Reading
 
 __all__ = ["REFUSED", "LimitValues", "Report", "main"]
@@ -63,7 +63,7 @@ def _limit(limits: LimitValues) -> None:
 
 def _write(path: Path, suffix: str, limits: LimitValues) -> str | None:
     """Write the text; return a note on what was guessed or replaced, if anything."""
-    kind = tell_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
+    kind = detect_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
     reading = Reading(kind, path, limits["chars"] * 4)
     left = limits["chars"]
     replaced = 0

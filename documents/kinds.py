@@ -10,7 +10,7 @@ from lxml import etree
 from documents.extraction_errors import invalid_file, unsupported_file
 from documents.package import Package, Part, plain_name
 
-__all__ = ["Kind", "office_kind", "tell_kind"]
+__all__ = ["Kind", "detect_kind", "office_kind"]
 
 Kind = Literal["pdf", "docx", "pptx", "sheets", "html", "json", "text"]
 
@@ -36,7 +36,7 @@ _JSON: Final = (".json", ".jsonl", ".ndjson", ".jsonc", ".json5", ".geojson", ".
 _JSON_START: Final = re.compile(rb'\{\s*"|\[\s*\{\s*"')
 
 
-def tell_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
+def detect_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
     """Return the kind; `suffix` is that of the file's name, lower case. Raises ExtractionError."""
     with path.open("rb") as file:
         head = file.read(_HEAD)

@@ -44,7 +44,7 @@ from store.single_process import single_process
 from telemetry.background import contain, keep_running
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
-from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
+from wire.errors import HeldByOther, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 from wire.vector_stores import Attributes, StoreFileEnd, failed_end
 
 __all__ = ["Ingestion"]
@@ -332,7 +332,7 @@ class Ingestion:
         """Make this process the holder of a vector store file; False if it cannot be."""
         try:
             await self._store.commit([Hold("vector_store_file", store_file.id, store_file.owner, _OPEN)], durable=False)
-        except (Missing, StatusConflict, HeldElsewhere):
+        except (Missing, StatusConflict, HeldByOther):
             return False
         except StoreError as error:
             logger.error("file %s waits, as the store failed: %s", store_file.file_id, error)
@@ -346,7 +346,7 @@ class Ingestion:
             required = RequireHeld("vector_store_file", store_file.id, store_file.owner)
             change = Patch("vector_store_file", store_file.id, store_file.owner, moved, only_if=_OPEN)
             with suppress(Missing, StatusConflict):
-                with suppress(HeldElsewhere):  # it was added again meanwhile, and its earlier index entry is hidden
+                with suppress(HeldByOther):  # it was added again meanwhile, and its earlier index entry is hidden
                     await self._store.commit([required, change, Wake("files")], durable=True)
                 return
         # Deleted or cancelled while it was indexed: chunks can have been added after the index entry was removed.

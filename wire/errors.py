@@ -20,7 +20,7 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │   ├── ThreadBusy              the thread has an active run
     │   ├── Changed                 the row is not as it was read; read it again
     │   │   └── ThreadMoved         the thread's newest message is not the one that was read
-    │   ├── HeldElsewhere           another process works on the row
+    │   ├── HeldByOther             another process works on the row
     │   ├── StatusConflict          the row's status does not allow the change
     │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
@@ -47,7 +47,7 @@ __all__ = [
     "ContextOverflow",
     "EmbeddingFailed",
     "Forbidden",
-    "HeldElsewhere",
+    "HeldByOther",
     "InsufficientStorage",
     "InvalidRequest",
     "InvalidSetting",
@@ -240,7 +240,7 @@ class Changed(StoreError):
     """Compare-and-set failed: the row is not as it was read."""
 
 
-class HeldElsewhere(StoreError):
+class HeldByOther(StoreError):
     """Another live process works on the row."""
 
     def __init__(self, kind: str, id: str) -> None:

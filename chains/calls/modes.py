@@ -242,10 +242,10 @@ def _repeats_itself(messages: list[BaseMessage]) -> bool:
             rounds[-1].append(message)
         else:
             rounds = []
-    return len(rounds) > 1 and _essence(rounds[-1]) == _essence(rounds[-2])
+    return len(rounds) > 1 and _calls_and_outputs(rounds[-1]) == _calls_and_outputs(rounds[-2])
 
 
-def _essence(round_: list[BaseMessage]) -> list[tuple[str, str]]:
+def _calls_and_outputs(round_: list[BaseMessage]) -> list[tuple[str, str]]:
     calls = [
         (call["name"], canonical(call["args"]))
         for message in round_

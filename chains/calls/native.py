@@ -205,7 +205,7 @@ class _Repairs:
         better = None if self.reply_usage.tokens_left == 0 else await self._better(held, checked)
         if better is not None and not better.problem:
             return call_chunk(held.index, held.name, better.arguments, held.id)
-        if not self.offer.hands_on(checked):
+        if not self.offer.passes_unchecked(checked):
             return self.offer.invalid(better or checked, held.id)
         _log.warning(
             "model `%s`: arguments of `%s` do not match its schema; they are passed to the client unchanged",

@@ -19,7 +19,7 @@ import orjson
 
 from store.blobs import blob_names, blob_place, sync_folder
 from store.ports import Backup, ProgressCallback
-from store.sqlite.offline import open_beside, snapshot
+from store.sqlite.offline import open_read_only, snapshot
 from wire.errors import StoreFailed
 
 __all__ = ["DATABASE_NAME", "FILES_NAME", "back_up"]
@@ -41,10 +41,10 @@ def back_up(database: Path | str, files: Path, target: Path, *, on_progress: Pro
     if target.exists():
         raise StoreFailed(f"`{target}` exists already: name a new folder, such as one with today's date.")
     aside = target.with_name(f"{target.name}.partial")
-    with open_beside(database, any_schema=True) as source:
+    with open_read_only(database, any_schema=True) as source:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True, mode=0o700)
-        _check_room(aside, source, files)
+        _check_disk_space(aside, source, files)
         known = _copy_snapshot(source, files, aside, on_progress)
     try:
         lost = _verify(aside, known, files, on_progress)
@@ -172,7 +172,7 @@ def _reading(aside: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{(aside / DATABASE_NAME).as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _check_room(aside: Path, source: sqlite3.Connection, files: Path) -> None:
+def _check_disk_space(aside: Path, source: sqlite3.Connection, files: Path) -> None:
     pages, size = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     needed = pages * size + sum(_size(blob_place(files, name)) for name in blob_names(files))
     free = shutil.disk_usage(aside).free

@@ -20,7 +20,7 @@ from sqlite_utils import Database
 
 from store.obstacles import find_obstacle
 from store.ports import Row, StoreMetrics
-from store.sqlite.changes import Operation, touch
+from store.sqlite.changes import Operation, write_unchanged_page
 from store.sqlite.disk_reserve import DiskReserve, reserve_path
 from store.sqlite.failures import failed
 from store.sqlite.large_reads import LargeReads
@@ -183,7 +183,7 @@ class Engine:
             frees_space=frees_space,
             process=None if registers else self.fence.process,
         )
-        if self._closed or not self._writer.alive:
+        if self._closed or not self._writer.is_running:
             _fail(commit, StoreFailed("The store is closed."))
             return future
         self.pending.add(commit)
@@ -196,7 +196,7 @@ class Engine:
 
     async def probe(self) -> None:
         """Commit and sync an empty change that counts as growth, so that a full disk refuses it. Raises StoreError."""
-        await self.queue([touch], touches=frozenset(), durable=True)
+        await self.queue([write_unchanged_page], touches=frozenset(), durable=True)
 
     def _put(self) -> None:
         held, self._held = self._held, []

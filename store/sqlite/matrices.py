@@ -206,7 +206,7 @@ class Matrices:
             loaded.before = {**known.before, **known.matrices}
             size += sum(each.layout.nbytes for each in loaded.before.values())
             self._drop(store)
-        loaded.is_kept = loaded.is_kept and self._make_room(loaded.owner, size)
+        loaded.is_kept = loaded.is_kept and self._evict(loaded.owner, size)
         self._grow(loaded, size)
         if loaded.is_kept:
             self._loaded[store] = loaded
@@ -222,7 +222,7 @@ class Matrices:
         loaded.size += size
         self._held[loaded.owner] += size
 
-    def _make_room(self, owner: str, size: int) -> bool:
+    def _evict(self, owner: str, size: int) -> bool:
         """Drop loaded stores until `size` more bytes fit; return whether they do."""
         while size <= self._max_bytes and self.size + size > self._max_bytes:
             store = self._dispensable(owner, size)
@@ -244,7 +244,7 @@ class Matrices:
 
     def _reserve(self, loaded: LoadedStore, size: int) -> bool:
         with self._lock:
-            fits = loaded.is_kept and self._make_room(loaded.owner, size)
+            fits = loaded.is_kept and self._evict(loaded.owner, size)
             if fits:
                 self._grow(loaded, size)
             return fits

@@ -17,7 +17,7 @@ from store.sqlite.lock import is_locked
 from store.sqlite.migrations import MIGRATIONS, STEPS
 from wire.errors import StoreFailed
 
-__all__ = ["in_use", "open_beside", "snapshot"]
+__all__ = ["in_use", "open_read_only", "snapshot"]
 
 _BUSY_S: Final = 10.0
 
@@ -28,7 +28,7 @@ def in_use(database: str | Path) -> bool:
 
 
 @contextmanager
-def open_beside(
+def open_read_only(
     database: str | Path, *, any_schema: bool = False, untouched: bool = False
 ) -> Iterator[sqlite3.Connection]:
     """Open the file for reading. Blocks.

@@ -1,7 +1,8 @@
 """The store in one SQLite file, which implements `store.ports.Store`.
 
 Invariants: those of the port, tested by `tests/store/test_conformance.py`. This file only joins the parts: which
-commits touch what (`pending`), the SQL of a change (`changes`, `tables`), and the writer and readers (`database`).
+commits write_unchanged_page what (`pending`), the SQL of a change (`changes`, `tables`), and the writer and readers
+(`database`).
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from store.ports import (
     RunStart,
     Unfinished,
 )
-from store.sqlite.changes import Prepared, prepare, touch
+from store.sqlite.changes import Prepared, prepare, write_unchanged_page
 from store.sqlite.checkpoints import SqliteCheckpoints
 from store.sqlite.database import Engine, LargeRead, Trace
 from store.sqlite.deferred_deletes import DeferredDeletes
@@ -104,7 +105,7 @@ class SqliteStore:
         if any(isinstance(change, Delete) and change.kind in DEFERRED for change in changes):
             self.deferred_deletes.wake()
         return self.engine.queue(
-            [one.run for one in prepared] or [touch],
+            [one.run for one in prepared] or [write_unchanged_page],
             touches=self.engine.pending.touched_by(changes),
             durable=durable,
             size=_size(prepared),

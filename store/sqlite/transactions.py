@@ -27,7 +27,7 @@ __all__ = ["Commit", "Outcomes", "Transactions", "never"]
 
 log = logging.getLogger("threadhold.store")
 
-_MOMENT_MS: Final = 250  # for a lock that has already lasted longer than the timeout
+_SHORT_WAIT_MS: Final = 250  # for a lock that has already lasted longer than the timeout
 
 _REFUSED = (
     *(StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError),
@@ -125,9 +125,9 @@ class Transactions:
         self._synced = synced
         self._reserve = reserve
         self._level = ""
-        self._patience_ms = int(busy_timeout_s * 1000)
-        self._waits_ms = self._patience_ms
-        self._set_ms = self._patience_ms
+        self._busy_timeout_ms = int(busy_timeout_s * 1000)
+        self._waits_ms = self._busy_timeout_ms
+        self._set_ms = self._busy_timeout_ms
         self._unsaved: set[str] = set()
         self._warned_at = float("-inf")
 
@@ -138,7 +138,7 @@ class Transactions:
         """
         unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
-            if not self._has_room(batch):
+            if not self._has_disk_space(batch):
                 raise _full()
             self._set(durable=any(commit.durable for commit in batch), wait_ms=self._waits_ms)
             outcomes = self._run_together(batch)
@@ -154,7 +154,7 @@ class Transactions:
         return self._kept(outcomes, begun_at)
 
     def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
-        self._waits_ms = self._patience_ms
+        self._waits_ms = self._busy_timeout_ms
         self.metrics.batch_commits.add(len(outcomes))
         self.metrics.batch_seconds.add(time.perf_counter() - begun_at)
         if self._reserve is not None:
@@ -164,7 +164,7 @@ class Transactions:
     def _failed(self, batch: Sequence[Commit], error: sqlite3.Error | MemoryError) -> Outcomes:
         failure = failed("The store could not commit", error)
         if isinstance(failure, StoreLocked):
-            self._waits_ms = min(self._patience_ms, _MOMENT_MS)
+            self._waits_ms = min(self._busy_timeout_ms, _SHORT_WAIT_MS)
         if self._reserve is None or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MAYBE_FULL:
             return self._lost(batch, failure)
         freeing = [commit for commit in batch if commit.frees_space()]
@@ -182,7 +182,7 @@ class Transactions:
         begun_at, unsaved = time.perf_counter(), set(self._unsaved)
         for space in reserve.portions():
             try:
-                self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
+                self._set(durable=any(commit.durable for commit in batch), wait_ms=_SHORT_WAIT_MS)
                 if reserve.growth(self._conn) < space // 2:
                     self._rewind_log()  # otherwise it would take all of the space, and leave none for the batch
                 outcomes = self._run_with_savepoints(batch, math.inf)
@@ -197,7 +197,7 @@ class Transactions:
             return None
         return self._kept(outcomes, begun_at)
 
-    def _has_room(self, batch: Sequence[Commit]) -> bool:
+    def _has_disk_space(self, batch: Sequence[Commit]) -> bool:
         if self._reserve is None:
             return True
         return self._reserve.has_space(self._conn, sum([commit.counted_bytes for commit in batch]))

@@ -92,7 +92,7 @@ class Writer:
         return sum(map(len, self._queues.values()))
 
     @property
-    def alive(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the thread accepts commits."""
         return not self._ended
 

@@ -38,7 +38,7 @@ async def test_invented_names_do_not_fill_the_memory(up: ScriptedUpstream, conne
     up.default = lambda body: Reply("<think>Hm.</think>So.")
     for number in range(MOST_MODELS + 50):
         upstream.learn_limit(f"made up {number}", 4096)
-        upstream.note_thinker(f"made up {number}", begins=True)
+        upstream.note_reasoning(f"made up {number}", begins=True)
         upstream.calibration.learn(f"made up {number}", chars=1000, tokens=300)
     assert (upstream.context_limit("made up 49"), upstream.context_limit("made up 50")) == (None, 4096)
     assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MOST_MODELS

@@ -73,7 +73,7 @@ async def test_a_reader_who_leaves_closes_the_stream() -> None:
 async def test_a_full_buffer_ends_the_stream_only_if_others_wait(
     others_wait: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relaying, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(relaying, "_IDLE_READER_S", 0.05)
     stream = source(1_000)
     blocks = aiter(relay(stream, lambda: others_wait).blocks())
     received = await anext(blocks)
