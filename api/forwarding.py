@@ -107,13 +107,13 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
             await stack.enter_async_context(deps.calls.slot(request.state.owner))
             return await deps.upstream.pass_through(body, path)
 
-        answer = await while_connected(request.receive, call())
-        if answer is None:
+        response = await while_connected(request.receive, call())
+        if response is None:
             return Response(status_code=499)  # the client has left
-        if answer.body is not None:
-            answer.close()  # from here on, `api.large_answers` counts the answer
-            return Response(answer.body, answer.status, answer.headers, answer.content_type)
-        stream = ByteStream(answer.blocks(), answer.close, answer.content_type, answer.status, answer.headers)
+        if response.body is not None:
+            response.close()  # from here on, `api.large_answers` counts the answer
+            return Response(response.body, response.status, response.headers, response.content_type)
+        stream = ByteStream(response.blocks(), response.close, response.content_type, response.status, response.headers)
         return _Holding(stream, stack.pop_all())
 
 

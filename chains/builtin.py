@@ -284,14 +284,14 @@ class Builtin(Upstream):
         async with self._engine_slot(name, count, exclusive=exclusive) as (engine, slot):
             request, ahead = await self._read_ahead(engine, slot, engine.complete_request(fitted), path)
             if not fitted.get("stream"):
-                answer = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
+                response = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
             else:
-                answer = await engine.upstream.pass_through(request, path)
+                response = await engine.upstream.pass_through(request, path)
                 slot.keep(count)
-                engine.use(answer)
-        answer.when_closed(lambda: self._release(slot, engine, broke=answer.broke))
+                engine.use(response)
+        response.when_closed(lambda: self._release(slot, engine, broke=response.broke))
         slots = self._slots[name]
-        return relay(with_openai_error(answer), lambda: len(slots) > 0, ahead=ahead)
+        return relay(with_openai_error(response), lambda: len(slots) > 0, ahead=ahead)
 
     async def _read_ahead(
         self, engine: Engine, slot: Slot, body: dict[str, object], path: str

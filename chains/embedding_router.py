@@ -167,21 +167,21 @@ def _check_lengths(counts: list[int], model: str) -> None:
 async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner: str) -> UpstreamResponse:
     """Ask an upstream, and return vectors in the requested encoding, even if the upstream does not support it."""
     body = {**request.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": request.texts}
-    answer = await source.pass_through(body, EMBEDDINGS)
-    refused = answer.status in (400, 422) and b"encoding_format" in (answer.body or b"")
+    response = await source.pass_through(body, EMBEDDINGS)
+    refused = response.status in (400, 422) and b"encoding_format" in (response.body or b"")
     if refused and body.pop("encoding_format", None) is not None:
-        answer = await source.pass_through(body, EMBEDDINGS)
-    if not 200 <= answer.status < 300:
-        return answer
-    assert answer.body is not None, "answers of this path are read whole"
-    with contextlib.closing(answer):  # a large answer has its slot until it is reshaped
-        small = len(answer.body) < _SMALL_BYTES
+        response = await source.pass_through(body, EMBEDDINGS)
+    if not 200 <= response.status < 300:
+        return response
+    assert response.body is not None, "answers of this path are read whole"
+    with contextlib.closing(response):  # a large answer has its slot until it is reshaped
+        small = len(response.body) < _SMALL_BYTES
         reshaped = (
-            _reshaped(answer.body, request, model)
+            _reshaped(response.body, request, model)
             if small
-            else await REQUESTS.run(owner, _reshaped, answer.body, request, model)
+            else await REQUESTS.run(owner, _reshaped, response.body, request, model)
         )
-    return UpstreamResponse(200, "application/json", answer.headers, reshaped)
+    return UpstreamResponse(200, "application/json", response.headers, reshaped)
 
 
 def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:

@@ -23,25 +23,25 @@ async def answer_whole(
     Raises UpstreamProblem.
     """
     streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    answer = await upstream.pass_through(streamed, path)
+    response = await upstream.pass_through(streamed, path)
     begun()
-    if answer.body is not None:  # refused
-        return answer
+    if response.body is not None:  # refused
+        return response
     assembly, decoder = Assembly(), SseDecoder()
-    with contextlib.closing(answer):
-        async for block in answer.blocks():
+    with contextlib.closing(response):
+        async for block in response.blocks():
             for payload in decoder.feed(block):
                 assembly.add(payload)
         for payload in decoder.end():
             assembly.add(payload)
     whole = assembly.whole()
     if whole is not None and assembly.error is None:
-        return UpstreamResponse(200, "application/json", answer.headers, orjson.dumps(whole))
+        return UpstreamResponse(200, "application/json", response.headers, orjson.dumps(whole))
     error = assembly.error["error"] if assembly.error else None
     status = error.get("code") if isinstance(error, dict) else None
     if not isinstance(status, int):
         raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
-    refused = UpstreamResponse(status, "application/json", answer.headers, orjson.dumps(assembly.error))
+    refused = UpstreamResponse(status, "application/json", response.headers, orjson.dumps(assembly.error))
     return upstream.normalize_error(refused, path)
 
 
@@ -54,10 +54,10 @@ async def answer_each(requests: Iterable[Awaitable[UpstreamResponse]], per_promp
     """
     answers: list[Sent] = []
     for request in requests:
-        answer = await request
-        if answer.status != 200 or answer.body is None:
-            return answer
-        answers.append(orjson.loads(answer.body))
+        response = await request
+        if response.status != 200 or response.body is None:
+            return response
+        answers.append(orjson.loads(response.body))
     choices = [choice for answer in answers for choice in answer["choices"]]
     usages = [answer.get("usage") or {} for answer in answers]
     prompted = sum(usage.get("prompt_tokens") or 0 for usage in usages[::per_prompt])
@@ -71,4 +71,4 @@ async def answer_each(requests: Iterable[Awaitable[UpstreamResponse]], per_promp
             "total_tokens": prompted + completed,
         },
     }
-    return UpstreamResponse(200, "application/json", answer.headers, orjson.dumps(merged))
+    return UpstreamResponse(200, "application/json", response.headers, orjson.dumps(merged))

@@ -50,9 +50,9 @@ async def asks(up: ScriptedUpstream, connect: Connect) -> AsyncIterator[Asks]:
     yield ask
     for task in tasks:
         task.cancel()
-    for answer in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(answer, UpstreamResponse):
-            answer.close()
+    for response in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(response, UpstreamResponse):
+            response.close()
 
 
 def answer(body: bytes, *, then: Any = "end") -> Raw:

@@ -111,9 +111,9 @@ async def test_a_first_call_loads_and_answers_without_blocking_the_loop(engine: 
         states_seen.add(str(await builtin.check()).partition(" for ")[0])
         turns += 1
         await asyncio.sleep(0.01)
-    answer = await asked
-    assert answer.status == 200
-    answer = json.loads(answer.body or b"")
+    response = await asked
+    assert response.status == 200
+    answer = json.loads(response.body or b"")
     assert answer["object"] == "chat.completion"
     assert answer["model"] == "SmolLM2-135M-Instruct"  # the only model, whatever name was requested
     assert answer["choices"][0]["message"]["content"]
@@ -131,14 +131,14 @@ async def test_a_first_call_loads_and_answers_without_blocking_the_loop(engine: 
 async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1, max_reply_tokens=7))
     for limits, count in (({}, 7), ({"max_tokens": -1}, 7), ({"max_tokens": 9}, 9), ({"max_completion_tokens": 8}, 8)):
-        answer = await builtin.pass_through({"messages": ASK, "ignore_eos": True, **limits})
-        assert json.loads(answer.body or b"")["usage"]["completion_tokens"] == count
+        response = await builtin.pass_through({"messages": ASK, "ignore_eos": True, **limits})
+        assert json.loads(response.body or b"")["usage"]["completion_tokens"] == count
 
 
 async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1))
-    answer = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
-    assert json.loads(answer.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
+    response = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
+    assert json.loads(response.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ async def test_leaving_before_the_first_token_stops_the_engine(engine: Open) -> 
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1, threads=1))
     upstream = await builtin.at("")
     long = {"messages": [{"role": "user", "content": "word " * 720}], "max_tokens": 1}
-    answer = await builtin.pass_through({**long, "stream": True})
-    async with contextlib.aclosing(answer.blocks()) as blocks:  # type: ignore[type-var]
+    response = await builtin.pass_through({**long, "stream": True})
+    async with contextlib.aclosing(response.blocks()) as blocks:  # type: ignore[type-var]
         assert b'"processed":0' in await anext(blocks)
 
     async def is_idle() -> bool:
@@ -258,8 +258,8 @@ async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: 
         waiting = asyncio.create_task(builtin.at("three"))
         await asyncio.sleep(drain_s / 10)
         asked = {"messages": ASK, "model": "one", "max_tokens": 1}
-        answer = await asyncio.wait_for(builtin.pass_through(asked), drain_s + 5)
-        assert answer.status == 200
+        response = await asyncio.wait_for(builtin.pass_through(asked), drain_s + 5)
+        assert response.status == 200
         assert not waiting.done()
     await asyncio.wait_for(waiting, 2 * drain_s + 15)
 
@@ -372,9 +372,9 @@ async def test_an_overlong_prompt_is_refused_with_the_context_length(loaded: Bui
 
 async def test_parameters_that_exclude_the_required_schema_are_a_400(loaded: Builtin) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "f", "schema": {"const": "a"}}}
-    answer = await loaded.pass_through({"messages": ASK, "response_format": form, "ignore_eos": True})
-    assert answer.status == 400
-    assert "`ignore_eos` excludes it" in json.loads(answer.body or b"")["error"]["message"]
+    response = await loaded.pass_through({"messages": ASK, "response_format": form, "ignore_eos": True})
+    assert response.status == 400
+    assert "`ignore_eos` excludes it" in json.loads(response.body or b"")["error"]["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -389,9 +389,9 @@ async def test_parameters_that_exclude_the_required_schema_are_a_400(loaded: Bui
 async def test_a_client_s_overflow_is_openai_s_with_both_counts(
     loaded: Builtin, path: str, param: str, prompt: dict[str, Any], stream: bool
 ) -> None:
-    answer = await loaded.pass_through({**prompt, "stream": stream}, path)
-    error = json.loads(answer.body or b"")["error"]
-    assert (answer.status, answer.content_type) == (400, "application/json")
+    response = await loaded.pass_through({**prompt, "stream": stream}, path)
+    error = json.loads(response.body or b"")["error"]
+    assert (response.status, response.content_type) == (400, "application/json")
     assert (error["code"], error["type"], error["param"]) == (
         "context_length_exceeded",
         "invalid_request_error",
@@ -403,8 +403,8 @@ async def test_a_client_s_overflow_is_openai_s_with_both_counts(
 
 async def test_no_setting_is_suggested_beyond_the_model_s_context(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=16_384, parallel=1, threads=1))
-    answer = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 9000}]})
-    message = json.loads(answer.body or b"")["error"]["message"]
+    response = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 9000}]})
+    message = json.loads(response.body or b"")["error"]["message"]
     assert "maximum context length is 8192 tokens" in message
     assert "MODEL_CONTEXT_SIZE is 16384, but `SmolLM2-135M-Instruct` was trained with 8192 tokens." in message
 
@@ -420,13 +420,13 @@ async def test_an_answer_that_fills_the_context_ends_there(engine: Open) -> None
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_text_completions_are_answered(loaded: Builtin, stream: bool) -> None:
     asked = {"model": "gpt-3.5-turbo-instruct", "prompt": "One, two,", "max_tokens": 4, "stream": stream}
-    answer = await loaded.pass_through(asked, COMPLETIONS)
+    response = await loaded.pass_through(asked, COMPLETIONS)
     if stream:
-        answer = b"".join([block async for block in answer.blocks()])
+        answer = b"".join([block async for block in response.blocks()])
         assert b'"text"' in answer
         assert answer.rstrip().endswith(b"data: [DONE]")
     else:
-        whole = json.loads(answer.body or b"")
+        whole = json.loads(response.body or b"")
         assert (whole["object"], whole["choices"][0]["finish_reason"]) == ("text_completion", "length")
         assert whole["choices"][0]["text"]
         assert whole["usage"]["completion_tokens"] == 4
@@ -464,9 +464,9 @@ async def test_a_request_without_its_prompt_is_refused_as_openai_does(loaded: Bu
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_of_the_engine_has_openai_s_fields(loaded: Builtin, stream: bool) -> None:
-    answer = await loaded.pass_through({"model": "any", "messages": ASK, "repeat_last_n": -1, "stream": stream})
-    error = json.loads(answer.body or b"")["error"]
-    assert answer.status == 400
+    response = await loaded.pass_through({"model": "any", "messages": ASK, "repeat_last_n": -1, "stream": stream})
+    error = json.loads(response.body or b"")["error"]
+    assert response.status == 400
     assert sorted(error) == ["code", "message", "param", "type"]
     assert error["code"] is None
 

@@ -162,11 +162,11 @@ async def test_concurrent_retries_keep_their_slots() -> None:
         both = asyncio.create_task(builtin.pass_through({**long, "n": 2}))
         await asyncio.sleep(0.3)
         await crash(builtin, signal.SIGKILL)
-        answer = await both
+        response = await both
         third = asyncio.create_task(builtin.pass_through({"messages": ASK, "max_tokens": 1}))
         await asyncio.sleep(1)
         assert not third.done()
-        answer.close()
+        response.close()
         assert (await third).status == 200
 
 
@@ -255,8 +255,8 @@ async def test_the_longest_names_do_not_crash_llama_cpp() -> None:
         inner = {"type": "object", "properties": properties, "additionalProperties": TEXT}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": inner}}
     async with opened() as builtin:
-        answer = await builtin.pass_through({"messages": ASK, "max_tokens": 2, "response_format": wanted})
-        assert answer.status == 200
+        response = await builtin.pass_through({"messages": ASK, "max_tokens": 2, "response_format": wanted})
+        assert response.status == 200
         assert not builtin.engine_ends
 
 
@@ -264,8 +264,8 @@ async def test_the_longest_names_do_not_crash_llama_cpp() -> None:
 async def test_parallel_completions_release_their_slots(fields: dict[str, Any]) -> None:
     async with opened() as builtin:
         for _ in range(3):
-            answer = await builtin.pass_through({**fields, "max_tokens": 2}, "/completions")
-            assert answer.status == 200
+            response = await builtin.pass_through({**fields, "max_tokens": 2}, "/completions")
+            assert response.status == 200
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -279,5 +279,5 @@ async def test_readers_that_leave_give_their_slots_back(stream: bool) -> None:
             else:
                 await asyncio.sleep(0.1)
                 asked.cancel()
-        answer = await asyncio.wait_for(builtin.pass_through({"messages": ASK, "max_tokens": 1}), 20)
-        assert answer.status == 200
+        response = await asyncio.wait_for(builtin.pass_through({"messages": ASK, "max_tokens": 1}), 20)
+        assert response.status == 200

@@ -331,8 +331,8 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
     assert up.bodies[0]["max_tokens"] == 9
     up.script(MessageReply("So", calls=(("weather", {"place": "Pau"}),)))
     more = {"stream": True, "tools": [WEATHER], "stream_options": {"include_usage": True}}
-    answer = await router.pass_through({**asked, **more})
-    frames = b"".join([block async for block in answer.blocks()]).decode().split("\n\n")
+    response = await router.pass_through({**asked, **more})
+    frames = b"".join([block async for block in response.blocks()]).decode().split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""]
     chunks = [orjson.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
     calls = [call for chunk in chunks for choice in chunk["choices"] for call in choice["delta"].get("tool_calls", [])]

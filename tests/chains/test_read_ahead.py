@@ -53,14 +53,14 @@ READ = [
 async def answer(builtin: Builtin, owner: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the usages of an answer's parts."""
     act_for(owner)
-    answer = await builtin.pass_through(
+    response = await builtin.pass_through(
         {"max_tokens": 4, "stream_options": {"include_usage": True}, **body}, COMPLETIONS if "prompt" in body else CHAT
     )
-    assert answer.status == 200, answer.body
+    assert response.status == 200, response.body
     if not body.get("stream"):
-        return [orjson.loads(answer.body or b"")["usage"]]
-    with contextlib.closing(answer):
-        text = b"".join([block async for block in answer.blocks()]).decode()
+        return [orjson.loads(response.body or b"")["usage"]]
+    with contextlib.closing(response):
+        text = b"".join([block async for block in response.blocks()]).decode()
     chunks = [orjson.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     return [chunk["usage"] for chunk in chunks if chunk.get("usage")]
 
@@ -154,8 +154,8 @@ async def test_a_prompt_that_does_not_fit_is_refused_unread() -> None:
     builtin = Builtin(None, config=EngineConfig(context_size=512, parallel=2, threads=1), is_shared=True)
     await builtin.open()
     try:
-        answer = await builtin.pass_through(chat(LONG))
-        assert answer.status == 400
-        assert orjson.loads(answer.body or b"")["error"]["code"] == "context_length_exceeded"
+        response = await builtin.pass_through(chat(LONG))
+        assert response.status == 400
+        assert orjson.loads(response.body or b"")["error"]["code"] == "context_length_exceeded"
     finally:
         await builtin.close()

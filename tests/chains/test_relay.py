@@ -84,5 +84,5 @@ async def test_a_full_buffer_ends_the_stream_only_if_others_wait(
 
 
 async def test_an_answer_without_streaming_is_not_relayed() -> None:
-    answer = UpstreamResponse(400, "application/json", body=b"{}")
-    assert relay(answer, lambda: True) is answer
+    response = UpstreamResponse(400, "application/json", body=b"{}")
+    assert relay(response, lambda: True) is response

@@ -88,5 +88,5 @@ async def test_the_chat_chain_returns_only_the_answer(up: ScriptedUpstream, conn
 
 async def test_a_passed_through_answer_is_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("<think>let me</think>42"))
-    answer = await (await connect(up.url)).pass_through({"messages": []})
-    assert b"<think>let me</think>42" in (answer.body or b"")
+    response = await (await connect(up.url)).pass_through({"messages": []})
+    assert b"<think>let me</think>42" in (response.body or b"")

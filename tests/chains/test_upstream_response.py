@@ -24,10 +24,10 @@ BODY = {
 
 async def test_a_complete_answer_passes_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url, api_key="sk-ours")
-    answer = await upstream.pass_through({**BODY, "max_tokens": -1})
-    assert (answer.status, answer.content_type) == (200, "application/json")
-    assert answer.body is not None
-    assert orjson.loads(answer.body)["choices"][0]["message"]["content"] == "Echo: hi"
+    response = await upstream.pass_through({**BODY, "max_tokens": -1})
+    assert (response.status, response.content_type) == (200, "application/json")
+    assert response.body is not None
+    assert orjson.loads(response.body)["choices"][0]["message"]["content"] == "Echo: hi"
     assert up.requests[-1].body == {**BODY, "model": "test-model"}
     assert up.requests[-1].headers["authorization"] == "Bearer sk-ours"
 
@@ -35,15 +35,15 @@ async def test_a_complete_answer_passes_unchanged(up: ScriptedUpstream, connect:
 async def test_a_stream_passes_byte_by_byte_as_it_arrives(up: ScriptedUpstream, connect: Connect) -> None:
     parts = [b"data: {nope\r\n\r\n", b": odd\n\n", "data: é".encode()[:-1], b"\xa9\n\n", b"data: [DONE]"]
     up.script(Raw(parts, delay_s=0.01))
-    answer = await (await connect(up.url)).pass_through({**BODY, "stream": True})
-    assert (answer.status, answer.content_type, answer.body) == (200, "text/event-stream", None)
-    assert [block async for block in answer.blocks()] == parts
+    response = await (await connect(up.url)).pass_through({**BODY, "stream": True})
+    assert (response.status, response.content_type, response.body) == (200, "text/event-stream", None)
+    assert [block async for block in response.blocks()] == parts
 
 
 async def test_the_first_block_arrives_before_the_last_is_written(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("one two", pause_after=2))
-    answer = await (await connect(up.url)).pass_through({**BODY, "stream": True})
-    async with aclosing(answer.blocks()) as blocks:  # type: ignore[type-var]
+    response = await (await connect(up.url)).pass_through({**BODY, "stream": True})
+    async with aclosing(response.blocks()) as blocks:  # type: ignore[type-var]
         assert b"choices" in await anext(blocks)
         up.release()
         assert b"[DONE]" in b"".join([block async for block in blocks])
@@ -57,20 +57,20 @@ async def test_errors_pass_with_status_and_body_without_a_retry(
     up.script(Fail(status, error, {"Retry-After": "7"}))
     for stream in (False, True):
         up.script(Fail(status, error, {"Retry-After": "7"}))
-        answer = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
-        assert answer.status == status
-        assert answer.content_type == "application/json"
-        assert answer.headers == {"Retry-After": "7"}
-        assert orjson.loads(answer.body or b"") == error
+        response = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
+        assert response.status == status
+        assert response.content_type == "application/json"
+        assert response.headers == {"Retry-After": "7"}
+        assert orjson.loads(response.body or b"") == error
     assert len(up.requests) == 2
 
 
 @pytest.mark.parametrize("status", [401, 200])
 async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, status: int) -> None:
     up.script(Fail(status, {"error": {"message": "Incorrect API key provided: sk-ours"}}))
-    answer = await (await connect(up.url, api_key="sk-ours")).pass_through(BODY)
-    assert b"sk-ours" not in (answer.body or b"")
-    assert b"Incorrect" in (answer.body or b"")
+    response = await (await connect(up.url, api_key="sk-ours")).pass_through(BODY)
+    assert b"sk-ours" not in (response.body or b"")
+    assert b"Incorrect" in (response.body or b"")
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ async def test_a_bad_body_is_an_invalid_request(up: ScriptedUpstream, connect: C
 
 async def test_a_break_in_mid_stream_ends_with_an_error_frame(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("one two three", cut_after=2))
-    answer = await (await connect(up.url)).pass_through({**BODY, "stream": True})
-    *_, last = [block async for block in answer.blocks()]
+    response = await (await connect(up.url)).pass_through({**BODY, "stream": True})
+    *_, last = [block async for block in response.blocks()]
     assert "the upstream broke off" in orjson.loads(last.split(b"data: ")[1])["error"]["message"]
 
 
@@ -143,22 +143,22 @@ async def test_a_client_that_leaves_in_mid_stream_closes_the_upstream(up: Script
     upstream = await connect(up.url)
     for leave in ("iterator", "passage"):
         up.script(Reply("one two", pause_after=2))
-        answer = await upstream.pass_through({**BODY, "stream": True})
-        async with aclosing(answer.blocks()) as blocks:  # type: ignore[type-var]
+        response = await upstream.pass_through({**BODY, "stream": True})
+        async with aclosing(response.blocks()) as blocks:  # type: ignore[type-var]
             await anext(blocks)
             closed = up.closed_early
             if leave == "iterator":
                 await blocks.aclose()
             else:
-                answer.close()
+                response.close()
             await up.eventually(lambda up, closed=closed: up.closed_early > closed)  # type: ignore[misc]
 
 
 async def test_silence_in_mid_stream_ends_with_an_error_frame(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Raw([b"data: {}\n\n"], then="hang"))
     upstream = await connect(up.url, limits=HASTY)
-    answer = await upstream.pass_through({**BODY, "stream": True})
-    *_, last = [block async for block in answer.blocks()]
+    response = await upstream.pass_through({**BODY, "stream": True})
+    *_, last = [block async for block in response.blocks()]
     assert "was silent for 0.1 s" in orjson.loads(last.split(b"data: ")[1])["error"]["message"]
     assert upstream.outcomes == {("ok",): 2, ("silent",): 1}  # the listing, and the head
 
@@ -213,24 +213,24 @@ async def test_every_server_s_overflow_becomes_openai_s(
     up: ScriptedUpstream, connect: Connect, status: int, overflow: object, message: str, stream: bool
 ) -> None:
     up.script(Fail(status, {"error": overflow}))
-    answer = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
+    response = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
     error = {"type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}
-    assert answer.status == 400
-    assert orjson.loads(answer.body or b"") == {"error": {"message": message, **error}}
+    assert response.status == 400
+    assert orjson.loads(response.body or b"") == {"error": {"message": message, **error}}
 
 
 async def test_an_overflow_in_openai_s_own_form_passes_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     error = {"error": {"message": "too long", "type": "t", "param": "p", "code": "context_length_exceeded", "more": 1}}
     up.script(Fail(400, error))
-    answer = await (await connect(up.url)).pass_through(BODY)
-    assert orjson.loads(answer.body or b"") == error
+    response = await (await connect(up.url)).pass_through(BODY)
+    assert orjson.loads(response.body or b"") == error
 
 
 async def test_a_length_error_without_a_context_is_no_overflow(up: ScriptedUpstream, connect: Connect) -> None:
     error = {"error": {"message": "prompt is too long, the maximum is 1000 characters"}}
     up.extra["/v1/images/generations"] = lambda _: Fail(400, error)
-    answer = await (await connect(up.url)).pass_through({"prompt": "x"}, "/images/generations")
-    assert orjson.loads(answer.body or b"") == error
+    response = await (await connect(up.url)).pass_through({"prompt": "x"}, "/images/generations")
+    assert orjson.loads(response.body or b"") == error
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,8 @@ async def test_a_404_about_something_else_passes(
     up: ScriptedUpstream, connect: Connect, answer: dict[str, object]
 ) -> None:
     up.extra["/v1/audio/speech"] = lambda _: Fail(404, answer)
-    answer = await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
-    assert (answer.status, orjson.loads(answer.body or b"")) == (404, answer)
+    response = await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
+    assert (response.status, orjson.loads(response.body or b"")) == (404, answer)
 
 
 async def test_silence_is_limited_on_every_path(up: ScriptedUpstream, connect: Connect) -> None:
@@ -286,5 +286,5 @@ async def test_lm_studio_s_200_for_an_unknown_path_becomes_404(up: ScriptedUpstr
 async def test_an_unknown_model_gets_the_upstream_s_own_404(up: ScriptedUpstream, connect: Connect) -> None:
     error = {"error": {"message": "The model 'tts-9' does not exist", "code": "model_not_found"}}
     up.extra["/v1/audio/speech"] = lambda _: Fail(404, error)
-    answer = await (await connect(up.url)).pass_through({"model": "tts-9"}, "/audio/speech")
-    assert (answer.status, orjson.loads(answer.body or b"")) == (404, error)
+    response = await (await connect(up.url)).pass_through({"model": "tts-9"}, "/audio/speech")
+    assert (response.status, orjson.loads(response.body or b"")) == (404, error)

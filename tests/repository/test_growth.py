@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chains.calls.call_detector import CallDetector
-from chains.error_responses import read_refusal
+from chains.error_responses import read_error_response
 from retrieval.citations import Citations
 from retrieval.grounding import supporting_passages
 from tests.effort import within
@@ -31,7 +31,7 @@ def rest(text: str) -> None:
 
 
 def refuse(text: str) -> None:
-    read_refusal(text.encode(), status=500)
+    read_error_response(text.encode(), status=500)
 
 
 CASES: dict[str, tuple[Callable[[str], None], str]] = {

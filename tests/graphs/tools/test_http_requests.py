@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from graphs.tools.arguments import BadArguments
 from graphs.tools.http_requests import build_request, serialize_field
-from graphs.tools.operations import Field, Place
+from graphs.tools.operations import Field, ParameterLocation
 from tests.graphs.tools.apis import document, operation
 
 BLUE: list[Any] = ["blue", "black", "brown"]
@@ -45,7 +45,7 @@ RGB: dict[str, Any] = {"R": 100, "G": 200, "B": 150}
     ],
 )
 def test_styles_are_encoded_as_in_the_specification(
-    location: Place, style: str, explode: bool, value: Any, expected: list[tuple[str, str]]
+    location: ParameterLocation, style: str, explode: bool, value: Any, expected: list[tuple[str, str]]
 ) -> None:
     assert serialize_field(Field("color", "color", location, style, explode, {}, False), value) == expected
 
@@ -85,7 +85,7 @@ ODD: dict[str, Any] = {"a": "1,2", "b": "x|y"}
     ],
 )
 def test_a_delimiter_in_a_value_does_not_split_it(
-    location: Place, style: str, explode: bool, value: Any, encoded: str
+    location: ParameterLocation, style: str, explode: bool, value: Any, encoded: str
 ) -> None:
     path = "/{color}" if location == "path" else "/x"
     schema = {"type": "array" if isinstance(value, list) else "object"}
