@@ -8,7 +8,7 @@ model describes.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wire.json import Json
+from wire.json import Json, UncheckedJson
 
 __all__ = ["fill_action", "fill_document", "fill_forwarded", "fill_langserve", "fill_schema"]
 
@@ -55,7 +55,7 @@ def fill_schema(value: Json) -> Json:
     return _filled(value, lambda name, inner: _schema_part(value, name, inner))
 
 
-def _schema_part(schema: Json, name: str, inner: Json) -> Fill | None:
+def _schema_part(schema: UncheckedJson, name: str, inner: Json) -> Fill | None:
     if name == "items" and (inner or "additionalItems" in schema):  # a tuple of older drafts
         return _list(fill_schema) if isinstance(inner, list) else fill_schema
     if name == "default":

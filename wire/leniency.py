@@ -19,7 +19,7 @@ from typing import Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from wire.json import Json
+from wire.json import Json, UncheckedJson
 from wire.mistakes import Mistakes, find_mistakes, first_mistake
 from wire.paths import Location, find_place, format_path
 
@@ -54,7 +54,7 @@ class Repaired:
     """A request's data after the repair. `ignored` are the paths that were removed, such as `messages[0].id`; `refused`
     is the error to report if leniency was not enough."""
 
-    data: Json
+    data: UncheckedJson
     changed: bool = False
     ignored: Sequence[str] = ()
     refused: ErrorDetails | None = None
@@ -164,7 +164,7 @@ class _Repair:
             return self._write_text(within, key, loc)
         return self._leniency.ignore_unknown and isinstance(within, dict) and self._ignore(within, key, loc, kind)
 
-    def _write_text(self, within: Json, key: Json, loc: Location) -> bool:
+    def _write_text(self, within: UncheckedJson, key: Json, loc: Location) -> bool:
         """Replace a boolean or number by its JSON text."""
         given = within[key]
         if not isinstance(given, bool | int | float):
@@ -181,7 +181,7 @@ class _Repair:
         sent = self._leniency.sent
         return [None if sent is None else json.loads(sent, parse_int=str, parse_float=str)]
 
-    def _ignore(self, within: dict[Json, Json], key: Json, loc: Location, kind: str) -> bool:
+    def _ignore(self, within: dict[Json, UncheckedJson], key: Json, loc: Location, kind: str) -> bool:
         """Remove a field that the model does not have, or convert a value from the form in which the API returns it."""
         given = within[key]
         match kind:

@@ -34,7 +34,7 @@ from graphs.machine.stream_parts import (
 from retrieval.citations import Citations, Cited
 from retrieval.grounding import Source
 from wire.ids import derive_id
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "text_parts"]
 
@@ -337,7 +337,7 @@ def _text_part(message_id: str, piece: str | Cited) -> StreamPart:
     return TextDeltas(message_id, [piece])
 
 
-def _texts(content: str | list[str | Json]) -> list[str]:
+def _texts(content: str | list[str | UncheckedJson]) -> list[str]:
     """Return the nonempty texts of a chunk."""
     if isinstance(content, str):
         return [content] if content else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from graphs.tools.pointers import Pointer
 from graphs.tools.schemas import Inliner
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = ["Body", "FieldOf", "is_json", "read_body"]
 
@@ -40,7 +40,7 @@ def is_json(media_type: str) -> bool:
     return bare in {"application/json", "*/*", "application/*", "text/json"} or bare.endswith("+json")
 
 
-def read_body(inliner: Inliner, node: Json, *, taken: set[str], pointer: Pointer) -> Body | None:
+def read_body(inliner: Inliner, node: UncheckedJson, *, taken: set[str], pointer: Pointer) -> Body | None:
     """Return the body of an operation; argument names avoid those `taken` by parameters."""
     node = inliner.resolve(node)
     if not isinstance(node, dict) or not node.get("content"):

@@ -15,7 +15,7 @@ from graphs.tools.pointers import Pointer, follow, format_pointer
 from graphs.tools.scalars import Scalar, resolve_scalars
 from wire.empty_objects import fill_document
 from wire.errors import InvalidRequest
-from wire.json import Json, JsonObject
+from wire.json import Json, JsonObject, UncheckedJson
 
 __all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "ErrorFactory", "read_document"]
 
@@ -89,7 +89,7 @@ for _tag in ("bool", "int", "float", "null"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct_scalar)
 
 
-def _parse(text: str, refuse: ErrorFactory) -> Json:
+def _parse(text: str, refuse: ErrorFactory) -> UncheckedJson:
     size = len(text.encode(errors="replace"))
     if size > MAX_DOCUMENT_BYTES:
         raise refuse(f"the document has {size} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")
@@ -132,7 +132,7 @@ def _too_large(pointer: str, *, deep: bool) -> str:
     return f"the document {figure} (at {pointer})"
 
 
-def _plain(value: Json, refuse: ErrorFactory) -> Json:
+def _plain(value: Json, refuse: ErrorFactory) -> UncheckedJson:
     """Copy into dicts with text keys, lists and JSON's scalars. Aliases become copies, so that the size is counted."""
     count = 0
 
@@ -184,7 +184,7 @@ def _check_references(document: JsonObject, refuse: ErrorFactory) -> None:
         if not isinstance(reference, str):
             continue
         seen: set[str] = set()
-        target: Json = node
+        target: UncheckedJson = node
         while isinstance(target, dict) and isinstance(target.get("$ref"), str):
             reference = target["$ref"]
             if reference in seen or len(seen) == MAX_DEPTH:
@@ -261,7 +261,7 @@ def _check_specification(document: JsonObject, refuse: ErrorFactory) -> None:
         raise refuse(_deepest(error))
 
 
-def _deepest(error: Json) -> str:
+def _deepest(error: UncheckedJson) -> str:
     # Under `oneOf` (object or `$ref`), the errors of the alternatives are more specific than "not valid under any".
     specific = [each for each in error.context or () if "$ref" not in each.message]
     if not specific:
@@ -278,7 +278,7 @@ def _short(message: str) -> str:
     return message if len(message) <= 300 else message[:140] + " … " + message[-140:]
 
 
-def _without_patterns(value: Json) -> Json:
+def _without_patterns(value: Json) -> UncheckedJson:
     if isinstance(value, dict):
         return {
             key: {} if key == "patternProperties" else _without_patterns(item)

@@ -26,7 +26,7 @@ from retrieval.vector_store_drafts import renew_expiry
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
 from wire.items import FileSearchCall, FileSearchResult, search_item_id
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = ["FILE_SEARCH", "FILE_SEARCH_CALLS", "SEARCH", "FileSearch", "Findings", "SearchTool", "query_of"]
 
@@ -101,7 +101,7 @@ def _item(call: Call) -> FileSearchCall:
     )
 
 
-def _item_change(call_id: str, shown: JsonObject, contents: list[Json] | None) -> ItemChange:
+def _item_change(call_id: str, shown: JsonObject, contents: list[UncheckedJson] | None) -> ItemChange:
     results = [
         FileSearchResult(
             file_id=each["file_id"],
@@ -115,7 +115,7 @@ def _item_change(call_id: str, shown: JsonObject, contents: list[Json] | None) -
     return ItemChange(search_item_id(call_id), {"status": "completed", "results": results})
 
 
-def _with_contents(shown: JsonObject, contents: list[Json]) -> JsonObject:
+def _with_contents(shown: JsonObject, contents: list[UncheckedJson]) -> JsonObject:
     results = [{**each, "content": content} for each, content in zip(shown["results"], contents, strict=True)]
     return {**shown, "results": results}
 

@@ -19,7 +19,7 @@ from fairness.fair_limits import FairLimit, FairThreads
 from graphs.tools.streams import PacedStream
 from telemetry.context import acting_owner
 from wire.errors import ThreadholdError
-from wire.json import Json
+from wire.json import UncheckedJson
 
 __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
 
@@ -117,7 +117,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 - the library's signature
         local_address: str | None = None,
-        socket_options: Iterable[Json] | None = None,
+        socket_options: Iterable[UncheckedJson] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first address that answers.
 
@@ -144,7 +144,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         port: int,
         timeout: float | None,  # noqa: ASYNC109
         local_address: str | None,
-        socket_options: Iterable[Json] | None,
+        socket_options: Iterable[UncheckedJson] | None,
     ) -> httpcore2.AsyncNetworkStream:
         each_s = None if timeout is None else timeout / len(addresses)
         for address in addresses[:-1]:

@@ -7,7 +7,7 @@ description. One that consists only of itself, or that exceeds the budget, is re
 from chains.calls.dialects import is_nullable, modernize, write_nullable
 from graphs.tools.document import ErrorFactory
 from graphs.tools.pointers import Pointer, follow, format_pointer
-from wire.json import Json, JsonObject
+from wire.json import Json, JsonObject, UncheckedJson
 
 __all__ = ["MAX_WRITTEN_OUT", "Inliner"]
 
@@ -33,13 +33,13 @@ class Inliner:
         self.written = 0
         self._targets: JsonObject = {}
 
-    def resolve(self, node: Json) -> Json:
+    def resolve(self, node: Json) -> UncheckedJson:
         """Follow `$ref`s of parameters, bodies and path items to the object that they refer to."""
         while isinstance(node, dict) and isinstance(node.get("$ref"), str):
             node = self._target(node["$ref"])
         return node
 
-    def _target(self, reference: str) -> Json:
+    def _target(self, reference: str) -> UncheckedJson:
         """Return the target of a reference. It is cached, as a document can refer to one target many times."""
         if reference not in self._targets:
             self._targets[reference] = follow(self._document, reference)
@@ -50,7 +50,7 @@ class Inliner:
         result = self._write(schema, pointer, {}, 0)
         return result if isinstance(result, dict) else {} if result else {"not": {}}
 
-    def _write(self, schema: Json, pointer: Pointer, above: dict[str, int], structure: int) -> Json:
+    def _write(self, schema: Json, pointer: Pointer, above: dict[str, int], structure: int) -> UncheckedJson:
         self.written += 1
         if self.written > MAX_WRITTEN_OUT or len(above) > _MAX_NESTING:
             raise self._refuse(
@@ -69,7 +69,9 @@ class Inliner:
             result[key] = self._write_keyword(key, value, pointer, above, deeper)
         return _from_3_0(result, schema) if self._old else result
 
-    def _write_keyword(self, key: str, value: Json, pointer: Pointer, above: dict[str, int], structure: int) -> Json:
+    def _write_keyword(
+        self, key: str, value: Json, pointer: Pointer, above: dict[str, int], structure: int
+    ) -> UncheckedJson:
         if key in _MAPS and isinstance(value, dict):
             return {name: self._write(each, pointer, above, structure) for name, each in value.items()}
         if key in _LISTS and isinstance(value, list):
@@ -80,7 +82,7 @@ class Inliner:
 
     def _write_reference(
         self, schema: JsonObject, reference: str, pointer: Pointer, above: dict[str, int], structure: int
-    ) -> Json:
+    ) -> UncheckedJson:
         target = self._target(reference)
         if reference in above:
             if above[reference] == structure:
