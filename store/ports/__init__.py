@@ -2,6 +2,7 @@
 
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
+from store.ports.databases import Backend, Database
 from store.ports.files import Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
@@ -14,7 +15,7 @@ from store.ports.private import (
     StepPrivate,
     UploadPrivate,
 )
-from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Signals, Tail
+from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Sharing, Signals, Tail
 from store.ports.records import (
     Append,
     Change,
@@ -64,6 +65,7 @@ __all__ = [
     "Append",
     "AssistantPrivate",
     "AssistantRow",
+    "Backend",
     "Backup",
     "BatchRow",
     "BlobSize",
@@ -74,6 +76,7 @@ __all__ = [
     "Checkpoints",
     "Chunk",
     "Condition",
+    "Database",
     "Delete",
     "DropCheckpoints",
     "Duties",
@@ -117,6 +120,7 @@ __all__ = [
     "RunQueue",
     "RunRow",
     "RunStart",
+    "Sharing",
     "Signals",
     "Snapshot",
     "StepPrivate",
