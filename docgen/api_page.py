@@ -74,7 +74,7 @@ def api_page() -> str:
     return "\n".join([*parts, _OTHERS])
 
 
-def _fixed() -> dict[str, object]:
+def _fixed() -> dict[str, Any]:
     """Return the defaults of all settings, with an address of a model, so that nothing is looked up on the disk."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     return {**defaults, "model_url": "http://127.0.0.1:9/v1"}
