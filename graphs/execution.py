@@ -23,6 +23,7 @@ from graphs.stored_events import StoredEvents
 from store.alone import alone
 from store.ports import Processes, Row, Store
 from telemetry.context import act_for, acting_owner, bind
+from telemetry.tracebacks import clear_tracebacks
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
 
@@ -205,6 +206,7 @@ class Execution:
                     await live.stopped()
                 except RunError as error:
                     await live.failed(error)
+                    clear_tracebacks(error)
                 end_run(span, live.run)
         except Exception as error:
             if live.stop is None and (stop := lost_stop(error)) is not None:
@@ -216,6 +218,7 @@ class Execution:
                 logger.error("run %s cannot continue: %s", live.run_id, reason, exc_info=defect)
                 self.broken[live.run_id] = error
                 live.log.close(Unavailable(f"Run {live.run_id} cannot continue; see the server's log."))
+            clear_tracebacks(error)
         finally:
             self._active_runs.pop(live.run_id, None)
             live.log.close(live.log.error)

@@ -21,6 +21,7 @@ from chains.disconnect import on_leaving
 from graphs.drafts import USUAL, RunChoices
 from graphs.runner import Runner, Started
 from store.ports import AssistantPrivate, Insert, Row, RunRow, Store
+from telemetry.tracebacks import clear_tracebacks
 from wire.assistants import AssistantCreate, ModelName, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event, encode
@@ -196,7 +197,9 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         except ThreadholdError as error:
             if not self._returns_errors:
                 raise
-            yield (_error_event(as_problem(error), reading.number),)
+            event = _error_event(as_problem(error), reading.number)
+            clear_tracebacks(error)
+            yield (event,)
 
     def _left(self, reading: _Reading) -> None:
         """Stop the run that a reader started, when the reader leaves; not if the run is settled or is to continue."""
