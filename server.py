@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # takes a second to import, so `create_app` imports it when t
     from fastapi import FastAPI
 
     from chains import CallLimits, ModelRouter, Upstream
-    from store.backend import Sharing
+    from store.ports import Sharing
 
 __all__ = ["Settings", "create_app", "main", "read_settings"]
 
@@ -57,7 +57,7 @@ _OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")
 def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = None) -> "FastAPI":
     """Return the app for these settings, by default those of the environment. Raises ThreadholdError.
 
-    With `sharing`, other processes that share the store can use it, too; it is meant for tests (see `open_backend`).
+    With `sharing`, other processes that share the store can use it, too; it is meant for tests (see `Database.open`).
     """
     from api.app import build_app
     from api.depends import Deps
@@ -76,9 +76,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     from retrieval.images import Images
     from retrieval.ingestion import Ingestion
     from retrieval.upload_parts import Uploads
-    from store.backend import open_backend
     from store.blobs import FolderBlobs
-    from store.free_space import free_spaces
+    from store.free_space import Disks
     from workers import open_workers
 
     settings = settings or read_settings()
@@ -90,18 +89,26 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     async def open_deps() -> AsyncIterator[Deps]:
         if embedder is None:
             logging.getLogger("threadhold").warning(words_only_notice())
-        index_space, file_space = free_spaces(Path(settings.database).parent, settings.data_dir)
+        disks = Disks()
         async with AsyncExitStack() as stack:
             if embedder is not None:
                 stack.push_async_callback(embedder.close)
-            opening = open_backend(settings.database, free_space=index_space, has_reserve=True, sharing=sharing)
+            opening = settings.database.open(disks=disks, has_reserve=True, sharing=sharing)
             backend = await stack.enter_async_context(opening)
+            file_space = disks.at(settings.data_dir)
             stack.push_async_callback(router.close)
             store, files = backend.records, backend.files
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
             processes = backend.processes
             ingestion = Ingestion(
-                store, files, blobs, backend.vectors, embedder, Extractor(), free_space=index_space, processes=processes
+                store,
+                files,
+                blobs,
+                backend.vectors,
+                embedder,
+                Extractor(),
+                free_space=backend.free_space,
+                processes=processes,
             )
             uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes, processes=processes)
             attachments = Attachments(store, files, wake=ingestion.wake)
@@ -156,7 +163,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                     attachments=attachments,
                     max_file_bytes=settings.max_file_bytes,
                     health=backend.health,
-                    folders=(Path(settings.database).parent, settings.data_dir),
+                    disks=disks,
+                    data_dir=settings.data_dir,
                     free_space=file_space,
                     calls=ModelCalls(limits),
                 )

@@ -76,7 +76,7 @@ async def forward_json(request: Request, deps: Deps, path: str) -> Response:
 async def _forward_form(request: Request, deps: Deps, path: str) -> Response:
     """Send a form on when it is complete; to an Azure deployment as its `model`. Raises Problem."""
     async with AsyncExitStack() as stack:
-        received = receive_form(request, deps.folders[-1], deps.free_space, max_bytes=deps.max_file_bytes)
+        received = receive_form(request, deps.data_dir, deps.free_space, max_bytes=deps.max_file_bytes)
         form = await stack.enter_async_context(received)
         named = with_model(form, getattr(request.state, DEPLOYMENT, ""))
         response = await _passed(request, deps, path, named)

@@ -6,7 +6,7 @@ input. The library is imported at the first scrape, and each app has its own reg
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -66,7 +66,7 @@ def _registry(state: State) -> "CollectorRegistry":
             yield from _of_runs(state.deps)
             yield from _of_upstreams(state.deps)
             yield from _of_the_store(state.deps)
-            yield from _of_the_server(state.version, state.found_ready, state.deps.folders)
+            yield from _of_the_server(state.version, state.found_ready, state.deps.disks.folders)
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -137,7 +137,7 @@ def _of_the_store(deps: Deps) -> "Iterator[Metric]":
     )
 
 
-def _of_the_server(version: str, ready: Mapping[str, str | None], folders: tuple[Path, ...]) -> "Iterator[Metric]":
+def _of_the_server(version: str, ready: Mapping[str, str | None], folders: Sequence[Path]) -> "Iterator[Metric]":
     yield _gauges(
         "ready", "Checks of /ready: 1 is ok.", ("check",), {(name,): int(not wrong) for name, wrong in ready.items()}
     )

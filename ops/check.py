@@ -21,7 +21,6 @@ from ops.factories import Configured, Factories
 from ops.owners import unopened
 from ops.question import ask
 from ops.terminal import print_line
-from store.backend import maintenance_of
 from store.obstacles import find_obstacle, nearest_existing
 from store.ports import Maintenance
 from telemetry.masking import mask_secrets
@@ -68,11 +67,11 @@ def _findings(settings: Configured, factories: Factories, *, ask_model: bool) ->
     yield from _app(settings, factories)
     served = False
     try:
-        maintenance = maintenance_of(settings.database)
+        maintenance = settings.database.maintenance
         served = maintenance.in_use()
         yield from _store(maintenance, settings.api_keys)
         yield _folder("files", settings.data_dir / "files")
-        yield _disk(Path(settings.database).expanduser().absolute().parent)
+        yield _disk(maintenance.folder or settings.data_dir)
     except ThreadholdError as error:
         yield Finding("store", "wrong", error.message)
     yield _port(settings.host, settings.port, served=served)

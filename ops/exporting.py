@@ -19,7 +19,6 @@ from ops.factories import Configured
 from ops.owners import owner_of_export
 from ops.progress import progress
 from ops.terminal import print_error
-from store.backend import maintenance_of
 from wire.dumps import missing_keys
 from wire.errors import ThreadholdError
 
@@ -30,7 +29,7 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
     """Write a line per object to the file `target`, or to standard output for `-`. Raises ThreadholdError, OSError."""
     seen: set[str] = set()
     count = keys = 0
-    with maintenance_of(settings.database).snapshot() as moment, _written(target) as out, progress() as watch:
+    with settings.database.maintenance.snapshot() as moment, _written(target) as out, progress() as watch:
         whose = owner_of_export(owner, moment.owners())
         total = len(thread_ids) or moment.count_exported(whose)
         for one in moment.exported(whose, thread_ids):

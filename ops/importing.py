@@ -17,7 +17,6 @@ from ops.factories import Configured
 from ops.owners import owner_of_import
 from ops.progress import progress
 from ops.terminal import print_error, print_line
-from store.backend import maintenance_of, open_backend
 from store.ports import Insert, Row, Store, Watch
 from wire.errors import StoreError, StoreFailed
 
@@ -42,10 +41,11 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
     """Import a dump and return the exit code. Raises ThreadholdError, OSError."""
     whose = owner_of_import(owner, settings.api_keys)
     now = int(time.time())
-    if not dry_run and maintenance_of(settings.database).in_use():
+    maintenance = settings.database.maintenance
+    if not dry_run and maintenance.is_exclusive and maintenance.in_use():
         raise StoreFailed(
-            f"A server uses the database `{settings.database}`. Stop it, import, and start it again. --dry-run only "
-            "reads the dump and works while the server runs."
+            f"A server uses the database `{settings.database.name}`. Stop it, import, and start it again. --dry-run "
+            "only reads the dump and works while the server runs."
         )
     with open_dump(source) as dump, progress() as watch:
         found = survey(dump, now=now, watch=watch)
@@ -116,7 +116,7 @@ async def _write_all(
 ) -> _Outcome:
     """Write the objects that do not exist yet."""
     outcome = _Outcome()
-    async with open_backend(settings.database, has_reserve=True) as backend:
+    async with settings.database.open(has_reserve=True) as backend:
         store = backend.records
         await store.tidy()  # a deleted thread can be imported again with its id
         assistants = assistant_rows(found, dump, owner, now=now)

@@ -96,5 +96,4 @@ def _announce(settings: Configured) -> None:
             logger.warning("MODEL_PATH is not used, as MODEL_URL is set")
     for name, one in settings.upstreams.items():
         logger.info("models: %s/… at %s", name, public_url(one.url) or one.provider)
-    database = str(settings.database)
-    logger.info("store: %s", public_url(database) if "://" in database else database)
+    logger.info("store: %s", settings.database.name)

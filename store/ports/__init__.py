@@ -2,6 +2,7 @@
 
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
+from store.ports.databases import Backend, Database
 from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, Snapshot, Watch
@@ -14,7 +15,7 @@ from store.ports.private import (
     StepPrivate,
     UploadPrivate,
 )
-from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Signals, Tail
+from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Sharing, Signals, Tail
 from store.ports.records import (
     Append,
     Change,
@@ -65,6 +66,7 @@ __all__ = [
     "Append",
     "AssistantPrivate",
     "AssistantRow",
+    "Backend",
     "Backup",
     "BatchRow",
     "BlobSize",
@@ -75,6 +77,7 @@ __all__ = [
     "Checkpoints",
     "Chunk",
     "Condition",
+    "Database",
     "Delete",
     "DropCheckpoints",
     "Duties",
@@ -116,6 +119,7 @@ __all__ = [
     "RunQueue",
     "RunRow",
     "RunStart",
+    "Sharing",
     "Signals",
     "Snapshot",
     "StepPrivate",

@@ -78,7 +78,17 @@ class Snapshot(Protocol):
 
 
 class Maintenance(Protocol):
-    """Five methods. Each raises StoreFailed if the database cannot be used."""
+    """Each method raises StoreFailed if the database cannot be used."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine in which the database grows; None if it is elsewhere."""
+        ...
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether a command cannot write to the database while it is in use."""
+        ...
 
     def in_use(self) -> bool:
         """Return whether a process, most likely a server, has the database open for writing."""
@@ -100,7 +110,8 @@ class Maintenance(Protocol):
     def back_up(self, files: Path, target: Path, *, watch: Watch) -> Backup:
         """Copy the database and the folder of files to a new folder `target`, and compare the copy.
 
-        Raises StoreFailed if `target` exists, if the disk has no space, or if the copy is damaged, and OSError.
+        Raises StoreFailed if `target` exists, if the disk has no space, if the copy is damaged, or if other programs
+        copy such a database (the message names them), and OSError.
         """
         ...
 

@@ -21,8 +21,14 @@ __all__ = ["SqliteMaintenance"]
 class SqliteMaintenance:
     """The commands on one database file."""
 
+    is_exclusive = True
+
     def __init__(self, database: Path | str) -> None:
         self._path = Path(database).expanduser().absolute()
+
+    @property
+    def folder(self) -> Path:
+        return self._path.parent
 
     def in_use(self) -> bool:
         return in_use(self._path)

@@ -13,12 +13,11 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from store.ports import Duty, Processes, Topic, Unfinished
+from store.ports import Duty, Processes, Sharing, Topic, Unfinished
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.registration import NOBODY, machine_time, register
@@ -27,22 +26,13 @@ from telemetry.background import keep_running
 from wire.errors import LeaseLost, StoreError
 from wire.events import Event
 
-__all__ = ["SharedFile", "Sharing"]
+__all__ = ["SharedFile"]
 
 logger = logging.getLogger("threadhold.processes")
 
 _NEAR: Final = 0.7
 """The part of a lease after which a process without a heartbeat ends its work."""
 _AGAIN_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Sharing:
-    """How several processes share a file, in seconds."""
-
-    lease_s: float = 5.0
-    beat_s: float = 1.0
-    poll_s: float = 0.25
 
 
 class SharedFile:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from store.backend import Sharing, open_backend
+from store.backend import open_backend
 from store.folding import fold_passage
-from store.ports import Chunk, Query
+from store.ports import Chunk, Query, Sharing
 from store.sqlite.store import SqliteStore, open_store
 
 TEXTS = {
