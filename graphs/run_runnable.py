@@ -21,6 +21,7 @@ from chains.disconnect import on_leaving
 from graphs.drafts import DEFAULTS, RunChoices
 from graphs.runner import Runner, Started
 from store.ports import AssistantPrivate, Insert, Row, RunRow, Store
+from telemetry.tracebacks import clear_tracebacks
 from wire.assistants import AssistantCreate, ModelName, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event, encode
@@ -198,7 +199,9 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         except ThreadholdError as error:
             if not self._returns_errors:
                 raise
-            yield (_error_event(as_problem(error), follower.number),)
+            event = _error_event(as_problem(error), follower.number)
+            clear_tracebacks(error)
+            yield (event,)
 
     def _on_disconnect(self, follower: _Follower) -> None:
         """Stop the run that a reader started, when the reader leaves; not if the run is settled or is to continue."""
