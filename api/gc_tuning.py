@@ -17,9 +17,9 @@ _SWITCH_S: Final = 0.00005
 _CHECK_S: Final = 1.0
 
 # Counted in collections of young objects, one per 5,000 new objects. Objects that survive such a collection are old.
-_AT_REST: Final = 20
-_AT_WORK: Final = 200
-_WHATEVER_COMES: Final = 2_000
+_IDLE_COLLECTIONS: Final = 20
+_BUSY_COLLECTIONS: Final = 200
+_AUTOMATIC_COLLECTIONS: Final = 2_000
 _FULL: Final = 100
 """Counted in collections of old objects. After so many, objects that survived two collections are examined as well."""
 
@@ -37,7 +37,7 @@ async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]
     gc.collect()
     gc.freeze()
     # Fifty executing runs are 50,000 objects, none of them garbage. Looking at a tenth at a time keeps pauses short.
-    gc.set_threshold(5_000, _WHATEVER_COMES, _FULL)
+    gc.set_threshold(5_000, _AUTOMATIC_COLLECTIONS, _FULL)
     collecting = asyncio.create_task(_collect(executing), name="collector")
     try:
         yield
@@ -61,6 +61,6 @@ async def _collect(executing: Callable[[], int]) -> None:
 def due(counts: tuple[int, int, int], executing: int) -> int | None:
     """Return the generation to be collected now, None for none; `counts` are `gc.get_count`'s."""
     _, young, old = counts
-    if young < (_AT_WORK + executing if executing else _AT_REST):
+    if young < (_BUSY_COLLECTIONS + executing if executing else _IDLE_COLLECTIONS):
         return None
     return 2 if old >= _FULL and not executing else 1

@@ -15,8 +15,8 @@ import orjson
 from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from fairness.fair_limits import REQUESTS
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.errors import Problem, UpstreamFailed
 from wire.events import Event, LastEvents, encode, total_bytes
 from wire.extensions import events_without_extensions

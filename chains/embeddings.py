@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeGuard
 
 from chains.embedding_answers import read_embeddings
 from chains.upstream import Upstream
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 from wire.errors import EmbeddingFailed, RunError
 
 __all__ = ["Embedder", "UpstreamEmbedder"]
@@ -51,7 +51,7 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """Return one vector per text, in order, each of length 1. Cancelling stops the work.
 
-        Owners take turns. `urgent` is for a query that a client waits for: it goes before files.
+        Owners are scheduled fairly. `urgent` is for a query that a client waits for: it goes before files.
 
         Raises:
             EmbeddingFailed: the model returned no vectors, even after the retries.
@@ -77,7 +77,7 @@ class UpstreamEmbedder:
         self.name = model
         self.dimensions: int | None = None
         self.upstream = upstream
-        self._requests = Shares(_PARALLEL, least=1, portion=0.6)
+        self._requests = FairLimit(_PARALLEL, least=1, portion=0.6)
 
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """See `Embedder.embed`."""
@@ -97,7 +97,7 @@ class UpstreamEmbedder:
         # OpenAI refuses an empty text.
         texts = [text if text.strip() else "." for text in batch]
         try:
-            async with self._requests.share(owner, urgent=urgent):
+            async with self._requests.slot(owner, urgent=urgent):
                 vectors = await self.upstream.embed(self.name, texts, partial(_unit_vectors, len(batch), self.name))
         except RunError as error:
             if not any(mark in error.message for mark in _TOO_LONG):

@@ -23,7 +23,7 @@ from wire.runs import Run, RunCreate, RunValues, ThreadRunCreate, Truncation, ne
 from wire.threads import ThreadCreate, new_thread
 
 __all__ = [
-    "USUAL",
+    "DEFAULTS",
     "Draft",
     "NewEntry",
     "RunChoices",
@@ -47,7 +47,7 @@ class RunChoices:
     client_calls: ClientCalls = "pause"
 
 
-USUAL: Final = RunChoices()
+DEFAULTS: Final = RunChoices()
 """The choices of most runs."""
 
 

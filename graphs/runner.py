@@ -18,13 +18,13 @@ from langgraph.types import Command
 from chains.ports import ChatBackend
 from graphs.admission import Limits
 from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
-from graphs.drafts import USUAL, RunChoices, SpecRun
+from graphs.drafts import DEFAULTS, RunChoices, SpecRun
 from graphs.execution import Execution
 from graphs.machine.metrics import RunMetrics
 from graphs.orphans import OrphanedRuns
 from graphs.reading import must_get_run, read_if_free
 from graphs.record import Recorded
-from graphs.recovery import revive
+from graphs.recovery import restore_run
 from graphs.run_context import RunContexts
 from graphs.started import Started
 from graphs.starts import RunStarts
@@ -32,8 +32,8 @@ from graphs.tool_outputs import check_outputs, not_waiting
 from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments
 from retrieval.images import Images
-from store.alone import alone
 from store.ports import Delete, Hold, Patch, Processes, RunRow, Store, Wake
+from store.single_process import single_process
 from telemetry.background import contain, keep_running
 from wire.errors import (
     Missing,
@@ -52,7 +52,7 @@ logger = logging.getLogger("threadhold.runs")
 
 class Runner:
     """The operations on runs. An async context manager: entering continues the runs that a crash or a stop left,
-    leaving parks the runs that still execute. `clock` returns Unix seconds."""
+    leaving stops the runs that still execute. `clock` returns Unix seconds."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Runner:
         processes: Processes | None = None,
     ) -> None:
         """`resources` are the tools'. `processes` are the other processes on the store; None: there are none."""
-        processes = processes or alone(store)
+        processes = processes or single_process(store)
         self._store = store
         self._clock = clock
         self._contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
@@ -95,7 +95,7 @@ class Runner:
         await self._execution.leave()
 
     async def drain(self, limit_s: float) -> None:
-        """Accept no new runs, wait up to `limit_s` for the executing ones, then park the rest for the next start."""
+        """Accept no new runs, wait up to `limit_s` for the executing ones, then stop the rest until the next start."""
         await self._execution.drain(limit_s)
 
     @property
@@ -120,7 +120,7 @@ class Runner:
         owner: str,
         thread_id: str,
         request: RunCreate | SpecRun,
-        choices: RunChoices = USUAL,
+        choices: RunChoices = DEFAULTS,
         *,
         replaces: str = "",
     ) -> Started:
@@ -134,7 +134,7 @@ class Runner:
         return await self._starts.start(owner, thread_id, request, choices, replaces=replaces)
 
     async def create_and_start(
-        self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices = USUAL
+        self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices = DEFAULTS
     ) -> Started:
         """Create a thread with its messages and items, and start a run on it, in one commit."""
         return await self._starts.create_and_start(owner, request, choices)
@@ -152,52 +152,54 @@ class Runner:
                 raise not_waiting(row.body["status"])
             used = row.private.get("exchange_bytes", 0)
             given = check_outputs(action, outputs, used=used)
-            live = await revive(self._store, row, self._now, self.metrics)
+            active = await restore_run(self._store, row, self._now, self.metrics)
             toolset, admission = await self._contexts.toolset(row), self._execution.admission
-            context = await read_if_free(admission, self._contexts, live, row, toolset, given)
+            context = await read_if_free(admission, self._contexts, active, row, toolset, given)
             calls = action["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
             if not any(call["function"]["name"] in toolset.served for call in calls):
-                live.recorder.answer_all(given, recorded)
-            recorded.extend(live.recorder.move("queued"))
-            next_event = live.log.next + len(recorded.events) if context is None else live.log.ceiling
+                active.recorder.answer_all(given, recorded)
+            recorded.extend(active.recorder.move("queued"))
+            next_event = active.log.next + len(recorded.events) if context is None else active.log.ceiling
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The status comes first: if another request was faster, its compare-and-set refuses the whole commit.
             changes = [*recorded.changes[-1:], kept, *recorded.changes[:-1]]
             try:
                 if context is None:  # queued regardless of the limits, because the run was accepted earlier
-                    return await self._starts.enqueue(live, changes, recorded.events)
+                    return await self._starts.enqueue(active, changes, recorded.events)
                 changes.append(Hold("run", run_id, owner, frozenset({"queued"})))
-                return await self._starts.launch(live, changes, recorded.events, (Command(resume=given), True), context)
+                return await self._starts.launch(
+                    active, changes, recorded.events, (Command(resume=given), True), context
+                )
             except StatusConflict as conflict:
                 raise not_waiting(conflict.status) from conflict
 
     async def cancel(self, owner: str, thread_id: str, run_id: str) -> Run:
         """Cancel a run; returns it as `cancelling` after the commit. The model call stops immediately."""
-        live = self._execution.get(run_id)
-        if live is not None and live.ending:
-            await live.ended.wait()
+        active = self._execution.get(run_id)
+        if active is not None and active.ending:
+            await active.ended.wait()
         async with self._orphans.lock(run_id):
             row = await must_get_run(self._store, owner, thread_id, run_id)
-            live = self._execution.get(run_id)
-            status = live.run["status"] if live is not None else row.body["status"]
-            stopping = live is not None and (live.ending or live.stop is not None)
+            active = self._execution.get(run_id)
+            status = active.run["status"] if active is not None else row.body["status"]
+            stopping = active is not None and (active.ending or active.stop is not None)
             del row  # it can be large
             if stopping or status not in CANCELLABLE:
                 raise not_cancellable(status)
-            executed = live is not None
-            if live is None:
+            executed = active is not None
+            if active is None:
                 held = await self._orphans.claim(run_id, owner, CANCELLABLE)
                 if held is None:
                     return await cancel_elsewhere(self._store, owner, run_id)
-                live = await revive(self._store, held, self._now, self.metrics)
-            commit = live.commit_progress(cancelling(live.recorder), durable=True)
-            body = live.run.copy()
-            live.stop_for("cancelled")
+                active = await restore_run(self._store, held, self._now, self.metrics)
+            commit = active.commit_progress(cancelling(active.recorder), durable=True)
+            body = active.run.copy()
+            active.stop_for("cancelled")
             await asyncio.shield(commit)
             if not executed:
-                await live.stopped()
-                live.log.close()
+                await active.stopped()
+                active.log.close()
                 self._execution.admission.leave(run_id)
             return body
 
@@ -222,26 +224,26 @@ class Runner:
         """Replace a run's metadata, in any status."""
         async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
             await must_get_run(self._store, owner, thread_id, run_id)
-            if (live := self._execution.get(run_id)) is not None:
-                live.run["metadata"] = metadata
+            if (active := self._execution.get(run_id)) is not None:
+                active.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
         return cast("RunRow", rows[0]).body  # the row after the Patch of a run
 
     def note_message(self, run_id: str, message_id: str, metadata: dict[str, str]) -> None:
         """Pass on the metadata that was just given to a message that the run may be writing."""
-        live = self._execution.get(run_id)
-        if live is not None:
-            live.recorder.note_message(message_id, metadata)
+        active = self._execution.get(run_id)
+        if active is not None:
+            active.recorder.note_message(message_id, metadata)
 
     async def delete_thread(self, owner: str, thread_id: str) -> None:
         """Delete a thread and its contents, and stop a run on it with its model call. Raises NotFound."""
-        active = await self._store.active_run(thread_id, owner)
-        active_id = None if active is None else active.id
-        del active  # rows of runs can be large, and the deletion can wait
+        row = await self._store.active_run(thread_id, owner)
+        active_id = None if row is None else row.id
+        del row  # rows of runs can be large, and the deletion can wait
         async with self._orphans.lock(active_id or thread_id):
-            if active_id is not None and (live := self._execution.get(active_id)) is not None:
-                live.stop_for("deleted")
-                await live.ended.wait()
+            if active_id is not None and (active := self._execution.get(active_id)) is not None:
+                active.stop_for("deleted")
+                await active.ended.wait()
             try:
                 await self._store.commit([Delete("thread", thread_id, owner), Wake("runs")], durable=True)
             except Missing as missing:

@@ -117,7 +117,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
     old = add("prune", _prune, _PRUNE, "The server must not run; a running server prunes with RETENTION_DAYS.")
     old.add_argument("--older-than", type=duration, metavar="30d", help="the age, in h, d or w (RETENTION_DAYS)")
     old.add_argument("--dry-run", action="store_true", help="only count the threads; the server can run meanwhile")
-    old.add_argument("--shrink", action="store_true", help="shrink the database file afterwards, which takes time")
+    old.add_argument("--shrink", action="store_true", help="shrink the database afterwards, which takes time")
     check = add("check", _check, _CHECK, "Nothing is written. The exit code is 1 if a check fails.")
     check.add_argument("--ask", action="store_true", help="also ask the model one question; loads a built-in model")
     add("licenses", _licenses, _LICENSES, _LICENSES_MORE)

@@ -14,6 +14,8 @@ from pydantic_settings import (
 
 from api.hosts import is_loopback
 from ops.files import ignored_entries, read_text, read_toml
+from store.backend import configured_database
+from store.ports import Database
 from telemetry.log import Format, Level
 from telemetry.masking import url_secrets
 from wire.errors import InvalidSetting
@@ -173,21 +175,9 @@ class Settings(BaseSettings):
         return _sendable(value)
 
     @property
-    def database(self) -> Path | str:
-        """The store's file. Raises InvalidSetting for a kind of database that is not supported."""
-        if not self.database_url:
-            return self.data_dir / "threadhold.db"
-        scheme, separator, _ = self.database_url.partition("://")
-        if scheme != "sqlite" or not separator:
-            kind = f"a '{scheme[:20]}' URL" if separator and scheme.isalnum() else "not a URL"
-            raise InvalidSetting(
-                f"DATABASE_URL is {kind}, but only SQLite is supported yet. Unset it, or write "
-                "sqlite:///path/to/file.db."
-            )
-        path = self.database_url.removeprefix("sqlite://").removeprefix("/")
-        if not path:
-            raise InvalidSetting("DATABASE_URL names no file; write sqlite:///path/to/file.db.")
-        return path
+    def database(self) -> Database:
+        """The store's database, which is not open. Raises InvalidSetting for one that is not supported."""
+        return configured_database(self.database_url, self.data_dir)
 
     @property
     def is_shared(self) -> bool:

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from api.app import Access, build_app
 from api.depends import Deps
-from chains import EmbeddingRouter, Member, ModelRouter, Replies, Upstream
+from chains import EmbeddingRouter, ModelRouter, Replies, RoutedUpstream, Upstream
 from chains.minilm import MiniLm
 from documents.extraction import Extractor
 from graphs.run_runnable import RunRunnable
@@ -68,7 +68,7 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         await blobs.open()
         ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
         await stack.enter_async_context(ingestion)
-        embeddings = EmbeddingRouter(ModelRouter([Member("", model, Replies(model))]), MiniLm())
+        embeddings = EmbeddingRouter(ModelRouter([RoutedUpstream("", model, Replies(model))]), MiniLm())
         uploads = Uploads(store, library, blobs, max_bytes=1000)
         files = (library, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
         yield Deps(store, model, runner, {}, *files, SqliteHealth(store.engine), (folder,), FreeSpace(folder))

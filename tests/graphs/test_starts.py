@@ -7,7 +7,7 @@ import pytest
 
 from chains.chat_types import NamedFunction
 from graphs.admission import Limits
-from graphs.drafts import USUAL, SpecRun, draft_run
+from graphs.drafts import DEFAULTS, SpecRun, draft_run
 from graphs.machine.spec import RunSpec
 from store.ports import PageQuery
 from tests.graphs.world import OWNER, TIME, WEATHER, World, text_of, world
@@ -78,7 +78,7 @@ SPECS = {
 
 @pytest.mark.parametrize("given", SPECS.values(), ids=SPECS)
 def test_a_drafted_run_has_its_spec_again(given: RunSpec) -> None:
-    draft = draft_run(SpecRun(given), None, OWNER, "thread_1", USUAL, now=1, expiry_s=600)
+    draft = draft_run(SpecRun(given), None, OWNER, "thread_1", DEFAULTS, now=1, expiry_s=600)
     private = draft.row.private
     read = RunSpec.of_run(
         draft.run,
@@ -92,7 +92,7 @@ def test_a_drafted_run_has_its_spec_again(given: RunSpec) -> None:
 
 def test_the_secrets_of_a_spec_s_actions_are_private() -> None:
     action = {"type": "action", "data": {"headers": {"x-key": "s3cret"}}}
-    draft = draft_run(SpecRun(spec(tools=[action])), None, OWNER, "thread_1", USUAL, now=1, expiry_s=600)
+    draft = draft_run(SpecRun(spec(tools=[action])), None, OWNER, "thread_1", DEFAULTS, now=1, expiry_s=600)
     assert draft.row.private["tools"] == [action]
     assert "s3cret" not in str(draft.run)
 
