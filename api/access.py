@@ -33,6 +33,7 @@ from api.request_starts import request_scheduler
 from api.uploads import is_form
 from fairness.fair_limits import FairLimit
 from telemetry.context import act_for
+from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 from wire.paths import shown
@@ -101,11 +102,12 @@ class AccessControl:
                 raise outgoing.refusal
         except Problem as problem:
             await problem_answer(problem)(scope, receive, send)
-        except Exception:
+        except Exception as unexpected:
             request_id = scope["state"]["request_id"]
             logger.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
             if outgoing.started:
                 raise
+            clear_tracebacks(unexpected)
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
             await answer({"error": error}, status=500)(scope, receive, send)

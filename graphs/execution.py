@@ -25,6 +25,7 @@ from graphs.stored_events import StoredEvents
 from store.ports import Processes, Row, Store
 from store.single_process import single_process
 from telemetry.context import act_for, acting_owner, bind
+from telemetry.tracebacks import clear_tracebacks
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
 
@@ -226,6 +227,7 @@ class Execution:
                     await active.stopped()
                 except RunError as error:
                     await active.failed(error)
+                    clear_tracebacks(error)
                 end_run(span, active.run)
         except Exception as error:
             if active.stop is None and (stop := lost_stop(error)) is not None:
@@ -237,6 +239,7 @@ class Execution:
                 logger.error("run %s cannot continue: %s", active.run_id, reason, exc_info=defect)
                 self.broken[active.run_id] = error
                 active.log.close(Unavailable(f"Run {active.run_id} cannot continue; see the server's log."))
+            clear_tracebacks(error)
         finally:
             self._active_runs.pop(active.run_id, None)
             active.log.close(active.log.error)

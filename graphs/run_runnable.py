@@ -21,6 +21,7 @@ from graphs.drafts import DEFAULTS, RunChoices, SpecRun, spec_assistant_id
 from graphs.machine.spec import RunSpec
 from graphs.runner import Runner, Started
 from store.ports import RunRow, Store
+from telemetry.tracebacks import clear_tracebacks
 from wire.assistants import ModelName
 from wire.errors import InvalidRequest, NotFound, Problem, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event, encode
@@ -203,7 +204,9 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         except ThreadholdError as error:
             if not self._returns_errors:
                 raise
-            yield (_error_event(as_problem(error), follower.number),)
+            event = _error_event(as_problem(error), follower.number)
+            clear_tracebacks(error)
+            yield (event,)
 
     def _on_disconnect(self, follower: _Follower) -> None:
         """Stop the run that a reader started, when the reader leaves; not if the run is settled or is to continue."""

@@ -102,7 +102,12 @@ class Readers:
         except BaseException:
             free()
             raise
-        return await _result(future)
+        try:
+            return await future
+        except sqlite3.Error as error:
+            raise failed("The store could not read", error) from error
+        finally:
+            del future  # its error refers to this frame, so they would form a cycle
 
     def _submit(self, read: Callable[[sqlite3.Connection], R], done: Callable[[], None]) -> "asyncio.Future[R]":
         """Start a read in a thread; `done` is called on the event loop when the thread is free.
@@ -208,10 +213,3 @@ def _too_long() -> InvalidRequest:
         "vector stores, use shorter filters, or ask for fewer objects at a time.",
         code="request_too_slow",
     )
-
-
-async def _result(future: "asyncio.Future[R]") -> R:
-    try:
-        return await future
-    except sqlite3.Error as error:
-        raise failed("The store could not read", error) from error
