@@ -9,12 +9,12 @@ from fastapi import APIRouter, Response
 from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, must_get
 from api.json_response import answer
+from fairness.fair_limits import REQUESTS
 from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
 from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of
 from store.ports import AssistantPrivate, AssistantRow, Change, Delete, Insert, PageQuery, Patch, Row
-from telemetry.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
 from wire.errors import Missing, Problem

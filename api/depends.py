@@ -19,7 +19,7 @@ from graphs.runner import Runner
 from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
-from store.free_space import FreeSpace
+from store.free_space import Disks, FreeSpace
 from store.ports import (
     AssistantRow,
     Blobs,
@@ -91,8 +91,10 @@ class Deps:
     max_file_bytes: int
     health: StoreHealth
     """The state of the store."""
-    folders: tuple[Path, ...]
-    """The folders of the database and of files."""
+    disks: Disks
+    """The disks that this server writes data to."""
+    data_dir: Path
+    """The folder of files."""
     free_space: FreeSpace
     """Limits uploads by the free space of the disk for files."""
     calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))

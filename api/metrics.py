@@ -1,4 +1,5 @@
-"""`/metrics` for Prometheus: exports the packages' metrics at each scrape. The only file that knows Prometheus.
+"""`/metrics` for Prometheus: exports the packages' metrics at each scrape. The only file that imports
+prometheus_client.
 
 Invariants: nothing is counted here, so requests and tokens cost nothing more. No label is an id, a raw path, or client
 input. The library is imported at the first scrape, and each app has its own registry. `api.access` controls access.
@@ -6,7 +7,7 @@ input. The library is imported at the first scrape, and each app has its own reg
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -66,7 +67,7 @@ def _registry(state: State) -> "CollectorRegistry":
             yield from _of_runs(state.deps)
             yield from _of_upstreams(state.deps)
             yield from _of_the_store(state.deps)
-            yield from _of_the_server(state.version, state.found_ready, state.deps.folders)
+            yield from _of_the_server(state.version, state.found_ready, state.deps.disks.folders)
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -105,16 +106,16 @@ def _of_runs(deps: Deps) -> "Iterator[Metric]":
 
 def _of_upstreams(deps: Deps) -> "Iterator[Metric]":
     outcomes = {
-        (member.name or "default", *outcome): count
-        for member in deps.upstream.members
-        for outcome, count in dict(member.source.outcomes).items()
+        (upstream.name or "default", *outcome): count
+        for upstream in deps.upstream.upstreams
+        for outcome, count in dict(upstream.source.outcomes).items()
     }
     text = "Requests to upstreams, including failed attempts that were retried."
     yield _counter("upstream_requests", text, ("upstream", "outcome"), outcomes)
     ends: Counter[tuple[str, ...]] = Counter()
-    for member in deps.upstream.members:
-        if isinstance(member.source, Builtin):
-            ends.update(member.source.engine_ends)
+    for upstream in deps.upstream.upstreams:
+        if isinstance(upstream.source, Builtin):
+            ends.update(upstream.source.engine_ends)
     yield _counter("engine_ends", "Built-in engines that ended unexpectedly or hung, by reason.", ("reason",), ends)
 
 
@@ -133,11 +134,11 @@ def _of_the_store(deps: Deps) -> "Iterator[Metric]":
     yield _gauge(
         "files_to_reindex",
         "Files whose word index must still be rewritten after an upgrade.",
-        ingestion.upkeep.outdated,
+        ingestion.maintenance.outdated,
     )
 
 
-def _of_the_server(version: str, ready: Mapping[str, str | None], folders: tuple[Path, ...]) -> "Iterator[Metric]":
+def _of_the_server(version: str, ready: Mapping[str, str | None], folders: Sequence[Path]) -> "Iterator[Metric]":
     yield _gauges(
         "ready", "Checks of /ready: 1 is ok.", ("check",), {(name,): int(not wrong) for name, wrong in ready.items()}
     )

@@ -91,7 +91,7 @@ class Readiness:
         return None
 
     async def _disk(self) -> str | None:
-        for folder in self._deps.folders:
+        for folder in self._deps.disks.folders:
             try:
                 free = await asyncio.to_thread(free_bytes, folder)
             except OSError as error:

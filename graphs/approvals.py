@@ -7,14 +7,14 @@ from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
+from fairness.fair_limits import REQUESTS
 from graphs.tools.action import operations_of
 from graphs.tools.arguments import BadArguments, read_arguments
-from graphs.tools.calls import Call, build_call
+from graphs.tools.http_requests import HttpRequest, build_request
 from graphs.tools.operations import Operation
 from graphs.tools.toolset import make_toolset
 from store.ports import Row
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.json import JsonObject
 
 __all__ = ["Approval", "pending_approvals"]
@@ -72,12 +72,12 @@ async def _approval(id: str, operation: Operation, arguments: str, most: int) ->
                 return approval
     except BadArguments as error:
         problem = str(error)
-    unmade = Call(operation.method, (operation.server + operation.path)[:_MAX_PATH], [])
+    unmade = HttpRequest(operation.method, (operation.server + operation.path)[:_MAX_PATH], [])
     return _as_approval(id, operation, unmade, problem)
 
 
 def _preview(id: str, operation: Operation, values: JsonObject) -> Approval:
-    return _as_approval(id, operation, build_call(operation, values), None)
+    return _as_approval(id, operation, build_request(operation, values), None)
 
 
 def _size(approval: Approval) -> int:
@@ -85,7 +85,7 @@ def _size(approval: Approval) -> int:
     return len(approval["url"]) + len(approval["body"]) + sum(map(len, headers)) + sum(map(len, headers.values()))
 
 
-def _as_approval(id: str, operation: Operation, call: Call, problem: str | None) -> Approval:
+def _as_approval(id: str, operation: Operation, call: HttpRequest, problem: str | None) -> Approval:
     return Approval(
         object="run.approval",
         tool_call_id=id,
@@ -98,7 +98,7 @@ def _as_approval(id: str, operation: Operation, call: Call, problem: str | None)
     )
 
 
-def _body(call: Call) -> str:
+def _body(call: HttpRequest) -> str:
     if call.files is not None:
         return "\n".join(f"{name}: {data.decode('utf-8', 'replace')}" for name, (_, data, _) in call.files)
     return (call.content or b"").decode("utf-8", "replace")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from store.ports import Database
 from telemetry.log import Format, Level
 
 if TYPE_CHECKING:  # takes a second to import, so commands import it when they need it
@@ -25,7 +26,7 @@ class NamedUpstream(Protocol):
 
 
 class Configured(Protocol):
-    """A read-only view of `server.Settings`. The README describes each setting."""
+    """A read-only view of `server.Settings`. docs/settings.md describes each setting."""
 
     @property
     def host(self) -> str: ...
@@ -65,8 +66,8 @@ class Configured(Protocol):
         ...
 
     @property
-    def database(self) -> Path | str:
-        """The store's file. Raises ThreadholdError for a kind of database that is not supported."""
+    def database(self) -> Database:
+        """The store's database, which is not open. Raises ThreadholdError for one that is not supported."""
         ...
 
     @property

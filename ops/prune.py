@@ -12,7 +12,6 @@ from graphs.retention import DAY_S, Pruned, prune
 from ops.factories import Configured
 from ops.progress import progress
 from ops.terminal import print_line
-from store.backend import maintenance_of, open_backend
 from store.ports import Maintenance
 from wire.errors import StoreFailed, ThreadholdError
 
@@ -30,43 +29,43 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
         raise ThreadholdError("No age is given. Use --older-than, such as --older-than 30d, or set RETENTION_DAYS.")
     before = int(time.time() - (settings.retention_days * DAY_S if older_s is None else older_s))
     day = datetime.fromtimestamp(before, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    maintenance = maintenance_of(settings.database)
+    maintenance = settings.database.maintenance
     if dry_run:
         print_line(f"would delete {_count(maintenance, before)} threads last used before {day}; nothing was changed")
         return 0
-    if maintenance.in_use():
+    if maintenance.is_exclusive and maintenance.in_use():
         raise StoreFailed(
-            f"A server uses the database `{settings.database}`. Set RETENTION_DAYS to make it prune, or stop it, "
+            f"A server uses the database `{settings.database.name}`. Set RETENTION_DAYS to make it prune, or stop it, "
             "prune, and start it again. --dry-run only counts and works while the server runs."
         )
-    # Raises if there is no database, which `open_backend` would create.
-    with maintenance.snapshot(any_schema=True) as moment:
-        total, _ = moment.counts()
+    # Raises if there is no database, which `Database.open` would create.
+    with maintenance.snapshot(any_schema=True) as snapshot:
+        total, _ = snapshot.counts()
     done = asyncio.run(_prune(settings, before, total))
     kept = f"; {done.kept} are in use and were kept" if done.kept else ""
     print_line(f"deleted {done.threads} threads last used before {day}{kept}")
     if shrink:
         freed = maintenance.compact()
-        print_line(f"the database file is {freed / 1e6:.1f} MB smaller")
+        print_line(f"the database is {freed / 1e6:.1f} MB smaller")
     return 0
 
 
 def _count(maintenance: Maintenance, before: int) -> int:
     count, after = 0, 0
-    with maintenance.snapshot() as moment:
-        while page := moment.idleness(after, _PAGE):
+    with maintenance.snapshot() as snapshot:
+        while page := snapshot.idleness(after, _PAGE):
             after = page[-1].seq
             count += sum(each.used_at < before for each in page)
     return count
 
 
 async def _prune(settings: Configured, before: int, total: int) -> Pruned:
-    async with open_backend(settings.database, has_reserve=True) as backend:
-        with progress() as watch:
+    async with settings.database.open(has_reserve=True) as backend:
+        with progress() as on_progress:
             return await prune(
                 backend.records,
                 backend.ages,
                 before=before,
                 pause_s=0,
-                watch=lambda looked: watch("threads", looked, total),
+                on_progress=lambda looked: on_progress("threads", looked, total),
             )

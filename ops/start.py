@@ -76,7 +76,7 @@ def _models(settings: Configured, router: "ModelRouter") -> str:
         return f"the first that {public_url(settings.model_url)} lists"
     if settings.upstreams and settings.model_path is None:
         return ", ".join(f"{name}/…" for name in settings.upstreams)
-    names = router.members[0].names()
+    names = router.upstreams[0].names()
     if not names:
         return "none; the warning above says what to do"
     if settings.model_path is None:
@@ -96,5 +96,4 @@ def _announce(settings: Configured) -> None:
             logger.warning("MODEL_PATH is not used, as MODEL_URL is set")
     for name, one in settings.upstreams.items():
         logger.info("models: %s/… at %s", name, public_url(one.url) or one.provider)
-    database = str(settings.database)
-    logger.info("store: %s", public_url(database) if "://" in database else database)
+    logger.info("store: %s", settings.database.name)

@@ -1,68 +1,43 @@
-"""The one place that chooses a backend for what a database setting names; everything is behind the ports."""
+"""The one place that chooses a backend for an address; everything else uses the ports.
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+A new backend is a folder of `store/` that implements `store.ports.Database`, and an entry here.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Final
 
-from store.alone import alone
-from store.free_space import FreeSpace
-from store.ports import Ages, Library, Maintenance, Processes, Store, StoreHealth, Vectors
-from store.sqlite.ballast import BALLAST_BYTES
-from store.sqlite.health import SqliteHealth
-from store.sqlite.maintenance import SqliteMaintenance
-from store.sqlite.processes import SharedFile, Sharing
-from store.sqlite.store import open_store
-from store.sqlite.thread_ages import SqliteAges
+from store.ports import Backend, Database, Sharing
+from store.sqlite.location import SqliteFile
+from wire.errors import InvalidSetting
 
-__all__ = ["Backend", "Sharing", "maintenance_of", "open_backend"]
+__all__ = ["configured_database", "open_backend"]
 
+_BACKENDS: Final[Mapping[str, Callable[[str], Database]]] = {"sqlite": SqliteFile.at_url}
+"""By the scheme of their URLs. Each returns the database at a URL, and raises InvalidSetting."""
 
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """Everything that is remembered, except the bytes of files."""
-
-    records: Store
-    files: Library
-    vectors: Vectors
-    ages: Ages
-    health: StoreHealth
-    processes: Processes
+_SUPPORTED: Final = "only SQLite is supported yet. Unset it, or write sqlite:///path/to/file.db"
 
 
-@asynccontextmanager
-async def open_backend(
-    database: str | Path,
-    *,
-    free_space: FreeSpace | None = None,
-    has_reserve: bool = False,
-    sharing: Sharing | None = None,
-) -> AsyncIterator[Backend]:
-    """Open the store that `database` names: a file, created if necessary, or `":memory:"`.
+def configured_database(url: str, data_dir: Path) -> Database:
+    """Return the database that DATABASE_URL names, by default a SQLite file in `data_dir`. Opens nothing.
 
-    `free_space` limits the index of files on the database's disk. With `has_reserve`, disk space is reserved for
-    deletions. By default, no other process can open the file. With `sharing`, those can that share it, too; it is meant
-    for tests. Raises StoreFailed.
+    Raises InvalidSetting.
     """
-    async with AsyncExitStack() as stack:
-        reserve_bytes = BALLAST_BYTES if has_reserve else 0
-        store = await open_store(
-            database, reserve_bytes=reserve_bytes, free_space=free_space, is_shared=sharing is not None
-        )
-        stack.push_async_callback(store.close)
-        processes = alone(store)
-        if sharing is not None:
-            processes = (await stack.enter_async_context(SharedFile(store.engine, sharing))).ports
-        yield Backend(
-            records=store,
-            files=store.library,
-            vectors=store.vectors,
-            ages=SqliteAges(store.engine),
-            health=SqliteHealth(store.engine),
-            processes=processes,
-        )
+    return _at_url(url) if url else SqliteFile(data_dir / "threadhold.db")
 
 
-def maintenance_of(database: str | Path) -> Maintenance:
-    """Return the operator's commands for what `database` names. Opens nothing."""
-    return SqliteMaintenance(database)
+def open_backend(address: str | Path, *, sharing: Sharing | None = None) -> AbstractAsyncContextManager[Backend]:
+    """Open the database at a URL, a SQLite file, or `":memory:"`. See `Database.open`. Raises InvalidSetting,
+    StoreFailed."""
+    is_url = isinstance(address, str) and "://" in address
+    return (_at_url(str(address)) if is_url else SqliteFile(address)).open(sharing=sharing)
+
+
+def _at_url(url: str) -> Database:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in _BACKENDS:
+        kind = f"a '{scheme[:20]}' URL" if separator and scheme.isalnum() else "not a URL"
+        raise InvalidSetting(f"DATABASE_URL is {kind}, but {_SUPPORTED}.")
+    return _BACKENDS[scheme](url)

@@ -7,17 +7,17 @@ could send slowly or not at all, and block all other writers.
 
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Final
 
+from fairness.fair_limits import DISK
 from store.os_errors import os_failure
 from telemetry.context import acting_owner
-from telemetry.shares import DISK
 from wire.errors import ReserveReached
 
-__all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "FreeSpace", "free_bytes", "free_spaces"]
+__all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Disks", "FreeSpace", "free_bytes"]
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024
 """Bytes that a batch of the store and its log need in the worst case, with a margin; `/ready` reports if fewer are
@@ -113,10 +113,23 @@ class Claim:
         self._free_space.release(left)
 
 
-def free_spaces(*folders: Path) -> list[FreeSpace]:
-    """Return the `FreeSpace` of each folder, the same one for folders on one disk; blocks. Raises OSError."""
-    found: dict[int, FreeSpace] = {}
-    return [found.setdefault(_nearest(folder).stat().st_dev, FreeSpace(folder)) for folder in folders]
+class Disks:
+    """The disks that this process writes data to."""
+
+    def __init__(self) -> None:
+        self._folders: list[Path] = []
+        self._found: dict[int, FreeSpace] = {}
+
+    @property
+    def folders(self) -> Sequence[Path]:
+        """The folders of data, one or more on each disk."""
+        return self._folders
+
+    def at(self, folder: Path) -> FreeSpace:
+        """Return the free space for a folder of data, one object for all folders on a disk; blocks. Raises OSError."""
+        disk = _nearest(folder).stat().st_dev
+        self._folders.append(folder)
+        return self._found.setdefault(disk, FreeSpace(folder))
 
 
 def free_bytes(folder: Path) -> int:

@@ -7,7 +7,7 @@ Invariant: `body["tools"]` of an assistant or run is the result of `mask_tools`.
 never a mask.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from wire.errors import InvalidRequest
 from wire.json import Json, JsonObject
@@ -21,7 +21,7 @@ Origins = Callable[[JsonObject], frozenset[str]]
 """Returns the origins that an action's `data` calls, as `https://api.example:8443`."""
 
 
-def mask_tools(tools: list[JsonObject]) -> list[JsonObject]:
+def mask_tools(tools: Sequence[JsonObject]) -> list[JsonObject]:
     """Return a copy of `tools` with the values of `data.headers` and the secrets of `data.auth` masked."""
     return [_mask(tool) if _is_action(tool) else tool for tool in tools]
 

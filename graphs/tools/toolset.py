@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from chains.chat_types import FunctionTool
+from fairness.fair_limits import REQUESTS
 from graphs.tools.kinds import KINDS
 from graphs.tools.port import Offer, ServerTool
 from graphs.tools.resources import VALIDATION, ToolContext
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest
 from wire.json import JsonObject
 

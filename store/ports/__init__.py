@@ -2,9 +2,10 @@
 
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
-from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
+from store.ports.databases import Backend, Database
+from store.ports.files import Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
-from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, Snapshot, Watch
+from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
     AssistantPrivate,
     FilePrivate,
@@ -14,7 +15,7 @@ from store.ports.private import (
     StepPrivate,
     UploadPrivate,
 )
-from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Signals, Tail
+from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Sharing, Signals, Tail
 from store.ports.records import (
     Append,
     Change,
@@ -61,10 +62,10 @@ from store.ports.rows import (
 from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
-    "Ages",
     "Append",
     "AssistantPrivate",
     "AssistantRow",
+    "Backend",
     "Backup",
     "BatchRow",
     "BlobSize",
@@ -75,6 +76,7 @@ __all__ = [
     "Checkpoints",
     "Chunk",
     "Condition",
+    "Database",
     "Delete",
     "DropCheckpoints",
     "Duties",
@@ -84,6 +86,7 @@ __all__ = [
     "Expiring",
     "FilePrivate",
     "FileRow",
+    "FileTotals",
     "Found",
     "HeldKind",
     "Hit",
@@ -103,6 +106,7 @@ __all__ = [
     "Patch",
     "Presence",
     "Processes",
+    "ProgressCallback",
     "Query",
     "RequireHeld",
     "RequireNewest",
@@ -116,6 +120,7 @@ __all__ = [
     "RunQueue",
     "RunRow",
     "RunStart",
+    "Sharing",
     "Signals",
     "Snapshot",
     "StepPrivate",
@@ -127,7 +132,7 @@ __all__ = [
     "StoreRow",
     "StoredCheckpoint",
     "Tail",
-    "Tally",
+    "ThreadAges",
     "ThreadRow",
     "Topic",
     "Unfinished",
@@ -135,7 +140,6 @@ __all__ = [
     "UploadRow",
     "Vectors",
     "Wake",
-    "Watch",
     "Whole",
     "Within",
     "Writing",

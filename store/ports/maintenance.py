@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 from store.ports.files import Idleness
 from wire.json import JsonView
 
-__all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "Snapshot", "Watch"]
+__all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "ProgressCallback", "Snapshot"]
 
-Watch = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Called with the progress of some work: its name, the amount done, and the total."""
 
 
@@ -57,7 +57,7 @@ class Snapshot(Protocol):
         ...
 
     def idleness(self, after: int, limit: int) -> list[Idleness]:
-        """Return what `Ages.threads` returns."""
+        """Return what `ThreadAges.threads` returns."""
         ...
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
@@ -78,7 +78,17 @@ class Snapshot(Protocol):
 
 
 class Maintenance(Protocol):
-    """Five methods. Each raises StoreFailed if the database cannot be used."""
+    """Each method raises StoreFailed if the database cannot be used."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine in which the database grows; None if it is elsewhere."""
+        ...
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether a command cannot write to the database while it is in use."""
+        ...
 
     def in_use(self) -> bool:
         """Return whether a process, most likely a server, has the database open for writing."""
@@ -97,10 +107,11 @@ class Maintenance(Protocol):
         """
         ...
 
-    def back_up(self, files: Path, target: Path, *, watch: Watch) -> Backup:
+    def back_up(self, files: Path, target: Path, *, on_progress: ProgressCallback) -> Backup:
         """Copy the database and the folder of files to a new folder `target`, and compare the copy.
 
-        Raises StoreFailed if `target` exists, if the disk has no space, or if the copy is damaged, and OSError.
+        Raises StoreFailed if `target` exists, if the disk has no space, if the copy is damaged, or if other programs
+        copy such a database (the message names them), and OSError.
         """
         ...
 

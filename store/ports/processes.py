@@ -15,18 +15,30 @@ from store.ports.records import Topic
 from store.ports.rows import Unfinished
 from wire.events import Event
 
-__all__ = ["Duties", "Duty", "Presence", "Processes", "RunQueue", "Signals", "Tail"]
+__all__ = ["Duties", "Duty", "Presence", "Processes", "RunQueue", "Sharing", "Signals", "Tail"]
 
 Duty = Literal["blobs", "expiry", "reindexing", "retention"]
 """Work that one process does for all: removing the bytes that no row refers to; ending what has expired; rewriting what
 an older version indexed; deleting old threads."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How several processes share a store, in seconds."""
+
+    lease_s: float = 5.0
+    """A process without a heartbeat for so long is dead."""
+    beat_s: float = 1.0
+    """The time between two heartbeats."""
+    poll_s: float = 0.25
+    """How often a process asks for what others committed, where the store cannot notify it."""
+
+
 class Presence(Protocol):
     """Which processes are alive, and whether one executes a run."""
 
     @property
-    def is_alone(self) -> bool:
+    def is_single_process(self) -> bool:
         """Whether no other process can use the store: what this one did not write since it started is a dead one's."""
         ...
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from api.readiness import Readiness
+from store.free_space import Disks
 
 
 class Slow:
@@ -25,7 +26,7 @@ class Slow:
 
 async def test_concurrent_probes_cause_one_check() -> None:
     slow = Slow()
-    deps: Any = SimpleNamespace(embedder=None, health=slow, upstream=slow, folders=())
+    deps: Any = SimpleNamespace(embedder=None, health=slow, upstream=slow, disks=Disks())
     readiness = Readiness(deps)
     for _ in range(20):
         asking = asyncio.ensure_future(readiness.checks())
@@ -43,7 +44,7 @@ async def test_concurrent_probes_cause_one_check() -> None:
 
 async def test_a_check_ends_when_readiness_is_closed() -> None:
     slow = Slow()
-    deps: Any = SimpleNamespace(embedder=None, health=slow, upstream=slow, folders=())
+    deps: Any = SimpleNamespace(embedder=None, health=slow, upstream=slow, disks=Disks())
     async with aclosing(Readiness(deps)) as readiness:
         asking = asyncio.ensure_future(readiness.checks())
         await asyncio.sleep(0)

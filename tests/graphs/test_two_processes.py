@@ -14,7 +14,8 @@ from graphs.runner import Runner, Started
 from graphs.tools.kinds import open_resources
 from graphs.tools.resources import ToolDeps
 from retrieval.attachments import Attachments
-from store.backend import Sharing, open_backend
+from store.backend import open_backend
+from store.ports import Sharing
 from store.sqlite.store import SqliteStore
 from tests.graphs.world import OWNER, TIME, World, names, text_of, until
 from tests.upstream import Reply, ScriptedUpstream

@@ -24,11 +24,11 @@ def quietly(*_: object) -> None:
 
 
 def copy_of(folder: Path, target: Path) -> Path:
-    back_up(folder / "threadhold.db", folder / "files", target, watch=quietly)
+    back_up(folder / "threadhold.db", folder / "files", target, on_progress=quietly)
     return target
 
 
-def test_a_backup_restored_as_in_the_readme_is_the_same_server(
+def test_a_backup_restored_as_documented_is_the_same_server(
     server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     thread, file = talk(server, "Hello", "Are you there?"), upload(server, b"What was said." * 1000)
@@ -39,7 +39,7 @@ def test_a_backup_restored_as_in_the_readme_is_the_same_server(
     assert "the copy was verified" in out
     talk(server, "This comes later.")
 
-    found = re.search(r"<!-- restore -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    found = re.search(r"<!-- restore -->\n```sh\n(.*?)```", (ROOT / "docs/operate.md").read_text(), re.DOTALL)
     assert found
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "threadhold.db").write_text("not what it should be")
@@ -104,7 +104,7 @@ def test_a_backup_has_the_files_of_its_database_despite_changes(server: ServerPr
             httpx2.delete(f"{server.url}/files/{late[0]}")
 
     folder = data(server)
-    back_up(folder / "threadhold.db", folder / "files", tmp_path / "copy", watch=change_files)
+    back_up(folder / "threadhold.db", folder / "files", tmp_path / "copy", on_progress=change_files)
     with closing(sqlite3.connect(tmp_path / "copy" / "threadhold.db")) as database:
         files = {row[0] for row in database.execute("SELECT id FROM files")}
     assert {path.name for path in (tmp_path / "copy" / "files").glob("??/*") if path.suffix != ".text"} == files

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from server import main
-from store.backend import Sharing
+from store.ports import Sharing
 
 if __name__ == "__main__":
     main(sharing=Sharing(lease_s=float(os.environ["LEASE_S"])))

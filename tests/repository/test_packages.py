@@ -4,11 +4,24 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
-PACKAGES = ("api", "chains", "documents", "graphs", "ops", "retrieval", "store", "telemetry", "wire", "workers")
+PACKAGES = (
+    "api",
+    "chains",
+    "documents",
+    "fairness",
+    "graphs",
+    "ops",
+    "retrieval",
+    "store",
+    "telemetry",
+    "wire",
+    "workers",
+)
 OURS = (*PACKAGES, "server", "web")
 SOURCES = [path for package in PACKAGES for path in sorted((TOP / package).rglob("*.py"))] + [TOP / "server.py"]
 MAX_LINES = 400
@@ -70,8 +83,10 @@ def test_the_ports_of_the_store_import_no_backend() -> None:
 
 
 def test_only_the_backend_s_choice_imports_a_backend() -> None:
-    importers = {path.name for path in (TOP / "store").glob("*.py") if "from store.sqlite" in path.read_text()}
-    assert importers == {"backend.py"}
+    backends = {f"store.{path.parent.name}" for path in (TOP / "store").glob("*/__init__.py")} - {"store.ports"}
+    contracts = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    protected = [each for each in contracts if each.get("allowed_importers") == ["store.backend"]]
+    assert [set(each["protected_modules"]) for each in protected] == [backends]
 
 
 def test_the_environment_is_read_in_one_place() -> None:

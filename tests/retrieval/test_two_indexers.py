@@ -8,8 +8,9 @@ from pathlib import Path
 
 from documents.extraction import Extractor
 from retrieval.ingestion import Ingestion
-from store.backend import Sharing, open_backend
+from store.backend import open_backend
 from store.blobs import FolderBlobs
+from store.ports import Sharing
 from store.sqlite.store import SqliteStore
 from tests.graphs.world import Clock
 from tests.retrieval.test_ingestion import OWNER, Scripted, World, until

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from graphs.tools.actions import ActionCaller
+from graphs.tools.action_caller import ActionCaller
 from tests.effort import slowness
 from tests.graphs.tools.apis import simple
 

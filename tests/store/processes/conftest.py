@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from store.backend import Backend, Sharing, open_backend
+from store.backend import open_backend
+from store.ports import Backend, Sharing
 
 LEASE_S = 2.0  # a busy machine can stall a process for a second
 
