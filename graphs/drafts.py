@@ -11,7 +11,6 @@ from typing import Final
 from graphs.machine.spec import ClientCalls
 from retrieval.assistant_files import files_of
 from store.ports import AssistantRow, Change, Insert, MessageRow, Row, RunRow, ThreadRow
-from wire.actions import mask_tools, restore_secrets
 from wire.events import NewEvent, encode
 from wire.ids import new_id
 from wire.messages import MessageCreate, new_message
@@ -19,6 +18,7 @@ from wire.model_options import requested_sampling
 from wire.resources import resources_body
 from wire.runs import Run, RunCreate, ThreadRunCreate, new_run
 from wire.threads import ThreadCreate, new_thread
+from wire.tool_secrets import mask_tools, restore_secrets
 
 __all__ = ["USUAL", "Draft", "RunChoices", "draft_run", "draft_thread", "message_rows"]
 

@@ -6,6 +6,7 @@ Every task has an owner, every stop has a reason, and an unexpected error in one
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -177,9 +178,11 @@ class Execution:
         """
         if resumed and commit is not None and not self._processes.presence.is_alone:
             await asyncio.shield(commit)
-        live.checkpointed = resumed or bool(context.tools.specs)
+        live.checkpointed = resumed or bool(context.tools.specs) or context.tools.discover is not None
         graph = self.graph if live.checkpointed else self._reply_graph
         live.start()
+        if context.tools.discover is not None:
+            context = replace(context, tools=await context.tools.completed())
         config: RunnableConfig = {
             "recursion_limit": self._recursion_limit,
             "configurable": {"thread_id": live.run_id, "fresh": not resumed},

@@ -38,7 +38,6 @@ from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
 from store.backend import open_backend
 from store.ports import AssistantPrivate, Insert, Row, Store
-from wire.actions import mask_tools
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, StoreError
 from wire.ids import DEFAULT_OWNER, derive_id
@@ -46,6 +45,7 @@ from wire.json import JsonObject
 from wire.model_options import requested_sampling
 from wire.runs import Run, WantedCall
 from wire.threads import ThreadCreate, new_thread
+from wire.tool_secrets import mask_tools
 from wire.validation import parse
 from workers import open_workers
 
@@ -73,7 +73,8 @@ def build_run_graph(
             their outputs (`thread.run.requires_action`); `action` tools call their API.
         model_name: One of the upstream's models; empty: the first that it lists.
         api_key: For an address.
-        store: Where threads and waiting runs are kept: memory, or a file, which one process at a time can open.
+        store: Where threads and waiting runs are kept: memory, a file, which one process at a time can open, or the URL
+            of a database.
         actions_allow_hosts: Private or loopback hosts that actions can call, as names, addresses or CIDRs.
         expiry_s: Seconds after which a run expires.
         max_tool_rounds: Maximum rounds of tool calls in a run.

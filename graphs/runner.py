@@ -89,11 +89,11 @@ class Runner:
         self._attachments = attachments
         self._expiry_s = expiry_s
         self._clock = clock
-        self._contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
+        self.contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
         self._heavy = Shares(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits, processes)
         self._orphans = OrphanedRuns(
-            store, self._execution, self._contexts, self._now, expiry_s=expiry_s, processes=processes
+            store, self._execution, self.contexts, self._now, expiry_s=expiry_s, processes=processes
         )
         self._watching: list[asyncio.Task[None]] = []
 
@@ -118,7 +118,7 @@ class Runner:
     @property
     def metrics(self) -> RunMetrics:
         """The metrics of all runs so far."""
-        return self._contexts.metrics
+        return self.contexts.metrics
 
     @property
     def executing(self) -> int:
@@ -170,9 +170,9 @@ class Runner:
             first, gone = await cut_from(self._store, owner, thread_id, cut)
             guards += gone
         draft = draft_run(request, assistant, owner, thread_id, choices, now=self._now(), expiry_s=self._expiry_s)
-        await self._contexts.check(request, draft.run)
+        await self.contexts.check(request, draft.run)
         with count_reading(self._execution.admission, owner, first, its_turn=its_turn) as read:
-            history = await self._contexts.history(draft.run, owner, first=first)
+            history = await self.contexts.history(draft.run, owner, first=first)
             whole = history.and_then(row.body for row in draft.messages)
             async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
                 draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
@@ -191,7 +191,7 @@ class Runner:
             raise no_assistant(request.assistant_id)
         require_turn(assistant.body, its_turn=its_turn)
         draft = draft_thread(request, assistant, owner, choices, now=self._now(), expiry_s=self._expiry_s)
-        await self._contexts.check(request, draft.run)
+        await self.contexts.check(request, draft.run)
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
             draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)
@@ -212,11 +212,11 @@ class Runner:
             used = row.private.get("exchange_bytes", 0)
             given = check_outputs(action, outputs, used=used)
             live = await revive(self._store, row, self._now, self.metrics)
-            toolset, admission = await self._contexts.toolset(row), self._execution.admission
-            context = await read_if_free(admission, self._contexts, live, row, toolset, given)
+            toolset, admission = await self.contexts.toolset(row), self._execution.admission
+            context = await read_if_free(admission, self.contexts, live, row, toolset, given)
             calls = action["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
-            if not any(call["function"]["name"] in toolset.served for call in calls):
+            if all(call["function"]["name"] in toolset.functions for call in calls):
                 live.recorder.answer_all(given, recorded)
             recorded.extend(live.recorder.move("queued"))
             next_event = live.log.next + len(recorded.events) if context is None else live.log.ceiling
@@ -310,7 +310,7 @@ class Runner:
 
     async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
         """Start a drafted run, or queue it. Until then, `read` counts the memory of its history."""
-        toolset = await self._contexts.toolset(draft.row)
+        toolset = await self.contexts.toolset(draft.row)
         # A copy: the writer encodes the row later, while the run's body keeps changing.
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(draft.run.copy(), draft.row.owner, self._now, shows_contents=shows_contents)
@@ -319,7 +319,7 @@ class Runner:
         queued = draft.run
         live.size = len(orjson.dumps(draft.run))
         live.weight = self._execution.admission.weigh(live.size)
-        live.memory = live.history_memory = await self._contexts.memory(live, history)
+        live.memory = live.history_memory = await self.contexts.memory(live, history)
         read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, live.weight, live.memory
         if not self._execution.admission.free(*needs):
@@ -332,7 +332,7 @@ class Runner:
         row = replace(draft.row, body=recorder.run.copy())
         if toolset.not_offered:
             logger.info("run %s: this server cannot offer %s", draft.row.id, ", ".join(toolset.not_offered))
-        context = self._contexts.context(live, draft.row.private, toolset, history)
+        context = self.contexts.context(live, draft.row.private, toolset, history)
         with refused():
             changes = [*guards, *replace(draft, row=row).changes(held=True)]
             started = await self._launch(live, changes, events, ({}, False), context)
