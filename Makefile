@@ -15,7 +15,7 @@ endif
 UV := $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := $(wildcard telemetry wire workers store chains documents retrieval graphs api ops web server.py)
+PACKAGES := $(wildcard fairness telemetry wire workers store chains documents retrieval graphs api ops web server.py)
 # More arguments for pytest or the benchmark: `make test ARGS="-k cancel"`, `make bench ARGS=--quick`
 ARGS ?=
 

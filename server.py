@@ -15,7 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 _ROOT = Path(__file__).resolve().parent
-_PACKAGES = ("api", "chains", "documents", "graphs", "ops", "retrieval", "store", "telemetry", "web", "wire", "workers")
+_PACKAGES = (
+    "api",
+    "chains",
+    "documents",
+    "fairness",
+    "graphs",
+    "ops",
+    "retrieval",
+    "store",
+    "telemetry",
+    "web",
+    "wire",
+    "workers",
+)
 
 
 def _shadows(entry: str) -> bool:
@@ -36,7 +49,7 @@ from pydantic_settings import SettingsError
 
 from ops import Factories, run
 from ops.files import read_text, read_toml
-from ops.owners import unopened
+from ops.owners import describe_inaccessible
 from ops.setting_faults import describe_faults
 from ops.settings import DOTENV, TOML, Settings
 from telemetry.version import installed_version
@@ -69,8 +82,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
     from graphs.admission import Limits
     from graphs.retention import Retention
     from graphs.runner import Runner
-    from graphs.tools.caller import ActionOptions
     from graphs.tools.kinds import open_resources
+    from graphs.tools.lazy_caller import ActionOptions
     from graphs.tools.resources import ToolDeps
     from retrieval.attachments import Attachments
     from retrieval.images import Images
@@ -143,10 +156,10 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             )
             await blobs.open()
             await router.open()
-            if lost := unopened(await backend.health.owners(), settings.api_keys):
+            if lost := describe_inaccessible(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, backend.ages, days=settings.retention_days, processes=processes)
-            tuned = tuned_interpreter(lambda: runner.executing)
+            tuned = tuned_interpreter()
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield Deps(
                     store=store,
@@ -197,16 +210,16 @@ def _router(settings: Settings) -> "ModelRouter":
 
     The built-in engine is used with MODEL_PATH, or if no other upstream is set. Raises ThreadholdError.
     """
-    from chains import Member, ModelRouter, Prompts, Replies, build_member
+    from chains import ModelRouter, Prompts, Replies, RoutedUpstream, build_upstream
 
     prompts = Prompts.changed(settings.prompts)
-    members: list[Member] = []
+    upstreams: list[RoutedUpstream] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
         first = _first_upstream(settings)
-        members.append(Member("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
+        upstreams.append(RoutedUpstream("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
     for name, one in settings.upstreams.items():
-        members.append(
-            build_member(
+        upstreams.append(
+            build_upstream(
                 name,
                 one,
                 tool_calls=settings.tool_calls,
@@ -215,12 +228,12 @@ def _router(settings: Settings) -> "ModelRouter":
                 max_reply_tokens=settings.max_reply_tokens,
             )
         )
-    return ModelRouter(members, aliases=settings.model_aliases, default_model=settings.default_model)
+    return ModelRouter(upstreams, aliases=settings.model_aliases, default_model=settings.default_model)
 
 
 def _first_upstream(settings: Settings) -> "Upstream":
     """Return the upstream at MODEL_URL, or the built-in engine."""
-    from chains import Builtin, Shape, Upstream
+    from chains import Builtin, EngineConfig, Upstream
 
     if settings.model_url:
         return Upstream(
@@ -231,7 +244,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
         )
     return Builtin(
         settings.model_path,
-        shape=Shape(
+        config=EngineConfig(
             context_size=settings.model_context_size,
             parallel=settings.model_parallel,
             # With one thread per processor, busy processors slow down the threads and the server.

@@ -19,25 +19,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access_log import PROBES
 from api.bodies import read_body
-from api.body_memory import BodyMemory, Share
+from api.body_memory import BodyMemory, MemoryClaim
 from api.connection_limit import ConnectionLimit
 from api.cycles import BROKEN_OFF
-from api.form_turns import MOST_FORMS, FormTurn
+from api.form_slots import MOST_FORMS, FormSlot
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.json_response import answer
 from api.large_answers import Answer, BrokenOff
 from api.problems import problem_answer
-from api.request_turns import request_turns
+from api.request_starts import request_scheduler
 from api.uploads import is_form
+from fairness.fair_limits import FairLimit
 from telemetry.context import act_for
-from telemetry.shares import Shares
+from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 from wire.paths import shown
 
-__all__ = ["Gate"]
+__all__ = ["AccessControl"]
 
 logger = logging.getLogger("threadhold.api")
 
@@ -49,7 +50,7 @@ _UNFRAMED: Final = ((b"content-security-policy", b"frame-ancestors 'none'"), (b"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Gate:
+class AccessControl:
     """Passes requests to `app`, or refuses them.
 
     `keys` maps keys to owners; without keys, access is open. `hosts` are the names that `Host` can have besides the
@@ -73,7 +74,7 @@ class Gate:
         self._max_body_bytes = max_body_bytes
         self._is_shared = len(set(keys.values())) > 1
         self._bodies = BodyMemory(max_body_bytes, is_shared=self._is_shared)
-        self._forms = Shares(MOST_FORMS, portion=1 if self._is_shared else math.inf)
+        self._forms = FairLimit(MOST_FORMS, portion=1 if self._is_shared else math.inf)
         self._metrics_key = metrics_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,30 +83,31 @@ class Gate:
             await self._app(scope, receive, send)
             return
         outgoing = Answer(scope, send, self._bodies)
-        held: Share | FormTurn | None = None
+        held: MemoryClaim | FormSlot | None = None
         limit: ConnectionLimit | None = None
         try:
             try:
                 body = self._admit(scope)
-            finally:  # refusals take turns, too
-                await _wait_turn(scope)
+            finally:  # refusals are scheduled, too
+                await _wait_to_start(scope)
             limit = self._counted(scope)
             if body == "json":
-                held = Share(self._bodies, scope["state"]["owner"])
+                held = MemoryClaim(self._bodies, scope["state"]["owner"])
                 receive = await read_body(scope, receive, self._max_body_bytes, held)
             elif body == "form":
-                held = FormTurn(self._forms, scope["state"]["owner"])
+                held = FormSlot(self._forms, scope["state"]["owner"])
                 receive = held.receiver(receive)
             await self._answer(scope, receive, outgoing)
             if outgoing.refusal is not None:
                 raise outgoing.refusal
         except Problem as problem:
             await problem_answer(problem)(scope, receive, send)
-        except Exception:
+        except Exception as unexpected:
             request_id = scope["state"]["request_id"]
             logger.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
             if outgoing.started:
                 raise
+            clear_tracebacks(unexpected)
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
             await answer({"error": error}, status=500)(scope, receive, send)
@@ -169,7 +171,7 @@ class Gate:
         if name is None:
             raise Forbidden(f"Host '{shown(host)}' is not a name or an address with an optional port.")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):
-            return  # `Host` is optional in HTTP/1.0, which no browser speaks
+            return  # `Host` is optional in HTTP/1.0, which no browser uses
         if name not in LOOPBACK and name not in self._hosts:
             raise Forbidden(f"Host '{shown(host)}' is not allowed; name it in ALLOWED_HOSTS.")
 
@@ -217,9 +219,9 @@ class Gate:
         return ""
 
 
-async def _wait_turn(scope: Scope) -> None:
-    """Wait for the turn of the request's owner. Probes take turns with the other requests without a key."""
-    await request_turns().turn(scope["state"].get("owner", ""), _is_probe(scope))
+async def _wait_to_start(scope: Scope) -> None:
+    """Wait until a request of this owner can start. Probes alternate with the other requests without a key."""
+    await request_scheduler().wait_to_start(scope["state"].get("owner", ""), _is_probe(scope))
 
 
 def _is_probe(scope: Scope) -> bool:

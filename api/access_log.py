@@ -17,7 +17,7 @@ from telemetry.lines import fields
 from telemetry.metrics import Clock, Counts, Histogram
 from wire.ids import new_id
 
-__all__ = ["PROBES", "RequestMetrics", "Watch"]
+__all__ = ["PROBES", "AccessLog", "RequestMetrics"]
 
 logger = logging.getLogger("threadhold.requests")
 
@@ -47,7 +47,7 @@ class RequestMetrics:
         histogram.add(seconds)
 
 
-class Watch:
+class AccessLog:
     """The middleware; see the module."""
 
     def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, clock: Clock = time.perf_counter) -> None:

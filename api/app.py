@@ -33,23 +33,23 @@ from api import (
     v1_files,
     vector_stores,
 )
-from api.access import Gate
-from api.access_log import PROBES, RequestMetrics, Watch
+from api.access import AccessControl
+from api.access_log import PROBES, AccessLog, RequestMetrics
 from api.azure import AzureAddresses
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
 from api.depends import Deps
 from api.docs_files import serve_in_small_blocks
+from api.hot_routes import add_hot_routes
 from api.page import build_page
 from api.readiness import Readiness
 from api.route_paths import RoutePaths
-from api.turn_route import add_turn_routes
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 
 __all__ = ["Access", "build_app"]
 
 # `POST /threads/runs` comes before `POST /threads/{thread_id}`, which would match it
-_TURN = (*threads.TURN, *messages.TURN, *runs.TURN)
+_HOT_ENDPOINTS = (*threads.HOT_ENDPOINTS, *messages.HOT_ENDPOINTS, *runs.HOT_ENDPOINTS)
 
 _ROUTERS = (
     assistants,
@@ -120,12 +120,12 @@ def build_app(
                 app.router.routes[:] = routes  # the removed ones hold these dependencies; the next start adds its own
 
     requests = RequestMetrics()
-    middleware = [Middleware(AzureAddresses), Middleware(Watch, metrics=requests)]
+    middleware = [Middleware(AzureAddresses), Middleware(AccessLog, metrics=requests)]
     if origins := normalize_origins(access.origins):
         middleware.append(Middleware(Cors, origins=origins))
     middleware.append(
         Middleware(
-            Gate,
+            AccessControl,
             keys=access.keys,
             hosts=access.hosts,
             origins=origins,
@@ -146,11 +146,11 @@ def build_app(
     )
     app.state.requests, app.state.version = requests, version
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
-    app.state.large_bodies = Shares(0, least=LARGE_AT_ONCE)
+    app.state.large_bodies = FairLimit(0, least=LARGE_AT_ONCE)
     serve_in_small_blocks(app)
     problems.install(app)
     for prefix in ("/v1", ""):
-        add_turn_routes(app.router, _TURN, prefix, in_schema=bool(prefix))
+        add_hot_routes(app.router, _HOT_ENDPOINTS, prefix, in_schema=bool(prefix))
     for each in _ROUTERS:
         app.include_router(each.router, prefix="/v1")
         app.include_router(each.router, include_in_schema=False)

@@ -11,7 +11,7 @@ import orjson
 from starlette.types import Message, Receive, Scope
 
 from api.azure import DEPLOYMENT
-from api.body_memory import Share
+from api.body_memory import MemoryClaim
 from api.body_threads import LARGE, work_on_body
 from api.depends import is_v1
 from api.head import head_of
@@ -41,7 +41,7 @@ def decode_filled(body: bytes, fill: Callable[[object], object]) -> object:
     return fill(data) if EMPTY_ARRAY in body else data
 
 
-async def read_body(scope: Scope, receive: Receive, max_bytes: int, share: Share) -> Receive:
+async def read_body(scope: Scope, receive: Receive, max_bytes: int, share: MemoryClaim) -> Receive:
     """Read the body and return a `receive` that returns it as JSON; an empty body, of any type, becomes `{}`.
 
     The body of a request to an Azure deployment gets the deployment's name as its `model`. The original body of a v1
@@ -68,7 +68,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, share: Share
     return replayed(body, receive)
 
 
-async def _read(receive: Receive, max_bytes: int, share: Share) -> bytes:
+async def _read(receive: Receive, max_bytes: int, share: MemoryClaim) -> bytes:
     blocks, size, more = [], 0, True
     while more:
         block, more = await receive_block(receive)

@@ -8,10 +8,10 @@ several owners, one can use as much as is left free for the others. Excess reque
 import math
 from typing import Final
 
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 from wire.errors import Unavailable
 
-__all__ = ["BodyMemory", "Share"]
+__all__ = ["BodyMemory", "MemoryClaim"]
 
 MAX_BYTES: Final = 256 * 1024 * 1024
 _RETRY_S: Final = 5
@@ -22,7 +22,7 @@ class BodyMemory:
 
     def __init__(self, max_body_bytes: int, *, is_shared: bool) -> None:
         most = max(MAX_BYTES, 8 * max_body_bytes)
-        self._bytes = Shares(most, least=max_body_bytes, portion=1 if is_shared else math.inf)
+        self._bytes = FairLimit(most, least=max_body_bytes, portion=1 if is_shared else math.inf)
 
     def take(self, owner: str, count: int) -> None:
         """Count bytes. Raises Unavailable, and counts nothing then."""
@@ -36,21 +36,21 @@ class BodyMemory:
         self._bytes.release(owner, count)
 
 
-class Share:
+class MemoryClaim:
     """The part of a BodyMemory that one request uses."""
 
     def __init__(self, memory: BodyMemory, owner: str) -> None:
         self._memory = memory
         self._owner = owner
-        self._taken = 0
+        self._bytes = 0
 
     def take(self, count: int) -> None:
         """Count more bytes of the request. Raises Unavailable."""
         self._memory.take(self._owner, count)
-        self._taken += count
+        self._bytes += count
 
     def release(self) -> None:
         """Release all of it."""
-        if self._taken:
-            self._memory.release(self._owner, self._taken)
-            self._taken = 0
+        if self._bytes:
+            self._memory.release(self._owner, self._bytes)
+            self._bytes = 0

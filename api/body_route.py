@@ -19,7 +19,7 @@ from api.body_threads import is_large, work_on_body
 from api.depends import is_v1
 from api.problems import own_answer
 from wire.errors import ThreadholdError
-from wire.leniency import Leniency, Mended, list_ignored, mend
+from wire.leniency import Leniency, Repaired, list_ignored, repair
 from wire.mistakes import MAX_MISTAKES, first_mistake, list_mistakes
 from wire.validation import MAX_EXPLAINED, explain, parse
 
@@ -50,9 +50,9 @@ class BodyRoute(APIRoute):
             body, leniency = await request.body(), _leniency(request)
             if not is_large(body):
                 return await _answer(handle, _check(body_model, body, leniency), request)
-            async with request.app.state.large_bodies.share(request.state.owner):
-                mended = await work_on_body(len(body), _check, body_model, body, leniency)
-                return await _answer(handle, mended, request)
+            async with request.app.state.large_bodies.slot(request.state.owner):
+                repaired = await work_on_body(len(body), _check, body_model, body, leniency)
+                return await _answer(handle, repaired, request)
 
         return handle_leniently
 
@@ -73,30 +73,30 @@ class _Checked(Request):
         return self._checked
 
 
-async def _answer(handle: Handler, mended: Mended, request: Request) -> Response:
+async def _answer(handle: Handler, repaired: Repaired, request: Request) -> Response:
     """Handle a request with its body as a model, or refuse it."""
     try:
-        if mended.refused is not None:
-            raise explain([{**mended.refused, "loc": (_BODY, *mended.refused["loc"])}])
-        response = await handle(_Checked(request, mended.data))
+        if repaired.refused is not None:
+            raise explain([{**repaired.refused, "loc": (_BODY, *repaired.refused["loc"])}])
+        response = await handle(_Checked(request, repaired.data))
     except ThreadholdError as refusal:  # answered here to send the header with the ignored fields
         response = own_answer(refusal)
-    response.headers.update(_headers(mended))
+    response.headers.update(_headers(repaired))
     return response
 
 
-def _check(model: type[BaseModel], body: bytes, leniency: Leniency) -> Mended:
+def _check(model: type[BaseModel], body: bytes, leniency: Leniency) -> Repaired:
     """Return a body as its model, repaired as far as leniency allows. CPU work: call it in a thread."""
     data = orjson.loads(body)
     try:
-        return Mended(model.model_validate(data))
+        return Repaired(model.model_validate(data))
     except ValidationError as error:
         mendable = leniency.goes_beyond_php or EMPTY_ARRAY in body
         mistakes = list_mistakes(model, data, error, MAX_MISTAKES if mendable else MAX_EXPLAINED)
         if not mendable:
-            return Mended(data, refused=first_mistake(mistakes.errors))
-    mended = mend(model, data, leniency, mistakes=mistakes)
-    return mended if mended.refused is not None else replace(mended, data=model.model_validate(mended.data))
+            return Repaired(data, refused=first_mistake(mistakes.errors))
+    repaired = repair(model, data, leniency, mistakes=mistakes)
+    return repaired if repaired.refused is not None else replace(repaired, data=model.model_validate(repaired.data))
 
 
 def parse_leniently(model: type[M], data: object, request: Request) -> tuple[M, dict[str, str]]:
@@ -104,8 +104,8 @@ def parse_leniently(model: type[M], data: object, request: Request) -> tuple[M, 
 
     Raises InvalidRequest.
     """
-    mended = mend(model, data, _leniency(request))
-    return parse(model, mended.data), _headers(mended)
+    repaired = repair(model, data, _leniency(request))
+    return parse(model, repaired.data), _headers(repaired)
 
 
 def _leniency(request: Request) -> Leniency:
@@ -116,5 +116,5 @@ def _leniency(request: Request) -> Leniency:
     )
 
 
-def _headers(mended: Mended) -> dict[str, str]:
-    return {IGNORED: list_ignored(mended.ignored)} if mended.ignored else {}
+def _headers(repaired: Repaired) -> dict[str, str]:
+    return {IGNORED: list_ignored(repaired.ignored)} if repaired.ignored else {}

@@ -7,8 +7,8 @@ parallel would delay every other request, so the largest bodies are processed on
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
+from fairness.fair_limits import REQUESTS, FairThreads
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS, SharedThreads
 
 __all__ = ["LARGE", "LARGE_AT_ONCE", "is_large", "work_on_body"]
 
@@ -26,10 +26,10 @@ LARGE_AT_ONCE: Final = 4
 """How many requests with large bodies of one owner are processed at once. The store writes in order, so more of them
 would delay other owners' writes."""
 
-_ALONE: Final = 128 * 1024
+_SERIAL_BYTES: Final = 128 * 1024
 """Bytes. Longer bodies are processed one after the other."""
 
-_ONE: Final = SharedThreads(1, "bodies")
+_SERIAL_THREAD: Final = FairThreads(1, "bodies")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +43,6 @@ def is_large(body: bytes) -> bool:
 
 
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Return the result of `work`, called in a thread for a body of `size` bytes when it is the owner's turn."""
-    threads = REQUESTS if size <= _ALONE else _ONE
+    """Return the result of `work`, called in a thread for a body of `size` bytes when the owner is next."""
+    threads = REQUESTS if size <= _SERIAL_BYTES else _SERIAL_THREAD
     return await threads.run(acting_owner(), work, *args, **named)

@@ -11,7 +11,7 @@ Invariants:
   it, and nothing after it is read.
 - A client that leaves is noticed while it has requests waiting: their bytes are kept unparsed, up to a limit.
 - A connection that closes before it has read a whole body lets the client read the answer first.
-- Small pieces of requests are read in turns: see `api.small_reads`.
+- Small pieces of requests are read fairly by owner: see `api.small_reads`.
 
 No request waits for any of this. A request costs a few assignments, and a timer checks every 30 s.
 """
@@ -24,7 +24,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.broken_http import TooMuchError, refusal
-from api.cycles import Abandonable, end_by_closing, end_if_refused
+from api.cycles import CancelOnDisconnect, end_by_closing, end_if_refused
 from api.request_parser import RequestParser
 from api.small_reads import SmallReads
 from api.transport import Flow, JoiningTransport
@@ -96,11 +96,11 @@ class Connection(HttpToolsProtocol):
         """Consecutive checks at which the client was behind, and the bytes that it had read at the first of them."""
         self._answering: RequestResponseCycle | None = None
         """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
-        self._running: Abandonable | None = None
+        self._running: CancelOnDisconnect | None = None
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
         """Unparsed bytes after requests that wait."""
-        self._small_reads = SmallReads(self._resume_after_turn)
+        self._small_reads = SmallReads(self._resume_reading)
         self._refusal: bytes | None = None
         """The last answer, to an unreadable request; can be empty. It is sent after those that are due, and nothing
         more is read."""
@@ -194,7 +194,7 @@ class Connection(HttpToolsProtocol):
         return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's type of apps is private
-        self._answering, self._running = cycle, Abandonable(app, cycle)
+        self._answering, self._running = cycle, CancelOnDisconnect(app, cycle)
         super()._start_asgi_task(cycle, self._running)
 
     def on_response_complete(self) -> None:
@@ -212,7 +212,7 @@ class Connection(HttpToolsProtocol):
             self._parse(held)
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, and continue to read when it is this connection's turn."""
+        """Parse received bytes, and continue to read when this connection is scheduled."""
         self._parse(data)
         self._small_reads.add(len(data), self._owner_of_request())
         if self._small_reads.waits:
@@ -221,7 +221,7 @@ class Connection(HttpToolsProtocol):
     def _owner_of_request(self) -> str:
         return "" if self.cycle is None else str(self.cycle.scope["state"].get("owner", ""))
 
-    def _resume_after_turn(self) -> None:
+    def _resume_reading(self) -> None:
         if not self._waits_for_app():
             self.flow.resume_reading()
 
@@ -396,5 +396,5 @@ class Connection(HttpToolsProtocol):
             self._answering.disconnected = True
             self._answering.message_event.set()
             if self._running is not None:
-                self._running.abandon()
+                self._running.on_disconnect()
             self.flow.resume_writing()

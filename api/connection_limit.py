@@ -19,7 +19,7 @@ import orjson
 from api.connection import Connection
 from api.file_limit import allow_files
 from api.transport import READ_BYTES, ShortReads
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
 
@@ -71,7 +71,7 @@ class ConnectionLimit:
         """Idle connections by the owner of their last request → since when (monotonic seconds), longest idle first."""
         self._logged_at = -math.inf
         self._unlogged = 0
-        self._requests = Shares(limit, portion=_PORTION)
+        self._requests = FairLimit(limit, portion=_PORTION)
         self._is_shared = False
         """Whether there are several owners."""
         self._buffer = memoryview(bytearray(READ_BYTES))
@@ -153,7 +153,7 @@ class ConnectionLimit:
 
 
 class _Counted(Connection):
-    """A connection that knows whether it exceeds the limit."""
+    """A connection that can report whether it exceeds the limit."""
 
     SPARE: ClassVar[int] = 64
     """Extra connections beyond the limit, for probes, and to send 503 to other requests."""
@@ -182,7 +182,7 @@ class _Counted(Connection):
             self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Remove the connection."""
         self._stop_waiting()
         self._limit.remove_idle(self, self._owner)
         super().connection_lost(exc)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-__all__ = ["BROKEN_OFF", "Abandonable", "end_by_closing", "end_if_refused"]
+__all__ = ["BROKEN_OFF", "CancelOnDisconnect", "end_by_closing", "end_if_refused"]
 
 BROKEN_OFF: Final = "broken_off"
 """The key of a request's state that is true if its answer was broken off because memory was short."""
@@ -16,7 +16,7 @@ BROKEN_OFF: Final = "broken_off"
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
-class Abandonable:
+class CancelOnDisconnect:
     """An app whose call for one request is cancelled if its client disconnects before the answer has started. An answer
     that the app has aborted keeps no bytes.
 
@@ -31,23 +31,23 @@ class Abandonable:
 
     async def __call__(self, scope: object, receive: object, send: object) -> None:
         """Call the app."""
-        if self._is_abandoned():
+        if self._is_cancellable():
             return
         self._task = asyncio.current_task()
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            if not self._is_abandoned():
+            if not self._is_cancellable():
                 raise
         if self._cycle.scope["state"].get(BROKEN_OFF):
             self._cycle.transport.abort()  # closing would keep the bytes that the client has not read
 
-    def abandon(self) -> None:
+    def on_disconnect(self) -> None:
         """Note that the client has left."""
-        if self._task is not None and self._is_abandoned():
+        if self._task is not None and self._is_cancellable():
             self._task.cancel()
 
-    def _is_abandoned(self) -> bool:
+    def _is_cancellable(self) -> bool:
         cycle = self._cycle
         return cycle.disconnected and not cycle.response_started and cycle.scope["method"] in _SAFE
 

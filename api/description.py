@@ -94,7 +94,7 @@ def install(app: FastAPI) -> None:
     A thread makes the document once, because this takes 0.4 s, in which the event loop would answer nothing else.
     """
     found = app.openapi
-    turn, making = asyncio.Lock(), threading.Lock()
+    lock, making = asyncio.Lock(), threading.Lock()
     written: list[bytes] = []
     made: Document = {}
 
@@ -110,7 +110,7 @@ def install(app: FastAPI) -> None:
 
     async def respond(_: Request) -> Response:
         if not written:
-            async with turn:  # all others wait without a thread
+            async with lock:  # all others wait without a thread
                 if not written:
                     await asyncio.to_thread(write)
         return Response(written[0], media_type="application/json")

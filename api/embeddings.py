@@ -15,7 +15,7 @@ router = APIRouter(tags=["embeddings"], route_class=BodyRoute)
 @router.post("/embeddings", response_model=EmbeddingList)
 async def create_embeddings(body: EmbeddingCreate, request: Request, deps: InjectedDeps, owner: Owner) -> Response:
     """Embed texts. If the client disconnects, the work stops."""
-    passage = await while_connected(request.receive, deps.embeddings.answer(body, owner))
-    if passage is None:
+    response = await while_connected(request.receive, deps.embeddings.answer(body, owner))
+    if response is None:
         return Response(status_code=499)  # the client has left
-    return Response(passage.body, passage.status, passage.headers, passage.content_type)
+    return Response(response.body, response.status, response.headers, response.content_type)

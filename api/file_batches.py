@@ -8,8 +8,8 @@ from api.body_route import BodyRoute
 from api.depends import BatchId, Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
 from api.store_files import POLL_AFTER, StatusFilter, page_of_store_files
-from retrieval.vector_store_drafts import add_store_files, refuse_expired, touch
-from store.ports import BatchRow, Insert, Patch, Row, Tally
+from retrieval.vector_store_drafts import add_store_files, refuse_expired, renew_expiry
+from store.ports import BatchRow, FileTotals, Insert, Patch, Row
 from wire.errors import InvalidRequest, NotFound
 from wire.ids import new_id
 from wire.pages import Listing as ListOf
@@ -33,8 +33,8 @@ async def create_batch(
     given = body.store_files()
     await deps.attachments.require(owner, [each.file_id for each in given])
     files = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
-    await deps.ingestion.put(owner, files, Insert(batch), *touch(store, now=now, at_once=True))
-    return _answer(batch, Tally({"in_progress": len(files)}))
+    await deps.ingestion.put(owner, files, Insert(batch), *renew_expiry(store, now=now, at_once=True))
+    return _answer(batch, FileTotals({"in_progress": len(files)}))
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}", response_model=FileBatch)
@@ -47,8 +47,8 @@ async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Inj
 async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: InjectedDeps, owner: Owner) -> Response:
     """Cancel the files that are not indexed yet."""
     batch = await _must_get_batch(deps, vector_store_id, batch_id, owner)
-    tally = (await deps.library.tallies("batch_id", [batch_id]))[batch_id]
-    status = show_batch(batch.body, tally.counts)["status"]
+    totals = (await deps.library.file_totals("batch_id", [batch_id]))[batch_id]
+    status = show_batch(batch.body, totals.counts)["status"]
     if status != "in_progress":
         raise InvalidRequest(f"Cannot cancel file batch with status '{status}'.")
     await deps.ingestion.cancel(owner, vector_store_id, batch_id, Patch("file_batch", batch_id, owner, _CANCELLED))
@@ -81,9 +81,9 @@ async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner
 
 
 async def _read_answer(deps: Deps, batch: BatchRow) -> Response:
-    return _answer(batch, (await deps.library.tallies("batch_id", [batch.id]))[batch.id])
+    return _answer(batch, (await deps.library.file_totals("batch_id", [batch.id]))[batch.id])
 
 
-def _answer(batch: BatchRow, tally: Tally) -> Response:
-    shown = show_batch(batch.body, tally.counts)
+def _answer(batch: BatchRow, totals: FileTotals) -> Response:
+    shown = show_batch(batch.body, totals.counts)
     return answer(shown, headers=POLL_AFTER if shown["status"] == "in_progress" else None)

@@ -1,7 +1,7 @@
 """The paths of OpenAI's API, besides chat, that an upstream answers: an allow-list and the route they share.
 
 Headers are allow-listed in both directions: of the client's headers, only a form's content type is sent on, never the
-key; of the upstream's, those that `chains.passage` lists.
+key; of the upstream's, those that `chains.upstream_response` lists.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from api.forms import receive_form
 from api.sse import ByteStream, while_connected
 from api.uploads import is_form
 from chains.forwarding import Body, with_model
-from chains.passage import Passage
+from chains.upstream_response import UpstreamResponse
 from wire.empty_objects import fill_forwarded
 from wire.errors import InvalidRequest, UnsupportedMedia
 from wire.paths import shown
@@ -64,7 +64,7 @@ async def forward_json(request: Request, deps: Deps, path: str) -> Response:
     """Send a JSON request on. If the client disconnects, the upstream request ends. Raises Problem."""
     sent = await request.body()
     if is_large(sent):
-        async with request.app.state.large_bodies.share(request.state.owner):
+        async with request.app.state.large_bodies.slot(request.state.owner):
             body = await work_on_body(len(sent), decode_filled, sent, fill_forwarded)
     else:
         body = decode_filled(sent, fill_forwarded)
@@ -99,21 +99,21 @@ class _Holding(Response):
 
 
 async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Response:
-    """Send a request on when its turn comes. Raises Problem."""
+    """Send a request on when it gets a slot. Raises Problem."""
     deps.calls.check(request.state.owner)
     async with AsyncExitStack() as stack:
 
-        async def call() -> Passage:
-            await stack.enter_async_context(deps.calls.turn(request.state.owner))
+        async def call() -> UpstreamResponse:
+            await stack.enter_async_context(deps.calls.slot(request.state.owner))
             return await deps.upstream.pass_through(body, path)
 
-        passage = await while_connected(request.receive, call())
-        if passage is None:
+        response = await while_connected(request.receive, call())
+        if response is None:
             return Response(status_code=499)  # the client has left
-        if passage.body is not None:
-            passage.close()  # from here on, `api.large_answers` counts the answer
-            return Response(passage.body, passage.status, passage.headers, passage.content_type)
-        stream = ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
+        if response.body is not None:
+            response.close()  # from here on, `api.large_answers` counts the answer
+            return Response(response.body, response.status, response.headers, response.content_type)
+        stream = ByteStream(response.blocks(), response.close, response.content_type, response.status, response.headers)
         return _Holding(stream, stack.pop_all())
 
 

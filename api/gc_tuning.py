@@ -1,34 +1,37 @@
 """Tunes the interpreter for a server, after everything is loaded.
 
-A full garbage collection stops everything for 0.3 ms per executing run: 0.3 s at 1,000 runs, which delays every token.
-A run that succeeds leaves nothing to collect; one that fails leaves 400 objects.
+Objects that refer to each other are freed by the garbage collector only. Most work leaves none, but errors do: an error
+refers to the frames that it passed through, whose variables can be long texts. Garbage is therefore collected by time:
+its number of objects says nothing about its size.
 """
 
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-__all__ = ["due", "tuned_interpreter"]
+__all__ = ["pause_after", "tuned_interpreter"]
 
 _SWITCH_S: Final = 0.00005
-_CHECK_S: Final = 1.0
-
-# Counted in collections of young objects, one per 5,000 new objects. Objects that survive such a collection are old.
-_AT_REST: Final = 20
-_AT_WORK: Final = 200
-_WHATEVER_COMES: Final = 2_000
-_FULL: Final = 100
-"""Counted in collections of old objects. After so many, objects that survived two collections are examined as well."""
+_PAUSE_S: Final = 1.0
+"""Minimum time between two full collections."""
+_SHARE: Final = 0.01
+"""Maximum share of the time that full collections take."""
+_YOUNG: Final = 5_000
+"""New objects after which the interpreter examines the new objects."""
+_NEVER: Final = 1_000_000
+"""As a number of collections: the interpreter starts no collection of older objects itself."""
 
 
 @asynccontextmanager
-async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]:
-    """Exclude all existing objects from garbage collection, and collect old objects when few runs are `executing`.
+async def tuned_interpreter() -> AsyncIterator[None]:
+    """Exclude all existing objects from garbage collection, and collect all garbage of later objects regularly.
 
-    A thread releases the interpreter at every SQL statement. With the default switch interval of 5 ms and a busy event
+    A full collection stops everything for 0.3 ms per executing run, so the interpreter does not start any by itself. A
+    thread releases the interpreter at every SQL statement. With the default switch interval of 5 ms and a busy event
     loop, it waits so long to get the interpreter back that a commit takes several times as long. At the end, the
     interpreter's settings are restored.
     """
@@ -36,9 +39,8 @@ async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
-    # Fifty executing runs are 50,000 objects, none of them garbage. Looking at a tenth at a time keeps pauses short.
-    gc.set_threshold(5_000, _WHATEVER_COMES, _FULL)
-    collecting = asyncio.create_task(_collect(executing), name="collector")
+    gc.set_threshold(_YOUNG, _NEVER, _NEVER)
+    collecting = asyncio.create_task(_collect(), name="collector")
     try:
         yield
     finally:
@@ -50,17 +52,15 @@ async def tuned_interpreter(executing: Callable[[], int]) -> AsyncIterator[None]
         sys.setswitchinterval(interval_s)
 
 
-async def _collect(executing: Callable[[], int]) -> None:
+async def _collect() -> None:
+    pause_s = _PAUSE_S
     while True:
-        await asyncio.sleep(_CHECK_S)
-        generation = due(gc.get_count(), executing())
-        if generation is not None:
-            gc.collect(generation)
+        await asyncio.sleep(pause_s)
+        since = time.perf_counter()
+        gc.collect()
+        pause_s = pause_after(time.perf_counter() - since)
 
 
-def due(counts: tuple[int, int, int], executing: int) -> int | None:
-    """Return the generation to be collected now, None for none; `counts` are `gc.get_count`'s."""
-    _, young, old = counts
-    if young < (_AT_WORK + executing if executing else _AT_REST):
-        return None
-    return 2 if old >= _FULL and not executing else 1
+def pause_after(collection_s: float) -> float:
+    """Return how long to wait after a full collection that took `collection_s`, in seconds."""
+    return max(_PAUSE_S, collection_s / _SHARE)

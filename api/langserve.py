@@ -1,6 +1,6 @@
 """LangServe's routes: the chat chain at `/chat`, runs at `/assistant`, and their playgrounds.
 
-The only file that knows LangServe, which is in maintenance mode. It is imported when the server starts, not before.
+The only file that imports LangServe, which is in maintenance mode. It is imported when the server starts, not before.
 LangServe's feedback endpoint is disabled.
 
 Streams of runs are framed here, byte for byte as LangServe frames them. LangServe itself decodes, re-encodes and sends
@@ -25,9 +25,9 @@ from api.depends import Deps
 from api.langserve_bodies import body_check, check_config_hash
 from api.sse import ByteStream, while_connected
 from chains import ChatInput, build_chat_chain
-from chains.bridge import TURNS
-from chains.chat import CALL_TURN
-from graphs.run_runnable import OWNER, RunRunnable, Turn
+from chains.bridge import BATCH_SLOTS
+from chains.chat import CALL_SLOT
+from graphs.run_runnable import OWNER, RunInput, RunRunnable
 from wire.empty_objects import fill_langserve
 from wire.events import Event
 
@@ -51,7 +51,7 @@ def build_router(deps: Deps) -> APIRouter:
     def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:  # as LangServe calls it
         """Set the owner of the request; a value from the client is overwritten."""
         owner = request.state.owner
-        own = {OWNER: owner, TURNS: calls.of_batch(owner), CALL_TURN: partial(calls.turn, owner)}
+        own = {OWNER: owner, BATCH_SLOTS: calls.of_batch(owner), CALL_SLOT: partial(calls.slot, owner)}
         return {**config, "configurable": {**config.get("configurable", {}), **own}}
 
     async def check_line(request: Request) -> None:
@@ -70,7 +70,7 @@ def build_router(deps: Deps) -> APIRouter:
     )
     runs = RunRunnable(deps.runner, deps.store)
     handler = _Runs(runs, path="/assistant", per_req_config_modifier=with_owner)
-    checked = [Depends(check_config_hash), Depends(body_check(Turn))]
+    checked = [Depends(check_config_hash), Depends(body_check(RunInput))]
     for path in ("/assistant/stream", "/assistant/c/{config_hash}/stream"):  # before LangServe's own, to replace them
         router.add_api_route(path, handler.stream_runs, methods=["POST"], include_in_schema=False, dependencies=checked)
     add_routes(

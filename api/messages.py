@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 
 from api.body_route import BodyRoute
 from api.depends import V1, InjectedDeps, Listing, MessageId, Owner, ThreadId, list_rows, must_get
+from api.hot_routes import HotEndpoint
 from api.json_response import answer
-from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
 from store.ports import Delete, Insert, Patch, RequireNoActiveRun
 from wire.errors import Changed, InvalidRequest, ThreadBusy
@@ -18,7 +18,7 @@ from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
 from wire.validation import check_id
 
-__all__ = ["TURN", "router"]
+__all__ = ["HOT_ENDPOINTS", "router"]
 
 _TRIES: Final = 20
 """How often a message with attachments is added again because the thread's resources were changed meanwhile."""
@@ -45,8 +45,8 @@ async def create_message(
     raise InvalidRequest(f"The resources of {thread_id} keep being changed; try again once they are not.")
 
 
-TURN = (TurnEndpoint("/threads/{thread_id}/messages", "messages", create_message, Message),)
-"""Requests of every turn, which `api.app` registers first."""
+HOT_ENDPOINTS = (HotEndpoint("/threads/{thread_id}/messages", "messages", create_message, Message),)
+"""The most frequent requests, which `api.app` registers first."""
 
 
 @router.get("/threads/{thread_id}/messages", response_model=ListOf[Message])

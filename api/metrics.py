@@ -1,4 +1,5 @@
-"""`/metrics` for Prometheus: exports the packages' metrics at each scrape. The only file that knows Prometheus.
+"""`/metrics` for Prometheus: exports the packages' metrics at each scrape. The only file that imports
+prometheus_client.
 
 Invariants: nothing is counted here, so requests and tokens cost nothing more. No label is an id, a raw path, or client
 input. The library is imported at the first scrape, and each app has its own registry. `api.access` controls access.
@@ -105,16 +106,16 @@ def _of_runs(deps: Deps) -> "Iterator[Metric]":
 
 def _of_upstreams(deps: Deps) -> "Iterator[Metric]":
     outcomes = {
-        (member.name or "default", *outcome): count
-        for member in deps.upstream.members
-        for outcome, count in dict(member.source.outcomes).items()
+        (upstream.name or "default", *outcome): count
+        for upstream in deps.upstream.upstreams
+        for outcome, count in dict(upstream.source.outcomes).items()
     }
     text = "Requests to upstreams, including failed attempts that were retried."
     yield _counter("upstream_requests", text, ("upstream", "outcome"), outcomes)
     ends: Counter[tuple[str, ...]] = Counter()
-    for member in deps.upstream.members:
-        if isinstance(member.source, Builtin):
-            ends.update(member.source.engine_ends)
+    for upstream in deps.upstream.upstreams:
+        if isinstance(upstream.source, Builtin):
+            ends.update(upstream.source.engine_ends)
     yield _counter("engine_ends", "Built-in engines that ended unexpectedly or hung, by reason.", ("reason",), ends)
 
 
@@ -133,7 +134,7 @@ def _of_the_store(deps: Deps) -> "Iterator[Metric]":
     yield _gauge(
         "files_to_reindex",
         "Files whose word index must still be rewritten after an upgrade.",
-        ingestion.upkeep.outdated,
+        ingestion.maintenance.outdated,
     )
 
 

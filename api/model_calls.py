@@ -3,7 +3,7 @@
 Invariants:
 
 - At most as many of these calls run as there can be active runs (MAX_RUNS, MAX_RUNS_PER_OWNER); the others wait.
-- Owners take turns. The calls of one owner keep their order.
+- Owners are scheduled fairly. The calls of one owner keep their order.
 - If the queue is full, a call is refused with 429 and `Retry-After` before any work is done for it.
 - A batch processes only some of its inputs at a time, so that one request cannot do the work of thousands at once.
 """
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
 
-from chains.bridge import Turns as BatchTurns
+from chains.bridge import SlotFactory
 from graphs.admission import Admission, Limits, QueuedRun
 
 __all__ = ["ModelCalls"]
@@ -28,25 +28,25 @@ class ModelCalls:
     """Counts running calls and queues the others."""
 
     def __init__(self, limits: Limits) -> None:
-        self._turns = Admission(limits, counted="requests")
+        self._admission = Admission(limits, counted="requests")
         self._numbers = itertools.count()
         self._of_batches = min(_BATCH_INPUTS, limits.max_executing, limits.max_executing_per_owner or _BATCH_INPUTS)
         self._batches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def check(self, owner: str) -> None:
         """Raise TooManyRequests if a call of this owner can neither start nor wait."""
-        self._turns.check(owner)
+        self._admission.check(owner)
 
     @asynccontextmanager
-    async def turn(self, owner: str) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it for the duration of the block. Cancelling the wait withdraws the call."""
+    async def slot(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it for the duration of the block. Cancelling the wait withdraws the call."""
         await self._begin(owner)
         try:
             yield
         finally:
             self._end(owner)
 
-    def of_batch(self, owner: str) -> BatchTurns:
+    def of_batch(self, owner: str) -> SlotFactory:
         """Return the limiter of the owner's batches; each input enters it while it is processed."""
         own = self._batches.get(owner)
         if own is None:
@@ -54,22 +54,22 @@ class ModelCalls:
         return lambda: own
 
     async def _begin(self, owner: str) -> None:
-        if self._turns.free(owner):
-            self._turns.begin(owner)
+        if self._admission.free(owner):
+            self._admission.begin(owner)
             return
         number = next(self._numbers)
         queued = QueuedRun(f"call {number}", owner, "", number)
-        self._turns.enqueue(queued)
+        self._admission.enqueue(queued)
         try:
             await queued.left.wait()
         except asyncio.CancelledError:
-            if self._turns.get(queued.run_id) is None:  # it has just got its turn, which passes to another call
+            if self._admission.get(queued.run_id) is None:  # it has just got a slot, which passes to another call
                 self._end(owner)
             else:
-                self._turns.leave(queued.run_id)
+                self._admission.leave(queued.run_id)
             raise
 
     def _end(self, owner: str) -> None:
-        self._turns.end(owner)
-        while (queued := self._turns.admit_next()) is not None:
-            self._turns.leave(queued.run_id)
+        self._admission.end(owner)
+        while (queued := self._admission.admit_next()) is not None:
+            self._admission.leave(queued.run_id)

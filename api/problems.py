@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.json_response import answer
+from telemetry.tracebacks import clear_tracebacks
 from wire.errors import (
     InvalidRequest,
     NotFound,
@@ -31,7 +32,8 @@ def install(app: FastAPI) -> None:
 
 
 def problem_answer(problem: Problem) -> Response:
-    """Return the answer for a problem."""
+    """Return the answer for a problem, which ends here: its frames are cleared."""
+    clear_tracebacks(problem)
     if isinstance(problem, UpstreamProblem):
         return answer(problem.upstream_body or problem.body(), status=problem.http_status)
     return answer(problem.body(), status=problem.status, headers=problem.headers)
@@ -42,6 +44,7 @@ def own_answer(error: ThreadholdError) -> Response:
     problem = as_problem(error)
     if isinstance(error, StoreError) and problem.status >= 500:
         logger.error("the store refused: %s", error.message)
+    clear_tracebacks(error)
     return problem_answer(problem)
 
 
@@ -54,12 +57,15 @@ async def _ours(_request: Request, error: Exception) -> Response:
 async def _invalid(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    return problem_answer(explain(error.errors()))
+    problem = explain(error.errors())
+    clear_tracebacks(error)
+    return problem_answer(problem)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    clear_tracebacks(error)
     if error.status_code == 404:
         message = f"Invalid URL ({request.method} {shown(request.url.path)})"
         return answer(NotFound(message, code="unknown_url").body(), status=404)

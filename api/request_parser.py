@@ -1,7 +1,7 @@
 """Parses the requests of one connection, and ignores every offer to upgrade the protocol.
 
 A request can offer to continue in another protocol (`Connection: Upgrade`, `Upgrade: h2c`); Java's HttpClient does so
-by default. A server may ignore the offer (RFC 9110, section 7.8), and this one speaks HTTP/1.1 only. httptools cannot
+by default. A server may ignore the offer (RFC 9110, section 7.8), and this one supports HTTP/1.1 only. httptools cannot
 ignore it: it stops at the end of the head and skips the body. So the head is parsed a second time, without `Upgrade`,
 and everything after it is read as usual.
 

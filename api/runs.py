@@ -18,9 +18,9 @@ from api.depends import (
     list_rows,
     must_get,
 )
+from api.hot_routes import HotEndpoint
 from api.json_response import answer, not_offered
 from api.sse import EventStream
-from api.turn_route import TurnEndpoint
 from graphs.drafts import RunChoices
 from graphs.runner import Started
 from wire.errors import InvalidRequest
@@ -29,7 +29,7 @@ from wire.runs import Run, RunCreate, RunModify, SubmitToolOutputs, ThreadRunCre
 from wire.status import ACTIVE
 from wire.validation import check_id, shown
 
-__all__ = ["TURN", "router"]
+__all__ = ["HOT_ENDPOINTS", "router"]
 
 router = APIRouter(tags=["runs"], route_class=BodyRoute)
 
@@ -67,11 +67,11 @@ async def create_run(
     return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
-TURN = (
-    TurnEndpoint("/threads/runs", "runs", create_thread_and_run, Run, _STREAM),
-    TurnEndpoint("/threads/{thread_id}/runs", "runs", create_run, Run, _STREAM),
+HOT_ENDPOINTS = (
+    HotEndpoint("/threads/runs", "runs", create_thread_and_run, Run, _STREAM),
+    HotEndpoint("/threads/{thread_id}/runs", "runs", create_run, Run, _STREAM),
 )
-"""Requests of every turn, which `api.app` registers first."""
+"""The most frequent requests, which `api.app` registers first."""
 
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])

@@ -15,8 +15,9 @@ import orjson
 from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from fairness.fair_limits import REQUESTS
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
+from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Problem, UpstreamFailed
 from wire.events import Event, LastEvents, encode, total_bytes
 from wire.extensions import events_without_extensions
@@ -137,7 +138,9 @@ async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool, extensions: 
                     yield frames
                 del frames  # a large batch is not kept while the next one is waited for
     except Problem as problem:
-        yield b"event: error\ndata: " + orjson.dumps(problem.body()) + b"\n\n"
+        body = problem.body()
+        clear_tracebacks(problem)
+        yield b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"
         return
     yield LastBlock(_DONE)
 

@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from api.body_route import BodyRoute
 from api.depends import Deps, FileId, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
-from retrieval.vector_store_drafts import refuse_expired, store_file_row, touch
+from retrieval.vector_store_drafts import refuse_expired, renew_expiry, store_file_row
 from store.ports import PageQuery, Row, store_file_id
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListBody, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf
-from wire.vector_stores import NewStoreFile, PlaceModify, VectorStoreFile
+from wire.vector_stores import NewStoreFile, StoreFileModify, VectorStoreFile
 
 __all__ = ["POLL_AFTER", "StatusFilter", "page_of_store_files", "router"]
 
@@ -48,7 +48,7 @@ async def add_store_file(
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     file = store_file_row(owner, vector_store_id, body, now=now)
-    await deps.ingestion.put(owner, [file], *touch(store, now=now, at_once=True))
+    await deps.ingestion.put(owner, [file], *renew_expiry(store, now=now, at_once=True))
     return _answer(file)
 
 
@@ -69,7 +69,7 @@ async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: 
 
 @router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
 async def modify_store_file(
-    vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, deps: InjectedDeps, owner: Owner
+    vector_store_id: VectorStoreId, file_id: FileId, body: StoreFileModify, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Replace a file's attributes."""
     await _must_get_store_file(deps, vector_store_id, file_id, owner)

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Response
 
 from api.body_route import BodyRoute
 from api.depends import V1, InjectedDeps, Listing, Owner, ThreadId, list_rows, must_get
+from api.hot_routes import HotEndpoint
 from api.json_response import answer
-from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
 from retrieval.vector_store_drafts import create_inline_stores
 from store.ports import Insert, Patch, Row
@@ -16,7 +16,7 @@ from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
 from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
 
-__all__ = ["TURN", "router"]
+__all__ = ["HOT_ENDPOINTS", "router"]
 
 router = APIRouter(tags=["threads"], route_class=BodyRoute)
 
@@ -32,8 +32,8 @@ async def create_thread(body: ThreadCreate, deps: InjectedDeps, owner: Owner, v1
     return answer(made, v1=v1)
 
 
-TURN = (TurnEndpoint("/threads", "threads", create_thread, Thread),)
-"""Requests of every turn, which `api.app` registers first."""
+HOT_ENDPOINTS = (HotEndpoint("/threads", "threads", create_thread, Thread),)
+"""The most frequent requests, which `api.app` registers first."""
 
 
 @router.get("/threads", response_model=ListOf[Thread])

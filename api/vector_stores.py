@@ -11,8 +11,8 @@ from api.body_route import BodyRoute
 from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
 from api.sse import while_connected
-from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
-from store.ports import Hit, Insert, PageQuery, Patch, Query, StoreRow, Tally
+from retrieval.vector_store_drafts import draft_store, refuse_expired, renew_expiry
+from store.ports import FileTotals, Hit, Insert, PageQuery, Patch, Query, StoreRow
 from wire.errors import EmbeddingFailed
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
@@ -40,7 +40,7 @@ async def create_vector_store(body: VectorStoreCreate, deps: InjectedDeps, owner
     """Create a vector store; its files are indexed in the background."""
     store, files = draft_store(owner, body, now=int(time.time()))
     await deps.ingestion.put(owner, files, Insert(store))
-    return answer(show_vector_store(store.body, Tally({"in_progress": len(files)}).counts, 0))
+    return answer(show_vector_store(store.body, FileTotals({"in_progress": len(files)}).counts, 0))
 
 
 @router.get("/vector_stores", response_model=ListOf[VectorStore])
@@ -90,8 +90,8 @@ async def search_vector_store(
 async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, object]:
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
-    if touched := touch(store, now=int(time.time())):
-        await deps.store.commit(touched, durable=False)
+    if renewed := renew_expiry(store, now=int(time.time())):
+        await deps.store.commit(renewed, durable=False)
     embedder = deps.embedder
     chars = sum(map(len, body.queries))
     vectors: Sequence[list[float] | None] = [None] * len(body.queries)
@@ -139,5 +139,5 @@ async def _names(deps: Deps, owner: str, file_ids: set[str]) -> dict[str, str]:
 
 
 async def _shown(deps: Deps, rows: Sequence[StoreRow]) -> list[VectorStore]:
-    tallies = await deps.library.tallies("vector_store_id", [row.id for row in rows])
-    return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]
+    file_totals = await deps.library.file_totals("vector_store_id", [row.id for row in rows])
+    return [show_vector_store(row.body, file_totals[row.id].counts, file_totals[row.id].usage_bytes) for row in rows]

@@ -6,10 +6,9 @@ from chains.chat import ChatInput, build_chat_chain
 from chains.context import Prompt, build_prompt
 from chains.embedding_router import EmbeddingRouter
 from chains.endpoint import Endpoint, parse_endpoint
-from chains.engine import Shape
-from chains.members import build_member
-from chains.model_router import Member, ModelRouter
-from chains.passage import Passage
+from chains.engine import EngineConfig
+from chains.model_router import ModelRouter, RoutedUpstream
+from chains.named_upstreams import build_upstream
 from chains.prompts import Prompts
 from chains.provider import Provider
 from chains.reply import Replies, chat_model
@@ -18,6 +17,7 @@ from chains.retries import RetryPolicy
 from chains.tokens import Calibration
 from chains.transport import CallLimits
 from chains.upstream import Upstream
+from chains.upstream_response import UpstreamResponse
 
 __all__ = [
     "Builtin",
@@ -26,21 +26,21 @@ __all__ = [
     "ChatInput",
     "EmbeddingRouter",
     "Endpoint",
-    "Member",
+    "EngineConfig",
     "ModelRouter",
-    "Passage",
     "Prompt",
     "Prompts",
     "Provider",
     "Replies",
     "ReplyCall",
     "RetryPolicy",
-    "Shape",
+    "RoutedUpstream",
     "ToolCalls",
     "Upstream",
+    "UpstreamResponse",
     "build_chat_chain",
-    "build_member",
     "build_prompt",
+    "build_upstream",
     "chat_model",
     "parse_endpoint",
 ]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from langchain_core.language_models import BaseChatModel
 
 from chains.chat_types import ModelEntry, ModelKeywords
-from chains.provider_api import ProviderApi, spell_choice
+from chains.provider_api import ProviderApi, choice_name
 from chains.reply_call import ReplyCall
 from wire.model_options import ModelOptions
 
@@ -64,7 +64,7 @@ class AnthropicApi(ProviderApi):
             return None
         if call.tool_choice == "none":
             return {"tool_choice": {"type": "none"}}
-        return {"tool_choice": spell_choice(call.tool_choice), "parallel_tool_calls": call.parallel_tool_calls}
+        return {"tool_choice": choice_name(call.tool_choice), "parallel_tool_calls": call.parallel_tool_calls}
 
     async def list_models(self) -> list[ModelEntry]:
         """Return the entries of Anthropic's models, after a model was created. Raises errors of its library."""

@@ -81,7 +81,7 @@ async def grow_pieces(texts: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 class Reader:
-    """The reader of a log or of events, as their source knows it."""
+    """The reader of a log or of events, as seen by their source."""
 
     def __init__(self, *, logs: bool = False) -> None:
         """`logs` is true if a log is read."""

@@ -2,7 +2,7 @@
 
 Invariants: no wait for a block exceeds the silence limit, or lasts long on a closed connection. Endless answers are
 given up. aiohttp (3.14) has a limit of its own, which covers the head only: if the framing of a body breaks later,
-aiohttp forgets the limit and the waiting reader.
+aiohttp drops the limit and the waiting reader.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import aiohttp
 
-from chains.answer_turns import LARGE_BYTES, AnswerTurn
+from chains.answer_slots import LARGE_BYTES, AnswerSlot
 from chains.endpoint import Endpoint
 from chains.transport import failure
 from telemetry.metrics import Counts
@@ -164,11 +164,11 @@ async def whole(
     max_bytes: int,
     outcomes: Counts,
     advice: str = "See its log.",
-    turn: AnswerTurn | None = None,
+    slot: AnswerSlot | None = None,
 ) -> bytes:
     """Read an answer to its end, and release its connection; close the connection if the end does not arrive.
 
-    A large answer waits for `turn`, if there is one. The caller ends the turn.
+    A large answer waits for `slot`, if there is one. The caller releases the slot.
     Raises UpstreamFailed if the answer breaks off (counted in `outcomes`), or is longer than `max_bytes`, then with
     `advice`.
     """
@@ -179,8 +179,8 @@ async def whole(
                 body += block
                 if len(body) > max_bytes:
                     raise too_long(endpoint.host, max_bytes, advice)
-                if turn is not None and len(body) > LARGE_BYTES:
-                    await turn.begin()
+                if slot is not None and len(body) > LARGE_BYTES:
+                    await slot.acquire()
     except (aiohttp.ClientError, OSError) as error:
         failed = failure(error, endpoint, idle_s=idle_s)
         outcomes[(failed.kind,)] += 1

@@ -19,17 +19,17 @@ from typing import Final, Generic, TypeVar, cast
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 
-__all__ = ["TURNS", "BridgedRunnable", "Turns", "follow", "iterate", "join", "run"]
+__all__ = ["BATCH_SLOTS", "BridgedRunnable", "SlotFactory", "follow", "iterate", "join", "run"]
 
 T = TypeVar("T")
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
-TURNS: Final = "__turns"
-"""Key of `config["configurable"]` that has the `Turns` of a batch's inputs; only the server sets it. LangChain does not
-show names that start with these underscores."""
+BATCH_SLOTS: Final = "__batch_slots"
+"""Key of `config["configurable"]` that has the `SlotFactory` of a batch's inputs; only the server sets it. LangChain
+does not show names that start with these underscores."""
 
-Turns = Callable[[], AbstractAsyncContextManager[None]]
+SlotFactory = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a context manager that waits for a turn when it is entered, and ends the turn when it is left."""
 
 
@@ -174,14 +174,14 @@ class BridgedRunnable(Runnable[Given, Made]):
         return_exceptions: bool = False,
         **kwargs: object,
     ) -> list[Made]:
-        """Process several inputs concurrently, as many at a time as the configuration's `TURNS` allow."""
+        """Process several inputs concurrently, as many at a time as the configuration's `BATCH_SLOTS` allow."""
         configs = get_config_list(config, len(inputs)) if inputs else []
-        turns: Turns | None = configs[0].get("configurable", {}).get(TURNS) if configs else None
-        if turns is None:
+        slots: SlotFactory | None = configs[0].get("configurable", {}).get(BATCH_SLOTS) if configs else None
+        if slots is None:
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
         async def handle(input: Given, config: RunnableConfig) -> Made:
-            async with turns():
+            async with slots():
                 try:
                     return await self.ainvoke(input, config, **kwargs)
                 except Exception as error:  # of any Runnable; LangChain returns it in place of the output

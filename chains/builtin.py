@@ -1,8 +1,8 @@
 """The built-in engine: an upstream that is started on demand from the GGUF files on this machine.
 
 Invariants: nothing is loaded before a request needs it. llama.cpp gets only requests within limits (`engine_requests`),
-never more at once than it has slots; owners take turns (`slots`). If an engine ends, an answer that has not been shown
-yet is retried once. An owner whose request ends the engine again is suspended (`suspensions`). Every answer is
+never more at once than it has slots; owners share them fairly (`slots`). If an engine ends, an answer that has not been
+shown yet is retried once. An owner whose request ends the engine again is suspended (`suspensions`). Every answer is
 streamed: only streams stop llama.cpp when their reader leaves, even while it still reads the prompt.
 """
 
@@ -21,7 +21,7 @@ from langchain_core.messages import BaseMessage
 from chains.blocks import when_closed
 from chains.chat_types import ModelEntry
 from chains.endpoint import Endpoint
-from chains.engine import Engine, EngineEnded, Shape
+from chains.engine import Engine, EngineConfig, EngineEnded
 from chains.engine_prompts import require_fitting, require_text
 from chains.engine_requests import answer_count, fit_request, single_requests, template_tools
 from chains.engines import Engines
@@ -29,17 +29,17 @@ from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, requ
 from chains.gguf import Gguf
 from chains.installed_models import installed_models, join_names
 from chains.negotiation import Negotiation
-from chains.passage import Passage, with_openai_error
 from chains.relay import relay
 from chains.retries import Retries
 from chains.slots import Slot, Slots
 from chains.suspensions import OwnerSuspended, Suspensions
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream import Upstream
+from chains.upstream_response import UpstreamResponse, with_openai_error
 from chains.whole_answers import answer_each, answer_whole
+from fairness.fair_limits import DISK
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
-from telemetry.shares import DISK
 from wire.errors import (
     InvalidRequest,
     PromptRefused,
@@ -55,7 +55,7 @@ __all__ = ["Builtin"]
 _PLACEHOLDER: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
 _FORMED: Final = {"repeat_penalty": 1.0}
 """For answers with a form: a repeat penalty also applies to quotation marks, and causes strings that never end."""
-_ALONE_S: Final = 5.0
+_EXCLUSIVE_WAIT_S: Final = 5.0
 """How long a retried request waits for exclusive use of the engine."""
 
 _log = logging.getLogger("threadhold.engine")
@@ -70,7 +70,7 @@ class Builtin(Upstream):
         self,
         path: Path | None = None,
         *,
-        shape: Shape | None = None,
+        config: EngineConfig | None = None,
         aliases: Mapping[str, str] | None = None,
         default_model: str = "",
         limits: CallLimits = DEFAULT_LIMITS,
@@ -81,15 +81,15 @@ class Builtin(Upstream):
         super().__init__(None, aliases=aliases, default_model=default_model, limits=limits)
         self.endpoint = _PLACEHOLDER
         self._path = path
-        self._shape = shape or Shape()
+        self._config = config or EngineConfig()
         self._files: dict[str, Gguf] = {}
         self._contexts: dict[str, int] = {}
         """Context lengths, in tokens, of the models that were loaded."""
         self._engines = Engines(
-            self._shape, self.limits, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
+            self._config, self.limits, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
         )
         self._is_shared = is_shared
-        self._per_owner = max(1, self._shape.parallel - is_shared)
+        self._per_owner = max(1, self._config.parallel - is_shared)
         self._slots: dict[str, Slots] = {}
         self._ending: set[asyncio.Task[bool]] = set()
         self._suspensions = Suspensions(is_shared=is_shared)
@@ -145,10 +145,10 @@ class Builtin(Upstream):
     def reply_limit(self, model: str) -> int | None:
         """Return how many tokens a model's answer can have if its request sets no limit."""
         found = self._files.get(self._known(model))
-        return self._shape.reply_limit(found) if found is not None else self._shape.max_reply_tokens
+        return self._config.reply_limit(found) if found is not None else self._config.max_reply_tokens
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Learn nothing: the engine itself reports its context."""
+        """Do nothing: the engine itself reports its context."""
 
     async def ask_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, loading the model if necessary. Raises RunError."""
@@ -162,7 +162,7 @@ class Builtin(Upstream):
         name, upstream = await self.resolve(model), await self.at(model)
         await upstream.ask_limit(name)
         return await upstream.count_tokens(
-            name, messages, await template_tools(tools, context=self._shape.context_size)
+            name, messages, await template_tools(tools, context=self._config.context_size)
         )
 
     async def check(self) -> str | None:
@@ -180,43 +180,43 @@ class Builtin(Upstream):
     ) -> aiohttp.ClientResponse:
         """Load the model if necessary, and post a completion; return the 2xx answer unread. Raises RunError.
 
-        A request whose engine ended is retried once, alone: if it ends the engine again, no other answer is lost.
+        A request whose engine ended is retried once, exclusively: if it ends the engine again, no other answer is lost.
         """
         name = await self.resolve(str(payload.get("model") or ""))
         before = self._answering.pop(negotiation, None)
         ended = None
         if before is not None and await before[0].has_ended():
-            ended = before[0].epitaph()
+            ended = before[0].end_error()
             ended.was_sole = before[1].is_sole
             if self._gives_up(ended, payload, again=before[2]):
                 raise ended
         try:
-            fitted = await fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
-            require_fitting(fitted, self._shape.context_size)
+            fitted = await fit_request(payload, CHAT, context=self._config.context_size, lenient=True)
+            require_fitting(fitted, self._config.context_size)
         except InvalidRequest as error:
             raise PromptRefused(error.message) from error
         except Unavailable as error:
             raise UpstreamFailed(error.message) from error
         if ended is not None:
-            return await self._answer(name, fitted, negotiation, retries, alone=True)
+            return await self._answer(name, fitted, negotiation, retries, exclusive=True)
         return await self._ask_twice(
-            lambda alone: self._answer(name, fitted, negotiation, retries, alone=alone), fitted
+            lambda exclusive: self._answer(name, fitted, negotiation, retries, exclusive=exclusive), fitted
         )
 
     async def _answer(
-        self, name: str, fitted: dict[str, object], negotiation: Negotiation, retries: Retries, *, alone: bool
+        self, name: str, fitted: dict[str, object], negotiation: Negotiation, retries: Retries, *, exclusive: bool
     ) -> aiohttp.ClientResponse:
-        async with self._turn(name, alone=alone) as (engine, slot):
+        async with self._engine_slot(name, exclusive=exclusive) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
             request, _ = await self._read_ahead(engine, slot, {**engine.complete_request(fitted), **formed}, CHAT)
             response = await engine.upstream.answer(request, negotiation, retries)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.use(response)
-        self._answering[negotiation] = engine, slot, alone
+        self._answering[negotiation] = engine, slot, exclusive
         when_closed(response, lambda: self._release(slot, engine, broke=response.content.exception() is not None))
         return response
 
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+    async def pass_through(self, body: Body, path: str = CHAT) -> UpstreamResponse:
         """Answer a client's `/chat/completions` or `/completions` body.
 
         Raises InvalidRequest, UpstreamProblem, NotFound for any other path.
@@ -225,9 +225,9 @@ class Builtin(Upstream):
             raise not_served(path, "The built-in engine")
         model = model_of(body)
         require_prompt(body, path)
-        fitted = await fit_request(body, path, context=self._shape.context_size)
+        fitted = await fit_request(body, path, context=self._config.context_size)
         require_text(fitted)
-        require_fitting(fitted, self._shape.context_size)
+        require_fitting(fitted, self._config.context_size)
         singles = single_requests(fitted)
         if len(singles) > self._per_owner and fitted.get("stream"):
             raise InvalidRequest(
@@ -249,7 +249,8 @@ class Builtin(Upstream):
             raise UpstreamProblem(error.message, http_status=503) from error
 
     async def _ask_twice(self, ask: Callable[[bool], Awaitable[T]], body: Mapping[str, object]) -> T:
-        """Return the result of `ask`. If the engine ends before any of the answer was shown, retry once, alone."""
+        """Return the result of `ask`. If the engine ends before any of the answer was shown, retry once,
+        exclusively."""
         try:
             return await ask(False)
         except EngineEnded as ended:
@@ -270,21 +271,27 @@ class Builtin(Upstream):
             self._suspensions.count(owner)
         return again or is_hang or has_record
 
-    async def _pass_through(self, name: str, fitted: dict[str, object], path: str, *, count: int = 1) -> Passage:
-        return await self._ask_twice(lambda alone: self._pass_once(name, fitted, path, count, alone=alone), fitted)
+    async def _pass_through(
+        self, name: str, fitted: dict[str, object], path: str, *, count: int = 1
+    ) -> UpstreamResponse:
+        return await self._ask_twice(
+            lambda exclusive: self._pass_once(name, fitted, path, count, exclusive=exclusive), fitted
+        )
 
-    async def _pass_once(self, name: str, fitted: dict[str, object], path: str, count: int, *, alone: bool) -> Passage:
-        async with self._turn(name, count, alone=alone) as (engine, slot):
+    async def _pass_once(
+        self, name: str, fitted: dict[str, object], path: str, count: int, *, exclusive: bool
+    ) -> UpstreamResponse:
+        async with self._engine_slot(name, count, exclusive=exclusive) as (engine, slot):
             request, ahead = await self._read_ahead(engine, slot, engine.complete_request(fitted), path)
             if not fitted.get("stream"):
-                passage = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
+                response = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
             else:
-                passage = await engine.upstream.pass_through(request, path)
+                response = await engine.upstream.pass_through(request, path)
                 slot.keep(count)
-                engine.use(passage)
-        passage.when_closed(lambda: self._release(slot, engine, broke=passage.broke))
+                engine.use(response)
+        response.when_closed(lambda: self._release(slot, engine, broke=response.broke))
         slots = self._slots[name]
-        return relay(with_openai_error(passage), lambda: len(slots) > 0, ahead=ahead)
+        return relay(with_openai_error(response), lambda: len(slots) > 0, ahead=ahead)
 
     async def _read_ahead(
         self, engine: Engine, slot: Slot, body: dict[str, object], path: str
@@ -293,14 +300,14 @@ class Builtin(Upstream):
         many tokens were read."""
         if not self._is_shared:
             return body, 0
-        count = await engine.read_ahead(body, path, slot.has_company)
+        count = await engine.read_ahead(body, path, slot.has_other_owners)
         return {**body, "cache_prompt": True}, count
 
     @asynccontextmanager
-    async def _turn(self, name: str, count: int = 1, *, alone: bool) -> AsyncIterator[tuple[Engine, Slot]]:
-        """Wait for a request's turn and its engine. If the block fails, its slots are released. Raises RunError."""
+    async def _engine_slot(self, name: str, count: int = 1, *, exclusive: bool) -> AsyncIterator[tuple[Engine, Slot]]:
+        """Wait for a request's slots and its engine. If the block fails, its slots are released. Raises RunError."""
         self._suspensions.check(acting_owner())
-        slot = await self._take_slots(name, count, alone=alone)
+        slot = await self._take_slots(name, count, exclusive=exclusive)
         try:
             async with self._engines.asking(name) as engine:
                 self._suspensions.check(acting_owner())  # another of the owner's requests can have ended it meanwhile
@@ -317,20 +324,20 @@ class Builtin(Upstream):
         if not broke:
             slot.release()
             return
-        task = asyncio.create_task(engine.has_ended(), name="last breath")
+        task = asyncio.create_task(engine.has_ended(), name="engine exit")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         task.add_done_callback(lambda _: slot.release())
 
-    async def _take_slots(self, name: str, count: int, *, alone: bool) -> Slot:
-        """Wait for a request's turn. Raises UpstreamFailed if that takes too long."""
-        slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
+    async def _take_slots(self, name: str, count: int, *, exclusive: bool) -> Slot:
+        """Wait for a request's slots. Raises UpstreamFailed if that takes too long."""
+        slots = self._slots.setdefault(name, Slots(self._config.parallel, per_owner=self._per_owner))
         limit_s = self.limits.idle_s
-        if alone:
+        if exclusive:
             # Only briefly: other requests wait behind it, and it can itself wait for a long answer to end.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ALONE_S):
-                    return await slots.take(acting_owner(), alone=True)
+                async with asyncio.timeout(_EXCLUSIVE_WAIT_S):
+                    return await slots.take(acting_owner(), exclusive=True)
         try:
             async with asyncio.timeout(limit_s):
                 return await slots.take(acting_owner(), count)

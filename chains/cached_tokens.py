@@ -24,7 +24,7 @@ def subtract_cached(answer: bytes, count: int) -> bytes:
 async def subtract_streamed(blocks: AsyncIterator[bytes], count: int) -> AsyncGenerator[bytes]:
     """Yield a stream of events with `cached_tokens` reduced by `count`; each event as soon as it is complete."""
     rest = b""
-    async with aclosing(blocks):  # type: ignore[type-var] # an async generator, as every passage's blocks are
+    async with aclosing(blocks):  # type: ignore[type-var] # an async generator, as every response's blocks are
         async for block in blocks:
             whole, end, rest = (rest + block).rpartition(_EVENT_END)
             if end:

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
-__all__ = ["Whole", "chunk_of_calls", "sum_chunks", "with_calls"]
+__all__ = ["ChunkSum", "chunk_of_calls", "sum_chunks", "with_calls"]
 
 _EMPTY: Final = AIMessageChunk(content="")
 _TOGETHER: Final = 32
@@ -40,7 +40,7 @@ def sum_chunks(chunks: Sequence[AIMessageChunk]) -> AIMessageChunk:
     return chunks[0]
 
 
-class Whole:
+class ChunkSum:
     """Combines the chunks of one answer."""
 
     def __init__(self) -> None:

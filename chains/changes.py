@@ -17,7 +17,7 @@ LIMITS: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens":
 NAMED_CHILDREN: Final = ("properties", "$defs", "definitions", "patternProperties")
 """Members of a schema whose keys are names, not keywords."""
 
-Place = Literal["request", "pair", "limit", "choice", "content", "message", "function", "schema"]
+FieldLocation = Literal["request", "pair", "limit", "choice", "content", "message", "function", "schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Change:
     `value` is the field's JSON if only this value was refused; empty for any value.
     """
 
-    place: Place
+    place: FieldLocation
     name: str
     value: str = ""
 
@@ -150,7 +150,7 @@ def _with_functions(
     return {**body, "tools": tools}
 
 
-_APPLY: Final[dict[Place, Callable[[dict[str, object], Change], dict[str, object]]]] = {
+_APPLY: Final[dict[FieldLocation, Callable[[dict[str, object], Change], dict[str, object]]]] = {
     "request": _without_request,
     "pair": _without_pair,
     "limit": _other_limit,

@@ -19,27 +19,27 @@ from pydantic import BaseModel, ConfigDict
 
 from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
-from chains.call_chunks import Whole
-from chains.calls.turns import Learnt, Turns
+from chains.call_chunks import ChunkSum
+from chains.calls.reshaping import Reshaper, RoleSupport
 from chains.chat_types import ModelKeywords
 from chains.disconnect import on_leaving
 from chains.fast_client import EXCHANGE, Exchange
+from chains.model_facts import ModelFacts
 from chains.model_router import ModelRouter
 from chains.ports import ModelSource
 from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
-from chains.recent import Learned
-from chains.reply import TAKEN, chat_model, request_fields
+from chains.reply import RECLASSIFIED, chat_model, request_fields
 from chains.reply_call import Ask, ReplyCall
 from chains.upstream import Upstream
 from wire.errors import RunError
 from wire.model_options import ModelOptions
 from wire.validation import parse
 
-__all__ = ["CALL_TURN", "ChatInput", "build_chat_chain"]
+__all__ = ["CALL_SLOT", "ChatInput", "build_chat_chain"]
 
-CALL_TURN: Final = "__call_turn"
-"""Key of `config["configurable"]` with a factory of context managers: each model call enters one to wait for its turn.
+CALL_SLOT: Final = "__call_slot"
+"""Key of `config["configurable"]` with a factory of context managers: each model call enters one to wait for a slot.
 Only the server sets it."""
 
 _HELD: Final = "__exchange"  # LangChain does not show names that start with these underscores
@@ -111,7 +111,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     def __init__(self, upstream: Upstream | ModelRouter | str, *, returns_errors: bool) -> None:
         self._upstream = upstream
         self._returns_errors = returns_errors
-        self._learnt: Learned[Learnt] = Learned()
+        self._role_support: ModelFacts[RoleSupport] = ModelFacts()
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
@@ -120,11 +120,11 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
 
     async def ainvoke(self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: object) -> BaseMessage:
         """Make a request, and return the whole answer."""
-        whole = Whole()
+        whole = ChunkSum()
         async for chunk in self.astream(input, config, **kwargs):
             if isinstance(chunk, AIMessageChunk):
-                if chunk.additional_kwargs.get(TAKEN):
-                    whole = Whole()
+                if chunk.additional_kwargs.get(RECLASSIFIED):
+                    whole = ChunkSum()
                 whole.add(chunk)
         return whole.chunk()
 
@@ -146,12 +146,12 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         )
         exchange.fields = request_fields(request)
         try:
-            async with fields.get(CALL_TURN, nullcontext)(), _opened(self._upstream) as upstream:
+            async with fields.get(CALL_SLOT, nullcontext)(), _opened(self._upstream) as upstream:
                 try:
                     if reader is not None:
                         await reader.wait()
                     ask, call = await _target(upstream, request, config, exchange)
-                    async with aclosing(Turns(ask, DEFAULT_PROMPTS, self._learnt).ask(call)) as stream:
+                    async with aclosing(Reshaper(ask, DEFAULT_PROMPTS, self._role_support).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
                             if reader is not None:
@@ -172,8 +172,8 @@ async def _target(
     name = model = call.model
     if isinstance(upstream, ModelRouter):
         route = await upstream.route(model)
-        source, model = route.member.source, route.model
-        name = route.member.qualified(model)
+        source, model = route.upstream.source, route.model
+        name = route.upstream.qualified(model)
     call = replace(call, model=name)  # facts about a model apply to one upstream only
     if isinstance(source, Provider):
         return lambda request: source.follow(replace(request, model=model), config), call

@@ -112,7 +112,7 @@ class RequestCall(TypedDict):
 
 
 class RequestMessage(TypedDict, total=False):
-    """A message of a request. It can also have the fields of `chains.passback`, whatever their names."""
+    """A message of a request. It can also have the fields of `chains.extra_fields`, whatever their names."""
 
     role: str
     content: object
@@ -177,10 +177,10 @@ class Delta(TypedDict):
     role: Literal["assistant"]
     content: str | list[str]
     reasoning_content: NotRequired[str]
-    taken: NotRequired[bool]
+    reclassified: NotRequired[bool]
     """Whether all text so far was thoughts without an opening tag; see `chains.thoughts`."""
     threadhold_extra_fields: NotRequired[str]
-    """See `chains.passback`."""
+    """See `chains.extra_fields`."""
     tool_calls: NotRequired[list[CallDelta]]
 
 

@@ -12,11 +12,11 @@ import orjson
 
 from chains.chat_types import CallDelta, CallFunction, Chunk, ChunkChoice, Delta, Sent, TokenCounts
 from chains.delta_template import DeltaTemplate
+from chains.error_responses import MAX_SHOWN, explain, read_error_response, unquoted
+from chains.extra_fields import EXTRA_FIELDS, ExtraFields
 from chains.fragments import CallFragments, Fragment, Piece
-from chains.passback import EXTRA_FIELDS, ExtraFields
 from chains.quotes import Words
-from chains.refusals import MAX_SHOWN, explain, read_refusal, unquoted
-from chains.surrogates import Halves
+from chains.surrogates import SurrogatePairs
 from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
@@ -70,7 +70,7 @@ class ChunkReader:
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._thought = False
-        self._halves = Halves()
+        self._surrogates = SurrogatePairs()
         self._extra = extra
         self._bare_text = _bare_text if extra is None else _lone_text
         self._template = DeltaTemplate(self._bare_text)
@@ -113,13 +113,13 @@ class ChunkReader:
 
     def _read(self, payload: bytes) -> Chunk | str | None:
         """Parse one payload; return the text itself if there is nothing else, as in nearly every payload."""
-        if not self._halves.met and (text := self._template.read(payload)) and self._thoughts.is_plain(text):
+        if not self._surrogates.met and (text := self._template.read(payload)) and self._thoughts.is_plain(text):
             return text
         try:
             data = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             try:
-                data = self._halves.read(payload)
+                data = self._surrogates.read(payload)
             except (ValueError, RecursionError):
                 raise self._unusable("data that is not JSON", payload) from error
         if not isinstance(data, dict):
@@ -127,17 +127,17 @@ class ChunkReader:
         if data.get("error") or ("choices" not in data and not _FAILURES.isdisjoint(data)):
             raise self._refused(data)
         try:
-            return (None if self._halves.met else self._plain_text(data, payload)) or self._chunk(data)
+            return (None if self._surrogates.met else self._plain_text(data, payload)) or self._chunk(data)
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
 
     def _refused(self, data: Sent) -> RunError:
-        refusal = read_refusal(data)
-        if refusal.limit_at is not None and self._sent is not None:
-            refusal = unquoted(refusal, Words(self._sent))
-        if refusal.overflow and refusal.limit:
-            self._learn_limit(self._model, refusal.limit)
-        return explain(refusal, host=self._host, model=self._model)
+        error_response = read_error_response(data)
+        if error_response.limit_at is not None and self._sent is not None:
+            error_response = unquoted(error_response, Words(self._sent))
+        if error_response.overflow and error_response.limit:
+            self._learn_limit(self._model, error_response.limit)
+        return explain(error_response, host=self._host, model=self._model)
 
     def _plain_text(self, data: Sent, payload: bytes) -> str | None:
         """Return the text of a chunk that has nothing else; None if that is uncertain, which `_chunk` then decides."""
@@ -158,8 +158,8 @@ class ChunkReader:
         sent = choice.get("delta") or {}
         if whole := not sent and bool(choice.get("message")):
             sent = self._unsent(choice["message"])
-        if self._halves.met:
-            sent = self._halves.join(sent, ends=bool(finish))
+        if self._surrogates.met:
+            sent = self._surrogates.join(sent, ends=bool(finish))
         delta = self._delta(self._text(sent), sent, ends=bool(finish))
         self._add_calls(delta, sent, whole=whole, ends=bool(finish))
         if finish:
@@ -172,7 +172,7 @@ class ChunkReader:
     def end(self) -> Chunk:
         """Return the chunk that ends a stream whose upstream sends only an end mark."""
         self.finished = True
-        sent = self._halves.join({}, ends=True)
+        sent = self._surrogates.join({}, ends=True)
         delta = self._delta(sent.get("content", ""), sent, ends=True)
         self._add_calls(delta, {}, whole=False, ends=True)
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}
@@ -181,7 +181,7 @@ class ChunkReader:
         """Return a whole message without the text and the reasoning that were already streamed."""
         if self._extra is not None:
             self._extra.add(message, whole=True)
-        gone = [*(("content", "refusal") if self._thoughts.has_spoken else ()), *(_THOUGHTS if self._thought else ())]
+        gone = [*(("content", "refusal") if self._thoughts.has_text else ()), *(_THOUGHTS if self._thought else ())]
         return {name: value for name, value in message.items() if name not in gone}
 
     def _delta(self, content: str, sent: Sent, *, ends: bool) -> Delta:
@@ -190,19 +190,19 @@ class ChunkReader:
         if not (ends or field) and (not content or self._thoughts.is_plain(content)):
             return {"role": "assistant", "content": content}
         split = self._thoughts.feed(content) if content else Split()
-        if split.taken:
+        if split.reclassified:
             self.begins_with_thoughts = True
         if ends:
             rest = self._thoughts.end()
-            split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.taken)
+            split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.reclassified)
             self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
         delta: Delta = {"role": "assistant", "content": split.text}
         thoughts = (field if isinstance(field, str) else "") + split.thoughts
         self._thought = self._thought or bool(thoughts)
-        if thoughts or split.taken:
+        if thoughts or split.reclassified:
             delta["reasoning_content"] = thoughts
-        if split.taken:
-            delta["taken"] = True
+        if split.reclassified:
+            delta["reclassified"] = True
         return delta
 
     @staticmethod
@@ -295,22 +295,22 @@ def split_chunk(chunk: AnyChunk) -> Iterator[AnyChunk]:
     if not isinstance(text, str) or len(text) + len(thoughts) <= _PIECE:
         yield chunk
         return
-    if thoughts or delta.get("taken"):
-        yield from _thought_chunks(thoughts, taken=delta.get("taken", False))
+    if thoughts or delta.get("reclassified"):
+        yield from _thought_chunks(thoughts, reclassified=delta.get("reclassified", False))
     for start in range(0, len(text), _PIECE):
         yield _text_chunk(text[start : start + _PIECE])
     if not isinstance(chunk, TextChunk):
         rest: Delta = {**delta, "content": ""}
         rest.pop("reasoning_content", None)
-        rest.pop("taken", None)
+        rest.pop("reclassified", None)
         yield {**chunk, "choices": [{**chunk["choices"][0], "delta": rest}]}
 
 
-def _thought_chunks(thoughts: str, *, taken: bool) -> Iterator[Chunk]:
+def _thought_chunks(thoughts: str, *, reclassified: bool) -> Iterator[Chunk]:
     for start in range(0, max(1, len(thoughts)), _PIECE):
         piece: Delta = {"role": "assistant", "content": "", "reasoning_content": thoughts[start : start + _PIECE]}
-        if taken and not start:
-            piece["taken"] = True
+        if reclassified and not start:
+            piece["reclassified"] = True
         yield {"choices": [{"index": 0, "delta": piece, "finish_reason": None}]}
 
 

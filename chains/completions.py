@@ -1,4 +1,4 @@
-"""OpenAI's `/chat/completions`, answered by a model with another protocol: body in, Passage out."""
+"""OpenAI's `/chat/completions`, answered by a model with another protocol: body in, UpstreamResponse out."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -11,7 +11,7 @@ import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
 from langchain_core.messages.tool import ToolCallChunk
 
-from chains.call_chunks import Whole
+from chains.call_chunks import ChunkSum
 from chains.chat_types import (
     Answer,
     AnswerChoice,
@@ -23,9 +23,9 @@ from chains.chat_types import (
     CallFunction,
     TokenCounts,
 )
-from chains.passage import Passage
-from chains.refusals import Refusal, overflow_body
+from chains.error_responses import ErrorResponse, overflow_body
 from chains.reply import ReplyCall
+from chains.upstream_response import UpstreamResponse
 from wire.errors import ContextOverflow, InvalidRequest, Problem, PromptRefused, RateLimited, RunError, UpstreamProblem
 from wire.model_options import OPTIONS, ModelOptions
 
@@ -38,32 +38,32 @@ _PASSED_ON: Final = ("tool_choice", "parallel_tool_calls", "response_format")
 
 async def open_completion(
     stream: Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]], body: dict[str, object]
-) -> Passage:
+) -> UpstreamResponse:
     """Make a request, and return the answer: whole, or as a stream whose first chunk has arrived. Raises Problem.
 
     Fields that ReplyCall does not have are dropped.
     """
     call = _call(body)
     chunks = stream(call)
-    shape = _Shape(call.model)
+    builder = _AnswerBuilder(call.model)
     try:
         if body.get("stream"):
             first = await anext(chunks, None)
             options = body.get("stream_options")
             usage = isinstance(options, dict) and bool(options.get("include_usage"))
-            return _Streamed(200, _SSE, _frames=_frames(first, chunks, shape, usage=usage))
+            return _Streamed(200, _SSE, _frames=_frames(first, chunks, builder, usage=usage))
         async with aclosing(chunks):
-            whole = Whole()
+            whole = ChunkSum()
             async for chunk in chunks:
                 whole.add(chunk)
     except RunError as error:
         raise _problem(error) from error
-    return Passage(200, _JSON, body=orjson.dumps(shape.whole(whole.chunk())))
+    return UpstreamResponse(200, _JSON, body=orjson.dumps(builder.whole(whole.chunk())))
 
 
 @dataclass(frozen=True, slots=True)
-class _Streamed(Passage):
-    """A passage that is generated here; closing its blocks closes their source."""
+class _Streamed(UpstreamResponse):
+    """A response that is generated here; closing its blocks closes their source."""
 
     _frames: AsyncGenerator[bytes] | None = field(default=None)
 
@@ -75,7 +75,7 @@ class _Streamed(Passage):
                     yield frame
 
 
-class _Shape:
+class _AnswerBuilder:
     """Builds chunks and completions in OpenAI's shape."""
 
     def __init__(self, model: str) -> None:
@@ -115,18 +115,18 @@ class _Shape:
 
 
 async def _frames(
-    first: AIMessageChunk | None, rest: AsyncGenerator[AIMessageChunk], shape: _Shape, *, usage: bool
+    first: AIMessageChunk | None, rest: AsyncGenerator[AIMessageChunk], builder: _AnswerBuilder, *, usage: bool
 ) -> AsyncGenerator[bytes]:
     async with aclosing(rest):
         last = first
         try:
             if first is not None:
-                yield _frame(shape.chunk(first))
+                yield _frame(builder.chunk(first))
             async for chunk in rest:
                 last = chunk
-                yield _frame(shape.chunk(chunk))
+                yield _frame(builder.chunk(chunk))
             if usage and last is not None:
-                yield _frame(shape.usage(last))
+                yield _frame(builder.usage(last))
         except RunError as error:
             details = {"message": error.message, "type": "upstream_error", "param": None, "code": None}
             yield _frame({"error": details})
@@ -169,7 +169,9 @@ def _problem(error: RunError) -> Problem:
         case RateLimited():
             return UpstreamProblem(error.message, http_status=429)
         case ContextOverflow():
-            counted = Refusal(error.quote or error.message, limit=error.limit, room=error.limit, used=error.used)
+            counted = ErrorResponse(
+                error.quote or error.message, limit=error.limit, prompt_limit=error.limit, used=error.used
+            )
             overflow = overflow_body(counted, param="messages")["error"]
             return InvalidRequest(overflow["message"], param="messages", code=overflow["code"])
         case PromptRefused():

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from chains.calls.arguments import portable_arguments
 from chains.chat_types import FunctionTool
-from chains.passback import EXTRA_FIELDS, extra_fields
+from chains.extra_fields import EXTRA_FIELDS, extra_fields
 from chains.tokens import DEFAULT_RATIO
 from wire.errors import ContextOverflow, PromptRefused
 from wire.json import JsonView
@@ -50,7 +50,7 @@ class PastRound:
 
     calls: tuple[PastCall, ...]
     extra_fields: str = ""
-    """What the engine requires back with the calls; see `chains.passback`."""
+    """What the engine requires back with the calls; see `chains.extra_fields`."""
     has_text: bool = False
     """Whether the message before the calls is the text of the same reply."""
 
@@ -236,7 +236,7 @@ def calls_message(text: str, calls: Iterable[tuple[str, str, str]], extra: str) 
     """Return a reply with calls as a message for the model; `calls` are (id, name, arguments).
 
     Arguments that are not a JSON object become an empty one: strict servers reject a history with invalid arguments,
-    and the call's output already tells the model the error.
+    and the call's output already states the error for the model.
     """
     return AIMessage(
         content=text,

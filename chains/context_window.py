@@ -20,8 +20,8 @@ import orjson
 from langchain_core.messages import BaseMessage, convert_to_openai_messages
 
 from chains.llama_tokens import apply_template, tokenize
+from chains.model_facts import RecentModels
 from chains.models import Models, listed_limit
-from chains.recent import Recent
 from chains.transport import Transport
 
 __all__ = ["Windows"]
@@ -55,7 +55,7 @@ class Windows:
     def __init__(self, transport: Callable[[], Transport | None], models: Models) -> None:
         self._transport = transport
         self._models = models
-        self._reported: Recent[_Window] = Recent()
+        self._reported: RecentModels[_Window] = RecentModels()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._uncounted_until = 0.0
 

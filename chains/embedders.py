@@ -21,8 +21,10 @@ def choose_embedder(setting: str, router: ModelRouter) -> Embedder | None:
     if not setting:
         return MiniLm() if is_installed() else None
     prefix, _, rest = setting.partition("/")
-    named = next((member for member in router.members if member.name and member.name == prefix and rest), None)
-    source, model = (router.members[0].source, setting) if named is None else (named.source, rest)
+    named = next(
+        (upstream for upstream in router.upstreams if upstream.name and upstream.name == prefix and rest), None
+    )
+    source, model = (router.upstreams[0].source, setting) if named is None else (named.source, rest)
     if not isinstance(source, Upstream) or isinstance(source, Builtin):
         raise InvalidSetting(
             f"EMBEDDINGS_MODEL is `{setting}`, but there is no OpenAI-compatible upstream to ask for it. "

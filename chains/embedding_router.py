@@ -15,13 +15,13 @@ from chains.chat_types import ModelDetails, ModelEntry
 from chains.embedders import words_only_notice
 from chains.embedding_answers import read_embeddings, write_embeddings
 from chains.embeddings import Embedder, UpstreamEmbedder
+from chains.error_responses import read_error_response
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
 from chains.model_router import ModelRouter, Route
-from chains.passage import Passage
 from chains.ports import ModelSource
-from chains.refusals import read_refusal
-from telemetry.shares import REQUESTS, Shares
+from chains.upstream_response import UpstreamResponse
+from fairness.fair_limits import REQUESTS, FairLimit
 from wire.embeddings import EmbeddingCreate
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
 
@@ -34,7 +34,7 @@ _MAX_REQUEST_TOKENS: Final = 300_000
 """Maximum tokens of all texts of a request to the built-in model, as at OpenAI: about 40 s of one core."""
 
 _PARALLEL: Final = 4
-"""Requests that the built-in model processes, in addition to one per owner; they take turns, and searches go first."""
+"""Requests that the built-in model processes, in addition to one per owner; searches go first."""
 
 _ASKING: Final = 64
 """Requests to upstreams at the same time, in addition to eight per owner; one owner alone has 40."""
@@ -52,8 +52,8 @@ class EmbeddingRouter:
         self._router = router
         self._embedder = embedder
         self._names = {setting, embedder.name} if embedder is not None else {setting}
-        self._requests = Shares(_PARALLEL, least=1, portion=1)
-        self._asking = Shares(_ASKING, least=8, portion=1)
+        self._requests = FairLimit(_PARALLEL, least=1, portion=1)
+        self._asking = FairLimit(_ASKING, least=8, portion=1)
 
     def entries(self) -> list[ModelEntry]:
         """Return the `/models` entry of the built-in model; empty if it is replaced or not installed."""
@@ -63,23 +63,23 @@ class EmbeddingRouter:
         entry: ModelEntry = {"id": self._embedder.name, "object": "model", "created": 0, "owned_by": "threadhold"}
         return [{**entry, "threadhold": details}]
 
-    async def answer(self, request: EmbeddingCreate, owner: str = "") -> Passage:
+    async def answer(self, request: EmbeddingCreate, owner: str = "") -> UpstreamResponse:
         """Return vectors, or the upstream's error. Cancelling stops the work.
 
         Raises InvalidRequest, NotFound, UpstreamProblem, Unavailable.
         """
         route = await self._route(request.model)
         if route is not None:
-            if isinstance(route.member.source, Builtin):
+            if isinstance(route.upstream.source, Builtin):
                 raise InvalidRequest(
                     f"The model `{request.model}` generates text and does not make embeddings. {self._advice()}",
                     param="model",
                     code="invalid_value",
                 )
-            async with self._asking.share(owner):
-                return await _ask(route.member.source, route.model, request, owner)
+            async with self._asking.slot(owner):
+                return await _ask(route.upstream.source, route.model, request, owner)
         if isinstance(self._embedder, UpstreamEmbedder):
-            async with self._asking.share(owner):
+            async with self._asking.slot(owner):
                 return await _ask(self._embedder.upstream, self._embedder.name, request, owner)
         if self._embedder is None or self._router.alias(request.model) != self._embedder.name:
             await self._check_listings(request.model)
@@ -90,7 +90,7 @@ class EmbeddingRouter:
                 code="model_not_found",
             )
         assert isinstance(self._embedder, MiniLm), "there are two"
-        async with self._requests.share(owner):
+        async with self._requests.slot(owner):
             return await self._embed(self._embedder, request, owner)
 
     async def _route(self, model: str) -> Route | None:
@@ -105,9 +105,9 @@ class EmbeddingRouter:
 
     async def _check_listings(self, model: str) -> None:
         """Raise Unavailable if an upstream that may have the model is down and has not listed its models."""
-        for member in self._router.members:
-            source = member.source
-            if member.models or source.names() or isinstance(source, Builtin):
+        for upstream in self._router.upstreams:
+            source = upstream.source
+            if upstream.models or source.names() or isinstance(source, Builtin):
                 continue
             if (why := await source.check()) is not None:
                 raise Unavailable(
@@ -123,7 +123,7 @@ class EmbeddingRouter:
         ours = f"`{self._embedder.name}`, or for " if self._embedder is not None else ""
         return f"Ask for {ours}a model of an upstream that has `/embeddings`."
 
-    async def _embed(self, model: MiniLm, request: EmbeddingCreate, owner: str) -> Passage:
+    async def _embed(self, model: MiniLm, request: EmbeddingCreate, owner: str) -> UpstreamResponse:
         texts = request.texts
         if request.dimensions not in (None, model.dimensions):
             # Its vectors were not trained for truncation: shorter ones find noticeably less.
@@ -141,7 +141,7 @@ class EmbeddingRouter:
             raise Unavailable(error.message) from error
         used: dict[str, object] = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
         body = await REQUESTS.run(owner, _encoded, vectors, request, model.name, used)
-        return Passage(200, "application/json", body=body)
+        return UpstreamResponse(200, "application/json", body=body)
 
 
 def _check_lengths(counts: list[int], model: str) -> None:
@@ -164,24 +164,24 @@ def _check_lengths(counts: list[int], model: str) -> None:
         )
 
 
-async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner: str) -> Passage:
+async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner: str) -> UpstreamResponse:
     """Ask an upstream, and return vectors in the requested encoding, even if the upstream does not support it."""
     body = {**request.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": request.texts}
-    passage = await source.pass_through(body, EMBEDDINGS)
-    refused = passage.status in (400, 422) and b"encoding_format" in (passage.body or b"")
+    response = await source.pass_through(body, EMBEDDINGS)
+    refused = response.status in (400, 422) and b"encoding_format" in (response.body or b"")
     if refused and body.pop("encoding_format", None) is not None:
-        passage = await source.pass_through(body, EMBEDDINGS)
-    if not 200 <= passage.status < 300:
-        return passage
-    assert passage.body is not None, "answers of this path are read whole"
-    with contextlib.closing(passage):  # a large answer has its turn until it is reshaped
-        small = len(passage.body) < _SMALL_BYTES
+        response = await source.pass_through(body, EMBEDDINGS)
+    if not 200 <= response.status < 300:
+        return response
+    assert response.body is not None, "answers of this path are read whole"
+    with contextlib.closing(response):  # a large answer has its slot until it is reshaped
+        small = len(response.body) < _SMALL_BYTES
         reshaped = (
-            _reshaped(passage.body, request, model)
+            _reshaped(response.body, request, model)
             if small
-            else await REQUESTS.run(owner, _reshaped, passage.body, request, model)
+            else await REQUESTS.run(owner, _reshaped, response.body, request, model)
         )
-    return Passage(200, "application/json", passage.headers, reshaped)
+    return UpstreamResponse(200, "application/json", response.headers, reshaped)
 
 
 def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
@@ -189,7 +189,7 @@ def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
     try:
         answer = read_embeddings(body)
         if not isinstance(answer, dict) or "data" not in answer:
-            raise _unusable(read_refusal(body).message)
+            raise _unusable(read_error_response(body).message)
         # Sorting is stable: entries without an index keep their order.
         entries = sorted(answer["data"], key=lambda entry: entry.get("index") or 0)
         vectors = [entry["embedding"] for entry in entries]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, TypeGuard
 
 from chains.upstream import Upstream
-from telemetry.shares import ANSWERS, Shares
+from fairness.fair_limits import ANSWERS, FairLimit
 from wire.errors import EmbeddingFailed, RunError
 
 __all__ = ["Embedder", "UpstreamEmbedder"]
@@ -49,7 +49,7 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """Return one vector per text, in order, each of length 1. Cancelling stops the work.
 
-        Owners take turns. `urgent` is for a query that a client waits for: it goes before files.
+        Owners are scheduled fairly. `urgent` is for a query that a client waits for: it goes before files.
 
         Raises:
             EmbeddingFailed: the model returned no vectors, even after the retries.
@@ -75,7 +75,7 @@ class UpstreamEmbedder:
         self.name = model
         self.dimensions: int | None = None
         self.upstream = upstream
-        self._requests = Shares(_PARALLEL, least=1, portion=0.6)
+        self._requests = FairLimit(_PARALLEL, least=1, portion=0.6)
 
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """See `Embedder.embed`."""
@@ -93,7 +93,7 @@ class UpstreamEmbedder:
 
     async def _embed(self, batch: Sequence[str], owner: str, urgent: bool) -> list[list[float]]:
         try:
-            async with self._requests.share(owner, urgent=urgent):
+            async with self._requests.slot(owner, urgent=urgent):
                 # OpenAI refuses an empty text.
                 answer = await self.upstream.embed(self.name, [text if text.strip() else "." for text in batch])
         except RunError as error:

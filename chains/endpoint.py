@@ -70,7 +70,7 @@ class Endpoint:
 
     @property
     def named(self) -> EndpointNames:
-        """Keyword arguments for `chains.refusals.explain`."""
+        """Keyword arguments for `chains.error_responses.explain`."""
         return {"host": self.host, "url": self.setting, "key": self.key_setting}
 
     def headers(self) -> dict[str, str]:

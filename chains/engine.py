@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import orjson
 
 from chains.demo import DEMO_REPLY_TOKENS, demo_request
-from chains.engine_watch import Watch
+from chains.engine_watchdog import Watchdog
 from chains.gguf import Gguf, check_content
 from chains.llama import EngineReport, EngineSettings
 from chains.read_ahead import read_ahead
@@ -30,9 +30,9 @@ from chains.upstream import Upstream
 from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
 
-__all__ = ["ELSEWHERE", "Engine", "EngineEnded", "Shape", "Use"]
+__all__ = ["OTHER_SERVER_ADVICE", "Engine", "EngineConfig", "EngineEnded", "Use"]
 
-ELSEWHERE: Final = "Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
+OTHER_SERVER_ADVICE: Final = "Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 
 _PROGRAM: Final = Path(__file__).with_name("llama.py")
 _BATCH: Final = 256  # tokens of a prompt per step; an abandoned prompt continues to the end of its batch
@@ -42,7 +42,7 @@ _REPLY_TOKENS: Final = 1_024  # of a reply without another limit: a small model 
 # checks after a second without output, but restarts that second whenever any answer continues.
 _WATCHED: Final = {"return_progress": True}
 _KILL_S: Final = 5.0
-_LAST_BREATH_S: Final = 1.0  # a crash breaks connections up to half a second before the exit
+_EXIT_DELAY_S: Final = 1.0  # a crash breaks connections up to half a second before the exit
 _IDLE_POLL_S: Final = 0.05
 _KEPT_LINES: Final = 50
 _LINE_BYTES: Final = 4 * 1024 * 1024  # `props` includes the template
@@ -51,10 +51,10 @@ _log = logging.getLogger("threadhold.engine")
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class EngineConfig:
     """How a model runs: tokens of context per answer, parallel answers, threads of a computation.
 
-    Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`. `leave_s` is how long requests for
+    Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`. `drain_s` is how long requests for
     a model wait while it is about to be unloaded, and how long they are then accepted again.
     """
 
@@ -62,7 +62,7 @@ class Shape:
     parallel: int = 2
     threads: int = 1
     max_reply_tokens: int | None = None
-    leave_s: float = 5.0
+    drain_s: float = 5.0
 
     def reply_limit(self, model: Gguf) -> int:
         """Return how many tokens an answer can have if its request sets no limit."""
@@ -84,7 +84,7 @@ class EngineEnded(UpstreamFailed):
 
 
 class Use(Protocol):
-    """An answer or a passage that is being read: it keeps an engine busy until it is closed."""
+    """An answer that is being read: it keeps an engine busy until it is closed."""
 
     @property
     def closed(self) -> bool:
@@ -95,14 +95,14 @@ class Use(Protocol):
 class Engine:
     """A loaded model, reached through `upstream`. Call `start` before use and `close` after."""
 
-    def __init__(self, model: Gguf, shape: Shape, limits: CallLimits, outcomes: Counts, ends: Counts) -> None:
+    def __init__(self, model: Gguf, config: EngineConfig, limits: CallLimits, outcomes: Counts, ends: Counts) -> None:
         """Starts nothing. `outcomes` counts requests across successive engines; `ends` counts ends of their processes,
         by themselves ("crashed") or because they hung ("stuck")."""
         self.model = model
-        self.leaving = False  # it accepts no more requests, and is unloaded when it has answered the open ones
+        self.is_draining = False  # it accepts no more requests, and is unloaded when it has answered the open ones
         self.asking = 0  # requests without an answer so far
         self.props: dict[str, object] = {}  # llama.cpp's `/props` at the time of loading
-        self._shape = shape
+        self._config = config
         self._limits = limits
         self._outcomes = outcomes
         self._uses: list[weakref.ref[Use]] = []
@@ -130,7 +130,7 @@ class Engine:
         return size if isinstance(size, int) else None
 
     @property
-    def alive(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its process is running."""
         return self._process is not None and self._process.returncode is None
 
@@ -143,12 +143,12 @@ class Engine:
         """Return a request with the parameters that its model needs."""
         return {**(demo_request(body) if self.model.is_demo else body), **_WATCHED, "model": self.model.name}
 
-    async def read_ahead(self, body: Mapping[str, object], path: str, has_company: Callable[[], bool]) -> int:
+    async def read_ahead(self, body: Mapping[str, object], path: str, has_other_owners: Callable[[], bool]) -> int:
         """Read a long prompt in slices before its request (see `chains.read_ahead`). Return the tokens read."""
         if self.context is None:
             return 0
         transport = self.upstream.require_transport()
-        return await read_ahead(transport, body, path, context=self.context, has_company=has_company)
+        return await read_ahead(transport, body, path, context=self.context, has_other_owners=has_other_owners)
 
     def use(self, use: Use) -> None:
         """Count as busy until this is closed or garbage-collected."""
@@ -173,7 +173,7 @@ class Engine:
     async def close(self) -> None:
         """Kill the process, which has nothing to save, and close all connections to it."""
         if self._guard is not None:
-            if self.alive:
+            if self.is_running:
                 self._guard.cancel()
             await asyncio.wait([self._guard])  # if the process has ended, this counts and logs it
         if self._upstream is not None:
@@ -190,21 +190,21 @@ class Engine:
         """Whether its process has ended or is about to: connections break a moment before the exit."""
         if self._process is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_BREATH_S):
+                async with asyncio.timeout(_EXIT_DELAY_S):
                     await self._process.wait()
-        return not self.alive
+        return not self.is_running
 
     async def until_idle(self, limit_s: float) -> bool:
         """Wait until the engine is idle; return False if the limit comes first."""
         try:
             async with asyncio.timeout(limit_s):
-                while self.busy and self.alive:  # noqa: ASYNC110 - no event signals that an answer was closed
+                while self.busy and self.is_running:  # noqa: ASYNC110 - no event signals that an answer was closed
                     await asyncio.sleep(_IDLE_POLL_S)
         except TimeoutError:
             return False
         return True
 
-    def epitaph(self) -> EngineEnded:
+    def end_error(self) -> EngineEnded:
         """Return the error that describes why the engine ended."""
         if self._stuck:
             ended = EngineEnded(
@@ -219,7 +219,7 @@ class Engine:
             "The next request starts it again. If this repeats, use another model or a smaller MODEL_CONTEXT_SIZE."
         )
 
-    async def _watch(self, process: asyncio.subprocess.Process, watch: Watch) -> None:
+    async def _watch(self, process: asyncio.subprocess.Process, watch: Watchdog) -> None:
         """Detect that the process has ended or hangs, then end it. Cancelled if the engine is closed on purpose."""
         ended = asyncio.create_task(process.wait())
         stuck = asyncio.create_task(watch.until_stuck(lambda: self.busy))
@@ -234,7 +234,7 @@ class Engine:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         self._ends["stuck" if self._stuck else "crashed",] += 1
-        _log.error("%s", self.epitaph().message)
+        _log.error("%s", self.end_error().message)
 
     async def _load(self) -> None:
         process = self._process = await asyncio.create_subprocess_exec(
@@ -264,13 +264,13 @@ class Engine:
             started["url"],
             api_key=key,
             limits=self._limits,
-            max_reply_tokens=self._shape.reply_limit(self.model),
+            max_reply_tokens=self._config.reply_limit(self.model),
             outcomes=self._outcomes,
         )
         self._upstream.overflow_advice = self._overflow_advice()
         await self._upstream.open()
         self.started_at = time.monotonic()
-        watch = Watch(
+        watch = Watchdog(
             f"{started['url'].removesuffix('/v1')}/slots",
             {"Authorization": f"Bearer {key}"},
             model_bytes=self.model.path.stat().st_size,
@@ -279,7 +279,7 @@ class Engine:
         self._guard = asyncio.create_task(self._watch(process, watch), name=f"watch {self.model.name}")
 
     def _overflow_advice(self) -> str:
-        wanted = self._shape.context_size
+        wanted = self._config.context_size
         if self.context is not None and self.context < wanted:
             return f"MODEL_CONTEXT_SIZE is {wanted}, but `{self.model.name}` was trained with {self.context} tokens."
         return f"MODEL_CONTEXT_SIZE is {wanted}; raise it to allow longer prompts."
@@ -291,9 +291,9 @@ class Engine:
             "name": self.model.name,
             "demo": self.model.is_demo,
             "key": key,
-            "context_size": self._shape.context_size,
-            "parallel": self._shape.parallel,
-            "threads": self._shape.threads,
+            "context_size": self._config.context_size,
+            "parallel": self._config.parallel,
+            "threads": self._config.threads,
             "batch": _BATCH,
             "cache_mib": _CACHE_MIB,
         }
@@ -305,7 +305,9 @@ class Engine:
                 await self._process.wait()
                 await asyncio.shield(self._listener or asyncio.sleep(0))
         if report["error"] == "import":
-            return UpstreamFailed(f"The built-in engine does not run on this platform: {report['why']}. {ELSEWHERE}")
+            return UpstreamFailed(
+                f"The built-in engine does not run on this platform: {report['why']}. {OTHER_SERVER_ADVICE}"
+            )
         if report["error"] == "ended":
             code = self._process.returncode
             return UpstreamFailed(

@@ -25,7 +25,7 @@ _PARTS: Final = ("text", "refusal", "image_url", "input_audio", "file")
 
 
 def fit_messages(name: str, value: object) -> list[RequestMessage]:
-    """Return a chat's messages, without fields that no template knows. Raises InvalidRequest."""
+    """Return a chat's messages, without fields that no template uses. Raises InvalidRequest."""
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_MESSAGES:
         raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages{_count(value)}")
     return [_fit_message(f"{name}[{index}]", message) for index, message in enumerate(value)]

@@ -1,8 +1,8 @@
 """The engines of the models in use: loaded on demand, at most two at a time, and restarted after they end.
 
 Invariants: a model in use is never unloaded. A model that waits to be loaded is loaded next, however busy the others
-are. If a long answer delays that, its engine accepts requests again during every other `Shape.leave_s`. An engine that
-ends repeatedly is restarted with a growing delay.
+are. If a long answer delays that, its engine accepts requests again during every other `EngineConfig.drain_s`. An
+engine that ends repeatedly is restarted with a growing delay.
 
 At most two models stay loaded: two assistants with different models can alternate without reloading them and
 reprocessing their threads, and a folder of large files cannot exhaust the memory.
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from chains.engine import Engine, Shape
+from chains.engine import Engine, EngineConfig
 from chains.gguf import Gguf
 from chains.restarts import Restarts
 from chains.transport import CallLimits
@@ -44,7 +44,7 @@ class Engines:
 
     def __init__(
         self,
-        shape: Shape,
+        config: EngineConfig,
         limits: CallLimits,
         *,
         find: Callable[[str], Awaitable[Gguf]],
@@ -57,7 +57,7 @@ class Engines:
         """How often an engine crashed, or was ended because it was stuck."""
         self.failed: dict[str, str] = {}
         """Why the last load of a model did not succeed."""
-        self._shape = shape
+        self._config = config
         self._limits = limits
         self._find = find
         self._outcomes = outcomes
@@ -93,7 +93,7 @@ class Engines:
             yield engine
         except (RunError, UpstreamProblem) as error:
             if isinstance(error, UpstreamFailed | UpstreamProblem) and await engine.has_ended():
-                raise engine.epitaph() from error
+                raise engine.end_error() from error
             raise
         finally:
             engine.asking -= 1
@@ -102,7 +102,7 @@ class Engines:
         """Return the engine of a model, loading it first if necessary, and count it as in use."""
         model = await self._find(name)
         engine = self._engines.get(name)
-        if engine is not None and engine.alive and not engine.leaving:
+        if engine is not None and engine.is_running and not engine.is_draining:
             self._engines[name] = self._engines.pop(name)
             engine.asking += 1
             return engine
@@ -143,14 +143,14 @@ class Engines:
 
     async def _load(self, model: Gguf) -> None:
         before = self._engines.get(model.name)
-        if before is not None and not before.alive:
+        if before is not None and not before.is_running:
             self._restarts.count(model.name, before.started_at)
         await self._restarts.wait(model.name)
         async with self._load_lock:
-            await self._make_room(model.name)
+            await self._unload_idle(model.name)
             begun = time.monotonic()
             _log.info("loading %s (%s)", model.name, model.path)
-            engine = Engine(model, self._shape, self._limits, self._outcomes, self.ends)
+            engine = Engine(model, self._config, self._limits, self._outcomes, self.ends)
             try:
                 await engine.start()
             except UpstreamFailed as error:
@@ -168,11 +168,11 @@ class Engines:
                     engine.asking += 1
                     grant.set_result(engine)
 
-    async def _make_room(self, name: str) -> None:
+    async def _unload_idle(self, name: str) -> None:
         """End engines until one more fits: those that ended by themselves or have that name, then those idle longest,
         then the one used longest ago, once it has answered its requests."""
         for known, engine in list(self._engines.items()):
-            if known == name or not engine.alive:
+            if known == name or not engine.is_running:
                 await self._unload(engine)
         end = time.monotonic() + self._limits.idle_s
         while len(self._engines) >= MAX_LOADED:
@@ -181,19 +181,19 @@ class Engines:
                 continue
             if time.monotonic() > end:
                 raise UpstreamFailed(f"`{engine.model.name}` was busy for {self._limits.idle_s:g} s. Try again later.")
-            await asyncio.sleep(self._shape.leave_s)
+            await asyncio.sleep(self._config.drain_s)
 
     async def _unload(self, engine: Engine) -> bool:
         """End an engine once it is idle. Return False if that takes too long; the engine then accepts requests
         again."""
-        engine.leaving = True
+        engine.is_draining = True
         is_idle = False
         try:
-            is_idle = await engine.until_idle(min(self._shape.leave_s, self._limits.idle_s))
+            is_idle = await engine.until_idle(min(self._config.drain_s, self._limits.idle_s))
         finally:
-            if not is_idle and engine.alive:
+            if not is_idle and engine.is_running:
                 self._accept_again(engine)
-        if not is_idle and engine.alive:
+        if not is_idle and engine.is_running:
             return False
         del self._engines[engine.model.name]
         await engine.close()
@@ -202,7 +202,7 @@ class Engines:
 
     def _accept_again(self, engine: Engine) -> None:
         """Grant the engine to requests that arrived while it was about to be unloaded."""
-        engine.leaving = False
+        engine.is_draining = False
         if (load := self._loads.pop(engine.model.name, None)) is None:
             return
         load.task.cancel()

@@ -15,18 +15,18 @@ import aiohttp
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chat_types import ChatRequest
 from chains.chunks import AnyChunk, ChunkReader, split_chunk
-from chains.passback import ExtraFields, restore
+from chains.error_responses import MAX_SHOWN, error_response_of
+from chains.extra_fields import ExtraFields, restore
 from chains.read_batching import ReadPauses
-from chains.refusals import MAX_SHOWN, refusal_of
 from chains.retries import Retries, is_transient
 from chains.sse import SseDecoder
 from chains.transport import failure
 from chains.upstream import Upstream
+from fairness.fair_limits import ANSWERS
 from telemetry.context import acting_owner
-from telemetry.shares import ANSWERS
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["EXCHANGE", "Exchange", "LeanCompletions"]
+__all__ = ["EXCHANGE", "Exchange", "FastCompletions"]
 
 EXCHANGE: Final = "threadhold_exchange"
 """Keyword under which a call carries its Exchange through ChatOpenAI to the client."""
@@ -55,7 +55,7 @@ class Exchange:
         self, fields: ChatRequest | None = None, *, together: bool = False, kept: Mapping[int, str] | None = None
     ) -> None:
         """With `together`, the texts of one read become one chunk, whose content is their list. `kept` has the extra
-        fields of messages by index, as text (see `chains.passback`)."""
+        fields of messages by index, as text (see `chains.extra_fields`)."""
         self.together = together
         self.kept = kept
         self.fields: ChatRequest = fields or {}
@@ -67,7 +67,7 @@ class Exchange:
             self.stream.close()
 
 
-class LeanCompletions:
+class FastCompletions:
     """Replaces `AsyncOpenAI().chat.completions`."""
 
     def __init__(self, upstream: Upstream) -> None:
@@ -134,7 +134,7 @@ class ChunkStream:
             model=self._model,
             learn_limit=self._upstream.learn_limit,
             sent=self._body,
-            begins_with_thoughts=self._model in self._upstream.thinkers,
+            begins_with_thoughts=self._model in self._upstream.reasoning_models,
             offered=[tool["function"]["name"] for tool in tools or ()],
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
@@ -157,7 +157,7 @@ class ChunkStream:
             self._blocks.close()
         if (response := getattr(self, "_response", None)) is not None:
             response.close()
-            self._upstream.note_thinker(self._model, begins=self._reader.begins_with_thoughts)
+            self._upstream.note_reasoning(self._model, begins=self._reader.begins_with_thoughts)
 
     def __aiter__(self) -> AsyncIterator[AnyChunk]:
         return self._persistent()
@@ -184,8 +184,12 @@ class ChunkStream:
                 if self._has_output or not await self._retries.wait_to_retry():
                     raise broken.error from broken
             except RunError as error:
-                refusal = refusal_of(error)
-                if self._has_output or refusal is None or not await self._negotiation.drop_refused(refusal):
+                error_response = error_response_of(error)
+                if (
+                    self._has_output
+                    or error_response is None
+                    or not await self._negotiation.drop_refused(error_response)
+                ):
                     raise
                 self.close()
             await self.open()

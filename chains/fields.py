@@ -185,7 +185,7 @@ def _droppable(body: dict[str, object]) -> Iterator[Change]:
 
 
 def _sent_back(body: dict[str, object], text: str) -> list[Change]:
-    """Return the engine's own fields that go back to it (see `chains.passback`); empty if the text names one."""
+    """Return the engine's own fields that go back to it (see `chains.extra_fields`); empty if the text names one."""
     turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
     own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
     lowered = Naming.fold(text)
@@ -203,7 +203,7 @@ def _named_in_text(candidates: Sequence[Change], text: str, words: Words) -> lis
         if len(named) == _MOST_NAMED:
             break
     sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
-    for find_starts in (Naming.refused_at, Naming.alone_at):
+    for find_starts in (Naming.refused_at, Naming.named_at):
         if found := [change for change, naming in sure if _is_unquoted(naming, find_starts(naming), text, words)]:
             # Many refusals of a schema contain a property with the name of a field.
             return [change for change in found if not words.have_name(change.name)] or found

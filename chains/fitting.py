@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from chains.context import Prompt
 
-__all__ = ["Uncounted", "Window", "fit_prompt", "room_for_answer"]
+__all__ = ["Uncounted", "Window", "fit_prompt", "tokens_for_answer"]
 
 _SURELY_SMALL: Final = 700
 """Estimated tokens that fit into any context of 2,048, however wrong the estimate is."""
@@ -63,7 +63,7 @@ class Uncounted:
         return None
 
 
-def room_for_answer(limit: int, wanted: int | None) -> int:
+def tokens_for_answer(limit: int, wanted: int | None) -> int:
     """Return the tokens of a context that are reserved for the answer; `wanted`, the answer's limit, if that is less.
 
     A quarter of a small context, an eighth of a large one.
@@ -82,7 +82,7 @@ async def fit_prompt(prompt: Prompt, model: str, window: Window, *, ratio: float
         limit = await window.ask_limit(model)
         if limit is None:
             return prompt
-    target = limit - room_for_answer(limit, answer) - _SPARE_TOKENS
+    target = limit - tokens_for_answer(limit, answer) - _SPARE_TOKENS
     if estimate <= target * _DOUBTFUL:
         return prompt
     if estimate > target * _SURELY_LONG:

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Final
 
-from chains.engine import ELSEWHERE
+from chains.engine import OTHER_SERVER_ADVICE
 from chains.gguf import Gguf, find_models
 from chains.installation import install_command
 from wire.errors import UpstreamFailed
@@ -23,8 +23,8 @@ def installed_models(path: Path | None) -> dict[str, Gguf]:
         installed = False
     if not installed:
         raise UpstreamFailed(
-            f"The built-in engine is not installed. Install it with `{install_command()}`, or use another: {ELSEWHERE} "
-            f"(`{_LIBRARY}` has no wheels for some platforms.)"
+            f"The built-in engine is not installed. Install it with `{install_command()}`, or use another: "
+            f"{OTHER_SERVER_ADVICE} (`{_LIBRARY}` has no wheels for some platforms.)"
         )
     return {model.name: model for model in find_models(path)}
 

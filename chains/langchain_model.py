@@ -16,15 +16,15 @@ from langchain_core.runnables import Runnable
 from chains.calls import Abilities, Modes, concerns_tools
 from chains.chat_types import ModelKeywords
 from chains.context import Prompt
+from chains.extra_fields import EXTRA_FIELDS
 from chains.fitting import Uncounted, fit_prompt
 from chains.fragments import CallFragments, number_calls
-from chains.passback import EXTRA_FIELDS
+from chains.model_facts import ModelFacts
+from chains.native_replies import NativeReply, restore_native_replies
 from chains.prompts import DEFAULT_PROMPTS
-from chains.provider_chunks import Weight
-from chains.recent import Learned
+from chains.provider_chunks import AnswerSize
 from chains.reply_call import ReplyCall
 from chains.tokens import Calibration
-from chains.turns import OwnTurn, restore_turns
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["LangChainReplies"]
@@ -36,7 +36,7 @@ class LangChainReplies:
     def __init__(self, chat: BaseChatModel) -> None:
         self._chat = chat
         self._calibration = Calibration()
-        self._limits: Learned[int] = Learned()
+        self._limits: ModelFacts[int] = ModelFacts()
         self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:
@@ -53,7 +53,7 @@ class LangChainReplies:
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         ratio = self.tokens_per_char(model)
         return await fit_prompt(prompt, model, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 
@@ -71,21 +71,21 @@ class LangChainReplies:
 
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         name = type(self._chat).__name__
-        weight = Weight(name, "Give it a limit of tokens.")
+        size = AnswerSize(name, "Give it a limit of tokens.")
         calls = CallFragments([tool["function"]["name"] for tool in call.tools])
         model = str(getattr(self._chat, "model_name", None) or getattr(self._chat, "model", ""))
-        turn = OwnTurn(name, model)
+        reply = NativeReply(name, model)
         try:
             bound = self._with_tools(call)
-            stream = bound.astream(restore_turns(call.messages, name, model), **_options(call))
+            stream = bound.astream(restore_native_replies(call.messages, name, model), **_options(call))
             async with aclosing(stream):  # type: ignore[type-var]
                 async for message in stream:
                     chunk = _as_chunk(message)
-                    weight.add(chunk)
+                    size.add(chunk)
                     if call.tools:
-                        turn.add(chunk)
+                        reply.add(chunk)
                     yield number_calls(calls, chunk)
-            if calls and (kept := turn.to_json()):
+            if calls and (kept := reply.to_json()):
                 yield AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: kept})
         except RunError:
             raise

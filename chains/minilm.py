@@ -3,8 +3,9 @@
 Its packages are optional; `is_installed` returns whether they are present.
 
 Invariants: the model and its tokenizer are used only if their files have the expected SHA-256. They are loaded at the
-first use, and all work is done in one dedicated thread, in short turns. Queries have priority and owners take turns, so
-that no owner waits for another's large file. English texts give the best results; long texts are embedded in windows.
+first use, and all work is done in one dedicated thread, in short batches. Queries have priority and owners are
+scheduled fairly, so that no owner waits for another's large file. English texts give the best results; long texts are
+embedded in windows.
 
 Of the models that come in wheels, it has the best search results (`docs/decisions/search-ranking.md`).
 """
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.shares import SharedThreads
+from fairness.fair_limits import FairThreads
 from wire.errors import EmbeddingFailed
 
 if TYPE_CHECKING:
@@ -38,17 +39,17 @@ _SHA256: Final = {
 _WINDOW: Final = 254
 """Tokens per window, without the two that frame it; the model was trained with no more."""
 
-_TURN: Final = 4
-"""Windows per turn, which take about an eighth of a second of one core."""
+_BATCH_WINDOWS: Final = 4
+"""Windows per batch, which take about an eighth of a second of one core."""
 
 _SEGMENT_CHARS: Final = 16 * 1024
 """Maximum characters of a segment; a text is cut at spaces, which changes no token."""
 
 _TOKENIZED_CHARS: Final = 64 * 1024
-"""Maximum characters that are tokenized in one turn."""
+"""Maximum characters that are tokenized in one batch."""
 
 _TOKENIZED: Final = 64
-"""Maximum segments that are tokenized in one turn."""
+"""Maximum segments that are tokenized in one batch."""
 
 _MOST_THREADS: Final = 4
 
@@ -95,7 +96,7 @@ class MiniLm:
     dimensions: Final = 384
 
     def __init__(self) -> None:
-        self._thread = SharedThreads(1, "embedder")
+        self._thread = FairThreads(1, "embedder")
         self._loaded: _Loaded | None = None
 
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
@@ -110,9 +111,9 @@ class MiniLm:
         sums = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         # Windows of similar length are batched: shorter ones are padded to the longest.
         windows.sort(key=lambda window: len(window.ids))
-        for start in range(0, len(windows), _TURN):
-            some = windows[start : start + _TURN]
-            for window, vector in zip(some, await self._turn(owner, urgent, self._read, some), strict=True):
+        for start in range(0, len(windows), _BATCH_WINDOWS):
+            some = windows[start : start + _BATCH_WINDOWS]
+            for window, vector in zip(some, await self._run_batch(owner, urgent, self._read, some), strict=True):
                 sums[window.text] += vector * (len(window.ids) or 1)
         sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         vectors: list[list[float]] = sums.tolist()
@@ -126,7 +127,7 @@ class MiniLm:
         counts = [2] * len(texts)
         total = 2 * len(texts)
         for some in _segments(texts):
-            for (number, _), ids in zip(some, await self._turn(owner, False, self._tokenize, some), strict=True):
+            for (number, _), ids in zip(some, await self._run_batch(owner, False, self._tokenize, some), strict=True):
                 counts[number] += len(ids)
                 total += len(ids)
             if most is not None and total > most:
@@ -148,18 +149,18 @@ class MiniLm:
         return _UNTRAINED_WEIGHT if 2 * size > len(letters) - len(others) else None
 
     async def close(self) -> None:
-        """End the thread, after the current turn."""
+        """End the thread, after the current batch."""
         await self._thread.close()
 
     async def _tokens(self, texts: Sequence[str], owner: str, urgent: bool) -> list[list[int]]:
         """Return the tokens of each text, without the two that frame it."""
         tokens: list[list[int]] = [[] for _ in texts]
         for some in _segments(texts):
-            for (number, _), ids in zip(some, await self._turn(owner, urgent, self._tokenize, some), strict=True):
+            for (number, _), ids in zip(some, await self._run_batch(owner, urgent, self._tokenize, some), strict=True):
                 tokens[number] += ids
         return tokens
 
-    async def _turn(self, owner: str, urgent: bool, work: Callable[[Given], Made], given: Given) -> Made:
+    async def _run_batch(self, owner: str, urgent: bool, work: Callable[[Given], Made], given: Given) -> Made:
         run = self._thread.run_urgently if urgent else self._thread.run
         try:
             return await run(owner, work, given)
@@ -213,7 +214,7 @@ class MiniLm:
 
 
 def _segments(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
-    """Yield lists of segments, each with its text's number, that are tokenized in one turn."""
+    """Yield lists of segments, each with its text's number, that are tokenized in one batch."""
     some: list[tuple[int, str]] = []
     chars = 0
     for number, text in enumerate(texts):

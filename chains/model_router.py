@@ -19,12 +19,12 @@ from chains.aliases import Aliases
 from chains.chat_types import ModelDetails, ModelEntry
 from chains.context import Prompt
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
-from chains.passage import Passage
 from chains.ports import ChatBackend, ModelSource
 from chains.reply import ReplyCall
+from chains.upstream_response import UpstreamResponse
 from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
 
-__all__ = ["Member", "ModelRouter", "Route"]
+__all__ = ["ModelRouter", "Route", "RoutedUpstream"]
 
 _SHOWN: Final = 20
 
@@ -32,12 +32,12 @@ _log = logging.getLogger("threadhold.chains")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class RoutedUpstream:
     """One upstream. `name` is empty for MODEL_URL's; `models` is empty if the upstream's listing applies."""
 
     name: str
     source: ModelSource
-    speaker: ChatBackend
+    backend: ChatBackend
     models: tuple[str, ...] = ()
 
     def names(self) -> Sequence[str]:
@@ -53,7 +53,7 @@ class Member:
 class Route:
     """The upstream of a call, and the model's name there; empty means its default."""
 
-    member: Member
+    upstream: RoutedUpstream
     model: str
 
 
@@ -62,24 +62,24 @@ class ModelRouter:
     `open` before use, `close` after."""
 
     def __init__(
-        self, members: Sequence[Member], *, aliases: Mapping[str, str] | None = None, default_model: str = ""
+        self, upstreams: Sequence[RoutedUpstream], *, aliases: Mapping[str, str] | None = None, default_model: str = ""
     ) -> None:
-        """Connects to nothing. At least one member is required."""
-        self.members = tuple(members)
+        """Connects to nothing. At least one upstream is required."""
+        self.upstreams = tuple(upstreams)
         self._aliases = Aliases(aliases or {})
         self._default = default_model
-        self._named = {member.name: member for member in members if member.name}
+        self._named = {upstream.name: upstream for upstream in upstreams if upstream.name}
 
     async def open(self) -> None:
         """Open every upstream."""
-        for member in self.members:
-            await member.source.open()
+        for upstream in self.upstreams:
+            await upstream.source.open()
 
     async def close(self) -> None:
         """Close every upstream, even if closing one of them fails."""
         async with AsyncExitStack() as stack:
-            for member in self.members:
-                stack.push_async_callback(member.source.close)
+            for upstream in self.upstreams:
+                stack.push_async_callback(upstream.source.close)
 
     # --- routing --------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class ModelRouter:
         """
         if (route := self._known_route(name)) is not None:
             return route
-        await asyncio.gather(*(member.source.settle() for member in self.members if not member.models))
+        await asyncio.gather(*(upstream.source.settle() for upstream in self.upstreams if not upstream.models))
         return self._by_listing(self._meant(name))
 
     def _meant(self, name: str) -> str:
@@ -100,35 +100,35 @@ class ModelRouter:
     def _known_route(self, name: str) -> Route | None:
         """Return the route, None if it depends on a listing that has not arrived yet. Raises PromptRefused."""
         wanted = self._meant(name)
-        first = self.members[0]
+        first = self.upstreams[0]
         if not self._named:
             return Route(first, wanted)
         if not wanted:
             return Route(first, first.models[0] if first.models else "")
         prefix, slash, rest = wanted.partition("/")
-        if slash and (member := self._named.get(prefix)) is not None:
-            return Route(member, self._allowed(member, rest))
-        if not all(member.models or member.source.settled for member in self.members):
+        if slash and (upstream := self._named.get(prefix)) is not None:
+            return Route(upstream, self._allowed(upstream, rest))
+        if not all(upstream.models or upstream.source.settled for upstream in self.upstreams):
             return None
         return self._by_listing(wanted)
 
     @staticmethod
-    def _allowed(member: Member, model: str) -> str:
+    def _allowed(upstream: RoutedUpstream, model: str) -> str:
         if not model:
-            return member.models[0] if member.models else ""
-        if member.models and model not in member.models:
-            has = _join_names(f"{member.name}/{one}" for one in member.models)
-            raise PromptRefused(f"`models` of the upstream `{member.name}` does not have `{model}`; it has {has}.")
+            return upstream.models[0] if upstream.models else ""
+        if upstream.models and model not in upstream.models:
+            has = _join_names(f"{upstream.name}/{one}" for one in upstream.models)
+            raise PromptRefused(f"`models` of the upstream `{upstream.name}` does not have `{model}`; it has {has}.")
         return model
 
     def _by_listing(self, wanted: str) -> Route:
         """Return the route to the one upstream that has the name, else to the unnamed one. Raises PromptRefused."""
-        first = self.members[0]
+        first = self.upstreams[0]
         if (route := self._listed(wanted)) is not None:
             return route
         if not first.name:
             return Route(first, wanted)
-        has = _join_names(member.qualified(model) for member in self.members for model in member.names())
+        has = _join_names(upstream.qualified(model) for upstream in self.upstreams for model in upstream.names())
         advice = f"Use one of {has}." if has else "No models are listed."
         raise PromptRefused(f"No upstream has the model `{wanted}`. {advice}")
 
@@ -139,12 +139,12 @@ class ModelRouter:
         If the unnamed upstream has no listing, another is chosen only if its configured `models` have the name: no
         request goes to another host because this one is down.
         """
-        first = self.members[0]
-        having = [member for member in self.members if wanted in member.names()]
+        first = self.upstreams[0]
+        having = [upstream for upstream in self.upstreams if wanted in upstream.names()]
         if not first.name and (first in having or not first.source.names()):
-            having = [member for member in having if member is first or (member.models and first not in having)]
+            having = [upstream for upstream in having if upstream is first or (upstream.models and first not in having)]
         if len(having) > 1:
-            candidates = _join_names(member.qualified(wanted) for member in having)
+            candidates = _join_names(upstream.qualified(wanted) for upstream in having)
             raise PromptRefused(f"Several upstreams have the model `{wanted}`: name one of {candidates}.")
         return Route(having[0], wanted) if having else None
 
@@ -161,11 +161,11 @@ class ModelRouter:
         route = self._known_route(call.model)
         if route is None:
             return self._stream_later(call)
-        return route.member.speaker.stream(call if route.model == call.model else replace(call, model=route.model))
+        return route.upstream.backend.stream(call if route.model == call.model else replace(call, model=route.model))
 
     async def _stream_later(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         route = await self.route(call.model)
-        stream = route.member.speaker.stream(replace(call, model=route.model))
+        stream = route.upstream.backend.stream(replace(call, model=route.model))
         async with aclosing(stream):
             async for chunk in stream:
                 yield chunk
@@ -173,33 +173,33 @@ class ModelRouter:
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens, None if it is unknown."""
         route = self._known(model)
-        return None if route is None else route.member.speaker.context_limit(route.model)
+        return None if route is None else route.upstream.backend.context_limit(route.model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         route = self._known_route(model) or await self.route(model)
-        return await route.member.speaker.fit(route.model, prompt, answer=answer)
+        return await route.upstream.backend.fit(route.model, prompt, answer=answer)
 
     async def calls_natively(self, model: str) -> bool:
         """Whether the model's server makes tool calls itself; may ask the server the first time. Raises RunError."""
         route = self._known_route(model) or await self.route(model)
-        return await route.member.speaker.calls_natively(route.model)
+        return await route.upstream.backend.calls_natively(route.model)
 
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length, in tokens, that an upstream stated."""
         if (route := self._known(model)) is not None:
-            route.member.speaker.learn_limit(route.model, limit)
+            route.upstream.backend.learn_limit(route.model, limit)
 
     def tokens_per_char(self, model: str) -> float:
         """Return the estimate for this model, which every answer's usage corrects."""
         route = self._known(model)
-        member, known = (self.members[0], "") if route is None else (route.member, route.model)
-        return member.speaker.tokens_per_char(known)
+        upstream, known = (self.upstreams[0], "") if route is None else (route.upstream, route.model)
+        return upstream.backend.tokens_per_char(known)
 
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
         if (route := self._known(model)) is not None:
-            route.member.speaker.learn(route.model, chars=chars, prompt_tokens=prompt_tokens)
+            route.upstream.backend.learn(route.model, chars=chars, prompt_tokens=prompt_tokens)
 
     # --- requests of clients --------------------------------------------------------------------------------------
 
@@ -208,29 +208,29 @@ class ModelRouter:
 
         Raises Problem if no upstream could be listed.
         """
-        listings = await asyncio.gather(*map(_listing, self.members))
+        listings = await asyncio.gather(*map(_listing, self.upstreams))
         entries = [entries for entries in listings if not isinstance(entries, Problem)]
         if not entries:
             raise next(problem for problem in listings if isinstance(problem, Problem))
-        listed = [list(of_member) if not isinstance(of_member, Problem) else [] for of_member in listings]
+        listed = [list(of_upstream) if not isinstance(of_upstream, Problem) else [] for of_upstream in listings]
         having: dict[str, int] = {}
-        for entry in (entry for of_member in listed for entry in of_member):
+        for entry in (entry for of_upstream in listed for entry in of_upstream):
             having[entry["id"]] = having.get(entry["id"], 0) + 1
         return [
-            {**entry, "id": member.qualified(entry["id"]) if having[entry["id"]] > 1 else entry["id"]}
-            for member, of_member in zip(self.members, listed, strict=True)
-            for entry in of_member
+            {**entry, "id": upstream.qualified(entry["id"]) if having[entry["id"]] > 1 else entry["id"]}
+            for upstream, of_upstream in zip(self.upstreams, listed, strict=True)
+            for entry in of_upstream
         ]
 
     async def check(self) -> str | None:
         """Return None if every upstream answers, else which ones do not, and why."""
-        reasons = await asyncio.gather(*(member.source.check() for member in self.members))
+        reasons = await asyncio.gather(*(upstream.source.check() for upstream in self.upstreams))
         if not self._named:
             return reasons[0]
-        names = (f"`{member.name}`" if member.name else "the unnamed one" for member in self.members)
+        names = (f"`{upstream.name}`" if upstream.name else "the unnamed one" for upstream in self.upstreams)
         return " ".join(f"{name}: {why}" for name, why in zip(names, reasons, strict=True) if why) or None
 
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+    async def pass_through(self, body: Body, path: str = CHAT) -> UpstreamResponse:
         """Send a client's own request to the upstream of its model. Raises Problem."""
         model = model_of(body)
         try:
@@ -239,7 +239,7 @@ class ModelRouter:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
-        return await route.member.source.pass_through(with_model(body, route.model), path)
+        return await route.upstream.source.pass_through(with_model(body, route.model), path)
 
     async def _named_route(self, name: str) -> Route:
         """Return the route of a request that does not generate text.
@@ -248,7 +248,7 @@ class ModelRouter:
         """
         wanted = self.alias(name)
         if not wanted or not self._named:
-            return Route(self.members[0], wanted)
+            return Route(self.upstreams[0], wanted)
         return await self.find(name) or self._by_listing(wanted)
 
     def alias(self, name: str) -> str:
@@ -262,32 +262,32 @@ class ModelRouter:
         """
         wanted = self.alias(name)
         prefix, slash, rest = wanted.partition("/")
-        if slash and rest and (member := self._named.get(prefix)) is not None:
-            return Route(member, self._allowed(member, rest))
-        await asyncio.gather(*(member.source.settle() for member in self.members if not member.models))
+        if slash and rest and (upstream := self._named.get(prefix)) is not None:
+            return Route(upstream, self._allowed(upstream, rest))
+        await asyncio.gather(*(upstream.source.settle() for upstream in self.upstreams if not upstream.models))
         return self._listed(wanted) if wanted else None
 
 
-async def _listing(member: Member) -> list[ModelEntry] | Problem:
+async def _listing(upstream: RoutedUpstream) -> list[ModelEntry] | Problem:
     """Return an upstream's entries, or why it could not be listed.
 
     Models that `threadhold.toml` names need no request. The entries of named upstreams have its name as the owner.
     """
-    if member.models:
-        return [_owned(member, {"id": model, "object": "model", "created": 0}) for model in member.models]
+    if upstream.models:
+        return [_owned(upstream, {"id": model, "object": "model", "created": 0}) for model in upstream.models]
     try:
-        return [_owned(member, entry) for entry in await member.source.models()]
+        return [_owned(upstream, entry) for entry in await upstream.source.models()]
     except Problem as problem:
-        if member.name:
-            _log.warning("the models of the upstream `%s` could not be listed: %s", member.name, problem.message)
+        if upstream.name:
+            _log.warning("the models of the upstream `%s` could not be listed: %s", upstream.name, problem.message)
         return problem
 
 
-def _owned(member: Member, entry: ModelEntry) -> ModelEntry:
-    if not member.name:
+def _owned(upstream: RoutedUpstream, entry: ModelEntry) -> ModelEntry:
+    if not upstream.name:
         return entry
-    ours: ModelDetails = {**(entry.get("threadhold") or {}), "model": member.qualified(entry["id"])}
-    return {"owned_by": member.name, **entry, "threadhold": ours}
+    ours: ModelDetails = {**(entry.get("threadhold") or {}), "model": upstream.qualified(entry["id"])}
+    return {"owned_by": upstream.name, **entry, "threadhold": ours}
 
 
 def _join_names(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from chains.aliases import Aliases
 from chains.chat_types import ModelEntry
-from chains.recent import Learned
+from chains.model_facts import ModelFacts
 from wire.assistants import MAX_MODEL_NAME
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
@@ -52,7 +52,7 @@ class Models:
         self._fetched_at = float("-inf")
         self._failed_at = float("-inf")
         self._flight: asyncio.Task[list[ModelEntry]] | None = None
-        self._learned: Learned[int] = Learned()
+        self._learned: ModelFacts[int] = ModelFacts()
 
     async def listing(self, *, max_age_s: float = _FRESH_S) -> list[ModelEntry]:
         """Return the upstream's entries, at most `max_age_s` old. Raises RunError."""

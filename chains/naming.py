@@ -119,7 +119,7 @@ class Naming:
         """Return the positions at which the text refuses the field in a known wording."""
         return self._found(_REFUSED)
 
-    def alone_at(self) -> list[int]:
+    def named_at(self) -> list[int]:
         """Return the positions at which the text names the field, in any language.
 
         `stream_options` is not a word in any language. `temperature` is one, and is a field's name only if it is quoted

@@ -8,12 +8,12 @@ import logging
 from typing import Final, TypeAlias
 
 from chains.changes import LIMITS, Change, apply_changes
+from chains.error_responses import ErrorResponse, unquoted
 from chains.fields import find_changes
+from chains.model_facts import ModelFacts
 from chains.quotes import Words
-from chains.recent import Learned
-from chains.refusals import Refusal, unquoted
+from fairness.fair_limits import COMPARING
 from telemetry.context import acting_owner
-from telemetry.shares import COMPARING
 
 __all__ = ["Known", "Negotiation"]
 
@@ -22,7 +22,7 @@ _MOST_TRIES: Final = 8
 
 _log = logging.getLogger("threadhold.chains")
 
-Known: TypeAlias = Learned[tuple[Change, ...]]
+Known: TypeAlias = ModelFacts[tuple[Change, ...]]
 """The changes that an upstream's models need, by model."""
 
 
@@ -35,7 +35,7 @@ class Negotiation:
         self._changes: list[Change] = []
         self._sent: dict[str, object] = {}
         self._more_texts: object = ()
-        self._first: Refusal | None = None
+        self._first: ErrorResponse | None = None
         self._tries = 0
 
     def applied(self, body: dict[str, object], more_texts: object = ()) -> dict[str, object]:
@@ -47,55 +47,67 @@ class Negotiation:
         self._sent = apply_changes(body, (*self._known.get(self._model, ()), *self._changes))
         return self._sent
 
-    async def drop_refused(self, refusal: Refusal) -> bool:
+    async def drop_refused(self, error_response: ErrorResponse) -> bool:
         """Drop the fields that a refusal names. Returns False if there is nothing to drop."""
         self._tries += 1
-        if refusal.overflow or refusal.malformed or refusal.blind or self._tries > _MOST_TRIES:
+        if (
+            error_response.overflow
+            or error_response.malformed
+            or error_response.lacks_vision
+            or self._tries > _MOST_TRIES
+        ):
             return False
-        found = await COMPARING.run(acting_owner(), self._find, refusal)  # request and refusal can have megabytes
-        fresh = [change for change in found if change not in self._changes and not self._swaps_back(change)]
+        found = await COMPARING.run(
+            acting_owner(), self._find, error_response
+        )  # request and refusal can have megabytes
+        fresh = [change for change in found if change not in self._changes and not self._is_reversal(change)]
         if self._first is None or fresh:
-            self._first = refusal
+            self._first = error_response
         self._changes += fresh
         return bool(fresh)
 
-    def _find(self, refusal: Refusal) -> list[Change]:
+    def _find(self, error_response: ErrorResponse) -> list[Change]:
         words = Words(self._sent, self._more_texts)
         return find_changes(
-            self._sent, words, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
+            self._sent,
+            words,
+            paths=error_response.paths,
+            text=error_response.full,
+            status=error_response.status,
+            code=error_response.code,
         )
 
-    async def verdict(self, refusal: Refusal) -> Refusal:
+    async def verdict(self, error_response: ErrorResponse) -> ErrorResponse:
         """Return the refusal to report after `drop_refused` returned False."""
-        return await self.trusted(self._blamed(refusal))
+        return await self.trusted(self._blamed(error_response))
 
-    async def trusted(self, refusal: Refusal) -> Refusal:
+    async def trusted(self, error_response: ErrorResponse) -> ErrorResponse:
         """Return the refusal without its limit if that quotes the request."""
-        if refusal.limit_at is None:
-            return refusal
-        return await COMPARING.run(acting_owner(), self._unquoted, refusal)
+        if error_response.limit_at is None:
+            return error_response
+        return await COMPARING.run(acting_owner(), self._unquoted, error_response)
 
-    def _unquoted(self, refusal: Refusal) -> Refusal:
-        return unquoted(refusal, Words(self._sent, self._more_texts))
+    def _unquoted(self, error_response: ErrorResponse) -> ErrorResponse:
+        return unquoted(error_response, Words(self._sent, self._more_texts))
 
-    def _blamed(self, refusal: Refusal) -> Refusal:
+    def _blamed(self, error_response: ErrorResponse) -> ErrorResponse:
         named = {change.name for change in self._changes}
         swapped = named | {LIMITS[name] for name in named if name in LIMITS}
-        blamed = any(name in refusal.full for name in swapped) and self._first is not None
-        return self._first if blamed and self._first is not None else refusal
+        blamed = any(name in error_response.full for name in swapped) and self._first is not None
+        return self._first if blamed and self._first is not None else error_response
 
     def settle(self) -> None:
         """Remember this request's changes for its model, and log them once."""
         if not self._changes:
             return
-        known = [change for change in self._known.get(self._model, ()) if not self._swaps_back(change)]
+        known = [change for change in self._known.get(self._model, ()) if not self._is_reversal(change)]
         fresh = [change for change in self._changes if change not in known]
         self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
         self._changes = []
         names = ", ".join(dict.fromkeys(change.label for change in fresh))
         _log.info("model `%s`: its server refuses %s; later requests omit or replace it", self._model, names)
 
-    def _swaps_back(self, change: Change) -> bool:
+    def _is_reversal(self, change: Change) -> bool:
         """Whether a change would undo one of this request's own."""
         return change.place == "limit" and any(
             own.place == "limit" and own.name == LIMITS[change.name] for own in self._changes

@@ -8,8 +8,8 @@ from langchain_core.messages import AIMessageChunk
 from chains.chat_types import ModelEntry
 from chains.context import Prompt
 from chains.forwarding import CHAT, Body
-from chains.passage import Passage
 from chains.reply import ReplyCall
+from chains.upstream_response import UpstreamResponse
 from telemetry.metrics import Counts
 
 __all__ = ["ChatBackend", "ModelSource"]
@@ -52,7 +52,7 @@ class ModelSource(Protocol):
         """Return None if it answers, else the reason in a sentence."""
         ...
 
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+    async def pass_through(self, body: Body, path: str = CHAT) -> UpstreamResponse:
         """Answer a client's own request to a path of OpenAI's API. Raises Problem, NotFound for an unknown path."""
         ...
 

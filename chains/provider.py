@@ -20,24 +20,24 @@ from chains.calls import Abilities, Modes, concerns_tools
 from chains.chat_types import ModelEntry, ModelKeywords
 from chains.completions import open_completion
 from chains.context import Prompt
+from chains.error_responses import ErrorResponse, error_response_of
 from chains.fitting import Uncounted, fit_prompt
 from chains.forwarding import CHAT, Body, not_served
+from chains.model_facts import ModelFacts
 from chains.models import Models
+from chains.native_replies import NativeReply, restore_native_replies
 from chains.negotiation import Known, Negotiation
-from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.provider_api import ProviderApi
-from chains.provider_chunks import ChunkPlainer, explain_foreign
-from chains.recent import Learned
-from chains.refusals import Refusal, refusal_of
+from chains.provider_chunks import ChunkConverter, explain_provider_error
 from chains.reply_call import ReplyCall
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits
-from chains.turns import OwnTurn, restore_turns
+from chains.upstream_response import UpstreamResponse
+from fairness.fair_limits import FairLimit
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
-from telemetry.shares import Shares
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Provider"]
@@ -80,8 +80,8 @@ class Provider:
         self._limits = limits
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
-        self._making = Shares(1)
-        self._refused: Known = Learned()
+        self._making = FairLimit(1)
+        self._refused: Known = ModelFacts()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
     @property
@@ -133,7 +133,7 @@ class Provider:
             return error.message
         return None
 
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+    async def pass_through(self, body: Body, path: str = CHAT) -> UpstreamResponse:
         """Answer a `/chat/completions` body in OpenAI's shape. Raises Problem, NotFound for any other path."""
         if path != CHAT or not isinstance(body, dict):
             raise not_served(path, self.host)
@@ -171,7 +171,7 @@ class Provider:
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         known = model or await self._models.resolve("")
         await self._chat(known)  # LangChain's model knows its context length; counting tokens would cost a request
         ratio = self.tokens_per_char(model)
@@ -199,14 +199,14 @@ class Provider:
                 negotiation.settle()
                 return
             except RunError as error:
-                refusal = refusal_of(error)
+                error_response = error_response_of(error)
                 if not has_chunks:
-                    if refusal is not None and await negotiation.drop_refused(refusal):
+                    if error_response is not None and await negotiation.drop_refused(error_response):
                         continue
-                    if not self._api.retries_itself and await _wait_to_retry(retries, error, refusal):
+                    if not self._api.retries_itself and await _wait_to_retry(retries, error, error_response):
                         continue
-                if isinstance(error, ContextOverflow) and refusal is not None:
-                    error.limit = (await negotiation.trusted(refusal)).room
+                if isinstance(error, ContextOverflow) and error_response is not None:
+                    error.limit = (await negotiation.trusted(error_response)).prompt_limit
                 raise
 
     async def _follow(
@@ -216,14 +216,14 @@ class Provider:
         try:
             model = model or await self._models.resolve("")
             source = f"{self._api.provider} {self._api.url}"
-            turn = OwnTurn(source, model) if call.tools else None
-            plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
+            reply = NativeReply(source, model) if call.tools else None
+            converter = ChunkConverter(self.host, [tool["function"]["name"] for tool in call.tools], reply)
             bound = self._bound(await self._chat(model), call, negotiation)
             # LangChain declares its generators as iterators.
-            stream: Any = bound.astream(restore_turns(call.messages, source, model), config)
+            stream: Any = bound.astream(restore_native_replies(call.messages, source, model), config)
             async with aclosing(stream), aclosing(until_silent(stream, idle_s=self._limits.idle_s)) as chunks:
                 async for chunk in chunks:
-                    if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
+                    if isinstance(chunk, AIMessageChunk) and (plain := converter.convert(chunk)) is not None:
                         yield plain
         except RunError as error:
             self.outcomes[(error.kind,)] += 1
@@ -233,15 +233,15 @@ class Provider:
             explained = self._explained(error, model)
             self.outcomes[(explained.kind,)] += 1
             raise explained from error
-        if self._api.reports_finish and plainer.finish is None:
+        if self._api.reports_finish and converter.finish is None:
             self.outcomes["broke_off",] += 1
             raise UpstreamFailed(f"{self.host}: the stream ended early, without a stop reason.", kind="broke_off")
         self.outcomes["ok",] += 1
-        yield plainer.end()
+        yield converter.end()
 
     def _explained(self, error: Exception, model: str) -> RunError:
         key = f"`api_key` of {self._api.setting}"
-        explained = explain_foreign(error, host=self.host, model=model, key=key)
+        explained = explain_provider_error(error, host=self.host, model=model, key=key)
         if (secret := self._api.key) and len(secret) > 3:
             explained.message = explained.message.replace(secret, "***")
             explained.quote = explained.quote.replace(secret, "***")
@@ -267,7 +267,7 @@ class Provider:
         """Return the LangChain model of that name, made once. Raises RunError if it cannot be made."""
         if (known := self._chats.get(model)) is not None:
             return known
-        async with self._making.share(acting_owner()):
+        async with self._making.slot(acting_owner()):
             chat = self._chats.get(model)
             if chat is None:
                 chat = self._chats[model] = await asyncio.to_thread(self._api.make, model)
@@ -294,9 +294,9 @@ class Provider:
         return self._named[0] if self._named else self._api.sample_model
 
 
-async def _wait_to_retry(retries: Retries, error: RunError, refusal: Refusal | None) -> bool:
+async def _wait_to_retry(retries: Retries, error: RunError, error_response: ErrorResponse | None) -> bool:
     """Wait to retry a call that failed before its first chunk; return False if it is not retried."""
-    transient = refusal.retryable if refusal is not None else error.kind in ("unreachable", "broke_off")
+    transient = error_response.retryable if error_response is not None else error.kind in ("unreachable", "broke_off")
     headers = getattr(getattr(error.__cause__, "response", None), "headers", None)
     return await retries.wait_to_retry(transient=transient, headers=headers)
 

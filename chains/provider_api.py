@@ -18,7 +18,7 @@ from chains.reply_call import ReplyCall
 from wire.errors import UpstreamFailed
 from wire.model_options import ModelOptions
 
-__all__ = ["ProviderApi", "spell_choice"]
+__all__ = ["ProviderApi", "choice_name"]
 
 
 class ProviderApi:
@@ -66,7 +66,7 @@ class ProviderApi:
         """Return how the model can call the functions; None if none are offered to it. None values are not sent."""
         if not call.tools or call.tool_choice == "none":
             return None
-        return {"tool_choice": spell_choice(call.tool_choice)}
+        return {"tool_choice": choice_name(call.tool_choice)}
 
     async def list_models(self) -> list[ModelEntry]:
         """Return the entries of the provider's models, after a model was created. Raises what its library raises."""
@@ -116,7 +116,7 @@ class ProviderApi:
         return f"{self.host} needs the package {package}: .venv/bin/python -m pip install {package}, then start again."
 
 
-def spell_choice(choice: str | NamedFunction | None) -> str | None:
+def choice_name(choice: str | NamedFunction | None) -> str | None:
     """Return a `tool_choice` other than `none` in LangChain's form."""
     if isinstance(choice, dict):
         return choice.get("function", {}).get("name")

@@ -22,13 +22,13 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, too_long
 from chains.call_chunks import chunk_of_calls
+from chains.error_responses import ErrorResponse, explain, read_error_response
+from chains.extra_fields import EXTRA_FIELDS
 from chains.fragments import CallFragments, number_calls
-from chains.passback import EXTRA_FIELDS
-from chains.refusals import Refusal, explain, read_refusal
-from chains.turns import OwnTurn
+from chains.native_replies import NativeReply
 from wire.errors import ContextOverflow, RunError, UpstreamFailed
 
-__all__ = ["ChunkPlainer", "Weight", "explain_foreign"]
+__all__ = ["AnswerSize", "ChunkConverter", "explain_provider_error"]
 
 _FINISHES: Final = {
     "end_turn": "stop",
@@ -57,7 +57,7 @@ _CHUNK_BYTES: Final = 300
 """Added to each chunk's size, about its overhead on the wire: thus a stream of empty chunks also reaches the limit."""
 
 
-class Weight:
+class AnswerSize:
     """The size of one answer so far, estimated from its chunks: the library does not report the bytes received."""
 
     def __init__(self, host: str, advice: str = SHORTER_ANSWERS) -> None:
@@ -74,25 +74,25 @@ class Weight:
             raise too_long(self._host, MAX_ANSWER_BYTES, self._advice)
 
 
-class ChunkPlainer:
+class ChunkConverter:
     """Converts one stream's chunks; `finish` is the finish reason, None until it arrives."""
 
-    def __init__(self, host: str, offered: Collection[str] = (), turn: OwnTurn | None = None) -> None:
-        """`offered` are the names of the request's functions; `turn` keeps what is sent back with calls."""
-        self._turn = turn
+    def __init__(self, host: str, offered: Collection[str] = (), reply: NativeReply | None = None) -> None:
+        """`offered` are the names of the request's functions; `reply` keeps what is sent back with calls."""
+        self._reply = reply
         self.finish: str | None = None
         self._calls = CallFragments(offered)
         self._usage: UsageMetadata | None = None
-        self._weight = Weight(host)
+        self._size = AnswerSize(host)
 
-    def plain(self, chunk: AIMessageChunk) -> AIMessageChunk | None:
+    def convert(self, chunk: AIMessageChunk) -> AIMessageChunk | None:
         """Return the chunk with text, thoughts and calls only; None if it has none of them.
 
         Raises UpstreamFailed if the answer exceeds `MAX_ANSWER_BYTES`.
         """
-        self._weight.add(chunk)
-        if self._turn is not None:
-            self._turn.add(chunk)
+        self._size.add(chunk)
+        if self._reply is not None:
+            self._reply.add(chunk)
         metadata = chunk.response_metadata
         reason = metadata.get("stop_reason") or metadata.get("finish_reason") or metadata.get("done_reason")
         if reason:
@@ -109,7 +109,7 @@ class ChunkPlainer:
 
     def end(self) -> AIMessageChunk:
         """Return the last chunk: the finish reason, the whole usage, and what is sent back with the calls."""
-        kept = self._turn.to_json() if self._turn is not None and self._calls else ""
+        kept = self._reply.to_json() if self._reply is not None and self._calls else ""
         return AIMessageChunk(
             content="",
             additional_kwargs={EXTRA_FIELDS: kept} if kept else {},
@@ -133,16 +133,16 @@ def _texts(chunk: AIMessageChunk) -> tuple[str, str]:
     return text, reasoning + thoughts
 
 
-def explain_foreign(error: Exception, *, host: str, model: str, key: str) -> RunError:
+def explain_provider_error(error: Exception, *, host: str, model: str, key: str) -> RunError:
     """Return the RunError for what a provider's library raised; `key` is the setting that holds the key."""
-    refusal = _refusal(error)
-    if isinstance(error, ContextOverflowError) or (refusal is not None and refusal.overflow):
-        overflowed = refusal or Refusal(_message_of(error))
-        overflow = ContextOverflow(f"{host}: {overflowed.message}", limit=overflowed.room, used=overflowed.used)
-        overflow.refusal = overflowed
+    error_response = _error_response(error)
+    if isinstance(error, ContextOverflowError) or (error_response is not None and error_response.overflow):
+        overflowed = error_response or ErrorResponse(_message_of(error))
+        overflow = ContextOverflow(f"{host}: {overflowed.message}", limit=overflowed.prompt_limit, used=overflowed.used)
+        overflow.error_response = overflowed
         return overflow
-    if refusal is not None:
-        return explain(refusal, host=host, model=model, key=key)
+    if error_response is not None:
+        return explain(error_response, host=host, model=model, key=key)
     if isinstance(error, ModelTimeoutError | TimeoutError):
         return UpstreamFailed(
             f"{host} was silent for too long. See its status, or raise UPSTREAM_TIMEOUT_S.", kind="silent"
@@ -151,12 +151,12 @@ def explain_foreign(error: Exception, *, host: str, model: str, key: str) -> Run
         message = f"{host} cannot be reached ({_root(error)}). Check its address and the network."
         return UpstreamFailed(message, kind="unreachable")
     if isinstance(error, ValueError | TypeError | NotImplementedError):  # the library's own checks of the request
-        return explain(Refusal(_message_of(error), status=400), host=host, model=model, key=key)
+        return explain(ErrorResponse(_message_of(error), status=400), host=host, model=model, key=key)
     message = _message_of(error)
     return UpstreamFailed(f"{host} failed ({type(error).__name__}): {message}", quote=message)
 
 
-def _refusal(error: Exception) -> Refusal | None:
+def _error_response(error: Exception) -> ErrorResponse | None:
     """Return the refusal of the provider's server, None if the error is not one of its answers."""
     answer = getattr(error, "response", None)
     statuses = [getattr(error, "status_code", None), getattr(answer, "status_code", None)]
@@ -168,7 +168,7 @@ def _refusal(error: Exception) -> Refusal | None:
     if status is not None and status < 400:
         status = None  # an error within a stream whose status was a success
     content: dict[str, object] = body if isinstance(body, dict) and body else {"message": _message_of(error)}
-    return read_refusal(content, status=status)
+    return read_error_response(content, status=status)
 
 
 def _message_of(error: Exception) -> str:

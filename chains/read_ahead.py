@@ -29,7 +29,7 @@ batches."""
 
 
 async def read_ahead(
-    transport: Transport, body: Mapping[str, object], path: str, *, context: int, has_company: Callable[[], bool]
+    transport: Transport, body: Mapping[str, object], path: str, *, context: int, has_other_owners: Callable[[], bool]
 ) -> int:
     """Read all but the end of each prompt that is long and fits into `context` (tokens). Return early if the engine
     refuses one: the request itself then gets the reason.
@@ -55,7 +55,7 @@ async def read_ahead(
                 if answer is None:
                     return count
                 count += _tokens_read(answer)
-                if has_company():
+                if has_other_owners():
                     await asyncio.sleep(time.monotonic() - since)
     except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONEncodeError):
         pass

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from chains.cached_tokens import subtract_cached, subtract_streamed
-from chains.passage import Passage, error_frame
+from chains.upstream_response import UpstreamResponse, error_frame
 from wire.errors import UpstreamFailed
 
-__all__ = ["RelayedPassage", "relay"]
+__all__ = ["RelayedResponse", "relay"]
 
 _MOST_BYTES: Final = 4 * 1024 * 1024
 """Per stream; an answer of 8,000 tokens has about 2 MB, unless it has probabilities."""
 
-_PATIENCE_S: Final = 10.0
+_IDLE_READER_S: Final = 10.0
 """How long a reader can leave the buffer full while others wait for the slot."""
 
 _TOO_SLOW: Final = (
@@ -32,7 +32,7 @@ _TOO_SLOW: Final = (
 class _Buffer:
     """The part of a stream that the client has not read yet."""
 
-    def __init__(self, source: Passage, is_waited_for: Callable[[], bool], ahead: int) -> None:
+    def __init__(self, source: UpstreamResponse, is_waited_for: Callable[[], bool], ahead: int) -> None:
         self._source = source
         self._ahead = ahead
         self._is_waited_for = is_waited_for
@@ -95,7 +95,7 @@ class _Buffer:
         while self._size > _MOST_BYTES:
             self._taken.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(_IDLE_READER_S):
                     await self._taken.wait()
                     return True
             if self._is_waited_for():
@@ -104,10 +104,10 @@ class _Buffer:
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class RelayedPassage(Passage):
+class RelayedResponse(UpstreamResponse):
     """A stream that is buffered ahead of its client."""
 
-    source: Passage | None = None
+    source: UpstreamResponse | None = None
     buffer: _Buffer | None = None
 
     @property
@@ -133,8 +133,8 @@ class RelayedPassage(Passage):
             self.source.close()
 
 
-def relay(source: Passage, is_waited_for: Callable[[], bool], *, ahead: int = 0) -> Passage:
-    """Return a stream that is buffered as it arrives; any other passage as it is.
+def relay(source: UpstreamResponse, is_waited_for: Callable[[], bool], *, ahead: int = 0) -> UpstreamResponse:
+    """Return a stream that is buffered as it arrives; any other response as it is.
 
     `is_waited_for` returns whether others wait for what the stream holds. `ahead` is the number of tokens of its
     prompt that were read ahead, and do not count as cached.
@@ -142,4 +142,4 @@ def relay(source: Passage, is_waited_for: Callable[[], bool], *, ahead: int = 0)
     if source.body is not None:
         return replace(source, body=subtract_cached(source.body, ahead)) if ahead else source
     buffer = _Buffer(source, is_waited_for, ahead)
-    return RelayedPassage(source.status, source.content_type, source.headers, source=source, buffer=buffer)
+    return RelayedResponse(source.status, source.content_type, source.headers, source=source, buffer=buffer)

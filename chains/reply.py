@@ -1,4 +1,4 @@
-"""One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and `LeanCompletions`.
+"""One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and `FastCompletions`.
 
 Invariants: a call raises only RunError, or is cancelled; leaving the stream closes the upstream's connection
 immediately; None values are not sent; the model's name does not change other fields. A call without functions is one
@@ -24,16 +24,16 @@ from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
 from chains.chat_types import CallDelta, ChatRequest, ModelKeywords
 from chains.chunks import TextChunk
 from chains.context import Prompt
-from chains.fast_client import EXCHANGE, Exchange, LeanCompletions
+from chains.extra_fields import EXTRA_FIELDS, extra_fields
+from chains.fast_client import EXCHANGE, Exchange, FastCompletions
 from chains.fitting import fit_prompt
-from chains.passback import EXTRA_FIELDS, extra_fields
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.reply_call import ReplyCall
 from chains.upstream import Upstream
 
-__all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
+__all__ = ["RECLASSIFIED", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
 
-TAKEN = "threadhold_taken"
+RECLASSIFIED = "threadhold_reclassified"
 """Key of a chunk's `additional_kwargs`: all text before it was thoughts without an opening tag."""
 
 _NAME = "threadhold"
@@ -71,7 +71,7 @@ class Replies:
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens."""
         return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)
 
     def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
@@ -146,7 +146,7 @@ def _fragment(call: CallDelta) -> ToolCallChunk:
     return tool_call_chunk(name=function["name"], args=function["arguments"], id=call.get("id"), index=call["index"])
 
 
-class ThinkingChatOpenAI(ChatOpenAI):
+class ReasoningChatOpenAI(ChatOpenAI):
     """ChatOpenAI that keeps `reasoning_content` and unknown fields, in `additional_kwargs`."""
 
     # `Any` as in ChatOpenAI; the chunk is a `Chunk` or `TextChunk`.
@@ -162,26 +162,26 @@ class ThinkingChatOpenAI(ChatOpenAI):
             delta, additional = choices[0]["delta"], generated.message.additional_kwargs
             if "reasoning_content" in delta:
                 additional["reasoning_content"] = delta["reasoning_content"]
-                if "taken" in delta:
-                    additional[TAKEN] = True
+                if "reclassified" in delta:
+                    additional[RECLASSIFIED] = True
             if EXTRA_FIELDS in delta:
                 additional[EXTRA_FIELDS] = delta[EXTRA_FIELDS]
         return generated
 
 
 def chat_model(upstream: Upstream) -> ChatOpenAI:
-    """Return a ChatOpenAI whose streams go through `LeanCompletions`; `model` can be bound to any name.
+    """Return a ChatOpenAI whose streams go through `FastCompletions`; `model` can be bound to any name.
 
     Everything is set that ChatOpenAI would otherwise take from the environment (base URL, key) or guess from the
     model's name (temperature, Responses API, system role). It gets no real key, and makes no clients of its own.
     """
-    lean = LeanCompletions(upstream)
-    return ThinkingChatOpenAI(
+    completions = FastCompletions(upstream)
+    return ReasoningChatOpenAI(
         model=_NAME,
         base_url=upstream.endpoint.base if upstream.endpoint else _NOWHERE,
         api_key=SecretStr("held by the client"),
-        client=lean,
-        async_client=lean,
+        client=completions,
+        async_client=completions,
         streaming=True,
         stream_usage=True,
         stream_chunk_timeout=None,  # the transport limits silence

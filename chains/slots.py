@@ -1,8 +1,9 @@
-"""Decides whose request the built-in engine processes next: one request per slot, with owners taking turns.
+"""Decides whose request the built-in engine processes next: one request per slot, with fair scheduling by owner.
 
-Invariants: llama.cpp never has more requests than slots, because its own queue knows no owners, and requests that wait
-here survive the end of an engine. The requests of one owner are processed oldest first. Where there are several
-owners, none of them takes the last free slot while it holds others: an answer can take minutes and is not interrupted.
+Invariants: llama.cpp never has more requests than slots, because its own queue does not distinguish owners, and
+requests that wait here survive the end of an engine. The requests of one owner are processed oldest first. Where there
+are several owners, none of them takes the last free slot while it holds others: an answer can take minutes and is not
+interrupted.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ __all__ = ["Slot", "Slots"]
 @dataclass(slots=True)
 class _Waiting:
     count: int
-    is_alone: bool
+    is_exclusive: bool
     granted: "asyncio.Future[Slot]"
 
 
@@ -36,7 +37,7 @@ class Slot:
         """Whether no other owner held a slot at any time while this request held its own."""
         return self._is_sole and (not self._count or self._mixed == self._slots.mixed)
 
-    def has_company(self) -> bool:
+    def has_other_owners(self) -> bool:
         """Return whether another owner holds a slot."""
         return self._slots.is_mixed
 
@@ -75,16 +76,18 @@ class Slots:
         """Whether several owners hold slots."""
         return len(self._held) > 1
 
-    async def take(self, owner: str, count: int = 1, *, alone: bool = False) -> Slot:
-        """Return slots for a request when it is its turn: `count`, or as many as one owner can hold; with `alone`, all
+    async def take(self, owner: str, count: int = 1, *, exclusive: bool = False) -> Slot:
+        """Return slots for a request when it is next: `count`, or as many as one owner can hold; with `exclusive`, all
         slots."""
         waiting = _Waiting(
-            self._total if alone else min(count, self.per_owner), alone, asyncio.get_running_loop().create_future()
+            self._total if exclusive else min(count, self.per_owner),
+            exclusive,
+            asyncio.get_running_loop().create_future(),
         )
         if owner not in self._lines:
             self._lines[owner] = deque()
             self._order.append(owner)
-        if alone:
+        if exclusive:
             self._lines[owner].appendleft(waiting)  # it is a retry, and therefore the oldest
         else:
             self._lines[owner].append(waiting)
@@ -111,7 +114,7 @@ class Slots:
         while (owner := self._next()) is not None:
             waiting = self._lines[owner][0]
             if waiting.count > self._free:
-                return  # others do not overtake a request whose turn it is, or it would never get several slots
+                return  # others do not overtake a request that is next, or it would never get several slots
             self._free -= waiting.count
             self._held[owner] += waiting.count
             self.mixed += self.is_mixed
@@ -122,10 +125,10 @@ class Slots:
             waiting.granted.set_result(Slot(self, owner, waiting.count))
 
     def _next(self) -> str | None:
-        """Return the owner whose turn it is: the first one that holds fewer slots than an owner can have."""
+        """Return the next owner: the first one that holds fewer slots than an owner can have."""
         for owner in self._order:
             waiting = self._lines[owner][0]
-            if waiting.is_alone or self._held[owner] + waiting.count <= self.per_owner:
+            if waiting.is_exclusive or self._held[owner] + waiting.count <= self.per_owner:
                 return owner
         return None
 

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from chains.chat_types import Sent
 
-__all__ = ["Halves"]
+__all__ = ["SurrogatePairs"]
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 _HIGH: Final = ("\ud800", "\udbff")
 
 
-class Halves:
+class SurrogatePairs:
     """One stream's halves of surrogate pairs. `met` is true after the first; until then `join` is not needed."""
 
     def __init__(self) -> None:

@@ -20,11 +20,11 @@ _BLOCK: Final = 4_096
 
 
 class Split(NamedTuple):
-    """Text and thoughts of a piece; `taken` means that all text before it was thoughts as well."""
+    """Text and thoughts of a piece; `reclassified` means that all text before it was thoughts as well."""
 
     text: str = ""
     thoughts: str = ""
-    taken: bool = False
+    reclassified: bool = False
 
 
 class Thoughts:
@@ -46,7 +46,7 @@ class Thoughts:
         return self._assumed and self._thinking
 
     @property
-    def has_spoken(self) -> bool:
+    def has_text(self) -> bool:
         """Whether there was any text, apart from white space, that is not known to be thoughts."""
         return not self._fresh
 
@@ -63,17 +63,17 @@ class Thoughts:
             return Split(piece)
         texts: list[str] = []
         thoughts: list[str] = []
-        taken = False
+        reclassified = False
         for start in range(0, len(piece), _BLOCK):
             data, self._held = self._held + piece[start : start + _BLOCK], ""
             while data:
                 if self._thinking:
                     data = self._read_thoughts(data, thoughts)
                 else:
-                    data, is_taken_back = self._read_text(data, texts)
-                    if is_taken_back:
-                        taken, thoughts, texts = True, [*thoughts, *texts], []
-        return Split("".join(texts), "".join(thoughts), taken)
+                    data, is_reclassified = self._read_text(data, texts)
+                    if is_reclassified:
+                        reclassified, thoughts, texts = True, [*thoughts, *texts], []
+        return Split("".join(texts), "".join(thoughts), reclassified)
 
     def end(self) -> Split:
         """Return what was held back. If thoughts were assumed wrongly, they are returned as the answer's text."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chains.recent import Learned
+from chains.model_facts import ModelFacts
 
 __all__ = ["DEFAULT_RATIO", "Calibration"]
 
@@ -19,7 +19,7 @@ class Calibration:
     """Tokens per character, by model."""
 
     def __init__(self) -> None:
-        self._ratios: Learned[float] = Learned()
+        self._ratios: ModelFacts[float] = ModelFacts()
 
     def ratio(self, model: str) -> float:
         """Return the expected tokens per character."""

@@ -16,9 +16,9 @@ import aiohttp
 from yarl import URL
 
 from chains.endpoint import Endpoint, proxy_for
+from chains.error_responses import ErrorResponse, read_error_response
 from chains.forwarding import Outgoing
 from chains.interim import FewInterimResponses
-from chains.refusals import Refusal, read_refusal
 from chains.retries import Retries, RetryPolicy, is_transient
 from telemetry.metrics import Counts
 from wire.errors import RunError, UpstreamFailed
@@ -161,7 +161,7 @@ class Transport:
 
     async def post(
         self, body: bytes, url: str | None = None, *, retries: Retries | None = None
-    ) -> aiohttp.ClientResponse | Refusal:
+    ) -> aiohttp.ClientResponse | ErrorResponse:
         """Post to `/chat/completions`, or to `url`. `retries` are those of the call that this request belongs to.
 
         Returns a 2xx answer, its body unread, or the last refusal.
@@ -178,20 +178,20 @@ class Transport:
             else:
                 if 200 <= response.status < 300:
                     return response
-                refusal = await self.refusal(response)
-                if not await retries.wait_to_retry(transient=refusal.retryable, headers=response.headers):
-                    return refusal
+                error_response = await self.error_response(response)
+                if not await retries.wait_to_retry(transient=error_response.retryable, headers=response.headers):
+                    return error_response
 
-    async def refusal(self, response: aiohttp.ClientResponse) -> Refusal:
+    async def error_response(self, response: aiohttp.ClientResponse) -> ErrorResponse:
         """Parse an error answer and close it."""
         status = response.status
         if 300 <= status < 400:
             response.close()
             location = response.headers.get("Location", "nowhere")
             message = f"it redirects to {location[:200]}, which is not followed"
-            return Refusal(self.endpoint.redact(message), status=status)
+            return ErrorResponse(self.endpoint.redact(message), status=status)
         body = await self.error_body(response)
-        return read_refusal(self.endpoint.redact(body.decode(errors="replace")).encode(), status=status)
+        return read_error_response(self.endpoint.redact(body.decode(errors="replace")).encode(), status=status)
 
     async def error_body(self, response: aiohttp.ClientResponse) -> bytes:
         """Read an error body, limited in time and to about `MAX_ERROR_BYTES`, then close the answer."""

@@ -17,19 +17,19 @@ from chains.chat_types import ModelEntry
 from chains.context_window import Windows
 from chains.embedding_answers import read_embeddings
 from chains.endpoint import Endpoint, parse_endpoint
+from chains.error_responses import ErrorResponse, explain
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
+from chains.model_facts import ModelFacts
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
-from chains.passage import Passage, normalize_error, open_passage
 from chains.read_batching import Pace
-from chains.recent import Learned
-from chains.refusals import Refusal, explain
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
+from chains.upstream_response import UpstreamResponse, normalize_error, open_upstream_response
+from fairness.fair_limits import ANSWERS
 from telemetry.context import acting_owner
 from telemetry.metrics import Counts
-from telemetry.shares import ANSWERS
 from telemetry.version import installed_version
 from wire.errors import (
     InvalidRequest,
@@ -84,9 +84,9 @@ class Upstream:
         self.pace = Pace()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
-        self.thinkers: Learned[bool] = Learned()
+        self.reasoning_models: ModelFacts[bool] = ModelFacts()
         """Models whose answers begin with thoughts without an opening tag."""
-        self._refused: Known = Learned()
+        self._refused: Known = ModelFacts()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
@@ -193,12 +193,12 @@ class Upstream:
         """Remember a context limit, in tokens, that a refusal stated."""
         self._models.learn_limit(self._models.known_as(model), limit)
 
-    def note_thinker(self, model: str, *, begins: bool) -> None:
+    def note_reasoning(self, model: str, *, begins: bool) -> None:
         """Remember whether a model's answers begin with thoughts."""
         if begins:
-            self.thinkers[model] = True
+            self.reasoning_models[model] = True
         else:
-            self.thinkers.forget(model)
+            self.reasoning_models.forget(model)
 
     def negotiation(self, model: str) -> Negotiation:
         """Return the negotiation of a new request for this model."""
@@ -216,7 +216,7 @@ class Upstream:
         while True:
             sent = _encode(negotiation.applied(body))
             answer = await self.require_transport().post(sent, retries=retries)
-            if not isinstance(answer, Refusal):
+            if not isinstance(answer, ErrorResponse):
                 return answer
             if not await negotiation.drop_refused(answer):
                 raise await self._explained(await negotiation.verdict(answer), model)
@@ -226,11 +226,12 @@ class Upstream:
         transport = self.require_transport()
         body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
         answer = await transport.post(body, transport.endpoint.embeddings)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, ErrorResponse):
             raise await self._explained(answer, model)
         host, limit_s = transport.endpoint.host, self.limits.idle_s
         try:
-            # The model's work is done when the head arrives: the silence limit alone would let a body drip for hours.
+            # The model's work is done when the head arrives: the silence limit alone would let a body arrive slowly for
+            # hours.
             async with asyncio.timeout(limit_s + _LATE_S):
                 answered = await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES)
             return await ANSWERS.run(acting_owner(), read_embeddings, answered)
@@ -239,7 +240,7 @@ class Upstream:
         except TimeoutError as error:
             raise self._late("send its vectors", limit_s) from error
 
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+    async def pass_through(self, body: Body, path: str = CHAT) -> UpstreamResponse:
         """Forward a client's request and return the answer, including errors of the upstream.
 
         Requests are not retried: the client has its own retries. Cancelling the call closes the upstream's connection.
@@ -255,9 +256,9 @@ class Upstream:
             raise InvalidRequest(error.message) from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
-        return await open_passage(self._transport, encoded, path, overflow_advice=self.overflow_advice)
+        return await open_upstream_response(self._transport, encoded, path, overflow_advice=self.overflow_advice)
 
-    def normalize_error(self, refused: Passage, path: str) -> Passage:
+    def normalize_error(self, refused: UpstreamResponse, path: str) -> UpstreamResponse:
         """Return an error from within a stream as one from before it. Raises NotFound, UpstreamProblem."""
         assert self.endpoint is not None
         return normalize_error(refused, self.endpoint, path, self.overflow_advice)
@@ -273,17 +274,17 @@ class Upstream:
             payload["max_tokens"] = self._max_reply_tokens
         return payload
 
-    async def _explained(self, refusal: Refusal, model: str) -> RunError:
+    async def _explained(self, error_response: ErrorResponse, model: str) -> RunError:
         """Return the run error for a refusal; fetches the listing if the error names the models."""
         listed: list[str] | None = None
-        if refusal.overflow and refusal.limit:
-            self.learn_limit(model, refusal.limit)
-        if refusal.status == 404:
+        if error_response.overflow and error_response.limit:
+            self.learn_limit(model, error_response.limit)
+        if error_response.status == 404:
             try:
                 listed = [entry["id"] for entry in await self._models.listing()]
             except RunError:
                 listed = self._models.names()
-        return explain(refusal, **self.require_transport().endpoint.named, model=model, listed=listed)
+        return explain(error_response, **self.require_transport().endpoint.named, model=model, listed=listed)
 
     async def _fetch_models(self) -> list[ModelEntry]:
         transport = self.require_transport()
@@ -291,8 +292,8 @@ class Upstream:
             async with asyncio.timeout(_LISTING_S):
                 response = await transport.send("GET", transport.endpoint.models)
                 if response.status != 200:
-                    refusal = await transport.refusal(response)
-                    error = explain(refusal, **transport.endpoint.named)
+                    error_response = await transport.error_response(response)
+                    error = explain(error_response, **transport.endpoint.named)
                     raise error if not isinstance(error, RateLimited) else UpstreamFailed(error.message)
                 body = await self._whole(response, _LISTING_S, _MAX_LISTING_BYTES)
         except (aiohttp.ClientError, OSError) as error:

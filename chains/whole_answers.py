@@ -7,43 +7,45 @@ import orjson
 
 from chains.assembly import Assembly
 from chains.chat_types import Sent
-from chains.passage import Passage
 from chains.sse import SseDecoder
 from chains.upstream import Upstream
+from chains.upstream_response import UpstreamResponse
 from wire.errors import UpstreamProblem
 
 __all__ = ["answer_each", "answer_whole"]
 
 
-async def answer_whole(upstream: Upstream, body: dict[str, object], path: str, begun: Callable[[], None]) -> Passage:
+async def answer_whole(
+    upstream: Upstream, body: dict[str, object], path: str, begun: Callable[[], None]
+) -> UpstreamResponse:
     """Stream an answer and assemble it (see `chains/assembly.py`). `begun` is called at its first token.
 
     Raises UpstreamProblem.
     """
     streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    passage = await upstream.pass_through(streamed, path)
+    response = await upstream.pass_through(streamed, path)
     begun()
-    if passage.body is not None:  # refused
-        return passage
+    if response.body is not None:  # refused
+        return response
     assembly, decoder = Assembly(), SseDecoder()
-    with contextlib.closing(passage):
-        async for block in passage.blocks():
+    with contextlib.closing(response):
+        async for block in response.blocks():
             for payload in decoder.feed(block):
                 assembly.add(payload)
         for payload in decoder.end():
             assembly.add(payload)
     whole = assembly.whole()
     if whole is not None and assembly.error is None:
-        return Passage(200, "application/json", passage.headers, orjson.dumps(whole))
+        return UpstreamResponse(200, "application/json", response.headers, orjson.dumps(whole))
     error = assembly.error["error"] if assembly.error else None
     status = error.get("code") if isinstance(error, dict) else None
     if not isinstance(status, int):
         raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
-    refused = Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
+    refused = UpstreamResponse(status, "application/json", response.headers, orjson.dumps(assembly.error))
     return upstream.normalize_error(refused, path)
 
 
-async def answer_each(requests: Iterable[Awaitable[Passage]], per_prompt: int = 1) -> Passage:
+async def answer_each(requests: Iterable[Awaitable[UpstreamResponse]], per_prompt: int = 1) -> UpstreamResponse:
     """Return the complete answers to several requests as one, with their choices in order and their tokens added.
 
     They are sent one after the other, because together they would delay other requests until all are done. The first
@@ -52,10 +54,10 @@ async def answer_each(requests: Iterable[Awaitable[Passage]], per_prompt: int = 
     """
     answers: list[Sent] = []
     for request in requests:
-        passage = await request
-        if passage.status != 200 or passage.body is None:
-            return passage
-        answers.append(orjson.loads(passage.body))
+        response = await request
+        if response.status != 200 or response.body is None:
+            return response
+        answers.append(orjson.loads(response.body))
     choices = [choice for answer in answers for choice in answer["choices"]]
     usages = [answer.get("usage") or {} for answer in answers]
     prompted = sum(usage.get("prompt_tokens") or 0 for usage in usages[::per_prompt])
@@ -69,4 +71,4 @@ async def answer_each(requests: Iterable[Awaitable[Passage]], per_prompt: int = 
             "total_tokens": prompted + completed,
         },
     }
-    return Passage(200, "application/json", passage.headers, orjson.dumps(merged))
+    return UpstreamResponse(200, "application/json", response.headers, orjson.dumps(merged))

@@ -1,11 +1,12 @@
-"""Patterns of servers' error messages, for `chains.refusals`. Pure."""
+"""Patterns of servers' error messages, for `chains.error_responses`. Pure."""
 
 import re
 from typing import Final
 
 __all__ = [
-    "BLIND",
+    "CERTAINLY_ROLES",
     "FINAL",
+    "LACKS_VISION",
     "MALFORMED",
     "MALFORMED_CODES",
     "NOT_THE_FORM",
@@ -13,8 +14,7 @@ __all__ = [
     "OF_THE_REQUEST",
     "OVERFLOW",
     "OVERFLOW_CODES",
-    "SURELY_TURNS",
-    "TURNS",
+    "ROLES",
     "UNREADABLE",
 ]
 
@@ -97,7 +97,7 @@ OF_THE_REQUEST: Final = re.compile(r"\b(?:messages|tools)(?:\[|\.\d|\.\[)", re.I
 """Matches a path into the request: such a refusal is not about what the model wrote."""
 
 # llama.cpp and Ollama (with status 500), vLLM, OpenAI, LM Studio: the model does not support pictures.
-BLIND: Final = re.compile(
+LACKS_VISION: Final = re.compile(
     r"image input is not supported|is not a multimodal model|image_url is only supported by certain models|"
     r"missing data required for image input|does not support (?:images?|vision|multimodal)",
     re.IGNORECASE,
@@ -121,7 +121,7 @@ NOT_THE_FORM_CODES: Final = {
     "DataInspectionFailed",
     "Arrearage",
 } | {"insufficient_quota", "invalid_api_key", "model_not_found", "ResponsibleAIPolicyViolation"}
-SURELY_TURNS: Final = re.compile(
+CERTAINLY_ROLES: Final = re.compile(
     r"\broles?\b|alternat|interleav|\bjinja\b|chat[_ ]template|consecutive|successive|角色|交替",
     re.IGNORECASE | re.ASCII,
 )
@@ -134,7 +134,7 @@ FINAL: Final = re.compile(
 )
 
 # Terms for roles and turns in several languages: the rest of the message differs between servers.
-TURNS: Final = re.compile(
+ROLES: Final = re.compile(
     r"\broles?\b|\b(?:system|developer|assistant)\b|system_(?:prompt|message|instruction)|alternat|interleav|multiturn"
     r"|\b(?:successive|consecutive|adjacent)\b|\bin a row\b|\bturns?\b"
     r"|\b(?:first|last|final|previous) (?:\w+ )?messages?\b"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from documents.codepages import SUPERSETS, collect_sample, guess_encoding, reads_as_western
-from documents.refusals import broken, unsupported
+from documents.extraction_errors import invalid_file, unsupported_file
 
 __all__ = ["Decoded", "decode"]
 
@@ -58,7 +58,7 @@ class Decoded:
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode a text file. Raises Refused if the file is not text."""
+    """Decode a text file. Raises ExtractionError if the file is not text."""
     decoded = (
         _marked(data)
         or _utf8(data)
@@ -70,9 +70,9 @@ def decode(data: bytes) -> Decoded:
     )
     text = decoded.text
     if not text and data:
-        raise broken("The file has a byte order mark but no complete character after it.")
+        raise invalid_file("The file has a byte order mark but no complete character after it.")
     if _is_strange(text):
-        raise unsupported("The file is not text.")
+        raise unsupported_file("The file is not text.")
     return decoded
 
 
@@ -166,18 +166,18 @@ def _has_utf8_lines(data: bytes) -> bool:
 def _mixed(data: bytes) -> Decoded:
     """Decode UTF-8 mixed with lines in another encoding; other invalid bytes are read as windows-1252."""
     lines = data.splitlines(keepends=True)
-    foreign = b"".join(line for line in lines if _is_foreign(line))
-    name = guess_encoding(foreign) if foreign else "cp1252"
+    not_utf8 = b"".join(line for line in lines if _is_not_utf8(line))
+    name = guess_encoding(not_utf8) if not_utf8 else "cp1252"
     if name == "cp1252":
         return _lenient(data, "utf-8")
     read = _lenient(
-        b"".join(line.decode(name, "replace").encode() if _is_foreign(line) else line for line in lines), "utf-8"
+        b"".join(line.decode(name, "replace").encode() if _is_not_utf8(line) else line for line in lines), "utf-8"
     )
-    note = f"{_bytes(_count_high(foreign))} not valid {_label('utf-8')}; read as {_label(name)}."
+    note = f"{_bytes(_count_high(not_utf8))} not valid {_label('utf-8')}; read as {_label(name)}."
     return Decoded(read.text, note if read.note is None else f"{note} {read.note}")
 
 
-def _is_foreign(line: bytes) -> bool:
+def _is_not_utf8(line: bytes) -> bool:
     valid, invalid = _count_utf8(line)
     return invalid > _FEW * valid
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Final, Literal, TypedDict
 
-from documents.kinds import tell_kind
+from documents.extraction_errors import ExtractionError, invalid_file
+from documents.kinds import detect_kind
 from documents.readers import Reading
-from documents.refusals import Refused, broken
 
 __all__ = ["REFUSED", "LimitValues", "Report", "main"]
 
@@ -63,7 +63,7 @@ def _limit(limits: LimitValues) -> None:
 
 def _write(path: Path, suffix: str, limits: LimitValues) -> str | None:
     """Write the text; return a note on what was guessed or replaced, if anything."""
-    kind = tell_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
+    kind = detect_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
     reading = Reading(kind, path, limits["chars"] * 4)
     left = limits["chars"]
     replaced = 0
@@ -71,7 +71,7 @@ def _write(path: Path, suffix: str, limits: LimitValues) -> str | None:
         text = _CONTROLS.sub("", part.translate(_PAGE_BREAKS))
         left -= len(text) + 1
         if left < 0:
-            raise broken(f"The file has more than {limits['chars']} characters of text. Split it.")
+            raise invalid_file(f"The file has more than {limits['chars']} characters of text. Split it.")
         replaced += text.count("\ufffd")
         sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()
@@ -88,17 +88,19 @@ def main(arguments: list[str]) -> int:
     _limit(limits)
     try:
         note = _write(path, suffix, limits)
-    except Refused as refused:
-        refusal = refused
+    except ExtractionError as refused:
+        error_to_report = refused
     except MemoryError:
-        refusal = broken(f"The file cannot be read within {limits['memory_bytes'] >> 20} MB of memory.")
+        error_to_report = invalid_file(f"The file cannot be read within {limits['memory_bytes'] >> 20} MB of memory.")
     except Exception as error:  # foreign code: libraries raise their own errors for files that they cannot read
-        refusal = broken(f"The file is damaged, or of a different kind than it seems ({type(error).__name__}).")
+        error_to_report = invalid_file(
+            f"The file is damaged, or of a different kind than it seems ({type(error).__name__})."
+        )
     else:
         if note is not None:
             print(json.dumps({"note": note}), file=sys.stderr)  # noqa: T201 - to the parent
         return 0
-    print(json.dumps({"code": refusal.code, "message": refusal.message}), file=sys.stderr)  # noqa: T201 - to the parent
+    print(json.dumps({"code": error_to_report.code, "message": error_to_report.message}), file=sys.stderr)  # noqa: T201 - to the parent
     return REFUSED
 
 

@@ -137,7 +137,9 @@ def _is_western(word: str) -> bool:
     if min(letter for letter in word if letter > "\x7f") >= "\u0800":
         return True  # three bytes rarely form a valid character by chance
     letters = {letter for letter in word.lower() if letter > "\x7f" and letter.isalpha()}
-    return _reads_well(word, _LONGEST_RUN["western"]) and any(letters <= {*some, "µ"} for some in _LANGUAGES["western"])
+    return _is_plausible_text(word, _LONGEST_RUN["western"]) and any(
+        letters <= {*some, "µ"} for some in _LANGUAGES["western"]
+    )
 
 
 def _is_east_asian(sure: dict[str, float]) -> bool:
@@ -269,7 +271,7 @@ def _implausible(words: Counter[bytes], encoding: str) -> float:
     for word, count in words.items():
         total += count
         text = word.decode(encoding, "replace")
-        if not _reads_well(text, _LONGEST_RUN[family]) or (family == "western" and _NOT_WESTERN.search(text)):
+        if not _is_plausible_text(text, _LONGEST_RUN[family]) or (family == "western" and _NOT_WESTERN.search(text)):
             strange += count
             continue
         letters = frozenset(letter for letter in text if letter > "\x7f" and letter.isalpha())
@@ -292,7 +294,7 @@ class _Part:
     letters: bool
 
 
-def _reads_well(text: str, longest_run: int) -> bool:
+def _is_plausible_text(text: str, longest_run: int) -> bool:
     """Return whether the order of a word's letters and signs is plausible in European languages."""
     if "\u2500" <= max(text) <= "\u259f" and _LINES.fullmatch(text):
         return True

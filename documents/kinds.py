@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 from lxml import etree
 
+from documents.extraction_errors import invalid_file, unsupported_file
 from documents.package import Package, Part, plain_name
-from documents.refusals import broken, unsupported
 
-__all__ = ["Kind", "office_kind", "tell_kind"]
+__all__ = ["Kind", "detect_kind", "office_kind"]
 
 Kind = Literal["pdf", "docx", "pptx", "sheets", "html", "json", "text"]
 
@@ -36,12 +36,12 @@ _JSON: Final = (".json", ".jsonl", ".ndjson", ".jsonc", ".json5", ".geojson", ".
 _JSON_START: Final = re.compile(rb'\{\s*"|\[\s*\{\s*"')
 
 
-def tell_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
-    """Return the kind; `suffix` is that of the file's name, lower case. Raises Refused."""
+def detect_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
+    """Return the kind; `suffix` is that of the file's name, lower case. Raises ExtractionError."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
-        raise broken("The file is empty.")
+        raise invalid_file("The file is empty.")
     if b"%PDF-" in head[:1024]:
         return "pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -88,17 +88,17 @@ def _in_zip(path: Path, max_unpacked_bytes: int) -> Kind:
             entries = archive.infolist()
             mimetype = archive.read("mimetype")[:100] if "mimetype" in archive.namelist()[:1] else b""
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise broken(f"The file is a damaged archive: {error}.") from error
+        raise invalid_file(f"The file is a damaged archive: {error}.") from error
     size = sum(entry.file_size for entry in entries)
     if size > max_unpacked_bytes:
-        raise broken(f"The file unpacks to {size} bytes; at most {max_unpacked_bytes} are allowed. Split it.")
+        raise invalid_file(f"The file unpacks to {size} bytes; at most {max_unpacked_bytes} are allowed. Split it.")
     if any(entry.flag_bits & 1 for entry in entries):
-        raise broken("The file is encrypted: upload it without a password.")
+        raise invalid_file("The file is encrypted: upload it without a password.")
     if mimetype.startswith(b"application/vnd.oasis.opendocument.spreadsheet"):
         return "sheets"
     kind = _in_package(path)
     if kind is None:
-        raise unsupported("The file is an archive of an unsupported kind.")
+        raise unsupported_file("The file is an archive of an unsupported kind.")
     return kind
 
 
@@ -108,7 +108,7 @@ def _in_package(path: Path) -> Kind | None:
             main = package.main()
             return None if main is None else office_kind(package, main)
     except (etree.LxmlError, zipfile.BadZipFile) as error:
-        raise broken(f"The file is damaged: {error}.") from error
+        raise invalid_file(f"The file is damaged: {error}.") from error
 
 
 def _in_ole(path: Path, suffix: str) -> Kind:
@@ -116,7 +116,7 @@ def _in_ole(path: Path, suffix: str) -> Kind:
         # The directory with the names of the streams can be anywhere in the file; only the first 64 MiB are searched.
         is_encrypted = _ENCRYPTED in file.read(64 * 1024 * 1024)
     if is_encrypted:
-        raise broken("The file is encrypted: upload it without a password.")
+        raise invalid_file("The file is encrypted: upload it without a password.")
     if suffix == ".xls":
         return "sheets"
-    raise unsupported("The file is in an old Office format: save it in a current format.")
+    raise unsupported_file("The file is in an old Office format: save it in a current format.")

@@ -155,7 +155,7 @@ class Package:
             elif extension := item.attrib.get("Extension"):
                 self._defaults[extension.lower()] = kind
 
-    @lru_cache(maxsize=64)  # noqa: B019 - a package lives as long as its file is read
+    @lru_cache(maxsize=64)  # noqa: B019 - a package exists as long as its file is read
     def _relationships(self, part: Part | None) -> tuple[_Relationship, ...]:
         folder, _, name = (part.name if part else "").rpartition("/")
         path = posixpath.join(folder, "_rels", f"{name}.rels")

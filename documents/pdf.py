@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from documents.refusals import broken
+from documents.extraction_errors import invalid_file
 
 __all__ = ["join_lines", "read_pdf"]
 
@@ -23,15 +23,15 @@ _PASSWORD: Final = 1 << 13
 
 
 def read_pdf(path: Path) -> Iterator[str]:
-    """Yield the text of each page, then the values of its form fields and its notes. Raises Refused."""
+    """Yield the text of each page, then the values of its form fields and its notes. Raises ExtractionError."""
     import pypdfium2
 
     try:
         document = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
-            raise broken("The PDF is encrypted: upload it without a password.") from error
-        raise broken(f"The PDF cannot be read: {error}") from error
+            raise invalid_file("The PDF is encrypted: upload it without a password.") from error
+        raise invalid_file(f"The PDF cannot be read: {error}") from error
     document.init_forms()  # does nothing if there is no form
     hyphenated: set[str] = set()
     for page in document:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from documents.charsets import decode
+from documents.extraction_errors import invalid_file
 from documents.kinds import Kind, office_kind
 from documents.package import Package, Part
-from documents.refusals import broken
 
 __all__ = ["Reading", "read_office"]
 
@@ -35,7 +35,7 @@ class Reading:
     def parts(self) -> Iterator[str]:
         """Yield the text in parts, which a line end separates.
 
-        Raises Refused, and what the libraries raise for a damaged file.
+        Raises ExtractionError, and what the libraries raise for a damaged file.
         """
         match self.kind:
             case "pdf":
@@ -54,7 +54,7 @@ class Reading:
     def _read_text(self) -> str:
         size = self.path.stat().st_size
         if size > self.max_bytes:
-            raise broken(f"The file has {size} bytes of text; at most {self.max_bytes} are allowed. Split it.")
+            raise invalid_file(f"The file has {size} bytes of text; at most {self.max_bytes} are allowed. Split it.")
         decoded = decode(self.path.read_bytes())
         self.note = decoded.note
         if self.kind == "html":
@@ -79,7 +79,7 @@ def read_office(source: Path | io.BytesIO, depth: int = 0) -> Iterator[str]:
     with Package(source) as package:
         main = package.main()
         if main is None:
-            raise broken("The file is an Office document without a main part.")
+            raise invalid_file("The file is an Office document without a main part.")
         if office_kind(package, main) == "pptx":
             yield from read_slides(package, main)
         else:

@@ -29,11 +29,11 @@ from wire.events import Event, NewEvent
 from wire.runs import LastError, RequiredAction, Run, RunOutcome, WantedCall
 from wire.status import RunEnd
 
-__all__ = ["ActiveRun", "Stop", "last_error", "lost_stop", "parked"]
+__all__ = ["ActiveRun", "Stop", "last_error", "lost_stop", "shutdown_error"]
 
 logger = logging.getLogger("threadhold.runs")
 
-Stop = Literal["cancelled", "expired", "parked", "refused", "unwritten", "deleted", "lost"]
+Stop = Literal["cancelled", "expired", "shutdown", "refused", "unwritten", "deleted", "lost"]
 """Why a task was stopped: the client cancelled; the run expired; the server shuts down; the first commit was refused;
 a later commit failed; the thread was deleted; this process was declared dead, so another one continues the run."""
 
@@ -322,10 +322,10 @@ class ActiveRun:
                 await self.end("cancelled")
             case "expired":
                 await self.end("expired")
-            case "parked":
+            case "shutdown":
                 if (rest := self.recorder.flush()).changes:
                     self.commit_progress(rest)
-                self.log.close(parked(self.run_id, self.log.next - 1))
+                self.log.close(shutdown_error(self.run_id, self.log.next - 1))
             case "unwritten":
                 # Rows and log lack the last output: the run is ended from what they have, once the store takes writes.
                 raise StoreFailed(_UNWRITTEN)
@@ -342,7 +342,7 @@ class ActiveRun:
         await self.end("failed", last_error=last_error(error))
 
 
-def parked(run_id: str, after: int) -> Unavailable:
+def shutdown_error(run_id: str, after: int) -> Unavailable:
     """Return the error for readers of a run that continues when the server is back."""
     return Unavailable(
         f"The server is shutting down. Run {run_id} continues when it is back: read its events from number {after}."

@@ -1,7 +1,7 @@
 """Decides which run executes next. The number of executing runs is limited; the others are queued.
 
 Nothing here waits or writes. Invariants:
-- Owners take turns. Of one owner's runs, the oldest goes first.
+- Owners are scheduled fairly. Of one owner's runs, the oldest goes first.
 - A run that needs less can overtake one that needs more. After a few seconds, the latter collects a half of what the
   runs that were there before it give back. So it starts in the end, and what was free stays free for others.
 - A queued run takes little memory: everything else of it is in the store.
@@ -66,7 +66,7 @@ class Limits:
 
 @dataclass(slots=True)
 class QueuedRun:
-    """A run that waits for its turn. `left` is set when it leaves the queue for any reason; `weight` is the number of
+    """A run that waits for admission. `left` is set when it leaves the queue for any reason; `weight` is the number of
     runs that it counts as (see `Admission.weigh`)."""
 
     run_id: str
@@ -193,7 +193,7 @@ class Admission:
         return min(UNKNOWN_BYTES, int(self._limits.share * self._limits.memory_bytes) // 2 + 1)
 
     def resize(self, owner: str, change: int) -> None:
-        """Count more or fewer bytes for an executing run. Afterwards, another run's turn can have come."""
+        """Count more or fewer bytes for an executing run. Afterwards, another run can be admitted."""
         self._held += change
         _take(self._memory, owner, -change)
 
@@ -216,7 +216,7 @@ class Admission:
         return self._starts
 
     def end(self, owner: str, weight: int = 1, memory: int = 0, *, number: int = 0) -> None:
-        """Stop counting a run that has ended or waits for the client; another run's turn can then have come."""
+        """Stop counting a run that has ended or waits for the client; another run can then be admitted."""
         self.resize(owner, -memory)
         self._total -= weight
         if (collecting := self._collecting) is not None:

@@ -20,7 +20,7 @@ from wire.runs import Run, RunCreate, ThreadRunCreate, new_run
 from wire.threads import ThreadCreate, new_thread
 from wire.tool_secrets import mask_tools, restore_secrets
 
-__all__ = ["USUAL", "Draft", "RunChoices", "draft_run", "draft_thread", "message_rows"]
+__all__ = ["DEFAULTS", "Draft", "RunChoices", "draft_run", "draft_thread", "message_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class RunChoices:
     client_calls: ClientCalls = "pause"
 
 
-USUAL: Final = RunChoices()
+DEFAULTS: Final = RunChoices()
 """The choices of most runs."""
 
 

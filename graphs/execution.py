@@ -12,7 +12,7 @@ from typing import Final
 
 from langchain_core.runnables import RunnableConfig
 
-from graphs.active_run import ActiveRun, lost_stop, parked
+from graphs.active_run import ActiveRun, lost_stop, shutdown_error
 from graphs.admission import Admission, Limits, QueuedRun
 from graphs.checkpoints import StoreSaver
 from graphs.fanout import SOME_EVENTS, fanout, work_of
@@ -21,9 +21,10 @@ from graphs.machine.build import compile_reply_graph, compile_run_graph, recursi
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
 from graphs.stored_events import StoredEvents
-from store.alone import alone
 from store.ports import Processes, Row, Store
+from store.single_process import single_process
 from telemetry.context import act_for, acting_owner, bind
+from telemetry.tracebacks import clear_tracebacks
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
 
@@ -45,13 +46,13 @@ class Execution:
         self.open = False
         self.admission = Admission(limits or Limits())
         self.resume_queued: Callable[[QueuedRun], Awaitable[bool]] | None = None
-        """Continues a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
+        """Continues a run that was admitted; returns False if it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(StoreSaver(store.checkpoints))
         self._reply_graph = compile_reply_graph()
         self.broken: dict[str, Exception] = {}
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
-        self._processes = processes or alone(store)
+        self._processes = processes or single_process(store)
         self._processes.presence.on_loss(self._lose_all)
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._active_runs: dict[str, ActiveRun] = {}
@@ -64,7 +65,7 @@ class Execution:
         self.open = True
 
     async def leave(self) -> None:
-        """Park the runs that still execute, and wait for every task."""
+        """Stop the runs that still execute, and wait for every task."""
         await self.drain(0)
         await self._tasks.__aexit__(None, None, None)
 
@@ -82,48 +83,48 @@ class Execution:
     def lasting(self, longer_than_s: float) -> list[ActiveRun]:
         """Return the runs that this process has executed for longer than that."""
         since = asyncio.get_running_loop().time() - longer_than_s
-        return [live for live in self._active_runs.values() if live.begun_at < since]
+        return [active for active in self._active_runs.values() if active.begun_at < since]
 
     def own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a task of the server; it is awaited when the server stops."""
         return self._tasks.create_task(work)
 
     async def drain(self, limit_s: float) -> None:
-        """Accept no new runs, wait up to `limit_s` for the executing ones, then park the rest: they stay as stored, and
+        """Accept no new runs, wait up to `limit_s` for the executing ones, then stop the rest: they stay as stored, and
         the next start continues them."""
         self.open = False
         self.admission.close()
         if limit_s > 0:
             await self._wait(limit_s)
-        for live in list(self._active_runs.values()):
-            live.stop_for("parked")
+        for active in list(self._active_runs.values()):
+            active.stop_for("shutdown")
         await self._wait(_CLOSE_S)
 
     async def _lose_all(self) -> None:
         """Stop every run, because other processes can take it over. Returns once all have stopped."""
-        lives = list(self._active_runs.values())
-        for live in lives:
-            live.stop_for("lost")
-        for live in lives:
-            await live.ended.wait()
+        active_runs = list(self._active_runs.values())
+        for active in active_runs:
+            active.stop_for("lost")
+        for active in active_runs:
+            await active.ended.wait()
         self.broken.clear()
 
     async def _wait(self, limit_s: float) -> None:
-        waits = [asyncio.ensure_future(live.ended.wait()) for live in self._active_runs.values()]
+        waits = [asyncio.ensure_future(active.ended.wait()) for active in self._active_runs.values()]
         if waits:
             _, late = await asyncio.wait(waits, timeout=limit_s)
             for wait in late:
                 wait.cancel()
 
-    def begin(self, live: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
+    def begin(self, active: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
         """Execute a run that `work` drives. A run that was admitted from the queue has been counted already."""
         if not is_admitted:
-            live.number = self.admission.begin(live.owner, live.weight, live.memory)
-        live.resize = partial(self._resize, live)
-        self._active_runs[live.run_id] = live
-        live.begun_at = asyncio.get_running_loop().time()
-        with bind(run_id=live.run_id):
-            self._tasks.create_task(self._supervise(live, work), name=live.run_id)
+            active.number = self.admission.begin(active.owner, active.weight, active.memory)
+        active.resize = partial(self._resize, active)
+        self._active_runs[active.run_id] = active
+        active.begun_at = asyncio.get_running_loop().time()
+        with bind(run_id=active.run_id):
+            self._tasks.create_task(self._supervise(active, work), name=active.run_id)
 
     def start_queued(self) -> None:
         """Start as many queued runs as the limits allow, each in a task of its own."""
@@ -152,19 +153,19 @@ class Execution:
         self.admission.end(run.owner, run.weight, run.memory, number=run.number)
         self.start_queued()
 
-    def _resize(self, live: ActiveRun, memory: int, only_if_free: bool) -> bool:
-        change = memory - live.memory
-        if only_if_free and not self.admission.has_memory(live.owner, memory, live.memory):
+    def _resize(self, active: ActiveRun, memory: int, only_if_free: bool) -> bool:
+        change = memory - active.memory
+        if only_if_free and not self.admission.has_memory(active.owner, memory, active.memory):
             return False
-        live.memory = memory
-        self.admission.resize(live.owner, change)
+        active.memory = memory
+        self.admission.resize(active.owner, change)
         if change < 0:
             self.start_queued()
         return True
 
     async def drive(
         self,
-        live: ActiveRun,
+        active: ActiveRun,
         given: GraphInput,
         context: RunContext,
         *,
@@ -176,64 +177,66 @@ class Execution:
         `commit` is the start's, if it is not awaited. Until it stands, another process can have continued the run, so a
         run that resumes waits for it.
         """
-        if resumed and commit is not None and not self._processes.presence.is_alone:
+        if resumed and commit is not None and not self._processes.presence.is_single_process:
             await asyncio.shield(commit)
-        live.checkpointed = resumed or bool(context.tools.specs) or context.tools.discover is not None
-        graph = self.graph if live.checkpointed else self._reply_graph
-        live.start()
+        active.checkpointed = resumed or bool(context.tools.specs) or context.tools.discover is not None
+        graph = self.graph if active.checkpointed else self._reply_graph
+        active.start()
         if context.tools.discover is not None:
             context = replace(context, tools=await context.tools.completed())
         config: RunnableConfig = {
             "recursion_limit": self._recursion_limit,
-            "configurable": {"thread_id": live.run_id, "fresh": not resumed},
+            "configurable": {"thread_id": active.run_id, "fresh": not resumed},
         }
-        await live.drive(graph, given, config, context)
+        await active.drive(graph, given, config, context)
 
-    async def _supervise(self, live: ActiveRun, work: Coroutine[object, object, None]) -> None:
+    async def _supervise(self, active: ActiveRun, work: Coroutine[object, object, None]) -> None:
         """The outermost frame of a run: no error in it affects other runs, and the run always ends or pauses with a
         valid status, if need be only once the store accepts writes again (see `broken`)."""
-        act_for(live.owner)
+        act_for(active.owner)
         try:
-            with run_span(live.run) as span:
+            with run_span(active.run) as span:
                 try:
-                    live.task = asyncio.current_task()
-                    if live.stop is not None:  # stopped before the task's first step
+                    active.task = asyncio.current_task()
+                    if active.stop is not None:  # stopped before the task's first step
                         work.close()
                         raise asyncio.CancelledError
                     await work
                 except asyncio.CancelledError:
-                    live.stop = live.stop or "parked"
+                    active.stop = active.stop or "shutdown"
                     if (task := asyncio.current_task()) is not None:
                         task.uncancel()
-                    await live.stopped()
+                    await active.stopped()
                 except RunError as error:
-                    await live.failed(error)
-                end_run(span, live.run)
+                    await active.failed(error)
+                    clear_tracebacks(error)
+                end_run(span, active.run)
         except Exception as error:
-            if live.stop is None and (stop := lost_stop(error)) is not None:
-                live.stop = stop
-                await live.stopped()
-            if live.stop not in ("refused", "deleted", "lost"):
+            if active.stop is None and (stop := lost_stop(error)) is not None:
+                active.stop = stop
+                await active.stopped()
+            if active.stop not in ("refused", "deleted", "lost"):
                 defect = None if isinstance(error, StoreError) else error  # a failure of the disk needs no traceback
                 reason = error.plain if isinstance(error, StoreError) else type(error).__name__
-                logger.error("run %s cannot continue: %s", live.run_id, reason, exc_info=defect)
-                self.broken[live.run_id] = error
-                live.log.close(Unavailable(f"Run {live.run_id} cannot continue; see the server's log."))
+                logger.error("run %s cannot continue: %s", active.run_id, reason, exc_info=defect)
+                self.broken[active.run_id] = error
+                active.log.close(Unavailable(f"Run {active.run_id} cannot continue; see the server's log."))
+            clear_tracebacks(error)
         finally:
-            self._active_runs.pop(live.run_id, None)
-            live.log.close(live.log.error)
-            if live.log.error is None:
-                asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
-            live.ended.set()
-            self._ended(live)
-            live.resize = lambda _memory, _only_if_free: False  # its memory must not be counted again
+            self._active_runs.pop(active.run_id, None)
+            active.log.close(active.log.error)
+            if active.log.error is None:
+                asyncio.get_running_loop().call_later(_LINGER_S, active.log.release)
+            active.ended.set()
+            self._ended(active)
+            active.resize = lambda _memory, _only_if_free: False  # its memory must not be counted again
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
         The last batch is a `LastEvents` if it is known to be the last. Ends when everything is read and the run pauses
-        or has ended, wherever it is executed. For a queued run, yields what there is and continues when its turn comes.
-        The caller checks the owner. Raises Unavailable when the server parks the run.
+        or has ended, wherever it is executed. For a queued run, yields what there is and continues when it is admitted.
+        The caller checks the owner. Raises Unavailable when the server shuts down.
         """
         has_stopped = False
         while True:
@@ -249,7 +252,7 @@ class Execution:
             if stored.events:
                 with stored:
                     after = stored.events[-1].number
-                    await fanout().turn(acting_owner(), run_id, work_of(len(stored.events)))
+                    await fanout().wait_to_start(acting_owner(), run_id, work_of(len(stored.events)))
                     yield stored.events
             elif log is not None:
                 after = log.first - 1
@@ -262,39 +265,39 @@ class Execution:
                 yield tail
 
     def _log(self, run_id: str) -> RunLog | None:
-        live = self._active_runs.get(run_id)
-        return None if live is None else live.log
+        active = self._active_runs.get(run_id)
+        return None if active is None else active.log
 
     async def _grown(self, run_id: str, after: int) -> list[Event] | None:
         """Wait until the log of a run that is not executed here can have grown; returns its new events if they are
         available. None if it no longer grows. Raises Unavailable if the server stops."""
-        if await self._turn_comes(run_id, after) or self._log(run_id) is not None:
+        if await self._wait_for_admission(run_id, after) or self._log(run_id) is not None:
             return []
         if not await self._processes.presence.is_progressing(run_id):
             return None
         if not self.open:
-            raise parked(run_id, after)
+            raise shutdown_error(run_id, after)
         return await self._processes.tail.next(run_id, after)
 
-    async def _turn_comes(self, run_id: str, after: int) -> bool:
+    async def _wait_for_admission(self, run_id: str, after: int) -> bool:
         """Wait until a run leaves the queue; False if it is not queued. Raises Unavailable if the server stops."""
         run = self.admission.get(run_id)
         if run is None:
             return False
         await run.left.wait()
         if not self.open and self.admission.get(run_id) is not None:
-            raise parked(run_id, after)
+            raise shutdown_error(run_id, after)
         return True
 
 
 async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
-    is_turn = False
+    can_read = False
     while after + 1 >= log.first:
         batch = log.since(after)
         if batch:
-            if not is_turn or len(batch) >= SOME_EVENTS:
-                await log.turn(len(batch))
-            is_turn = False
+            if not can_read or len(batch) >= SOME_EVENTS:
+                await log.wait_to_read(len(batch))
+            can_read = False
             after = batch[-1].number
             if log.closed and log.error is None and after + 1 == log.next:
                 yield LastEvents(batch)
@@ -306,4 +309,4 @@ async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
             return
         else:
             await log.grown(after)
-            is_turn = True
+            can_read = True

@@ -1,12 +1,12 @@
-"""Turns of the readers of runs, so that many readers of one run do not stop the event loop.
+"""Schedules the readers of runs, so that many readers of one run do not stop the event loop.
 
 A reader that waits gets the events of the meantime as one batch, so fewer passes of the loop serve more events.
 """
 
 from typing import Final
 
-from telemetry.loop_turns import LoopTurns
-from telemetry.per_loop import PerLoop
+from fairness.loop_scheduler import LoopScheduler
+from fairness.per_loop import PerLoop
 
 __all__ = ["SOME_EVENTS", "fanout", "work_of"]
 
@@ -16,11 +16,11 @@ _WORK: Final = 16
 SOME_EVENTS: Final = 16
 """Events of a batch that take as long as a write."""
 
-_FANOUTS: Final = PerLoop(lambda: LoopTurns(_WORK))
+_FANOUTS: Final = PerLoop(lambda: LoopScheduler(_WORK))
 
 
-def fanout() -> LoopTurns:
-    """Return the turns of the running event loop. The keys are runs."""
+def fanout() -> LoopScheduler:
+    """Return the scheduler of the running event loop. The keys are runs."""
     return _FANOUTS.get()
 
 

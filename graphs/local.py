@@ -1,6 +1,6 @@
 """Runs without a server: a run's graph, a store and a model as one Runnable.
 
-The behaviour is the server's: the same turns, events and statuses; outputs continue a waiting run; leaving a stream
+The behaviour is the server's: the same inputs, events and statuses; outputs continue a waiting run; leaving a stream
 cancels the run. Everything runs on the bridge's loop, so any thread and any event loop can call it.
 """
 
@@ -28,10 +28,10 @@ from chains.lazy_resource import LazyResource
 from graphs.drafts import RunChoices
 from graphs.machine.build import compile_run_graph
 from graphs.machine.spec import ClientCalls
-from graphs.run_runnable import RunChunk, RunRunnable, Turn, whole
+from graphs.run_runnable import RunChunk, RunInput, RunRunnable, whole
 from graphs.runner import Runner
-from graphs.tools.caller import ActionOptions
 from graphs.tools.kinds import open_resources
+from graphs.tools.lazy_caller import ActionOptions
 from graphs.tools.local_functions import Given, LocalFunctions
 from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
@@ -118,8 +118,8 @@ def build_run_graph(
             )
             assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)
-            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False, choices=choices)
-            yield _Deps(opened, runner, facade, assistant_id)
+            runnable = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False, choices=choices)
+            yield _Deps(opened, runner, runnable, assistant_id)
 
     return RunGraph(open_deps, functions)
 
@@ -128,15 +128,15 @@ def build_run_graph(
 class _Deps:
     store: Store
     runner: Runner
-    facade: RunRunnable
+    runnable: RunRunnable
     assistant_id: str
 
 
 class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
-    """Takes turns (`graphs.run_runnable.Turn` as a dict) and yields the run's events; invoke returns the last one, with
-    the `text`.
+    """Takes inputs (`graphs.run_runnable.RunInput` as a dict) and yields the run's events; invoke returns the last one,
+    with the `text`.
 
-    `config["configurable"]["thread_id"]` names the thread if the turn does not; the thread is created on first use.
+    `config["configurable"]["thread_id"]` names the thread if the input does not; the thread is created on first use.
     `Command(resume=…)` also continues such a thread's waiting run: with outputs by call id, or with the only output.
     Outputs of functions that are called here can be omitted. Raises ThreadholdError if a run cannot start; a run that
     fails has the reason in `last_error`. Close the graph, or use it as a (synchronous or asynchronous) context manager.
@@ -152,7 +152,7 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
     # --- life -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Park the executing runs, and close the store and the connections. A closed graph stays closed."""
+        """Stop the executing runs, and close the store and the connections. A closed graph stays closed."""
         run(self._deps.close())
 
     async def aclose(self) -> None:
@@ -183,8 +183,8 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
         return [ConfigurableFieldSpec(id="thread_id", annotation=str, name="Thread", default="")]
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
-        """Return Turn."""
-        return Turn
+        """Return RunInput."""
+        return RunInput
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
         """Return RunChunk."""
@@ -213,26 +213,28 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
         self, input: JsonObject | Command[Any], config: RunnableConfig | None, kwargs: JsonObject
     ) -> AsyncIterator[JsonObject]:
         deps = await self._deps.get()
-        turn: JsonObject | None = await _turn(deps, self._functions, input, (config or {}).get("configurable", {}))
+        run_input: JsonObject | None = await _run_input(
+            deps, self._functions, input, (config or {}).get("configurable", {})
+        )
         last: JsonObject = {}
-        while turn is not None:
-            async for last in deps.facade.astream(turn, config, **kwargs):
+        while run_input is not None:
+            async for last in deps.runnable.astream(run_input, config, **kwargs):
                 yield last
-            turn = await self._own_outputs(deps, turn, last)
+            run_input = await self._own_outputs(deps, run_input, last)
 
-    async def _own_outputs(self, deps: _Deps, turn: JsonObject, last: JsonObject) -> JsonObject | None:
-        """Call our functions for a waiting run; returns the turn that continues it.
+    async def _own_outputs(self, deps: _Deps, run_input: JsonObject, last: JsonObject) -> JsonObject | None:
+        """Call our functions for a waiting run; returns the input that continues it.
 
         Returns None if nothing is to be done, or if the caller has outputs to submit, too: our functions are then
         called when those outputs arrive."""
-        follows = turn.get("run_id") and not turn.get("tool_outputs")
+        follows = run_input.get("run_id") and not run_input.get("tool_outputs")
         if follows or last.get("event") != "thread.run.requires_action":
             return None
         waiting = last["data"]
         calls = _calls(waiting)
         if not all(self._functions.has(call) for call in calls):
             return None
-        cancels, made = turn.get("on_disconnect") != "continue", False
+        cancels, made = run_input.get("on_disconnect") != "continue", False
 
         def left() -> None:
             if cancels and not made:
@@ -241,34 +243,38 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
         with on_leaving(left):
             outputs = await self._functions.outputs(calls)
             made = True
-        return {"run_id": waiting["id"], "tool_outputs": outputs, "on_disconnect": turn.get("on_disconnect", "cancel")}
+        return {
+            "run_id": waiting["id"],
+            "tool_outputs": outputs,
+            "on_disconnect": run_input.get("on_disconnect", "cancel"),
+        }
 
 
-# --- turns ------------------------------------------------------------------------------------------------------------
+# --- inputs -----------------------------------------------------------------------------------------------------------
 
 
-async def _turn(
+async def _run_input(
     deps: _Deps, functions: LocalFunctions, input: JsonObject | Command[Any], configurable: JsonObject
 ) -> JsonObject:
-    """Return the turn for the facade: with thread and assistant, and with our own outputs added to the caller's."""
+    """Return the input for the Runnable: with thread and assistant, and with our own outputs added to the caller's."""
     named = str(configurable.get("thread_id") or "")
     if isinstance(input, Command):
         return await _with_own_outputs(deps, functions, await _resumed(deps, functions, input, named))
-    turn = dict(input) if isinstance(input, dict) else {"content": input}
-    if turn.get("tool_outputs"):
-        return await _with_own_outputs(deps, functions, turn)
-    if turn.get("run_id"):
-        return turn
-    if not turn.get("thread_id") and named:
+    run_input = dict(input) if isinstance(input, dict) else {"content": input}
+    if run_input.get("tool_outputs"):
+        return await _with_own_outputs(deps, functions, run_input)
+    if run_input.get("run_id"):
+        return run_input
+    if not run_input.get("thread_id") and named:
         await _keep(deps.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
-        turn["thread_id"] = named
-    if not turn.get("assistant_id"):
-        turn["assistant_id"] = deps.assistant_id
-    return turn
+        run_input["thread_id"] = named
+    if not run_input.get("assistant_id"):
+        run_input["assistant_id"] = deps.assistant_id
+    return run_input
 
 
 async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any], thread_id: str) -> JsonObject:
-    """Return a command as the equivalent turn."""
+    """Return a command as the equivalent input."""
     row = await deps.store.active_run(thread_id, DEFAULT_OWNER) if thread_id else None
     if row is None or row.body["status"] != "requires_action":
         where = f"thread '{thread_id}'" if thread_id else 'the thread; name it in `config["configurable"]["thread_id"]`'
@@ -282,14 +288,14 @@ async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any]
     return {"run_id": row.id, "tool_outputs": [{"tool_call_id": id, "output": each} for id, each in outputs.items()]}
 
 
-async def _with_own_outputs(deps: _Deps, functions: LocalFunctions, turn: JsonObject) -> JsonObject:
+async def _with_own_outputs(deps: _Deps, functions: LocalFunctions, run_input: JsonObject) -> JsonObject:
     """Add the outputs of the waiting calls that the caller omitted."""
-    row = await deps.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
+    row = await deps.store.get("run", str(run_input.get("run_id", "")), DEFAULT_OWNER)
     if row is None or row.body["status"] != "requires_action":
-        return turn  # the runner reports the error
-    given = {output.get("tool_call_id") for output in turn["tool_outputs"]}
+        return run_input  # the runner reports the error
+    given = {output.get("tool_call_id") for output in run_input["tool_outputs"]}
     ours = await functions.outputs([call for call in _calls(row.body) if call["id"] not in given])
-    return {**turn, "tool_outputs": [*turn["tool_outputs"], *ours]}
+    return {**run_input, "tool_outputs": [*run_input["tool_outputs"], *ours]}
 
 
 def _calls(run: Run) -> list[WantedCall]:

@@ -93,12 +93,12 @@ class RunLog:
         self.error = error
         self._wake()
 
-    async def turn(self, events: int) -> None:
-        """Wait until it is a reader's turn to take a batch of so many events; see `graphs.fanout`."""
-        await fanout().turn(acting_owner(), self, work_of(events))
+    async def wait_to_read(self, events: int) -> None:
+        """Wait until a reader can take a batch of so many events; see `graphs.fanout`."""
+        await fanout().wait_to_start(acting_owner(), self, work_of(events))
 
     async def grown(self, after: int) -> None:
-        """Wait until there is an event above `after` or the log is closed, and it is the reader's turn."""
+        """Wait until there is an event above `after` or the log is closed, and the reader is scheduled."""
         while not self.closed and after + 1 - self.first >= len(self._events):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting[waiter] = None

@@ -11,7 +11,7 @@ import orjson
 
 from graphs.tools.kinds import STEP_CALLS
 from graphs.tools.port import ItemChange
-from wire.json import Json, JsonObject, JsonView
+from wire.json import JsonObject, JsonView, UncheckedJson
 
 __all__ = ["OpenCalls"]
 
@@ -31,8 +31,8 @@ class OpenCalls:
     `contents` are parts of calls by call id that are kept apart from the details, such as the passages of searches.
     """
 
-    def __init__(self, details: JsonView | None = None, contents: dict[str, list[Json]] | None = None) -> None:
-        self.contents: dict[str, list[Json]] = contents or {}
+    def __init__(self, details: JsonView | None = None, contents: dict[str, list[UncheckedJson]] | None = None) -> None:
+        self.contents: dict[str, list[UncheckedJson]] = contents or {}
         self._by_id = {call["id"]: call for call in (details or {}).get("tool_calls", ())}
         self._written = len(orjson.dumps(details)) if self._by_id else 0
         self._unwritten = 0
@@ -61,7 +61,7 @@ class OpenCalls:
                     self._unstored[call_id] = None
                 self._unwritten += len(output) + _OUTPUT_BYTES
 
-    def show_details(self, call_id: str, details: JsonObject, contents: list[Json] | None) -> None:
+    def show_details(self, call_id: str, details: JsonObject, contents: list[UncheckedJson] | None) -> None:
         """Add what the step shows of a call besides its output."""
         if (call := self._by_id.get(call_id)) is None:
             return

@@ -14,11 +14,11 @@ from graphs.active_run import ActiveRun, Stop
 from graphs.admission import QueuedRun
 from graphs.cancellation import UNANNOUNCED, announced
 from graphs.execution import Execution
-from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
+from graphs.recovery import Plan, load_rows, make_active_run, plan_recovery, restore_run
 from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, object_memory
 from store.ports import Append, Hold, Patch, Processes, RunRow, Store, Unfinished
-from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError
+from wire.errors import HeldByOther, Missing, StatusConflict, StoreError
 
 __all__ = ["OrphanedRuns"]
 
@@ -66,7 +66,7 @@ class OrphanedRuns:
         """
         try:
             await self._store.commit([Hold("run", id, owner, only_if)], durable=False)
-        except (Missing, StatusConflict, HeldElsewhere):
+        except (Missing, StatusConflict, HeldByOther):
             return None
         return await self._store.get("run", id, owner)
 
@@ -77,16 +77,16 @@ class OrphanedRuns:
         listed = set()
         for run in await self._run_queue.runs():
             listed.add(run.id)
-            live = self._execution.get(run.id)
-            if live is None:
+            active = self._execution.get(run.id)
+            if active is None:
                 if run.id not in self._execution.broken:  # the sweep ends it
                     await self._queue_or_cancel(run)
-            elif run.status == "cancelling" and live.run["status"] != "cancelling":
-                live.cancel_as_stored()
-        for live in executed:
-            if live.run_id not in listed and not live.ending:
-                row = await self._store.get("run", live.run_id, live.owner)
-                live.stop_for("deleted" if row is None else "lost")
+            elif run.status == "cancelling" and active.run["status"] != "cancelling":
+                active.cancel_as_stored()
+        for active in executed:
+            if active.run_id not in listed and not active.ending:
+                row = await self._store.get("run", active.run_id, active.owner)
+                active.stop_for("deleted" if row is None else "lost")
         for run_id in queued:
             if run_id not in listed:
                 self._execution.admission.leave(run_id)
@@ -121,32 +121,32 @@ class OrphanedRuns:
                 await asyncio.sleep(_SWEEP_S)
 
     async def begin(self, run: QueuedRun) -> bool:
-        """Continue a run whose turn it is; returns False if it has ended or moved meanwhile. Raises StoreError."""
+        """Continue a run that was admitted; returns False if it has ended or moved meanwhile. Raises StoreError."""
         async with self.lock(run.run_id):
             row = await self.claim(run.run_id, run.owner, _STARTABLE)
             if row is None:
                 return False
-            live = make_live(self._store, row, self._clock, self._contexts.metrics)
-            live.weight, live.memory, live.size, live.number = run.weight, run.memory, run.size, run.number
-            self._execution.begin(live, self._resume(live, row), is_admitted=True)
+            active = make_active_run(self._store, row, self._clock, self._contexts.metrics)
+            active.weight, active.memory, active.size, active.number = run.weight, run.memory, run.size, run.number
+            self._execution.begin(active, self._resume(active, row), is_admitted=True)
             return True
 
-    async def _resume(self, live: ActiveRun, row: RunRow) -> None:
-        await load_rows(live, row)
-        context = await self._contexts.reload(live, row, await self._contexts.toolset(row))
+    async def _resume(self, active: ActiveRun, row: RunRow) -> None:
+        await load_rows(active, row)
+        context = await self._contexts.reload(active, row, await self._contexts.toolset(row))
         used = exchange_memory(row.private.get("exchange_bytes", 0))
-        live.resize(live.history_memory + used, False)
+        active.resize(active.history_memory + used, False)
         if row.body["started_at"] is None:
             plan = Plan(given={}, resumed=False)  # it was only queued: there is nothing to discard
         else:
             logger.info("run %s is continued", row.id)
-            plan = await plan_recovery(self._execution.graph, live, row)
-        reserved = Patch("run", row.id, row.owner, private={"next_event": live.log.ceiling})
-        numbered = live.log.number(plan.events)
+            plan = await plan_recovery(self._execution.graph, active, row)
+        reserved = Patch("run", row.id, row.owner, private={"next_event": active.log.ceiling})
+        numbered = active.log.number(plan.events)
         # Synced before anything is sent: after a second crash, no number must be assigned again.
         await self._store.commit([reserved, *plan.changes, Append(row.id, numbered)], durable=True)
-        live.log.publish(numbered)
-        await self._execution.drive(live, plan.given, context, resumed=plan.resumed)
+        active.log.publish(numbered)
+        await self._execution.drive(active, plan.given, context, resumed=plan.resumed)
 
     async def _row(self, run: Unfinished) -> RunRow | None:
         return await self._store.get("run", run.id, run.owner, thread_id=run.thread_id)
@@ -156,8 +156,8 @@ class OrphanedRuns:
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
-                for live in self._execution.lasting(self._expiry_s):  # does not depend on the system clock
-                    live.stop_for("expired")
+                for active in self._execution.lasting(self._expiry_s):  # does not depend on the system clock
+                    active.stop_for("expired")
                 for run in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(run)
                 if self._execution.broken:
@@ -167,9 +167,9 @@ class OrphanedRuns:
                 logger.error("overdue runs could not be ended, next try in %s s: %s", _SWEEP_S, error)
 
     async def _expire(self, run: Unfinished) -> None:
-        live = self._execution.get(run.id)
-        if live is not None:
-            live.stop_for("expired")
+        active = self._execution.get(run.id)
+        if active is not None:
+            active.stop_for("expired")
             return
         async with self.lock(run.id):
             if self._execution.get(run.id) is None:
@@ -183,8 +183,8 @@ class OrphanedRuns:
             if run.id in broken and self._execution.get(run.id) is None:
                 async with self.lock(run.id):
                     if (row := await self._row(run)) is not None:
-                        live = await revive(self._store, row, self._clock, self._contexts.metrics)
-                        await live.failed(broken[run.id])
+                        active = await restore_run(self._store, row, self._clock, self._contexts.metrics)
+                        await active.failed(broken[run.id])
         for run_id in broken:
             self._execution.broken.pop(run_id, None)
 
@@ -194,10 +194,10 @@ class OrphanedRuns:
         row = await self.claim(run_id, owner, frozenset({status}))
         if row is None:
             return
-        live = await revive(self._store, row, self._clock, self._contexts.metrics)
+        active = await restore_run(self._store, row, self._clock, self._contexts.metrics)
         if row.private.get(UNANNOUNCED):
-            live.commit_progress(announced(live.recorder, live.owner))
-        live.stop = stop
-        await live.stopped()
-        live.log.close()
+            active.commit_progress(announced(active.recorder, active.owner))
+        active.stop = stop
+        await active.stopped()
+        active.log.close()
         self._execution.admission.leave(run_id)

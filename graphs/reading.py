@@ -1,6 +1,6 @@
 """Reads the histories of starting runs, and counts each as memory of its owner's runs while it is read.
 
-Invariant: if the memory is not free, a new run's history is read only when it is the owner's turn, and a continued
+Invariant: if the memory is not free, a new run's history is read only with a slot of the owner, and a continued
 run's history only when the run leaves the queue.
 """
 
@@ -13,7 +13,7 @@ from graphs.admission import Admission
 from graphs.machine.state import RunContext
 from graphs.run_context import RunContexts
 from graphs.run_memory import entries_memory, exchange_memory, object_memory
-from graphs.start_errors import HeavyStart
+from graphs.start_errors import StartDeferred
 from graphs.tools.toolset import ToolSet
 from store.ports import Page, RunRow, Store
 from wire.errors import NotFound
@@ -21,34 +21,34 @@ from wire.errors import NotFound
 __all__ = ["count_reading", "must_get_run", "read_if_free"]
 
 
-def count_reading(admission: Admission, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
+def count_reading(admission: Admission, owner: str, first: Page, *, has_slot: bool) -> ExitStack:
     """Count the memory of a history that begins with the page `first`, until the result is closed.
 
-    Raises HeavyStart if the memory is not free, unless it is the owner's turn.
+    Raises StartDeferred if the memory is not free, unless the owner has a slot.
     """
     memory = admission.unread if first.has_more else entries_memory(first.rows)
-    if not its_turn and not admission.has_memory(owner, memory):
-        raise HeavyStart
+    if not has_slot and not admission.has_memory(owner, memory):
+        raise StartDeferred
     read = ExitStack()
     read.enter_context(admission.reading(owner, memory))
     return read
 
 
 async def read_if_free(
-    admission: Admission, contexts: RunContexts, live: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
+    admission: Admission, contexts: RunContexts, active: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
-    `live`."""
+    `active`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
-    live.size = len(orjson.dumps(row.body))
-    live.weight = admission.weigh(live.size)
-    live.memory = row.private.get("memory", admission.unread + object_memory(live.size)) + exchange
-    if not admission.free(live.owner, live.weight, live.memory):
+    active.size = len(orjson.dumps(row.body))
+    active.weight = admission.weigh(active.size)
+    active.memory = row.private.get("memory", admission.unread + object_memory(active.size)) + exchange
+    if not admission.free(active.owner, active.weight, active.memory):
         return None
-    with admission.reading(live.owner, live.memory):
-        context = await contexts.reload(live, row, toolset)
-    live.memory = live.history_memory + exchange
-    return context if admission.free(live.owner, live.weight, live.memory) else None
+    with admission.reading(active.owner, active.memory):
+        context = await contexts.reload(active, row, toolset)
+    active.memory = active.history_memory + exchange
+    return context if admission.free(active.owner, active.weight, active.memory) else None
 
 
 async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> RunRow:

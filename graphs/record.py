@@ -100,7 +100,7 @@ class Recorder:
         self._message = next((row.body for row in messages if row.body["status"] == "in_progress"), None)
 
     @property
-    def is_speaking(self) -> bool:
+    def is_writing_message(self) -> bool:
         """Whether a message is open."""
         return self._message is not None
 
@@ -130,7 +130,7 @@ class Recorder:
         return events
 
     def record(self, part: StreamPart) -> Recorded:
-        """Turn a part into changes and events."""
+        """RunInput a part into changes and events."""
         done = Recorded()
         match part:
             case TextDeltas():
@@ -227,7 +227,7 @@ class Recorder:
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
         self._items.add_thoughts(part)
         fields: dict[str, object] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
-        if part.taken:
+        if part.reclassified:
             self._text.clear_text()
             fields["taken"] = True
         done.add_own("threadhold.reasoning.delta", fields)

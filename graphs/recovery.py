@@ -12,7 +12,7 @@ from typing import Literal, cast, overload
 
 from langgraph.types import Command, StateSnapshot
 
-from chains.passback import extra_fields
+from chains.extra_fields import extra_fields
 from graphs.active_run import ActiveRun
 from graphs.log import RunLog
 from graphs.machine.build import CompiledRun
@@ -34,7 +34,7 @@ from store.ports import Change, Delete, ItemRow, Kind, MessageRow, PageQuery, Re
 from wire.events import NewEvent, own_data
 from wire.items import reasoning_item_id
 
-__all__ = ["Plan", "load_rows", "make_live", "plan_recovery", "revive"]
+__all__ = ["Plan", "load_rows", "make_active_run", "plan_recovery", "restore_run"]
 
 _PAGE = 100
 _READ_EVENTS = 1000
@@ -50,18 +50,18 @@ class Plan:
     events: list[NewEvent] = field(default_factory=list)
 
 
-def make_live(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
+def make_active_run(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return the run, ready to be continued; its rows are not read yet."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
-    live = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
-    live.checkpointed = True
-    return live
+    active = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
+    active.checkpointed = True
+    return active
 
 
-async def load_rows(live: ActiveRun, row: RunRow) -> None:
+async def load_rows(active: ActiveRun, row: RunRow) -> None:
     """Read the run's steps and messages; the recorder is not restored from them yet."""
-    live.steps += await _rows(live.store, "step", row)
-    live.messages += await _rows(live.store, "message", row)
+    active.steps += await _rows(active.store, "step", row)
+    active.messages += await _rows(active.store, "message", row)
 
 
 @overload
@@ -82,38 +82,40 @@ async def _rows(store: Store, kind: Kind, run: RunRow) -> Sequence[Row]:
         cursor = page.rows[-1].id
 
 
-async def revive(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
+async def restore_run(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return a waiting or orphaned run, restored from all of its rows and, if a message is open, from its log."""
-    live = make_live(store, row, clock, metrics)
-    await load_rows(live, row)
-    live.restore()
+    active = make_active_run(store, row, clock, metrics)
+    await load_rows(active, row)
+    active.restore()
     after = -1
-    while live.recorder.is_speaking and (events := await store.events(row.id, after=after, limit=_READ_EVENTS)):
-        live.recorder.restore_text(events)
+    while active.recorder.is_writing_message and (
+        events := await store.events(row.id, after=after, limit=_READ_EVENTS)
+    ):
+        active.recorder.restore_text(events)
         after = events[-1].number
-    return live
+    return active
 
 
-async def plan_recovery(graph: CompiledRun, live: ActiveRun, row: RunRow) -> Plan:
+async def plan_recovery(graph: CompiledRun, active: ActiveRun, row: RunRow) -> Plan:
     """Compare the run's rows with its newest checkpoint, and restore the recorder from the rows that are kept."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
     values = cast("RunState", snapshot.values or {})
     plan = Plan(given=_given(snapshot, row), resumed=bool(values)) if values else Plan(given={}, resumed=False)
     newest: Reply | None = values.get("reply")
-    doomed: set[str] = set()
+    discarded: set[str] = set()
     if not values or set(snapshot.next) & {"reply", "prepare"}:
-        doomed.update(reply_ids(row.id, values.get("replies", 0)))
-    remake = newest is not None and not _is_recorded(newest, live)
+        discarded.update(reply_ids(row.id, values.get("replies", 0)))
+    remake = newest is not None and not _is_recorded(newest, active)
     if newest is not None and remake:
-        doomed.update(reply_ids(row.id, newest["number"]))
-    if doomed:
-        _discard(plan, live, row, doomed, await _doomed_items(live, row, doomed))
-    live.restore()
+        discarded.update(reply_ids(row.id, newest["number"]))
+    if discarded:
+        _discard(plan, active, row, discarded, await _discarded_items(active, row, discarded))
+    active.restore()
     if newest is not None and remake:
         made = next((message for message in reversed(values.get("exchange", ())) if message.type == "ai"), None)
         extra = extra_fields(made) if made is not None else ""
         for part in _parts(newest, row.id, values.get("sources", {}), extra):
-            recorded = live.recorder.record(part)
+            recorded = active.recorder.record(part)
             plan.changes += recorded.changes
             plan.events += recorded.events
     return plan
@@ -126,35 +128,35 @@ def _given(snapshot: StateSnapshot, row: RunRow) -> GraphInput:
     return Command(resume=submitted) if waiting and waiting <= submitted.keys() else None
 
 
-async def _doomed_items(live: ActiveRun, row: RunRow, doomed: set[str]) -> list[ItemRow]:
+async def _discarded_items(active: ActiveRun, row: RunRow, discarded: set[str]) -> list[ItemRow]:
     """Return the items of replies that are discarded, by the ids of their messages and steps."""
-    reasoning = {reasoning_item_id(id) for id in doomed}
-    items = await _rows(live.store, "item", row)
-    return [item for item in items if item.id in reasoning or item.private.get("step_id") in doomed]
+    reasoning = {reasoning_item_id(id) for id in discarded}
+    items = await _rows(active.store, "item", row)
+    return [item for item in items if item.id in reasoning or item.private.get("step_id") in discarded]
 
 
-def _discard(plan: Plan, live: ActiveRun, row: RunRow, doomed: set[str], items: Sequence[ItemRow]) -> None:
-    plan.changes += [Delete("message", gone.id, row.owner) for gone in live.messages if gone.id in doomed]
-    plan.changes += [Delete("step", gone.id, row.owner) for gone in live.steps if gone.id in doomed]
+def _discard(plan: Plan, active: ActiveRun, row: RunRow, discarded: set[str], items: Sequence[ItemRow]) -> None:
+    plan.changes += [Delete("message", gone.id, row.owner) for gone in active.messages if gone.id in discarded]
+    plan.changes += [Delete("step", gone.id, row.owner) for gone in active.steps if gone.id in discarded]
     plan.changes += [Delete("item", gone.id, row.owner) for gone in items]
-    plan.changes.append(Retract(row.id, frozenset(doomed)))
-    live.messages = [kept for kept in live.messages if kept.id not in doomed]
-    live.steps = [kept for kept in live.steps if kept.id not in doomed]
+    plan.changes.append(Retract(row.id, frozenset(discarded)))
+    active.messages = [kept for kept in active.messages if kept.id not in discarded]
+    active.steps = [kept for kept in active.steps if kept.id not in discarded]
     data = {
         "thread_id": row.thread_id,
         "run_id": row.id,
-        "message_ids": sorted(id for id in doomed if id.startswith("msg_")),
-        "step_ids": sorted(id for id in doomed if id.startswith("step_")),
+        "message_ids": sorted(id for id in discarded if id.startswith("msg_")),
+        "step_ids": sorted(id for id in discarded if id.startswith("step_")),
     }
     plan.events.append(("threadhold.reset", own_data("threadhold.reset", data)))
 
 
-def _is_recorded(reply: Reply, live: ActiveRun) -> bool:
+def _is_recorded(reply: Reply, active: ActiveRun) -> bool:
     """Whether the rows contain all of the checkpointed reply."""
-    message_id, _, calls_step = reply_ids(live.run_id, reply["number"])
-    message = next((row for row in live.messages if row.id == message_id), None)
-    step = next((row for row in live.steps if row.id == calls_step), None)
-    shown = _shown(reply, live.run_id)
+    message_id, _, calls_step = reply_ids(active.run_id, reply["number"])
+    message = next((row for row in active.messages if row.id == message_id), None)
+    step = next((row for row in active.steps if row.id == calls_step), None)
+    shown = _shown(reply, active.run_id)
     has_calls = not shown or (step is not None and len(step.body["step_details"]["tool_calls"]) == len(shown))
     has_text = not reply["text"] or (message is not None and message.body["status"] != "in_progress")
     return has_calls and has_text

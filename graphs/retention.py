@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from store.alone import alone
-from store.ports import Ages, Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store
+from store.ports import Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store, ThreadAges
+from store.single_process import single_process
 from telemetry.background import keep_running
 from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
 
@@ -42,11 +42,16 @@ class Pruned:
 
 
 async def prune(
-    store: Store, ages: Ages, *, before: int, pause_s: float = _PAUSE_S, watch: Callable[[int], None] = lambda _: None
+    store: Store,
+    ages: ThreadAges,
+    *,
+    before: int,
+    pause_s: float = _PAUSE_S,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Pruned:
     """Delete threads of all owners that were last used before `before` (Unix seconds). Raises StoreError.
 
-    Pauses for `pause_s` between groups of deletions; calls `watch` with the number of threads examined so far.
+    Pauses for `pause_s` between groups of deletions; calls `on_progress` with the number of threads examined so far.
     """
     done, looked, after = Pruned(), 0, 0
     while page := await ages.threads(after=after, limit=_PAGE):
@@ -59,9 +64,9 @@ async def prune(
             done.kept += not gone
             if not number % _IN_A_ROW:
                 await asyncio.sleep(pause_s)
-        await store.tidy()
+        await store.purge()
         looked += len(page)
-        watch(looked)
+        on_progress(looked)
         await asyncio.sleep(pause_s)
     if done.threads:
         await store.commit([], durable=True)
@@ -83,7 +88,7 @@ class Retention:
     def __init__(
         self,
         store: Store,
-        ages: Ages,
+        ages: ThreadAges,
         *,
         days: float,
         first_s: float = _FIRST_S,
@@ -92,7 +97,7 @@ class Retention:
         processes: Processes | None = None,
     ) -> None:
         """`processes` are the other processes on the store; None: there are none."""
-        self._duties = (processes or alone(store)).duties
+        self._duties = (processes or single_process(store)).duties
         self._store = store
         self._ages = ages
         self._days = days
@@ -121,7 +126,8 @@ class Retention:
         while True:
             before, ahead = ahead, self._clock() - time.monotonic()
             if ahead - before > _JUMP_S:
-                # The clock was probably set wrong and is soon corrected; or the machine slept, and an hour is no harm.
+                # The clock was probably set wrong and is soon corrected; or the machine was suspended, and an hour is
+                # no harm.
                 logger.warning(
                     "the clock jumped ahead by %.1f hours; no thread is deleted yet", (ahead - before) / 3600
                 )

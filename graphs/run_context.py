@@ -85,19 +85,19 @@ class RunContexts:
             first=first,
         )
 
-    async def memory(self, live: ActiveRun, history: History) -> int:
+    async def memory(self, active: ActiveRun, history: History) -> int:
         """Return the bytes that a run with this history holds, its object, earlier calls and its pictures."""
-        pictures = 0 if self._pictures is None else await self._pictures.measure(live.owner, history.messages)
+        pictures = 0 if self._pictures is None else await self._pictures.measure(active.owner, history.messages)
         past = exchange_memory(past_chars(history.past)) if history.past else 0
-        return history_memory(history.messages) + picture_memory(pictures) + object_memory(live.size) + past
+        return history_memory(history.messages) + picture_memory(pictures) + object_memory(active.size) + past
 
-    async def reload(self, live: ActiveRun, row: RunRow, toolset: ToolSet) -> RunContext:
-        """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
+    async def reload(self, active: ActiveRun, row: RunRow, toolset: ToolSet) -> RunContext:
+        """Read the history of a run that continues, and return its context. Sets the memory of `active`."""
         history = await self.history(row.body, row.owner, own=row.id)
-        live.history_memory = await self.memory(live, history)
-        return self.context(live, row.private, toolset, history)
+        active.history_memory = await self.memory(active, history)
+        return self.context(active, row.private, toolset, history)
 
-    def context(self, live: ActiveRun, private: RunPrivate, toolset: ToolSet, history: History) -> RunContext:
+    def context(self, active: ActiveRun, private: RunPrivate, toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""
 
         seen: list[Message] = []
@@ -108,12 +108,12 @@ class RunContexts:
                 return history.messages
             async with loading:  # concurrent tool calls ask for the history concurrently
                 if not seen:
-                    seen.extend(await self._pictures.show(live.owner, history.messages))
+                    seen.extend(await self._pictures.show(active.owner, history.messages))
             return seen
 
         return RunContext(
             spec=RunSpec.of_run(
-                live.run,
+                active.run,
                 sampling=private["sampling"],
                 max_tool_rounds=self.max_tool_rounds,
                 client_calls=private.get("client_calls", "pause"),
@@ -121,11 +121,11 @@ class RunContexts:
             model=self._model,
             tools=toolset,
             history=messages,
-            emit=live.on_part,
-            count_usage=live.recorder.count_usage,
-            backpressure=live.backpressure,
-            note_output=live.note_output,
-            reserve=live.reserve,
+            emit=active.on_part,
+            count_usage=active.recorder.count_usage,
+            backpressure=active.backpressure,
+            note_output=active.note_output,
+            reserve=active.reserve,
             clipped=history.clipped,
             past=history.past,
             metrics=self.metrics,

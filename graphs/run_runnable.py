@@ -1,4 +1,4 @@
-"""Runs as one Runnable: a turn in, the run's events out, with the same numbers as in the REST API.
+"""Runs as one Runnable: an input in, the run's events out, with the same numbers as in the REST API.
 
 Invariants: only the reader that started or continued a run cancels it by leaving; a reader that only follows never
 does. Errors are data, in the last chunk. An assistant that was made for a model and instructions is found again for the
@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from chains.backpressure import BackpressureRunnable, context_without_reader, find_reader
 from chains.bridge import BridgedRunnable
 from chains.disconnect import on_leaving
-from graphs.drafts import USUAL, RunChoices
+from graphs.drafts import DEFAULTS, RunChoices
 from graphs.runner import Runner, Started
 from store.ports import AssistantPrivate, Insert, Row, RunRow, Store
+from telemetry.tracebacks import clear_tracebacks
 from wire.assistants import AssistantCreate, ModelName, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event, encode
@@ -31,7 +32,7 @@ from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
 from wire.validation import parse
 
-__all__ = ["OWNER", "RunChunk", "RunRunnable", "Turn", "whole"]
+__all__ = ["OWNER", "RunChunk", "RunInput", "RunRunnable", "whole"]
 
 OWNER: Final = "__owner"
 """Key of `config["configurable"]` with the owner of the objects; only the server is allowed to set it."""
@@ -49,7 +50,7 @@ class Output(BaseModel):
     output: str = ""
 
 
-class Turn(BaseModel):
+class RunInput(BaseModel):
     """A new turn (`content`, `thread_id`, or both), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to
     follow (`run_id`).
 
@@ -88,10 +89,10 @@ class RunChunk(BaseModel):
 
 
 @dataclass(slots=True)
-class _Reading:
+class _Follower:
     """What a reader does with a run; `starting` is set only if the reader starts or continues it."""
 
-    turn: Turn
+    run_input: RunInput
     owner: str
     started: Started | None = None
     starting: "asyncio.Future[Started] | None" = None
@@ -113,7 +114,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         *,
         owner: str = DEFAULT_OWNER,
         returns_errors: bool = True,
-        choices: RunChoices = USUAL,
+        choices: RunChoices = DEFAULTS,
     ) -> None:
         """Without `returns_errors`, errors are raised as ThreadholdError instead of returned as events."""
         self._runner = runner
@@ -123,8 +124,8 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         self._choices = choices
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
-        """Return Turn."""
-        return Turn
+        """Return RunInput."""
+        return RunInput
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
         """Return RunChunk."""
@@ -142,7 +143,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
     ) -> AsyncIterator[JsonObject]:
         """Yield the events as they come."""
         try:
-            reading = self._reading(input, config)
+            follower = self._follower(input, config)
         except InvalidRequest as error:
             if not self._returns_errors:
                 raise
@@ -150,12 +151,12 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             return
 
         reader = find_reader(config)
-        reading.logged = reader is not None
+        follower.logged = reader is not None
 
         async def chunks(_: AsyncIterator[Json]) -> AsyncIterator[JsonObject]:
             if reader is not None:
                 await reader.wait()
-            async for batch in self._batches(reading):
+            async for batch in self._batches(follower):
                 for event in batch:
                     yield _chunk(event)
                     if reader is not None:
@@ -164,119 +165,125 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         async def given() -> AsyncIterator[JsonObject]:
             yield input
 
-        with on_leaving(lambda: self._left(reading)):
+        with on_leaving(lambda: self._on_disconnect(follower)):
             async for chunk in self._atransform_stream_with_config(given(), chunks, config, **kwargs):
                 yield chunk
 
     async def batches(self, input: JsonObject, config: RunnableConfig | None = None) -> AsyncIterator[Sequence[Event]]:
         """Yield the same events, encoded, in the batches in which they come. Callbacks are not called, and an invalid
-        turn always becomes an event."""
+        input always becomes an event."""
         try:
-            reading = self._reading(input, config)
+            follower = self._follower(input, config)
         except InvalidRequest as error:
             yield (_error_event(error, -1),)
             return
-        with on_leaving(lambda: self._left(reading)):
-            async for batch in self._batches(reading):
+        with on_leaving(lambda: self._on_disconnect(follower)):
+            async for batch in self._batches(follower):
                 yield batch
 
-    def _reading(self, input: JsonObject, config: RunnableConfig | None) -> _Reading:
-        turn = parse(Turn, input)
-        return _Reading(turn, (config or {}).get("configurable", {}).get(OWNER, self._owner), number=turn.after)
+    def _follower(self, input: JsonObject, config: RunnableConfig | None) -> _Follower:
+        run_input = parse(RunInput, input)
+        return _Follower(
+            run_input, (config or {}).get("configurable", {}).get(OWNER, self._owner), number=run_input.after
+        )
 
-    async def _batches(self, reading: _Reading) -> AsyncIterator[Sequence[Event]]:
+    async def _batches(self, follower: _Follower) -> AsyncIterator[Sequence[Event]]:
         try:
-            run_id = await self._start_or_find(reading)
-            async with aclosing(self._runner.follow(run_id, after=reading.number)) as batches:  # type: ignore[type-var]
+            run_id = await self._start_or_find(follower)
+            async with aclosing(self._runner.follow(run_id, after=follower.number)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
-                    reading.number = batch[-1].number
-                    reading.settled = batch[-1].name in _PAUSES
+                    follower.number = batch[-1].number
+                    follower.settled = batch[-1].name in _PAUSES
                     yield batch
-            reading.settled = True
+            follower.settled = True
         except ThreadholdError as error:
             if not self._returns_errors:
                 raise
-            yield (_error_event(as_problem(error), reading.number),)
+            event = _error_event(as_problem(error), follower.number)
+            clear_tracebacks(error)
+            yield (event,)
 
-    def _left(self, reading: _Reading) -> None:
+    def _on_disconnect(self, follower: _Follower) -> None:
         """Stop the run that a reader started, when the reader leaves; not if the run is settled or is to continue."""
-        if reading.settled or reading.turn.on_disconnect == "continue" or reading.starting is None:
+        if follower.settled or follower.run_input.on_disconnect == "continue" or follower.starting is None:
             return
-        owner = reading.owner
+        owner = follower.owner
 
         def stop(starting: "asyncio.Future[Started]") -> None:
             if not starting.cancelled() and starting.exception() is None:
                 run = starting.result().run
                 self._runner.abandon(owner, run["thread_id"], run["id"])
 
-        reading.starting.add_done_callback(stop)
+        follower.starting.add_done_callback(stop)
 
     # --- starting and continuing ----------------------------------------------------------------------------------
 
-    async def _start_or_find(self, reading: _Reading) -> str:
+    async def _start_or_find(self, follower: _Follower) -> str:
         """Start, resume or find the run; returns its id."""
-        turn = reading.turn
-        if turn.run_id and (turn.content or turn.image_ids):
+        run_input = follower.run_input
+        if run_input.run_id and (run_input.content or run_input.image_ids):
             raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there; not both.")
-        given = turn.content or turn.image_ids
-        if not turn.run_id and not given and (turn.file_ids or not turn.thread_id):
+        given = run_input.content or run_input.image_ids
+        if not run_input.run_id and not given and (run_input.file_ids or not run_input.thread_id):
             raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there.", param="content")
-        if turn.replaces and not turn.thread_id:
+        if run_input.replaces and not run_input.thread_id:
             raise InvalidRequest("Give the `thread_id` of the message that the turn replaces.", param="thread_id")
-        if turn.run_id and not turn.tool_outputs:
-            return (await self._row(turn.run_id, reading.owner)).id
-        work = self._resume(reading) if turn.run_id else self._start(reading)
-        context = context_without_reader() if reading.logged else None
-        reading.starting = asyncio.get_running_loop().create_task(work, context=context)
-        started = await asyncio.shield(reading.starting)
-        reading.number = max(reading.number, started.after)
+        if run_input.run_id and not run_input.tool_outputs:
+            return (await self._row(run_input.run_id, follower.owner)).id
+        work = self._resume(follower) if run_input.run_id else self._start(follower)
+        context = context_without_reader() if follower.logged else None
+        follower.starting = asyncio.get_running_loop().create_task(work, context=context)
+        started = await asyncio.shield(follower.starting)
+        follower.number = max(follower.number, started.after)
         return started.run_id
 
-    async def _resume(self, reading: _Reading) -> Started:
-        given = {"tool_outputs": [output.model_dump() for output in reading.turn.tool_outputs]}
+    async def _resume(self, follower: _Follower) -> Started:
+        given = {"tool_outputs": [output.model_dump() for output in follower.run_input.tool_outputs]}
         outputs = parse(SubmitToolOutputs, given)
-        row = await self._row(reading.turn.run_id, reading.owner)
-        return await self._runner.submit(reading.owner, row.body["thread_id"], row.id, outputs.given())
+        row = await self._row(follower.run_input.run_id, follower.owner)
+        return await self._runner.submit(follower.owner, row.body["thread_id"], row.id, outputs.given())
 
-    async def _start(self, reading: _Reading) -> Started:
-        turn, owner = reading.turn, reading.owner
-        fields: JsonObject = {"assistant_id": turn.assistant_id or await self._assistant(turn, owner)}
-        if turn.assistant_id and turn.model:
-            fields["model"] = turn.model
-        if turn.assistant_id and turn.instructions:
-            fields["instructions"] = turn.instructions
-        if turn.temperature != 1:
-            fields["temperature"] = turn.temperature
-        if turn.max_completion_tokens != -1:
-            fields["max_completion_tokens"] = turn.max_completion_tokens
-        if (tools := await self._tools_for_files(turn, fields["assistant_id"], owner)) is not None:
+    async def _start(self, follower: _Follower) -> Started:
+        run_input, owner = follower.run_input, follower.owner
+        fields: JsonObject = {"assistant_id": run_input.assistant_id or await self._assistant(run_input, owner)}
+        if run_input.assistant_id and run_input.model:
+            fields["model"] = run_input.model
+        if run_input.assistant_id and run_input.instructions:
+            fields["instructions"] = run_input.instructions
+        if run_input.temperature != 1:
+            fields["temperature"] = run_input.temperature
+        if run_input.max_completion_tokens != -1:
+            fields["max_completion_tokens"] = run_input.max_completion_tokens
+        if (tools := await self._tools_for_files(run_input, fields["assistant_id"], owner)) is not None:
             fields["tools"] = tools
-        attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in turn.file_ids]
-        message = {"role": "user", "content": _content(turn), "attachments": attachments}
+        attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in run_input.file_ids]
+        message = {"role": "user", "content": _content(run_input), "attachments": attachments}
         messages = [parse(MessageCreate, message)] if message["content"] else []
-        if turn.thread_id:
+        if run_input.thread_id:
             request = parse(RunCreate, {**fields, "additional_messages": messages})
-            return await self._runner.start(owner, turn.thread_id, request, self._choices, replaces=turn.replaces)
+            return await self._runner.start(
+                owner, run_input.thread_id, request, self._choices, replaces=run_input.replaces
+            )
         begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
         return await self._runner.create_and_start(owner, begun, self._choices)
 
-    async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[JsonObject] | None:
+    async def _tools_for_files(self, run_input: RunInput, assistant_id: str, owner: str) -> list[JsonObject] | None:
         """Return the assistant's tools with `file_search` added; None if that is not needed."""
-        if not turn.file_ids:
-            thread = await self._store.get("thread", turn.thread_id, owner) if turn.thread_id else None
+        if not run_input.file_ids:
+            thread = await self._store.get("thread", run_input.thread_id, owner) if run_input.thread_id else None
             if thread is None or not thread.body["tool_resources"].get("file_search"):
                 return None
         assistant = await self._store.get("assistant", assistant_id, owner)
         tools: list[JsonObject] = [] if assistant is None else assistant.body["tools"]
         return None if any(tool["type"] == "file_search" for tool in tools) else [*tools, _FILE_SEARCH]
 
-    async def _assistant(self, turn: Turn, owner: str) -> str:
+    async def _assistant(self, run_input: RunInput, owner: str) -> str:
         """Return the id of the assistant with this model and these instructions; creates it if it does not exist."""
-        id = derive_id("asst", "facade", owner, turn.model, turn.instructions)
+        id = derive_id("asst", "facade", owner, run_input.model, run_input.instructions)
         if await self._store.get("assistant", id, owner) is None:
             fields = {
-                "model": turn.model,
-                "instructions": turn.instructions or None,
+                "model": run_input.model,
+                "instructions": run_input.instructions or None,
                 "metadata": {"threadhold": "facade"},
             }
             request = parse(AssistantCreate, fields)
@@ -310,12 +317,12 @@ async def whole(chunks: AsyncIterator[JsonObject]) -> JsonObject:
     return {**last, "text": "\n".join(texts.values())}
 
 
-def _content(turn: Turn) -> str | list[JsonObject]:
+def _content(run_input: RunInput) -> str | list[JsonObject]:
     """Return the new message's content: its text alone, or its parts if it has pictures."""
-    if not turn.image_ids:
-        return turn.content
-    text: list[JsonObject] = [{"type": "text", "text": turn.content}] if turn.content else []
-    return [*text, *({"type": "image_file", "image_file": {"file_id": id}} for id in turn.image_ids)]
+    if not run_input.image_ids:
+        return run_input.content
+    text: list[JsonObject] = [{"type": "text", "text": run_input.content}] if run_input.content else []
+    return [*text, *({"type": "image_file", "image_file": {"file_id": id}} for id in run_input.image_ids)]
 
 
 def _chunk(event: Event) -> JsonObject:

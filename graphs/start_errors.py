@@ -6,34 +6,34 @@ from typing import Final, TypeVar
 
 import orjson
 
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
 from wire.json import JsonView
 
-__all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn", "start_in_turn"]
+__all__ = ["StartDeferred", "busy", "no_assistant", "refused", "require_slot", "start_with_slot"]
 
 T = TypeVar("T")
 
 _LIGHT_BYTES: Final = 128 * 1024
-"""Larger assistants take turns in starting, so waiting starts hold no copies of them."""
+"""Runs of larger assistants start one at a time, so waiting starts hold no copies of them."""
 
 
-class HeavyStart(Exception):
-    """The run can start only in its owner's turn: its assistant is large, or no memory is free for its history."""
+class StartDeferred(Exception):
+    """The run can start only with a slot of its owner: its assistant is large, or no memory is free for its history."""
 
 
-def require_turn(assistant: JsonView, *, its_turn: bool) -> None:
-    """Raise HeavyStart for a large assistant if it is not `its_turn`."""
-    if not its_turn and len(orjson.dumps(assistant)) > _LIGHT_BYTES:
-        raise HeavyStart
+def require_slot(assistant: JsonView, *, has_slot: bool) -> None:
+    """Raise StartDeferred for a large assistant without a slot."""
+    if not has_slot and len(orjson.dumps(assistant)) > _LIGHT_BYTES:
+        raise StartDeferred
 
 
-async def start_in_turn(starts: Shares, owner: str, start: Callable[..., Awaitable[T]]) -> T:
-    """Return what `start` does. If it raises HeavyStart, repeat it when it is the owner's turn in `starts`."""
-    with suppress(HeavyStart):
+async def start_with_slot(starts: FairLimit, owner: str, start: Callable[..., Awaitable[T]]) -> T:
+    """Return what `start` does. If it raises StartDeferred, repeat it with a slot of the owner in `starts`."""
+    with suppress(StartDeferred):
         return await start()
-    async with starts.share(owner):  # outside of `except`: the exception's frames hold the assistant
-        return await start(its_turn=True)
+    async with starts.slot(owner):  # outside of `except`: the exception's frames hold the assistant
+        return await start(has_slot=True)
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """Reads runs' events from the store for the readers of runs.
 
 Invariant: one owner's readers keep only a few large batches at a time, however many readers there are. The others
-wait for a turn, and keep nothing meanwhile.
+wait for a slot, and keep nothing meanwhile.
 """
 
 from typing import Final
 
+from fairness.fair_limits import FairLimit
 from store.ports import Store
 from telemetry.context import acting_owner
-from telemetry.shares import Shares
 from wire.events import Event, total_bytes
 
 __all__ = ["StoredBatch", "StoredEvents"]
@@ -21,11 +21,11 @@ the client has read it."""
 
 
 class StoredBatch:
-    """The next events of a run. Use it as a context manager: at its end, it drops the events and its turn."""
+    """The next events of a run. Use it as a context manager: at its end, it drops the events and its slot."""
 
-    def __init__(self, events: list[Event], turns: Shares | None = None, owner: str = "") -> None:
+    def __init__(self, events: list[Event], limit: FairLimit | None = None, owner: str = "") -> None:
         self.events = events
-        self._turns = turns
+        self._limit = limit
         self._owner = owner
 
     def __enter__(self) -> None:
@@ -35,11 +35,11 @@ class StoredBatch:
         self.release()
 
     def release(self) -> None:
-        """Drop the events and the turn."""
+        """Drop the events and the slot."""
         self.events = []
-        if self._turns is not None:
-            turns, self._turns = self._turns, None
-            turns.release(self._owner)
+        if self._limit is not None:
+            limit, self._limit = self._limit, None
+            limit.release(self._owner)
 
 
 class StoredEvents:
@@ -47,7 +47,7 @@ class StoredEvents:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._turns = Shares(0, least=_LARGE_BATCHES)
+        self._limit = FairLimit(0, least=_LARGE_BATCHES)
 
     async def next(self, run_id: str, after: int, below: int | None) -> StoredBatch:
         """Read events with numbers above `after`, and below `below` if given; none if there are no more. A batch with
@@ -56,12 +56,12 @@ class StoredEvents:
         events = await self._read(run_id, after, below)
         if total_bytes(events) <= _LARGE_BYTES:
             return StoredBatch(events)
-        if self._turns.free(owner):
-            self._turns.take(owner)
-            return StoredBatch(events, self._turns, owner)
+        if self._limit.free(owner):
+            self._limit.take(owner)
+            return StoredBatch(events, self._limit, owner)
         del events
-        await self._turns.acquire(owner)
-        batch = StoredBatch([], self._turns, owner)
+        await self._limit.acquire(owner)
+        batch = StoredBatch([], self._limit, owner)
         try:
             batch.events = await self._read(run_id, after, below)
         finally:

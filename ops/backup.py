@@ -13,8 +13,8 @@ _NAMED = 10
 
 def run_backup(settings: Configured, target: Path) -> int:
     """Make the copy and print its size. The exit code is 1 if bytes of files are missing in the server's own folder."""
-    with progress() as watch:
-        made = settings.database.maintenance.back_up(settings.data_dir / "files", target, watch=watch)
+    with progress() as on_progress:
+        made = settings.database.maintenance.back_up(settings.data_dir / "files", target, on_progress=on_progress)
     size = f"{made.bytes / 1e6:.1f} MB"
     print_line(f"{target}: {made.threads} threads and {made.files} files, {size}; the copy was verified")
     if made.lost:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from api.serving import open_port
-from chains import Builtin, Member
+from chains import Builtin, RoutedUpstream
 from chains.embedders import choose_embedder, words_only_notice
 from chains.gguf import check_content, find_models
 from ops.factories import Configured, Factories
-from ops.owners import unopened
+from ops.owners import describe_inaccessible
 from ops.question import ask
 from ops.terminal import print_line
 from store.obstacles import find_obstacle, nearest_existing
@@ -120,7 +120,7 @@ async def _models(settings: Configured, factories: Factories, *, ask_model: bool
         return [Finding("models", "wrong", error.message)]
     await router.open()
     try:
-        findings = list(await asyncio.gather(*(_member(member, settings) for member in router.members)))
+        findings = list(await asyncio.gather(*(_upstream(upstream, settings) for upstream in router.upstreams)))
         default = _default_model(settings.default_model, router)
         findings += [default] if default is not None else []
         search = _embeddings(settings.embeddings_model, router)
@@ -133,16 +133,16 @@ async def _models(settings: Configured, factories: Factories, *, ask_model: bool
         await router.close()
 
 
-async def _member(member: Member, settings: Configured) -> Finding:
-    about = member.name or ("engine" if isinstance(member.source, Builtin) else "models")
+async def _upstream(upstream: RoutedUpstream, settings: Configured) -> Finding:
+    about = upstream.name or ("engine" if isinstance(upstream.source, Builtin) else "models")
     try:
         async with asyncio.timeout(_LISTING_S):
-            if isinstance(member.source, Builtin):
+            if isinstance(upstream.source, Builtin):
                 for model in await asyncio.to_thread(find_models, settings.model_path):
                     await asyncio.to_thread(check_content, model)
-            if (fault := await member.source.check()) is not None:
+            if (fault := await upstream.source.check()) is not None:
                 return Finding(about, "wrong", fault)
-            names = list(member.models) or [str(entry["id"]) for entry in await member.source.models()]
+            names = list(upstream.models) or [str(entry["id"]) for entry in await upstream.source.models()]
     except TimeoutError:
         return Finding(about, "wrong", f"it did not answer within {_LISTING_S:g} s")
     except Problem as problem:
@@ -157,8 +157,8 @@ async def _member(member: Member, settings: Configured) -> Finding:
 
 def _default_model(name: str, router: "ModelRouter") -> Finding | None:
     """Return a warning if no upstream lists DEFAULT_MODEL. An engine can accept a name that it does not list."""
-    listed = [name for member in router.members for name in member.names()]
-    known = {*listed, *(member.qualified(model) for member in router.members for model in member.names())}
+    listed = [name for upstream in router.upstreams for name in upstream.names()]
+    known = {*listed, *(upstream.qualified(model) for upstream in router.upstreams for model in upstream.names())}
     if not name or not listed or name in known or name.rpartition("/")[2] in known:
         return None
     return Finding("default", "warning", f"DEFAULT_MODEL is {name}, which is not among the {len(listed)} models listed")
@@ -183,9 +183,9 @@ def _store(maintenance: Maintenance, api_keys: Mapping[str, str]) -> Iterator[Fi
     if condition.state != "present":
         yield Finding("store", "ok" if condition.state == "new" else "wrong", condition.text)
         return
-    with maintenance.snapshot(any_schema=True, untouched=True) as moment:
-        threads, messages = moment.counts()
-        lost = unopened(moment.owners(), api_keys)
+    with maintenance.snapshot(any_schema=True, untouched=True) as snapshot:
+        threads, messages = snapshot.counts()
+        lost = describe_inaccessible(snapshot.owners(), api_keys)
     used = "in use by a server" if maintenance.in_use() else "not in use"
     yield Finding("store", "ok", f"{condition.text}: {threads} threads, {messages} messages, {used}")
     if lost is not None:

@@ -14,7 +14,7 @@ import orjson
 from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
 from ops.pages import Page, Pages
-from store.ports import AssistantPrivate, Row, RunPrivate, Watch
+from store.ports import AssistantPrivate, ProgressCallback, Row, RunPrivate
 from wire.dumps import (
     DumpKind,
     assistant_parts,
@@ -34,13 +34,13 @@ from wire.ids import derive_id
 from wire.items import item_body
 from wire.tool_secrets import drop_masked
 
-__all__ = ["Conversation", "Refusal", "Survey", "assistant_rows", "rows_of", "survey"]
+__all__ = ["Conversation", "InvalidEntry", "Survey", "assistant_rows", "rows_of", "survey"]
 
 Item = tuple[DumpKind, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class InvalidEntry:
     """An entry that cannot be imported, and why."""
 
     number: int
@@ -66,19 +66,19 @@ class Survey:
     conversations: list[Conversation] = field(default_factory=list)
     assistants: dict[Entry, list[int]] = field(default_factory=dict)
     """Entry → the indexes of the assistants among its objects, each id once."""
-    refusals: list[Refusal] = field(default_factory=list)
+    invalid: list[InvalidEntry] = field(default_factory=list)
     keyless: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     """Assistant id → index of an action → names of its keys, whose values the dump does not have."""
     pages: list[Page] = field(default_factory=list)
     """Pages whose listing is incomplete."""
 
 
-def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
+def survey(dump: Dump, *, now: int, on_progress: ProgressCallback) -> Survey:
     """Read and check every entry, and keep only its position; `now` in Unix seconds. Blocks."""
     surveyor = _Surveyor(now)
     for entry, line in dump.entries():
         surveyor.read(entry, line)
-        watch("reading", entry.start + entry.length, dump.size)
+        on_progress("reading", entry.start + entry.length, dump.size)
     found = surveyor.found()
     if dump.has_more:
         found.pages.insert(0, Page(None))
@@ -102,14 +102,14 @@ class _Surveyor:
             whole = decode(line)
             found = _objects(whole)
         except InvalidRequest as error:
-            self._found.refusals.append(Refusal(entry.number, error.message))
+            self._found.invalid.append(InvalidEntry(entry.number, error.message))
             return
         for index, data in enumerate(found):
             try:
                 with _naming(found, data, "data"):
                     self._take(entry, index, data, whole)
             except InvalidRequest as error:
-                self._found.refusals.append(Refusal(entry.number, error.message))
+                self._found.invalid.append(InvalidEntry(entry.number, error.message))
 
     def found(self) -> Survey:
         """Return what was collected, oldest conversation first."""

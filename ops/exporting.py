@@ -29,19 +29,19 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
     """Write a line per object to the file `target`, or to standard output for `-`. Raises ThreadholdError, OSError."""
     seen: set[str] = set()
     count = keys = 0
-    with settings.database.maintenance.snapshot() as moment, _written(target) as out, progress() as watch:
-        whose = owner_of_export(owner, moment.owners())
-        total = len(thread_ids) or moment.count_exported(whose)
-        for one in moment.exported(whose, thread_ids):
+    with settings.database.maintenance.snapshot() as snapshot, _written(target) as out, progress() as on_progress:
+        whose = owner_of_export(owner, snapshot.owners())
+        total = len(thread_ids) or snapshot.count_exported(whose)
+        for one in snapshot.exported(whose, thread_ids):
             out.write(orjson.dumps(one) + b"\n")
             count += 1
             seen.add(one["id"])
             if one["object"] == "assistant":
                 keys += sum(map(len, missing_keys(one).values()))
-            watch("exporting", count, total)
+            on_progress("exporting", count, total)
         if missing := [id for id in thread_ids if id not in seen]:
             raise ThreadholdError(f"There is no thread {', '.join(missing)}. The export was not saved.")
-        left = moment.left_out(whose, thread_ids)
+        left = snapshot.left_out(whose, thread_ids)
         counts = {
             "files": left.files,
             "vector stores": left.vector_stores,

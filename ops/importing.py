@@ -17,7 +17,7 @@ from ops.factories import Configured
 from ops.owners import owner_of_import
 from ops.progress import progress
 from ops.terminal import print_error, print_line
-from store.ports import Insert, Row, Store, Watch
+from store.ports import Insert, ProgressCallback, Row, Store
 from wire.errors import StoreError, StoreFailed
 
 __all__ = ["run_import"]
@@ -47,16 +47,16 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             f"A server uses the database `{settings.database.name}`. Stop it, import, and start it again. --dry-run "
             "only reads the dump and works while the server runs."
         )
-    with open_dump(source) as dump, progress() as watch:
-        found = survey(dump, now=now, watch=watch)
+    with open_dump(source) as dump, progress() as on_progress:
+        found = survey(dump, now=now, on_progress=on_progress)
         _report_refusals(found, dump.unit)
         _report_pages(found, dump.unit)
         incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""
-        if found.refusals and not skip_refused:
+        if found.invalid and not skip_refused:
             print_error("nothing was imported; correct these entries, or leave them out with --skip-refused")
             return 1
         if not found.conversations and not found.assistants:
-            why = "every entry was refused" if found.refusals else "it has no thread, message, run, step or assistant"
+            why = "every entry was refused" if found.invalid else "it has no thread, message, run, step or assistant"
             print_error(f"there is nothing to import in `{source}`: {why}")
             return 1
         if dry_run:
@@ -68,7 +68,7 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             )
             _report_keyless(found.keyless, "would have")
             return 0
-        outcome = asyncio.run(_write_all(settings, dump, found, whose, now=now, watch=watch))
+        outcome = asyncio.run(_write_all(settings, dump, found, whose, now=now, on_progress=on_progress))
     done = outcome.done
     there = f"; {done['there']} existed already and were not changed" if done["there"] else ""
     print_line(
@@ -82,10 +82,10 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
 
 
 def _report_refusals(found: Survey, unit: str) -> None:
-    for refusal in found.refusals[:_MAX_REPORTED]:
-        print_error(f"{unit} {refusal.number}: {refusal.why}")
-    if len(found.refusals) > _MAX_REPORTED:
-        print_error(f"and {len(found.refusals) - _MAX_REPORTED} more")
+    for invalid_entry in found.invalid[:_MAX_REPORTED]:
+        print_error(f"{unit} {invalid_entry.number}: {invalid_entry.why}")
+    if len(found.invalid) > _MAX_REPORTED:
+        print_error(f"and {len(found.invalid) - _MAX_REPORTED} more")
 
 
 def _report_pages(found: Survey, unit: str) -> None:
@@ -112,19 +112,19 @@ def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: st
 
 
 async def _write_all(
-    settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, watch: Watch
+    settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, on_progress: ProgressCallback
 ) -> _Outcome:
     """Write the objects that do not exist yet."""
     outcome = _Outcome()
     async with settings.database.open(has_reserve=True) as backend:
         store = backend.records
-        await store.tidy()  # a deleted thread can be imported again with its id
+        await store.purge()  # a deleted thread can be imported again with its id
         assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)
         for start in range(0, len(found.conversations), _BATCH):
             some = found.conversations[start : start + _BATCH]
             await _write(store, [rows_of(each, dump, owner, now=now) for each in some], outcome)
-            watch("importing", start + len(some), len(found.conversations))
+            on_progress("importing", start + len(some), len(found.conversations))
         await store.commit([], durable=True)  # after this, all of them are on disk
     return outcome
 

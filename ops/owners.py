@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from wire.errors import ThreadholdError
 from wire.ids import DEFAULT_OWNER
 
-__all__ = ["owner_of_export", "owner_of_import", "unopened"]
+__all__ = ["describe_inaccessible", "owner_of_export", "owner_of_import"]
 
 
 def owner_of_export(asked: str | None, there: Collection[str]) -> str:
@@ -29,7 +29,7 @@ def owner_of_import(asked: str | None, api_keys: Mapping[str, str]) -> str:
     return asked or next(iter(there))
 
 
-def unopened(there: Collection[str], api_keys: Mapping[str, str]) -> str | None:
+def describe_inaccessible(there: Collection[str], api_keys: Mapping[str, str]) -> str | None:
     """Return a warning if the store has objects that no request can access, else None."""
     if not (lost := set(there) - (set(api_keys.values()) or {DEFAULT_OWNER})):
         return None

@@ -1,4 +1,4 @@
-"""Finds incomplete listings in a dump: programs often save the first page and forget the others.
+"""Finds incomplete listings in a dump: programs often save the first page and omit the others.
 
 Invariant: a page with `has_more` is incomplete unless the dump also has the last page of the same listing. A listing is
 the messages of a thread, the runs of a thread, the steps of a run, all threads, or all assistants.

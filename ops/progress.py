@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the store takes long to import
-    from store.ports import Watch
+    from store.ports import ProgressCallback
 
 __all__ = ["progress", "waiting"]
 
@@ -15,14 +15,14 @@ _TICK_S = 0.5
 
 
 @contextmanager
-def progress() -> "Iterator[Watch]":
+def progress() -> "Iterator[ProgressCallback]":
     """Yield the function that reports progress: `watch(what, done, total)`. A new `what` starts a new bar."""
     from tqdm import tqdm
 
     bar: Any = None  # a tqdm, which has no types
     shown = ""
 
-    def watch(what: str, done: int, total: int) -> None:
+    def on_progress(what: str, done: int, total: int) -> None:
         nonlocal bar, shown
         if bar is None or shown != what:
             shown = what
@@ -34,7 +34,7 @@ def progress() -> "Iterator[Watch]":
         bar.update(done - bar.n)
 
     try:
-        yield watch
+        yield on_progress
     finally:
         if bar is not None:
             bar.close()

@@ -39,8 +39,8 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
             "prune, and start it again. --dry-run only counts and works while the server runs."
         )
     # Raises if there is no database, which `Database.open` would create.
-    with maintenance.snapshot(any_schema=True) as moment:
-        total, _ = moment.counts()
+    with maintenance.snapshot(any_schema=True) as snapshot:
+        total, _ = snapshot.counts()
     done = asyncio.run(_prune(settings, before, total))
     kept = f"; {done.kept} are in use and were kept" if done.kept else ""
     print_line(f"deleted {done.threads} threads last used before {day}{kept}")
@@ -52,8 +52,8 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
 
 def _count(maintenance: Maintenance, before: int) -> int:
     count, after = 0, 0
-    with maintenance.snapshot() as moment:
-        while page := moment.idleness(after, _PAGE):
+    with maintenance.snapshot() as snapshot:
+        while page := snapshot.idleness(after, _PAGE):
             after = page[-1].seq
             count += sum(each.used_at < before for each in page)
     return count
@@ -61,11 +61,11 @@ def _count(maintenance: Maintenance, before: int) -> int:
 
 async def _prune(settings: Configured, before: int, total: int) -> Pruned:
     async with settings.database.open(has_reserve=True) as backend:
-        with progress() as watch:
+        with progress() as on_progress:
             return await prune(
                 backend.records,
                 backend.ages,
                 before=before,
                 pause_s=0,
-                watch=lambda looked: watch("threads", looked, total),
+                on_progress=lambda looked: on_progress("threads", looked, total),
             )

@@ -76,7 +76,7 @@ def _models(settings: Configured, router: "ModelRouter") -> str:
         return f"the first that {public_url(settings.model_url)} lists"
     if settings.upstreams and settings.model_path is None:
         return ", ".join(f"{name}/…" for name in settings.upstreams)
-    names = router.members[0].names()
+    names = router.upstreams[0].names()
     if not names:
         return "none; the warning above says what to do"
     if settings.model_path is None:

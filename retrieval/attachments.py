@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, touch
+from fairness.fair_limits import REQUESTS
+from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, renew_expiry
 from store.ports import (
     Change,
     Delete,
@@ -30,7 +31,6 @@ from store.ports import (
     Wake,
     store_file_id,
 )
-from telemetry.shares import REQUESTS
 from wire.assistants import Assistant
 from wire.errors import Missing
 from wire.messages import Message
@@ -190,7 +190,7 @@ class Attachments:
         if store is None and draft.store_id is not None:
             store = await self._store.get("vector_store", draft.store_id, owner)
             if store is not None and store.body["status"] != "expired":
-                draft.changes += touch(store, now=now, at_once=True)
+                draft.changes += renew_expiry(store, now=now, at_once=True)
         if store is None or store.body["status"] == "expired":
             asked = VectorStoreCreate.model_validate({"expires_after": _EXPIRY})
             store, _ = draft_store(owner, asked, now=now)

@@ -9,8 +9,8 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
+from fairness.fair_limits import REQUESTS
 from store.ports import Blobs, Store
-from telemetry.shares import REQUESTS
 from wire.errors import StoreError
 from wire.messages import Message, MessageContent, ShownFile
 

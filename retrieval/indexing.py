@@ -1,6 +1,6 @@
 """Indexes one file of a vector store: reads, splits, embeds and stores it, in stages that owners share.
 
-Invariants: each stage works in short blocks, and owners take turns between blocks, so that one owner's small file does
+Invariants: each stage works in short blocks, and owners alternate between blocks, so that one owner's small file does
 not wait for another's large one. A file that makes no progress fails alone, and its error states the limit and the
 remedy. At most `_LARGE_FILES` large texts are in memory; of vectors, only those of one block of each file are.
 """
@@ -18,9 +18,9 @@ from typing import Final
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
 from documents.pieces import cut
+from fairness.fair_limits import INDEXING, FairLimit
+from fairness.work_blocks import cut_blocks
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
-from telemetry.blocks import cut_blocks
-from telemetry.shares import INDEXING, Shares
 from wire.errors import Missing, Unreadable
 from wire.vector_stores import StoreFileEnd
 
@@ -48,7 +48,7 @@ _MAX_TEXT_BYTES: Final = 128 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of one file. It fails if a block of chunks takes `stall_s`. The time for a whole file has no limit,
-    because a large file can wait for many turns. `chunks` is the maximum number of chunks."""
+    because a large file can wait for many other blocks. `chunks` is the maximum number of chunks."""
 
     stall_s: float = 900.0
     chunks: int = 150_000
@@ -81,8 +81,8 @@ class Indexer:
         self._embedder = embedder
         self._extractor = extractor
         self._limits = limits or Limits()
-        self._readers = Shares(_READERS, portion=1)
-        self._large = Shares(_LARGE_FILES, portion=1)
+        self._readers = FairLimit(_READERS, portion=1)
+        self._large = FairLimit(_LARGE_FILES, portion=1)
 
     async def index(self, store_file: Row) -> StoreFileEnd:
         """Index the file of `store_file`, and return the changes to the body of `store_file`.
@@ -94,7 +94,7 @@ class Indexer:
         if file is None:
             raise Missing("file", file_id)
         size = await self._extract(file)
-        async with self._large.share(owner) if size > _LARGE_BYTES else nullcontext():
+        async with self._large.slot(owner) if size > _LARGE_BYTES else nullcontext():
             sizes = store_file.body["chunking_strategy"]["static"]
             text = await self._text(owner, file_id)
             spans = await self._cut(owner, text, sizes)
@@ -118,7 +118,7 @@ class Indexer:
             raise Unreadable(
                 "The contents of the file are no longer in this server's data folder.", code="server_error"
             )
-        async with self._readers.share(file.owner), self._blobs.local_file(file.id) as path:
+        async with self._readers.slot(file.owner), self._blobs.local_file(file.id) as path:
             extracted = await self._extractor.read(path, file.body["filename"])
             if extracted.note is not None:
                 logger.info("file %s: %s", file.id, extracted.note)

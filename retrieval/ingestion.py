@@ -19,9 +19,9 @@ from typing import Final, Self
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
+from fairness.fair_limits import FairLimit
+from retrieval.index_maintenance import IndexMaintenance
 from retrieval.indexing import Indexer, Limits
-from retrieval.upkeep import Upkeep
-from store.alone import alone
 from store.free_space import FreeSpace
 from store.ports import (
     Blobs,
@@ -40,11 +40,11 @@ from store.ports import (
     Wake,
     store_file_id,
 )
+from store.single_process import single_process
 from telemetry.background import contain, keep_running
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
-from telemetry.shares import Shares
-from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
+from wire.errors import HeldByOther, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 from wire.vector_stores import Attributes, StoreFileEnd, failed_end
 
 __all__ = ["Ingestion"]
@@ -94,7 +94,7 @@ class Ingestion:
         self._vectors = vectors
         self._free_space = free_space
         self._indexer = Indexer(store, blobs, vectors, embedder, extractor, limits)
-        self._slots = Shares(0, least=parallel)
+        self._slots = FairLimit(0, least=parallel)
         self._sweep_s = sweep_s
         self._clock = clock
         self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}
@@ -103,20 +103,20 @@ class Ingestion:
         self.indexed = Counts()
         """Files by the result of indexing: completed, failed, or gone."""
         self.seconds = Histogram()
-        self._untidy = asyncio.Event()
-        self._untidy.set()
-        processes = processes or alone(store)
+        self._purge_needed = asyncio.Event()
+        self._purge_needed.set()
+        processes = processes or single_process(store)
         self._duties = processes.duties
-        self.upkeep = Upkeep(library, blobs, vectors, processes, again_s=sweep_s)
+        self.maintenance = IndexMaintenance(library, blobs, vectors, processes, again_s=sweep_s)
         processes.presence.on_loss(self._lose_all)
         processes.signals.subscribe("files", self._note_others)
         self._tasks = asyncio.TaskGroup()
         self._workers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        await self.upkeep.start()
+        await self.maintenance.start()
         await self._tasks.__aenter__()
-        works = (self._work, self._sweep, self._tidy, self.upkeep.sweep_forever, self.upkeep.refresh)
+        works = (self._work, self._sweep, self._purge, self.maintenance.sweep_forever, self.maintenance.refresh)
         self._workers = [self._tasks.create_task(keep_running(work)) for work in works]
         return self
 
@@ -142,8 +142,8 @@ class Ingestion:
         end = now() + limit_s
         while True:
             moved = self._moved
-            tallies = await self._library.tallies("vector_store_id", vector_store_ids)
-            if not any(tally.by_status.get("in_progress") for tally in tallies.values()):
+            file_totals = await self._library.file_totals("vector_store_id", vector_store_ids)
+            if not any(tally.by_status.get("in_progress") for tally in file_totals.values()):
                 return True
             left = end - now()
             if left <= 0:
@@ -166,7 +166,7 @@ class Ingestion:
         for store_file in store_files:
             changes += [Delete("vector_store_file", store_file.id, owner, if_there=True), Insert(store_file)]
         await self._store.commit([*changes, Wake("files")], durable=True)
-        self._untidy.set()
+        self._purge_needed.set()
         self.wake()
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> Row:
@@ -219,7 +219,7 @@ class Ingestion:
         await self._store.commit([], durable=True)  # syncs all of them
         ids = {store_file.id for store_file in store_files}
         await self._stop(lambda id: id in ids)
-        self._untidy.set()
+        self._purge_needed.set()
         self._notify()
 
     async def _in_progress(self, owner: str, vector_store_id: str, batch_id: str | None) -> list[Row]:
@@ -236,7 +236,7 @@ class Ingestion:
     async def _gone(self, which: Callable[[str], bool]) -> None:
         """Stop work on deleted vector store files, and let their space in the index be freed."""
         await self._stop(which)
-        self._untidy.set()
+        self._purge_needed.set()
         self._notify()
 
     async def _stop(self, which: Callable[[str], bool]) -> None:
@@ -318,7 +318,7 @@ class Ingestion:
             logger.exception("indexing %s failed unexpectedly", store_file.id)
             moved = failed_end("server_error", _FAILED)
         if moved is None or moved["status"] != "completed":
-            self._untidy.set()  # parts of it can be in the index
+            self._purge_needed.set()  # parts of it can be in the index
         self.indexed["gone" if moved is None else moved["status"],] += 1
         self.seconds.add(time.monotonic() - begun_at)
         try:
@@ -332,7 +332,7 @@ class Ingestion:
         """Make this process the holder of a vector store file; False if it cannot be."""
         try:
             await self._store.commit([Hold("vector_store_file", store_file.id, store_file.owner, _OPEN)], durable=False)
-        except (Missing, StatusConflict, HeldElsewhere):
+        except (Missing, StatusConflict, HeldByOther):
             return False
         except StoreError as error:
             logger.error("file %s waits, as the store failed: %s", store_file.file_id, error)
@@ -346,12 +346,12 @@ class Ingestion:
             required = RequireHeld("vector_store_file", store_file.id, store_file.owner)
             change = Patch("vector_store_file", store_file.id, store_file.owner, moved, only_if=_OPEN)
             with suppress(Missing, StatusConflict):
-                with suppress(HeldElsewhere):  # it was added again meanwhile, and its earlier index entry is hidden
+                with suppress(HeldByOther):  # it was added again meanwhile, and its earlier index entry is hidden
                     await self._store.commit([required, change, Wake("files")], durable=True)
                 return
         # Deleted or cancelled while it was indexed: chunks can have been added after the index entry was removed.
         await self._vectors.remove(store_file.owner, str(store_file.vector_store_id), store_file.file_id)
-        self._untidy.set()
+        self._purge_needed.set()
 
     # --- expiry -------------------------------------------------------------------------------------------------------
 
@@ -380,19 +380,19 @@ class Ingestion:
             )
             await self._stop(lambda id: id.startswith(f"{store.id}/"))
             await self._vectors.remove(store.owner, store.id)
-            self._untidy.set()
+            self._purge_needed.set()
 
-    async def _tidy(self) -> None:
+    async def _purge(self) -> None:
         """Forever: free the space of removed files."""
         while True:
-            await self._untidy.wait()
-            self._untidy.clear()
+            await self._purge_needed.wait()
+            self._purge_needed.clear()
             try:
-                await self._store.tidy()  # files leave the index with their store_files
+                await self._store.purge()  # files leave the index with their store_files
                 self.wake()  # those of deleted vector stores can have hidden others that wait
-                await self._vectors.tidy()
+                await self._vectors.purge()
             except Exception as error:  # the work is retried after every error
                 again, is_defect = self._sweep_s, not isinstance(error, StoreError)
-                logger.error("the index could not be tidied, next try in %g s: %s", again, error, exc_info=is_defect)
-                self._untidy.set()
+                logger.error("the index could not be purged, next try in %g s: %s", again, error, exc_info=is_defect)
+                self._purge_needed.set()
                 await asyncio.sleep(self._sweep_s)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self, cast
 from weakref import WeakValueDictionary
 
-from store.alone import alone
+from fairness.fair_limits import DISK
 from store.ports import (
     Blobs,
     BlobSize,
@@ -30,9 +30,9 @@ from store.ports import (
     UploadRow,
     Writing,
 )
+from store.single_process import single_process
 from telemetry.background import keep_running
 from telemetry.context import acting_owner
-from telemetry.shares import DISK
 from wire.byte_limits import ByteLimit
 from wire.errors import Changed, InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
 from wire.files import File, FileCreate, FileExpiry, new_file
@@ -80,7 +80,7 @@ class Uploads:
     ) -> None:
         """`max_bytes` is the maximum size of a file that an upload can become. `processes` are the other processes on
         the store; None: there are none."""
-        self._duties = (processes or alone(store)).duties
+        self._duties = (processes or single_process(store)).duties
         self._store = store
         self._library = library
         self._blobs = blobs

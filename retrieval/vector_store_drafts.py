@@ -13,7 +13,7 @@ from wire.resources import Resources
 from wire.validation import parse
 from wire.vector_stores import NewStoreFile, StoreChanges, VectorStoreCreate, expiry, new_store_file, new_vector_store
 
-__all__ = ["add_store_files", "create_inline_stores", "draft_store", "refuse_expired", "store_file_row", "touch"]
+__all__ = ["add_store_files", "create_inline_stores", "draft_store", "refuse_expired", "renew_expiry", "store_file_row"]
 
 _STALE_S: Final = 60
 """Seconds by which `last_active_at` can lag."""
@@ -85,7 +85,7 @@ def create_inline_stores(owner: str, resources: Resources, *, now: int) -> tuple
     return {**resources, "file_search": {"vector_store_ids": [*ids, *made]}}, changes
 
 
-def touch(store: StoreRow, *, now: int, at_once: bool = False) -> list[Change]:
+def renew_expiry(store: StoreRow, *, now: int, at_once: bool = False) -> list[Change]:
     """Return the change that renews the expiry of a store that is used; empty if that happened in the last minute."""
     if not at_once and now - (store.body["last_active_at"] or 0) < _STALE_S:
         return []

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, ParamSpec, TypeVar
 
+from fairness.fair_limits import DISK
 from store.os_errors import os_failure
 from telemetry.context import acting_owner
-from telemetry.shares import DISK
 from wire.errors import StoreFailed
 
 __all__ = ["Disk"]

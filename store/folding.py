@@ -105,9 +105,9 @@ _LETTERS: Final = re.compile(
     "\U000104b0-\U000104ff\U00010570-\U000105bf\U00010c80-\U00010cff\U000118a0-\U000118df"
     "\U00016e40-\U00016e7f\U0001e900-\U0001e943]"
 )
-"""Letters that the tokenizer does not fold as Unicode's case folding does, and those of `_SPELLED`."""
+"""Letters that the tokenizer does not fold as Unicode's case folding does, and those of `_TRANSLITERATED`."""
 
-_SPELLED: Final[Mapping[str, str]] = {
+_TRANSLITERATED: Final[Mapping[str, str]] = {
     **dict.fromkeys("\u02b9\u02ba\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\ua78b\ua78c", "'"),
     "æ": "ae",
     "œ": "oe",
@@ -146,19 +146,19 @@ _DIGIT: Final = re.compile("[^\\D0-9]")
 
 def fold(text: str) -> str:
     """Return the text with every word of a pair script as pairs; a single character stays unchanged."""
-    return _spell_runs(_normalize(text), _pair)
+    return _tokenize_runs(_normalize(text), _pair)
 
 
 def fold_passage(text: str) -> str:
     """Return the text as the index stores it: as `fold` does, but each character of a script without spaces is also a
     token, so that a single character can be found. A character with marks becomes several tokens: with none of them,
     with the first one, with the first two, and so on, up to `_FOUND_MARKS`."""
-    return _spell_runs(_normalize(text), _pair_and_start)
+    return _tokenize_runs(_normalize(text), _pair_and_start)
 
 
 def fold_query(text: str) -> str:
     """Return the text as `fold` does; single characters of scripts without spaces keep at most `_FOUND_MARKS` marks."""
-    return _spell_runs(_normalize(text), lambda run: _pair(run) if run[1:] else [run[0][: 1 + _FOUND_MARKS]])
+    return _tokenize_runs(_normalize(text), lambda run: _pair(run) if run[1:] else [run[0][: 1 + _FOUND_MARKS]])
 
 
 def without_long_marks(text: str) -> str:
@@ -208,22 +208,22 @@ def _minor(char: str) -> str:
 @lru_cache(maxsize=4096)
 def _letter(char: str) -> str:
     parts = unicodedata.normalize("NFKD", char.casefold())
-    return "".join(_SPELLED.get(part, part) for part in parts if not unicodedata.combining(part))
+    return "".join(_TRANSLITERATED.get(part, part) for part in parts if not unicodedata.combining(part))
 
 
-def _spell_runs(text: str, spell_unspaced: Callable[[list[str]], list[str]]) -> str:
-    """Return the text with each run, a list of characters with their marks, as tokens: pairs, or what `spell_unspaced`
-    makes of a run of a script without spaces."""
+def _tokenize_runs(text: str, tokenize_unspaced: Callable[[list[str]], list[str]]) -> str:
+    """Return the text with each run, a list of characters with their marks, as tokens: pairs, or what
+    `tokenize_unspaced` makes of a run of a script without spaces."""
     if not _IN_RUN.search(text):
         return text
     marked = _MARK.search(text) is not None
 
-    def spell(found: "re.Match[str]") -> str:
+    def tokenize(found: "re.Match[str]") -> str:
         characters = _CHARACTER.findall(found.group()) if marked else list(found.group())
-        tokens = _pair(characters) if found.group(1) is None else spell_unspaced(characters)
+        tokens = _pair(characters) if found.group(1) is None else tokenize_unspaced(characters)
         return f" {' '.join(tokens)} "
 
-    return _RUN.sub(spell, text)
+    return _RUN.sub(tokenize, text)
 
 
 def _pair(run: list[str]) -> list[str]:
@@ -246,7 +246,7 @@ def _pair_and_start(run: list[str]) -> list[str]:
 def fold_v2(text: str) -> str:
     """Return the text in form 2: each run of a script without spaces ends in its last character, so that every
     character starts a token."""
-    return _spell_runs(_normalize(text), lambda run: [*_pair(run), run[-1]] if run[1:] else run)
+    return _tokenize_runs(_normalize(text), lambda run: [*_pair(run), run[-1]] if run[1:] else run)
 
 
 def fold_query_v2(text: str) -> str:
@@ -254,7 +254,7 @@ def fold_query_v2(text: str) -> str:
 
     A `*` of the text itself becomes a space.
     """
-    return _spell_runs(_normalize(text).replace("*", " "), lambda run: _pair(run) if run[1:] else [f"{run[0]}*"])
+    return _tokenize_runs(_normalize(text).replace("*", " "), lambda run: _pair(run) if run[1:] else [f"{run[0]}*"])
 
 
 _UNSPACED_V1: Final = re.compile(

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Final
 
+from fairness.fair_limits import DISK
 from store.os_errors import os_failure
 from telemetry.context import acting_owner
-from telemetry.shares import DISK
 from wire.errors import ReserveReached
 
 __all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Disks", "FreeSpace", "free_bytes"]

@@ -1,6 +1,6 @@
 """The outermost frames of background tasks: an unexpected error is logged, and ends neither other tasks nor the server.
 
-A task of a TaskGroup that fails cancels all others of the group, and these groups live as long as the server does.
+A task of a TaskGroup that fails cancels all others of the group, and these groups exist as long as the server does.
 """
 
 import asyncio

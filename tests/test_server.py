@@ -248,6 +248,7 @@ def test_folders_named_like_ours_shadow_nothing(tmp_path: Path, command: tuple[s
         "api",
         "chains",
         "documents",
+        "fairness",
         "graphs",
         "ops",
         "retrieval",

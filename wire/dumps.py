@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from wire.assistants import Assistant, AssistantCreate, new_assistant
 from wire.errors import InvalidRequest
 from wire.json import JsonObject, JsonView
-from wire.leniency import mend
+from wire.leniency import repair
 from wire.messages import Annotation, AttachedFile, Message, MessageContent, Reason, UsableBy, open_message
 from wire.metadata import Metadata
 from wire.model_options import UNSET_SAMPLING, ReasoningShown, requested_sampling
@@ -358,7 +358,7 @@ def _filled(
     given = {name: data[name] for name in names if data.get(name) is not None and name != "file_ids"}
     parse(_Times, given)
     made = {**otherwise, **given, **fixed}
-    made = mend(model, made).data
+    made = repair(model, made).data
     parse(model, made)
     return cast("T", made)  # as it is in the dump, not as pydantic converts it
 

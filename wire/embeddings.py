@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from wire.assistants import MAX_MODEL_NAME
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = ["EmbeddingCreate", "EmbeddingList", "decode_vector", "encode_vector", "new_embeddings"]
 
@@ -23,7 +23,7 @@ _TEXT: Final = {"type": "string", "minLength": 1}
 _INPUT: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": _MAX_INPUTS}]}
 
 
-def _check_input(value: Json) -> Json:
+def _check_input(value: UncheckedJson) -> UncheckedJson:
     if isinstance(value, str):
         if not value:
             raise ValueError("it must not be an empty string")
@@ -43,7 +43,7 @@ def _check_input(value: Json) -> Json:
     return value
 
 
-def _is_token(value: Json) -> bool:
+def _is_token(value: UncheckedJson) -> bool:
     return type(value) is int
 
 
@@ -53,7 +53,7 @@ class EmbeddingCreate(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     model: str = Field(min_length=1, max_length=MAX_MODEL_NAME)
-    input: Annotated[Json, AfterValidator(_check_input), WithJsonSchema(_INPUT)]
+    input: Annotated[UncheckedJson, AfterValidator(_check_input), WithJsonSchema(_INPUT)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)
     user: str | None = None

@@ -1,6 +1,6 @@
 """Replaces PHP's empty arrays in data that no model describes: JSON Schemas, OpenAPI documents, passed-through bodies.
 
-PHP's `json_encode` writes an empty object as `[]`. A shape knows where in a value an object is meant; there `[]`
+PHP's `json_encode` writes an empty object as `[]`. A `Fill` describes where in a value an object is meant; there `[]`
 becomes `{}`. Everything else stays as it was sent, and nothing is refused here. `wire.leniency` handles data that a
 model describes.
 """
@@ -8,26 +8,26 @@ model describes.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wire.json import Json
+from wire.json import Json, UncheckedJson
 
 __all__ = ["fill_action", "fill_document", "fill_forwarded", "fill_langserve", "fill_schema"]
 
-Shape = Callable[[Json], Json]
+Fill = Callable[[Json], Json]
 """Returns a value with `{}` for `[]` where an object is meant; the same value if there is nothing to change."""
 
 
-def _object(**fields: Shape) -> Shape:
-    """Make the shape of an object with the shapes of some of its fields."""
+def _object(**fields: Fill) -> Fill:
+    """Make the `Fill` of an object with the `Fill`s of some of its fields."""
     return lambda value: _filled(value, lambda name, _: fields.get(name))
 
 
-def _map(inner: Shape) -> Shape:
-    """Make the shape of an object with free names and values of one shape."""
+def _map(inner: Fill) -> Fill:
+    """Make the `Fill` of an object with free names and values of one `Fill`."""
     return lambda value: _filled(value, lambda *_: inner)
 
 
-def _list(inner: Shape) -> Shape:
-    """Make the shape of an array; an empty one stays one."""
+def _list(inner: Fill) -> Fill:
+    """Make the `Fill` of an array; an empty one stays one."""
 
     def fill(value: Json) -> Json:
         return [inner(each) for each in value] if isinstance(value, list) else value
@@ -35,13 +35,13 @@ def _list(inner: Shape) -> Shape:
     return fill
 
 
-def _filled(value: Json, shape_of: Callable[[str, Json], Shape | None]) -> Json:
+def _filled(value: Json, fill_of: Callable[[str, Json], Fill | None]) -> Json:
     if isinstance(value, list) and not value:
         return {}
     if not isinstance(value, dict):
         return value
-    found = ((name, inner, shape_of(name, inner)) for name, inner in value.items())
-    return {name: inner if shape is None else shape(inner) for name, inner, shape in found}
+    found = ((name, inner, fill_of(name, inner)) for name, inner in value.items())
+    return {name: inner if fill is None else fill(inner) for name, inner, fill in found}
 
 
 _any_object: Final = _object()
@@ -55,7 +55,7 @@ def fill_schema(value: Json) -> Json:
     return _filled(value, lambda name, inner: _schema_part(value, name, inner))
 
 
-def _schema_part(schema: Json, name: str, inner: Json) -> Shape | None:
+def _schema_part(schema: UncheckedJson, name: str, inner: Json) -> Fill | None:
     if name == "items" and (inner or "additionalItems" in schema):  # a tuple of older drafts
         return _list(fill_schema) if isinstance(inner, list) else fill_schema
     if name == "default":
@@ -65,7 +65,7 @@ def _schema_part(schema: Json, name: str, inner: Json) -> Shape | None:
     return _SCHEMA.get(name)
 
 
-_SCHEMA: Final[Mapping[str, Shape]] = {
+_SCHEMA: Final[Mapping[str, Fill]] = {
     **dict.fromkeys(("$defs", "definitions", "dependentSchemas", "patternProperties", "properties"), _map(fill_schema)),
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _list(fill_schema)),
     **dict.fromkeys(

@@ -13,14 +13,14 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
     │   ├── UpstreamProblem         an upstream's answer to a passed-through request: its own status and body
     │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
-    │   └── OutOfRoom               507: the server's disk is full
+    │   └── InsufficientStorage               507: the server's disk is full
     ├── InvalidSetting              a setting that cannot be used; nothing is served
     ├── StoreError                  a commit that the store refused; none of its changes was kept
     │   ├── Missing                 a row that a change names does not exist (for this owner)
     │   ├── ThreadBusy              the thread has an active run
     │   ├── Changed                 the row is not as it was read; read it again
     │   │   └── ThreadMoved         the thread's newest message is not the one that was read
-    │   ├── HeldElsewhere           another process works on the row
+    │   ├── HeldByOther             another process works on the row
     │   ├── StatusConflict          the row's status does not allow the change
     │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
@@ -47,14 +47,14 @@ __all__ = [
     "ContextOverflow",
     "EmbeddingFailed",
     "Forbidden",
-    "HeldElsewhere",
+    "HeldByOther",
+    "InsufficientStorage",
     "InvalidRequest",
     "InvalidSetting",
     "LeaseLost",
     "MalformedCall",
     "Missing",
     "NotFound",
-    "OutOfRoom",
     "Problem",
     "PromptRefused",
     "RateLimited",
@@ -198,7 +198,7 @@ class Unavailable(Problem):
     code = "unavailable"
 
 
-class OutOfRoom(Problem):
+class InsufficientStorage(Problem):
     """The server's disk is full."""
 
     status = 507
@@ -240,7 +240,7 @@ class Changed(StoreError):
     """Compare-and-set failed: the row is not as it was read."""
 
 
-class HeldElsewhere(StoreError):
+class HeldByOther(StoreError):
     """Another live process works on the row."""
 
     def __init__(self, kind: str, id: str) -> None:
@@ -285,7 +285,7 @@ class LeaseLost(StoreFailed):
     """This process was declared dead, so other processes can have taken its work; it registers again soon."""
 
     def __init__(self) -> None:
-        super().__init__("This process was taken for dead and is registering again. Try again in a moment.")
+        super().__init__("This process was declared dead and is registering again. Try again in a moment.")
 
 
 class EmbeddingFailed(ThreadholdError):
@@ -323,8 +323,8 @@ class RunError(ThreadholdError):
 
     code: ClassVar[Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]] = "server_error"
     kind: str = "failed"
-    refusal: object = None
-    """The upstream's answer that caused the error, as `chains.refusals` parsed it."""
+    error_response: object = None
+    """The upstream's answer that caused the error, as `chains.error_responses` parsed it."""
 
 
 class RateLimited(RunError):
@@ -384,9 +384,11 @@ def as_problem(error: ThreadholdError) -> Problem:
         case ThreadBusy():
             return InvalidRequest(error.message)
         case ReserveReached():
-            return OutOfRoom(error.message)
+            return InsufficientStorage(error.message)
         case StoreFull():
-            return OutOfRoom("The server's disk is full; nothing was changed. Free some space there, then try again.")
+            return InsufficientStorage(
+                "The server's disk is full; nothing was changed. Free some space there, then try again."
+            )
         case StoreLocked():
             message = "Another program has locked the server's database; nothing was changed. Try again in a moment."
             return Unavailable(message, headers={"Retry-After": "5"})

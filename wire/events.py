@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, cast, get_args
 
 import orjson
 
-from wire.json import Json
+from wire.json import UncheckedJson
 from wire.status import Status
 from wire.steps import StepEnd
 
@@ -81,7 +81,7 @@ class Event(NamedTuple):
         """Return the event as a server-sent event, whose id is the sequence number."""
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (self.number, self.name.encode(), self.json)
 
-    def data(self) -> Json:
+    def data(self) -> UncheckedJson:
         """Return the decoded data."""
         return orjson.loads(self.json)
 

@@ -19,11 +19,11 @@ from typing import Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from wire.json import Json
+from wire.json import Json, UncheckedJson
 from wire.mistakes import Mistakes, find_mistakes, first_mistake
 from wire.paths import Location, find_place, format_path
 
-__all__ = ["STRICT", "Leniency", "Mended", "list_ignored", "mend"]
+__all__ = ["STRICT", "Leniency", "Repaired", "list_ignored", "repair"]
 
 _OBJECT_EXPECTED: Final = frozenset({"dict_type", "model_attributes_type", "model_type", "union_tag_not_found"})
 _MAX_PASSES: Final = 128
@@ -50,36 +50,36 @@ STRICT: Final = Leniency()
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class Repaired:
     """A request's data after the repair. `ignored` are the paths that were removed, such as `messages[0].id`; `refused`
     is the error to report if leniency was not enough."""
 
-    data: Json
+    data: UncheckedJson
     changed: bool = False
     ignored: Sequence[str] = ()
     refused: ErrorDetails | None = None
 
 
-def mend(
+def repair(
     model: type[BaseModel],
     data: Json,
     leniency: Leniency = STRICT,
     *,
     mistakes: Mistakes | None = None,
     start: int = 0,
-) -> Mended:
+) -> Repaired:
     """Return the data repaired so that the model accepts it, as far as leniency allows.
 
     `mistakes` are pydantic's errors for this data, if they are known; the data begins at part `start` of their
     locations. Data with more than `MAX_MISTAKES` errors is refused unrepaired. The data itself is not changed.
     """
-    mending, refused = _Mending(data, leniency), None
+    repairing, refused = _Repair(data, leniency), None
     left = find_mistakes(model, data) if mistakes is None else mistakes
     for _ in range(_MAX_PASSES):
-        if not left.errors or (refused := mending.apply(left, start)) is not None:
+        if not left.errors or (refused := repairing.apply(left, start)) is not None:
             break
-        left, start = find_mistakes(model, mending.data), 0
-    return Mended(mending.data, mending.changed, mending.ignored, refused)
+        left, start = find_mistakes(model, repairing.data), 0
+    return Repaired(repairing.data, repairing.changed, repairing.ignored, refused)
 
 
 def list_ignored(paths: Sequence[str]) -> str:
@@ -104,7 +104,7 @@ def _encoded(path: str) -> Iterator[str]:
             yield from (f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
 
 
-class _Mending:
+class _Repair:
     """A request's data during the repair. The original is copied before the first change."""
 
     def __init__(self, data: Json, leniency: Leniency) -> None:
@@ -124,32 +124,32 @@ class _Mending:
         The first `start` parts of the errors' locations are not part of the data; the returned error omits them.
         """
         errors = mistakes.errors
-        hopeless = self._find_hopeless(mistakes)
-        if hopeless is not None:
-            return {**hopeless, "loc": hopeless["loc"][start:]}
+        unrepairable = self._find_unrepairable(mistakes)
+        if unrepairable is not None:
+            return {**unrepairable, "loc": unrepairable["loc"][start:]}
         if not self.changed:
             self._holder = deepcopy(self._holder)
         refused: ErrorDetails | None = None
         for error in errors:
             loc: Location = error["loc"][start:]
-            if self._mend(loc, error["type"]):
+            if self._repair(loc, error["type"]):
                 self.changed = True
             elif refused is None or (refused["type"] == "missing" and error["type"] != "missing"):
                 refused = error.copy()
                 refused["loc"] = tuple(loc)
         return refused
 
-    def _find_hopeless(self, mistakes: Mistakes) -> ErrorDetails | None:
+    def _find_unrepairable(self, mistakes: Mistakes) -> ErrorDetails | None:
         """Return the error to report if examining every error would be useless or take too long, else None."""
         errors = mistakes.errors
         if not mistakes.complete:
             return first_mistake(errors)
         if self._leniency.ignore_unknown:
             return None  # the answer lists what was ignored, even if it is a refusal
-        hopeful = _OBJECT_EXPECTED | {"missing"} | ({"string_type"} if self._leniency.v1 else set())
-        return next((error for error in errors if error["type"] not in hopeful), None)
+        repairable = _OBJECT_EXPECTED | {"missing"} | ({"string_type"} if self._leniency.v1 else set())
+        return next((error for error in errors if error["type"] not in repairable), None)
 
-    def _mend(self, loc: Location, kind: str) -> bool:
+    def _repair(self, loc: Location, kind: str) -> bool:
         place = find_place(self._holder, (0, *loc))
         if place is None:
             return False
@@ -164,7 +164,7 @@ class _Mending:
             return self._write_text(within, key, loc)
         return self._leniency.ignore_unknown and isinstance(within, dict) and self._ignore(within, key, loc, kind)
 
-    def _write_text(self, within: Json, key: Json, loc: Location) -> bool:
+    def _write_text(self, within: UncheckedJson, key: Json, loc: Location) -> bool:
         """Replace a boolean or number by its JSON text."""
         given = within[key]
         if not isinstance(given, bool | int | float):
@@ -181,7 +181,7 @@ class _Mending:
         sent = self._leniency.sent
         return [None if sent is None else json.loads(sent, parse_int=str, parse_float=str)]
 
-    def _ignore(self, within: dict[Json, Json], key: Json, loc: Location, kind: str) -> bool:
+    def _ignore(self, within: dict[Json, UncheckedJson], key: Json, loc: Location, kind: str) -> bool:
         """Remove a field that the model does not have, or convert a value from the form in which the API returns it."""
         given = within[key]
         match kind:

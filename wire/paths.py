@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from wire.json import Json
+from wire.json import Json, UncheckedJson
 
 __all__ = ["KEY", "TAG", "Location", "find_place", "format_path", "shown"]
 
@@ -36,12 +36,12 @@ def format_path(loc: Location) -> str:
     return path
 
 
-def find_place(root: Json, loc: Location) -> tuple[Json, Json] | None:
+def find_place(root: UncheckedJson, loc: Location) -> tuple[UncheckedJson, UncheckedJson] | None:
     """Return the dict or list that holds a location, and its key or index there; None if the data does not have it.
 
     A part that looks like a tag and is not a key of the data is skipped.
     """
-    place: tuple[Json, Json] | None = None
+    place: tuple[UncheckedJson, UncheckedJson] | None = None
     current = root
     for part in loc:
         if isinstance(part, str) and part.startswith(TAG) and not (isinstance(current, dict) and part in current):

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from wire.actions import ACTION_SECRETS
 from wire.empty_objects import fill_action, fill_schema
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 from wire.secrets import ToolSecrets
 from wire.validation import Request, one_of
 
@@ -176,6 +176,6 @@ class TruncationStrategy(Request):
     last_messages: int | None = Field(None, ge=1)
 
 
-def echo(value: Json) -> Json:
+def echo(value: UncheckedJson) -> UncheckedJson:
     """Return a union's value as the client sent it: a string, or an object without unset fields."""
     return value.model_dump(exclude_unset=True, by_alias=True) if isinstance(value, Request) else value

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
-from wire.json import Json, JsonObject, JsonView
+from wire.json import JsonObject, JsonView, UncheckedJson
 from wire.model_options import OPTIONS
 from wire.validation import Id, Request
 
@@ -104,7 +104,7 @@ def _tools(obj: JsonView) -> JsonObject:
     return shown
 
 
-def _renamed(tool: Json, old: str, new: str) -> Json:
+def _renamed(tool: UncheckedJson, old: str, new: str) -> UncheckedJson:
     return {**tool, "type": new} if isinstance(tool, dict) and tool.get("type") == old else tool
 
 

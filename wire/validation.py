@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Stri
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wire.errors import InvalidRequest
-from wire.json import Json, JsonObject
-from wire.leniency import STRICT, Leniency, mend
+from wire.json import Json, JsonObject, UncheckedJson
+from wire.leniency import STRICT, Leniency, repair
 from wire.mistakes import first_mistake, list_mistakes
 from wire.paths import KEY, TAG, Location, format_path, shown
 
@@ -100,11 +100,11 @@ def parse(model: type[M], data: Json, leniency: Leniency = STRICT) -> M:
         return model.model_validate(data)
     except ValidationError:
         pass
-    mended = mend(model, data, leniency).data
+    repaired = repair(model, data, leniency).data
     try:
-        return model.model_validate(mended)
+        return model.model_validate(repaired)
     except ValidationError as error:
-        raise explain(list_mistakes(model, mended, error, MAX_EXPLAINED).errors) from None
+        raise explain(list_mistakes(model, repaired, error, MAX_EXPLAINED).errors) from None
 
 
 def check_id(param: str, value: str, prefix: str) -> None:
@@ -173,7 +173,7 @@ def _union_no_tag(where: str, given: Json, *_: Json) -> InvalidRequest:
     return _wrong_type(where, "an object", given)
 
 
-def _string_long(where: str, given: Json, context: JsonObject, loc: Location) -> InvalidRequest:
+def _string_long(where: str, given: UncheckedJson, context: JsonObject, loc: Location) -> InvalidRequest:
     if loc[-1:] == (KEY,):
         within = format_path(loc[:-2])
         message = (
@@ -184,7 +184,7 @@ def _string_long(where: str, given: Json, context: JsonObject, loc: Location) ->
     return _too_long(where, context["max_length"], len(given))
 
 
-def _string_short(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
+def _string_short(where: str, given: UncheckedJson, context: JsonObject, *_: Json) -> InvalidRequest:
     message = (
         f"Invalid '{where}': string too short. Expected a string with minimum length {context['min_length']}, "
         f"but got a string with length {len(given)} instead."
@@ -200,7 +200,7 @@ def _pattern(where: str, _: Json, context: JsonObject, *__: Json) -> InvalidRequ
     return InvalidRequest(message, param=where, code="invalid_value")
 
 
-def _many(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
+def _many(where: str, given: UncheckedJson, context: JsonObject, *_: Json) -> InvalidRequest:
     limit = context["max_length"]
     if isinstance(given, dict):
         message = (

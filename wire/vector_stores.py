@@ -25,9 +25,9 @@ __all__ = [
     "FileCounts",
     "LastError",
     "NewStoreFile",
-    "PlaceModify",
     "StoreChanges",
     "StoreFileEnd",
+    "StoreFileModify",
     "StoredBatch",
     "StoredStore",
     "VectorStore",
@@ -134,7 +134,7 @@ class NewStoreFile(Request):
     attributes: Attributes | None = None
 
 
-class PlaceModify(Request):
+class StoreFileModify(Request):
     """POST /vector_stores/{vector_store_id}/files/{file_id}: attributes are replaced as a whole."""
 
     attributes: Attributes | None

@@ -1,4 +1,4 @@
-"""A few long-lived child processes for work whose cost depends on untrusted input. Owners take turns.
+"""A few long-lived child processes for work whose cost depends on untrusted input. Owners are scheduled fairly.
 
 Invariants: an event loop never blocks on a task. A task that exceeds its budget is ended with its child and fails
 alone. No owner occupies all children. Each child belongs to one thread, which starts it at its first task, ends it when
@@ -159,7 +159,7 @@ class Pool:
                 task.child.kill()
 
     def _take(self, child: ChildProcess) -> _Task | None:
-        """Return the next task: owners take turns, and an owner whose share is in use is skipped.
+        """Return the next task: owners are scheduled fairly, and an owner whose share is in use is skipped.
 
         The last child is reserved for checks: documents of other owners could occupy all children for many seconds.
         """

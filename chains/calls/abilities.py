@@ -13,10 +13,10 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from langchain_core.messages import HumanMessage
 
-from chains.calls.tally import text_of
+from chains.calls.reply_usage import text_of
 from chains.chat_types import FunctionTool
 from chains.endpoint import Endpoint
-from chains.recent import Learned
+from chains.model_facts import ModelFacts
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 from wire.model_options import ModelOptions
@@ -30,7 +30,7 @@ Form: TypeAlias = Literal["json_schema", "json_object", "prompt"]
 """The `response_format` that an upstream obeys, from the strictest to none."""
 
 _FORMS: Final[tuple[Form, ...]] = ("json_schema", "json_object", "prompt")
-_GOOD_HOSTS: Final = (
+_NATIVE_CALL_HOSTS: Final = (
     "api.openai.com",
     "openai.azure.com",
     "api.anthropic.com",
@@ -80,13 +80,13 @@ class Abilities:
         """Without an upstream there is nothing to probe, and `auto` means native."""
         self.setting = setting
         self._upstream = upstream
-        self._modes: Learned[Mode] = Learned()
-        self._forms: Learned[Form] = Learned()
-        self._undecided: Learned[float] = Learned()
-        self._locks: Learned[asyncio.Lock] = Learned()
-        self._unreadable: Learned[int] = Learned()
-        self._schema_until: Learned[float] = Learned()
-        self.unnamed: Learned[bool] = Learned()
+        self._modes: ModelFacts[Mode] = ModelFacts()
+        self._forms: ModelFacts[Form] = ModelFacts()
+        self._undecided: ModelFacts[float] = ModelFacts()
+        self._locks: ModelFacts[asyncio.Lock] = ModelFacts()
+        self._unreadable: ModelFacts[int] = ModelFacts()
+        self._schema_until: ModelFacts[float] = ModelFacts()
+        self.unnamed: ModelFacts[bool] = ModelFacts()
         """Models whose server does not support a named `tool_choice`: llama.cpp ignores it, LM Studio refuses it."""
 
     async def mode(self, model: str, ask: Ask) -> Mode:
@@ -162,7 +162,7 @@ class Abilities:
         if self._upstream is None:
             return "native"
         endpoint = self._upstream.endpoint
-        if endpoint is None or any(_is_at(endpoint.host, host) for host in _GOOD_HOSTS):
+        if endpoint is None or any(_is_at(endpoint.host, host) for host in _NATIVE_CALL_HOSTS):
             return "native"
         props = await self._upstream.props(model)
         caps = props.get("chat_template_caps") if props else None

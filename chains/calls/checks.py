@@ -100,7 +100,7 @@ async def calls_in(text: str, offered: Collection[str], *, only: str | None = No
     if is_quick(text):
         return find_calls(text, offered, only=only)
     try:
-        found = await workers().run("chains.calls.parser:tell_calls", text, list(offered), only)
+        found = await workers().run("chains.calls.parser:calls_as_pairs", text, list(offered), only)
     except TooCostly as error:
         _log.warning("did not search a text of %d characters for calls: %s", len(text), error)
         return []

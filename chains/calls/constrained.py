@@ -8,7 +8,7 @@ example with a result.
 
 Invariants: the output is checked as in every mode, and requested again once. A model that repeats only calls whose
 outputs this run already has replies with text instead. A server that does not obey the form is detected by its output
-(`Unkept`).
+(`FormatIgnored`).
 """
 
 import json
@@ -20,18 +20,18 @@ from typing import Final
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chains.calls.abilities import Form
+from chains.calls.call_detector import CallDetector
 from chains.calls.checks import calls_in, object_in, shape_call
-from chains.calls.holder import Holder
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.parser import Written
 from chains.calls.plain import answered_calls, canonical, current_turn, plain_messages, transcript
+from chains.calls.reply_usage import ReplyUsage, texts_of
 from chains.calls.shapes import MAX_CALLS, NONE, calls_shape, choice_shape
-from chains.calls.tally import Tally, texts_of
 from chains.chat_types import FunctionTool, JsonSchema, ResponseFormat
 from chains.prompts import Prompts, fill
 from chains.reply_call import Ask, ReplyCall
 
-__all__ = ["Constrained", "Unkept"]
+__all__ = ["Constrained", "FormatIgnored"]
 
 _CHOICE_TOKENS: Final = 256  # a name takes few; this cuts off a server that constrains nothing
 _CALL_TOKENS: Final = 4_096
@@ -42,7 +42,7 @@ _MAX_EXAMPLES: Final = 32
 _SHOWN_CHARS: Final = 300  # of a function's description in the choice
 
 
-class Unkept(Exception):
+class FormatIgnored(Exception):
     """The server did not obey the requested form."""
 
 
@@ -52,7 +52,7 @@ class Constrained:
 
     call: ReplyCall
     ask: Ask
-    tally: Tally
+    reply_usage: ReplyUsage
     offer: Offer
     prompts: Prompts
     form: Form
@@ -60,7 +60,7 @@ class Constrained:
     """Maximum tokens of a call, if neither the run nor the client limits it."""
 
     async def stream(self) -> AsyncGenerator[AIMessageChunk]:
-        """Yield the reply's chunks. Raises RunError, or Unkept before the first chunk."""
+        """Yield the reply's chunks. Raises RunError, or FormatIgnored before the first chunk."""
         if not self.offer.tools or self.call.tool_choice == "none":
             steps = self._answer()
         elif self.form == "prompt":
@@ -89,7 +89,7 @@ class Constrained:
     @property
     def _is_cut_off(self) -> bool:
         """Whether the run's own limit cut off the last answer, which then proves nothing about the server."""
-        return self.tally.finish == "length" and self.tally.left == 0
+        return self.reply_usage.finish == "length" and self.reply_usage.tokens_left == 0
 
     # --- a text reply -----------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Constrained:
         """Yield a text reply, requested as if there were no functions."""
         ends = bool(self.call.messages) and isinstance(self.call.messages[-1], ToolMessage)
         messages = plain_messages(self.call.messages, self.prompts, last=self.prompts.answer if ends else "")
-        async with aclosing(self.tally.follow(self.ask(self._without_tools(messages)))) as chunks:
+        async with aclosing(self.reply_usage.follow(self.ask(self._without_tools(messages)))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -109,7 +109,7 @@ class Constrained:
         if calls and (self._binds or not self._had_all(calls)):
             for chunk in self._call_chunks(calls):
                 yield chunk
-        elif calls or self.tally.finish != "length":
+        elif calls or self.reply_usage.finish != "length":
             async with aclosing(self._answer()) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -124,15 +124,15 @@ class Constrained:
             self._without_tools(self._choice_messages()),
             response_format=self._format("choice", choice_shape(names, counted=not self._is_single)),
             options=replace(self.call.options, temperature=0.0, top_p=None),
-            max_tokens=_least(_CHOICE_TOKENS, self.tally.left),
+            max_tokens=_least(_CHOICE_TOKENS, self.reply_usage.tokens_left),
         )
-        choice = await object_in(await self.tally.text(self.ask(request))) or {}
+        choice = await object_in(await self.reply_usage.text(self.ask(request))) or {}
         name, count = choice.get("function"), choice.get("calls")
         if name not in names:
             if self._is_cut_off:
                 return NONE, 0
             if self.form == "json_schema" or name is None:
-                raise Unkept
+                raise FormatIgnored
             return (names[0], 1) if self._binds else (NONE, 0)
         return str(name), min(max(count, 1), MAX_CALLS) if isinstance(count, int) and not self._is_single else 1
 
@@ -169,12 +169,14 @@ class Constrained:
             response_format=self._format("call", schema),
         )
         text, calls = await self._calls(request, only=name, spare=_TIGHT_TOKENS)
-        if not calls and self.tally.finish == "length" and self.tally.left != 0:  # mostly in an endless string
+        if (
+            not calls and self.reply_usage.finish == "length" and self.reply_usage.tokens_left != 0
+        ):  # mostly in an endless string
             tight = self._format("call", await shape_call(tool, tight=True))
             options = replace(request.options, temperature=0.0)
             text, calls = await self._calls(replace(request, response_format=tight, options=options), only=name)
-        if not calls and self.tally.finish != "length":
-            raise Unkept
+        if not calls and self.reply_usage.finish != "length":
+            raise FormatIgnored
         if any(checked.problem for checked in calls):
             calls = await self._repaired(request, text, calls, only=name)
         return calls[:count]
@@ -182,11 +184,11 @@ class Constrained:
     async def _calls(self, request: ReplyCall, *, only: str | None, spare: int = 0) -> tuple[str, list[Checked]]:
         """Request calls. A limited run keeps `spare` tokens unused, but at most half of what is left."""
         limit = self.reply_limit or _CALL_TOKENS
-        if (left := self.tally.left) is not None:
+        if (left := self.reply_usage.tokens_left) is not None:
             limit = left - min(spare, left // 2)
-        text = await self.tally.text(self.ask(replace(request, max_tokens=limit)))
+        text = await self.reply_usage.text(self.ask(replace(request, max_tokens=limit)))
         written = await calls_in(text, self.offer.names, only=only)
-        if self.tally.finish == "length":
+        if self.reply_usage.finish == "length":
             written = written[:-1]  # the last call is cut off
         return text, await self._checked(written, only=only)
 
@@ -203,7 +205,7 @@ class Constrained:
     ) -> list[Checked]:
         """Request invalid calls once more, and keep the valid ones."""
         problem = "; ".join(dict.fromkeys(checked.problem for checked in calls if checked.problem))
-        if self.tally.left == 0:
+        if self.reply_usage.tokens_left == 0:
             return calls
         feedback = [AIMessage(text), HumanMessage(fill(self.prompts.repair, problem=problem))]
         _, better = await self._calls(replace(request, messages=[*request.messages, *feedback]), only=only)
@@ -216,7 +218,7 @@ class Constrained:
 
     def _call_chunks(self, calls: list[Checked]) -> list[AIMessageChunk]:
         had = set() if self._binds else answered_calls(self.call.messages)
-        self.tally.finish = "tool_calls"
+        self.reply_usage.finish = "tool_calls"
         return [
             self.offer.invalid(checked, None) if checked.problem else call_chunk(index, checked.name, checked.arguments)
             for index, checked in enumerate(calls)
@@ -232,14 +234,16 @@ class Constrained:
         system = fill(self.prompts.offer, functions=_json_lines([self.offer.tools[name] for name in names]))
         messages = plain_messages(self.call.messages, self.prompts, system=system, last=must)
         request = self._without_tools(messages)
-        holder = Holder(names, everything=self._binds)
-        async with aclosing(self.tally.follow(self.ask(request))) as chunks:
+        detector = CallDetector(names, everything=self._binds)
+        async with aclosing(self.reply_usage.follow(self.ask(request))) as chunks:
             async for chunk in chunks:
-                texts: list[str | dict[str, object]] = [free for text in texts_of(chunk) if (free := holder.feed(text))]
+                texts: list[str | dict[str, object]] = [
+                    free for text in texts_of(chunk) if (free := detector.feed(text))
+                ]
                 if texts or chunk.additional_kwargs:  # such as reasoning
                     content = texts if len(texts) > 1 else "".join(map(str, texts))
                     yield AIMessageChunk(content=content, additional_kwargs=chunk.additional_kwargs)
-        calls = await self._read(request, holder, names)
+        calls = await self._read(request, detector, names)
         if calls and (self._binds or not self._had_all(calls)):
             for chunk in self._call_chunks(calls[:1] if self._is_single else calls):
                 yield chunk
@@ -247,18 +251,18 @@ class Constrained:
             async with aclosing(self._answer()) as answer:
                 async for chunk in answer:
                     yield chunk
-        elif holder.held:
-            yield AIMessageChunk(content=holder.held)
+        elif detector.held:
+            yield AIMessageChunk(content=detector.held)
 
-    async def _read(self, request: ReplyCall, holder: Holder, names: list[str]) -> list[Checked]:
+    async def _read(self, request: ReplyCall, detector: CallDetector, names: list[str]) -> list[Checked]:
         """Return the calls in the held text; invalid ones are requested once more."""
-        if self.tally.finish == "length":
+        if self.reply_usage.finish == "length":
             return []
-        written = await calls_in(holder.held, names, only=self._named)
+        written = await calls_in(detector.held, names, only=self._named)
         calls = await self._checked(written, only=self._named)
         if any(checked.problem for checked in calls):
-            return await self._repaired(request, holder.text, calls, only=self._named)
-        return calls if calls or not self._binds else await self._insisted(request, holder.text)
+            return await self._repaired(request, detector.text, calls, only=self._named)
+        return calls if calls or not self._binds else await self._insisted(request, detector.text)
 
     async def _insisted(self, request: ReplyCall, text: str) -> list[Checked]:
         """Request once more the required call that is missing."""
@@ -275,7 +279,7 @@ class Constrained:
             tools=[],
             tool_choice=None,
             parallel_tool_calls=None,
-            max_tokens=self.tally.left,
+            max_tokens=self.reply_usage.tokens_left,
         )
 
     def _format(self, name: str, schema: JsonSchema) -> ResponseFormat:

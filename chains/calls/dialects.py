@@ -91,7 +91,7 @@ def modernize(schema: JsonSchema) -> JsonSchema:
     for bound, exclusive in _BOUNDS:
         if isinstance(node.get(exclusive), bool) and node.pop(exclusive) and bound in node:
             node[exclusive] = node.pop(bound)
-    for name in [name for name, value in node.items() if not _makes_sense(name, value)]:
+    for name in [name for name, value in node.items() if not _is_well_formed(name, value)]:
         del node[name]
     if "type" in node and (kinds := _types(node.pop("type"))):
         node["type"] = kinds
@@ -110,11 +110,11 @@ def _is_modern(schema: JsonSchema) -> bool:
         or isinstance(schema.get("items"), list)
         or "additionalItems" in schema
         or "dependencies" in schema
-        or not all(_makes_sense(name, schema[name]) for name in _FORMS if name in schema)
+        or not all(_is_well_formed(name, schema[name]) for name in _FORMS if name in schema)
     )
 
 
-def _makes_sense(name: str, value: object) -> bool:
+def _is_well_formed(name: str, value: object) -> bool:
     return isinstance(value, _FORMS.get(name, object)) and (name not in _NEVER_EMPTY or bool(value))
 
 

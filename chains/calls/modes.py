@@ -16,15 +16,15 @@ from typing import Final
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 
 from chains.calls.abilities import Abilities, Form
-from chains.calls.constrained import Constrained, Unkept
+from chains.calls.constrained import Constrained, FormatIgnored
 from chains.calls.native import stream_native
 from chains.calls.offer import Offer
 from chains.calls.plain import canonical
-from chains.calls.tally import Tally
-from chains.calls.turns import Turns
+from chains.calls.reply_usage import ReplyUsage
+from chains.calls.reshaping import Reshaper
+from chains.error_responses import error_response_of
 from chains.prompts import Prompts
 from chains.quotes import Words
-from chains.refusals import refusal_of
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
@@ -68,12 +68,12 @@ class Modes:
     def __init__(self, abilities: Abilities, prompts: Prompts, ask: Ask) -> None:
         self._abilities = abilities
         self._prompts = prompts
-        self._turns = Turns(ask, prompts)
+        self._reshaper = Reshaper(ask, prompts)
         self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request, with roles that its server accepts; see `Turns`. Raises RunError."""
-        return self._turns.ask(call)
+        """Make one request, with roles that its server accepts; see `Reshaper`. Raises RunError."""
+        return self._reshaper.ask(call)
 
     async def are_native(self, model: str) -> bool:
         """Whether the model's server supports tool calls, as far as is known; may probe it the first time."""
@@ -84,18 +84,18 @@ class Modes:
         if not self._loaded:  # takes 0.1 s, which would block every stream
             await asyncio.to_thread(lambda: [import_module(name) for name in _CHECKS])
             self._loaded = True
-        tally = Tally(call.max_tokens)
-        steps = self._steps(call, tally)
+        reply_usage = ReplyUsage(call.max_tokens)
+        steps = self._steps(call, reply_usage)
         async with aclosing(steps):
             async for chunk in steps:
                 yield chunk
-        yield tally.last()
+        yield reply_usage.last()
 
-    async def _steps(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
+    async def _steps(self, call: ReplyCall, reply_usage: ReplyUsage) -> AsyncGenerator[AIMessageChunk]:
         if await self._abilities.mode(call.model, self.ask) == "native":
             native = _Native(call)
             for _ in range(_NATIVE_TRIES):
-                async with aclosing(self._native(native, tally)) as chunks:
+                async with aclosing(self._native(native, reply_usage)) as chunks:
                     async for chunk in chunks:
                         yield chunk
                 if native.ended:
@@ -108,17 +108,17 @@ class Modes:
                 self._abilities.gives_up_native(call.model)
             # The model was about to make a call, so after its text only a call is missing.
             call = replace(call, tool_choice=call.tool_choice or "required") if native.wrote else call
-        lower = self._constrained(call, tally)
+        lower = self._constrained(call, reply_usage)
         async with aclosing(lower):
             async for chunk in lower:
                 yield chunk
 
-    async def _native(self, native: "_Native", tally: Tally) -> AsyncGenerator[AIMessageChunk]:
+    async def _native(self, native: "_Native", reply_usage: ReplyUsage) -> AsyncGenerator[AIMessageChunk]:
         """Make one native attempt, and record its outcome in `native`. Raises errors that no other mode can avoid."""
         call = native.call
         offered = replace(call, tools=[], tool_choice=None) if _repeats_itself(call.messages) else call
         offer = Offer(offered.tools, self._prompts, lenient=call.lenient)
-        steps = stream_native(offered, self._natively, tally, offer)
+        steps = stream_native(offered, self._natively, reply_usage, offer)
         try:
             async with aclosing(steps):
                 async for chunk in steps:
@@ -131,7 +131,7 @@ class Modes:
         except MalformedCall:
             native.tries += 1
             if native.called:  # valid calls were already sent: they are the reply
-                native.ended, tally.finish = True, "tool_calls"
+                native.ended, reply_usage.finish = True, "tool_calls"
             elif not call.tools and (native.wrote or native.tries == _NATIVE_TRIES):
                 raise
         except PromptRefused as error:
@@ -149,13 +149,13 @@ class Modes:
             if not isinstance(error, PromptRefused) or not _NO_NAMES.search(error.message):
                 return None
             unnamed[call.model] = True
-            return self._turns.ask(_narrowed(call), once=True)
+            return self._reshaper.ask(_narrowed(call), once=True)
 
         if not isinstance(call.tool_choice, dict) or call.model in unnamed:
-            return self._turns.ask(_narrowed(call), once=True)
-        return _or_retry(self._turns.ask(call, once=True), retry)
+            return self._reshaper.ask(_narrowed(call), once=True)
+        return _or_retry(self._reshaper.ask(call, once=True), retry)
 
-    async def _constrained(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
+    async def _constrained(self, call: ReplyCall, reply_usage: ReplyUsage) -> AsyncGenerator[AIMessageChunk]:
         """Try the forms in order until the server obeys one."""
         offer = Offer(call.tools, self._prompts)
         first = self._abilities.form(call.model)
@@ -164,7 +164,7 @@ class Modes:
         while form is not None:
             started = False
             constrained = Constrained(
-                call, self.ask, tally, offer, self._prompts, form, self._abilities.reply_limit(call.model)
+                call, self.ask, reply_usage, offer, self._prompts, form, self._abilities.reply_limit(call.model)
             )
             steps = constrained.stream()
             try:
@@ -173,7 +173,7 @@ class Modes:
                         started = True
                         yield chunk
                 return
-            except Unkept:
+            except FormatIgnored:
                 form = self._abilities.lacks(call.model, form)
             except PromptRefused as error:
                 refused = refused or error
@@ -195,8 +195,8 @@ def _refuses_tools(error: RunError, call: ReplyCall) -> bool:
 
 
 def _is_about_form(error: RunError) -> bool:
-    refusal = refusal_of(error)
-    return refusal is None or refusal.is_about_form
+    error_response = error_response_of(error)
+    return error_response is None or error_response.is_about_form
 
 
 async def _or_retry(
@@ -242,10 +242,10 @@ def _repeats_itself(messages: list[BaseMessage]) -> bool:
             rounds[-1].append(message)
         else:
             rounds = []
-    return len(rounds) > 1 and _essence(rounds[-1]) == _essence(rounds[-2])
+    return len(rounds) > 1 and _calls_and_outputs(rounds[-1]) == _calls_and_outputs(rounds[-2])
 
 
-def _essence(round_: list[BaseMessage]) -> list[tuple[str, str]]:
+def _calls_and_outputs(round_: list[BaseMessage]) -> list[tuple[str, str]]:
     calls = [
         (call["name"], canonical(call["args"]))
         for message in round_

@@ -19,8 +19,8 @@ from langchain_core.messages.tool import tool_call, tool_call_chunk
 from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
 from chains.calls.offer import Checked, Offer, call_chunk
-from chains.calls.tally import Tally
-from chains.passback import EXTRA_FIELDS, extra_fields, replace_call
+from chains.calls.reply_usage import ReplyUsage
+from chains.extra_fields import EXTRA_FIELDS, extra_fields, replace_call
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, RunError
 
@@ -143,28 +143,32 @@ class _Buffer:
                 yield call_chunk(held.index, held.name, checked.arguments, held.id)
 
 
-async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -> AsyncGenerator[AIMessageChunk]:
+async def stream_native(
+    call: ReplyCall, ask: Ask, reply_usage: ReplyUsage, offer: Offer
+) -> AsyncGenerator[AIMessageChunk]:
     """Yield a reply's chunks; the caller adds the tally's last chunk. Raises RunError."""
     buffer = _Buffer(offer)
     try:
-        async with aclosing(_buffered(tally.follow(ask(call)), buffer)) as chunks:
+        async with aclosing(_buffered(reply_usage.follow(ask(call)), buffer)) as chunks:
             async for chunk in chunks:
                 yield chunk
-        if tally.finish and _UNREADABLE.search(tally.finish):
-            raise MalformedCall(f"The upstream could not parse the call that its model wrote (`{tally.finish[:80]}`).")
+        if reply_usage.finish and _UNREADABLE.search(reply_usage.finish):
+            raise MalformedCall(
+                f"The upstream could not parse the call that its model wrote (`{reply_usage.finish[:80]}`)."
+            )
     except MalformedCall:
         async for released in buffer.break_off():
             yield released
         raise
-    async for released in buffer.end(cut_off=tally.finish in _CUT):
+    async for released in buffer.end(cut_off=reply_usage.finish in _CUT):
         yield released
-    finish = tally.finish
-    repairs = _Repairs(call, ask, tally, offer, buffer.kept)
+    finish = reply_usage.finish
+    repairs = _Repairs(call, ask, reply_usage, offer, buffer.kept)
     for held, checked in buffer.wrong:
         yield await repairs.repair(held, checked)
     if repairs.kept:  # once and last: the fields of a reply that is requested again must not be sent
         yield _extra_chunk(repairs.kept)
-    tally.finish = finish  # the reply's own, not a repair's
+    reply_usage.finish = finish  # the reply's own, not a repair's
 
 
 async def _buffered(chunks: AsyncGenerator[AIMessageChunk], buffer: _Buffer) -> AsyncGenerator[AIMessageChunk]:
@@ -188,7 +192,7 @@ class _Repairs:
 
     call: ReplyCall
     ask: Ask
-    tally: Tally
+    reply_usage: ReplyUsage
     offer: Offer
     kept: str
 
@@ -198,10 +202,10 @@ class _Repairs:
             return call_chunk(held.index, held.name, checked.arguments, held.id)
         if not checked.known:
             return self.offer.invalid(checked, held.id)
-        better = None if self.tally.left == 0 else await self._better(held, checked)
+        better = None if self.reply_usage.tokens_left == 0 else await self._better(held, checked)
         if better is not None and not better.problem:
             return call_chunk(held.index, held.name, better.arguments, held.id)
-        if not self.offer.hands_on(checked):
+        if not self.offer.passes_unchecked(checked):
             return self.offer.invalid(better or checked, held.id)
         _log.warning(
             "model `%s`: arguments of `%s` do not match its schema; they are passed to the client unchanged",
@@ -223,12 +227,12 @@ class _Repairs:
             messages=[*self.call.messages, *report],
             tools=[self.offer.tools[checked.name]],
             tool_choice="required",
-            max_tokens=self.tally.left,
+            max_tokens=self.reply_usage.tokens_left,
         )
         arguments: list[str] = []
         kept = ""
         try:
-            async with aclosing(self.tally.follow(self.ask(request))) as chunks:
+            async with aclosing(self.reply_usage.follow(self.ask(request))) as chunks:
                 async for chunk in chunks:
                     kept = extra_fields(chunk) or kept
                     first = chunk.tool_call_chunks[:1]
@@ -236,7 +240,7 @@ class _Repairs:
                         arguments.append(first[0].get("args") or "")
         except RunError:
             return None  # a refusal of the repair is no reason to fail the run
-        if not arguments or self.tally.finish in _CUT:
+        if not arguments or self.reply_usage.finish in _CUT:
             return None
         better = await self.offer.check(checked.name, "".join(arguments))
         if self.kept and not better.problem:

@@ -39,7 +39,7 @@ class Offer:
     def __init__(
         self, tools: Sequence[FunctionTool], prompts: Prompts, *, lenient: Collection[str] = frozenset()
     ) -> None:
-        """For `lenient` functions, null counts as absent; see also `hands_on`."""
+        """For `lenient` functions, null counts as absent; see also `passes_unchecked`."""
         self._lenient = lenient
         self.tools = {str(tool["function"]["name"]): tool for tool in tools}
         self._prompts = prompts
@@ -77,7 +77,7 @@ class Offer:
             self._unchecked.add(name)
             return []
 
-    def hands_on(self, checked: Checked) -> bool:
+    def passes_unchecked(self, checked: Checked) -> bool:
         """Whether a call that is still invalid goes to the client unchanged: OpenAI checks only strict functions, and
         programs with a sloppy schema rely on that."""
         return checked.name in self._lenient and len(checked.arguments) <= MAX_ARGUMENTS

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-__all__ = ["Written", "find_calls", "is_quick", "may_call", "read_object", "tell_calls"]
+__all__ = ["Written", "calls_as_pairs", "find_calls", "is_quick", "may_call", "read_object"]
 
 _MAX_CHARS: Final = 200_000  # of a text; longer ones are not searched
 _MAX_REPAIRED: Final = 20_000
@@ -84,7 +84,7 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
     return calls
 
 
-def tell_calls(text: str, offered: list[str], only: str | None) -> list[tuple[str, str]]:
+def calls_as_pairs(text: str, offered: list[str], only: str | None) -> list[tuple[str, str]]:
     """Return the names and arguments of the calls that `find_calls` finds, in a form that a child process can send."""
     return [(call.name, call.arguments) for call in find_calls(text, offered, only=only)]
 

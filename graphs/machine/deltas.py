@@ -12,8 +12,8 @@ from typing import Final
 
 from langchain_core.messages import AIMessageChunk, InvalidToolCall, ToolCallChunk
 
-from chains.passback import extra_fields
-from chains.reply import TAKEN
+from chains.extra_fields import extra_fields
+from chains.reply import RECLASSIFIED
 from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
 from graphs.machine.pieces import Pieces
 from graphs.machine.stream_parts import (
@@ -34,7 +34,7 @@ from graphs.machine.stream_parts import (
 from retrieval.citations import Citations, Cited
 from retrieval.grounding import Source
 from wire.ids import derive_id
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "text_parts"]
 
@@ -114,7 +114,7 @@ class ReplyParts:
         self.finish: str | None = None
         self.usage: Usage | None = None
         self.extra_fields = ""
-        """What the engine requires back with the reply's calls; see `chains.passback`."""
+        """What the engine requires back with the reply's calls; see `chains.extra_fields`."""
         self.requests = 1
         """The number of requests that the reply took."""
 
@@ -196,15 +196,15 @@ class ReplyParts:
 
     def _feed_thoughts(self, kwargs: JsonObject) -> Iterator[StreamPart]:
         """Thoughts are shown as they arrive. They are part neither of the message nor of any prompt."""
-        thoughts, taken = kwargs.get("reasoning_content") or "", bool(kwargs.get(TAKEN))
-        if taken:
+        thoughts, reclassified = kwargs.get("reasoning_content") or "", bool(kwargs.get(RECLASSIFIED))
+        if reclassified:
             thoughts = self.text + thoughts
             self._text = Pieces()
             if self._citations is not None:
                 self._citations.drop()
-        if thoughts or taken:
+        if thoughts or reclassified:
             self._thought = True
-            yield ThoughtDelta(self.message_id, thoughts, taken)
+            yield ThoughtDelta(self.message_id, thoughts, reclassified)
 
     def _feed_refusal(self, refusal: str) -> Iterator[StreamPart]:
         self._chars += len(refusal)
@@ -337,7 +337,7 @@ def _text_part(message_id: str, piece: str | Cited) -> StreamPart:
     return TextDeltas(message_id, [piece])
 
 
-def _texts(content: str | list[str | Json]) -> list[str]:
+def _texts(content: str | list[str | UncheckedJson]) -> list[str]:
     """Return the nonempty texts of a chunk."""
     if isinstance(content, str):
         return [content] if content else []

@@ -15,6 +15,7 @@ from langgraph.types import interrupt
 
 from chains.call_chunks import chunk_of_calls
 from chains.context import calls_message
+from fairness.fair_limits import COMPARING
 from graphs.machine.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.machine.edges import calls_for_client
 from graphs.machine.exchange import (
@@ -33,7 +34,6 @@ from graphs.machine.stream_parts import Call, CallAnswered, CallsAnswered, EndRe
 from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from telemetry.context import acting_owner
-from telemetry.shares import COMPARING
 from wire.errors import RunError
 
 __all__ = ["DENIED", "GONE", "act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
@@ -93,14 +93,14 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         context.count_usage(spent)
         raise
     log_reply(context.spec.id, parts.text, parts.calls())
-    booked = add_usage(state.get("owed", NO_USAGE), spent)
-    for part in await _ending(parts, booked):
+    reply_usage = add_usage(state.get("owed", NO_USAGE), spent)
+    for part in await _ending(parts, reply_usage):
         emit(part)
     update: RunState = {
         "replies": number + 1,
         "usage": add_usage(usage, spent),
-        "owed": booked if parts.silent else NO_USAGE,
-        "reply": Reply(number=number, text=parts.text, calls=calls, usage=booked, finish=parts.finish),
+        "owed": reply_usage if parts.silent else NO_USAGE,
+        "reply": Reply(number=number, text=parts.text, calls=calls, usage=reply_usage, finish=parts.finish),
         "ended": _ended(parts.finish),
     }
     if calls:
@@ -111,9 +111,9 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     return update
 
 
-async def _ending(parts: ReplyParts, booked: Usage) -> Iterable[StreamPart]:
+async def _ending(parts: ReplyParts, reply_usage: Usage) -> Iterable[StreamPart]:
     """Return the parts that end the reply. The comparison of a long answer with passages can take 0.5 s."""
-    ending = parts.close(booked)
+    ending = parts.close(reply_usage)
     return await COMPARING.run(acting_owner(), list, ending) if parts.compares else ending
 
 

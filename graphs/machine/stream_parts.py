@@ -89,12 +89,12 @@ class Citation:
 class ThoughtDelta:
     """A fragment of the model's reasoning, which is no part of the message. The message comes later or not at all.
 
-    `taken`: all text of the message so far was reasoning, too, and is removed from the message.
+    `reclassified`: all text of the message so far was reasoning, too, and is removed from the message.
     """
 
     message_id: str
     text: str
-    taken: bool = False
+    reclassified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class CallsMade:
     message_id: str = ""
     """The id that the reply's message has or would have."""
     extra_fields: str = ""
-    """What the engine requires back with the calls; see `chains.passback`."""
+    """What the engine requires back with the calls; see `chains.extra_fields`."""
 
 
 @dataclass(frozen=True, slots=True)

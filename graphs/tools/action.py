@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from fairness.fair_limits import REQUESTS
+from fairness.owned_cache import OwnedCache
 from graphs.machine.stream_parts import Call
 from graphs.tools.action_previews import preview_call
-from graphs.tools.caller import CALLER, Caller
 from graphs.tools.credentials import read_credentials
-from graphs.tools.document import MAX_DOCUMENT_BYTES, Refusal
+from graphs.tools.document import MAX_DOCUMENT_BYTES, ErrorFactory
+from graphs.tools.lazy_caller import CALLER, Caller
 from graphs.tools.names import free_name
 from graphs.tools.operations import Operation
 from graphs.tools.port import CallInput, Kind, Offer, Outcome, PreviewCall, ServerTool, Tools
@@ -23,8 +25,6 @@ from graphs.tools.reading import refused, unpack
 from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
 from telemetry.context import acting_owner
-from telemetry.owned_cache import OwnedCache
-from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 from wire.json import Json, JsonObject
 from wire.validation import shown
@@ -167,7 +167,7 @@ class _Documents:
             raise _too_costly(error, refuse) from None
         await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
 
-    def _keep(self, key: bytes, packed: JsonObject, refuse: Refusal) -> tuple[Operation, ...]:
+    def _keep(self, key: bytes, packed: JsonObject, refuse: ErrorFactory) -> tuple[Operation, ...]:
         read = unpack(packed, refuse)
         self._cache.put(acting_owner(), key, read, _length(read))
         return read
@@ -184,17 +184,17 @@ def _refusal(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value")
 
 
-def _too_costly(error: TooCostly, refuse: Refusal) -> Exception:
+def _too_costly(error: TooCostly, refuse: ErrorFactory) -> Exception:
     if error.why == "late":
         return Unavailable(f"The OpenAPI document could not be read now: {error.message}", headers={"Retry-After": "5"})
     return refused(error, refuse)
 
 
-def _key(source: Json, base_url: Json, refuse: Refusal) -> bytes:
+def _key(source: Json, base_url: Json, refuse: ErrorFactory) -> bytes:
     return hashlib.sha256(f"{base_url}\0".encode("utf-8", "surrogatepass") + _content(source, refuse)).digest()
 
 
-def _content(source: Json, refuse: Refusal) -> bytes:
+def _content(source: Json, refuse: ErrorFactory) -> bytes:
     if isinstance(source, str):
         text = source
     elif isinstance(source, dict):

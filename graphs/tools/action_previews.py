@@ -5,12 +5,12 @@ Invariant: a preview is built like the request itself and shows no secret: crede
 
 from typing import Final
 
+from fairness.fair_limits import REQUESTS
 from graphs.tools.arguments import BadArguments, read_arguments
-from graphs.tools.calls import Call, build_call
+from graphs.tools.http_requests import HttpRequest, build_request
 from graphs.tools.operations import Operation
 from graphs.tools.port import TOO_LONG, Preview
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.json import JsonObject
 
 __all__ = ["preview_call"]
@@ -30,18 +30,18 @@ async def preview_call(operation: Operation, arguments: str, max_chars: int) -> 
                 return preview
     except BadArguments as error:
         problem = str(error)
-    return _shown(Call(operation.method, (operation.server + operation.path)[:_MAX_PATH], []), problem)
+    return _shown(HttpRequest(operation.method, (operation.server + operation.path)[:_MAX_PATH], []), problem)
 
 
 def _build(operation: Operation, values: JsonObject) -> Preview:
-    return _shown(build_call(operation, values), None)
+    return _shown(build_request(operation, values), None)
 
 
-def _shown(call: Call, problem: str | None) -> Preview:
+def _shown(call: HttpRequest, problem: str | None) -> Preview:
     return Preview(call.method, call.url, dict(call.headers), _body(call), problem)
 
 
-def _body(call: Call) -> str:
+def _body(call: HttpRequest) -> str:
     if call.files is not None:
         return "\n".join(f"{name}: {data.decode('utf-8', 'replace')}" for name, (_, data, _) in call.files)
     return (call.content or b"").decode("utf-8", "replace")

@@ -4,9 +4,9 @@ from typing import Final
 
 from chains.calls.arguments import parse_arguments
 from chains.calls.checks import check_arguments
+from fairness.fair_limits import REQUESTS
 from graphs.tools.operations import Operation
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.errors import ThreadholdError, TooCostly
 from wire.json import JsonObject
 

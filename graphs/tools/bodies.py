@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from graphs.tools.pointers import Pointer
 from graphs.tools.schemas import Inliner
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = ["Body", "FieldOf", "is_json", "read_body"]
 
@@ -40,7 +40,7 @@ def is_json(media_type: str) -> bool:
     return bare in {"application/json", "*/*", "application/*", "text/json"} or bare.endswith("+json")
 
 
-def read_body(inliner: Inliner, node: Json, *, taken: set[str], place: Pointer) -> Body | None:
+def read_body(inliner: Inliner, node: UncheckedJson, *, taken: set[str], pointer: Pointer) -> Body | None:
     """Return the body of an operation; argument names avoid those `taken` by parameters."""
     node = inliner.resolve(node)
     if not isinstance(node, dict) or not node.get("content"):
@@ -48,7 +48,7 @@ def read_body(inliner: Inliner, node: Json, *, taken: set[str], place: Pointer) 
     content: JsonObject = node["content"]
     media_type = min(content, key=_rank)
     media = inliner.resolve(content[media_type])
-    schema = inliner.schema(media.get("schema", {}), (*place, "content", media_type, "schema"))
+    schema = inliner.schema(media.get("schema", {}), (*pointer, "content", media_type, "schema"))
     required = node.get("required") is True
     merged = _as_object(schema) if _rank(media_type) < _RANK_TEXT else None
     if merged is None:

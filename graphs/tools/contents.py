@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from graphs.tools.kinds import STEP_CALLS
-from wire.json import Json
+from wire.json import UncheckedJson
 from wire.steps import RunStep
 
 __all__ = ["with_contents"]
 
 
-def with_contents(step: RunStep, contents: Mapping[str, list[Json]]) -> RunStep:
+def with_contents(step: RunStep, contents: Mapping[str, list[UncheckedJson]]) -> RunStep:
     """Return the step with the contents of its calls, such as the passages that searches found; `contents` by call id.
 
     The argument is not changed.

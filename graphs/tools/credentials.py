@@ -48,11 +48,11 @@ class Credentials:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_encoded_secrets", _encodings(self.secrets))
 
-    def provide(self, place: str, name: str) -> bool:
-        """Return whether these credentials set the parameter `name` in `place`."""
-        if place == "header":
+    def provide(self, location: str, name: str) -> bool:
+        """Return whether these credentials set the parameter `name` in `location`."""
+        if location == "header":
             return name.lower() in {each.lower() for each, _ in self.headers}
-        return name in {each for each, _ in {"query": self.query, "cookie": self.cookies}.get(place, ())}
+        return name in {each for each, _ in {"query": self.query, "cookie": self.cookies}.get(location, ())}
 
     def longest(self) -> int:
         """Return the length of the longest secret, in bytes in its longest spelling."""

@@ -15,23 +15,23 @@ from graphs.tools.pointers import Pointer, follow, format_pointer
 from graphs.tools.scalars import Scalar, resolve_scalars
 from wire.empty_objects import fill_document
 from wire.errors import InvalidRequest
-from wire.json import Json, JsonObject
+from wire.json import Json, JsonObject, UncheckedJson
 
-__all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "Refusal", "read_document"]
+__all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "ErrorFactory", "read_document"]
 
 MAX_DOCUMENT_BYTES = 1_048_576
 MAX_DEPTH = 64  # levels of nesting as written
 MAX_NODES = 50_000  # values as written; YAML aliases count at each use
 MAX_EXPANDED = 100_000  # values that the validator visits when it follows `$ref`s
 
-Refusal = Callable[[str], InvalidRequest]
+ErrorFactory = Callable[[str], InvalidRequest]
 """Makes the error for a message; it knows the tool that the document belongs to."""
 
 # Keywords that can make a library look outside the document, or change the base of relative `$ref`s.
 _MOVING = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"})
 
 
-def read_document(source: str | JsonObject, refuse: Refusal) -> JsonObject:
+def read_document(source: str | JsonObject, refuse: ErrorFactory) -> JsonObject:
     """Parse and check an OpenAPI 3.0 or 3.1 document. Takes up to a few seconds of CPU, so not on an event loop.
 
     Raises:
@@ -89,7 +89,7 @@ for _tag in ("bool", "int", "float", "null"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct_scalar)
 
 
-def _parse(text: str, refuse: Refusal) -> Json:
+def _parse(text: str, refuse: ErrorFactory) -> UncheckedJson:
     size = len(text.encode(errors="replace"))
     if size > MAX_DOCUMENT_BYTES:
         raise refuse(f"the document has {size} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")
@@ -111,7 +111,7 @@ def _json_number(text: str) -> Scalar:
     return Scalar(int(text) if text.lstrip("-").isdigit() else float(text), text)
 
 
-def _check_events(text: str, refuse: Refusal) -> None:
+def _check_events(text: str, refuse: ErrorFactory) -> None:
     # Composing nodes recurses in C, so the depth is checked first, on events, which need no recursion.
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
@@ -127,30 +127,30 @@ def _check_events(text: str, refuse: Refusal) -> None:
             )
 
 
-def _too_large(place: str, *, deep: bool) -> str:
+def _too_large(pointer: str, *, deep: bool) -> str:
     figure = f"nests deeper than {MAX_DEPTH} levels" if deep else f"has more than {MAX_NODES} values"
-    return f"the document {figure} (at {place})"
+    return f"the document {figure} (at {pointer})"
 
 
-def _plain(value: Json, refuse: Refusal) -> Json:
+def _plain(value: Json, refuse: ErrorFactory) -> UncheckedJson:
     """Copy into dicts with text keys, lists and JSON's scalars. Aliases become copies, so that the size is counted."""
     count = 0
 
-    def copy(value: Json, place: Pointer) -> Json:
+    def copy(value: Json, pointer: Pointer) -> Json:
         nonlocal count
         count += 1
-        if count > MAX_NODES or len(place) > MAX_DEPTH:
-            raise refuse(_too_large(format_pointer(place[:MAX_DEPTH]), deep=count <= MAX_NODES))
+        if count > MAX_NODES or len(pointer) > MAX_DEPTH:
+            raise refuse(_too_large(format_pointer(pointer[:MAX_DEPTH]), deep=count <= MAX_NODES))
         if isinstance(value, dict):
-            return {(name := _key(key)): copy(item, (*place, name)) for key, item in value.items()}
+            return {(name := _key(key)): copy(item, (*pointer, name)) for key, item in value.items()}
         if isinstance(value, list):
-            return [copy(item, (*place, index)) for index, item in enumerate(value)]
+            return [copy(item, (*pointer, index)) for index, item in enumerate(value)]
         if isinstance(value, str):
             return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         number = value.value if isinstance(value, Scalar) else value
         if number is None or isinstance(number, bool | int) or (isinstance(number, float) and math.isfinite(number)):
             return value
-        raise refuse(f"`{format_pointer(place)}` is not a JSON value")
+        raise refuse(f"`{format_pointer(pointer)}` is not a JSON value")
 
     return copy(value, ())
 
@@ -163,46 +163,46 @@ def _key(key: Json) -> str:
     return json.dumps(key) if key is None or isinstance(key, bool | int | float) else str(key)
 
 
-def _walk(value: Json, place: Pointer = ()) -> Iterator[tuple[Pointer, JsonObject]]:
+def _walk(value: Json, pointer: Pointer = ()) -> Iterator[tuple[Pointer, JsonObject]]:
     if isinstance(value, dict):
-        yield place, value
+        yield pointer, value
         for key, item in value.items():
-            yield from _walk(item, (*place, key))
+            yield from _walk(item, (*pointer, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _walk(item, (*place, index))
+            yield from _walk(item, (*pointer, index))
 
 
-def _check_references(document: JsonObject, refuse: Refusal) -> None:
-    for place, node in _walk(document):
+def _check_references(document: JsonObject, refuse: ErrorFactory) -> None:
+    for pointer, node in _walk(document):
         for key in _MOVING & node.keys():
             if isinstance(node[key], str):
                 raise refuse(
-                    f"`{format_pointer(place)}` has `{key}`, which is not supported: use `$ref`s of the form `#/…`"
+                    f"`{format_pointer(pointer)}` has `{key}`, which is not supported: use `$ref`s of the form `#/…`"
                 )
         reference = node.get("$ref")
         if not isinstance(reference, str):
             continue
         seen: set[str] = set()
-        target: Json = node
+        target: UncheckedJson = node
         while isinstance(target, dict) and isinstance(target.get("$ref"), str):
             reference = target["$ref"]
             if reference in seen or len(seen) == MAX_DEPTH:
-                raise refuse(f"`{format_pointer((*place, '$ref'))}` is circular, or a chain of too many references")
+                raise refuse(f"`{format_pointer((*pointer, '$ref'))}` is circular, or a chain of too many references")
             seen.add(reference)
             if not reference.startswith("#"):
-                where = format_pointer((*place, "$ref"))
+                where = format_pointer((*pointer, "$ref"))
                 raise refuse(f"`{where}` leaves the document (`{reference[:200]}`), which is not allowed")
             try:
                 target = follow(document, reference)
             except LookupError:
                 raise refuse(
-                    f"`{format_pointer((*place, '$ref'))}` names `{reference[:200]}`, which does not exist"
+                    f"`{format_pointer((*pointer, '$ref'))}` names `{reference[:200]}`, which does not exist"
                 ) from None
     _check_expansion(document, refuse)
 
 
-def _check_expansion(document: JsonObject, refuse: Refusal) -> None:
+def _check_expansion(document: JsonObject, refuse: ErrorFactory) -> None:
     """Refuse `$ref` bombs: add up the values that the validator visits repeatedly."""
     sizes: dict[int, int] = {}
 
@@ -219,16 +219,16 @@ def _check_expansion(document: JsonObject, refuse: Refusal) -> None:
         return total
 
     walked = 0
-    for place, node in _walk(document):
+    for pointer, node in _walk(document):
         if isinstance(node.get("allOf"), list):
             walked += size(node["allOf"])
         if "default" in node:
             walked += size(node)
         if walked > MAX_EXPANDED:
-            raise refuse(f"the `$ref`s at `{format_pointer(place)}` expand to more than {MAX_EXPANDED} values")
+            raise refuse(f"the `$ref`s at `{format_pointer(pointer)}` expand to more than {MAX_EXPANDED} values")
 
 
-def _check_specification(document: JsonObject, refuse: Refusal) -> None:
+def _check_specification(document: JsonObject, refuse: ErrorFactory) -> None:
     # Imported here: these take five megabytes and a few tenths of a second, and only actions need them.
     from jsonschema.validators import validator_for
     from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator, schemas
@@ -261,7 +261,7 @@ def _check_specification(document: JsonObject, refuse: Refusal) -> None:
         raise refuse(_deepest(error))
 
 
-def _deepest(error: Json) -> str:
+def _deepest(error: UncheckedJson) -> str:
     # Under `oneOf` (object or `$ref`), the errors of the alternatives are more specific than "not valid under any".
     specific = [each for each in error.context or () if "$ref" not in each.message]
     if not specific:
@@ -278,7 +278,7 @@ def _short(message: str) -> str:
     return message if len(message) <= 300 else message[:140] + " … " + message[-140:]
 
 
-def _without_patterns(value: Json) -> Json:
+def _without_patterns(value: Json) -> UncheckedJson:
     if isinstance(value, dict):
         return {
             key: {} if key == "patternProperties" else _without_patterns(item)

@@ -22,11 +22,11 @@ from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, Previ
 from graphs.tools.resources import Resource, ToolContext, ToolDeps, WaitForIndex
 from retrieval.citations import marker
 from retrieval.grounding import Source
-from retrieval.vector_store_drafts import touch
+from retrieval.vector_store_drafts import renew_expiry
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
 from wire.items import FileSearchCall, FileSearchResult, search_item_id
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = ["FILE_SEARCH", "FILE_SEARCH_CALLS", "SEARCH", "FileSearch", "Findings", "SearchTool", "query_of"]
 
@@ -101,7 +101,7 @@ def _item(call: Call) -> FileSearchCall:
     )
 
 
-def _item_change(call_id: str, shown: JsonObject, contents: list[Json] | None) -> ItemChange:
+def _item_change(call_id: str, shown: JsonObject, contents: list[UncheckedJson] | None) -> ItemChange:
     results = [
         FileSearchResult(
             file_id=each["file_id"],
@@ -115,7 +115,7 @@ def _item_change(call_id: str, shown: JsonObject, contents: list[Json] | None) -
     return ItemChange(search_item_id(call_id), {"status": "completed", "results": results})
 
 
-def _with_contents(shown: JsonObject, contents: list[Json]) -> JsonObject:
+def _with_contents(shown: JsonObject, contents: list[UncheckedJson]) -> JsonObject:
     results = [{**each, "content": content} for each, content in zip(shown["results"], contents, strict=True)]
     return {**shown, "results": results}
 
@@ -233,7 +233,7 @@ class FileSearch:
         if not found:
             return [], "There are no files to search: they were deleted, or have expired."
         now = int(self._clock())
-        if used := [change for row in found for change in touch(row, now=now)]:
+        if used := [change for row in found for change in renew_expiry(row, now=now)]:
             await self._store.commit(used, durable=False)
         searched = [row.id for row in found]
         whole = self._wait_for_index is None or await self._wait_for_index(searched, _INDEXED_S)

@@ -15,11 +15,11 @@ from typing import Final
 
 import httpcore2
 
+from fairness.fair_limits import FairLimit, FairThreads
 from graphs.tools.streams import PacedStream
 from telemetry.context import acting_owner
-from telemetry.shares import SharedThreads, Shares
 from wire.errors import ThreadholdError
-from wire.json import Json
+from wire.json import UncheckedJson
 
 __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
 
@@ -27,7 +27,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Maps a name (or literal) and a port to addresses as text; raises OSError if there are none."""
 
-_RESOLVING: Final = SharedThreads(16, "resolver", portion=1)
+_RESOLVING: Final = FairThreads(16, "resolver", portion=1)
 """The system's resolver cannot be interrupted: a name server that does not answer occupies a thread for seconds. An
 owner gets half of the free threads, and nothing else waits for these threads."""
 
@@ -109,7 +109,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         self._allowed = allowed
         self._resolve = resolve
         self._network = httpcore2.AnyIOBackend()
-        self._blocks = Shares(1)
+        self._blocks = FairLimit(1)
 
     async def connect_tcp(
         self,
@@ -117,7 +117,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 - the library's signature
         local_address: str | None = None,
-        socket_options: Iterable[Json] | None = None,
+        socket_options: Iterable[UncheckedJson] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first address that answers.
 
@@ -144,7 +144,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         port: int,
         timeout: float | None,  # noqa: ASYNC109
         local_address: str | None,
-        socket_options: Iterable[Json] | None,
+        socket_options: Iterable[UncheckedJson] | None,
     ) -> httpcore2.AsyncNetworkStream:
         each_s = None if timeout is None else timeout / len(addresses)
         for address in addresses[:-1]:

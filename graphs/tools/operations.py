@@ -14,20 +14,20 @@ from typing import Literal
 from chains.chat_types import FunctionTool
 from graphs.tools.bodies import Body, FieldOf, read_body
 from graphs.tools.credentials import Credentials
-from graphs.tools.document import Refusal
+from graphs.tools.document import ErrorFactory
 from graphs.tools.pointers import Pointer, format_pointer
 from graphs.tools.schemas import Inliner
 from graphs.tools.servers import server_url
 from wire.json import JsonObject
 
-__all__ = ["MAX_OPERATIONS", "Field", "Operation", "Place", "build_parameters", "read_operations"]
+__all__ = ["MAX_OPERATIONS", "Field", "Operation", "ParameterLocation", "build_parameters", "read_operations"]
 
 MAX_OPERATIONS = 128
 MAX_DESCRIPTION = 1_024
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
-Place = Literal["path", "query", "header", "cookie"]
-_PLACES: tuple[Place, ...] = ("path", "query", "header", "cookie")
+ParameterLocation = Literal["path", "query", "header", "cookie"]
+_LOCATIONS: tuple[ParameterLocation, ...] = ("path", "query", "header", "cookie")
 _STYLES = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
 # OpenAPI requires that parameters with the first three names are ignored; the HTTP library sets the others.
 _OWN_HEADERS = frozenset(
@@ -42,7 +42,7 @@ class Field:
 
     argument: str
     name: str
-    place: Place
+    location: ParameterLocation
     style: str
     explode: bool
     schema: JsonObject
@@ -82,14 +82,14 @@ class Operation:
 
     def bound(self, credentials: Credentials, *, is_consequential: bool | None) -> "Operation":
         """Return this operation with its secrets; the parameters that they provide are removed from the arguments."""
-        left = tuple(each for each in self.fields if not credentials.provide(each.place, each.name))
+        left = tuple(each for each in self.fields if not credentials.provide(each.location, each.name))
         changed = replace(self, credentials=credentials)
         if len(left) < len(self.fields):
             changed = replace(changed, fields=left, parameters=build_parameters(left, self.body)).counted()
         return changed if is_consequential is None else replace(changed, is_consequential=is_consequential)
 
 
-def read_operations(document: JsonObject, *, base_url: str | None, refuse: Refusal) -> tuple[Operation, ...]:
+def read_operations(document: JsonObject, *, base_url: str | None, refuse: ErrorFactory) -> tuple[Operation, ...]:
     """Return the operations of a document from `read_document`, in its order; names can still repeat."""
     inliner = Inliner(document, refuse)
     operations: list[Operation] = []
@@ -112,19 +112,21 @@ def read_operations(document: JsonObject, *, base_url: str | None, refuse: Refus
 @dataclass(frozen=True)
 class _Reader:
     inliner: Inliner
-    refuse: Refusal
+    refuse: ErrorFactory
     document: JsonObject
     base_url: str | None
 
     def operation(self, path: str, method: str, item: JsonObject) -> Operation:
-        place: Pointer = ("paths", path, method)
+        pointer: Pointer = ("paths", path, method)
         node = self.inliner.resolve(item[method])
-        fields = self._fields(item, node, place)
-        missing = set(re.findall(r"\{([^{}]+)\}", path)) - {each.name for each in fields if each.place == "path"}
+        fields = self._fields(item, node, pointer)
+        missing = set(re.findall(r"\{([^{}]+)\}", path)) - {each.name for each in fields if each.location == "path"}
         if missing:
-            raise self.refuse(f"`{format_pointer(place)}` has no path parameter `{min(missing)}`, which its path names")
+            raise self.refuse(
+                f"`{format_pointer(pointer)}` has no path parameter `{min(missing)}`, which its path names"
+            )
         taken = {each.argument for each in fields}
-        body = read_body(self.inliner, node.get("requestBody"), taken=taken, place=(*place, "requestBody"))
+        body = read_body(self.inliner, node.get("requestBody"), taken=taken, pointer=(*pointer, "requestBody"))
         servers = node.get("servers") or item.get("servers") or self.document.get("servers") or []
         return Operation(
             name=str(node.get("operationId") or f"{method}_{path}"),
@@ -132,7 +134,7 @@ class _Reader:
             parameters=build_parameters(fields, body),
             is_consequential=self._is_consequential(node, item),
             method=method.upper(),
-            server=server_url(servers, base_url=self.base_url, place=place, refuse=self.refuse),
+            server=server_url(servers, base_url=self.base_url, pointer=pointer, refuse=self.refuse),
             path=path,
             fields=fields,
             body=body,
@@ -144,9 +146,9 @@ class _Reader:
                 return flag
         return False
 
-    def _fields(self, item: JsonObject, node: JsonObject, place: Pointer) -> tuple[Field, ...]:
+    def _fields(self, item: JsonObject, node: JsonObject, pointer: Pointer) -> tuple[Field, ...]:
         found: dict[tuple[str, str], tuple[JsonObject, Pointer]] = {}
-        for owner, where in ((item, place[:-1]), (node, place)):
+        for owner, where in ((item, pointer[:-1]), (node, pointer)):
             for index, parameter in enumerate(owner.get("parameters") or []):
                 parameter = self.inliner.resolve(parameter)
                 if parameter["in"] == "header" and parameter["name"].lower() in _OWN_HEADERS:
@@ -155,39 +157,39 @@ class _Reader:
                 found[parameter["in"], parameter["name"]] = parameter, (*where, "parameters", index)
         fields: list[Field] = []
         taken: set[str] = set()
-        for kind in _PLACES:
+        for location in _LOCATIONS:
             for parameter, where in found.values():
-                if parameter["in"] == kind:
-                    fields.append(self._field(parameter, kind, taken, where))
+                if parameter["in"] == location:
+                    fields.append(self._field(parameter, location, taken, where))
                     taken.add(fields[-1].argument)
         return tuple(fields)
 
-    def _field(self, parameter: JsonObject, kind: Place, taken: set[str], place: Pointer) -> Field:
+    def _field(self, parameter: JsonObject, location: ParameterLocation, taken: set[str], pointer: Pointer) -> Field:
         content = parameter.get("content")
         written = next(iter(content.values())).get("schema", {}) if content else parameter.get("schema", {})
-        style = parameter.get("style", _STYLES[kind])
+        style = parameter.get("style", _STYLES[location])
         return Field(
-            argument=free_name(parameter["name"], kind, taken),
+            argument=free_name(parameter["name"], location, taken),
             name=parameter["name"],
-            place=kind,
+            location=location,
             style=style,
             explode=parameter.get("explode", style == "form"),
-            schema=self.inliner.schema(written, (*place, "schema")),
-            required=kind == "path" or parameter.get("required") is True,
+            schema=self.inliner.schema(written, (*pointer, "schema")),
+            required=location == "path" or parameter.get("required") is True,
             description=parameter.get("description"),
             json=bool(content),
             reserved=parameter.get("allowReserved") is True,
         )
 
 
-def free_name(name: str, place: str, taken: Iterable[str]) -> str:
+def free_name(name: str, location: str, taken: Iterable[str]) -> str:
     """Return `name`, or a name with its location as a prefix that is not `taken`."""
     if name not in taken:
         return name
-    candidate, count = f"{place}_{name}", 1
+    candidate, count = f"{location}_{name}", 1
     while candidate in taken:
         count += 1
-        candidate = f"{place}_{name}_{count}"
+        candidate = f"{location}_{name}_{count}"
     return candidate
 
 

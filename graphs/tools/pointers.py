@@ -9,9 +9,9 @@ __all__ = ["Pointer", "follow", "format_pointer"]
 Pointer = tuple[str | int, ...]
 
 
-def format_pointer(place: Pointer) -> str:
+def format_pointer(pointer: Pointer) -> str:
     """Return a pointer as text, e.g. `#/paths/~1pets/get`."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in pointer)
 
 
 def follow(document: Json, reference: str) -> Json:

@@ -14,7 +14,7 @@ from graphs.machine.stream_parts import Call
 from graphs.tools.resources import Resource, ToolContext
 from retrieval.grounding import Source
 from wire.items import Item
-from wire.json import Json, JsonObject
+from wire.json import JsonObject, UncheckedJson
 
 __all__ = [
     "MAX_PREVIEWED",
@@ -58,7 +58,7 @@ class Outcome:
     output: str
     details: JsonObject | None = None
     """The call's object in its run step, if that shows more than the output."""
-    contents: list[Json] | None = None
+    contents: list[UncheckedJson] | None = None
     """Parts of the details that a step shows only if the client asks for them."""
     passages: Mapping[str, Source] = field(default_factory=dict)
     """Passages that the output contains, by the numbers in their markers (`call:passage`)."""
@@ -194,7 +194,7 @@ class StepCalls:
     """Returns the object of a call that has no output yet."""
     item: Callable[[Call], Item]
     """Returns the item of a call that has no output yet."""
-    item_change: Callable[[str, JsonObject, list[Json] | None], ItemChange]
+    item_change: Callable[[str, JsonObject, list[UncheckedJson] | None], ItemChange]
     """Returns the outcome as an item, given the call's id, its object with the outcome, and its contents."""
     has_outcome: Callable[[JsonObject], bool]
     """Whether the object has its outcome."""
@@ -202,7 +202,7 @@ class StepCalls:
     """Returns the delta of a fragment of the arguments. None if arguments are not shown."""
     answer: Callable[[JsonObject, str], bool] | None = None
     """Adds the output to the object, and returns whether that changes it. None if outputs are not shown."""
-    with_contents: Callable[[JsonObject, list[Json]], JsonObject] | None = None
+    with_contents: Callable[[JsonObject, list[UncheckedJson]], JsonObject] | None = None
     """Returns the object with its contents, for clients that ask for them. None if the calls have no contents."""
     waiting_item: Callable[[str], str] | None = None
     """Returns the id of the item of a call, by the call's id. None if items of calls are complete without outcomes."""

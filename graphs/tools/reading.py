@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from graphs.tools.bodies import Body, FieldOf
-from graphs.tools.document import Refusal, read_document
+from graphs.tools.document import ErrorFactory, read_document
 from graphs.tools.operations import Field, Operation, build_parameters, read_operations
 from wire.errors import InvalidRequest, TooCostly
 from wire.json import JsonObject, JsonView
@@ -24,7 +24,7 @@ def read_packed(source: str | JsonObject, base_url: str | None) -> JsonObject:
     return {"operations": [_pack(each) for each in operations]}
 
 
-def unpack(packed: JsonView, refuse: Refusal) -> tuple[Operation, ...]:
+def unpack(packed: JsonView, refuse: ErrorFactory) -> tuple[Operation, ...]:
     """Return the operations that `read_packed` has packed. Raises the error that `refuse` makes from a refusal."""
     if "refused" in packed:
         raise refuse(packed["refused"])
@@ -35,7 +35,7 @@ def unpack(packed: JsonView, refuse: Refusal) -> tuple[Operation, ...]:
     )
 
 
-def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:
+def refused(error: TooCostly, refuse: ErrorFactory) -> InvalidRequest:
     """Return the error for a document that exceeded its budget."""
     return refuse(
         f"the document could not be read: {error.clause}. Use fewer operations, or schemas with fewer repeated parts"

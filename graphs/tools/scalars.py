@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from wire.json import Json, JsonObject
+from wire.json import Json, JsonObject, UncheckedJson
 
 __all__ = ["Scalar", "resolve_scalars"]
 
@@ -57,7 +57,7 @@ _DATA: Final = frozenset({"value", "links"})
 """Fields whose content is the author's own."""
 
 
-def resolve_scalars(node: Json) -> Json:
+def resolve_scalars(node: Json) -> UncheckedJson:
     """Return a document, or an object in it, without any `Scalar`."""
     if isinstance(node, list):
         return [resolve_scalars(each) for each in node]
@@ -99,7 +99,7 @@ def _map(key: str, value: JsonObject) -> JsonObject:
     return resolved
 
 
-def _variable(variable: Json) -> Json:
+def _variable(variable: UncheckedJson) -> Json:
     """Resolve a server variable, whose values are text."""
     if not isinstance(variable, dict):
         return _data(variable)

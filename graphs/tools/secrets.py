@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from fairness.fair_limits import REQUESTS
 from graphs.tools.kinds import KINDS
 from graphs.tools.toolset import prepare_tools
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.errors import Problem
 from wire.json import JsonObject
 from wire.tool_secrets import restore_secrets

@@ -5,7 +5,7 @@ A relative server URL needs `data.base_url`, since an uploaded document has no U
 
 import re
 
-from graphs.tools.document import Refusal
+from graphs.tools.document import ErrorFactory
 from graphs.tools.pointers import Pointer, format_pointer
 from graphs.tools.urls import MAX_URL_CHARS, check_url, join_url, split_url
 from wire.json import JsonObject
@@ -13,28 +13,29 @@ from wire.json import JsonObject
 __all__ = ["server_url"]
 
 
-def server_url(servers: list[JsonObject], *, base_url: str | None, place: Pointer, refuse: Refusal) -> str:
+def server_url(servers: list[JsonObject], *, base_url: str | None, pointer: Pointer, refuse: ErrorFactory) -> str:
     """Return an absolute http(s) URL without a trailing slash."""
     first = ""
     for server in servers or [{"url": "/"}]:
         url = _substitute(server)
         if url is None:
-            raise refuse(f"the server of `{format_pointer(place)}` has more than {MAX_URL_CHARS} characters")
+            raise refuse(f"the server of `{format_pointer(pointer)}` has more than {MAX_URL_CHARS} characters")
         try:
             url = url if base_url is None else join_url(base_url, url)
         except ValueError as error:
-            raise refuse(f"the server of `{format_pointer(place)}` is not a URL: {error}") from None
+            raise refuse(f"the server of `{format_pointer(pointer)}` is not a URL: {error}") from None
         if _scheme(url):
             break
         first = first or url
     else:
         raise refuse(
-            f"the server of `{format_pointer(place)}` is `{first[:200]}`: give an absolute URL, or set `data.base_url`"
+            f"the server of `{format_pointer(pointer)}` is `{first[:200]}`: "
+            "give an absolute URL, or set `data.base_url`"
         )
     if "{" in url:
-        raise refuse(f"the server of `{format_pointer(place)}` is `{url[:200]}`, with a variable that is not defined")
+        raise refuse(f"the server of `{format_pointer(pointer)}` is `{url[:200]}`, with a variable that is not defined")
     if problem := check_url(url):
-        raise refuse(f"the server of `{format_pointer(place)}` {problem}")
+        raise refuse(f"the server of `{format_pointer(pointer)}` {problem}")
     return url.partition("#")[0].partition("?")[0].rstrip("/")
 
 

@@ -1,8 +1,8 @@
-"""Streams of actions' connections. They are read in small blocks that take turns, up to a limit for each answer.
+"""Streams of actions' connections. They are read in small blocks, one at a time, up to a limit for each answer.
 
 The HTTP library parses on the event loop. Its cost depends on the header lines and body chunks, not on bytes: 64 KB of
 empty chunks or early hints take half a second. Invariant: between two iterations of the event loop, the library parses
-one block, whatever the number of calls. Owners take turns with their blocks.
+one block, whatever the number of calls. Owners are scheduled fairly between blocks.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import Final
 
 import httpcore2
 
+from fairness.fair_limits import FairLimit
 from telemetry.context import acting_owner
-from telemetry.shares import Shares
 from wire.json import Json
 
 __all__ = ["Allowance", "PacedStream", "read_at_most"]
@@ -41,11 +41,11 @@ def read_at_most(count: int) -> Allowance:
 
 
 class PacedStream(httpcore2.AsyncNetworkStream):
-    """A stream whose blocks take turns with those of all other streams that share `turns`, which has one slot."""
+    """A stream whose blocks alternate with those of all other streams that share `limit`, which has one slot."""
 
-    def __init__(self, stream: httpcore2.AsyncNetworkStream, turns: Shares) -> None:
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, limit: FairLimit) -> None:
         self._stream = stream
-        self._turns = turns
+        self._limit = limit
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - the library's
         """Return the next block. Raises RemoteProtocolError if more arrives than `read_at_most` allows."""
@@ -54,7 +54,7 @@ class PacedStream(httpcore2.AsyncNetworkStream):
             allowance.left -= len(block)
             if allowance.left < 0:
                 raise httpcore2.RemoteProtocolError("the answer has too many bytes besides its content")
-        async with self._turns.share(acting_owner()):
+        async with self._limit.slot(acting_owner()):
             await asyncio.sleep(0)
         return block
 
@@ -73,7 +73,7 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore2.AsyncNetworkStream:
         """Return the encrypted stream, which is read in the same way."""
-        return PacedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._turns)
+        return PacedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limit)
 
     def get_extra_info(self, info: str) -> Json:
         """Return information about the connection."""

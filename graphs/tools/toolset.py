@@ -7,11 +7,11 @@ from functools import partial
 from typing import Final
 
 from chains.chat_types import FunctionTool
+from fairness.fair_limits import REQUESTS
 from graphs.tools.kinds import KINDS
 from graphs.tools.port import Discovered, Offer, ServerTool, Tools
 from graphs.tools.resources import VALIDATION, ToolContext
 from telemetry.context import acting_owner
-from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest, PromptRefused, RunError
 from wire.json import JsonObject
 

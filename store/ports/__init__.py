@@ -3,9 +3,9 @@
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.databases import Backend, Database
-from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
+from store.ports.files import Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
-from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, Snapshot, Watch
+from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
     AssistantPrivate,
     FilePrivate,
@@ -62,7 +62,6 @@ from store.ports.rows import (
 from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
-    "Ages",
     "Append",
     "AssistantPrivate",
     "AssistantRow",
@@ -87,6 +86,7 @@ __all__ = [
     "Expiring",
     "FilePrivate",
     "FileRow",
+    "FileTotals",
     "Found",
     "HeldKind",
     "Hit",
@@ -106,6 +106,7 @@ __all__ = [
     "Patch",
     "Presence",
     "Processes",
+    "ProgressCallback",
     "Query",
     "RequireHeld",
     "RequireNewest",
@@ -131,7 +132,7 @@ __all__ = [
     "StoreRow",
     "StoredCheckpoint",
     "Tail",
-    "Tally",
+    "ThreadAges",
     "ThreadRow",
     "Topic",
     "Unfinished",
@@ -139,7 +140,6 @@ __all__ = [
     "UploadRow",
     "Vectors",
     "Wake",
-    "Watch",
     "Whole",
     "Within",
     "Writing",

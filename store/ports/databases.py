@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from store.ports.files import Ages, Library
+from store.ports.files import Library, ThreadAges
 from store.ports.health import StoreHealth
 from store.ports.maintenance import Maintenance
 from store.ports.processes import Processes, Sharing
@@ -24,7 +24,7 @@ class Backend:
     records: Store
     files: Library
     vectors: Vectors
-    ages: Ages
+    ages: ThreadAges
     health: StoreHealth
     processes: Processes
     free_space: "FreeSpace | None" = None

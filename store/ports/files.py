@@ -8,7 +8,7 @@ from store.ports.records import Page, PageQuery
 from store.ports.rows import FileRow, Kind, Row, StoreFileRow, StoreRow, UploadRow
 from wire.vector_stores import FileCounts
 
-__all__ = ["Ages", "Expiring", "Idleness", "Library", "Tally", "Whole", "store_file_id"]
+__all__ = ["Expiring", "FileTotals", "Idleness", "Library", "ThreadAges", "Whole", "store_file_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """The column of the object whose files are counted: a vector store or a batch."""
@@ -23,7 +23,7 @@ def store_file_id(vector_store_id: str, file_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FileTotals:
     """How many files have which status, and their bytes in total."""
 
     by_status: dict[str, int] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Library(Protocol):
         """Return a page of a vector store's (and batch's) files; cursors are `store_file_id`s."""
         ...
 
-    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+    async def file_totals(self, whole: Whole, ids: Sequence[str]) -> dict[str, FileTotals]:
         """Count the files of vector stores or batches of the acting owner; the result contains every id."""
         ...
 
@@ -112,7 +112,7 @@ class Idleness:
     newest_id: str | None
 
 
-class Ages(Protocol):
+class ThreadAges(Protocol):
     """The ages of all threads."""
 
     async def threads(self, *, after: int, limit: int) -> list[Idleness]:

@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 from store.ports.files import Idleness
 from wire.json import JsonView
 
-__all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "Snapshot", "Watch"]
+__all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "ProgressCallback", "Snapshot"]
 
-Watch = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Called with the progress of some work: its name, the amount done, and the total."""
 
 
@@ -57,7 +57,7 @@ class Snapshot(Protocol):
         ...
 
     def idleness(self, after: int, limit: int) -> list[Idleness]:
-        """Return what `Ages.threads` returns."""
+        """Return what `ThreadAges.threads` returns."""
         ...
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
@@ -107,7 +107,7 @@ class Maintenance(Protocol):
         """
         ...
 
-    def back_up(self, files: Path, target: Path, *, watch: Watch) -> Backup:
+    def back_up(self, files: Path, target: Path, *, on_progress: ProgressCallback) -> Backup:
         """Copy the database and the folder of files to a new folder `target`, and compare the copy.
 
         Raises StoreFailed if `target` exists, if the disk has no space, if the copy is damaged, or if other programs

@@ -88,7 +88,7 @@ class ItemPrivate(TypedDict, total=False):
     upstream_id: str
     """The id that the model's server gave the call."""
     extra_fields: str
-    """What the engine requires back with the calls of the reply; see `chains.passback`."""
+    """What the engine requires back with the calls of the reply; see `chains.extra_fields`."""
 
 
 class FilePrivate(TypedDict, total=False):

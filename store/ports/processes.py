@@ -38,7 +38,7 @@ class Presence(Protocol):
     """Which processes are alive, and whether one executes a run."""
 
     @property
-    def is_alone(self) -> bool:
+    def is_single_process(self) -> bool:
         """Whether no other process can use the store: what this one did not write since it started is a dead one's."""
         ...
 

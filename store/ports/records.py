@@ -126,7 +126,7 @@ class Hold:
 
     A process holds a run until the run pauses or ends, and a vector store file until it is indexed. What a dead process
     held is free. Raises Missing, StatusConflict if the status is not in `only_if`, and
-    HeldElsewhere if another live process holds the row.
+    HeldByOther if another live process holds the row.
     """
 
     kind: HeldKind
@@ -178,7 +178,7 @@ class RequireRow:
 
 @dataclass(frozen=True, slots=True)
 class RequireHeld:
-    """Refuse the commit unless this process holds the row: with HeldElsewhere, or with Missing if there is no row."""
+    """Refuse the commit unless this process holds the row: with HeldByOther, or with Missing if there is no row."""
 
     kind: HeldKind
     id: str
@@ -382,7 +382,7 @@ class Store(Protocol):
         """The checkpoints of unfinished runs, with the same writer."""
         ...
 
-    async def tidy(self) -> None:
+    async def purge(self) -> None:
         """Remove the parts of deleted threads and vector stores; this also happens automatically. Raises StoreError."""
         ...
 

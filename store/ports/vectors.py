@@ -83,7 +83,7 @@ class Vectors(Protocol):
         number, if known: the disk must then have space for all of them at the start.
 
         The file is added in small commits, so that others can come between. A crash, a cancellation or an error
-        meanwhile leaves nothing that can be found; `tidy` frees its space. `model` is the model that made the vectors
+        meanwhile leaves nothing that can be found; `purge` frees its space. `model` is the model that made the vectors
         (None: there are none). `set_attributes` applies to a file that is being added, too.
 
         Raises:
@@ -96,11 +96,11 @@ class Vectors(Protocol):
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
         """Remove a file, or the whole store; does nothing if there is none. Synced to disk when this returns.
 
-        What a concurrent `add` has written of it so far is removed, too. `tidy` frees the space.
+        What a concurrent `add` has written of it so far is removed, too. `purge` frees the space.
         """
         ...
 
-    async def tidy(self) -> None:
+    async def purge(self) -> None:
         """Free the space of what was removed, replaced or never completed, for every owner, in small commits.
 
         For background work at the start and after a removal. What is being added is kept.

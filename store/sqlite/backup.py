@@ -18,8 +18,8 @@ from typing import Final
 import orjson
 
 from store.blobs import blob_names, blob_place, sync_folder
-from store.ports import Backup, Watch
-from store.sqlite.offline import open_beside, snapshot
+from store.ports import Backup, ProgressCallback
+from store.sqlite.offline import open_read_only, snapshot
 from wire.errors import StoreFailed
 
 __all__ = ["DATABASE_NAME", "FILES_NAME", "back_up"]
@@ -31,7 +31,7 @@ _PAGES: Final = 2_000  # pages of the database between two reports of progress
 _ATTEMPTS: Final = 5
 
 
-def back_up(database: Path | str, files: Path, target: Path, *, watch: Watch) -> Backup:
+def back_up(database: Path | str, files: Path, target: Path, *, on_progress: ProgressCallback) -> Backup:
     """See `Maintenance.back_up`.
 
     The copy is made next to `target` under another name. An interrupted backup leaves that folder, and the next one
@@ -41,13 +41,13 @@ def back_up(database: Path | str, files: Path, target: Path, *, watch: Watch) ->
     if target.exists():
         raise StoreFailed(f"`{target}` exists already: name a new folder, such as one with today's date.")
     aside = target.with_name(f"{target.name}.partial")
-    with open_beside(database, any_schema=True) as source:
+    with open_read_only(database, any_schema=True) as source:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True, mode=0o700)
-        _check_room(aside, source, files)
-        known = _copy_moment(source, files, aside, watch)
+        _check_disk_space(aside, source, files)
+        known = _copy_snapshot(source, files, aside, on_progress)
     try:
-        lost = _verify(aside, known, files, watch)
+        lost = _verify(aside, known, files, on_progress)
         backup = _described(aside, known, lost)
         _sync(aside)
         aside.rename(target)
@@ -65,7 +65,9 @@ class _Known:
     sha256: str | None
 
 
-def _copy_moment(source: sqlite3.Connection, files: Path, aside: Path, watch: Watch) -> Mapping[str, _Known]:
+def _copy_snapshot(
+    source: sqlite3.Connection, files: Path, aside: Path, on_progress: ProgressCallback
+) -> Mapping[str, _Known]:
     """Copy the files, then the database, then files that are new in it; return the files of the database's moment.
 
     A file that is deleted meanwhile is superfluous or missing. Superfluous ones are removed. If one is missing, the
@@ -73,13 +75,13 @@ def _copy_moment(source: sqlite3.Connection, files: Path, aside: Path, watch: Wa
     """
     folder = aside / FILES_NAME
     folder.mkdir(mode=0o700)
-    _copy_blobs(files, folder, blob_names(files), watch)
+    _copy_blobs(files, folder, blob_names(files), on_progress)
     known: dict[str, _Known] = {}
     for _ in range(_ATTEMPTS):
-        known = _copy_database(source, aside / DATABASE_NAME, watch)
+        known = _copy_database(source, aside / DATABASE_NAME, on_progress)
         present = set(blob_names(folder))
         missing = [id for id in known if id not in present]
-        copied = _copy_blobs(files, folder, missing, watch)
+        copied = _copy_blobs(files, folder, missing, on_progress)
         if {id for id in missing if id not in copied} <= _known_files(source).keys():
             break  # files that exist in the database but whose bytes are missing are reported at the end
     for name in blob_names(folder):
@@ -88,7 +90,7 @@ def _copy_moment(source: sqlite3.Connection, files: Path, aside: Path, watch: Wa
     return known
 
 
-def _copy_database(source: sqlite3.Connection, copy: Path, watch: Watch) -> dict[str, _Known]:
+def _copy_database(source: sqlite3.Connection, copy: Path, on_progress: ProgressCallback) -> dict[str, _Known]:
     os.close(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600))  # it contains secrets
     with closing(sqlite3.connect(copy, isolation_level=None)) as target:
         target.execute("PRAGMA synchronous = OFF")  # the whole copy is synced at the end
@@ -96,7 +98,7 @@ def _copy_database(source: sqlite3.Connection, copy: Path, watch: Watch) -> dict
         page_bytes = source.execute("PRAGMA page_size").fetchone()[0]
 
         def report(_: int, left: int, total: int) -> None:
-            watch("database", (total - left) * page_bytes, total * page_bytes)
+            on_progress("database", (total - left) * page_bytes, total * page_bytes)
 
         with snapshot(source):
             # The copy continues in the open snapshot; without one, every commit would make it start again.
@@ -113,7 +115,7 @@ def _known_files(connection: sqlite3.Connection) -> dict[str, _Known]:
     return known
 
 
-def _copy_blobs(files: Path, folder: Path, names: list[str], watch: Watch) -> list[str]:
+def _copy_blobs(files: Path, folder: Path, names: list[str], on_progress: ProgressCallback) -> list[str]:
     """Copy these blobs; returns the names of those that exist."""
     copied = []
     for number, name in enumerate(names, 1):
@@ -125,13 +127,13 @@ def _copy_blobs(files: Path, folder: Path, names: list[str], watch: Watch) -> li
             continue
         path.chmod(0o600)
         copied.append(name)
-        watch("files", number, len(names))
+        on_progress("files", number, len(names))
     return copied
 
 
-def _verify(aside: Path, known: Mapping[str, _Known], files: Path, watch: Watch) -> tuple[str, ...]:
+def _verify(aside: Path, known: Mapping[str, _Known], files: Path, on_progress: ProgressCallback) -> tuple[str, ...]:
     """Read the copy again. Returns the files that are missing or damaged in the source, too. Raises StoreFailed."""
-    watch("checking the database", 0, 1)
+    on_progress("checking the database", 0, 1)
     with closing(_reading(aside)) as copy:
         found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
     if found != ["ok"]:
@@ -144,7 +146,7 @@ def _verify(aside: Path, known: Mapping[str, _Known], files: Path, watch: Watch)
                     f"The copy of the file '{id}' in `{aside}` differs from the original. The disk may be faulty."
                 )
             lost.append(id)
-        watch("checking files", number, len(known))
+        on_progress("checking files", number, len(known))
     return tuple(lost)
 
 
@@ -170,7 +172,7 @@ def _reading(aside: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{(aside / DATABASE_NAME).as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _check_room(aside: Path, source: sqlite3.Connection, files: Path) -> None:
+def _check_disk_space(aside: Path, source: sqlite3.Connection, files: Path) -> None:
     pages, size = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     needed = pages * size + sum(_size(blob_place(files, name)) for name in blob_names(files))
     free = shutil.disk_usage(aside).free

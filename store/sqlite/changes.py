@@ -33,16 +33,17 @@ from store.ports import (
 from store.sqlite.event_log import append, retract
 from store.sqlite.owned_parts import leave
 from store.sqlite.tables import ACTIVE_SQL, FREE_SQL, TABLES, decode, insert_values, update_values
-from wire.errors import Changed, HeldElsewhere, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from wire.errors import Changed, HeldByOther, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 
-__all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
+__all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "write_unchanged_page"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """A change that is ready to run on the writing connection; returns the row after an Insert or Patch."""
 
 
 class Prepared(NamedTuple):
-    """A change that is ready to run, and how many bytes it writes; None if it can touch any number of rows."""
+    """A change that is ready to run, and how many bytes it writes; None if it can touch any number of
+    rows."""
 
     run: Operation
     size: int | None = None
@@ -94,7 +95,7 @@ def _do_nothing(conn: sqlite3.Connection) -> None:
     """See `Wake`."""
 
 
-def touch(conn: sqlite3.Connection) -> None:
+def write_unchanged_page(conn: sqlite3.Connection) -> None:
     """Write a page without changing it: without a write, SQLite would not notice that it cannot write."""
     conn.execute(f"PRAGMA user_version = {conn.execute('PRAGMA user_version').fetchone()[0]}")
 
@@ -194,7 +195,7 @@ def _hold(change: Hold, process: int) -> Operation:
             raise Missing(kind, id)
         if status[0] not in statuses:
             raise StatusConflict(kind, id, status[0])
-        raise HeldElsewhere(kind, id)
+        raise HeldByOther(kind, id)
 
     return run
 
@@ -207,7 +208,7 @@ def _require_held(kind: HeldKind, id: str, owner: str, process: int) -> Operatio
         if found is None:
             raise Missing(kind, id)
         if found[0] != process:
-            raise HeldElsewhere(kind, id)
+            raise HeldByOther(kind, id)
 
     return run
 

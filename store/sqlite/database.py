@@ -20,8 +20,8 @@ from sqlite_utils import Database
 
 from store.obstacles import find_obstacle
 from store.ports import Row, StoreMetrics
-from store.sqlite.ballast import Ballast, ballast_place
-from store.sqlite.changes import Operation, touch
+from store.sqlite.changes import Operation, write_unchanged_page
+from store.sqlite.disk_reserve import DiskReserve, reserve_path
 from store.sqlite.failures import failed
 from store.sqlite.large_reads import LargeReads
 from store.sqlite.lock import FileLock
@@ -87,9 +87,9 @@ class Engine:
             undo.callback(self._lock.release)
             # It contains secrets: only the user of this process has access, also to its -wal and -shm.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            ballast = Ballast(ballast_place(path), reserve_bytes)
-            writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, ballast)))
-            self.fence = Fence(register(writing, is_alone=not is_shared))
+            reserve = DiskReserve(reserve_path(path), reserve_bytes)
+            writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, reserve)))
+            self.fence = Fence(register(writing, is_single_process=not is_shared))
             reading = [
                 undo.enter_context(closing(_connect(path, busy_timeout_s, trace, read_only=True)))
                 for _ in range(_READERS)
@@ -105,7 +105,7 @@ class Engine:
             fence=self.fence,
             busy_timeout_s=busy_timeout_s,
             synced=synced,
-            ballast=ballast,
+            reserve=reserve,
         )
         self._writer.start()
 
@@ -121,8 +121,8 @@ class Engine:
     ) -> "Engine":
         """Open a file; None opens a temporary one. Raises StoreFailed.
 
-        `reserve_bytes` of the disk are reserved for changes that free space (see `store.sqlite.ballast`). A file that
-        `is_shared` can be open in several processes, all of which share it.
+        `reserve_bytes` of the disk are reserved for changes that free space (see `store.sqlite.disk_reserve`). A file
+        that `is_shared` can be open in several processes, all of which share it.
         """
         loop = asyncio.get_running_loop()
 
@@ -160,7 +160,7 @@ class Engine:
         saves: str | None = None,
         renews: bool = False,
         failed: Callable[[], None] | None = None,
-        relieves: Callable[[], bool] = never,
+        frees_space: Callable[[], bool] = never,
         registers: bool = False,
     ) -> "Future[list[Row]]":
         """Queue one commit; cancelling the future does not withdraw it. See `store.sqlite.transactions.Commit`.
@@ -180,10 +180,10 @@ class Engine:
             renews,
             failed,
             owner=acting_owner(),
-            relieves=relieves,
+            frees_space=frees_space,
             process=None if registers else self.fence.process,
         )
-        if self._closed or not self._writer.alive:
+        if self._closed or not self._writer.is_running:
             _fail(commit, StoreFailed("The store is closed."))
             return future
         self.pending.add(commit)
@@ -196,7 +196,7 @@ class Engine:
 
     async def probe(self) -> None:
         """Commit and sync an empty change that counts as growth, so that a full disk refuses it. Raises StoreError."""
-        await self.queue([touch], touches=frozenset(), durable=True)
+        await self.queue([write_unchanged_page], touches=frozenset(), durable=True)
 
     def _put(self) -> None:
         held, self._held = self._held, []
@@ -220,7 +220,7 @@ class Engine:
     async def read_long(
         self, owner: str, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Return `read(connection, …)` as `read` does, but owners take turns; see `Readers.run_long`."""
+        """Return `read(connection, …)` as `read` does, but fairly by owner; see `Readers.run_long`."""
         return await self._readers.run_long(owner, read, *args, **kwargs)
 
     async def read_rows(self, owner: str, read: Callable[..., R], *args: object) -> R:
@@ -230,7 +230,7 @@ class Engine:
         """
         with suppress(LargeRead):
             return await self.read(_read_small, read, *args)
-        async with self.large_reads.turn(owner):  # outside `with`: the exception's frames hold what was read
+        async with self.large_reads.slot(owner):  # outside `with`: the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:
@@ -294,16 +294,16 @@ class _Temporary(Engine):
             self._folder.cleanup()
 
 
-def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, ballast: Ballast) -> sqlite3.Connection:
-    """Open the only connection that writes, and migrate the file; on a full disk, use the ballast's space."""
+def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, reserve: DiskReserve) -> sqlite3.Connection:
+    """Open the only connection that writes, and migrate the file; on a full disk, use the reserve's space."""
     try:
         connection = _prepared(path, busy_timeout_s, trace)
     except sqlite3.OperationalError:
-        for _ in ballast.portions():
+        for _ in reserve.portions():
             with suppress(sqlite3.OperationalError):
                 return _prepared(path, busy_timeout_s, trace)
         raise
-    ballast.keep()
+    reserve.keep()
     return connection
 
 

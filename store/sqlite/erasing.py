@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairness.fair_limits import INDEXING
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.folded_words import MAX_PASSAGES, Words, delete_words, fold_slice
 from store.sqlite.vector_slices import FILE_BITS
-from telemetry.shares import INDEXING
 
 __all__ = ["erase"]
 
@@ -35,7 +35,7 @@ async def erase(engine: Engine, file: int) -> None:
         words = await INDEXING.run(
             part.owner, fold_slice, part.store, part.rows, form=part.form, refolded=part.refolded
         )
-        await engine.queue([_erase(part.store, file, words)], touches=frozenset(), relieves=lambda: True)
+        await engine.queue([_erase(part.store, file, words)], touches=frozenset(), frees_space=lambda: True)
 
 
 def _next_part(conn: sqlite3.Connection, file: int) -> _Part | None:

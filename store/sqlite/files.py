@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from store.ports import Expiring, Kind, Page, PageQuery, Row, Tally, Whole
+from store.ports import Expiring, FileTotals, Kind, Page, PageQuery, Row, Whole
 from store.sqlite.database import Engine
 from store.sqlite.pages import read_page
 from store.sqlite.tables import FREE_SQL, TABLES, StoredRow, decode
@@ -54,8 +54,8 @@ class SqliteLibrary:
         pins = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": status}
         return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
 
-    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
-        return await self._engine.read_long(acting_owner(), _tallies, whole, ids)
+    async def file_totals(self, whole: Whole, ids: Sequence[str]) -> dict[str, FileTotals]:
+        return await self._engine.read_long(acting_owner(), _file_totals, whole, ids)
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[StoredRow]:
         return await self._engine.read(_waiting, self._engine.fence.process, limit, besides, full)
@@ -123,13 +123,13 @@ def _waiting_owners(conn: sqlite3.Connection) -> Iterator[str]:
         (owner,) = conn.execute(f"{sql} AND owner > ?", (owner,)).fetchone()
 
 
-def _tallies(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
-    tallies = {}
+def _file_totals(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> dict[str, FileTotals]:
+    file_totals = {}
     sql = f"SELECT status, COUNT(*), SUM(usage_bytes) FROM vector_store_files WHERE {whole} = ? GROUP BY status"
     for id in ids:
         counted = conn.execute(sql, (id,)).fetchall()
-        tallies[id] = Tally({status: count for status, count, _ in counted}, sum(size for *_, size in counted))
-    return tallies
+        file_totals[id] = FileTotals({status: count for status, count, _ in counted}, sum(size for *_, size in counted))
+    return file_totals
 
 
 def _unknown(conn: sqlite3.Connection, blob_ids: Sequence[str]) -> list[str]:

@@ -8,49 +8,49 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 
-from telemetry.shares import Shares
+from fairness.fair_limits import FairLimit
 
 __all__ = ["LargeReads"]
 
 
 class _Block:
-    """A block that keeps what it reads. Its turn begins with the first large read, and ends with the block."""
+    """A block that keeps what it reads. Its slot is taken for the first large read, and released at the block's end."""
 
     def __init__(self, reads: "LargeReads") -> None:
         self.reads = reads
         self.is_open = True
-        self.has_turn = False
-        self.turn = AsyncExitStack()
+        self.has_slot = False
+        self.slot = AsyncExitStack()
 
 
 _BLOCK: ContextVar[_Block | None] = ContextVar("block", default=None)
 
 
 class LargeReads:
-    """Turns for large reads. An owner has `most` of them at a time; one owner never waits for another."""
+    """Limits large reads. An owner has `most` slots; one owner never waits for another."""
 
     def __init__(self, most: int) -> None:
-        self._shares = Shares(0, least=most)
+        self._limit = FairLimit(0, least=most)
 
     @asynccontextmanager
-    async def turn(self, owner: str) -> AsyncIterator[None]:
-        """Wait for a turn, and have it until the end of this context, or of the `held` block around it.
+    async def slot(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it until the end of this context, or of the `held` block around it.
 
-        A block has one turn, however much it reads: a block that waited for a second turn could wait for itself.
+        A block has one slot, however much it reads: a block that waited for a second one could wait for itself.
         """
         block = _BLOCK.get()
         if block is None or block.reads is not self or not block.is_open:  # a task can outlive the block it began in
-            async with self._shares.share(owner):
+            async with self._limit.slot(owner):
                 yield
             return
-        if not block.has_turn:
-            block.has_turn = True
-            await block.turn.enter_async_context(self._shares.share(owner))
+        if not block.has_slot:
+            block.has_slot = True
+            await block.slot.enter_async_context(self._limit.slot(owner))
         yield
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Keep the turn of a large read until the block ends. Blocks can be nested; the outermost one counts."""
+        """Keep the slot of a large read until the block ends. Blocks can be nested; the outermost one counts."""
         outer = _BLOCK.get()
         if outer is not None and outer.reads is self and outer.is_open:
             yield
@@ -58,7 +58,7 @@ class LargeReads:
         block = _Block(self)
         token = _BLOCK.set(block)
         try:
-            async with block.turn:
+            async with block.slot:
                 yield
         finally:
             block.is_open = False

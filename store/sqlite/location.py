@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from store.alone import alone
 from store.free_space import Disks
 from store.ports import Backend, Maintenance, Sharing
+from store.single_process import single_process
 from wire.errors import InvalidSetting
 
 __all__ = ["SqliteFile"]
@@ -43,7 +43,7 @@ class SqliteFile:
     async def open(
         self, *, disks: Disks | None = None, has_reserve: bool = False, sharing: Sharing | None = None
     ) -> AsyncIterator[Backend]:
-        from store.sqlite.ballast import BALLAST_BYTES
+        from store.sqlite.disk_reserve import DISK_RESERVE_BYTES
         from store.sqlite.health import SqliteHealth
         from store.sqlite.processes import SharedFile
         from store.sqlite.store import open_store
@@ -53,12 +53,12 @@ class SqliteFile:
         async with AsyncExitStack() as stack:
             store = await open_store(
                 self._path,
-                reserve_bytes=BALLAST_BYTES if has_reserve else 0,
+                reserve_bytes=DISK_RESERVE_BYTES if has_reserve else 0,
                 free_space=free_space,
                 is_shared=sharing is not None,
             )
             stack.push_async_callback(store.close)
-            processes = alone(store)
+            processes = single_process(store)
             if sharing is not None:
                 processes = (await stack.enter_async_context(SharedFile(store.engine, sharing))).ports
             yield Backend(

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from store.obstacles import find_obstacle, nearest_existing
-from store.ports import Backup, Condition, Idleness, LeftOut, Snapshot, Watch
+from store.ports import Backup, Condition, Idleness, LeftOut, ProgressCallback, Snapshot
 from store.sqlite.backup import back_up
 from store.sqlite.compaction import compact
 from store.sqlite.export import count_exported, count_left_out, count_under_way, exported, owners
-from store.sqlite.offline import in_use, open_beside, snapshot
+from store.sqlite.offline import in_use, open_read_only, snapshot
 from store.sqlite.thread_ages import idleness
 from wire.json import JsonView
 
@@ -52,11 +52,11 @@ class SqliteMaintenance:
 
     @contextmanager
     def snapshot(self, *, any_schema: bool = False, untouched: bool = False) -> Iterator[Snapshot]:
-        with open_beside(self._path, any_schema=any_schema, untouched=untouched) as connection, snapshot(connection):
+        with open_read_only(self._path, any_schema=any_schema, untouched=untouched) as connection, snapshot(connection):
             yield _Snapshot(connection)
 
-    def back_up(self, files: Path, target: Path, *, watch: Watch) -> Backup:
-        return back_up(self._path, files, target, watch=watch)
+    def back_up(self, files: Path, target: Path, *, on_progress: ProgressCallback) -> Backup:
+        return back_up(self._path, files, target, on_progress=on_progress)
 
     def compact(self) -> int:
         return compact(self._path)

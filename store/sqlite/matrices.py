@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from store.sqlite.readers import untimed
 from store.sqlite.vector_slices import Numbers, block_rows, read_blocks
 
-__all__ = ["File", "Matrices", "Shelf"]
+__all__ = ["File", "LoadedStore", "Matrices"]
 
 _MAX_BYTES: Final = 1 << 30
-_SHELF_BYTES: Final = 2_048
+_STORE_BYTES: Final = 2_048
 _FILE_BYTES: Final = 512
 """What a store and each of its files take in memory beside the vectors, rounded up."""
 
@@ -74,7 +74,7 @@ _Model = tuple[str, int]
 
 
 @dataclass(eq=False, slots=True)
-class Shelf:
+class LoadedStore:
     """One store at one revision. `size` are its bytes in memory, `users` the searches that use it at the moment."""
 
     owner: str
@@ -100,11 +100,11 @@ class Shelf:
 
 
 class Matrices:
-    """The shelves, by store, the least recently searched first."""
+    """The loaded stores, the least recently searched first."""
 
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._shelves: OrderedDict[int, Shelf] = OrderedDict()
+        self._loaded: OrderedDict[int, LoadedStore] = OrderedDict()
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -114,27 +114,27 @@ class Matrices:
         return self._held.total()
 
     @contextmanager
-    def shelf(self, conn: sqlite3.Connection, owner: str, store: int, revision: int) -> Iterator[Shelf]:
+    def loaded(self, conn: sqlite3.Connection, owner: str, store: int, revision: int) -> Iterator[LoadedStore]:
         """Use the store at this revision in the block; `conn` must be in a transaction that sees the revision."""
         with self._lock:
-            shelf = self._take(store, revision)
-        if shelf is None:
+            loaded = self._take(store, revision)
+        if loaded is None:
             files = _files(conn, store)
             with self._lock:
-                shelf = self._take(store, revision) or self._put(store, Shelf(owner, revision, files, users=1))
+                loaded = self._take(store, revision) or self._put(store, LoadedStore(owner, revision, files, users=1))
         try:
-            yield shelf
+            yield loaded
         finally:
             with self._lock:
-                shelf.users -= 1
-                shelf.used_at = time.monotonic()
-                if not shelf.is_kept and not shelf.users:
-                    self._grow(shelf, -shelf.size)
+                loaded.users -= 1
+                loaded.used_at = time.monotonic()
+                if not loaded.is_kept and not loaded.users:
+                    self._grow(loaded, -loaded.size)
 
     def nearest(
         self,
         conn: sqlite3.Connection,
-        shelf: Shelf,
+        loaded: LoadedStore,
         model: str,
         query: Sequence[float],
         limit: int,
@@ -143,10 +143,10 @@ class Matrices:
         """Return (file's `seq`, chunk's index, cosine) of the nearest chunks of `allowed` files, nearest first."""
         vector = np.asarray(query, dtype=np.float32)
         vector /= max(float(np.linalg.norm(vector)), 1e-12)
-        layout = shelf.layout((model, len(vector)))
+        layout = loaded.layout((model, len(vector)))
         if not layout.rows:
             return []
-        matrix = self._matrix(conn, shelf, (model, len(vector)))
+        matrix = self._matrix(conn, loaded, (model, len(vector)))
         blocks = (
             read_blocks(conn, [each.seq for each in layout.files], layout.dimensions)
             if matrix is None
@@ -157,7 +157,7 @@ class Matrices:
     def drop_deleted(self, conn: sqlite3.Connection) -> None:
         """Drop the stores that are deleted, or have no files any more."""
         with self._lock:
-            kept = list(self._shelves)
+            kept = list(self._loaded)
             sql = """SELECT seq FROM index_stores WHERE seq IN (SELECT value FROM json_each(?)) AND hidden = 0
                      AND EXISTS (SELECT 1 FROM index_files WHERE store = index_stores.seq AND state = 'whole')"""
             there = {seq for (seq,) in conn.execute(sql, (orjson.dumps(kept).decode(),))}
@@ -165,64 +165,65 @@ class Matrices:
                 if store not in there:
                     self._drop(store)
 
-    def _matrix(self, conn: sqlite3.Connection, shelf: Shelf, model: _Model) -> _Matrix | None:
+    def _matrix(self, conn: sqlite3.Connection, loaded: LoadedStore, model: _Model) -> _Matrix | None:
         """Return the vectors that this model made, loaded on first use; None if they do not fit into memory."""
-        with untimed(), shelf.lock:  # a search that waits for another one's load must not fail for that
-            if model not in shelf.matrices:
-                layout, before = shelf.layout(model), shelf.before.pop(model, None)
+        with untimed(), loaded.lock:  # a search that waits for another one's load must not fail for that
+            if model not in loaded.matrices:
+                layout, before = loaded.layout(model), loaded.before.pop(model, None)
                 try:
-                    if not self._reserve(shelf, layout.nbytes):  # no time limit: at most `_max_bytes` are loaded
+                    if not self._reserve(loaded, layout.nbytes):  # no time limit: at most `_max_bytes` are loaded
                         # There is no memory for both, so the former is not copied.
-                        self._release(shelf, before)
+                        self._release(loaded, before)
                         before = None
-                        if not self._reserve(shelf, layout.nbytes):
+                        if not self._reserve(loaded, layout.nbytes):
                             return None
                     try:
-                        shelf.matrices[model] = _load(conn, layout, before)
+                        loaded.matrices[model] = _load(conn, layout, before)
                     except BaseException:
-                        self._release(shelf, layout)
+                        self._release(loaded, layout)
                         raise
                 finally:
-                    self._release(shelf, before)
-            return shelf.matrices[model]
+                    self._release(loaded, before)
+            return loaded.matrices[model]
 
     # --- memory; only with the lock -----------------------------------------------------------------------------------
 
-    def _take(self, store: int, revision: int) -> Shelf | None:
-        known = self._shelves.get(store)
+    def _take(self, store: int, revision: int) -> LoadedStore | None:
+        known = self._loaded.get(store)
         if known is None or known.revision != revision:
             return None
-        self._shelves.move_to_end(store)
+        self._loaded.move_to_end(store)
         known.users += 1
         return known
 
-    def _put(self, store: int, shelf: Shelf) -> Shelf:
-        """Keep a shelf instead of an older one. One that is older itself, or does not fit, is used but not kept."""
-        known = self._shelves.get(store)
-        shelf.is_kept = known is None or known.revision < shelf.revision
-        size = _SHELF_BYTES + _FILE_BYTES * len(shelf.files)
-        if known is not None and shelf.is_kept:
-            shelf.before = {**known.before, **known.matrices}
-            size += sum(each.layout.nbytes for each in shelf.before.values())
+    def _put(self, store: int, loaded: LoadedStore) -> LoadedStore:
+        """Keep a loaded store instead of an older one. One that is older itself, or does not fit, is used but not
+        kept."""
+        known = self._loaded.get(store)
+        loaded.is_kept = known is None or known.revision < loaded.revision
+        size = _STORE_BYTES + _FILE_BYTES * len(loaded.files)
+        if known is not None and loaded.is_kept:
+            loaded.before = {**known.before, **known.matrices}
+            size += sum(each.layout.nbytes for each in loaded.before.values())
             self._drop(store)
-        shelf.is_kept = shelf.is_kept and self._make_room(shelf.owner, size)
-        self._grow(shelf, size)
-        if shelf.is_kept:
-            self._shelves[store] = shelf
-        return shelf
+        loaded.is_kept = loaded.is_kept and self._evict(loaded.owner, size)
+        self._grow(loaded, size)
+        if loaded.is_kept:
+            self._loaded[store] = loaded
+        return loaded
 
     def _drop(self, store: int) -> None:
-        shelf = self._shelves.pop(store)
-        shelf.is_kept = False
-        if not shelf.users:
-            self._grow(shelf, -shelf.size)
+        loaded = self._loaded.pop(store)
+        loaded.is_kept = False
+        if not loaded.users:
+            self._grow(loaded, -loaded.size)
 
-    def _grow(self, shelf: Shelf, size: int) -> None:
-        shelf.size += size
-        self._held[shelf.owner] += size
+    def _grow(self, loaded: LoadedStore, size: int) -> None:
+        loaded.size += size
+        self._held[loaded.owner] += size
 
-    def _make_room(self, owner: str, size: int) -> bool:
-        """Drop shelves until `size` more bytes fit; return whether they do."""
+    def _evict(self, owner: str, size: int) -> bool:
+        """Drop loaded stores until `size` more bytes fit; return whether they do."""
         while size <= self._max_bytes and self.size + size > self._max_bytes:
             store = self._dispensable(owner, size)
             if store is None:
@@ -232,26 +233,26 @@ class Matrices:
 
     def _dispensable(self, owner: str, size: int) -> int | None:
         """Return an unused store: one not searched for long, or one of the owner who would hold the most."""
-        unused = [(store, shelf) for store, shelf in self._shelves.items() if not shelf.users]
+        unused = [(store, loaded) for store, loaded in self._loaded.items() if not loaded.users]
         since = time.monotonic() - _IDLE_S
-        idle = next((store for store, shelf in unused if shelf.used_at < since), None)
+        idle = next((store for store, loaded in unused if loaded.used_at < since), None)
         if idle is not None:
             return idle
         held = {each: self._held[each] + size * (each == owner) for each in (owner, *self._held)}
         most = max(held, key=held.__getitem__)  # `owner`, if another holds as much
-        return next((store for store, shelf in unused if shelf.owner == most), None)
+        return next((store for store, loaded in unused if loaded.owner == most), None)
 
-    def _reserve(self, shelf: Shelf, size: int) -> bool:
+    def _reserve(self, loaded: LoadedStore, size: int) -> bool:
         with self._lock:
-            fits = shelf.is_kept and self._make_room(shelf.owner, size)
+            fits = loaded.is_kept and self._evict(loaded.owner, size)
             if fits:
-                self._grow(shelf, size)
+                self._grow(loaded, size)
             return fits
 
-    def _release(self, shelf: Shelf, what: "_Matrix | _Layout | None") -> None:
+    def _release(self, loaded: LoadedStore, what: "_Matrix | _Layout | None") -> None:
         if what is not None:
             with self._lock:
-                self._grow(shelf, -(what.layout if isinstance(what, _Matrix) else what).nbytes)
+                self._grow(loaded, -(what.layout if isinstance(what, _Matrix) else what).nbytes)
 
 
 def _best(layout: _Layout, scores: Numbers, limit: int, allowed: frozenset[int] | None) -> list[tuple[int, int, float]]:

@@ -243,8 +243,8 @@ def m008_forms(db: Database) -> None:
 
 @MIGRATIONS()
 def m009_remains(db: Database) -> None:
-    """Deleted objects whose parts have not been removed yet (see `store/sqlite/remains.py`), and stores hidden from
-    searches."""
+    """Deleted objects whose parts have not been removed yet (see `store/sqlite/deferred_deletes.py`), and stores hidden
+    from searches."""
     _run_all(
         db,
         """

@@ -12,12 +12,12 @@ from typing import Final
 
 from sqlite_utils import Database
 
-from store.sqlite.ballast import Ballast, ballast_place
+from store.sqlite.disk_reserve import DiskReserve, reserve_path
 from store.sqlite.lock import is_locked
 from store.sqlite.migrations import MIGRATIONS, STEPS
 from wire.errors import StoreFailed
 
-__all__ = ["in_use", "open_beside", "snapshot"]
+__all__ = ["in_use", "open_read_only", "snapshot"]
 
 _BUSY_S: Final = 10.0
 
@@ -28,7 +28,7 @@ def in_use(database: str | Path) -> bool:
 
 
 @contextmanager
-def open_beside(
+def open_read_only(
     database: str | Path, *, any_schema: bool = False, untouched: bool = False
 ) -> Iterator[sqlite3.Connection]:
     """Open the file for reading. Blocks.
@@ -67,12 +67,12 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _connect(uri: str, path: Path) -> sqlite3.Connection:
-    """Open the file. On a full disk, the `-shm` that a reader creates gets its space from the ballast."""
+    """Open the file. On a full disk, the `-shm` that a reader creates gets its space from the reserve."""
     try:
         return _open_readable(uri)
     except sqlite3.OperationalError:
-        if not is_locked(path):  # a running server has created it, and uses the ballast itself
-            for _ in Ballast(ballast_place(path), 0).portions():
+        if not is_locked(path):  # a running server has created it, and uses the reserve itself
+            for _ in DiskReserve(reserve_path(path), 0).portions():
                 with suppress(sqlite3.OperationalError):
                     return _open_readable(uri)
         raise

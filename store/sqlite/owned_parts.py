@@ -47,7 +47,8 @@ _PARTS: Final[dict[Kind, tuple[_Part, ...]]] = {
 
 
 def leave(conn: sqlite3.Connection, kind: Kind, id: str, owner: str) -> None:
-    """Remove the parts of an object that is being deleted. If there can be many, `store.sqlite.remains` does it."""
+    """Remove the parts of an object that is being deleted. If there can be many, `store.sqlite.deferred_deletes` does
+    it."""
     if kind in DEFERRED:
         conn.execute("INSERT OR IGNORE INTO remains (kind, id, owner) VALUES (?, ?, ?)", (kind, id, owner))
     else:

@@ -39,7 +39,7 @@ class SharedFile:
     """This process among others. An async context manager: entering starts the heartbeats, leaving releases what is
     held."""
 
-    is_alone = False
+    is_single_process = False
 
     def __init__(self, engine: Engine, sharing: Sharing) -> None:
         self._engine = engine
@@ -58,7 +58,7 @@ class SharedFile:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        works = (self._beat_forever, self._wake_forever)
+        works = (self._send_heartbeats, self._wake_forever)
         self._work = [self._tasks.create_task(keep_running(work, again_s=self._sharing.poll_s)) for work in works]
         return self
 
@@ -82,14 +82,14 @@ class SharedFile:
         await self._engine.pending.wait_for(run_id)
         return await self._engine.read(lambda conn: conn.execute(sql, (run_id,)).fetchone() is not None)
 
-    async def _beat_forever(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             if self._engine.lost.is_set() or self._left_s <= 0:
                 await self._start_over()
             started_at = machine_time()
             try:
                 async with asyncio.timeout(max(0.0, self._left_s)):
-                    await self._queue(partial(self._beat, self._engine.fence.process))
+                    await self._queue(partial(self._write_heartbeat, self._engine.fence.process))
                 self._beaten_at = started_at
             except TimeoutError:
                 continue
@@ -106,7 +106,7 @@ class SharedFile:
         """Seconds until this process must end its work, because others soon declare it dead."""
         return self._beaten_at + _NEAR * self._sharing.lease_s - machine_time()
 
-    def _beat(self, process: int, conn: sqlite3.Connection) -> None:
+    def _write_heartbeat(self, process: int, conn: sqlite3.Connection) -> None:
         now, lease_s = machine_time(), self._sharing.lease_s
         (before,) = conn.execute("SELECT beat_at FROM processes WHERE id = ?", (process,)).fetchone()
         conn.execute("UPDATE processes SET beat_at = ? WHERE id = ?", (now, process))
@@ -188,7 +188,7 @@ def _leave(process: int) -> Operation:
 def _replace(process: int, numbers: list[int], conn: sqlite3.Connection) -> None:
     """Give up what the process held, and register a new one; its number is added to `numbers`."""
     conn.execute("DELETE FROM processes WHERE id = ?", (process,))
-    numbers[:] = [register(conn, is_alone=False)]
+    numbers[:] = [register(conn, is_single_process=False)]
 
 
 def _take(duty: Duty, process: int, taken: list[int], conn: sqlite3.Connection) -> None:

@@ -1,8 +1,8 @@
 """Reads concurrently with the writer, in a few threads; each call has a read-only connection to itself.
 
-Invariants: no reader ever writes, not even a checkpoint of the WAL. Owners take turns: a read waits only for a thread,
-never for all reads that another owner has asked for. Reads that can be long leave threads free for all other reads. A
-read whose caller stops waiting before it starts is not done.
+Invariants: no reader ever writes, not even a checkpoint of the WAL. Owners are scheduled fairly: a read waits only for
+a thread, never for all reads that another owner has asked for. Reads that can be long leave threads free for all other
+reads. A read whose caller stops waiting before it starts is not done.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from fairness.fair_limits import FairLimit
 from store.sqlite.failures import failed
 from telemetry.context import acting_owner
-from telemetry.shares import Shares
 from wire.errors import InvalidRequest, StoreFailed, ThreadholdError
 
 __all__ = ["Readers", "check_time", "untimed"]
@@ -48,11 +48,11 @@ class Readers:
             self._free.put(connection)
         self._under_way: set[Future[None]] = set()
         self._closed = False
-        self._threads = Shares(len(connections), portion=_PORTION)
-        self._long = Shares(max(1, len(connections) - _KEPT_FREE), portion=1)
+        self._threads = FairLimit(len(connections), portion=_PORTION)
+        self._long = FairLimit(max(1, len(connections) - _KEPT_FREE), portion=1)
 
     async def run(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `read(connection, …)`, called on a reader thread when it is the acting owner's turn.
+        """Return `read(connection, …)`, called on a reader thread when the acting owner is next.
 
         Raises StoreFailed if the database fails.
         """
@@ -65,7 +65,7 @@ class Readers:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Return `read(connection, …)` as `run` does, when it is the owner's turn. Use it for reads whose cost the
+        """Return `read(connection, …)` as `run` does, when the owner is next. Use it for reads whose cost the
         owner controls. A read can call `check_time`; SQLite's own work is interrupted when the time is up.
 
         Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed if the database fails.
@@ -86,7 +86,7 @@ class Readers:
     async def _run(
         self, owner: str, read: Callable[[sqlite3.Connection], R], done: Callable[[], None] = lambda: None
     ) -> R:
-        """Read on a thread when it is the owner's turn. `done` is called on the event loop, in any case."""
+        """Read on a thread when the owner is next. `done` is called on the event loop, in any case."""
 
         def free() -> None:
             self._threads.release(owner)
@@ -102,7 +102,12 @@ class Readers:
         except BaseException:
             free()
             raise
-        return await _result(future)
+        try:
+            return await future
+        except sqlite3.Error as error:
+            raise failed("The store could not read", error) from error
+        finally:
+            del future  # its error refers to this frame, so they would form a cycle
 
     def _submit(self, read: Callable[[sqlite3.Connection], R], done: Callable[[], None]) -> "asyncio.Future[R]":
         """Start a read in a thread; `done` is called on the event loop when the thread is free.
@@ -208,10 +213,3 @@ def _too_long() -> InvalidRequest:
         "vector stores, use shorter filters, or ask for fewer objects at a time.",
         code="request_too_slow",
     )
-
-
-async def _result(future: "asyncio.Future[R]") -> R:
-    try:
-        return await future
-    except sqlite3.Error as error:
-        raise failed("The store could not read", error) from error

@@ -1,7 +1,8 @@
 """Registers this process in the file, and fences it: its number is the token that every commit carries.
 
-Invariants: `processes` lists the living. A process that is declared dead leaves the list, in a transaction, so each of
-its later transactions finds it missing and is refused. A number is never used by two processes that live at a time.
+Invariants: `processes` lists the live processes. A process that is declared dead leaves the list, in a transaction, so
+each of its later transactions finds it missing and is refused. A number is never used by two processes that live at a
+time.
 """
 
 import sqlite3
@@ -23,13 +24,13 @@ def machine_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def register(conn: sqlite3.Connection, *, is_alone: bool) -> int:
+def register(conn: sqlite3.Connection, *, is_single_process: bool) -> int:
     """Add this process to the list, and return its number. Blocks.
 
-    A process that `is_alone`, which its lock proves, continues under the number of the last one: all others are dead,
-    and opening a file whose disk is full needs no write.
+    A process that `is_single_process`, which its lock proves, continues under the number of the last one: all others
+    are dead, and opening a file whose disk is full needs no write.
     """
-    if is_alone:
+    if is_single_process:
         known = [id for (id,) in conn.execute("SELECT id FROM processes ORDER BY id DESC")]
         if len(known) > 1:
             conn.execute("DELETE FROM processes WHERE id <> ?", known[:1])

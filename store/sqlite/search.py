@@ -15,12 +15,12 @@ import orjson
 from store.ports import Chunk, Found, Hit, Query
 from store.ranking import fuse
 from store.sqlite.fulltext import Words
-from store.sqlite.matrices import File, Matrices, Shelf
+from store.sqlite.matrices import File, LoadedStore, Matrices
 from store.sqlite.readers import check_time
 from store.sqlite.reindexing import is_outdated
 from wire.filters import Attributes, Filter, matches
 
-__all__ = ["Lookup"]
+__all__ = ["IndexSearch"]
 
 _DEPTH: Final = 100
 """Minimum hits of each list that are fused."""
@@ -28,7 +28,7 @@ _DEPTH: Final = 100
 _WEIGHT: Final = 0.5
 """Share of meaning in the ranking; explained in `docs/decisions/search-ranking.md`."""
 
-Place = tuple[int, int]
+ChunkPosition = tuple[int, int]
 """A file's number in the index, and a chunk's index in it."""
 
 
@@ -36,10 +36,10 @@ Place = tuple[int, int]
 class _Store:
     seq: int
     id: str
-    shelf: Shelf
+    loaded: LoadedStore
 
 
-class Lookup:
+class IndexSearch:
     """Reads the index; keeps matrices and word counts between searches. Called from several reader threads."""
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ class Lookup:
         """See `store.ports.Vectors.search`."""
         with ExitStack() as in_use:
             stores = [
-                _Store(seq, id, in_use.enter_context(self._matrices.shelf(conn, owner, seq, revision)))
+                _Store(seq, id, in_use.enter_context(self._matrices.loaded(conn, owner, seq, revision)))
                 for seq, id, revision in _stores(conn, owner, vector_store_ids)
             ]
-            files = {file.seq: (store, file) for store in stores for file in store.shelf.files.values()}
+            files = {file.seq: (store, file) for store in stores for file in store.loaded.files.values()}
             allowed = None
             if query.filters is not None:
                 allowed = frozenset(_allowed(conn, stores, query.filters))
@@ -102,14 +102,14 @@ class Lookup:
         query: Query,
         depth: int,
         allowed: frozenset[int] | None,
-    ) -> list[Place]:
+    ) -> list[ChunkPosition]:
         if query.vector is None or query.model is None:
             return []
-        found: list[tuple[float, Place]] = []
+        found: list[tuple[float, ChunkPosition]] = []
         for store in stores:
-            near = self._matrices.nearest(conn, store.shelf, query.model, query.vector, depth, allowed)
+            near = self._matrices.nearest(conn, store.loaded, query.model, query.vector, depth, allowed)
             found += [(-cosine, (file, number)) for file, number, cosine in near]
-        return [place for _, place in sorted(found)[:depth]]
+        return [position for _, position in sorted(found)[:depth]]
 
     def _by_words(
         self,
@@ -118,9 +118,9 @@ class Lookup:
         query: Query,
         depth: int,
         allowed: frozenset[int] | None,
-    ) -> list[Place]:
-        whole = frozenset(seq for store in stores for seq in store.shelf.files)
-        total = sum(file.count for store in stores for file in store.shelf.files.values())
+    ) -> list[ChunkPosition]:
+        whole = frozenset(seq for store in stores for seq in store.loaded.files)
+        total = sum(file.count for store in stores for file in store.loaded.files.values())
         numbers = [store.seq for store in stores]
         if not total:
             return []
@@ -175,7 +175,7 @@ def _chunks(conn: sqlite3.Connection, start: int, stop: int) -> list[Chunk]:
 
 def _hits(
     conn: sqlite3.Connection,
-    ranked: Sequence[tuple[Place, float]],
+    ranked: Sequence[tuple[ChunkPosition, float]],
     files: dict[int, tuple[_Store, File]],
     query: Query,
 ) -> Iterator[Hit]:

@@ -1,7 +1,8 @@
 """The store in one SQLite file, which implements `store.ports.Store`.
 
 Invariants: those of the port, tested by `tests/store/test_conformance.py`. This file only joins the parts: which
-commits touch what (`pending`), the SQL of a change (`changes`, `tables`), and the writer and readers (`database`).
+commits write_unchanged_page what (`pending`), the SQL of a change (`changes`, `tables`), and the writer and readers
+(`database`).
 """
 
 import asyncio
@@ -32,14 +33,14 @@ from store.ports import (
     RunStart,
     Unfinished,
 )
-from store.sqlite.changes import Prepared, prepare, touch
+from store.sqlite.changes import Prepared, prepare, write_unchanged_page
 from store.sqlite.checkpoints import SqliteCheckpoints
 from store.sqlite.database import Engine, LargeRead, Trace
+from store.sqlite.deferred_deletes import DeferredDeletes
 from store.sqlite.event_log import read_events
 from store.sqlite.files import SqliteLibrary
 from store.sqlite.pages import MAX_BYTES, read_page, read_sizes
 from store.sqlite.pending import unknown_thread
-from store.sqlite.remains import Remains
 from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, SqlRow, StoredRow, decode
 from store.sqlite.vectors import SqliteVectors
 from wire.events import Event
@@ -69,7 +70,7 @@ async def open_store(
     Args:
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
         trace: Called with every SQL statement, with its values.
-        reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.ballast`).
+        reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.disk_reserve`).
         free_space: Limits the index of files on the file's disk; None: only the disk itself limits it.
         is_shared: Whether other processes can open the file, too, all of them sharing it.
 
@@ -81,7 +82,7 @@ async def open_store(
         file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes, is_shared=is_shared
     )
     store = SqliteStore(engine, free_space=free_space)
-    store.remains.wake()
+    store.deferred_deletes.wake()
     return store
 
 
@@ -93,7 +94,7 @@ class SqliteStore:
         self.vectors = SqliteVectors(engine, free_space)
         self._checkpoints = SqliteCheckpoints(engine)
         self.library = SqliteLibrary(engine)
-        self.remains = Remains(engine)
+        self.deferred_deletes = DeferredDeletes(engine)
 
     def commit(
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
@@ -102,16 +103,16 @@ class SqliteStore:
         process = self.engine.fence.process
         prepared = [prepare(change, process) for change in changes]
         if any(isinstance(change, Delete) and change.kind in DEFERRED for change in changes):
-            self.remains.wake()
+            self.deferred_deletes.wake()
         return self.engine.queue(
-            [one.run for one in prepared] or [touch],
+            [one.run for one in prepared] or [write_unchanged_page],
             touches=self.engine.pending.touched_by(changes),
             durable=durable,
             size=_size(prepared),
             moves=moves,
             ends=ends,
             failed=failed,
-            relieves=partial(_relieves, changes, ends),
+            frees_space=partial(_frees_space, changes, ends),
         )
 
     async def get(
@@ -165,13 +166,13 @@ class SqliteStore:
     def checkpoints(self) -> SqliteCheckpoints:
         return self._checkpoints
 
-    async def tidy(self) -> None:
-        await self.remains.remove()
+    async def purge(self) -> None:
+        await self.deferred_deletes.remove()
 
     async def close(self) -> None:
-        self.remains.stop()
+        self.deferred_deletes.stop()
         await self.engine.close()
-        await self.remains.stopped()
+        await self.deferred_deletes.stopped()
         await asyncio.to_thread(self.vectors.close)
 
     def _learned(self, row: StoredRow | None) -> StoredRow | None:
@@ -208,7 +209,7 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(moves), frozenset(ends)
 
 
-def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
+def _frees_space(changes: Sequence[Change], ends: Set[str]) -> bool:
     """Return whether a commit frees space, ends a run, only takes one (to end it) or is a barrier: these must succeed
     even on a full disk."""
     if ends or all(isinstance(change, Hold) for change in changes):

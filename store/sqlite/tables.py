@@ -88,7 +88,7 @@ _ABOVE: Final[dict[ListKind, tuple[tuple[Kind, str], ...]]] = {
 """Objects of the same owner that must exist for a row to be added, and the columns that name them."""
 
 DEFERRED: Final[frozenset[Kind]] = frozenset({"thread", "vector_store"})
-"""Kinds whose parts are removed after the commit that deletes them (see `store.sqlite.remains`)."""
+"""Kinds whose parts are removed after the commit that deletes them (see `store.sqlite.deferred_deletes`)."""
 
 _HELD: Final = ("thread_id", "run_id", "vector_store_id", "batch_id", "file_id")
 

@@ -12,7 +12,7 @@ __all__ = ["SqliteAges", "idleness"]
 
 
 class SqliteAges:
-    """See `Ages`."""
+    """See `ThreadAges`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -22,7 +22,7 @@ class SqliteAges:
 
 
 def idleness(connection: sqlite3.Connection, after: int, limit: int) -> list[Idleness]:
-    """See `Ages.threads`; blocks."""
+    """See `ThreadAges.threads`; blocks."""
     newest = "WHERE thread_id = threads.id AND owner = threads.owner ORDER BY seq DESC LIMIT 1"
     # Not the view `entries`: in a subquery, SQLite would scan both of its tables.
     newest_of_both = " UNION ALL ".join(

@@ -3,7 +3,7 @@
 Invariants: a commit of a process that was declared dead is refused. A commit that is refused leaves nothing behind and
 affects no other commit. A batch that fails as a whole
 (disk full, file locked) keeps nothing and fails every commit in it. A batch is synced to disk if one of its commits is
-durable. On a full disk, commits that free space are retried with the ballast's space, without the rest of their batch.
+durable. On a full disk, commits that free space are retried with the reserve's space, without the rest of their batch.
 """
 
 import logging
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from store.ports import Row, StoreMetrics
-from store.sqlite.ballast import Ballast
 from store.sqlite.changes import Operation
+from store.sqlite.disk_reserve import DiskReserve
 from store.sqlite.failures import failed
 from store.sqlite.registration import Fence
 from wire.errors import LeaseLost, StoreError, StoreFailed, StoreLocked
@@ -27,7 +27,7 @@ __all__ = ["Commit", "Outcomes", "Transactions", "never"]
 
 log = logging.getLogger("threadhold.store")
 
-_MOMENT_MS: Final = 250  # for a lock that has already lasted longer than the timeout
+_SHORT_WAIT_MS: Final = 250  # for a lock that has already lasted longer than the timeout
 
 _REFUSED = (
     *(StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError),
@@ -58,7 +58,7 @@ def _full() -> sqlite3.OperationalError:
 
 
 def never() -> bool:
-    """The default of `Commit.relieves`."""
+    """The default of `Commit.frees_space`."""
     return False
 
 
@@ -83,8 +83,8 @@ class Commit:
     failed: Callable[[], None] | None = None
     """Called on the event loop if the commit was not kept."""
     owner: str = ""
-    """The owner of the commit; owners take turns."""
-    relieves: Callable[[], bool] = never
+    """The owner of the commit; owners are scheduled fairly."""
+    frees_space: Callable[[], bool] = never
     """Whether it frees space or ends something; called only when the disk is full."""
     process: int | None = None
     """The number of this process when it made the commit; None if the commit registers it."""
@@ -110,7 +110,7 @@ class Transactions:
         fence: Fence,
         busy_timeout_s: float,
         synced: bool,
-        ballast: Ballast | None = None,
+        reserve: DiskReserve | None = None,
     ) -> None:
         """Without `synced`, nothing ever waits for the disk. `fence` refuses the commits of a dead process.
 
@@ -123,11 +123,11 @@ class Transactions:
         self._admitted: int | None = None
         """The process whose commits are accepted in the current transaction."""
         self._synced = synced
-        self._ballast = ballast
+        self._reserve = reserve
         self._level = ""
-        self._patience_ms = int(busy_timeout_s * 1000)
-        self._waits_ms = self._patience_ms
-        self._set_ms = self._patience_ms
+        self._busy_timeout_ms = int(busy_timeout_s * 1000)
+        self._waits_ms = self._busy_timeout_ms
+        self._set_ms = self._busy_timeout_ms
         self._unsaved: set[str] = set()
         self._warned_at = float("-inf")
 
@@ -138,7 +138,7 @@ class Transactions:
         """
         unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
-            if not self._has_room(batch):
+            if not self._has_disk_space(batch):
                 raise _full()
             self._set(durable=any(commit.durable for commit in batch), wait_ms=self._waits_ms)
             outcomes = self._run_together(batch)
@@ -154,40 +154,40 @@ class Transactions:
         return self._kept(outcomes, begun_at)
 
     def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
-        self._waits_ms = self._patience_ms
+        self._waits_ms = self._busy_timeout_ms
         self.metrics.batch_commits.add(len(outcomes))
         self.metrics.batch_seconds.add(time.perf_counter() - begun_at)
-        if self._ballast is not None:
-            self._ballast.keep()
+        if self._reserve is not None:
+            self._reserve.keep()
         return outcomes
 
     def _failed(self, batch: Sequence[Commit], error: sqlite3.Error | MemoryError) -> Outcomes:
         failure = failed("The store could not commit", error)
         if isinstance(failure, StoreLocked):
-            self._waits_ms = min(self._patience_ms, _MOMENT_MS)
-        if self._ballast is None or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MAYBE_FULL:
+            self._waits_ms = min(self._busy_timeout_ms, _SHORT_WAIT_MS)
+        if self._reserve is None or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MAYBE_FULL:
             return self._lost(batch, failure)
-        relieving = [commit for commit in batch if commit.relieves()]
-        outcomes = self._relieve(relieving, self._ballast) if relieving else None
+        freeing = [commit for commit in batch if commit.frees_space()]
+        outcomes = self._write_with_reserve(freeing, self._reserve) if freeing else None
         if outcomes is None:
             return self._lost(batch, failure)
         if time.monotonic() - self._warned_at > _WARN_S:
             self._warned_at = time.monotonic()
             log.warning("the disk is full: changes that free space use the space that is reserved for them")
-        others = [commit for commit in batch if commit not in relieving]
+        others = [commit for commit in batch if commit not in freeing]
         return [*outcomes, *(self._lost(others, failure) if others else [])]
 
-    def _relieve(self, batch: Sequence[Commit], ballast: Ballast) -> Outcomes | None:
-        """Run commits that free space, using the ballast's space; None if that is not enough."""
+    def _write_with_reserve(self, batch: Sequence[Commit], reserve: DiskReserve) -> Outcomes | None:
+        """Run commits that free space, using the reserve's space; None if that is not enough."""
         begun_at, unsaved = time.perf_counter(), set(self._unsaved)
-        for space in ballast.portions():
+        for space in reserve.portions():
             try:
-                self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
-                if ballast.growth(self._conn) < space // 2:
+                self._set(durable=any(commit.durable for commit in batch), wait_ms=_SHORT_WAIT_MS)
+                if reserve.growth(self._conn) < space // 2:
                     self._rewind_log()  # otherwise it would take all of the space, and leave none for the batch
                 outcomes = self._run_with_savepoints(batch, math.inf)
                 self._conn.execute("COMMIT")
-                if ballast.growth(self._conn) < space // 2:
+                if reserve.growth(self._conn) < space // 2:
                     self._rewind_log()  # the pages are written into the file while there is space for its growth
                 break
             except (sqlite3.Error, OSError):
@@ -197,10 +197,10 @@ class Transactions:
             return None
         return self._kept(outcomes, begun_at)
 
-    def _has_room(self, batch: Sequence[Commit]) -> bool:
-        if self._ballast is None:
+    def _has_disk_space(self, batch: Sequence[Commit]) -> bool:
+        if self._reserve is None:
             return True
-        return self._ballast.has_room(self._conn, sum([commit.counted_bytes for commit in batch]))
+        return self._reserve.has_space(self._conn, sum([commit.counted_bytes for commit in batch]))
 
     def _rewind_log(self) -> None:
         """Restart the log within the space that it has."""

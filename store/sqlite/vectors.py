@@ -15,6 +15,8 @@ from typing import Final
 
 import orjson
 
+from fairness.fair_limits import INDEXING
+from fairness.work_blocks import cut_blocks
 from store.folding import FORM
 from store.free_space import FreeSpace
 from store.ports import Chunk, Found, Query
@@ -23,10 +25,8 @@ from store.sqlite.database import Engine
 from store.sqlite.erasing import erase
 from store.sqlite.folded_words import MAX_PASSAGES, fold_slice, insert_words
 from store.sqlite.reindexing import reindex
-from store.sqlite.search import Lookup
+from store.sqlite.search import IndexSearch
 from store.sqlite.vector_slices import FILE_BITS, pack
-from telemetry.blocks import cut_blocks
-from telemetry.shares import INDEXING
 from wire.errors import Missing, StoreError
 from wire.filters import Attributes
 
@@ -64,7 +64,7 @@ class SqliteVectors:
     def __init__(self, engine: Engine, free_space: FreeSpace | None = None) -> None:
         self._engine = engine
         self._free_space = free_space
-        self._lookup = Lookup()
+        self._lookup = IndexSearch()
         self._adding: set[_Adding] = set()
         self._tidying = asyncio.Lock()
 
@@ -94,7 +94,7 @@ class SqliteVectors:
             self._adding.discard(adding)
 
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
-        await self._commit(_remove(owner, vector_store_id, file_id), durable=True, relieves=True)
+        await self._commit(_remove(owner, vector_store_id, file_id), durable=True, frees_space=True)
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> None:
         written = orjson.dumps(attributes).decode()
@@ -108,7 +108,7 @@ class SqliteVectors:
 
         await self._commit(run, durable=True)
 
-    async def tidy(self) -> None:
+    async def purge(self) -> None:
         async with self._tidying:
             await self._engine.read(self._lookup.drop_deleted)
             mine = self._engine.fence.process
@@ -155,8 +155,8 @@ class SqliteVectors:
             await self._commit(operation)
             chunks = chunks[count:]
 
-    async def _commit(self, operation: Operation, *, durable: bool = False, relieves: bool = False) -> None:
-        await self._engine.queue([operation], touches=frozenset(), durable=durable, relieves=lambda: relieves)
+    async def _commit(self, operation: Operation, *, durable: bool = False, frees_space: bool = False) -> None:
+        await self._engine.queue([operation], touches=frozenset(), durable=durable, frees_space=lambda: frees_space)
 
 
 async def _blocks(chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]]) -> AsyncIterator[Sequence[Chunk]]:

@@ -1,8 +1,8 @@
 """Commits changes in one thread, which alone uses the writing connection.
 
 Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit of
-bytes and time: owners take turns, and one owner's changes keep their order. The thread survives a batch that fails. The
-event loop is woken once per batch.
+bytes and time: owners are scheduled fairly, and one owner's changes keep their order. The thread survives a batch that
+fails. The event loop is woken once per batch.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from store.ports import StoreMetrics
-from store.sqlite.ballast import Ballast
+from store.sqlite.disk_reserve import DiskReserve
 from store.sqlite.registration import Fence
 from store.sqlite.transactions import Commit, Outcomes, Transactions
 from wire.errors import StoreFailed
@@ -42,11 +42,11 @@ class Writer:
         fence: Fence,
         busy_timeout_s: float,
         synced: bool = True,
-        ballast: Ballast | None = None,
+        reserve: DiskReserve | None = None,
     ) -> None:
         """`deliver` is called on the event loop, once for each batch. See `Transactions` for the rest."""
         self._transactions = Transactions(
-            connection, fence=fence, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast
+            connection, fence=fence, busy_timeout_s=busy_timeout_s, synced=synced, reserve=reserve
         )
         self._loop = loop
         self._deliver = deliver
@@ -92,7 +92,7 @@ class Writer:
         return sum(map(len, self._queues.values()))
 
     @property
-    def alive(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the thread accepts commits."""
         return not self._ended
 

@@ -1,4 +1,4 @@
-"""Bodies in transit share one limit, whatever their number, and other requests are served meanwhile."""
+"""Bodies in transit share one limit, whatever their number. Others are served meanwhile, and nothing stays behind."""
 
 import contextlib
 import select
@@ -99,3 +99,16 @@ def test_unread_answers_share_one_limit(method: str, body: bytes, large: str, sh
     with httpx2.Client(base_url=shared.url, timeout=20) as client:
         for _ in range(20):  # the counted bytes are released
             assert len(client.get(large, headers=keys).content) > 9_000_000
+
+
+@pytest.mark.parametrize("end", [b"", b'"}'], ids=["invalid JSON", "a text that is too long"])
+def test_refused_bodies_do_not_stay_in_memory(end: bytes, shared: ServerProcess) -> None:
+    body = b'{"role":"user","content":"' + b"x" * 9_500_000 + end
+    sent = 60
+    with httpx2.Client(base_url=f"{shared.url}/v1", headers={"Authorization": "Bearer key-ann"}, timeout=30) as ann:
+        thread = ann.post("/threads", json={}).json()["id"]
+        before = resident_mb(shared.pid)
+        for _ in range(sent):
+            answer = ann.post(f"/threads/{thread}/messages", content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 400
+        assert resident_mb(shared.pid) < before + 200, f"{sent} bodies of 9.5 MB"

@@ -135,7 +135,7 @@ async def test_a_connection_that_was_answered_while_it_waited_for_its_turn_is_re
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % total)
         await asyncio.sleep(0.05)
-        await small_reads._TURNS.get().turn("another", work=2_000)
+        await small_reads._SCHEDULERS.get().wait_to_start("another", work=2_000)
         (connection,) = (one for one in CONNECTIONS if one.cycle is not None and one.cycle.scope["method"] == "POST")
         while not connection.flow.read_paused:
             writer.write(b"x" * piece)

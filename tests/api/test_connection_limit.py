@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import uvicorn
 
-from api.access import Gate
+from api.access import AccessControl
 from api.connection_limit import ConnectionLimit
 from tests.process import ServerProcess
 from tests.upstream import Hang, ScriptedUpstream
@@ -342,7 +342,7 @@ async def test_requests_without_a_key_leave_connections_to_others(path: str, key
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    gate = Gate(app, keys={"sk-ann-1": "ann"}, hosts=None, origins=(), max_body_bytes=1000)
+    gate = AccessControl(app, keys={"sk-ann-1": "ann"}, hosts=None, origins=(), max_body_bytes=1000)
     headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
     state = SimpleNamespace(connection_limit=limit)
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": path, "headers": headers, "state": {}}

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from api.app import Access, build_app
 from api.depends import Deps
-from chains import EmbeddingRouter, Member, ModelRouter, Replies, Upstream
+from chains import EmbeddingRouter, ModelRouter, Replies, RoutedUpstream, Upstream
 from chains.minilm import MiniLm
 from documents.extraction import Extractor
 from graphs.run_runnable import RunRunnable
@@ -29,7 +29,7 @@ from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
 from store.blobs import FolderBlobs
-from store.free_space import FreeSpace
+from store.free_space import Disks
 from store.sqlite.health import SqliteHealth
 from store.sqlite.store import open_store
 from tests.api.conftest import World
@@ -68,10 +68,11 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         await blobs.open()
         ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
         await stack.enter_async_context(ingestion)
-        embeddings = EmbeddingRouter(ModelRouter([Member("", model, Replies(model))]), MiniLm())
+        embeddings = EmbeddingRouter(ModelRouter([RoutedUpstream("", model, Replies(model))]), MiniLm())
         uploads = Uploads(store, library, blobs, max_bytes=1000)
+        health, disks = SqliteHealth(store.engine), Disks()
         files = (library, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
-        yield Deps(store, model, runner, {}, *files, SqliteHealth(store.engine), (folder,), FreeSpace(folder))
+        yield Deps(store, model, runner, {}, *files, health, disks, folder, disks.at(folder))
 
 
 @pytest.fixture

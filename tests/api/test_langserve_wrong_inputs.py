@@ -42,7 +42,16 @@ CONFIG_FIELDS = (
     *("configurable", "tags", "metadata", "run_name", "run_id", "callbacks", "recursion_limit", "max_concurrency"),
     *("__owner", "unknown", "store", "__pregel_runtime", "lc"),
 )
-CONFIGURABLE = ("model", "temperature", "max_tokens", "__owner", "__turns", "__call_turn", "__exchange", "unknown")
+CONFIGURABLE = (
+    "model",
+    "temperature",
+    "max_tokens",
+    "__owner",
+    "__batch_slots",
+    "__call_slot",
+    "__exchange",
+    "unknown",
+)
 
 
 @pytest.fixture(scope="module")

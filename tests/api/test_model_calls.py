@@ -1,4 +1,4 @@
-"""Model calls outside runs take turns, and packed URLs are limited; each owner has one share."""
+"""Model calls outside runs are scheduled fairly, and packed URLs are limited; each owner has one share."""
 
 import json
 import socket
@@ -144,7 +144,7 @@ def test_a_failed_input_does_not_affect_the_others(server: ServerProcess, upstre
 
 
 def test_a_client_cannot_set_its_own_turns(server: ServerProcess) -> None:
-    body = {"inputs": asked("/chat", ["a"]), "config": {"configurable": {"__turns": 1, "__owner": "x"}}}
+    body = {"inputs": asked("/chat", ["a"]), "config": {"configurable": {"__batch_slots": 1, "__owner": "x"}}}
     assert post(server, "/chat/batch", body).status_code in (200, 400, 422)
 
 

@@ -1,6 +1,6 @@
 """Two owners on one server: whatever load the first one causes, the second one is answered soon.
 
-The time limits allow for a busy machine: if owners did not take turns, each of these would take ten times longer.
+The time limits allow for a busy machine: without fair scheduling, each of these would take ten times longer.
 """
 
 import json

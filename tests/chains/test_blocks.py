@@ -61,8 +61,8 @@ async def pass_whole(upstream: Upstream) -> None:
 
 
 async def pass_stream(upstream: Upstream) -> None:
-    passage = await upstream.pass_through({"model": "stream", "messages": [], "stream": True})
-    *_, last = [block async for block in passage.blocks()]
+    response = await upstream.pass_through({"model": "stream", "messages": [], "stream": True})
+    *_, last = [block async for block in response.blocks()]
     raise ThreadholdError(last.decode())
 
 

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from chains import Builtin, CallLimits, Replies, ReplyCall, Shape, Upstream
+from chains import Builtin, CallLimits, EngineConfig, Replies, ReplyCall, Upstream
 from chains.demo import DEMO_REPLY_TOKENS
 from chains.engines import MAX_LOADED
 from chains.forwarding import CHAT, COMPLETIONS
@@ -26,7 +26,7 @@ from wire.model_options import ModelOptions
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60), pytest.mark.xdist_group("engine")]
 
-SMALL = Shape(context_size=1024, parallel=2, threads=1, max_reply_tokens=64)
+SMALL = EngineConfig(context_size=1024, parallel=2, threads=1, max_reply_tokens=64)
 PATIENT = CallLimits(idle_s=40.0)
 ASK = [{"role": "user", "content": "Say hello."}]
 ENDLESS = {"model": "", "messages": ASK, "max_tokens": 900, "ignore_eos": True}
@@ -40,8 +40,8 @@ async def engine() -> AsyncIterator[Open]:
     """Open built-in engines, and close all of them afterwards."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def opened(path: Path | None = None, *, shape: Shape = SMALL, **settings: Any) -> Builtin:
-            builtin = Builtin(path, shape=shape, **{"limits": PATIENT, **settings})
+        async def opened(path: Path | None = None, *, config: EngineConfig = SMALL, **settings: Any) -> Builtin:
+            builtin = Builtin(path, config=config, **{"limits": PATIENT, **settings})
             await builtin.open()
             stack.push_async_callback(builtin.close)
             return builtin
@@ -52,7 +52,7 @@ async def engine() -> AsyncIterator[Open]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded() -> AsyncIterator[Builtin]:
     """An engine with its model loaded, for tests of single requests."""
-    builtin = Builtin(shape=SMALL, limits=PATIENT)
+    builtin = Builtin(config=SMALL, limits=PATIENT)
     await builtin.open()
     await builtin.at("")
     yield builtin
@@ -111,9 +111,9 @@ async def test_a_first_call_loads_and_answers_without_blocking_the_loop(engine: 
         states_seen.add(str(await builtin.check()).partition(" for ")[0])
         turns += 1
         await asyncio.sleep(0.01)
-    passage = await asked
-    assert passage.status == 200
-    answer = json.loads(passage.body or b"")
+    response = await asked
+    assert response.status == 200
+    answer = json.loads(response.body or b"")
     assert answer["object"] == "chat.completion"
     assert answer["model"] == "SmolLM2-135M-Instruct"  # the only model, whatever name was requested
     assert answer["choices"][0]["message"]["content"]
@@ -129,16 +129,16 @@ async def test_a_first_call_loads_and_answers_without_blocking_the_loop(engine: 
 
 
 async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
-    builtin = await engine(shape=Shape(context_size=1024, parallel=1, max_reply_tokens=7))
+    builtin = await engine(config=EngineConfig(context_size=1024, parallel=1, max_reply_tokens=7))
     for limits, count in (({}, 7), ({"max_tokens": -1}, 7), ({"max_tokens": 9}, 9), ({"max_completion_tokens": 8}, 8)):
-        passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, **limits})
-        assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == count
+        response = await builtin.pass_through({"messages": ASK, "ignore_eos": True, **limits})
+        assert json.loads(response.body or b"")["usage"]["completion_tokens"] == count
 
 
 async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
-    builtin = await engine(shape=Shape(context_size=1024, parallel=1))
-    passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
-    assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
+    builtin = await engine(config=EngineConfig(context_size=1024, parallel=1))
+    response = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
+    assert json.loads(response.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
     ],
 )
 async def test_the_demo_s_answers_end_without_repetition(engine: Open, system: str, human: str) -> None:
-    builtin = await engine(shape=Shape(context_size=1024, parallel=1))
+    builtin = await engine(config=EngineConfig(context_size=1024, parallel=1))
     call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], options=ModelOptions(temperature=0.0))
     chunks = [chunk async for chunk in Replies(builtin).stream(call)]
     assert "stop" in [chunk.response_metadata.get("finish_reason") for chunk in chunks]
@@ -193,11 +193,11 @@ async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool)
 
 
 async def test_leaving_before_the_first_token_stops_the_engine(engine: Open) -> None:
-    builtin = await engine(shape=Shape(context_size=1024, parallel=1, threads=1))
+    builtin = await engine(config=EngineConfig(context_size=1024, parallel=1, threads=1))
     upstream = await builtin.at("")
     long = {"messages": [{"role": "user", "content": "word " * 720}], "max_tokens": 1}
-    passage = await builtin.pass_through({**long, "stream": True})
-    async with contextlib.aclosing(passage.blocks()) as blocks:  # type: ignore[type-var]
+    response = await builtin.pass_through({**long, "stream": True})
+    async with contextlib.aclosing(response.blocks()) as blocks:  # type: ignore[type-var]
         assert b'"processed":0' in await anext(blocks)
 
     async def is_idle() -> bool:
@@ -248,20 +248,20 @@ async def test_a_waiting_model_is_loaded_however_busy_the_others_are(engine: Ope
 
 
 async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: Open, folder: Path) -> None:
-    leave_s = 2.0
-    builtin = await engine(folder, shape=replace(SMALL, leave_s=leave_s))
+    drain_s = 2.0
+    builtin = await engine(folder, config=replace(SMALL, drain_s=drain_s))
     async with contextlib.AsyncExitStack() as readings:
         for name in ("one", "two"):
             reading = await builtin.pass_through({**ENDLESS, "model": name, "stream": True})
             blocks = await readings.enter_async_context(contextlib.aclosing(reading.blocks()))  # type: ignore[type-var]
             await anext(blocks)
         waiting = asyncio.create_task(builtin.at("three"))
-        await asyncio.sleep(leave_s / 10)
+        await asyncio.sleep(drain_s / 10)
         asked = {"messages": ASK, "model": "one", "max_tokens": 1}
-        passage = await asyncio.wait_for(builtin.pass_through(asked), leave_s + 5)
-        assert passage.status == 200
+        response = await asyncio.wait_for(builtin.pass_through(asked), drain_s + 5)
+        assert response.status == 200
         assert not waiting.done()
-    await asyncio.wait_for(waiting, 2 * leave_s + 15)
+    await asyncio.wait_for(waiting, 2 * drain_s + 15)
 
 
 async def all_loaded(builtin: Builtin, *names: str) -> bool:
@@ -372,9 +372,9 @@ async def test_an_overlong_prompt_is_refused_with_the_context_length(loaded: Bui
 
 async def test_parameters_that_exclude_the_required_schema_are_a_400(loaded: Builtin) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "f", "schema": {"const": "a"}}}
-    passage = await loaded.pass_through({"messages": ASK, "response_format": form, "ignore_eos": True})
-    assert passage.status == 400
-    assert "`ignore_eos` excludes it" in json.loads(passage.body or b"")["error"]["message"]
+    response = await loaded.pass_through({"messages": ASK, "response_format": form, "ignore_eos": True})
+    assert response.status == 400
+    assert "`ignore_eos` excludes it" in json.loads(response.body or b"")["error"]["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -389,9 +389,9 @@ async def test_parameters_that_exclude_the_required_schema_are_a_400(loaded: Bui
 async def test_a_client_s_overflow_is_openai_s_with_both_counts(
     loaded: Builtin, path: str, param: str, prompt: dict[str, Any], stream: bool
 ) -> None:
-    passage = await loaded.pass_through({**prompt, "stream": stream}, path)
-    error = json.loads(passage.body or b"")["error"]
-    assert (passage.status, passage.content_type) == (400, "application/json")
+    response = await loaded.pass_through({**prompt, "stream": stream}, path)
+    error = json.loads(response.body or b"")["error"]
+    assert (response.status, response.content_type) == (400, "application/json")
     assert (error["code"], error["type"], error["param"]) == (
         "context_length_exceeded",
         "invalid_request_error",
@@ -402,15 +402,15 @@ async def test_a_client_s_overflow_is_openai_s_with_both_counts(
 
 
 async def test_no_setting_is_suggested_beyond_the_model_s_context(engine: Open) -> None:
-    builtin = await engine(shape=Shape(context_size=16_384, parallel=1, threads=1))
-    passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 9000}]})
-    message = json.loads(passage.body or b"")["error"]["message"]
+    builtin = await engine(config=EngineConfig(context_size=16_384, parallel=1, threads=1))
+    response = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 9000}]})
+    message = json.loads(response.body or b"")["error"]["message"]
     assert "maximum context length is 8192 tokens" in message
     assert "MODEL_CONTEXT_SIZE is 16384, but `SmolLM2-135M-Instruct` was trained with 8192 tokens." in message
 
 
 async def test_an_answer_that_fills_the_context_ends_there(engine: Open) -> None:
-    builtin = await engine(shape=Shape(context_size=256, parallel=1, threads=1))
+    builtin = await engine(config=EngineConfig(context_size=256, parallel=1, threads=1))
     full = {"prompt": "word " * 180, "max_tokens": 200, "ignore_eos": True}
     answer = json.loads((await builtin.pass_through(full, COMPLETIONS)).body or b"")
     assert answer["choices"][0]["finish_reason"] == "length"
@@ -420,13 +420,13 @@ async def test_an_answer_that_fills_the_context_ends_there(engine: Open) -> None
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_text_completions_are_answered(loaded: Builtin, stream: bool) -> None:
     asked = {"model": "gpt-3.5-turbo-instruct", "prompt": "One, two,", "max_tokens": 4, "stream": stream}
-    passage = await loaded.pass_through(asked, COMPLETIONS)
+    response = await loaded.pass_through(asked, COMPLETIONS)
     if stream:
-        answer = b"".join([block async for block in passage.blocks()])
+        answer = b"".join([block async for block in response.blocks()])
         assert b'"text"' in answer
         assert answer.rstrip().endswith(b"data: [DONE]")
     else:
-        whole = json.loads(passage.body or b"")
+        whole = json.loads(response.body or b"")
         assert (whole["object"], whole["choices"][0]["finish_reason"]) == ("text_completion", "length")
         assert whole["choices"][0]["text"]
         assert whole["usage"]["completion_tokens"] == 4
@@ -449,7 +449,7 @@ async def test_context_is_known_and_tokens_are_counted_by_llama_cpp(engine: Open
 
 
 async def test_parallel_answers_have_separate_contexts(engine: Open) -> None:
-    builtin = await engine(shape=Shape(context_size=256, parallel=2, threads=1))
+    builtin = await engine(config=EngineConfig(context_size=256, parallel=2, threads=1))
     full = [{"role": "user", "content": "word " * 140}]  # two of these are more than one context
     answers = await asyncio.gather(*(builtin.pass_through({"messages": full, "max_tokens": 3}) for _ in range(3)))
     assert [answer.status for answer in answers] == [200, 200, 200]
@@ -464,15 +464,15 @@ async def test_a_request_without_its_prompt_is_refused_as_openai_does(loaded: Bu
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_of_the_engine_has_openai_s_fields(loaded: Builtin, stream: bool) -> None:
-    passage = await loaded.pass_through({"model": "any", "messages": ASK, "repeat_last_n": -1, "stream": stream})
-    error = json.loads(passage.body or b"")["error"]
-    assert passage.status == 400
+    response = await loaded.pass_through({"model": "any", "messages": ASK, "repeat_last_n": -1, "stream": stream})
+    error = json.loads(response.body or b"")["error"]
+    assert response.status == 400
     assert sorted(error) == ["code", "message", "param", "type"]
     assert error["code"] is None
 
 
 async def test_a_function_call_has_the_token_limit_of_an_answer(engine: Open) -> None:
-    builtin = await engine(shape=Shape(context_size=1024, parallel=1, max_reply_tokens=7))
+    builtin = await engine(config=EngineConfig(context_size=1024, parallel=1, max_reply_tokens=7))
     note = {"type": "object", "properties": {"note": {"type": "string", "minLength": 90}}, "required": ["note"]}
     tool = {"type": "function", "function": {"name": "take_note", "parameters": note}}
     named = {"type": "function", "function": {"name": "take_note"}}  # so that no request chooses a function

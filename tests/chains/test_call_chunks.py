@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
 from chains import Upstream
-from chains.call_chunks import Whole, chunk_of_calls
+from chains.call_chunks import ChunkSum, chunk_of_calls
 from chains.reply import chat_model
 from tests.effort import within
 
@@ -36,7 +36,7 @@ def test_fragments_are_joined_in_linear_time(arguments: str) -> None:
     fragments = [arguments[start : start + 50] for start in range(0, len(arguments), 50)]
 
     def join_fragments() -> AIMessageChunk:
-        whole = Whole()
+        whole = ChunkSum()
         whole.add(AIMessageChunk(content="I call."))
         for number, part in enumerate(fragments):
             first = {"name": "f", "id": "c"} if not number else {"name": None, "id": None}
@@ -61,7 +61,7 @@ def test_no_module_lets_langchain_parse_arguments() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 1_024, 1_100, 4_000])
 def test_chunks_are_added_in_order(count: int) -> None:
-    whole = Whole()
+    whole = ChunkSum()
     for position in range(count):
         beside = {"reasoning_content": f"({position})"}
         whole.add(AIMessageChunk(content=f"{position},", additional_kwargs=beside))
@@ -74,7 +74,7 @@ def test_long_answers_are_combined_in_linear_time() -> None:
     piece = AIMessageChunk(content="x" * 2_000, additional_kwargs={"reasoning_content": "y" * 2_000})
 
     def join_fragments() -> AIMessageChunk:
-        whole = Whole()
+        whole = ChunkSum()
         for _ in range(10_000):
             whole.add(piece)
         return whole.chunk()

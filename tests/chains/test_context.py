@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from chains import Prompt, build_prompt
 from chains.context import PastCall, PastRound
-from chains.passback import extra_fields
+from chains.extra_fields import extra_fields
 from tests.effort import within
 from wire.errors import ContextOverflow, PromptRefused
 

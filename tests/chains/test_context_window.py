@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Prompt, Replies, build_prompt
-from chains.fitting import room_for_answer
+from chains.fitting import tokens_for_answer
 from tests.chains.conftest import Connect
 from tests.upstream import Hang, ScriptedUpstream
 
@@ -167,7 +167,7 @@ async def test_the_engine_s_count_outranks_the_estimate(up: ScriptedUpstream, co
     assert fitted.dropped > 0
     count = await replies.upstream.count_tokens("m", fitted.messages(), ())
     assert count is not None
-    assert 2500 < count <= 4096 - room_for_answer(4096, None)
+    assert 2500 < count <= 4096 - tokens_for_answer(4096, None)
     more = await replies.fit("m", long, answer=100)
     assert more.dropped < fitted.dropped  # a short answer needs fewer tokens
 
@@ -178,8 +178,8 @@ def test_tools_count_in_the_estimate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "wanted", "room"),
+    ("limit", "wanted", "prompt_limit"),
     [(2048, None, 512), (2048, 100, 100), (512, None, 128), (131072, None, 16384), (3, 0, 1)],
 )
-def test_tokens_are_reserved_for_the_answer(limit: int, wanted: int | None, room: int) -> None:
-    assert room_for_answer(limit, wanted) == room
+def test_tokens_are_reserved_for_the_answer(limit: int, wanted: int | None, prompt_limit: int) -> None:
+    assert tokens_for_answer(limit, wanted) == prompt_limit

@@ -1,4 +1,4 @@
-"""The real engine under crashes, hangs and load: only its current requests fail, and owners take turns."""
+"""The real engine under crashes, hangs and load: only its current requests fail, and owners are scheduled fairly."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Builtin, CallLimits, Replies, ReplyCall, Shape
+from chains import Builtin, CallLimits, EngineConfig, Replies, ReplyCall
 from telemetry.context import act_for
 from tests.chains.test_builtin import busy_slots, children, eventually
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
@@ -24,8 +24,8 @@ LONG = "word " * 600 + "Say hello."
 
 @contextlib.asynccontextmanager
 async def opened(*, parallel: int = 2, idle_s: float = 60.0, is_shared: bool = False) -> AsyncIterator[Builtin]:
-    shape = Shape(context_size=1024, parallel=parallel, threads=1, max_reply_tokens=16)
-    builtin = Builtin(None, shape=shape, limits=CallLimits(idle_s=idle_s), is_shared=is_shared)
+    config = EngineConfig(context_size=1024, parallel=parallel, threads=1, max_reply_tokens=16)
+    builtin = Builtin(None, config=config, limits=CallLimits(idle_s=idle_s), is_shared=is_shared)
     await builtin.open()
     try:
         yield builtin
@@ -162,11 +162,11 @@ async def test_concurrent_retries_keep_their_slots() -> None:
         both = asyncio.create_task(builtin.pass_through({**long, "n": 2}))
         await asyncio.sleep(0.3)
         await crash(builtin, signal.SIGKILL)
-        passage = await both
+        response = await both
         third = asyncio.create_task(builtin.pass_through({"messages": ASK, "max_tokens": 1}))
         await asyncio.sleep(1)
         assert not third.done()
-        passage.close()
+        response.close()
         assert (await third).status == 200
 
 
@@ -255,8 +255,8 @@ async def test_the_longest_names_do_not_crash_llama_cpp() -> None:
         inner = {"type": "object", "properties": properties, "additionalProperties": TEXT}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": inner}}
     async with opened() as builtin:
-        passage = await builtin.pass_through({"messages": ASK, "max_tokens": 2, "response_format": wanted})
-        assert passage.status == 200
+        response = await builtin.pass_through({"messages": ASK, "max_tokens": 2, "response_format": wanted})
+        assert response.status == 200
         assert not builtin.engine_ends
 
 
@@ -264,8 +264,8 @@ async def test_the_longest_names_do_not_crash_llama_cpp() -> None:
 async def test_parallel_completions_release_their_slots(fields: dict[str, Any]) -> None:
     async with opened() as builtin:
         for _ in range(3):
-            passage = await builtin.pass_through({**fields, "max_tokens": 2}, "/completions")
-            assert passage.status == 200
+            response = await builtin.pass_through({**fields, "max_tokens": 2}, "/completions")
+            assert response.status == 200
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -279,5 +279,5 @@ async def test_readers_that_leave_give_their_slots_back(stream: bool) -> None:
             else:
                 await asyncio.sleep(0.1)
                 asked.cancel()
-        passage = await asyncio.wait_for(builtin.pass_through({"messages": ASK, "max_tokens": 1}), 20)
-        assert passage.status == 200
+        response = await asyncio.wait_for(builtin.pass_through({"messages": ASK, "max_tokens": 1}), 20)
+        assert response.status == 200

@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from chains.changes import Change, apply_changes
+from chains.error_responses import read_error_response
 from chains.fields import find_changes
 from chains.quotes import Words
-from chains.refusals import read_refusal
 
 CALL: Final = {"id": "c", "type": "function", "function": {"name": "w", "arguments": "{}"}}
 PARAMETERS: Final = {
@@ -53,7 +53,7 @@ def of(name: str) -> dict[str, Any]:
 
 def found(error: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> list[Change]:
     answer = error if isinstance(error, dict) else {"error": {"message": error}}
-    refusal = read_refusal(orjson.dumps(answer), status=status)
+    refusal = read_error_response(orjson.dumps(answer), status=status)
     return find_changes(
         body, Words(body), paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
     )

@@ -11,8 +11,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
+from chains.extra_fields import EXTRA_FIELDS
 from chains.langchain_model import LangChainReplies
-from chains.passback import EXTRA_FIELDS
 from chains.reply import ReplyCall
 from tests.upstream import Fail, Reply, ScriptedUpstream
 from wire.errors import PromptRefused, UpstreamFailed

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Member, ModelRouter, Replies, ReplyCall, Upstream, build_chat_chain
+from chains import ModelRouter, Replies, ReplyCall, RoutedUpstream, Upstream, build_chat_chain
 from tests.chains.conftest import FAST
 from tests.upstream import Fail, Hang, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, PromptRefused, UpstreamProblem
@@ -39,7 +39,7 @@ class Deps:
                     continue
                 named = "" if name == "first" else name
                 upstream = Upstream(up.url, api_key=f"key-of-{name}", limits=FAST, name=named)
-                members.append(Member(named, upstream, Replies(upstream), tuple((models or {}).get(name, ()))))
+                members.append(RoutedUpstream(named, upstream, Replies(upstream), tuple((models or {}).get(name, ()))))
             router = ModelRouter(members, **options)
             await router.open()
             stack.push_async_callback(router.close)
@@ -83,8 +83,8 @@ async def test_a_name_means_one_upstream(deps: Deps, name: str, asked: dict[str,
         for _ in range(2):
             assert await answer_of(router, name) == "Echo: hi"
             assert deps.asked() == asked
-            with closing(await router.pass_through({"model": name, "messages": []})) as passage:
-                async with aclosing(passage.blocks()) as blocks:
+            with closing(await router.pass_through({"model": name, "messages": []})) as answer:
+                async with aclosing(answer.blocks()) as blocks:
                     await anext(blocks)
             assert deps.asked() == asked
             await build_chat_chain(router).ainvoke({"human": "hi"}, {"configurable": {"model": name}})

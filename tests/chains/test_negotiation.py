@@ -187,6 +187,6 @@ async def test_requests_of_clients_pass_unchanged(up: ScriptedUpstream, connect:
     upstream = await connect(up.url)
     assert await ask(Replies(upstream)) == "Fine."
     body = {"model": "test-model", "messages": [], "stream": True, "stream_options": {"include_usage": True}}
-    passage = await upstream.pass_through(body)
-    assert passage.status == 400
+    response = await upstream.pass_through(body)
+    assert response.status == 400
     assert up.requests[-1].body == body

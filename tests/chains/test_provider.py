@@ -12,8 +12,8 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 
-from chains import Member, ModelRouter, Provider, ReplyCall, build_chat_chain
-from chains.passback import EXTRA_FIELDS
+from chains import ModelRouter, Provider, ReplyCall, RoutedUpstream, build_chat_chain
+from chains.extra_fields import EXTRA_FIELDS
 from tests.anthropic import ErrorReply, MessageReply, ScriptedAnthropic
 from tests.chains.conftest import FAST
 from wire.errors import ContextOverflow, InvalidRequest, NotFound, PromptRefused, RateLimited, RunError, UpstreamFailed
@@ -322,7 +322,7 @@ print(asyncio.run(Provider("g", "groq", api_key="k", models=["m"]).check()))
 
 async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthropic, provide: Open) -> None:
     provider = await provide()
-    router = ModelRouter([Member("claude", provider, provider)])
+    router = ModelRouter([RoutedUpstream("claude", provider, provider)])
     asked = {"model": "claude/claude-test", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
     whole = orjson.loads((await router.pass_through(asked)).body or b"")
     assert whole["choices"][0]["message"] == {"role": "assistant", "content": "Hello there", "refusal": None}
@@ -331,8 +331,8 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
     assert up.bodies[0]["max_tokens"] == 9
     up.script(MessageReply("So", calls=(("weather", {"place": "Pau"}),)))
     more = {"stream": True, "tools": [WEATHER], "stream_options": {"include_usage": True}}
-    passage = await router.pass_through({**asked, **more})
-    frames = b"".join([block async for block in passage.blocks()]).decode().split("\n\n")
+    response = await router.pass_through({**asked, **more})
+    frames = b"".join([block async for block in response.blocks()]).decode().split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""]
     chunks = [orjson.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
     calls = [call for chunk in chunks for choice in chunk["choices"] for call in choice["delta"].get("tool_calls", [])]
@@ -367,7 +367,7 @@ async def test_a_provider_serves_no_other_path(provide: Open) -> None:
 
 async def test_the_chat_chain_uses_the_provider_too(up: ScriptedAnthropic, provide: Open) -> None:
     provider = await provide()
-    chain = build_chat_chain(ModelRouter([Member("claude", provider, provider)]))
+    chain = build_chat_chain(ModelRouter([RoutedUpstream("claude", provider, provider)]))
     configured: Any = {"configurable": {"model": "claude-test", "max_tokens": 5}}
     assert await chain.ainvoke({"system": "be brief", "human": "hi"}, configured) == "Hello there"
     assert (up.bodies[0]["system"], up.bodies[0]["max_tokens"]) == ("be brief", 5)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from chains import Builtin, Shape, Upstream
+from chains import Builtin, EngineConfig, Upstream
 from chains.engine_prompts import split_prompts
 from chains.forwarding import CHAT, COMPLETIONS
 from chains.read_ahead import read_ahead
@@ -53,21 +53,21 @@ READ = [
 async def answer(builtin: Builtin, owner: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the usages of an answer's parts."""
     act_for(owner)
-    passage = await builtin.pass_through(
+    response = await builtin.pass_through(
         {"max_tokens": 4, "stream_options": {"include_usage": True}, **body}, COMPLETIONS if "prompt" in body else CHAT
     )
-    assert passage.status == 200, passage.body
+    assert response.status == 200, response.body
     if not body.get("stream"):
-        return [orjson.loads(passage.body or b"")["usage"]]
-    with contextlib.closing(passage):
-        text = b"".join([block async for block in passage.blocks()]).decode()
+        return [orjson.loads(response.body or b"")["usage"]]
+    with contextlib.closing(response):
+        text = b"".join([block async for block in response.blocks()]).decode()
     chunks = [orjson.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     return [chunk["usage"] for chunk in chunks if chunk.get("usage")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def builtin() -> AsyncIterator[Builtin]:
-    engine = Builtin(None, shape=Shape(context_size=2048, parallel=3, threads=1), is_shared=True)
+    engine = Builtin(None, config=EngineConfig(context_size=2048, parallel=3, threads=1), is_shared=True)
     await engine.open()
     yield engine
     await engine.close()
@@ -108,7 +108,7 @@ async def test_each_slice_of_a_prompt_is_cached_before_its_request(
     await upstream.open()
     try:
         path = COMPLETIONS if "prompt" in body else CHAT
-        count = await read_ahead(upstream.require_transport(), body, path, context=2048, has_company=lambda: False)
+        count = await read_ahead(upstream.require_transport(), body, path, context=2048, has_other_owners=lambda: False)
     finally:
         await upstream.close()
     prompts = split_prompts(body["prompt"]) if "prompt" in body else [text_of(body["messages"][0]["content"])]
@@ -119,7 +119,7 @@ async def test_each_slice_of_a_prompt_is_cached_before_its_request(
 
 @pytest.mark.parametrize("body", READ)
 async def test_a_long_prompt_is_read_ahead_in_any_form(body: dict[str, Any]) -> None:
-    builtin = Builtin(None, shape=Shape(context_size=1024, parallel=3, threads=1), is_shared=True)
+    builtin = Builtin(None, config=EngineConfig(context_size=1024, parallel=3, threads=1), is_shared=True)
     await builtin.open()
     try:
         async with builtin._engines.asking(await builtin.resolve("")) as engine:
@@ -134,7 +134,7 @@ async def test_a_long_prompt_is_read_ahead_in_any_form(body: dict[str, Any]) -> 
 
 async def test_only_tokens_cached_before_a_request_are_reported() -> None:
     body = {**chat(WORDS), "max_tokens": 2}
-    builtin = Builtin(None, shape=Shape(context_size=1024, parallel=2, threads=1), is_shared=True)
+    builtin = Builtin(None, config=EngineConfig(context_size=1024, parallel=2, threads=1), is_shared=True)
     await builtin.open()
     try:
         (whole,) = await answer(builtin, "ann", body)
@@ -151,11 +151,11 @@ async def test_a_short_prompt_is_not_split(builtin: Builtin) -> None:
 
 
 async def test_a_prompt_that_does_not_fit_is_refused_unread() -> None:
-    builtin = Builtin(None, shape=Shape(context_size=512, parallel=2, threads=1), is_shared=True)
+    builtin = Builtin(None, config=EngineConfig(context_size=512, parallel=2, threads=1), is_shared=True)
     await builtin.open()
     try:
-        passage = await builtin.pass_through(chat(LONG))
-        assert passage.status == 400
-        assert orjson.loads(passage.body or b"")["error"]["code"] == "context_length_exceeded"
+        response = await builtin.pass_through(chat(LONG))
+        assert response.status == 400
+        assert orjson.loads(response.body or b"")["error"]["code"] == "context_length_exceeded"
     finally:
         await builtin.close()

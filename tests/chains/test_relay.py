@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from chains import relay as relaying
-from chains.passage import Passage
 from chains.relay import relay
+from chains.upstream_response import UpstreamResponse
 from wire.errors import UpstreamFailed
 
 BLOCK = b"data: {}\n\n" * 1_000
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class Source(Passage):
+class Source(UpstreamResponse):
     """A stream of `count` blocks, which can break at its end."""
 
     count: int = 0
@@ -73,7 +73,7 @@ async def test_a_reader_who_leaves_closes_the_stream() -> None:
 async def test_a_full_buffer_ends_the_stream_only_if_others_wait(
     others_wait: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relaying, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(relaying, "_IDLE_READER_S", 0.05)
     stream = source(1_000)
     blocks = aiter(relay(stream, lambda: others_wait).blocks())
     received = await anext(blocks)
@@ -84,5 +84,5 @@ async def test_a_full_buffer_ends_the_stream_only_if_others_wait(
 
 
 async def test_an_answer_without_streaming_is_not_relayed() -> None:
-    passage = Passage(400, "application/json", body=b"{}")
-    assert relay(passage, lambda: True) is passage
+    response = UpstreamResponse(400, "application/json", body=b"{}")
+    assert relay(response, lambda: True) is response

@@ -1,4 +1,4 @@
-"""Turns for slots: owners alternate, no slot is lost, and no request overtakes one for several slots."""
+"""Fair scheduling of slots: owners alternate, no slot is lost, and no request overtakes one for several slots."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ async def test_owners_take_turns_however_many_one_sends() -> None:
 async def test_no_request_overtakes_one_for_all_slots() -> None:
     slots, held = Slots(2), list[Slot]()
     one, two = await slots.take("a"), await slots.take("a")
-    all_of_them = asyncio.create_task(slots.take("a", 9, alone=True))
+    all_of_them = asyncio.create_task(slots.take("a", 9, exclusive=True))
     await settled()
     later = asyncio.create_task(slots.take("b"))
     one.release()
@@ -105,25 +105,25 @@ async def test_an_owner_with_a_full_share_does_not_delay_others() -> None:
 
 async def test_a_request_that_must_be_alone_gets_every_slot() -> None:
     slots = Slots(2, per_owner=1)
-    alone = await slots.take("a", alone=True)
+    exclusive = await slots.take("a", exclusive=True)
     other = asyncio.create_task(slots.take("b"))
     await settled()
     assert not other.done()
-    alone.release()
+    exclusive.release()
     (await asyncio.wait_for(other, 1)).release()
 
 
 async def test_an_exclusive_request_releases_unneeded_slots() -> None:
     slots = Slots(3)
-    alone = await slots.take("a", alone=True)
+    exclusive = await slots.take("a", exclusive=True)
     others = [asyncio.create_task(slots.take("b")) for _ in range(2)]
     await settled()
     assert not any(other.done() for other in others)
-    alone.keep(1)
+    exclusive.keep(1)
     for other in await asyncio.gather(*others):
         other.release()
-    alone.keep(1)
-    alone.release()
+    exclusive.keep(1)
+    exclusive.release()
     (await asyncio.wait_for(slots.take("c", 3), 1)).release()
 
 

@@ -1,4 +1,4 @@
-r"""Halves of surrogate pairs in JSON: `"\ud83d"` and `"\ude00"` are one emoji in two chunks."""
+r"""SurrogatePairs of surrogate pairs in JSON: `"\ud83d"` and `"\ude00"` are one emoji in two chunks."""
 
 import itertools
 import json

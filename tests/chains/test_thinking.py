@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
 from chains import Replies, ReplyCall, build_chat_chain
-from chains.reply import TAKEN
+from chains.reply import RECLASSIFIED
 from tests.chains.conftest import Connect
 from tests.upstream import Raw, Reply, ScriptedUpstream
 
@@ -24,7 +24,7 @@ async def texts_of(replies: Replies) -> tuple[str, str]:
     text = thoughts = ""
     async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")])):
         assert isinstance(chunk, AIMessageChunk)
-        if chunk.additional_kwargs.get(TAKEN):
+        if chunk.additional_kwargs.get(RECLASSIFIED):
             text, thoughts = "", thoughts + text
         text += str(chunk.content)
         thoughts += chunk.additional_kwargs.get("reasoning_content") or ""
@@ -62,7 +62,7 @@ async def test_untagged_thoughts_are_retracted_once_and_then_expected(up: Script
     up.script(*[stream({"content": "let "}, {"content": "me\n</think>\n\n"}, {"content": "42"})] * 2)
     assert await texts_of(replies) == ("42", "let me\n")
     chunks = [chunk async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")]))]
-    assert not [chunk for chunk in chunks if TAKEN in chunk.additional_kwargs]
+    assert not [chunk for chunk in chunks if RECLASSIFIED in chunk.additional_kwargs]
     assert "".join(str(chunk.content) for chunk in chunks) == "42"
     up.script(stream({"content": "no "}, {"content": "thoughts"}), stream({"content": "none"}))
     assert (await texts_of(replies))[0] == "no thoughts"
@@ -88,5 +88,5 @@ async def test_the_chat_chain_returns_only_the_answer(up: ScriptedUpstream, conn
 
 async def test_a_passed_through_answer_is_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("<think>let me</think>42"))
-    passage = await (await connect(up.url)).pass_through({"messages": []})
-    assert b"<think>let me</think>42" in (passage.body or b"")
+    response = await (await connect(up.url)).pass_through({"messages": []})
+    assert b"<think>let me</think>42" in (response.body or b"")

@@ -34,7 +34,7 @@ def separate(pieces: list[str], *, begins: bool = False) -> tuple[str, str]:
     thoughts = Thoughts(begins=begins)
     text = thought = ""
     for part in [*(thoughts.feed(piece) for piece in pieces), thoughts.end()]:
-        if part.taken:
+        if part.reclassified:
             text, thought = "", thought + text
         text, thought = text + part.text, thought + part.thoughts
     return text, thought

@@ -259,8 +259,8 @@ async def test_a_form_is_resent_completely_after_a_dead_connection(up: ScriptedU
     async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
         upstream = await connect(url)
         for _ in range(4):
-            passage = await upstream.pass_through(StoredForm(), "/audio/transcriptions")
-            assert b"".join([block async for block in passage.blocks()]) == b"done"
+            response = await upstream.pass_through(StoredForm(), "/audio/transcriptions")
+            assert b"".join([block async for block in response.blocks()]) == b"done"
     assert [len(seen.body) for seen in up.raw_seen] == [3000] * 4
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from documents.charsets import decode
-from documents.refusals import Refused
+from documents.extraction_errors import ExtractionError
 
 ASCII = "".join(f"The quick brown fox jumps over the lazy dog, line {number}.\n" for number in range(1500))
 """More than 64 KiB."""
@@ -177,5 +177,5 @@ def test_broken_bytes_affect_no_others_and_are_counted(data: bytes, text: str, n
     "data", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, b"a\x00b" * 9, bytes(500)], ids=["png", "odd", "zeros"]
 )
 def test_a_file_without_text_is_refused(data: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(ExtractionError):
         decode(data)

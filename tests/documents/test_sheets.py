@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from xlsxwriter import Workbook
 
-from documents.kinds import tell_kind
+from documents.kinds import detect_kind
 from documents.sheets import cell_text, read_sheets
 from tests.documents.packages import Related, package
 
@@ -94,5 +94,5 @@ def test_a_workbook_is_recognized_by_its_content(tmp_path: Path, kind: str, stri
     book = f'<workbook {names}><sheets><sheet name="One" sheetId="1" r:id="r0"/></sheets></workbook>'
     path = tmp_path / "blob"
     path.write_bytes(package(Related("xl/workbook.xml", "officeDocument", book, kind, [sheet]), strict=strict))
-    assert tell_kind(path, ".txt", max_unpacked_bytes=1_000_000) == "sheets"
+    assert detect_kind(path, ".txt", max_unpacked_bytes=1_000_000) == "sheets"
     assert "\n".join(read_sheets(path)).split() == ["One", "yes", "2"]

@@ -46,13 +46,13 @@ class SmallDisk:
 
     def fill(self) -> Path:
         """Write until no byte is free, after the data of an earlier call, if any; return the file."""
-        ballast = self.seen / "ballast"
-        with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        filler = self.seen / "filler"
+        with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             for size in (65_536, 512, 1):
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(b"x" * size)
-        return ballast
+        return filler
 
     def __enter__(self) -> Self:
         return self

@@ -88,7 +88,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(small: Small, upstream: Scrip
     server = small.server
     thread, run, outputs = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
-    ballast = small.disk.fill()
+    filler = small.disk.fill()
     check_refusal(fill_by_messages(server), 507, "insufficient_storage", "disk is full")
 
     url = f"{server.url}/v1/threads/{thread}/runs/{run}/submit_tool_outputs"
@@ -103,7 +103,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(small: Small, upstream: Scrip
     upstream.release()
     time.sleep(0.3)  # the continued reply cannot be stored
 
-    ballast.unlink()
+    filler.unlink()
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
     wait_for_run(server, thread, run, "completed")
     wait_for_run(server, cut_thread, cut_run, "failed", "completed")
@@ -121,7 +121,7 @@ def test_a_server_that_ends_on_a_full_disk_loses_nothing(small: Small, upstream:
     server = small.server
     thread, run, outputs = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
-    ballast = small.disk.fill()
+    filler = small.disk.fill()
     fill_by_messages(server)
     server.kill()
     try:
@@ -130,14 +130,14 @@ def test_a_server_that_ends_on_a_full_disk_loses_nothing(small: Small, upstream:
         assert "threadhold: The database" in str(refused)  # noqa: PT017 - either will do
     assert "Traceback" not in server.log.read_text()
     server.kill()
-    ballast.unlink()
+    filler.unlink()
     server.start()
     wait_for_run(server, cut_thread, cut_run, "failed", "completed")
     small.disk.fill()
     fill_by_messages(server)
     server.terminate()
     assert server.wait(15) == 0
-    ballast.unlink()
+    filler.unlink()
     server.start()
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
     wait_for_run(server, thread, run, "completed")

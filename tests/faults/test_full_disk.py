@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from store.free_space import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
-from store.sqlite.ballast import BALLAST_BYTES
+from store.sqlite.disk_reserve import DISK_RESERVE_BYTES
 from tests.faults import disks
 from tests.faults.test_disk import check_refusal, fill_by_messages, streaming_run, take_next_turn, waiting_run
 from tests.process import ROOT, ServerProcess
@@ -175,7 +175,7 @@ def test_requests_that_free_space_work_on_a_full_disk(small: Small, upstream: Sc
         assert answer.status_code == 200, f"{method} {path}: {answer.text}"
     upstream.release()
     fill_around_reserve(small, held - BLOCK_BYTES)
-    (small.disk.seen / "ballast").unlink()
+    (small.disk.seen / "filler").unlink()
     take_next_turn(server, thread)
     limit = time.monotonic() + 15
     while small.reserve.stat().st_size < size:
@@ -231,7 +231,7 @@ def test_a_server_starts_on_a_full_disk_and_deletes(small: Small) -> None:
     small.disk.fill()
     server.start()
     assert small.answer("DELETE", f"/threads/{threads[1]}").status_code == 200
-    (small.disk.seen / "ballast").unlink()
+    (small.disk.seen / "filler").unlink()
     assert server.request("GET", f"/v1/threads/{threads[2]}")["id"] == threads[2]
     server.request("POST", "/v1/threads")
     server.terminate()
@@ -308,7 +308,7 @@ def test_a_thread_larger_than_the_reserve_can_be_deleted(small: Small) -> None:
     thread = server.request("POST", "/v1/threads", body)["id"]
     for _ in range(150):
         server.request("POST", f"/v1/threads/{thread}/messages", body["messages"][0])
-    assert (small.disk.seen / "threadhold.db").stat().st_size > 2 * BALLAST_BYTES
+    assert (small.disk.seen / "threadhold.db").stat().st_size > 2 * DISK_RESERVE_BYTES
     small.disk.fill()
     check_refusal(fill_by_messages(server), 507, "insufficient_storage", "full")
     assert small.answer("DELETE", f"/threads/{thread}").status_code == 200
@@ -325,6 +325,6 @@ def test_a_disk_that_fills_during_a_run_ends_only_it(small: Small, upstream: Scr
         assert time.monotonic() < limit, "the run hangs"
         time.sleep(0.1)
     assert status in ("failed", "completed")
-    (small.disk.seen / "ballast").unlink()
+    (small.disk.seen / "filler").unlink()
     take_next_turn(small.server, thread)
     assert json.loads(httpx2.get(f"{small.server.url}/health", timeout=10).content)

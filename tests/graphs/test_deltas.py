@@ -4,7 +4,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
-from chains.reply import TAKEN
+from chains.reply import RECLASSIFIED
 from graphs.machine.deltas import NO_USAGE, ReplyParts, text_parts
 from graphs.machine.stream_parts import (
     CallDelta,
@@ -198,7 +198,9 @@ def test_markers_become_citations_and_held_text_is_released() -> None:
 def test_text_reclassified_as_thoughts_leaves_no_partial_marker() -> None:
     parts = ReplyParts("run_1", 0, (), sources=SOURCES)
     list(parts.feed(AIMessageChunk(content="Look at 【0:")))
-    (thought,) = parts.feed(AIMessageChunk(content="", additional_kwargs={TAKEN: True, "reasoning_content": "0】?"}))
+    (thought,) = parts.feed(
+        AIMessageChunk(content="", additional_kwargs={RECLASSIFIED: True, "reasoning_content": "0】?"})
+    )
     assert thought == ThoughtDelta(parts.message_id, "Look at 【0:0】?", True)
     assert [part for part in parts.close(NO_USAGE) if not isinstance(part, MessageClosed)] == []
 

@@ -60,12 +60,12 @@ async def test_a_run_ends_with_its_reply_however_often_it_is_stopped(
         contexts: Any = small.runner.contexts
         contexts._model = model = SlowToClose(contexts._model)
         started = await small.start_run(tools=tools)
-        live: Any = small.runner._execution.get(started.run_id)
+        active: Any = small.runner._execution.get(started.run_id)
         await until(lambda: model.states)
         for _ in range(stops):
-            live.stop_for("expired")
+            active.stop_for("expired")
             await asyncio.sleep(0.05)
-        await live.ended.wait()
+        await active.ended.wait()
         assert model.states == ["asked", "closing", "closed"]
         assert (await small.run(started))["status"] == "expired"
 
@@ -77,9 +77,9 @@ async def test_a_stop_before_the_first_step_ends_the_run_too(upstream: ScriptedU
         thread, assistant = await small.thread("Hello"), await small.assistant(tools=tools)
         begin = small.runner._execution.begin
 
-        def start_and_stop(live: Any, *args: Any, **options: Any) -> None:
-            begin(live, *args, **options)
-            live.stop_for("expired")
+        def start_and_stop(active: Any, *args: Any, **options: Any) -> None:
+            begin(active, *args, **options)
+            active.stop_for("expired")
 
         small.runner._execution.begin = start_and_stop  # type: ignore[method-assign]
         started = await small.start(thread, assistant)

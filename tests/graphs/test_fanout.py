@@ -1,4 +1,4 @@
-"""Readers of runs take turns, however many there are and however far behind they are."""
+"""Readers of runs are scheduled fairly, however many there are and however far behind they are."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ MOST = 40
 """Batches in one pass of the event loop; 500 without turns."""
 
 
-class LoopTurns:
+class LoopScheduler:
     """Counts what happens in each turn of the event loop."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ def publish(log: RunLog, count: int) -> None:
     log.publish(log.number([("thread.message.delta", b"{}")] * count))
 
 
-async def read(log: RunLog, passes: LoopTurns, seen: list[int]) -> None:
+async def read(log: RunLog, passes: LoopScheduler, seen: list[int]) -> None:
     async for batch in _follow_live(log, -1):
         passes.batches[passes.number] += 1
         seen.extend(event.number for event in batch)
@@ -57,7 +57,7 @@ async def at_the_end(log: RunLog) -> None:
 
 @pytest.mark.parametrize("before", [while_waiting, behind, at_the_end], ids=["live", "behind", "end"])
 async def test_a_turn_of_the_loop_serves_few_readers(before: Callable[[RunLog], Awaitable[None]]) -> None:
-    passes, log = LoopTurns(), RunLog(0)
+    passes, log = LoopScheduler(), RunLog(0)
     seen: list[list[int]] = [[] for _ in range(READERS)]
     readers = [asyncio.ensure_future(read(log, passes, each)) for each in seen]
     await before(log)
@@ -70,7 +70,7 @@ async def test_a_turn_of_the_loop_serves_few_readers(before: Callable[[RunLog], 
 
 
 async def test_readers_far_behind_get_few_events_in_a_turn() -> None:
-    passes, log = LoopTurns(), RunLog(0)
+    passes, log = LoopScheduler(), RunLog(0)
     publish(log, 10_000)
     events: Counter[int] = Counter()
 
@@ -87,7 +87,7 @@ async def test_readers_far_behind_get_few_events_in_a_turn() -> None:
 
 
 async def test_readers_of_another_run_do_not_wait_for_all() -> None:
-    passes, busy, quiet = LoopTurns(), RunLog(0), RunLog(0)
+    passes, busy, quiet = LoopScheduler(), RunLog(0), RunLog(0)
     many = [asyncio.ensure_future(read(busy, passes, [])) for _ in range(READERS)]
     seen: list[int] = []
     few = [asyncio.ensure_future(read(quiet, passes, seen)) for _ in range(2)]
@@ -108,7 +108,7 @@ async def test_few_readers_do_not_wait() -> None:
     log = RunLog(0)
     publish(log, 1)
     events = _follow_live(log, -1)
-    passes = LoopTurns()
+    passes = LoopScheduler()
     await anext(events)
     assert passes.number == 0
     passes.close()

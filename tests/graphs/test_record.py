@@ -207,7 +207,7 @@ def test_a_citation_has_the_position_of_its_marker() -> None:
         MessageOpened("step_1", "msg_1"),
         TextDeltas("msg_1", ["gone", " soon"]),
         CITES,
-        ThoughtDelta("msg_1", "gone soon", taken=True),
+        ThoughtDelta("msg_1", "gone soon", reclassified=True),
         TextDeltas("msg_1", ["Hé", "llo"]),
         CITES,
         CITES,

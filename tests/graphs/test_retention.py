@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from graphs.retention import DAY_S, Retention, prune
-from store.ports import Ages, Idleness, Insert, PageQuery, Row
+from store.ports import Idleness, Insert, PageQuery, Row, ThreadAges
 from store.sqlite.store import SqliteStore, open_store
 from store.sqlite.thread_ages import SqliteAges
 from wire.messages import MessageCreate, new_message
@@ -98,7 +98,7 @@ async def test_a_thread_used_before_its_deletion_stays(store: SqliteStore) -> No
             return found
 
     await put(store, thread("old", 400), message("old", 399))
-    ages: Ages = Slow(store.engine)
+    ages: ThreadAges = Slow(store.engine)
     done = await prune(store, ages, before=NOW - 30 * DAY_S)
     assert (done.threads, done.kept) == (0, 1)
     assert await left(store) == ["old"]

@@ -1,10 +1,12 @@
 """The memory of executing runs is limited per owner and in total; further runs wait, but none forever."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from graphs.admission import Admission, Limits, QueuedRun
 from graphs.machine.exchange import NO_MEMORY
@@ -13,7 +15,7 @@ from tests.graphs.test_actions import action, outputs_in
 from tests.graphs.test_runner import answer
 from tests.graphs.tools.apis import Answer, Api
 from tests.graphs.world import OWNER, TIME, World, names, until, world
-from tests.upstream import Hang, Reply, ScriptedUpstream
+from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 from wire.runs import ThreadRunCreate
 from wire.threads import ThreadCreate
 
@@ -235,3 +237,33 @@ async def test_small_runs_resumed_after_a_restart_run_concurrently(upstream: Scr
     before = len(upstream.requests)
     async with world(upstream, path, limits=Limits(memory_bytes=6 * MB)):
         await upstream.eventually(lambda up: len(up.requests) == before + 3)
+
+
+# --- after a run ------------------------------------------------------------------------------------------------------
+
+
+def long_texts() -> int:
+    """Return how many objects of this process contain a long text of the test's thread."""
+    return sum(isinstance(each, HumanMessage) and len(each.content) > 10_000 for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("tools", [[], [TIME]], ids=["without tools", "with tools"])
+@pytest.mark.parametrize(
+    "step", [Reply("Hello"), Fail(400), Raw([b'data: {"x":\n\n'])], ids=["completed", "refused", "broken off"]
+)
+async def test_the_history_is_not_kept_after_a_run(upstream: ScriptedUpstream, step: Any, tools: list[Any]) -> None:
+    """An error refers to the frames that it passed through, and they refer to the prompt."""
+    async with world(upstream) as small:
+        upstream.script(*[step] * 20)
+        started = await small.start_run("word " * 4_000, tools=tools)  # imports and caches
+        await small.events(started.run_id)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                started = await small.start_run("word " * 4_000, tools=tools)
+                assert (await small.events(started.run_id))[-1].name.startswith("thread.run.")
+                await asyncio.sleep(0.05)
+            assert long_texts() == 0
+        finally:
+            gc.enable()

@@ -10,8 +10,8 @@ from typing import Any
 
 from chains import CallLimits, Replies, Upstream
 from graphs.runner import Runner, Started
-from graphs.tools.actions import ActionCaller
-from graphs.tools.caller import CALLER
+from graphs.tools.action_caller import ActionCaller
+from graphs.tools.lazy_caller import CALLER
 from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments
 from store.ports import Insert, PageQuery, Row

@@ -24,7 +24,7 @@ def quietly(*_: object) -> None:
 
 
 def copy_of(folder: Path, target: Path) -> Path:
-    back_up(folder / "threadhold.db", folder / "files", target, watch=quietly)
+    back_up(folder / "threadhold.db", folder / "files", target, on_progress=quietly)
     return target
 
 
@@ -104,7 +104,7 @@ def test_a_backup_has_the_files_of_its_database_despite_changes(server: ServerPr
             httpx2.delete(f"{server.url}/files/{late[0]}")
 
     folder = data(server)
-    back_up(folder / "threadhold.db", folder / "files", tmp_path / "copy", watch=change_files)
+    back_up(folder / "threadhold.db", folder / "files", tmp_path / "copy", on_progress=change_files)
     with closing(sqlite3.connect(tmp_path / "copy" / "threadhold.db")) as database:
         files = {row[0] for row in database.execute("SELECT id FROM files")}
     assert {path.name for path in (tmp_path / "copy" / "files").glob("??/*") if path.suffix != ".text"} == files

@@ -74,8 +74,8 @@ def test_accepted_objects_become_the_same_valid_rows_each_time(objects: list[Any
     with tempfile.TemporaryFile() as file:
         file.write(b"".join(orjson.dumps(each) + b"\n" for each in objects))
         dump = Dump(file, "line", file.tell())
-        found = survey(dump, now=9, watch=lambda *_: None)
-        assert all(1 <= refusal.number <= len(objects) and refusal.why for refusal in found.refusals)
+        found = survey(dump, now=9, on_progress=lambda *_: None)
+        assert all(1 <= refusal.number <= len(objects) and refusal.why for refusal in found.invalid)
         for conversation in found.conversations:
             rows = rows_of(conversation, dump, "ann", now=9)
             assert rows == rows_of(conversation, dump, "ann", now=9)

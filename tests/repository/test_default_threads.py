@@ -1,6 +1,6 @@
 """asyncio's default threads are shared by all owners, so no work runs there that an owner can make slow or frequent.
 
-Such work belongs in a `SharedThreads` of `telemetry/shares.py`, in which owners take turns.
+Such work belongs in a `FairThreads` of `fairness/fair_limits.py`, which owners share fairly.
 """
 
 import ast
@@ -16,13 +16,13 @@ ALLOWED = {
     "api/tracing.py": "ends the tracing",
     "chains/calls/modes.py": "imports modules, once",
     "chains/engine.py": "reads the head of a model before it is loaded",
-    "chains/provider.py": "makes a model's client, one at a time for all owners, who take turns",
+    "chains/provider.py": "makes a model's client, one at a time, fairly by owner",
     "chains/transport.py": "reads the trusted certificates, once",
-    "graphs/tools/caller.py": "makes the client for actions, once",
+    "graphs/tools/lazy_caller.py": "makes the client for actions, once",
     "ops/check.py": "a command of its own",
     "store/sqlite/database.py": "opens and closes the database",
     "store/sqlite/store.py": "closes the index",
-    "telemetry/shares.py": "ends threads",
+    "fairness/fair_limits.py": "ends threads",
     "workers/pool.py": "ends processes",
 }
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from chains.calls.holder import Holder
-from chains.refusals import read_refusal
+from chains.calls.call_detector import CallDetector
+from chains.error_responses import read_error_response
 from retrieval.citations import Citations
 from retrieval.grounding import supporting_passages
 from tests.effort import within
@@ -15,7 +15,7 @@ NAMES = ["getWeather", "getTime"]
 
 
 def hold(text: str, size: int = 100_000) -> None:
-    holder = Holder(NAMES)
+    holder = CallDetector(NAMES)
     for start in range(0, len(text), size):
         holder.feed(text[start : start + size])
     assert holder.text == text
@@ -31,7 +31,7 @@ def rest(text: str) -> None:
 
 
 def refuse(text: str) -> None:
-    read_refusal(text.encode(), status=500)
+    read_error_response(text.encode(), status=500)
 
 
 CASES: dict[str, tuple[Callable[[str], None], str]] = {

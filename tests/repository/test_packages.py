@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2]
-PACKAGES = ("api", "chains", "documents", "graphs", "ops", "retrieval", "store", "telemetry", "wire", "workers")
+PACKAGES = (
+    "api",
+    "chains",
+    "documents",
+    "fairness",
+    "graphs",
+    "ops",
+    "retrieval",
+    "store",
+    "telemetry",
+    "wire",
+    "workers",
+)
 OURS = (*PACKAGES, "server", "web")
 SOURCES = [path for package in PACKAGES for path in sorted((TOP / package).rglob("*.py"))] + [TOP / "server.py"]
 MAX_LINES = 400

@@ -15,6 +15,7 @@ LINES = {
     "api": 9,
     "chains": 28,
     "documents": 1,
+    "fairness": 0,
     "graphs": 16,
     "ops": 3,
     "retrieval": 0,

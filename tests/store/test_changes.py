@@ -13,7 +13,7 @@ async def test_a_deleted_thread_leaves_only_its_tombstone() -> None:
     store.checkpoints.put_writes(CheckpointKey(run.id, "", "1"), [checkpoint_write()])
     await store.commit([Append(run.id, [event(0)]), Delete("message", gone.id, "ann")], durable=False)
     await store.commit([Delete("thread", of.id, "ann")], durable=False)
-    await store.tidy()
+    await store.purge()
     objects = ("assistants", "threads", "messages", "runs", "steps")
     tables = (*objects, "events", "checkpoints", "checkpoint_writes", "tombstones", "remains")
     counts = " + ".join(f"(SELECT count(*) FROM {name})" for name in tables)

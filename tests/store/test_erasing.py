@@ -72,7 +72,7 @@ def commits(statements: list[str], form: str) -> Iterator[list[int]]:
 async def test_a_commit_is_limited_by_the_folded_text(store: SqliteStore, statements: list[str], text: str) -> None:
     await store.vectors.add("ann", "vs", "file", chunks(text), model="m")
     await store.vectors.remove("ann", "vs", "file")
-    await store.vectors.tidy()
+    await store.vectors.purge()
     for form in ("INSERT INTO index_words (rowid", "INSERT INTO index_words (index_words"):
         found = list(commits(statements, form))
         assert sum(map(len, found)) == 20
@@ -102,7 +102,7 @@ async def test_no_text_is_folded_on_the_writer_s_thread(folders: set[str], tmp_p
     opened = await open_store(tmp_path / "store.db")
     await opened.vectors.add("ann", "vs", "file", chunks("ferry"), model="m")
     await opened.vectors.remove("ann", "vs", "file")
-    await opened.vectors.tidy()
+    await opened.vectors.purge()
     await opened.close()
     assert "threadhold-writer" not in folders
 
@@ -121,18 +121,18 @@ async def test_a_crash_in_a_removal_is_completed_after_the_next_start(store: Sql
         await store.vectors.remove("ann", "vs", name)
     made = store.engine.metrics.batch_commits
     start = made.total
-    tidying = asyncio.ensure_future(store.vectors.tidy())
+    purging = asyncio.ensure_future(store.vectors.purge())
     for number in range(4):
-        while not tidying.done() and made.total - start < 1 + 3 * number:
+        while not purging.done() and made.total - start < 1 + 3 * number:
             await asyncio.sleep(0)
         await asyncio.to_thread(copy, tmp_path / "store.db", tmp_path / f"crash{number}.db")
-    await tidying
+    await purging
     assert await contents(store) == before
     for number in range(4):
         opened = await open_store(tmp_path / f"crash{number}.db")
         hits = (await opened.vectors.search("ann", ["vs"], Query("ferry", limit=50))).hits
         assert {hit.file_id for hit in hits} == {"kept"}
-        await opened.vectors.tidy()
+        await opened.vectors.purge()
         assert await contents(opened) == before
         await opened.close()
 
@@ -147,7 +147,7 @@ async def test_two_processes_can_erase_the_same_file(tmp_path: Path) -> None:
         for name, text in SHORT.items():
             await first.vectors.add("ann", "vs", name, chunks(text), model="m")
             await first.vectors.remove("ann", "vs", name)
-        await asyncio.gather(first.vectors.tidy(), second.vectors.tidy())
+        await asyncio.gather(first.vectors.purge(), second.vectors.purge())
     shared = await open_store(tmp_path / "store.db")
     fresh = await open_store(tmp_path / "fresh.db")
     await fresh.vectors.add("ann", "vs", "kept", chunks("the ferry"), model="m")

@@ -51,7 +51,7 @@ async def test_deleting_a_file_or_a_store_deletes_its_store_files(store: SqliteS
     await put(store, one, two, f, g, batch, store_file(one, f, batch), store_file(one, g), store_file(two, f))
     await store.commit([Delete("file", f.id, "ann")], durable=False)
     assert await store.library.store_files_of(f.id) == []
-    assert (await store.library.tallies("vector_store_id", [one.id]))[one.id].counts["total"] == 1
+    assert (await store.library.file_totals("vector_store_id", [one.id]))[one.id].counts["total"] == 1
     await store.commit([Delete("vector_store", one.id, "ann")], durable=False)
     assert await store.library.store_files_of(g.id) == []
     assert await store.get("file_batch", batch.id, "ann") is None
@@ -78,10 +78,10 @@ async def test_counts_equal_the_rows_at_every_moment(store: SqliteStore) -> None
     await put(store, *(store_file(vs, f, batch if at < 2 else None, usage_bytes=at) for at, f in enumerate(files)))
     done = {"status": "completed", "usage_bytes": 100}
     await store.commit([Patch("vector_store_file", store_file_id(vs.id, files[0].id), "ann", done)], durable=False)
-    tallies = await store.library.tallies("vector_store_id", [vs.id, empty.id])
-    assert tallies[vs.id].counts == {"in_progress": 3, "completed": 1, "failed": 0, "cancelled": 0, "total": 4}
-    assert (tallies[vs.id].usage_bytes, tallies[empty.id].counts["total"]) == (106, 0)
-    counted = (await store.library.tallies("batch_id", [batch.id]))[batch.id].counts
+    file_totals = await store.library.file_totals("vector_store_id", [vs.id, empty.id])
+    assert file_totals[vs.id].counts == {"in_progress": 3, "completed": 1, "failed": 0, "cancelled": 0, "total": 4}
+    assert (file_totals[vs.id].usage_bytes, file_totals[empty.id].counts["total"]) == (106, 0)
+    counted = (await store.library.file_totals("batch_id", [batch.id]))[batch.id].counts
     assert (counted["in_progress"], counted["completed"], counted["total"]) == (1, 1, 2)
 
 
@@ -160,11 +160,13 @@ async def test_finding_waiting_files_costs_the_same_for_any_number(tmp_path: Pat
 
         barrier = threading.Barrier(5)
 
-        def watch(conn: sqlite3.Connection, barrier: threading.Barrier = barrier, count: Any = count_step) -> None:
+        def on_progress(
+            conn: sqlite3.Connection, barrier: threading.Barrier = barrier, count: Any = count_step
+        ) -> None:
             barrier.wait(10)
             conn.set_progress_handler(count, 10)
 
-        async def watch_one(owner: str, reads: Engine = engine, begin: Any = watch) -> None:
+        async def watch_one(owner: str, reads: Engine = engine, begin: Any = on_progress) -> None:
             act_for(owner)  # one owner does not get all connections
             await reads.read(begin)
 

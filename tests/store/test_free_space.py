@@ -10,7 +10,7 @@ import pytest
 
 from store.free_space import Claim, FreeSpace, free_bytes
 from store.ports import Chunk
-from store.sqlite.ballast import Ballast
+from store.sqlite.disk_reserve import DiskReserve
 from store.sqlite.store import open_store
 from wire.errors import ReserveReached
 
@@ -109,15 +109,15 @@ def test_a_released_claim_claims_nothing(tmp_path: Path) -> None:
     Claim(free_space).extend(60 * MB)
 
 
-def test_a_ballast_releases_half_then_all_and_is_restored(tmp_path: Path) -> None:
+def test_a_disk_reserve_releases_half_then_all_and_is_restored(tmp_path: Path) -> None:
     path = tmp_path / "x.reserve"
-    ballast = Ballast(path, MB)
-    ballast.keep()
+    reserve = DiskReserve(path, MB)
+    reserve.keep()
     assert path.stat().st_size == MB
     assert path.stat().st_blocks * 512 >= MB
-    assert [(given, path.stat().st_size) for given in ballast.portions()] == [(MB // 2, MB // 2), (MB, 0)]
+    assert [(given, path.stat().st_size) for given in reserve.portions()] == [(MB // 2, MB // 2), (MB, 0)]
     assert path.stat().st_size == MB
-    for _ in ballast.portions():
+    for _ in reserve.portions():
         break
     assert path.stat().st_blocks * 512 >= MB
 

@@ -16,7 +16,7 @@ async def gets_turn(reads: LargeReads, owner: str = "ann") -> bool:
     """Return whether another request of this owner gets a turn without a wait."""
 
     async def take() -> None:
-        async with reads.turn(owner):
+        async with reads.slot(owner):
             pass
 
     taking = asyncio.get_running_loop().create_task(take(), context=Context())
@@ -27,7 +27,7 @@ async def gets_turn(reads: LargeReads, owner: str = "ann") -> bool:
 
 async def test_an_owner_waits_for_a_turn_and_for_no_other_owner() -> None:
     reads = LargeReads(2)
-    async with reads.turn("ann"), reads.turn("ann"):
+    async with reads.slot("ann"), reads.slot("ann"):
         assert not await gets_turn(reads, "ann")
         assert await gets_turn(reads, "bob")
     assert await gets_turn(reads, "ann")
@@ -37,7 +37,7 @@ async def test_a_block_keeps_its_turn_until_it_ends() -> None:
     reads = LargeReads(1)
     async with reads.held():
         assert await gets_turn(reads)  # nothing large has been read yet
-        async with reads.turn("ann"):
+        async with reads.slot("ann"):
             pass
         assert not await gets_turn(reads)
     assert await gets_turn(reads)
@@ -45,7 +45,7 @@ async def test_a_block_keeps_its_turn_until_it_ends() -> None:
 
 async def test_a_block_does_not_wait_for_itself() -> None:
     reads = LargeReads(1)
-    async with asyncio.timeout(1), reads.held(), reads.held(), reads.turn("ann"), reads.turn("ann"):
+    async with asyncio.timeout(1), reads.held(), reads.held(), reads.slot("ann"), reads.slot("ann"):
         pass
     assert await gets_turn(reads)
 
@@ -55,7 +55,7 @@ async def test_a_task_that_outlives_its_block_takes_its_own_turns() -> None:
 
     async def later() -> bool:
         await ended.wait()
-        async with reads.turn("ann"):
+        async with reads.slot("ann"):
             return not await gets_turn(reads)
 
     async with reads.held():

@@ -72,7 +72,7 @@ async def test_vectors_that_do_not_fit_in_memory_are_loaded_again(limited: Limit
         query = Query("", vectors(100, seed=number)[5], "m", limit=1)
         (hit,) = (await store.vectors.search("ann", [f"vs_{number}"], query)).hits
         assert (hit.file_id, hit.chunk.index) == (f"file-{number}", 5)
-    assert len(kept[0]._shelves) <= 2
+    assert len(kept[0]._loaded) <= 2
     await store.close()
 
 
@@ -133,7 +133,7 @@ async def test_a_removed_store_is_not_kept(way: str) -> None:
             await store.vectors.remove("ann", row.id)
         case _:
             await store.vectors.remove("ann", row.id, "file-1")
-    await store.vectors.tidy()
+    await store.vectors.purge()
     assert held_bytes() - before < 500_000
     await store.close()
 
@@ -144,7 +144,7 @@ async def test_stores_without_vectors_count_towards_the_limit(limited: Limited) 
     for number in range(6):
         await store.vectors.add("ann", f"vs_{number}", "file", [Chunk(0, "word", 0, 4)], model=None)
         assert (await store.vectors.search("ann", [f"vs_{number}"], Query("word", None, None, limit=1))).hits
-    assert len(kept[0]._shelves) <= 3
+    assert len(kept[0]._loaded) <= 3
     await store.close()
 
 
@@ -235,7 +235,7 @@ async def test_a_grown_store_is_copied_reloaded_or_compared_on_disk(limited: Lim
     assert sizes[4] > 40_000
     assert sizes[5] < 10_000
     await store.vectors.remove("ann", "vs")
-    await store.vectors.tidy()
+    await store.vectors.purge()
     assert kept[0].size == 0
     await store.close()
 
@@ -335,7 +335,7 @@ async def test_vectors_in_one_row_of_earlier_versions_are_compared(
     assert (await ask(store, given[7]))[0][:2] == ("file-1", 7)
     assert (await ask(store, vectors(20, seed=2)[5]))[0][:2] == ("file-2", 5)
     await store.vectors.remove("ann", "vs")
-    await store.vectors.tidy()
+    await store.vectors.purge()
     await store.close()
 
     def rows() -> int:

@@ -181,7 +181,7 @@ async def test_a_half_rewritten_file_is_removed_completely(
 ) -> None:
     await refresh(store, commits)
     await store.vectors.remove("ann", "vs", "file-korean")
-    await store.vectors.tidy()
+    await store.vectors.purge()
     assert await look(store, "영수증을 영수증") == []
     await refresh(store)
     assert await terms(store) == await fresh_terms(tmp_path, "file-chinese", "file-latin")
@@ -191,7 +191,7 @@ async def test_a_file_removed_while_it_is_rewritten_stays_removed(store: SqliteS
     task = asyncio.ensure_future(refresh(store))
     await asyncio.sleep(0.01)
     await store.vectors.remove("ann", "vs", "file-korean")
-    await asyncio.gather(task, store.vectors.tidy())
+    await asyncio.gather(task, store.vectors.purge())
     assert await terms(store) == await fresh_terms(tmp_path, "file-chinese", "file-latin")
 
 
@@ -205,7 +205,7 @@ async def test_files_added_during_the_rewriting_have_the_new_form(store: SqliteS
 
 async def test_a_file_added_again_replaces_the_old_form(store: SqliteStore) -> None:
     await store.vectors.add("ann", "vs", "file-korean", [Chunk(0, "보증기간은 2년", 0, 1)], model=None)
-    await store.vectors.tidy()
+    await store.vectors.purge()
     await refresh(store)
     assert await look(store, "영수증을 보증") == [("file-korean", 0)]
 
@@ -254,7 +254,7 @@ def shrink(path: Path, _: Path) -> Path:
 
 
 def copy(path: Path, folder: Path) -> Path:
-    back_up(path, folder / "files", folder / "copy", watch=lambda what, done, of: None)
+    back_up(path, folder / "files", folder / "copy", on_progress=lambda what, done, of: None)
     return folder / "copy" / DATABASE_NAME
 
 

@@ -73,7 +73,7 @@ async def everything_once(path: Path) -> list[str]:
     await store.commit([DropCheckpoints(r.id)], durable=False)
     for row in (s, m, r, a, t, p, b, f, v, u):
         await store.commit([Delete(row.kind, row.id, "ann")], durable=False)
-    await store.tidy()
+    await store.purge()
     await store.close()
     return seen
 
@@ -89,8 +89,8 @@ async def read_library(
         at = {"vector_store_id": vector_store_id, "batch_id": batch, "status": status}
         await library.store_files("ann", PageQuery(after=after), **at)
         await library.store_files("ann", PageQuery(before=after, order="asc"), **at)
-    await library.tallies("vector_store_id", [vector_store_id])
-    await library.tallies("batch_id", [batch_id])
+    await library.file_totals("vector_store_id", [vector_store_id])
+    await library.file_totals("batch_id", [batch_id])
     await library.waiting(10, besides=[store_file_row])
     await library.store_files_of(file_id)
     await library.due("file", 1)

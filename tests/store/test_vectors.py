@@ -277,24 +277,24 @@ async def test_a_file_added_again_replaces_the_old_one(vectors: Vectors) -> None
     await put(vectors, "file-1", "Nothing about ships.", vectors=[[0, 1]])
     for how in ({}, {"vector": [1.0, 0.0]}):
         assert [hit.chunk.text for hit in (await look(vectors, "ferry ships", **how)).hits] == ["Nothing about ships."]
-    await vectors.tidy()
+    await vectors.purge()
     assert [hit.chunk.text for hit in (await look(vectors, "ferry ships")).hits] == ["Nothing about ships."]
 
 
-@pytest.mark.parametrize("tidied", [False, True], ids=["untidy", "tidy"])
-async def test_a_removed_file_is_not_found(vectors: Vectors, tidied: bool) -> None:
+@pytest.mark.parametrize("purged", [False, True], ids=["unpurged", "purged"])
+async def test_a_removed_file_is_not_found(vectors: Vectors, purged: bool) -> None:
     for file_id in ("file-1", "file-2"):
         await put(vectors, file_id, *TEXTS, vectors=[[1, 0], [0, 1], [1, 1]])
     await put(vectors, "file-1", *TEXTS, store="vs_2")
     await look(vectors, "ferry", vector=[1, 0])  # any cache in memory must be updated
     await vectors.remove("ann", "vs_1", "file-1")
-    if tidied:
-        await vectors.tidy()
+    if purged:
+        await vectors.purge()
     for how in ({}, {"vector": [1.0, 0.0]}):
         assert set(files(await look(vectors, "ferry", limit=50, **how))) == {"file-2"}
     await vectors.remove("ann", "vs_1")
-    if tidied:
-        await vectors.tidy()
+    if purged:
+        await vectors.purge()
     assert files(await look(vectors, "ferry", vector=[1, 0])) == []
     assert files(await look(vectors, "ferry", stores=["vs_2"])) == ["file-1"]
     assert await vectors.chunks("ann", "vs_1", "file-2") == []
@@ -319,7 +319,7 @@ async def test_a_file_removed_while_it_is_added_stays_removed(vectors: Vectors, 
     await vectors.remove("ann", "vs_1", None if whole_store else "file-1")
     with pytest.raises(Missing, match="file-1"):
         await adding
-    await vectors.tidy()
+    await vectors.purge()
     assert files(await look(vectors, "ferry")) == []
     assert await vectors.chunks("ann", "vs_1", "file-1") == []
 
@@ -332,7 +332,7 @@ async def test_a_cancelled_addition_keeps_the_old_file(vectors: Vectors) -> None
     adding.cancel()
     with pytest.raises(asyncio.CancelledError):
         await adding
-    await vectors.tidy()
+    await vectors.purge()
     assert [hit.chunk.text for hit in (await look(vectors, "ferry")).hits] == ["the old ferry"]
 
 
@@ -341,7 +341,7 @@ async def test_tidying_does_not_affect_unfinished_additions(vectors: Vectors) ->
     while not adding.done():
         # Nothing or all of it; all can be visible a moment before the call that adds it returns.
         assert len((await look(vectors, "ferry", limit=300)).hits) in (0, 300)
-        await vectors.tidy()
+        await vectors.purge()
         await asyncio.sleep(0)
     await adding
     assert len((await look(vectors, "ferry", limit=300)).hits) == 300
@@ -353,9 +353,9 @@ async def in_blocks(chunks: Sequence[Chunk], size: int = 4) -> AsyncIterator[Seq
 
 
 async def index_rows(vectors: Vectors) -> int:
-    """Return how many rows the index has after tidying."""
+    """Return how many rows the index has after a purge."""
     assert isinstance(vectors, SqliteVectors)
-    await vectors.tidy()
+    await vectors.purge()
     tables = ("index_files", "index_chunks", "index_vectors", "index_vector_slices", "index_words_docsize")
     sql = " UNION ALL ".join(f"SELECT count(*) FROM {table}" for table in tables)
     counts = await vectors._engine.read(lambda conn: conn.execute(sql).fetchall())

@@ -13,13 +13,13 @@ import pytest
 import wire
 from wire.assistants import AssistantCreate, AssistantModify
 from wire.errors import InvalidRequest
-from wire.leniency import Leniency, list_ignored, mend
+from wire.leniency import Leniency, list_ignored, repair
 from wire.messages import MessageCreate, MessageModify
 from wire.mistakes import MAX_MISTAKES
 from wire.runs import RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate, ThreadModify
 from wire.validation import Request, parse
-from wire.vector_stores import PlaceModify, VectorStoreCreate, VectorStoreModify
+from wire.vector_stores import StoreFileModify, VectorStoreCreate, VectorStoreModify
 
 IGNORE = Leniency(ignore_unknown=True)
 
@@ -110,14 +110,14 @@ POSITIONS = list(all_positions())
 
 @pytest.mark.parametrize(("model", "position"), [one for one in POSITIONS if one.values[1].kind == "object"])
 def test_an_empty_array_becomes_an_object_where_one_is_expected(model: type[Request], position: Position) -> None:
-    assert mend(model, position.build([])).data == position.build({})
-    assert mend(model, position.build([1])).data == position.build([1])
+    assert repair(model, position.build([])).data == position.build({})
+    assert repair(model, position.build([1])).data == position.build([1])
 
 
 @pytest.mark.parametrize(("model", "position"), [one for one in POSITIONS if one.values[1].kind == "array"])
 def test_an_empty_array_stays_one_where_an_array_is_expected(model: type[Request], position: Position) -> None:
-    assert mend(model, position.build([])).data == position.build([])
-    assert mend(model, position.build({})).data == position.build({})
+    assert repair(model, position.build([])).data == position.build([])
+    assert repair(model, position.build({})).data == position.build({})
 
 
 def test_the_positions_include_those_that_programs_use() -> None:
@@ -134,7 +134,7 @@ def test_the_positions_include_those_that_programs_use() -> None:
         (ThreadRunCreate, "thread.tool_resources.file_search"),
         (SubmitToolOutputs, "tool_outputs[0]"),
         (VectorStoreCreate, "expires_after"),
-        (PlaceModify, "attributes"),
+        (StoreFileModify, "attributes"),
     }
 
 
@@ -182,13 +182,13 @@ HOLDERS = [
 def test_v1_metadata_becomes_its_json_text(model: type[Request], body: str) -> None:
     sent = body.encode() % NUMBERS
     data = orjson.loads(sent)
-    assert mend(model, data, Leniency(v1=True, sent=sent)).data == json.loads(body % json.dumps(TEXTS))
+    assert repair(model, data, Leniency(v1=True, sent=sent)).data == json.loads(body % json.dumps(TEXTS))
     with pytest.raises(InvalidRequest):
         parse(model, data)
 
 
 def test_without_the_original_body_numbers_are_encoded_again() -> None:
-    assert mend(ThreadCreate, {"metadata": {"a": 1.0, "b": False}}, Leniency(v1=True)).data == {
+    assert repair(ThreadCreate, {"metadata": {"a": 1.0, "b": False}}, Leniency(v1=True)).data == {
         "metadata": {"a": "1.0", "b": "false"}
     }
 
@@ -259,10 +259,10 @@ TEXT = {"type": "text", "text": {"value": "Hi", "annotations": []}}
 def test_unknown_fields_are_ignored_and_listed(
     model: type[Request], data: Any, read: Any, ignored: list[str] | None
 ) -> None:
-    mended = mend(model, data, IGNORE)
-    assert mended.data == read
-    assert ignored is None or sorted(mended.ignored) == sorted(ignored)
-    parse(model, mended.data)
+    repaired = repair(model, data, IGNORE)
+    assert repaired.data == read
+    assert ignored is None or sorted(repaired.ignored) == sorted(ignored)
+    parse(model, repaired.data)
     with pytest.raises(InvalidRequest):
         parse(model, data)
 
@@ -316,24 +316,24 @@ def test_a_long_list_of_ignored_fields_is_truncated() -> None:
     ids=["unknown", "unknown within", "missing after repair", "null under v1", "wrong where unknown is ignored"],
 )
 def test_the_remaining_error_is_reported(data: Any, leniency: Leniency, kind: str, loc: tuple[Any, ...]) -> None:
-    refused = mend(ThreadCreate, data, leniency).refused
+    refused = repair(ThreadCreate, data, leniency).refused
     assert (refused["type"], refused["loc"]) == (kind, loc)
 
 
 def test_a_refused_request_is_not_copied() -> None:
     data = {"metadata": [], **{f"k{number}": number for number in range(1000)}}
-    mended = mend(ThreadCreate, data)
-    assert (mended.data is data, mended.changed, mended.refused["type"]) == (True, False, "extra_forbidden")
+    repaired = repair(ThreadCreate, data)
+    assert (repaired.data is data, repaired.changed, repaired.refused["type"]) == (True, False, "extra_forbidden")
 
 
 @pytest.mark.parametrize("leniency", [Leniency(), Leniency(v1=True), IGNORE], ids=["php", "v1", "ignoring"])
 def test_data_with_too_many_errors_is_refused_without_repair(leniency: Leniency) -> None:
     fields = {f"k{number}": number for number in range(MAX_MISTAKES)}
-    mended = mend(ThreadCreate, {**fields, "one more": 1}, leniency)
-    assert (mended.changed, mended.refused["type"], mended.refused["loc"]) == (False, "extra_forbidden", ("k0",))
+    repaired = repair(ThreadCreate, {**fields, "one more": 1}, leniency)
+    assert (repaired.changed, repaired.refused["type"], repaired.refused["loc"]) == (False, "extra_forbidden", ("k0",))
 
 
 def test_unknown_fields_are_ignored_up_to_the_limit() -> None:
-    mended = mend(ThreadCreate, {f"k{number}": number for number in range(MAX_MISTAKES)}, IGNORE)
-    assert (mended.data, mended.refused) == ({}, None)
-    assert list_ignored(mended.ignored).endswith(", ...")
+    repaired = repair(ThreadCreate, {f"k{number}": number for number in range(MAX_MISTAKES)}, IGNORE)
+    assert (repaired.data, repaired.refused) == ({}, None)
+    assert list_ignored(repaired.ignored).endswith(", ...")

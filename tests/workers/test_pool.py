@@ -1,4 +1,5 @@
-"""The pool of child processes: budgets are enforced, failures affect one task, owners take turns, and processes end."""
+"""The pool of child processes: budgets are enforced, failures affect one task, owners are scheduled fairly, and
+processes end."""
 
 import asyncio
 import os

@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
-from chains.passback import extra_fields
+from chains.extra_fields import extra_fields
 from tests.chains.calls.test_modes import CALL, CHOSEN, NAMED, PEG, ROME, answered, asked, collect, sent
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chains.calls.holder import Holder
+from chains.calls.call_detector import CallDetector
 from chains.calls.parser import Written, find_calls, is_quick, read_object
 from tests.effort import slowness, within
 
@@ -122,10 +122,10 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 def test_no_nesting_breaks_the_parser(text: str) -> None:
     def hold() -> str:
         assert find_calls(text, NAMES) == []
-        holder = Holder(NAMES)
+        detector = CallDetector(NAMES)
         for start in range(0, len(text), 5_000):
-            holder.feed(text[start : start + 5_000])
-        return holder.text
+            detector.feed(text[start : start + 5_000])
+        return detector.text
 
     assert within(2, hold) == text
 
@@ -133,22 +133,22 @@ def test_no_nesting_breaks_the_parser(text: str) -> None:
 @settings(max_examples=200)
 @given(texts | noisy | st.sampled_from([*SEEN.values()]), st.lists(st.integers(1, 7), min_size=1))
 def test_a_streamed_text_is_complete_whatever_its_pieces(text: str, sizes: list[int]) -> None:
-    holder, gone, index, turn = Holder(NAMES), "", 0, 0
+    detector, gone, index, turn = CallDetector(NAMES), "", 0, 0
     while index < len(text):
         size = sizes[turn % len(sizes)]
-        gone += holder.feed(text[index : index + size])
+        gone += detector.feed(text[index : index + size])
         index, turn = index + size, turn + 1
-    assert gone + holder.held == holder.text == text
+    assert gone + detector.held == detector.text == text
     if text in SEEN.values():
-        assert find_calls(holder.held, NAMES) == [ROME]
+        assert find_calls(detector.held, NAMES) == [ROME]
 
 
 @given(prose)
 def test_prose_is_released_except_for_a_possible_call(text: str) -> None:
-    holder = Holder(NAMES)
-    holder.feed(text)
-    assert len(holder.held.split()) <= 1
-    assert all(name.startswith(holder.held.strip()) for name in NAMES[:1]) or holder.held.strip() in "getTime"
+    detector = CallDetector(NAMES)
+    detector.feed(text)
+    assert len(detector.held.split()) <= 1
+    assert all(name.startswith(detector.held.strip()) for name in NAMES[:1]) or detector.held.strip() in "getTime"
 
 
 @pytest.mark.parametrize("one", ['{"name":"f","arguments":{}}', '{"name":"x","arguments":{}}', '{"x":1}'])

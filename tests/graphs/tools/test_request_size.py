@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from graphs.tools.actions import ActionCaller
+from graphs.tools.action_caller import ActionCaller
 from graphs.tools.arguments import BadArguments, read_arguments
-from graphs.tools.calls import MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_URL_BYTES, build_call
+from graphs.tools.http_requests import MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_URL_BYTES, build_request
 from graphs.tools.operations import Operation
 from graphs.tools.urls import MAX_URL_CHARS
 from tests.graphs.tools.apis import Api, document, operation
@@ -66,14 +66,14 @@ URL, HEADER, BODY = (
 def test_a_request_over_its_limit_is_refused_by_name(called: Operation, value: Any, result: str) -> None:
     argument = next(iter(called.parameters["properties"]))
     with pytest.raises(BadArguments, match=result):
-        build_call(called, {argument: value})
+        build_request(called, {argument: value})
 
 
 def test_all_parameters_share_one_limit() -> None:
     fields = [{"name": f"q{number}", "in": "query", "schema": {}} for number in range(8)]
     called = operation(document("https://api.test", {"/x": {"get": {"parameters": fields}}}))
     with pytest.raises(BadArguments, match=URL):
-        build_call(called, {field["name"]: "v" * 9_000 for field in fields})
+        build_request(called, {field["name"]: "v" * 9_000 for field in fields})
 
 
 async def test_a_large_request_within_the_limits_arrives_complete() -> None:

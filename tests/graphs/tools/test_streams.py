@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from graphs.tools.actions import ActionCaller
+from graphs.tools.action_caller import ActionCaller
 from tests.graphs.tools.apis import simple
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -6,7 +6,7 @@ from store.backend import Backend
 from store.ports import Hold, Insert, Patch, RequireHeld, RequireUnchanged, Row
 from tests.store.processes.conftest import Pair, SharedStore
 from tests.store.rows import file, put, run, store_file, thread, vector_store
-from wire.errors import Changed, HeldElsewhere, Missing, StatusConflict
+from wire.errors import Changed, HeldByOther, Missing, StatusConflict
 from wire.status import ACTIVE
 
 QUEUED = frozenset({"queued"})
@@ -29,7 +29,7 @@ async def test_one_of_two_processes_gets_a_run(pair: Pair) -> None:
     row = await queued_run(a)
     await a.records.commit([hold(row)], durable=True)
     assert await a.records.get("run", row.id, row.owner) == row
-    with pytest.raises(HeldElsewhere):
+    with pytest.raises(HeldByOther):
         await b.records.commit([hold(row)], durable=True)
     await a.records.commit([hold(row)], durable=True)  # its own hold is no obstacle
 
@@ -37,7 +37,7 @@ async def test_one_of_two_processes_gets_a_run(pair: Pair) -> None:
 async def test_a_run_inserted_as_held_is_held(pair: Pair) -> None:
     a, b = pair
     row = await queued_run(a, held=True)
-    with pytest.raises(HeldElsewhere):
+    with pytest.raises(HeldByOther):
         await b.records.commit([hold(row)], durable=True)
 
 
@@ -54,7 +54,7 @@ async def test_other_changes_keep_the_holder(pair: Pair, status: str) -> None:
     a, b = pair
     row = await queued_run(a, held=True)
     await b.records.commit([Patch("run", row.id, row.owner, {"status": status})], durable=True)
-    with pytest.raises(HeldElsewhere):
+    with pytest.raises(HeldByOther):
         await b.records.commit([Hold("run", row.id, row.owner, frozenset({status}))], durable=True)
 
 
@@ -76,11 +76,11 @@ async def test_releasing_what_is_not_held_is_refused(pair: Pair) -> None:
     row = store_file(of, stored, status="in_progress")
     await put(a.records, stored, of, row)
     required = RequireHeld("vector_store_file", row.id, row.owner)
-    with pytest.raises(HeldElsewhere):
+    with pytest.raises(HeldByOther):
         await a.records.commit([required], durable=True)
     await a.records.commit([hold(row)], durable=True)
     await a.records.commit([required], durable=True)
-    with pytest.raises(HeldElsewhere):
+    with pytest.raises(HeldByOther):
         await b.records.commit([required], durable=True)
 
 

@@ -81,7 +81,7 @@ async def test_the_only_process_takes_over_objects_of_earlier_ones(shared: Share
     async with shared.open() as a:
         row = await queued_run(a, held=True)
     async with shared.open_alone() as only:
-        assert only.processes.presence.is_alone
+        assert only.processes.presence.is_single_process
         assert [each.id for each in await only.processes.run_queue.runs()] == [row.id]
         await only.records.commit([Hold("run", row.id, row.owner, QUEUED)], durable=True)
     async with shared.open_alone() as again:
