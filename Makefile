@@ -28,8 +28,9 @@ OPTIONAL := $(ENGINE) $(EMBEDDINGS)
 TESTABLE := $(VENV)/.testable
 SDKS := .venv-openai-1.20 .venv-openai-1.51
 NODE := tests/sdk/node/node_modules/.installed
+DOCS := .venv-docs
 
-# $(call venv,DIR): a fresh environment there, pip in it: the README's commands for further packages are pip's.
+# $(call venv,DIR): a fresh environment there, pip in it: the documentation's commands for further packages are pip's.
 #   $(call add,DIR,OPTIONS): install into it, compiled. Every pin has hashes, and `--require-hashes` refuses whatever has none.
 #   $(call renew,DIR): the pip and setuptools of an interpreter are as old as it is and can have known vulnerabilities. This installs the pinned
 # pip and removes setuptools, which nothing here needs.
@@ -45,7 +46,7 @@ venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 
-.PHONY: help run install wheel test quick check bench soak pins clean python sdks uninstalled
+.PHONY: help run install wheel test quick check bench soak docs reference pins clean python sdks uninstalled
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -84,10 +85,18 @@ bench: $(TESTABLE) ## Print a table of what the server costs; BASE=main also mea
 soak: $(TESTABLE) sdks ## Run the long tests that `make test` leaves out; results go to soak/report.md.
 	@$(PYTEST) -m soak $(ARGS)
 
+# Without the variable, Material prints a notice about its successor at each build (docs/decisions/documentation-site.md).
+docs: reference $(DOCS)/.installed ## Build the documentation into site/; broken links are errors.
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
+reference: $(INSTALLED) ## Write the pages of docs/ that are generated from the code.
+	@$(BIN)/python -m docgen
+
 sdks: $(SDKS:=/.installed) $(NODE)
 
 clean: ## Remove every environment and cache; data/ stays.
-	rm -rf $(VENV) .venv-* tests/sdk/node/node_modules dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-* tests/sdk/node/node_modules dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:
@@ -146,6 +155,14 @@ $(TESTABLE): $(INSTALLED) $(OPTIONAL) requirements-test.txt
 	@$(call add,$(@D),--require-hashes -r $<)
 	@touch $@
 
+# The documentation's tools have an environment of their own, so that the server's pins do not depend on them.
+$(DOCS)/.installed: requirements-docs.txt $(PINS) | python
+	@echo "threadhold: installing the documentation's tools (once)" >&2
+	@$(call venv,$(DOCS))
+	@$(call renew,$(DOCS))
+	@$(call add,$(DOCS),--require-hashes -r $<)
+	@touch $@
+
 # Without npm the Node tests are skipped with the reason.
 $(NODE): tests/sdk/node/package-lock.json
 	@if command -v npm >/dev/null 2>&1; then \
@@ -166,5 +183,6 @@ pins: | python ## Update the pin files from pyproject.toml; ARGS=--upgrade takes
 	@$(call compile,requirements-engine.txt,--extra engine pyproject.toml $(call without,$(PINS)))
 	@$(call compile,requirements-embeddings.txt,--extra embeddings pyproject.toml $(call without,$(PINS)))
 	@$(call compile,requirements-test.txt,--group test $(call without,$(PINS) requirements-embeddings.txt))
+	@$(call compile,requirements-docs.txt,--group docs)
 	@for old in 1.20 1.51; do printf 'openai==%s.0\nhttpx<0.28\n' $$old | $(call compile,tests/sdk/openai-$$old.txt,-); done
 	@rm -rf .venv-pins

@@ -1,22 +1,37 @@
-"""Lets pip install the extra `engine` from a checkout.
+"""Lets pip install the extra `engine` from a checkout, and makes the description for package indexes.
 
 The extra requires `threadhold-demo-model`, which is the folder `demo_model` of the checkout. uv finds it by
 `tool.uv.sources` in pyproject.toml. pip has no such setting, so a wheel that pip builds from a checkout names the
 folder. Every other build names the package only: sdists, wheels from sdists, `make wheel`, `python -m build` and
 `uv build`.
+
+The description is README.md without its relative links and pictures, which have no target on an index.
 """
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 FOLDER = "demo_model"
 CLONES = ("pip-install-", "pip-req-build-")  # the folders in which pip clones repositories begin with one of these
 GIT_LIMIT_S = 60
+PICTURE = re.compile(r"!\[[^]]*\]\((?!https?:)[^)]*\)\n*")
+LINK = re.compile(r"\[([^]]*)\]\((?!https?:)[^)]*\)")
+
+
+class DescriptionHook(MetadataHookInterface):
+    """Sets the description."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set the field `readme` of `metadata`."""
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": LINK.sub(r"\1", PICTURE.sub("", text))}
 
 
 class CheckoutHook(BuildHookInterface):  # type: ignore[type-arg]

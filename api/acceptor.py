@@ -106,3 +106,6 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._make_protocol, accepted)
         except OSError:  # the client has left already
             accepted.close()
+        except asyncio.CancelledError:  # the server stops
+            accepted.close()
+            raise

@@ -46,9 +46,8 @@ async def while_connected(receive: Receive, work: Coroutine[object, object, T]) 
         return working.result() if working.done() else None
     finally:
         leaving.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait((working,))
+        working.cancel()  # has no effect on work that is done
+        await asyncio.wait((working, leaving))
 
 
 class LastBlock(bytes):

@@ -110,8 +110,10 @@ class Builtin(Upstream):
 
     async def close(self) -> None:
         """Cancel loads in progress, and end every engine."""
-        for task in self._ending:
+        ending = list(self._ending)
+        for task in ending:
             task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         await self._engines.close()
         await super().close()
 

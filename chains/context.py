@@ -22,13 +22,16 @@ from wire.errors import ContextOverflow, PromptRefused
 from wire.json import JsonView
 from wire.messages import TextValue, plain_text
 
-__all__ = ["PastCall", "PastRound", "Prompt", "build_prompt", "calls_message"]
+__all__ = ["THREAD_START", "PastCall", "PastRound", "Prompt", "build_prompt", "calls_message"]
 
 _MESSAGE_CHARS: Final = 16  # approximately what a chat template adds to a message
 _IMAGE_CHARS: Final = 3000  # approximate size of an image, in characters
 _PROMPT_SHARE: Final = 0.85  # of the context; the rest is for the answer
 WireMessage: TypeAlias = JsonView
 """A message of the wire. Imported ones can have older forms than `wire.messages`."""
+
+THREAD_START: Final = ""
+"""In place of a message's id: the calls follow no message, as a thread can begin with them."""
 
 _NO_CALLS: Final[Mapping[str, Sequence["PastRound"]]] = {}
 
@@ -194,7 +197,7 @@ def build_prompt(
         exchange: this run's own tool calls and outputs so far.
         truncation: the run's `truncation_strategy`.
         tools: the functions that the request offers.
-        past: calls of earlier runs, by the id of the message in `history` that they follow.
+        past: calls of earlier runs, by the id of the message in `history` that they follow, or THREAD_START.
 
     Raises:
         PromptRefused: the newest user message has a part that no model can read; in older ones a note replaces it.
@@ -204,7 +207,10 @@ def build_prompt(
         (message, _to_langchain(message, strict=index == newest_user))
         for index, message in _truncated(history, truncation)
     ]
-    *older, newest = _turns(shown, past) or [[]]  # only the first can lack a user message, so the last has the newest
+    start = past.get(THREAD_START, ()) if past and len(shown) == len(history) else ()
+    *older, newest = _turns(shown, past, start) or [
+        []
+    ]  # only the first can lack a user message, so the last has the newest
     # Calls at the end belong to the reply that follows; those before an answer are over.
     current = _turn_messages(newest, is_current=bool(newest) and isinstance(newest[-1], PastRound))
     called = next((at for at, message in enumerate(current) if _has_calls(message)), len(current))
@@ -249,13 +255,15 @@ def calls_message(text: str, calls: Iterable[tuple[str, str, str]], extra: str) 
 
 
 def _turns(
-    shown: Iterable[tuple[WireMessage, BaseMessage | None]], past: Mapping[str, Sequence[PastRound]]
+    shown: Iterable[tuple[WireMessage, BaseMessage | None]],
+    past: Mapping[str, Sequence[PastRound]],
+    start: Sequence[PastRound],
 ) -> list[list[BaseMessage | PastRound]]:
-    turns: list[list[BaseMessage | PastRound]] = []
+    turns: list[list[BaseMessage | PastRound]] = [list(start)]
     for message, converted in shown:
         entries = [] if converted is None else [converted]
         rounds = past.get(message["id"], ()) if past else ()
-        if not turns or isinstance(converted, HumanMessage):
+        if isinstance(converted, HumanMessage):
             turns.append([])
         turns[-1] += (*entries, *rounds)
     return [turn for turn in turns if turn]

@@ -7,10 +7,12 @@ waits for nothing.
 import math
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final, Protocol, TypeGuard
 
+from chains.embedding_answers import read_embeddings
 from chains.upstream import Upstream
-from fairness.fair_limits import ANSWERS, FairLimit
+from fairness.fair_limits import FairLimit
 from wire.errors import EmbeddingFailed, RunError
 
 __all__ = ["Embedder", "UpstreamEmbedder"]
@@ -92,15 +94,15 @@ class UpstreamEmbedder:
         """Do nothing: the upstream is shared."""
 
     async def _embed(self, batch: Sequence[str], owner: str, urgent: bool) -> list[list[float]]:
+        # OpenAI refuses an empty text.
+        texts = [text if text.strip() else "." for text in batch]
         try:
             async with self._requests.slot(owner, urgent=urgent):
-                # OpenAI refuses an empty text.
-                answer = await self.upstream.embed(self.name, [text if text.strip() else "." for text in batch])
+                vectors = await self.upstream.embed(self.name, texts, partial(_unit_vectors, len(batch), self.name))
         except RunError as error:
             if not any(mark in error.message for mark in _TOO_LONG):
                 raise EmbeddingFailed(error.message) from error
             return await self._embed_shorter(batch, owner, urgent, error)
-        vectors = await ANSWERS.run(owner, _unit_vectors, answer, len(batch), self.name)
         for vector in vectors:
             if self.dimensions is None:
                 self.dimensions = len(vector)
@@ -135,9 +137,12 @@ def _batches(texts: Sequence[str]) -> list[list[str]]:
     return batches
 
 
-def _unit_vectors(answer: object, count: int, model: str) -> list[list[float]]:
-    """Return the vectors of an answer with length 1: processor time, up to 0.1 s. Raises EmbeddingFailed."""
-    received = _vectors(answer, count)
+def _unit_vectors(count: int, model: str, body: bytes) -> list[list[float]]:
+    """Return the vectors of an answer with length 1: processor time, up to 0.1 s.
+
+    Raises EmbeddingFailed, or ValueError for a body that is not JSON.
+    """
+    received = _vectors(read_embeddings(body), count)
     if (longest := max(map(len, received))) > _MAX_DIMENSIONS:
         raise EmbeddingFailed(
             f"`{model}` returned a vector of {longest} numbers; at most {_MAX_DIMENSIONS} are supported. "

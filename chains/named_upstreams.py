@@ -14,7 +14,7 @@ __all__ = ["UpstreamConfig", "build_upstream"]
 
 
 class UpstreamConfig(Protocol):
-    """The settings of a named upstream, which the README describes. An empty value means that it is not set."""
+    """The settings of a named upstream, which docs/settings.md describes. An empty value means that it is not set."""
 
     @property
     def url(self) -> str: ...

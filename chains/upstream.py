@@ -5,8 +5,8 @@ clients' own keys are never sent.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import orjson
@@ -15,7 +15,6 @@ from langchain_core.messages import BaseMessage
 from chains.blocks import whole
 from chains.chat_types import ModelEntry
 from chains.context_window import Windows
-from chains.embedding_answers import read_embeddings
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.error_responses import ErrorResponse, explain
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
@@ -42,6 +41,8 @@ from wire.errors import (
 )
 
 __all__ = ["UNSET", "Upstream"]
+
+T = TypeVar("T")
 
 UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 _LISTING_S: Final = 5.0
@@ -221,8 +222,9 @@ class Upstream:
             if not await negotiation.drop_refused(answer):
                 raise await self._explained(await negotiation.verdict(answer), model)
 
-    async def embed(self, model: str, texts: Sequence[str]) -> object:
-        """Post to `/embeddings` with retries and return the answer's JSON. Raises RunError."""
+    async def embed(self, model: str, texts: Sequence[str], read: Callable[[bytes], T]) -> T:
+        """Post to `/embeddings` with retries, and return what `read` makes of the answer's body, in a thread. Raises
+        RunError; a ValueError of `read` is reported as an answer that is not JSON."""
         transport = self.require_transport()
         body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
         answer = await transport.post(body, transport.endpoint.embeddings)
@@ -234,7 +236,7 @@ class Upstream:
             # hours.
             async with asyncio.timeout(limit_s + _LATE_S):
                 answered = await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES)
-            return await ANSWERS.run(acting_owner(), read_embeddings, answered)
+            return await ANSWERS.run(acting_owner(), read, answered)
         except ValueError as error:
             raise UpstreamFailed(f"{host} did not answer `/embeddings` with JSON.") from error
         except TimeoutError as error:

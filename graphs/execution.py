@@ -6,6 +6,7 @@ Every task has an owner, every stop has a reason, and an unexpected error in one
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -20,6 +21,7 @@ from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
+from graphs.started import Started
 from graphs.stored_events import StoredEvents
 from store.ports import Processes, Row, Store
 from store.single_process import single_process
@@ -58,6 +60,9 @@ class Execution:
         self._active_runs: dict[str, ActiveRun] = {}
         self._stored = StoredEvents(store)
         self._tasks = asyncio.TaskGroup()
+        self._starting: set[asyncio.Task[Started]] = set()
+        self._releases: dict[RunLog, asyncio.TimerHandle] = {}
+        """Logs of runs that have paused or ended → the timer that releases them."""
 
     async def enter(self) -> None:
         """Start to accept runs."""
@@ -67,7 +72,13 @@ class Execution:
     async def leave(self) -> None:
         """Stop the runs that still execute, and wait for every task."""
         await self.drain(0)
+        if self._starting:
+            await asyncio.wait(self._starting)
+            await self.drain(0)  # the runs that they have started
         await self._tasks.__aexit__(None, None, None)
+        for release in self._releases.values():
+            release.cancel()
+        self._releases.clear()
 
     def get(self, run_id: str) -> ActiveRun | None:
         """Return the run if this process executes it now."""
@@ -88,6 +99,15 @@ class Execution:
     def own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a task of the server; it is awaited when the server stops."""
         return self._tasks.create_task(work)
+
+    def own_start(
+        self, work: Coroutine[object, object, Started], context: Context | None = None
+    ) -> "asyncio.Task[Started]":
+        """Run the start of a run in a task of the server: a caller that leaves does not end it. It can fail."""
+        task = asyncio.create_task(work, context=context)
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return task
 
     async def drain(self, limit_s: float) -> None:
         """Accept no new runs, wait up to `limit_s` for the executing ones, then stop the rest: they stay as stored, and
@@ -115,6 +135,7 @@ class Execution:
             _, late = await asyncio.wait(waits, timeout=limit_s)
             for wait in late:
                 wait.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def begin(self, active: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
         """Execute a run that `work` drives. A run that was admitted from the queue has been counted already."""
@@ -226,10 +247,15 @@ class Execution:
             self._active_runs.pop(active.run_id, None)
             active.log.close(active.log.error)
             if active.log.error is None:
-                asyncio.get_running_loop().call_later(_LINGER_S, active.log.release)
+                loop = asyncio.get_running_loop()
+                self._releases[active.log] = loop.call_later(_LINGER_S, self._release, active.log)
             active.ended.set()
             self._ended(active)
             active.resize = lambda _memory, _only_if_free: False  # its memory must not be counted again
+
+    def _release(self, log: RunLog) -> None:
+        del self._releases[log]
+        log.release()
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.

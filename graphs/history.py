@@ -6,17 +6,17 @@ thousand. Calls of earlier runs have limits of their own (`graphs.past_calls`), 
 them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from chains.context import PastRound
 from graphs.past_calls import PastCalls
-from store.ports import Delete, ListKind, Page, PageQuery, Store, is_item, is_message
+from store.ports import Delete, ListKind, Page, PageQuery, Row, Store, is_item, is_message
 from wire.errors import InvalidRequest, NotFound
 from wire.messages import Message, MessageContent
 
-__all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "cut_from", "load_history"]
+__all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "cut_from", "history_of", "load_history"]
 
 MAX_CHARS: Final = 1_200_000
 """Characters read if the model's context is unknown: about 300,000 tokens, more than common models accept."""
@@ -53,18 +53,50 @@ class History:
     messages: list[Message]
     clipped: bool = False
     past: Mapping[str, Sequence[PastRound]] = field(default_factory=dict)
-    """The answered calls of earlier runs, by the id of the message that they follow."""
+    """The answered calls of earlier runs, by the id of the message that they follow (see `PastCalls`)."""
 
-    def and_then(self, bodies: Iterable[Message]) -> "History":
-        """Return the history with newer messages appended, within the same limits as a thread's."""
-        kept: list[Message] = []
-        chars = 0
-        for body in reversed([*self.messages, *bodies]):
-            if chars > MAX_CHARS or len(kept) == _MAX_MESSAGES:
-                return History(kept[::-1], clipped=True, past=self.past)
-            kept.append(body)
-            chars += _size(body)
-        return replace(self, messages=kept[::-1])
+
+class _Reading:
+    """The entries of a thread that were read so far, newest first."""
+
+    def __init__(self, max_chars: int) -> None:
+        self.past = PastCalls(max_chars)
+        self.messages: list[Message] = []
+        self.oldest_stored: str | None = None
+        """The id of the oldest stored message."""
+        self.chars = 0
+
+    def add(self, row: Row, max_chars: int) -> bool:
+        """Add an entry. Returns whether no more are to be read."""
+        if is_item(row):
+            self.past.add(row)
+        elif is_message(row):
+            self.past.add_message(row)
+            self.messages.append(_lean(row.body))
+            self.oldest_stored = row.id
+            self.chars += _size(row.body)
+            return self.chars > max_chars or len(self.messages) >= _MAX_MESSAGES
+        return False
+
+    def add_newer(self, rows: Sequence[Row]) -> int | None:
+        """Add entries that are newer than the stored ones, until no more are to be read. Returns how many are left
+        then, or None."""
+        left = next((at for at in reversed(range(len(rows))) if self.add(rows[at], MAX_CHARS)), None)
+        self.oldest_stored = None
+        return left
+
+    def history(self, *, clipped: bool = False, whole: bool = False) -> History:
+        """Return what was read; `whole` if that is the whole thread."""
+        if whole:
+            self.past.add_start()
+        return History(self.messages[::-1], clipped, self.past.rounds())
+
+
+def history_of(entries: Sequence[Row]) -> History:
+    """Return the history of a new thread with these entries, within the same limits as a stored one's."""
+    reading = _Reading(MAX_CHARS)
+    left = reading.add_newer(entries)
+    return reading.history(clipped=bool(left), whole=not left)
 
 
 async def load_history(
@@ -76,43 +108,41 @@ async def load_history(
     max_chars: int = MAX_CHARS,
     last: int | None = None,
     first: Page | None = None,
+    newer: Sequence[Row] = (),
 ) -> History:
     """Return the thread's messages and earlier calls without those of the run `run_id` itself.
 
     Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
     messages are read. It reads at most 2,000 messages, and at most 40 MiB as stored (the page that crosses the bound is
-    included). `first` is the FIRST_PAGE if the caller already has it.
+    included). `first` is the FIRST_PAGE if the caller already has it. `newer` are entries that are to follow the stored
+    ones, oldest first; they have the limits of a thread whose model's context is unknown, and `last` does not count
+    them.
     """
-    newest_first: list[Message] = []
-    past = PastCalls(max_chars)
-    chars = stored = 0
+    reading = _Reading(max_chars)
     page = first or await store.page("entry", owner, FIRST_PAGE, thread_id=thread_id)
+    if (left := reading.add_newer(newer)) is not None:
+        return reading.history(clipped=bool(left or page.rows))
+    # After `last` messages, no older ones are of use, so the history is not clipped then.
+    most = None if last is None else last + len(reading.messages)
+    stored = 0
     while True:
         for row in page.rows:
             if run_id is not None and row.run_id == run_id:
                 continue
-            if is_item(row):
-                past.add(row)
-                continue
-            if not is_message(row):
-                continue
-            past.add_message(row)
-            newest_first.append(_lean(row.body))
-            chars += _size(row.body)
-            if last is not None and len(newest_first) >= last:
-                return History(newest_first[::-1], past=past.rounds())
-            if chars > max_chars or len(newest_first) == _MAX_MESSAGES:
-                is_clipped = page.has_more or row is not page.rows[-1]
-                return History(newest_first[::-1], is_clipped, past.rounds())
+            is_enough = reading.add(row, max_chars)
+            if len(reading.messages) == most:
+                return reading.history()
+            if is_enough:
+                return reading.history(clipped=page.has_more or row is not page.rows[-1])
         if not page.has_more or not page.rows:
-            return History(newest_first[::-1], past=past.rounds())
+            return reading.history(whole=True)
         stored += page.size
         if stored > _MAX_STORED:
-            return History(newest_first[::-1], True, past.rounds())
+            return reading.history(clipped=True)
         # Once no more calls are read, the pages contain messages only.
-        kind: ListKind = "message" if past.is_full else "entry"
+        kind: ListKind = "message" if reading.past.is_full else "entry"
         oldest = next((row.id for row in reversed(page.rows) if kind == "entry" or row.kind == "message"), None)
-        after = oldest or (newest_first[-1]["id"] if newest_first else None)
+        after = oldest or reading.oldest_stored
         page = await store.page(kind, owner, PageQuery(limit=_PAGE, after=after), thread_id=thread_id)
 
 

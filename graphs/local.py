@@ -4,7 +4,6 @@ The behaviour is the server's: the same inputs, events and statuses; outputs con
 cancels the run. Everything runs on the bridge's loop, so any thread and any event loop can call it.
 """
 
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -27,7 +26,7 @@ from chains.langchain_model import LangChainReplies
 from chains.lazy_resource import LazyResource
 from graphs.drafts import RunChoices
 from graphs.machine.build import compile_run_graph
-from graphs.machine.spec import ClientCalls
+from graphs.machine.spec import ClientCalls, RunSpec
 from graphs.run_runnable import RunChunk, RunInput, RunRunnable, whole
 from graphs.runner import Runner
 from graphs.tools.kinds import open_resources
@@ -37,15 +36,13 @@ from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
 from store.backend import open_backend
-from store.ports import AssistantPrivate, Insert, Row, Store
-from wire.assistants import AssistantCreate, new_assistant
+from store.ports import Insert, Row, Store
+from wire.assistants import AssistantCreate
 from wire.errors import InvalidRequest, StoreError
-from wire.ids import DEFAULT_OWNER, derive_id
+from wire.ids import DEFAULT_OWNER
 from wire.json import JsonObject
-from wire.model_options import requested_sampling
 from wire.runs import Run, WantedCall
 from wire.threads import ThreadCreate, new_thread
-from wire.tool_secrets import mask_tools
 from wire.validation import parse
 from workers import open_workers
 
@@ -90,10 +87,11 @@ def build_run_graph(
     if client_calls == "end" and functions.names:
         raise ValueError(f'`client_calls` must be "pause": {", ".join(functions.names)} are called here.')
     asked = {"model": model_name, "instructions": instructions or None, "tools": functions.specs}
-    request: AssistantCreate = parse(AssistantCreate, asked)
+    parse(AssistantCreate, asked)
     build_toolset(functions.specs)
     upstream = Upstream(model, api_key=api_key) if isinstance(model, str) else model
     allowed, choices = tuple(actions_allow_hosts), RunChoices(client_calls=client_calls)
+    spec = RunSpec(model=model_name, instructions=instructions, tools=functions.specs, client_calls=client_calls)
 
     @asynccontextmanager
     async def open_deps() -> AsyncIterator[_Deps]:
@@ -116,10 +114,11 @@ def build_run_graph(
                 max_tool_rounds=max_tool_rounds,
                 processes=backend.processes,
             )
-            assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)
-            runnable = RunRunnable(runner, opened, owner=DEFAULT_OWNER, returns_errors=False, choices=choices)
-            yield _Deps(opened, runner, runnable, assistant_id)
+            runnable = RunRunnable(
+                runner, opened, owner=DEFAULT_OWNER, returns_errors=False, choices=choices, spec=spec
+            )
+            yield _Deps(opened, runner, runnable)
 
     return RunGraph(open_deps, functions)
 
@@ -129,7 +128,6 @@ class _Deps:
     store: Store
     runner: Runner
     runnable: RunRunnable
-    assistant_id: str
 
 
 class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
@@ -256,7 +254,7 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
 async def _run_input(
     deps: _Deps, functions: LocalFunctions, input: JsonObject | Command[Any], configurable: JsonObject
 ) -> JsonObject:
-    """Return the input for the Runnable: with thread and assistant, and with our own outputs added to the caller's."""
+    """Return the input for the Runnable: with a thread, and with our own outputs added to the caller's."""
     named = str(configurable.get("thread_id") or "")
     if isinstance(input, Command):
         return await _with_own_outputs(deps, functions, await _resumed(deps, functions, input, named))
@@ -268,8 +266,6 @@ async def _run_input(
     if not run_input.get("thread_id") and named:
         await _keep(deps.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
         run_input["thread_id"] = named
-    if not run_input.get("assistant_id"):
-        run_input["assistant_id"] = deps.assistant_id
     return run_input
 
 
@@ -301,15 +297,6 @@ async def _with_own_outputs(deps: _Deps, functions: LocalFunctions, run_input: J
 def _calls(run: Run) -> list[WantedCall]:
     action = run["required_action"]
     return [] if action is None else action["submit_tool_outputs"]["tool_calls"]
-
-
-async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[JsonObject]) -> str:
-    """Store the graph's assistant, or find it in a file that already has it; returns its id."""
-    id = derive_id("asst", "graph", request.model, request.instructions or "", json.dumps(tools, sort_keys=True))
-    body = {**new_assistant(request, id=id, now=_now()), "tools": mask_tools(tools)}
-    private: AssistantPrivate = {"tools": tools, "sampling": requested_sampling(request)}
-    await _keep(store, Row("assistant", id, DEFAULT_OWNER, body, private=private))
-    return id
 
 
 async def _keep(store: Store, row: Row) -> None:

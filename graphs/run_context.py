@@ -4,10 +4,12 @@ A context is made each time a process starts or continues a run. None of it is c
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
+from graphs.drafts import SpecRun
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.spec import RunSpec
@@ -18,7 +20,7 @@ from graphs.tools.feasible import check_schemas
 from graphs.tools.resources import Resources, ToolContext
 from graphs.tools.toolset import ToolSet, make_toolset
 from retrieval.images import Images
-from store.ports import Page, RunPrivate, RunRow, Store
+from store.ports import Page, Row, RunPrivate, RunRow, Store
 from wire.messages import Message
 from wire.runs import Run, RunCreate, ThreadRunCreate
 
@@ -63,16 +65,27 @@ class RunContexts:
         )
         return await make_toolset(row.private["tools"], context)
 
-    async def check(self, request: RunCreate | ThreadRunCreate, run: Run) -> None:
+    async def check(self, request: RunCreate | ThreadRunCreate | SpecRun, run: Run) -> None:
         """Refuse uncheckable schemas of the request itself; the assistant's schemas were checked before. Raises
         Problem."""
+        if isinstance(request, SpecRun):
+            await check_schemas(run["tools"], run["response_format"])
+            return
         await check_schemas(
             () if request.tools is None else run["tools"],
             None if request.response_format is None else run["response_format"],
         )
 
-    async def history(self, run: Run, owner: str, *, own: str | None = None, first: Page | None = None) -> History:
-        """Read the thread's messages for this run, oldest first, without those of the run `own`."""
+    async def history(
+        self,
+        run: Run,
+        owner: str,
+        *,
+        own: str | None = None,
+        first: Page | None = None,
+        newer: Sequence[Row] = (),
+    ) -> History:
+        """Read the thread's entries for this run, oldest first, without those of the run `own`; `newer` follow them."""
         limit = self._model.context_limit(run["model"])
         strategy = run["truncation_strategy"]
         return await load_history(
@@ -83,6 +96,7 @@ class RunContexts:
             max_chars=MAX_CHARS if limit is None else min(MAX_CHARS, limit * _CHARS_PER_TOKEN),
             last=strategy.get("last_messages") if strategy["type"] == "last_messages" else None,
             first=first,
+            newer=newer,
         )
 
     async def memory(self, active: ActiveRun, history: History) -> int:
@@ -114,6 +128,7 @@ class RunContexts:
         return RunContext(
             spec=RunSpec.of_run(
                 active.run,
+                tools=private["tools"],
                 sampling=private["sampling"],
                 max_tool_rounds=self.max_tool_rounds,
                 client_calls=private.get("client_calls", "pause"),

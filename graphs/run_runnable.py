@@ -1,15 +1,14 @@
 """Runs as one Runnable: an input in, the run's events out, with the same numbers as in the REST API.
 
 Invariants: only the reader that started or continued a run cancels it by leaving; a reader that only follows never
-does. Errors are data, in the last chunk. An assistant that was made for a model and instructions is found again for the
-same ones. If the thread has files, the run searches them even if the assistant has no `file_search`.
+does. Errors are data, in the last chunk. An input without an assistant is a run from a `RunSpec`, and no assistant is
+stored. If the thread has files, the run searches them even if the assistant has no `file_search`.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from langchain_core.runnables import RunnableConfig
@@ -18,16 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from chains.backpressure import BackpressureRunnable, context_without_reader, find_reader
 from chains.bridge import BridgedRunnable
 from chains.disconnect import on_leaving
-from graphs.drafts import DEFAULTS, RunChoices
+from graphs.drafts import DEFAULTS, RunChoices, SpecRun, spec_assistant_id
+from graphs.machine.spec import RunSpec
 from graphs.runner import Runner, Started
-from store.ports import AssistantPrivate, Insert, Row, RunRow, Store
+from store.ports import RunRow, Store
 from telemetry.tracebacks import clear_tracebacks
-from wire.assistants import AssistantCreate, ModelName, new_assistant
-from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
+from wire.assistants import ModelName
+from wire.errors import InvalidRequest, NotFound, Problem, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event, encode
-from wire.ids import DEFAULT_OWNER, derive_id
+from wire.ids import DEFAULT_OWNER
 from wire.json import Json, JsonObject
 from wire.messages import MessageCreate
+from wire.model_options import requested_sampling
 from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
 from wire.validation import parse
@@ -37,6 +38,7 @@ __all__ = ["OWNER", "RunChunk", "RunInput", "RunRunnable", "whole"]
 OWNER: Final = "__owner"
 """Key of `config["configurable"]` with the owner of the objects; only the server is allowed to set it."""
 
+_NO_VALUES: Final = RunSpec(model="")
 _FILE_SEARCH: Final = {"type": "file_search"}
 _PAUSES: Final = RUN_ENDS | {"thread.run.requires_action"}
 
@@ -63,7 +65,7 @@ class RunInput(BaseModel):
     instructions: str = ""
     model: ModelName = ""
     thread_id: str = Field("", description="Empty: a new thread")
-    assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
+    assistant_id: str = Field("", description="Empty: the run has the model and the instructions only")
     run_id: str = ""
     tool_outputs: list[Output] = Field([], max_length=1_000)
     file_ids: list[str] = Field(
@@ -115,13 +117,16 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         owner: str = DEFAULT_OWNER,
         returns_errors: bool = True,
         choices: RunChoices = DEFAULTS,
+        spec: RunSpec = _NO_VALUES,
     ) -> None:
-        """Without `returns_errors`, errors are raised as ThreadholdError instead of returned as events."""
+        """Without `returns_errors`, errors are raised as ThreadholdError instead of returned as events. `spec` has the
+        values of inputs without an assistant that they do not replace; `choices` apply to those with one."""
         self._runner = runner
         self._store = store
         self._owner = owner
         self._returns_errors = returns_errors
         self._choices = choices
+        self._spec = spec
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
         """Return RunInput."""
@@ -232,7 +237,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             return (await self._row(run_input.run_id, follower.owner)).id
         work = self._resume(follower) if run_input.run_id else self._start(follower)
         context = context_without_reader() if follower.logged else None
-        follower.starting = asyncio.get_running_loop().create_task(work, context=context)
+        follower.starting = self._runner.own_start(work, context)
         started = await asyncio.shield(follower.starting)
         follower.number = max(follower.number, started.after)
         return started.run_id
@@ -245,20 +250,20 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
 
     async def _start(self, follower: _Follower) -> Started:
         run_input, owner = follower.run_input, follower.owner
-        fields: JsonObject = {"assistant_id": run_input.assistant_id or await self._assistant(run_input, owner)}
-        if run_input.assistant_id and run_input.model:
-            fields["model"] = run_input.model
-        if run_input.assistant_id and run_input.instructions:
-            fields["instructions"] = run_input.instructions
-        if run_input.temperature != 1:
-            fields["temperature"] = run_input.temperature
-        if run_input.max_completion_tokens != -1:
-            fields["max_completion_tokens"] = run_input.max_completion_tokens
-        if (tools := await self._tools_for_files(run_input, fields["assistant_id"], owner)) is not None:
-            fields["tools"] = tools
         attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in run_input.file_ids]
         message = {"role": "user", "content": _content(run_input), "attachments": attachments}
         messages = [parse(MessageCreate, message)] if message["content"] else []
+        if not run_input.assistant_id:
+            return await self._start_spec(run_input, owner, messages)
+        fields: JsonObject = {"assistant_id": run_input.assistant_id, **_options(run_input)}
+        if run_input.model:
+            fields["model"] = run_input.model
+        if run_input.instructions:
+            fields["instructions"] = run_input.instructions
+        assistant = await self._store.get("assistant", run_input.assistant_id, owner)
+        tools: list[JsonObject] = [] if assistant is None else assistant.body["tools"]
+        if await self._lacks_search(run_input, tools, owner):
+            fields["tools"] = [*tools, _FILE_SEARCH]
         if run_input.thread_id:
             request = parse(RunCreate, {**fields, "additional_messages": messages})
             return await self._runner.start(
@@ -267,35 +272,37 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
         return await self._runner.create_and_start(owner, begun, self._choices)
 
-    async def _tools_for_files(self, run_input: RunInput, assistant_id: str, owner: str) -> list[JsonObject] | None:
-        """Return the assistant's tools with `file_search` added; None if that is not needed."""
-        if not run_input.file_ids:
-            thread = await self._store.get("thread", run_input.thread_id, owner) if run_input.thread_id else None
-            if thread is None or not thread.body["tool_resources"].get("file_search"):
-                return None
-        assistant = await self._store.get("assistant", assistant_id, owner)
-        tools: list[JsonObject] = [] if assistant is None else assistant.body["tools"]
-        return None if any(tool["type"] == "file_search" for tool in tools) else [*tools, _FILE_SEARCH]
+    async def _start_spec(self, run_input: RunInput, owner: str, messages: Sequence[MessageCreate]) -> Started:
+        """Start a run without a stored assistant."""
+        spec = replace(
+            self._spec,
+            model=run_input.model or self._spec.model,
+            instructions=run_input.instructions or self._spec.instructions,
+        )
+        shown = spec_assistant_id(owner, spec)
+        given = parse(RunCreate, {"assistant_id": shown, "instructions": spec.instructions, **_options(run_input)})
+        sampling: JsonObject = {**requested_sampling(given)}
+        spec = replace(
+            spec,
+            tools=[*spec.tools, _FILE_SEARCH] if await self._lacks_search(run_input, spec.tools, owner) else spec.tools,
+            options=replace(spec.options, **sampling),
+            max_completion_tokens=given.max_completion_tokens or spec.max_completion_tokens,
+        )
+        request = SpecRun(spec, messages, assistant_id=shown)
+        if run_input.thread_id:
+            return await self._runner.start(
+                owner, run_input.thread_id, request, self._choices, replaces=run_input.replaces
+            )
+        return await self._runner.create_and_start(owner, request, self._choices)
 
-    async def _assistant(self, run_input: RunInput, owner: str) -> str:
-        """Return the id of the assistant with this model and these instructions; creates it if it does not exist."""
-        id = derive_id("asst", "facade", owner, run_input.model, run_input.instructions)
-        if await self._store.get("assistant", id, owner) is None:
-            fields = {
-                "model": run_input.model,
-                "instructions": run_input.instructions or None,
-                "metadata": {"threadhold": "facade"},
-            }
-            request = parse(AssistantCreate, fields)
-            body = new_assistant(request, id=id, now=int(time.time()))
-            private = AssistantPrivate(tools=[], sampling={})
-            row = Row("assistant", id, owner, body, private=private)
-            try:
-                await self._store.commit([Insert(row)], durable=True)
-            except StoreError:
-                if await self._store.get("assistant", id, owner) is None:  # no other request inserted it meanwhile
-                    raise
-        return id
+    async def _lacks_search(self, run_input: RunInput, tools: Sequence[JsonObject], owner: str) -> bool:
+        """Return whether the thread has files, or gets some, that these tools do not search."""
+        if any(tool["type"] == "file_search" for tool in tools):
+            return False
+        if run_input.file_ids or not run_input.thread_id:
+            return bool(run_input.file_ids)
+        thread = await self._store.get("thread", run_input.thread_id, owner)
+        return thread is not None and bool(thread.body["tool_resources"].get("file_search"))
 
     async def _row(self, run_id: str, owner: str) -> RunRow:
         row = await self._store.get("run", run_id, owner)
@@ -315,6 +322,16 @@ async def whole(chunks: AsyncIterator[JsonObject]) -> JsonObject:
         elif name == "error" or (name.startswith("thread.run.") and not name.startswith("thread.run.step.")):
             last = chunk
     return {**last, "text": "\n".join(texts.values())}
+
+
+def _options(run_input: RunInput) -> JsonObject:
+    """Return the options that the input sets, as fields of a request."""
+    options: JsonObject = {}
+    if run_input.temperature != 1:
+        options["temperature"] = run_input.temperature
+    if run_input.max_completion_tokens != -1:
+        options["max_completion_tokens"] = run_input.max_completion_tokens
+    return options
 
 
 def _content(run_input: RunInput) -> str | list[JsonObject]:

@@ -19,7 +19,7 @@ from wire.errors import InvalidSetting, ThreadholdError
 __all__ = ["run"]
 
 _EPILOG = """\
-Settings come from the environment, .env and threadhold.toml; the README lists them.
+Settings come from the environment, .env and threadhold.toml; docs/settings.md lists them.
 Threadhold is under the MIT license. LangServe, which serves /chat and /assistant, is not open source: its license
 forbids offering it to third parties as a hosted or managed service. `threadhold licenses` lists every package's.
 Exit codes: 0 success, 1 failure (stderr says why), 2 invalid arguments or settings, 130 interrupted.
@@ -41,7 +41,7 @@ _PRUNE = "delete threads that have not been used for a long time, with everythin
 _LICENSES = "list the packages that the server uses, with their licenses"
 _CHECK = "check the settings, the models, the store, the disk and the port"
 
-_LICENSES_MORE = "All licenses except LangServe's are open source; the README (Licenses) says what LangServe's forbids."
+_LICENSES_MORE = "All licenses except LangServe's are open source; docs/operate.md says what LangServe's forbids."
 
 Command = Callable[[argparse.Namespace, Configured, Factories], int]
 

@@ -26,7 +26,7 @@ class NamedUpstream(Protocol):
 
 
 class Configured(Protocol):
-    """A read-only view of `server.Settings`. The README describes each setting."""
+    """A read-only view of `server.Settings`. docs/settings.md describes each setting."""
 
     @property
     def host(self) -> str: ...

@@ -21,7 +21,7 @@ def run_licenses() -> int:
     for name in found:
         print_line(f"{name:<{width}}{metadata.version(name):<14}{license_of(name)}")
     print_line(
-        "LangServe's license forbids offering it to third parties as a hosted or managed service; see README, Licenses."
+        "LangServe's license forbids offering it to third parties as a hosted or managed service; see docs/operate.md."
     )
     return 0
 

@@ -53,7 +53,7 @@ def _describe(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _setting_name(loc: Sequence[str | int]) -> str:
-    """Name a setting as the README does: `MAX_RUNS`, or `url` of [upstreams.gpu]."""
+    """Name a setting as docs/settings.md does: `MAX_RUNS`, or `url` of [upstreams.gpu]."""
     names = [part for part in loc if isinstance(part, str) and part != "[key]"]
     match names:
         case []:

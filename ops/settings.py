@@ -1,9 +1,12 @@
-"""Defines every setting with its type, default and checks. Only `server.py` loads them."""
+"""Defines every setting with its type, default, description and checks. Only `server.py` loads them.
+
+`docs/settings.md` is generated from this module; `make reference` writes it.
+"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -14,22 +17,22 @@ from pydantic_settings import (
 
 from api.hosts import is_loopback
 from ops.files import ignored_entries, read_text, read_toml
+from ops.upstream_settings import ToolCalls, UpstreamSettings, sendable
 from store.backend import configured_database
 from store.ports import Database
 from telemetry.log import Format, Level
 from telemetry.masking import url_secrets
 from wire.errors import InvalidSetting
-from wire.lists import is_sendable, split_aliases, split_hosts, split_keys, split_networks, split_origins
+from wire.lists import split_aliases, split_hosts, split_keys, split_networks, split_origins
 
 if TYPE_CHECKING:  # takes a second to import, so `access` imports it when the port is open
     from api.app import Access
 
-__all__ = ["DOTENV", "TOML", "Settings", "UpstreamSettings"]
+__all__ = ["DOTENV", "TOML", "Settings"]
 
 DOTENV, TOML = ".env", "threadhold.toml"
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
-ToolCalls = Literal["auto", "native", "schema", "prompt"]  # as in chains.calls, which takes long to import
 
 
 _LISTS: Final = {
@@ -39,86 +42,210 @@ _LISTS: Final = {
 }
 
 
-class UpstreamSettings(BaseModel):
-    """One `[upstreams.NAME]` of threadhold.toml. Unknown keys are refused: a typing error would go unnoticed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str = ""
-    api_key: str = Field("", repr=False)
-    models: tuple[str, ...] = ()
-    provider: str = "openai"
-    tool_calls: ToolCalls | None = None
-
-    @field_validator("api_key")
-    @classmethod
-    def _check_key(cls, value: str) -> str:
-        return _sendable(value)
-
-    @model_validator(mode="after")
-    def _fits_its_provider(self) -> Self:
-        if self.provider == "openai" and not self.url:
-            raise ValueError("`url` is missing. Write an OpenAI-compatible address, or another `provider`.")
-        if self.provider != "openai" and self.tool_calls:
-            raise ValueError(
-                "`tool_calls` is for OpenAI-compatible upstreams only. Remove it: other providers are native."
-            )
-        return self
-
-
 class Settings(BaseSettings):
     """Every setting, from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
 
     model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True, allow_inf_nan=False)
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 3000
-    model_url: str = ""
-    model_api_key: str = ""
-    default_model: str = ""
-    model_path: Path | None = None
-    model_context_size: Annotated[int, Field(ge=256)] = 8_192
-    model_parallel: Annotated[int, Field(ge=1)] = 2
-    model_threads: Annotated[int, Field(ge=0)] = 0
-    max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
-    model_aliases: Annotated[dict[str, str], NoDecode] = {}
-    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
-    tool_calls: ToolCalls = "auto"
-    prompts: dict[str, str] = {}
-    embeddings_model: str = ""
-    database_url: str = ""
-    data_dir: Path = Path("data")
-    api_keys: Annotated[dict[str, str], NoDecode] = {}
-    cors_origins: Names = ()
-    allowed_hosts: Names = ()
-    actions_allow_hosts: Names = ()
-    action_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    action_max_bytes: Annotated[int, Field(gt=0)] = 65_536
-    upstream_timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    upstream_retries: Annotated[int, Field(ge=0, le=10)] = 2
-    upstream_retry_max_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
-    run_expiry_s: Annotated[int, Field(gt=0)] = 600
-    max_tool_rounds: Annotated[int, Field(ge=1)] = 20
-    max_runs: Annotated[int, Field(ge=1)] = 1024
-    max_run_memory_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
-    max_queued_runs: Annotated[int, Field(ge=0)] = 10_000
-    max_runs_per_owner: Annotated[int, Field(ge=1)] | None = None
-    max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = None
-    max_connections: Annotated[int, Field(ge=1)] = 8192
-    drain_s: Annotated[float, Field(ge=0)] = 10.0
-    max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
-    max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
-    retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0
-    unknown_fields: Literal["refuse", "ignore"] = "refuse"
-    metrics_key: str = ""
-    log_level: Level = "info"
-    log_format: Format = "auto"
-    log_content: bool = False
-    redis_url: str = ""
-    s3_endpoint: str = ""
-    s3_access_key: str = ""
-    s3_secret_key: str = ""
-    s3_bucket_name: str = ""
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Any address other than loopback requires API_KEYS."
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(3000, description="Port to listen on.")
+    model_url: str = Field(
+        "",
+        description=(
+            "The model's OpenAI-compatible address, with or without `/chat/completions`. Without it, the built-in "
+            "engine answers."
+        ),
+    )
+    model_api_key: str = Field("", description="Key for the model's address. A client's own key is never sent there.")
+    default_model: str = Field(
+        "", description="Model for requests that name none. Without it, the first model that the engine lists."
+    )
+    model_path: Path | None = Field(
+        None, description="A GGUF file, or a folder of them, for the built-in engine. Without it, the demo model."
+    )
+    model_context_size: Annotated[int, Field(ge=256)] = Field(
+        8_192,
+        description=(
+            "Context of a built-in model in tokens, for each answer. It is never larger than the model was trained "
+            "with. Memory grows with it."
+        ),
+    )
+    model_parallel: Annotated[int, Field(ge=1)] = Field(
+        2, description="Concurrent answers of a built-in model, each with its own context. Further requests wait."
+    )
+    model_threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="Threads of a built-in model. 0 means half of the processors."
+    )
+    max_reply_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description=(
+            "Longest answer or function call, in tokens, if the client sets no limit. Without it: 256 for the demo "
+            "model, 1,024 for other built-in models, no limit for other engines."
+        ),
+    )
+    model_aliases: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="`name=target`, separated by commas. `*` stands for all other names of models that generate text.",
+    )
+    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = Field(
+        {}, description="Further engines: the tables `[upstreams.NAME]` of threadhold.toml. In the environment: JSON."
+    )
+    tool_calls: ToolCalls = Field("auto", description="How models call functions.")
+    prompts: dict[str, str] = Field(
+        {},
+        description=(
+            "The table `[prompts]` of threadhold.toml: texts that replace those of `chains/prompts.py`, by name. In "
+            "the environment: JSON."
+        ),
+    )
+    embeddings_model: str = Field(
+        "",
+        description=(
+            "Model that makes the vectors of files, at MODEL_URL's `/embeddings`, or `upstream/model`. Without it, "
+            "the built-in one. Files that were indexed with another model are found by words only, until they are "
+            "added again."
+        ),
+    )
+    database_url: str = Field(
+        "",
+        description=(
+            "`sqlite:///path` of the database. Without it, `threadhold.db` in DATA_DIR. Other databases stop the start."
+        ),
+    )
+    data_dir: Path = Field(Path("data"), description="Folder of the database, and of uploaded files in `files/`.")
+    api_keys: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description=(
+            "`key` or `owner=key`, separated by commas. Owners see only their own objects. The owner of a bare key "
+            "is `default`, who also owns everything that was created without keys. Without keys, the server is open."
+        ),
+    )
+    cors_origins: Names = Field(
+        (),
+        description=(
+            "Origins whose pages can call the server, separated by commas. `null` stands for pages opened from disk, "
+            "`*` for every origin."
+        ),
+    )
+    allowed_hosts: Names = Field(
+        (),
+        description=(
+            "`Host` names to accept besides the loopback names, separated by commas. If HOST is loopback, no others "
+            "are accepted, which prevents DNS rebinding. With any other HOST, an empty list accepts every name."
+        ),
+    )
+    actions_allow_hosts: Names = Field(
+        (),
+        description="Private, loopback or link-local addresses that actions can call: names, addresses or CIDRs.",
+    )
+    action_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Limit for one call of an action, in seconds, including the wait for a connection."
+    )
+    action_max_bytes: Annotated[int, Field(gt=0)] = Field(65_536, description="Longest answer of an action, in bytes.")
+    upstream_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        600.0, description="Longest silence of a model, and longest wait for a built-in one to be loaded, in seconds."
+    )
+    upstream_retries: Annotated[int, Field(ge=0, le=10)] = Field(
+        2,
+        description=(
+            "How often a model call is retried after a transient failure: no connection, 408, 409, 425, 429, 5xx, or "
+            "a stream that breaks off. Calls are retried only before the first text or tool call of the answer."
+        ),
+    )
+    upstream_retry_max_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        60.0,
+        description=(
+            "Longest wait before a retry, in seconds, even if `Retry-After` asks for more. Without `Retry-After`, "
+            "the waits are about 0.5, 1, 2, 4 and then 8 s."
+        ),
+    )
+    run_expiry_s: Annotated[int, Field(gt=0)] = Field(
+        600, description="A run that takes longer expires, in seconds. Time in the queue counts."
+    )
+    max_tool_rounds: Annotated[int, Field(ge=1)] = Field(
+        20, description="Rounds of tool calls in a run. The last reply is made without tools."
+    )
+    max_runs: Annotated[int, Field(ge=1)] = Field(
+        1024,
+        description=(
+            "Runs that are executed concurrently; further runs are queued. Runs that wait for outputs do not count. "
+            "The same limit applies separately to model calls that are not runs."
+        ),
+    )
+    max_run_memory_bytes: Annotated[int, Field(gt=0)] = Field(
+        512 * 1024 * 1024,
+        description=(
+            "Estimated memory for the histories, pictures and outputs of executing runs. Runs beyond it are queued."
+        ),
+    )
+    max_queued_runs: Annotated[int, Field(ge=0)] = Field(
+        10_000,
+        description=(
+            "Runs that can be queued; further runs get 429 with `Retry-After`. As many other model calls can be queued."
+        ),
+    )
+    max_runs_per_owner: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="As MAX_RUNS, for one owner of API_KEYS."
+    )
+    max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="As MAX_QUEUED_RUNS, for one owner."
+    )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        8192,
+        description=(
+            "Client connections. Further ones replace idle ones, or get 503 with `Retry-After`. The limit is lower "
+            "if the process can open fewer than twice as many files."
+        ),
+    )
+    drain_s: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Seconds that runs can continue after SIGTERM, before they are left for the next start."
+    )
+    max_body_bytes: Annotated[int, Field(gt=0)] = Field(10 * 1024 * 1024, description="Longest JSON body, in bytes.")
+    max_file_bytes: Annotated[int, Field(gt=0)] = Field(
+        512 * 1024 * 1024, description="Longest file that can be uploaded, in bytes."
+    )
+    retention_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
+        0, description="Days without use after which a thread is deleted. 0 means never."
+    )
+    unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse",
+        description=(
+            "What happens to request fields that the API does not have: `refuse` answers 400, as OpenAI did; "
+            "`ignore` leaves them out."
+        ),
+    )
+    metrics_key: str = Field(
+        "",
+        description=(
+            "Key for `/metrics`, sent as `Authorization: Bearer`. Without it, `/metrics` is open in open mode, and "
+            "closed while API_KEYS is set."
+        ),
+    )
+    log_level: Level = Field("info", description="Least important level that is logged.")
+    log_format: Format = Field(
+        "auto",
+        description="`text` for people, `json` for machines. `auto` is text if stderr is a terminal, otherwise JSON.",
+    )
+    log_content: bool = Field(
+        False, description="Whether the log includes what users and models write, and what errors quote of it."
+    )
+    redis_url: str = Field(
+        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+    )
+    s3_endpoint: str = Field(
+        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+    )
+    s3_access_key: str = Field(
+        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+    )
+    s3_secret_key: str = Field(
+        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+    )
+    s3_bucket_name: str = Field(
+        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -172,7 +299,7 @@ class Settings(BaseSettings):
     @field_validator("model_api_key", "metrics_key")
     @classmethod
     def _check_key(cls, value: str) -> str:
-        return _sendable(value)
+        return sendable(value)
 
     @property
     def database(self) -> Database:
@@ -238,13 +365,3 @@ def _one_text(value: object) -> object:
     if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
         return ",".join(value)
     return value
-
-
-def _sendable(key: str) -> str:
-    """Return a key without white space around it. Raises ValueError if it cannot be sent."""
-    key = key.strip()
-    if not is_sendable(key):
-        raise ValueError(
-            "it has spaces or characters that HTTP headers cannot carry. Use ASCII letters, digits and punctuation."
-        )
-    return key

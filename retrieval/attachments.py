@@ -31,10 +31,10 @@ from store.ports import (
     Wake,
     store_file_id,
 )
-from wire.assistants import Assistant
 from wire.errors import Missing
 from wire.messages import Message
 from wire.resources import Resources
+from wire.runs import Run
 from wire.threads import Thread, ThreadChanges
 from wire.vector_stores import NewStoreFile, VectorStoreCreate
 
@@ -66,11 +66,11 @@ def named_files(messages: Sequence[Message]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def searched_stores(assistant: Assistant, thread: Thread, changes: Sequence[Change] = ()) -> list[str]:
+def searched_stores(run: Run, thread: Thread, changes: Sequence[Change] = ()) -> list[str]:
     """Return the ids of the vector stores that a run searches, each once; `changes` can include the thread's."""
     changed = [each.body for each in changes if isinstance(each, Patch) and each.kind == "thread"]
     changed_to = [cast("ThreadChanges", body)["tool_resources"] for body in changed if "tool_resources" in body][-1:]
-    found = [assistant["tool_resources"], *(changed_to or [thread["tool_resources"]])]
+    found = [run["tool_resources"], *(changed_to or [thread["tool_resources"]])]
     searched = [(resources or {}).get("file_search") or {} for resources in found]
     return list(dict.fromkeys(id for each in searched for id in each.get("vector_store_ids") or ()))
 

@@ -106,10 +106,12 @@ UNSET_SAMPLING: Final[SamplingShown] = {"temperature": 1.0, "top_p": 1.0}
 _REASONING: Final = tuple(ReasoningOptions.model_fields)
 
 
-def apply_sampling(request: CommonOptions, inherited: Mapping[str, object] = UNSET_SAMPLING) -> SamplingShown:
+def apply_sampling(
+    request: CommonOptions | ModelOptions, inherited: Mapping[str, object] = UNSET_SAMPLING
+) -> SamplingShown:
     """Return the fields of a new object: the request's, else those of `inherited`, the assistant of a new run.
 
-    Assistants of earlier versions can lack a field.
+    The request of a run without an assistant is its options. Assistants of earlier versions can lack a field.
     """
     shown: dict[str, object] = {}
     for name, unset in UNSET_SAMPLING.items():
@@ -118,14 +120,14 @@ def apply_sampling(request: CommonOptions, inherited: Mapping[str, object] = UNS
     return cast("SamplingShown", shown)
 
 
-def apply_reasoning(request: Request, inherited: Mapping[str, object] | None = None) -> ReasoningShown:
+def apply_reasoning(request: Request | ModelOptions, inherited: Mapping[str, object] | None = None) -> ReasoningShown:
     """Return the fields of a new object: the request's, if it has them, else those of the assistant, if there is one.
 
-    Assistants of earlier versions can lack a field.
+    The request of a run without an assistant is its options. Assistants of earlier versions can lack a field.
     """
     shown: dict[str, object] = {}
     for name in _REASONING:
-        value = getattr(request, name) if isinstance(request, ReasoningOptions) else None
+        value = getattr(request, name) if isinstance(request, ReasoningOptions | ModelOptions) else None
         shown[name] = inherited.get(name) if value is None and inherited is not None else value
     return cast("ReasoningShown", shown)
 
@@ -133,8 +135,8 @@ def apply_reasoning(request: Request, inherited: Mapping[str, object] | None = N
 # --- the model call ---------------------------------------------------------------------------------------------------
 
 
-def requested_sampling(request: CommonOptions) -> dict[str, float]:
-    """Return the sampling options that the request sets."""
+def requested_sampling(request: CommonOptions | ModelOptions) -> dict[str, float]:
+    """Return the sampling options that the request, or a run without an assistant, sets."""
     requested: dict[str, float] = {}
     for name in UNSET_SAMPLING:
         if (value := getattr(request, name)) is not None:

@@ -35,6 +35,7 @@ __all__ = [
     "RunNotes",
     "RunOutcome",
     "RunUsage",
+    "RunValues",
     "SubmitToolOutputs",
     "SubmittedOutput",
     "ThreadRunCreate",
@@ -43,6 +44,7 @@ __all__ = [
     "WantedCall",
     "WantedFunction",
     "new_run",
+    "queued_run",
 ]
 
 
@@ -202,6 +204,22 @@ class Truncation(TypedDict):
     last_messages: NotRequired[int | None]
 
 
+class RunValues(RunSampling, ReasoningShown):
+    """The fields of a run that its request and its assistant determine, or its caller if it has no assistant."""
+
+    model: str
+    instructions: str
+    tools: list[JsonObject]
+    tool_resources: Resources
+    metadata: dict[str, str]
+    max_prompt_tokens: int | None
+    max_completion_tokens: int | None
+    truncation_strategy: Truncation
+    tool_choice: str | JsonObject
+    parallel_tool_calls: bool
+    response_format: str | JsonObject
+
+
 class _RunState(TypedDict):
     id: str
     object: Literal["thread.run"]
@@ -217,25 +235,11 @@ class _RunState(TypedDict):
     failed_at: int | None
     completed_at: int | None
     incomplete_details: Reason | None
-    model: str
-    instructions: str
-    tools: list[JsonObject]
-    tool_resources: Resources
-    metadata: dict[str, str]
     usage: RunUsage | None
 
 
-class _RunLimits(_RunState, RunSampling):
-    max_prompt_tokens: int | None
-    max_completion_tokens: int | None
-    truncation_strategy: Truncation
-    tool_choice: str | JsonObject
-    parallel_tool_calls: bool
-    response_format: str | JsonObject
-
-
 @with_config(CLOSED)
-class Run(_RunLimits, ReasoningShown):
+class Run(_RunState, RunValues):
     """The object `thread.run`."""
 
     threadhold: NotRequired[
@@ -281,14 +285,18 @@ def new_run(
     expiry_s: int,
 ) -> Run:
     """Make the wire object, queued, with the values that apply to this run; `now` in Unix seconds."""
-    tools = assistant["tools"] if request.tools is None else [echo(tool) for tool in request.tools]
-    truncation = request.truncation_strategy
+    values = _requested(request, assistant)
+    return queued_run(values, id=id, thread_id=thread_id, assistant_id=request.assistant_id, now=now, expiry_s=expiry_s)
+
+
+def queued_run(values: RunValues, *, id: str, thread_id: str, assistant_id: str, now: int, expiry_s: int) -> Run:
+    """Make the wire object of a queued run with these values; `now` in Unix seconds."""
     return {
         "id": id,
         "object": "thread.run",
         "created_at": now,
         "thread_id": thread_id,
-        "assistant_id": request.assistant_id,
+        "assistant_id": assistant_id,
         "status": "queued",
         "required_action": None,
         "last_error": None,
@@ -298,12 +306,20 @@ def new_run(
         "failed_at": None,
         "completed_at": None,
         "incomplete_details": None,
+        "usage": None,
+        **values,  # type: ignore[typeddict-item]  # a queued run has no extensions
+    }
+
+
+def _requested(request: RunCreate | ThreadRunCreate, assistant: Assistant) -> RunValues:
+    tools = assistant["tools"] if request.tools is None else [echo(tool) for tool in request.tools]
+    truncation = request.truncation_strategy
+    return {
         "model": _or(request.model, assistant["model"]),
         "instructions": _instructions(request, assistant),
         "tools": tools,
         "tool_resources": assistant["tool_resources"],
         "metadata": request.metadata or {},
-        "usage": None,
         **apply_sampling(request, assistant),
         "max_prompt_tokens": request.max_prompt_tokens,
         "max_completion_tokens": request.max_completion_tokens,
@@ -313,7 +329,7 @@ def new_run(
         "tool_choice": _or(echo(request.tool_choice), "auto"),
         "parallel_tool_calls": _or(request.parallel_tool_calls, True),
         "response_format": _or(echo(request.response_format), assistant["response_format"]),
-        **apply_reasoning(request, assistant),  # type: ignore[typeddict-item]  # as in `new_assistant`
+        **apply_reasoning(request, assistant),
     }
 
 

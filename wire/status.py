@@ -1,4 +1,4 @@
-"""The allowed status transitions of a run. Source: OpenAI's spec and documentation (see README, "Statuses").
+"""The allowed status transitions of a run. Source: OpenAI's spec and documentation (docs/from-openai.md has a table).
 
 The store makes every transition by compare-and-set: the row's status must be one of `sources(target)`.
 

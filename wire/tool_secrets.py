@@ -26,7 +26,7 @@ Origins = Callable[[JsonObject], frozenset[str] | None]
 _Path = tuple[str, ...]
 
 
-def mask_tools(tools: list[JsonObject]) -> list[JsonObject]:
+def mask_tools(tools: Sequence[JsonObject]) -> list[JsonObject]:
     """Return a copy of `tools` with their secrets masked."""
     return [_with(tool, dict.fromkeys((secret.path for secret in _find(tool)), MASK)) for tool in tools]
 

@@ -1,11 +1,11 @@
 """The specification of a run, as one frozen value: everything that its nodes read of the run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self, TypeAlias
 
 from chains.chat_types import NamedFunction, ResponseFormat
-from wire.json import JsonView
+from wire.json import JsonObject, JsonView
 from wire.model_options import NO_OPTIONS, ModelOptions, run_options
 
 __all__ = ["ClientCalls", "RunSpec", "WireMessage", "WireRun"]
@@ -21,14 +21,15 @@ WireRun: TypeAlias = JsonView
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """Made once when a process starts or continues a run. It needs no stored assistant or thread."""
+    """Made once when a process starts or continues a run, or by a caller that starts a run without a stored assistant
+    (see `graphs.drafts.SpecRun`)."""
 
-    id: str
-    """The run's id, from which the ids of its messages, steps and calls are derived."""
     model: str
     """As the client named it; aliases and upstreams are resolved in the model call."""
     instructions: str = ""
-    truncation: Mapping[str, object] = field(default_factory=lambda: {"type": "auto"})
+    tools: Sequence[JsonObject] = ()
+    """In the form of the API, with the secrets of actions."""
+    truncation: Mapping[str, object] = field(default_factory=lambda: {"type": "auto", "last_messages": None})
     """OpenAI's `truncation_strategy`."""
     tool_choice: str | NamedFunction = "auto"
     parallel_tool_calls: bool = True
@@ -38,26 +39,31 @@ class RunSpec:
     """The sum over all prompts of the run, as OpenAI counts; None is no limit."""
     max_completion_tokens: int | None = None
     """The sum over all replies of the run; None is no limit."""
-    max_tool_rounds: int = 20
-    """Maximum replies with tools; the next one is made without tools."""
     client_calls: ClientCalls = "pause"
     """What calls do that only the client can answer: pause the run until it does, or end the run (as completed). A
     later run of the thread continues with their outputs."""
+    id: str = ""
+    """The run's id, from which the ids of its messages, steps and calls are derived. Empty until the run is drafted."""
+    max_tool_rounds: int = 20
+    """Maximum replies with tools; the next one is made without tools. The process that executes the run sets it."""
 
     @classmethod
     def of_run(
         cls,
         run: WireRun,
         *,
+        tools: Sequence[JsonObject],
         sampling: Mapping[str, float],
         max_tool_rounds: int,
         client_calls: ClientCalls = "pause",
     ) -> Self:
-        """Return the spec of a run's wire object. `sampling` has the sampling options that were set."""
+        """Return the spec of a run's wire object. `tools` have the secrets that the object masks, `sampling` the
+        sampling options that were set."""
         return cls(
             id=run["id"],
             model=run["model"],
             instructions=run["instructions"],
+            tools=tools,
             truncation=run["truncation_strategy"],
             tool_choice=run["tool_choice"],
             parallel_tool_calls=run["parallel_tool_calls"],

@@ -355,9 +355,9 @@ class Store(Protocol):
         """Return the thread's active run, or None."""
         ...
 
-    async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str | None, entries: int) -> RunStart:
         """Return, in one read, what a run of this assistant on this thread starts with: up to `entries` entries, the
-        newest first."""
+        newest first. None: a run without a stored assistant."""
         ...
 
     async def entries_from(

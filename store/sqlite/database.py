@@ -38,6 +38,9 @@ __all__ = ["Engine", "LargeRead", "Trace"]
 
 _READERS: Final = 5
 _CLOSE_S: Final = 30.0
+_MIGRATE_S: Final = 600.0
+"""How long a process waits for another one that migrates the file."""
+_LOOK_S: Final = 0.02
 _SOON_S: Final = 0.001
 """How long a commit that is not awaited is held back, unless an awaited one comes. Otherwise it would compete for the
 interpreter while the event that it stores is being sent."""
@@ -82,13 +85,15 @@ class Engine:
         self._loop = loop
         self._closed = False
         self._held: list[Commit] = []
+        wait_s = _MIGRATE_S if is_shared else busy_timeout_s
         with ExitStack() as undo:
             self._lock = FileLock(path, is_shared=is_shared)
             undo.callback(self._lock.release)
             # It contains secrets: only the user of this process has access, also to its -wal and -shm.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             reserve = DiskReserve(reserve_path(path), reserve_bytes)
-            writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, reserve)))
+            writing = undo.enter_context(closing(_open_writing(path, wait_s, trace, reserve)))
+            writing.execute(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1_000)}")
             self.fence = Fence(register(writing, is_single_process=not is_shared))
             reading = [
                 undo.enter_context(closing(_connect(path, busy_timeout_s, trace, read_only=True)))
@@ -312,7 +317,7 @@ def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3
     try:
         # Journals of single statements stay in memory: a deletion then needs no other disk and no free space.
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection, until=time.monotonic() + busy_timeout_s)
         # Debian's SQLite overwrites deleted data with zeros, in the log, so a deletion would need as much space.
         connection.execute("PRAGMA secure_delete = FAST")
         migrate(Database(connection), str(path))
@@ -323,6 +328,18 @@ def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection, *, until: float) -> None:
+    """Switch to a write-ahead log. SQLite itself does not wait here if another process has a lock on the file."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_S)
 
 
 def _fail(commit: Commit, error: StoreError) -> None:

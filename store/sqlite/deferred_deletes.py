@@ -16,6 +16,7 @@ from typing import Final
 from store.ports import Kind
 from store.sqlite.database import Engine
 from store.sqlite.owned_parts import remove_parts
+from telemetry.background import keep_running
 from telemetry.context import act_for
 from wire.errors import StoreError
 
@@ -35,17 +36,20 @@ _RETRY_S: Final = 5.0
 class DeferredDeletes:
     """The parts of deleted objects, and the task that removes them. Call `stop` before the engine is closed."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, retry_s: float = _RETRY_S) -> None:
         self._engine = engine
+        self._retry_s = retry_s
         self._removing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._again = False
+        self._wanted = self._done = 0
+        self._is_stopped = False
 
     def wake(self) -> None:
         """Start the removal if it is not running. Called when a deletion is queued, and at startup."""
-        self._again = True
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name="deferred deletes", context=Context())
+        self._wanted += 1
+        if not self._is_stopped and (self._task is None or self._task.done()):
+            work = keep_running(self._work, again_s=self._retry_s)
+            self._task = asyncio.create_task(work, name="deferred deletes", context=Context())
 
     async def remove(self) -> None:
         """Remove all parts of objects that were deleted before this call. Raises StoreError."""
@@ -57,7 +61,8 @@ class DeferredDeletes:
                     await asyncio.create_task(self._remove_slice(kind, id, owner), context=Context())
 
     def stop(self) -> None:
-        """Stop the removal; the rest is removed after the next start."""
+        """Stop the removal for good; the rest is removed after the next start."""
+        self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
 
@@ -67,14 +72,16 @@ class DeferredDeletes:
             await asyncio.wait([self._task])
 
     async def _work(self) -> None:
-        while self._again:
-            self._again = False
+        """Remove until nothing more is wanted. After an unexpected error, the next try repeats what was not done."""
+        while self._done < self._wanted:
+            wanted = self._wanted
             try:
                 await self.remove()
             except StoreError as error:
-                log.error("parts of deleted objects could not be removed; retrying in %g s: %s", _RETRY_S, error)
-                self._again = True
-                await asyncio.sleep(_RETRY_S)
+                log.error("parts of deleted objects could not be removed; retrying in %g s: %s", self._retry_s, error)
+                await asyncio.sleep(self._retry_s)
+            else:
+                self._done = wanted
 
     async def _remove_slice(self, kind: Kind, id: str, owner: str) -> None:
         """Remove some parts when the owner is next: large deletions delay only their own owner."""

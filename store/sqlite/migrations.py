@@ -1,6 +1,7 @@
 """The schema of the SQLite file, as numbered migrations. Migrations are only ever added.
 
-Invariants: a migration and the row that records it are one transaction. A released migration is never changed. A file
+Invariants: a migration and the row that records it are one transaction, and one process makes it: others that open the
+file at the same time wait for it. A released migration is never changed. A file
 with migrations that are unknown here is refused. Every table has an owner column from the first migration on.
 
 `seq` is AUTOINCREMENT: no number is used twice, so the position of a deleted row stays unique (tombstones).
@@ -17,13 +18,23 @@ MIGRATIONS = Migrations("threadhold")
 
 
 def migrate(db: Database, name: str) -> None:
-    """Migrate the file. Raises StoreFailed (with `name` as the name of the file) if it is newer than this code."""
+    """Migrate the file, or wait until another process has. Raises StoreFailed (with `name` as the name of the file) if
+    it is newer than this code."""
     if newer := sorted({step.name for step in MIGRATIONS.applied(db)} - set(STEPS)):
         raise StoreFailed(
             f"The database `{name}` was written by a newer threadhold (it has the schema step `{newer[-1]}`, "
             f"the newest here is `{STEPS[-1]}`): use that version, or another `DATABASE_URL`."
         )
-    MIGRATIONS.apply(db)
+    while MIGRATIONS.pending(db):
+        db.conn.execute("BEGIN IMMEDIATE")
+        try:
+            # Read again with the lock: another process may have made some. One in each transaction keeps the log small.
+            later = [step.name for step in MIGRATIONS.pending(db)[1:]]
+            MIGRATIONS.apply(db, stop_before=later)
+            db.conn.execute("COMMIT")
+        except BaseException:
+            db.rollback()
+            raise
 
 
 def _run_all(db: Database, script: str) -> None:

@@ -141,7 +141,7 @@ class SqliteStore:
         await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
-    async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str | None, entries: int) -> RunStart:
         await self.engine.pending.wait_for(thread_id, assistant_id, unknown_thread(owner))
         found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, entries)
         for row in (found.active, *found.newest.rows):
@@ -275,7 +275,12 @@ _RUN_START: Final = " UNION ALL ".join(
 
 
 def _read_run_start(
-    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, entries: int, most: int | None = None
+    conn: sqlite3.Connection,
+    owner: str,
+    thread_id: str,
+    assistant_id: str | None,
+    entries: int,
+    most: int | None = None,
 ) -> RunStart:
     """Read with one statement, which sees one state of the file and locks it once instead of four times."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, entries + 1)

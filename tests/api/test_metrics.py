@@ -20,6 +20,8 @@ from tests.api.test_runs import TIME
 from tests.process import ROOT, ServerProcess, free_port
 from tests.upstream import Fail, Reply, ScriptedUpstream
 
+OBSERVE = ROOT / "docs" / "observe"
+
 
 def metrics(server: ServerProcess, **headers: str) -> dict[tuple[str, ...], float]:
     """Return every sample, by its name and its label values in the order of the labels' names."""
@@ -171,17 +173,33 @@ def test_a_stream_counts_as_open_until_it_ends(
     until(lambda: metrics(server)["streams_open",] == 0)
 
 
-def test_the_readme_describes_every_metric(server: ServerProcess, world: World) -> None:
-    world.ended(world.run())
+def served_metrics(server: ServerProcess) -> set[str]:
+    """Return the names of all metrics, without the suffixes of the parts of histograms."""
     answer = httpx2.get(f"{server.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
-    served = {
-        f"{family.name}{'_total' if family.type == 'counter' else ''}".removeprefix("threadhold_")
-        for family in parse_openmetrics(answer.text)
-        if family.name.startswith("threadhold_")
-    }
-    section = (ROOT / "README.md").read_text().partition("**`/metrics`**")[2].partition("Kinds of failure")[0]
+    families = list(parse_openmetrics(answer.text))
+    return {f"{family.name}{'_total' if family.type == 'counter' else ''}" for family in families}
+
+
+def test_the_documentation_describes_every_metric(server: ServerProcess, world: World) -> None:
+    world.ended(world.run())
+    ours = {name.removeprefix("threadhold_") for name in served_metrics(server) if name.startswith("threadhold_")}
+    section = (OBSERVE / "../observe.md").read_text().partition("## Metrics")[2].partition("### Dashboard")[0]
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
-    assert {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)} == served
+    assert {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)} == ours
+
+
+@pytest.mark.parametrize("name", ["alerts.yaml", "grafana-dashboard.json"])
+def test_alerts_and_dashboard_use_only_metrics_that_exist(name: str, server: ServerProcess, world: World) -> None:
+    world.ended(world.run())
+    used = set(re.findall(r"\b(?:threadhold|process)_[a-z_]+", (OBSERVE / name).read_text()))
+    assert len(used) > 5
+    assert {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in used} - served_metrics(server) == set()
+
+
+def test_every_alert_is_documented() -> None:
+    alerts = re.findall(r"- alert: (\w+)", (OBSERVE / "alerts.yaml").read_text())
+    described = re.findall(r"^\| `(Threadhold\w+)` \|", (OBSERVE / "../observe.md").read_text(), re.MULTILINE)
+    assert alerts == described
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import CallLimits, Replies, ReplyCall, RetryPolicy, Upstream
+from chains.embedding_answers import read_embeddings
 from tests.chains.conftest import Connect
 from tests.faults.hostile import HostileUpstream, Wire, head
 from wire.errors import ThreadholdError
@@ -53,7 +54,7 @@ async def reply(upstream: Upstream) -> None:
 
 
 async def embed(upstream: Upstream) -> None:
-    await upstream.embed("whole", ["text"])
+    await upstream.embed("whole", ["text"], read_embeddings)
 
 
 async def pass_whole(upstream: Upstream) -> None:
@@ -97,6 +98,6 @@ async def test_slow_vectors_have_a_time_limit(hostile: HostileUpstream, connect:
     started = time.monotonic()
     async with asyncio.timeout(3):
         with pytest.raises(ThreadholdError, match=r"did not send its vectors within 0\.2 s"):
-            await upstream.embed("drips", ["text"])
+            await upstream.embed("drips", ["text"], read_embeddings)
     assert time.monotonic() - started > HASTY.idle_s
     assert upstream.outcomes["silent",] == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from graphs.history import History, cut_from, load_history
+from graphs.history import cut_from, history_of, load_history
 from store.ports import Insert, PageQuery
 from store.sqlite.store import open_store
 from tests.store.rows import assistant, message, thread
@@ -88,7 +88,7 @@ async def test_every_part_of_a_message_counts(parts: list[dict[str, Any]], most:
     assert most / 2 < len(found.messages) <= most
     assert found.clipped
     assert found.messages[-1]["id"] == messages[-1].id
-    assert History([]).and_then(one.body for one in messages) == found  # messages of the run's own request
+    assert history_of(messages) == found  # messages of the run's own request
     await store.close()
 
 

@@ -28,7 +28,7 @@ def copy_of(folder: Path, target: Path) -> Path:
     return target
 
 
-def test_a_backup_restored_as_in_the_readme_is_the_same_server(
+def test_a_backup_restored_as_documented_is_the_same_server(
     server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     thread, file = talk(server, "Hello", "Are you there?"), upload(server, b"What was said." * 1000)
@@ -39,7 +39,7 @@ def test_a_backup_restored_as_in_the_readme_is_the_same_server(
     assert "the copy was verified" in out
     talk(server, "This comes later.")
 
-    found = re.search(r"<!-- restore -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    found = re.search(r"<!-- restore -->\n```sh\n(.*?)```", (ROOT / "docs/operate.md").read_text(), re.DOTALL)
     assert found
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "threadhold.db").write_text("not what it should be")

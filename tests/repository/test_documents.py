@@ -1,23 +1,35 @@
-"""The README agrees with the program: settings, routes, examples, version. No file names the host of a registry."""
+"""The documentation agrees with the program: settings, routes, errors, examples, links. No file names a registry."""
 
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from docgen.pages import PAGES as GENERATED
 from server import Settings
 from tests.process import ServerProcess
-from tests.repository.test_packages import TOP
+from tests.repository.test_packages import SOURCES, TOP
 from tests.upstream import ScriptedUpstream
 
-README = (TOP / "README.md").read_text()
+README = TOP / "README.md"
+DOCS = TOP / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+LINKED = [*PAGES, *sorted(TOP.glob("*.md")), TOP / "demo_model/README.md"]
 CHANGELOG = (TOP / "CHANGELOG.md").read_text()
-EXAMPLES = re.findall(r"<!-- run -->\n```(?:sh|python)\n(.*?)```", README, re.DOTALL)
+EXAMPLES = [
+    pytest.param(example, id=f"{page.stem} {number}")
+    for page in (README, *PAGES)
+    for number, example in enumerate(
+        re.findall(r"^<!-- run -->\n```(?:sh|python)\n(.*?)```", page.read_text(), re.DOTALL | re.MULTILINE)
+    )
+]
+MAX_README, MAX_PAGE = 200, 300
 
 _PREFIXES = {"assistant": "asst", "message": "msg"}
 
@@ -34,11 +46,26 @@ FOREIGN = [
 ] + ["/" + "work/main", "/" + "work/shared", "index" + "-url"]
 
 
-def section(title: str) -> str:
-    """Return the README's text under that heading, up to the next heading of the same level."""
-    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert found, f"the README has no section '{title}'"
+def name_of(page: Path) -> str:
+    return str(page.relative_to(TOP))
+
+
+def section(page: Path, title: str) -> str:
+    """Return the page's text under that heading, up to the next heading of the same level."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert found, f"{name_of(page)} has no section '{title}'"
     return found.group(1)
+
+
+def prose(page: Path) -> str:
+    """Return the page without fenced code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that the headings get."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +80,103 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         yield process
 
 
-def test_the_readme_has_exactly_the_settings() -> None:
-    rows = re.findall(r"^\| (`[A-Z][^|]*) \|", section("Settings"), re.MULTILINE)
-    listed = [name for row in rows for name in re.findall(r"`([A-Z0-9_]+)`", row)]
-    assert len(listed) == len(set(listed))
-    assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_pages_are_current(name: str) -> None:
+    assert (DOCS / name).read_text() == GENERATED[name](), "run `make reference`"
 
 
-def test_the_readme_has_the_default_values() -> None:
-    listed = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?(.*?)`? \|", section("Settings"), re.MULTILINE))
-    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
-    switches = {name: str(value).lower() for name, value in defaults.items() if isinstance(value, bool)}
-    assert {name: listed[name] for name in switches} == switches
-    numbers = {
-        name: float(value)
-        for name, value in defaults.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    assert {name: float(listed[name]) for name in numbers} == numbers
-    assert listed["HOST"] == defaults["HOST"]
-    assert not [name for name, value in listed.items() if value.startswith("none") and defaults[name]]
+def test_every_setting_is_described_with_its_default() -> None:
+    fields = {name.upper(): field for name, field in Settings.model_fields.items()}
+    assert [name for name, field in fields.items() if not field.description] == []
+    listed = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?(.*?)`? \|", (DOCS / "settings.md").read_text(), re.MULTILINE))
+    assert listed.keys() == fields.keys()
+    for name, field in fields.items():
+        match field.default:
+            case bool():
+                assert listed[name] == str(field.default).lower()
+            case int() | float():
+                assert float(listed[name]) == field.default
+            case None | "" | () | {}:
+                assert listed[name] == "none"
+            case _:
+                assert listed[name] == str(field.default)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= MAX_README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_says_for_whom_it_is_and_is_short(page: Path) -> None:
+    blocks = page.read_text().split("\n\n")
+    assert blocks[0].startswith("# ")
+    assert blocks[1].startswith("This page is for ")
+    assert page.name in GENERATED or len(page.read_text().splitlines()) < MAX_PAGE
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name_of)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.is_file() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+        if page in PAGES and not file.is_relative_to(DOCS):
+            broken.append(f"{target} (the site has only docs/)")
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name_of)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        pytest.skip("it names files of earlier versions")
+    known = [str(path.relative_to(TOP)) for path in (*SOURCES, *TOP.glob("bench/*.py"), *TOP.glob("docgen/*.py"))]
+    known += [str(path.relative_to(TOP)) for folder in ("tests", "examples") for path in (TOP / folder).rglob("*.py")]
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text()))
+    assert [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in known)] == []
+
+
+def test_the_site_has_every_page() -> None:
+    named = re.findall(r"- (\S+\.md)$", (TOP / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
+
+
+def test_the_list_of_decisions_is_complete() -> None:
+    folder = DOCS / "decisions"
+    listed = re.findall(r"\((\S+\.md)\)", (folder / "README.md").read_text())
+    assert sorted(listed) == sorted(path.name for path in folder.glob("*.md") if path.name != "README.md")
+
+
+class Loads(HTMLParser):
+    """Collects what a page loads from other hosts; links that a reader follows do not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("src", "href") and tag != "a" and re.match(r"(https?:)?//", value or ""):
+                self.foreign.append(f"{tag} {value}")
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_loads_nothing_from_other_hosts(tmp_path: Path) -> None:
+    mkdocs = TOP / ".venv-docs/bin/mkdocs"
+    if not mkdocs.exists():
+        pytest.skip("no .venv-docs; `make docs` installs it")
+    command = [mkdocs, "build", "--strict", "--site-dir", tmp_path]
+    built = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=50, check=False)
+    assert built.returncode == 0, built.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    for page in pages:
+        parser = Loads()
+        parser.feed(page.read_text())
+        assert parser.foreign == [], page.name
 
 
 def served_paths(server: ServerProcess) -> dict[str, list[str]]:
@@ -81,15 +185,23 @@ def served_paths(server: ServerProcess) -> dict[str, list[str]]:
     return {path.removeprefix("/v1"): [method.upper() for method in methods] for path, methods in paths.items()}
 
 
-def test_the_readme_has_exactly_the_routes(server: ServerProcess) -> None:
-    def nameless(path: str) -> str:
-        return re.sub(r"\{[^}]*\}", "{}", path)
-
-    served = {(method, nameless(path)) for path, methods in served_paths(server).items() for method in methods}
-    rows = re.findall(r"^\| ([A-Z, ]+) \| `([^`]*)`", section("Routes"), re.MULTILINE)
-    listed = {(method, nameless(path)) for methods, path in rows for method in methods.split(", ")}
-    assert listed - served == {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/metrics")}
+def test_the_documentation_has_exactly_the_routes(server: ServerProcess) -> None:
+    served = {(method, path) for path, methods in served_paths(server).items() for method in methods}
+    listed = set(re.findall(r"^\| ([A-Z]+) `([^`]*)`", (DOCS / "api.md").read_text(), re.MULTILINE))
+    others = {("GET", path) for path in ("/", "/openapi.json", "/docs", "/metrics")}
+    assert listed - served == others
     assert served - listed == set()
+    for _, path in others:
+        assert httpx2.get(server.url + path, timeout=30).status_code == 200
+
+
+def test_the_documentation_has_every_error_code() -> None:
+    sources = {path: path.read_text() for path in SOURCES}
+    in_code = {code for text in sources.values() for code in re.findall(r"\bcode=\"([a-z_]+)\"", text)}
+    in_code |= set(re.findall(r"^    code = \"([a-z_]+)\"", sources[TOP / "wire/errors.py"], re.MULTILINE))
+    documented = set(re.findall(r"`([a-z_]+)`", section(DOCS / "from-openai.md", "Errors")))
+    documented |= set(re.findall(r"`([a-z_]+)`", section(DOCS / "files-and-search.md", "Types of files")))
+    assert in_code - documented == set()
 
 
 def test_every_route_is_served_with_and_without_v1(server: ServerProcess) -> None:
@@ -103,8 +215,8 @@ def test_every_route_is_served_with_and_without_v1(server: ServerProcess) -> Non
             assert listed(method, path) == listed(method, f"/v1{path}"), f"{method} {path}"
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=[f"example {number}" for number in range(len(EXAMPLES))])
-def test_the_readme_s_examples_run(
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_run_as_printed(
     example: str, server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-W", "ignore", "-c"] if "import " in example else ["bash", "-euo", "pipefail", "-c"]
@@ -121,8 +233,8 @@ def test_the_readme_s_examples_run(
     assert done.stdout.strip()
 
 
-def test_the_readme_has_examples_that_run() -> None:
-    assert len(EXAMPLES) >= 2
+def test_many_pages_have_examples_that_run() -> None:
+    assert len(EXAMPLES) >= 10
 
 
 def test_the_changelog_s_newest_version_is_the_project_s() -> None:

@@ -1,4 +1,4 @@
-"""The server's packages can be used as the README states: no GPL, and no restriction that the README omits."""
+"""The server's packages can be used as documented: no GPL, and the README and `docs/` name every restriction."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from ops.licenses import license_of, packages
-from tests.repository.test_documents import section
+from tests.repository.test_documents import DOCS, README, section
 from tests.repository.test_packages import TOP
 from tests.repository.test_pins import EMBEDDINGS, ENGINE, RUNTIME, pins
 
@@ -23,10 +23,11 @@ def test_no_package_is_under_the_gpl(name: str) -> None:
     assert not re.search(r"(?<!L)GPL|GNU (?!Lesser)|Affero", license_of(name))
 
 
-def test_every_restrictive_license_is_named_in_the_readme() -> None:
+def test_every_restrictive_license_is_documented() -> None:
     restricting = [name for name in PACKAGES if not OPEN.search(license_of(name))]
-    text = section("Licenses").lower()
-    assert [name for name in restricting if name not in text] == []
+    for page in (README, DOCS / "operate.md"):
+        text = section(page, "Licenses")
+        assert [name for name in restricting if f"`{name}`" not in text] == []
     assert restricting == ["langserve"]
 
 

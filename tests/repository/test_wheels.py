@@ -71,6 +71,19 @@ def test_the_wheel_contains_every_package_and_the_console_script(released: Path)
     assert {name.partition("/")[0].partition(".py")[0] for name in held if "dist-info" not in name} <= set(OURS)
 
 
+def test_the_description_for_indexes_has_no_relative_links(released: Path) -> None:
+    (wheel,) = released.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(archive.read(name))
+    text = metadata.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", text.decode()) == []
+    assert text.decode().startswith("# Threadhold\n")
+    assert "make run" in text.decode()
+
+
 def test_released_archives_name_the_demo_model_without_a_folder(released: Path, tmp_path: Path) -> None:
     (sdist,) = released.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:

@@ -4,13 +4,16 @@ crash."""
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from store.ports import Append, Chunk, Delete, Insert, PageQuery, Patch, Query, RequireNoActiveRun, RequireRow
+from store.sqlite.database import Engine
+from store.sqlite.deferred_deletes import DeferredDeletes
 from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import event, file, file_batch, message, put, run, step, store_file, thread, vector_store
-from wire.errors import Missing
+from wire.errors import Missing, StoreError
 from wire.status import ACTIVE
 
 TABLES = ("remains", "messages", "runs", "steps", "events", "vector_store_files", "file_batches")
@@ -149,3 +152,37 @@ async def test_an_id_can_be_reused_once_its_thread_is_removed() -> None:
     await put(store, of, new)
     assert [row.id for row in (await store.page("message", "ann", PageQuery(), thread_id=of.id)).rows] == [new.id]
     await store.close()
+
+
+class Defective:
+    """An engine whose first read has a defect."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.pending, self.queue, self._engine, self._reads = engine.pending, engine.queue, engine, 0
+
+    async def read(self, *call: Any) -> Any:
+        self._reads += 1
+        if self._reads == 1:
+            raise KeyError("a defect")
+        return await self._engine.read(*call)
+
+
+async def test_the_removal_continues_after_an_unexpected_error(caplog: pytest.LogCaptureFixture) -> None:
+    store = await open_store()
+    store.deferred_deletes = DeferredDeletes(cast("Engine", Defective(store.engine)), retry_s=0.05)
+    of = thread()
+    await put(store, of, message(of))
+    await store.commit([Delete("thread", of.id, "ann")], durable=False)
+    async with asyncio.timeout(10):
+        while await left(store):
+            await asyncio.sleep(0.01)
+    assert "failed unexpectedly" in caplog.text
+    await store.close()
+
+
+async def test_a_closed_store_starts_no_removal() -> None:
+    store = await open_store()
+    await store.close()
+    with pytest.raises(StoreError):
+        await store.commit([Delete("thread", "thread_x", "ann")], durable=False)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,5 +1,6 @@
 """The schema: numbered migrations, each applied completely or not at all, and never backwards."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -139,3 +140,22 @@ async def test_a_file_of_the_last_revision_is_migrated_and_resumed(tmp_path: Pat
             Hold("vector_store_file", former[1], "ann", frozenset({"in_progress"})),
         ]
         await backend.records.commit(held, durable=True)
+
+
+def applied(path: Path, *, stop_before: tuple[str, ...] | None = None) -> list[str]:
+    """Return the steps of a file, after those before `stop_before`, if given, are made."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        if stop_before is not None:
+            MIGRATIONS.apply(Database(connection), stop_before=stop_before)
+        return [step.name for step in MIGRATIONS.applied(Database(connection))]
+
+
+@pytest.mark.parametrize("steps", [0, 4, len(STEPS) - 1], ids=["new", "old", "last"])
+async def test_processes_that_open_a_file_together_migrate_it_once(tmp_path: Path, steps: int) -> None:
+    path = tmp_path / "t.db"
+    if steps:
+        assert len(await asyncio.to_thread(applied, path, stop_before=STEPS[steps:])) == steps
+    stores = await asyncio.gather(*(open_store(path, is_shared=True) for _ in range(4)))
+    for store in stores:
+        await store.close()
+    assert await asyncio.to_thread(applied, path) == list(STEPS)

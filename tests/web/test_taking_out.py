@@ -49,8 +49,8 @@ def test_the_copied_curl_works(page: Page, up: ScriptedUpstream) -> None:
     page.press("Copy curl")
     command = page.eventually(lambda: (text := page.copied()).startswith("curl ") and text, "it is copied")
     result = _run(["sh", "-c", command])
-    assert "event: thread.run.completed" in result
-    assert "event: done" in result or "event: end" in result
+    assert '"event":"thread.run.completed"' in result
+    assert "event: end" in result
     _same_call(up)
 
 
