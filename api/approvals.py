@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from api.depends import InjectedDeps, Owner, RunId, ThreadId, must_get
 from api.json_response import answer
 from graphs.approvals import Approval, pending_approvals
+from wire.errors import RunError, Unavailable
 
 __all__ = ["router"]
 
@@ -25,4 +26,8 @@ class Approvals(BaseModel):
 async def list_approvals(thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner) -> Response:
     """List the actions that wait for approval, with the request that each would send (an extension)."""
     row = await must_get(deps, "run", run_id, owner, thread_id=thread_id)
-    return answer({"object": "list", "data": await pending_approvals(row)})
+    try:
+        tools = await (await deps.runner.contexts.toolset(row)).completed()
+    except RunError as error:
+        raise Unavailable(error.message, headers={"Retry-After": "5"}) from error
+    return answer({"object": "list", "data": await pending_approvals(row, tools)})

@@ -9,20 +9,19 @@ from fastapi import APIRouter, Response
 from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, must_get
 from api.json_response import answer
-from fairness.fair_limits import REQUESTS
-from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
+from graphs.tools.secrets import restore_changed
 from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of
 from store.ports import AssistantPrivate, AssistantRow, Change, Delete, Insert, PageQuery, Patch, Row
-from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
-from wire.errors import Missing, Problem
+from wire.errors import Missing
 from wire.ids import new_id
 from wire.model_options import UNSET_SAMPLING, requested_sampling
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.resources import resources_body
+from wire.tool_secrets import mask_tools, restore_secrets
 
 __all__ = ["amend", "check_tools", "router", "show_assistant"]
 
@@ -99,10 +98,7 @@ async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> Assista
     private: dict[str, object] = {}
     store_changes: list[Change] = []
     if "tools" in changed:
-        stored = row.private["tools"]
-        with suppress(Problem):  # `check_tools` reports a refused document; a stored one can have become invalid
-            await read_ahead([*stored, *changed["tools"]])
-        tools = await REQUESTS.run(row.owner, restore_secrets, changed["tools"], stored, origins=action_origins)
+        tools = await restore_changed(changed["tools"], row.private["tools"])
         await check_tools(tools)
         changed["tools"] = mask_tools(tools)
         private["tools"] = tools

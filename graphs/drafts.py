@@ -11,7 +11,6 @@ from typing import Final, cast
 from graphs.machine.spec import ClientCalls, RunSpec
 from retrieval.assistant_files import files_of
 from store.ports import AssistantRow, Change, Insert, ItemRow, MessageRow, Row, RunRow, ThreadRow, is_message
-from wire.actions import mask_tools, restore_secrets
 from wire.events import NewEvent, encode
 from wire.ids import derive_id, new_id
 from wire.items import Item
@@ -21,6 +20,7 @@ from wire.model_options import apply_reasoning, apply_sampling, requested_sampli
 from wire.resources import Resources, resources_body
 from wire.runs import Run, RunCreate, RunValues, ThreadRunCreate, Truncation, new_run, queued_run
 from wire.threads import ThreadCreate, new_thread
+from wire.tool_secrets import mask_tools, restore_secrets
 
 __all__ = [
     "DEFAULTS",

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextvars import Context
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -199,9 +200,11 @@ class Execution:
         """
         if resumed and commit is not None and not self._processes.presence.is_single_process:
             await asyncio.shield(commit)
-        active.checkpointed = resumed or bool(context.tools.specs)
+        active.checkpointed = resumed or bool(context.tools.specs) or context.tools.discover is not None
         graph = self.graph if active.checkpointed else self._reply_graph
         active.start()
+        if context.tools.discover is not None:
+            context = replace(context, tools=await context.tools.completed())
         config: RunnableConfig = {
             "recursion_limit": self._recursion_limit,
             "configurable": {"thread_id": active.run_id, "fresh": not resumed},

@@ -70,7 +70,8 @@ def build_run_graph(
             their outputs (`thread.run.requires_action`); `action` tools call their API.
         model_name: One of the upstream's models; empty: the first that it lists.
         api_key: For an address.
-        store: Where threads and waiting runs are kept: memory, or a file, which one process at a time can open.
+        store: Where threads and waiting runs are kept: memory, a file, which one process at a time can open, or the URL
+            of a database.
         actions_allow_hosts: Private or loopback hosts that actions can call, as names, addresses or CIDRs.
         expiry_s: Seconds after which a run expires.
         max_tool_rounds: Maximum rounds of tool calls in a run.

@@ -72,12 +72,12 @@ class Runner:
         processes = processes or single_process(store)
         self._store = store
         self._clock = clock
-        self._contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
+        self.contexts = RunContexts(store, model, resources, max_tool_rounds, pictures)
         self._execution = Execution(store, max_tool_rounds, limits, processes)
         self._orphans = OrphanedRuns(
-            store, self._execution, self._contexts, self._now, expiry_s=expiry_s, processes=processes
+            store, self._execution, self.contexts, self._now, expiry_s=expiry_s, processes=processes
         )
-        self._starts = RunStarts(store, attachments, self._contexts, self._execution, now=self._now, expiry_s=expiry_s)
+        self._starts = RunStarts(store, attachments, self.contexts, self._execution, now=self._now, expiry_s=expiry_s)
         self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -101,7 +101,7 @@ class Runner:
     @property
     def metrics(self) -> RunMetrics:
         """The metrics of all runs so far."""
-        return self._contexts.metrics
+        return self.contexts.metrics
 
     @property
     def executing(self) -> int:
@@ -153,11 +153,11 @@ class Runner:
             used = row.private.get("exchange_bytes", 0)
             given = check_outputs(action, outputs, used=used)
             active = await restore_run(self._store, row, self._now, self.metrics)
-            toolset, admission = await self._contexts.toolset(row), self._execution.admission
-            context = await read_if_free(admission, self._contexts, active, row, toolset, given)
+            toolset, admission = await self.contexts.toolset(row), self._execution.admission
+            context = await read_if_free(admission, self.contexts, active, row, toolset, given)
             calls = action["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
-            if not any(call["function"]["name"] in toolset.served for call in calls):
+            if all(call["function"]["name"] in toolset.functions for call in calls):
                 active.recorder.answer_all(given, recorded)
             recorded.extend(active.recorder.move("queued"))
             next_event = active.log.next + len(recorded.events) if context is None else active.log.ceiling

@@ -28,7 +28,7 @@ Exit codes: 0 success, 1 failure (stderr says why), 2 invalid arguments or setti
 _BACKUP = "copy all stored data, while the server runs or not, and verify the copy"
 _EXPORT = "write assistants and threads, with messages, runs and steps, as JSON lines in OpenAI's shapes"
 _EXPORT_MORE = (
-    "The server can run meanwhile. The export does not include files, vector stores (`backup` does), keys of actions, "
+    "The server can run meanwhile. The export does not include files, vector stores (`backup` does), keys of tools, "
     "or runs in progress."
 )
 _IMPORT = "import threads and assistants from a dump, with their ids and times"

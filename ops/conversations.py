@@ -15,7 +15,6 @@ from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
 from ops.pages import Page, Pages
 from store.ports import AssistantPrivate, ProgressCallback, Row, RunPrivate
-from wire.actions import drop_masked
 from wire.dumps import (
     DumpKind,
     assistant_parts,
@@ -33,6 +32,7 @@ from wire.dumps import (
 from wire.errors import InvalidRequest
 from wire.ids import derive_id
 from wire.items import item_body
+from wire.tool_secrets import drop_masked
 
 __all__ = ["Conversation", "InvalidEntry", "Survey", "assistant_rows", "rows_of", "survey"]
 

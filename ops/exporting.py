@@ -45,7 +45,7 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
         counts = {
             "files": left.files,
             "vector stores": left.vector_stores,
-            "keys of actions": keys,
+            "keys of tools": keys,
             "runs under way": left.active_runs,
         }
     print_error(f"{count} objects of {whose}")

@@ -98,12 +98,12 @@ def _report_pages(found: Survey, unit: str) -> None:
 
 
 def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str) -> None:
-    """Name every action that was imported without its keys: the user must add them again."""
+    """Name every tool that was imported without its keys: the user must add them again."""
     if not keyless:
         return
     count = sum(map(len, keyless.values()))
     print_error(
-        f"{count} actions {have} no key, because a dump contains none. They are called without a key until you set it "
+        f"{count} tools {have} no key, because a dump contains none. They are called without a key until you set it "
         "(POST /assistants/{assistant_id}):"
     )
     for id, lacking in keyless.items():

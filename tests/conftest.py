@@ -20,6 +20,7 @@ from typing import Final
 
 import pytest
 import trustme
+from hypothesis import settings
 
 from tests import process
 
@@ -35,6 +36,10 @@ _SLOW_FOLDERS: Final = frozenset({"bench", "examples", "faults", "ops", "sdk", "
 # Python's default suits programs with few objects. With the libraries and eight thousand tests in memory, a quarter of
 # the processor time went into collections that freed nothing.
 gc.set_threshold(50_000, 20, 100)
+
+# Hypothesis lets an example take 200 ms unless `CI` is set. Tests of speed have limits of their own.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 # A shell ignores SIGINT for programs that it starts in the background, and our child processes would inherit that. A
 # handler of ours becomes the default again across exec.
@@ -75,6 +80,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the tests that `make quick` leaves out."""
     if _starts_programs(item.path):
         item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests and the libraries from garbage collection. Otherwise each test that collects or lists
+    objects examines all of them, for about a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)  # after deselected tests are removed and timeouts are set

@@ -20,7 +20,7 @@ from tests.forked import ForkedServer
 __all__ = ["ROOT", "ServerProcess", "free_port", "processor_s", "resident_mb"]
 
 ROOT = Path(__file__).parent.parent
-_START_S = 30.0
+_START_S = 90.0
 
 forks = False
 """Whether servers are forked; `conftest.py` sets it, so that only tests have a fork server."""
@@ -103,7 +103,7 @@ class ServerProcess:
                 return self
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)  # the start failed, and the log has the cause
+            self._process.wait(60)  # the start failed, and the log has the cause
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
     def start_healthy(self) -> None:
@@ -120,7 +120,7 @@ class ServerProcess:
         end = time.monotonic() + _START_S
         # One client for all requests: each client makes a TLS context, 40 ms of work that would delay the server's
         # start.
-        with httpx2.Client(timeout=1) as client:
+        with httpx2.Client(timeout=10) as client:
             while time.monotonic() < end:
                 try:
                     if client.get(f"{self.url}/health").status_code == 200:
@@ -139,7 +139,7 @@ class ServerProcess:
         """Send SIGKILL."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -18,8 +18,6 @@ from tests.graphs.tools.apis import Answer, Api, Seen, document
 from tests.process import ServerProcess
 from tests.upstream import Raw, Reply, ScriptedUpstream
 
-pytestmark = pytest.mark.timeout(60)
-
 TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "parameters": {"type": "object"}}}
 
 
@@ -89,7 +87,7 @@ def replay(server: ServerProcess, thread: str, run: str, after: int = -1) -> lis
 
 
 def wait_for_run(server: ServerProcess, thread: str, run: str, *statuses: str) -> Any:
-    limit = time.monotonic() + 15
+    limit = time.monotonic() + 60
     while time.monotonic() < limit:
         body = server.request("GET", f"/v1/threads/{thread}/runs/{run}")
         if body["status"] in statuses:

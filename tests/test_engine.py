@@ -14,7 +14,7 @@ import pytest
 from chains.gguf import find_models
 from tests.process import ServerProcess
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(270)
 
 SMALL = {"MODEL_CONTEXT_SIZE": "512", "MODEL_THREADS": "1", "MODEL_PARALLEL": "1"}
 ENDS_S = 40.0

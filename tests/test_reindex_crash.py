@@ -18,7 +18,7 @@ from tests.upstream import ScriptedUpstream, embeddings
 from wire.ids import DEFAULT_OWNER
 from wire.vector_stores import VectorStoreCreate, new_vector_store
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(360)
 
 COUNT = 400
 ALL = (FORM - 1) * COUNT
@@ -71,7 +71,7 @@ def rewritten(server: ServerProcess) -> int:
 
 
 def wait_for(server: ServerProcess, count: int) -> None:
-    end = time.monotonic() + 40
+    end = time.monotonic() + 60
     while rewritten(server) < count:
         assert time.monotonic() < end
         time.sleep(0.01)

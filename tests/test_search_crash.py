@@ -11,8 +11,6 @@ from tests.process import ServerProcess
 from tests.test_crash import messages, replay, stream, wait_for_run
 from tests.upstream import Reply, ScriptedUpstream
 
-pytestmark = pytest.mark.timeout(60)
-
 FERRY = "The ferry to Naxos leaves at seven."
 
 

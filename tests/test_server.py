@@ -202,7 +202,7 @@ def log_lines(folder: Path, *command: str, **settings: str) -> list[dict[str, An
         subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True) as process,
         httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
             with contextlib.suppress(httpx2.TransportError):
                 if client.get("/").status_code == 200:

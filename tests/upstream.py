@@ -193,14 +193,14 @@ class ScriptedUpstream:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._release)
 
-    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 20.0) -> None:
+    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 60.0) -> None:
         """Block until the condition holds (use `eventually` on an event loop). Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout_s):
                 raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
 
     async def eventually(
-        self, condition: Callable[[Self], bool], timeout_s: float = 20.0, *, asked_by: "asyncio.Task[Any] | None" = None
+        self, condition: Callable[[Self], bool], timeout_s: float = 60.0, *, asked_by: "asyncio.Task[Any] | None" = None
     ) -> None:
         """Wait until the condition holds, without blocking the loop.
 
@@ -218,7 +218,7 @@ class ScriptedUpstream:
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self.serve(ready.set)), name="scripted-upstream")
         self._thread.start()
-        if not ready.wait(10):
+        if not ready.wait(60):
             raise TimeoutError("the scripted upstream did not start")
         return self
 
@@ -227,7 +227,7 @@ class ScriptedUpstream:
         assert self._stop is not None
         assert self._thread is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Serve until stopped; `ready` is called once the port is open."""
@@ -500,11 +500,13 @@ def _frames(
 
     frames = [frame({"role": "assistant", "content": ""})]
     frames += [frame({"content": piece}) for piece in pieces]
-    for number, call in enumerate(orjson.loads(calls)):
+    decoded = orjson.loads(calls)
+    longest = 10_000 // max(1, len(decoded))  # fragments of a call: a reply has at most 10,000
+    for number, call in enumerate(decoded):
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         head = {"index": number, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
         frames.append(frame({"tool_calls": [head]}))
-        size = max(8, len(arguments) // 10_000)  # characters of a fragment: at most 10,000 fragments of a call
+        size = max(8, len(arguments) // longest)  # characters of a fragment
         for start in range(0, len(arguments), size):
             fragment = {"index": number, "function": {"arguments": arguments[start : start + size]}}
             frames.append(frame({"tool_calls": [fragment]}))

@@ -12,7 +12,6 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, RootModel, Tag
 
-from wire.actions import drop_masked, mask_tools
 from wire.assistants import Assistant, AssistantCreate, new_assistant
 from wire.errors import InvalidRequest
 from wire.json import JsonObject, JsonView
@@ -24,6 +23,7 @@ from wire.resources import ToolResources, resources_body
 from wire.runs import Run
 from wire.steps import RunStep
 from wire.threads import Thread
+from wire.tool_secrets import drop_masked, mask_tools
 from wire.validation import Id, check_id, one_of, parse
 
 __all__ = [

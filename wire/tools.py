@@ -1,25 +1,47 @@
 """The unions that assistants and runs share: tool, tool_choice, response_format, truncation_strategy.
 
+A type of tool is a `ToolRequest` in `TOOL_TYPES`, which declares where it has secrets. What a server does with it is
+its kind in `graphs.tools.kinds`.
+
 Invariants: tools are returned as the client sent them; only PHP's `[]` is replaced where function parameters and
-schemas must be objects. `action` is the only type of tool that OpenAI does not have. `graphs` checks its `data`.
+schemas must be objects. `graphs` checks the `data` of actions.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
+from wire.actions import ACTION_SECRETS
 from wire.empty_objects import fill_action, fill_schema
 from wire.json import JsonObject, UncheckedJson
+from wire.secrets import ToolSecrets
 from wire.validation import Request, one_of
 
-__all__ = ["ReasoningEffort", "ResponseFormat", "Tool", "ToolChoice", "TruncationStrategy", "echo"]
+__all__ = [
+    "TOOL_TYPES",
+    "ReasoningEffort",
+    "ResponseFormat",
+    "Tool",
+    "ToolChoice",
+    "ToolRequest",
+    "TruncationStrategy",
+    "echo",
+]
 
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
 Schema = Annotated[JsonObject, AfterValidator(fill_schema)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class CodeInterpreterTool(Request):
+class ToolRequest(Request):
+    """A tool of an assistant or a run."""
+
+    secrets: ClassVar[ToolSecrets | None] = None
+    """Where it has secrets, which answers mask; None if it has none."""
+
+
+class CodeInterpreterTool(ToolRequest):
     """Accepted and stored; not offered to the model yet."""
 
     type: Literal["code_interpreter"]
@@ -39,7 +61,7 @@ class FileSearchOptions(Request):
     ranking_options: RankingOptions | None = None
 
 
-class FileSearchTool(Request):
+class FileSearchTool(ToolRequest):
     """Passages from the files of the assistant's and the thread's vector stores."""
 
     type: Literal["file_search"]
@@ -55,23 +77,32 @@ class Function(Request):
     strict: bool | None = None
 
 
-class FunctionTool(Request):
+class FunctionTool(ToolRequest):
     """A function that the client executes."""
 
     type: Literal["function"]
     function: Function
 
 
-class ActionTool(Request):
+class ActionTool(ToolRequest):
     """An API that this server calls: `openapi_spec` and optional `headers`, `auth`, `is_consequential`."""
+
+    is_extension: ClassVar[bool] = True
+    secrets: ClassVar[ToolSecrets | None] = ACTION_SECRETS
 
     type: Literal["action"]
     data: Annotated[JsonObject, AfterValidator(fill_action)]
 
 
-Tool = one_of(
-    code_interpreter=CodeInterpreterTool, function=FunctionTool, file_search=FileSearchTool, action=ActionTool
-)
+TOOL_TYPES: Final[Mapping[str, type[ToolRequest]]] = {
+    "code_interpreter": CodeInterpreterTool,
+    "function": FunctionTool,
+    "file_search": FileSearchTool,
+    "action": ActionTool,
+}
+"""By `type`."""
+
+Tool = one_of(**TOOL_TYPES)
 
 
 class ChosenFunction(Request):

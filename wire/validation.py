@@ -4,8 +4,8 @@ Invariant: only the first error is reported, as at OpenAI, but an unknown parame
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -37,11 +37,17 @@ _TYPES: Final = {
     "model_attributes_type": "an object",
 }
 
+_EXTENSION: Final = "+"
+"""Begins the tags of extensions, after `TAG`."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
 class Request(BaseModel):
     """Base of all requests: unknown fields are refused, nothing is coerced, and instances are immutable."""
+
+    is_extension: ClassVar[bool] = False
+    """Whether OpenAI does not have this member of a union. Errors then do not list it, as their wording is OpenAI's."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -67,18 +73,23 @@ def one_of(**members: Any) -> Any:
     same name.
     """
     union: Any = None
+    tags = {name: _tag(name, member) for name, member in members.items()}
     for name, member in members.items():
-        tagged: Any = Annotated[member, Tag(TAG + name)]
+        tagged: Any = Annotated[member, Tag(tags[name])]
         union = tagged if union is None else union | tagged
-    return Annotated[union, Discriminator(_tag_of("text_" in members))]
+    return Annotated[union, Discriminator(_tag_of(tags))]
 
 
-def _tag_of(strings: bool) -> Callable[[Json], str | None]:
+def _tag(name: str, member: object) -> str:
+    return TAG + (_EXTENSION if getattr(member, "is_extension", False) else "") + name
+
+
+def _tag_of(tags: Mapping[str, str]) -> Callable[[Json], str | None]:
     def tag(value: Json) -> str | None:
-        if strings and isinstance(value, str):
-            return TAG + "text_"
+        if "text_" in tags and isinstance(value, str):
+            return tags["text_"]
         kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-        return None if kind is None else f"{TAG}{kind}"
+        return None if kind is None else tags.get(str(kind), TAG)
 
     return tag
 
@@ -148,7 +159,7 @@ def _enum(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequ
 
 def _union_tag(where: str, given: Json, context: JsonObject, *_: Json) -> InvalidRequest:
     known = [tag.removeprefix(TAG) for tag in re.findall(r"'([^']*)'", context["expected_tags"])]
-    kinds = [tag for tag in known if tag not in ("text_", "action")]  # `action` is ours; the wording is OpenAI's
+    kinds = [tag for tag in known if tag != "text_" and not tag.startswith(_EXTENSION)]
     kind = given.get("type") if isinstance(given, dict) else given
     if not isinstance(given, dict):
         return _unsupported(where, given, kinds)

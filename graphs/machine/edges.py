@@ -18,7 +18,7 @@ def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Sen
     ready = [
         call
         for call in _open_calls(state)
-        if call["name"] in runtime.context.tools.served and not runtime.context.tools.asks_first(call["name"])
+        if call["name"] not in runtime.context.tools.functions and not runtime.context.tools.asks_first(call["name"])
     ]
     return _sends(state, runtime.context, ready) or after_act(state, runtime)
 
@@ -53,7 +53,7 @@ def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send
     sends = []
     for call in calls:
         sends.append(Send("act", Act(call=call, step_id=step_id, search=search, max_bytes=max_bytes)))
-        search += context.tools.served[call["name"]].returns_passages
+        search += (tool := context.tools.served.get(call["name"])) is not None and tool.returns_passages
     return sends
 
 

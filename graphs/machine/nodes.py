@@ -36,11 +36,12 @@ from graphs.tools.toolset import NO_TOOLS, ToolSet
 from telemetry.context import acting_owner
 from wire.errors import RunError
 
-__all__ = ["DENIED", "act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
+__all__ = ["DENIED", "GONE", "act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
 
 logger = logging.getLogger("threadhold.runs")
 
 DENIED = "The user denied this call; it was not made."
+GONE = "This function is no longer available; it was not called."
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
@@ -119,7 +120,10 @@ async def _ending(parts: ReplyParts, reply_usage: Usage) -> Iterable[StreamPart]
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     """Execute one server-side call. Each call is a task of its own, so a crash repeats none that is recorded."""
     call, context = task["call"], runtime.context
-    tool = context.tools.served[call["name"]]
+    tool = context.tools.served.get(call["name"])
+    if tool is None:  # its server no longer listed it when the run continued
+        context.emit(CallAnswered(task["step_id"], call["id"], GONE))
+        return {"outputs": {call["id"]: GONE}, "exchange_bytes": json_bytes(GONE)}
     max_bytes = task.get("max_bytes", MAX_EXCHANGE_BYTES)
 
     async def question() -> str:
@@ -139,10 +143,13 @@ async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Wait for the client: for outputs of functions, and for `approved` or `denied` for consequential calls."""
     used = state.get("exchange_bytes", 0)
     given: dict[str, str] = interrupt({"calls": calls_for_client(state, runtime.context), "exchange_bytes": used})
-    tools = runtime.context.tools
-    consequential = {call["id"] for call in state["reply"]["calls"] if tools.asks_first(call["name"])}
+    tools, calls = runtime.context.tools, state["reply"]["calls"]
+    gone = {call["id"]: GONE for call in calls if call["id"] in given and call["name"] not in tools.names}
+    consequential = {call["id"] for call in calls if tools.asks_first(call["name"])}
     approved = [id for id, output in given.items() if id in consequential and _approves(output)]
-    outputs = {id: DENIED if id in consequential else output for id, output in given.items() if id not in approved}
+    outputs = {
+        id: DENIED if id in consequential else output for id, output in (given | gone).items() if id not in approved
+    }
     added = sum(map(json_bytes, outputs.values()))
     return {"outputs": outputs, "approved": approved, "exchange_bytes": added}
 

@@ -14,12 +14,13 @@ from typing import Final
 from fairness.fair_limits import REQUESTS
 from fairness.owned_cache import OwnedCache
 from graphs.machine.stream_parts import Call
+from graphs.tools.action_previews import preview_call
 from graphs.tools.credentials import read_credentials
 from graphs.tools.document import MAX_DOCUMENT_BYTES, ErrorFactory
 from graphs.tools.lazy_caller import CALLER, Caller
 from graphs.tools.names import free_name
 from graphs.tools.operations import Operation
-from graphs.tools.port import CallInput, Kind, Offer, Outcome, ServerTool, Tools
+from graphs.tools.port import CallInput, Kind, Offer, Outcome, PreviewCall, ServerTool, Tools
 from graphs.tools.reading import refused, unpack
 from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
@@ -29,7 +30,7 @@ from wire.json import Json, JsonObject
 from wire.validation import shown
 from workers import DOCUMENT, workers
 
-__all__ = ["ACTION", "ActionTool", "action_origins", "operations_of", "read_ahead"]
+__all__ = ["ACTION", "ActionTool", "operations_of"]
 
 _MAX_WRITTEN: Final = 2 * 1_048_576
 """Maximum characters of all operations' parameters, as JSON with references expanded. Each model call sends them, and
@@ -56,9 +57,9 @@ class ActionTool:
         return self.operation.name
 
     @property
-    def asks_first(self) -> bool:
-        """Whether the operation is consequential."""
-        return self.operation.is_consequential
+    def preview(self) -> PreviewCall | None:
+        """The request of a consequential operation."""
+        return partial(preview_call, self.operation) if self.operation.is_consequential else None
 
     def arguments_for(self, _: str, /) -> str | None:
         """Return None: only a model calls APIs."""
@@ -70,7 +71,7 @@ class ActionTool:
         return Outcome(await self.caller.call(self.operation, call["arguments"], call_id=call["id"]))
 
 
-async def _prepare(tools: Tools) -> None:
+async def _prepare(tools: Tools, _: ToolContext) -> None:
     """Parse the documents that this process does not know yet."""
     for index, tool in tools:
         await _DOCUMENTS.read_ahead(tool["data"], f"tools[{index}].data.openapi_spec")
@@ -99,25 +100,18 @@ def _offer(tools: Tools, context: ToolContext, taken: set[str]) -> list[Offer]:
     return offers
 
 
-ACTION: Final = Kind(_offer, _prepare, blocks=True, resource=CALLER)
+def _origins(tool: JsonObject) -> frozenset[str]:
+    urls = (split_url(operation.server) for operation in _read_action(tool["data"], "data"))
+    return frozenset(f"{url.scheme}://{url.netloc}".lower() for url in urls)
+
+
+ACTION: Final = Kind(_offer, _prepare, origins=_origins, blocks=True, resource=CALLER)
 """APIs. Offering them blocks for seconds while a child process parses a large document that is not cached."""
 
 
 def operations_of(served: Mapping[str, ServerTool]) -> dict[str, Operation]:
     """Return the operations among a run's tools, by the names that the model is offered."""
     return {name: tool.operation for name, tool in served.items() if isinstance(tool, ActionTool)}
-
-
-async def read_ahead(tools: Sequence[JsonObject]) -> None:
-    """Parse the documents of actions among `tools` that this process does not know yet. Raises Problem."""
-    await _prepare([(index, tool) for index, tool in enumerate(tools) if tool["type"] == "action"])
-
-
-def action_origins(data: JsonObject) -> frozenset[str]:
-    """Return the origins that an action's operations call. Blocks while the document is parsed. Raises
-    InvalidRequest."""
-    urls = (split_url(operation.server) for operation in _read_action(data, "data"))
-    return frozenset(f"{url.scheme}://{url.netloc}".lower() for url in urls)
 
 
 def _read_action(data: JsonObject, param: str) -> list[Operation]:

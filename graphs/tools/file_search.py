@@ -18,7 +18,7 @@ from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
 from graphs.machine.stream_parts import Call
 from graphs.tools.names import free_name
-from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, StepCalls, Tools
+from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, PreviewCall, StepCalls, Tools
 from graphs.tools.resources import Resource, ToolContext, ToolDeps, WaitForIndex
 from retrieval.citations import marker
 from retrieval.grounding import Source
@@ -141,7 +141,7 @@ class _RunSearch:
     search: "FileSearch"
     step_type: str = "file_search"
     label: str = "file_search"
-    asks_first: bool = False
+    preview: PreviewCall | None = None
     returns_passages: bool = True
 
     @property
@@ -298,7 +298,7 @@ async def _open_search(deps: ToolDeps) -> AsyncIterator[FileSearch | None]:
 SEARCH: Final = Resource(_open_search)
 """The search, in a process that indexes files."""
 
-FILE_SEARCH: Final = Kind(_offer, resource=SEARCH)
+FILE_SEARCH: Final = Kind(_offer, resource=SEARCH, step_calls=FILE_SEARCH_CALLS)
 """The search of files."""
 
 

@@ -54,9 +54,6 @@ def _item_change(call_id: str, shown: JsonObject, _: object) -> ItemChange:
     return ItemChange(id, made, is_new=True)
 
 
-FUNCTION: Final = Kind(_offer)
-"""Functions of the client."""
-
 FUNCTION_CALLS: Final = StepCalls(
     start=lambda name: {"name": name, "arguments": "", "output": None},
     show=_show,
@@ -67,3 +64,6 @@ FUNCTION_CALLS: Final = StepCalls(
     answer=_answer,
 )
 """Calls of functions and of actions: name, arguments, output."""
+
+FUNCTION: Final = Kind(_offer, step_calls=FUNCTION_CALLS)
+"""Functions of the client."""

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from graphs.tools.action import ACTION
-from graphs.tools.file_search import FILE_SEARCH, FILE_SEARCH_CALLS
-from graphs.tools.function import FUNCTION, FUNCTION_CALLS
+from graphs.tools.file_search import FILE_SEARCH
+from graphs.tools.function import FUNCTION
 from graphs.tools.port import Kind, StepCalls
 from graphs.tools.resources import Resource, Resources, ToolDeps
 
@@ -15,7 +15,9 @@ __all__ = ["KINDS", "STEP_CALLS", "open_resources"]
 KINDS: Final[Mapping[str, Kind]] = {"function": FUNCTION, "action": ACTION, "file_search": FILE_SEARCH}
 """By `type` in `tools`. Functions keep their names; later kinds get names that are free."""
 
-STEP_CALLS: Final[Mapping[str, StepCalls]] = {"function": FUNCTION_CALLS, "file_search": FILE_SEARCH_CALLS}
+STEP_CALLS: Final[Mapping[str, StepCalls]] = {
+    name: kind.step_calls for name, kind in KINDS.items() if kind.step_calls is not None
+}
 """By `type` in the calls of a run step."""
 
 

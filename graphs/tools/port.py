@@ -7,7 +7,7 @@ the others.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from chains.chat_types import FunctionTool
 from graphs.machine.stream_parts import Call
@@ -16,7 +16,27 @@ from retrieval.grounding import Source
 from wire.items import Item
 from wire.json import JsonObject, UncheckedJson
 
-__all__ = ["CallInput", "ItemChange", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "Tools"]
+__all__ = [
+    "MAX_PREVIEWED",
+    "TOO_LONG",
+    "CallInput",
+    "Discovered",
+    "ItemChange",
+    "Kind",
+    "Offer",
+    "Outcome",
+    "Preview",
+    "PreviewCall",
+    "ServerTool",
+    "StepCalls",
+    "Tools",
+]
+
+MAX_PREVIEWED: Final = 8_388_608
+"""Maximum characters of all requests that are shown for approval in one answer."""
+
+TOO_LONG: Final = f"its request is too long to be shown: all requests together exceed {MAX_PREVIEWED} characters"
+"""The problem of a preview that has no space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,30 @@ class Outcome:
     """Passages that the output contains, by the numbers in their markers (`call:passage`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a call that waits for approval would send, without credentials."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    """Text; empty if nothing is sent."""
+    problem: str | None = None
+    """Why the request cannot be shown; `method` and `url` then only say where it would go."""
+
+    @property
+    def size(self) -> int:
+        """The number of characters."""
+        headers = sum(len(name) + len(value) for name, value in self.headers.items())
+        return len(self.url) + len(self.body) + headers
+
+
+PreviewCall = Callable[[str, int], Awaitable[Preview]]
+"""Returns what a call with these arguments would send. If that has more than so many characters, the problem is
+`TOO_LONG`. Invalid arguments are a problem, too."""
+
+
 class ServerTool(Protocol):
     """A function that a model is offered and the server calls."""
 
@@ -54,7 +98,7 @@ class ServerTool(Protocol):
 
     @property
     def step_type(self) -> str:
-        """The type of its calls in run steps, a key of `graphs.tools.kinds.STEP_CALLS`."""
+        """The type of its calls in run steps, whose kind has `step_calls`."""
         ...
 
     @property
@@ -63,8 +107,8 @@ class ServerTool(Protocol):
         ...
 
     @property
-    def asks_first(self) -> bool:
-        """Whether a call waits for the client's approval."""
+    def preview(self) -> PreviewCall | None:
+        """Shows the client what a call would send, before the client approves it. None if calls need no approval."""
         ...
 
     @property
@@ -96,24 +140,37 @@ class Offer:
 Tools = Sequence[tuple[int, JsonObject]]
 """Tools of one kind as (index in `tools`, tool as stored with its secrets)."""
 
+Discovered = Callable[[set[str]], list[Offer]]
+"""Returns what was found. Adds the names to the set, which has the names of other offers."""
 
-async def _nothing(_: Tools) -> None:
+
+async def _nothing(_: Tools, __: ToolContext) -> None:
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of tool that assistants can have."""
+    """A kind of tool that assistants can have. `wire.tools` declares the secrets of its tools."""
 
     offer: Callable[[Tools, ToolContext, set[str]], list[Offer]]
     """Returns what tools of this kind offer. Adds their names to the set, which has the names of other offers. Raises
     InvalidRequest."""
-    prepare: Callable[[Tools], Awaitable[None]] = _nothing
-    """Does what `offer` needs and what must not block a thread. Raises Problem."""
+    prepare: Callable[[Tools, ToolContext], Awaitable[None]] = _nothing
+    """Does what `offer` and `origins` need and what must not block a thread, before a request for a tool or a run is
+    accepted. Raises Problem."""
+    discover: Callable[[Tools, ToolContext], Awaitable[Discovered]] | None = None
+    """Asks other servers which functions the tools have, each time a process starts or continues a run; these are
+    offered in addition to those of `offer`. Its time is limited (`graphs.tools.toolset.DISCOVERY_S`), and an error ends
+    the run as failed. Raises RunError."""
+    origins: Callable[[JsonObject], frozenset[str]] | None = None
+    """Returns the origins that a tool sends its secrets to. Can block. Raises InvalidRequest. If it is None, a tool
+    whose address changes loses its secrets."""
     blocks: bool = False
     """Whether `offer` takes so long that it must run in a thread."""
     resource: Resource[object] | None = None
     """What the calls need; a process that does not have it does not offer such tools."""
+    step_calls: "StepCalls | None" = None
+    """How calls whose type in run steps is that of the tool appear there. None if its calls have another type."""
 
 
 @dataclass(frozen=True, slots=True)

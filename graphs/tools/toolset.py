@@ -1,21 +1,26 @@
 """The functions that a run's tools offer to its model, whatever the tools are on the wire."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from chains.chat_types import FunctionTool
 from fairness.fair_limits import REQUESTS
 from graphs.tools.kinds import KINDS
-from graphs.tools.port import Offer, ServerTool
+from graphs.tools.port import Discovered, Offer, ServerTool, Tools
 from graphs.tools.resources import VALIDATION, ToolContext
 from telemetry.context import acting_owner
-from wire.errors import InvalidRequest
+from wire.errors import InvalidRequest, PromptRefused, RunError
 from wire.json import JsonObject
 
-__all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "build_toolset", "make_toolset"]
+__all__ = ["DISCOVERY_S", "MAX_TOOLS", "NO_TOOLS", "ToolSet", "build_toolset", "make_toolset", "prepare_tools"]
 
 MAX_TOOLS = 128  # functions and operations together; OpenAI's limit for `tools`
+
+DISCOVERY_S: Final = 30.0
+"""How long a run waits for the servers that list its tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class ToolSet:
     """The names of the functions that the client answers."""
     not_offered: tuple[str, ...] = ()
     """Types of tools that this server cannot offer."""
+    discover: Callable[[], Awaitable["ToolSet"]] | None = None
+    """Returns these tools and those that only other servers know; None if there are none. Raises RunError."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -53,7 +60,11 @@ class ToolSet:
     def asks_first(self, name: str) -> bool:
         """Whether a call of this name waits for the client's approval."""
         tool = self.served.get(name)
-        return tool is not None and tool.asks_first
+        return tool is not None and tool.preview is not None
+
+    async def completed(self) -> "ToolSet":
+        """Return these tools and those that only other servers know. Raises RunError."""
+        return self if self.discover is None else await self.discover()
 
     def called_first(self, question: str) -> tuple[str, str] | None:
         """Return the name and the arguments of the call that is made for a model that makes no tool calls."""
@@ -80,13 +91,16 @@ NO_TOOLS: Final = ToolSet()
 
 async def make_toolset(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> ToolSet:
     """Do what `build_toolset` does without blocking the event loop."""
-    blocks = False
-    for kind, given in _by_kind(tools).items():
-        await KINDS[kind].prepare(given)
-        blocks = blocks or KINDS[kind].blocks
-    if not blocks:
+    await prepare_tools(tools, context)
+    if not any(KINDS[kind].blocks for kind in _by_kind(tools)):
         return build_toolset(tools, context)
     return await REQUESTS.run(acting_owner(), build_toolset, tools, context)
+
+
+async def prepare_tools(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> None:
+    """Do what `build_toolset` needs and what must not block a thread. Raises Problem."""
+    for kind, given in _by_kind(tools).items():
+        await KINDS[kind].prepare(given, context)
 
 
 def build_toolset(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> ToolSet:
@@ -100,7 +114,41 @@ def build_toolset(tools: Sequence[JsonObject], context: ToolContext = VALIDATION
     for kind in KINDS:  # in the order of KINDS: functions keep their names, and other kinds get names that are free
         if kind in given and _is_available(kind, context):
             offers += KINDS[kind].offer(given[kind], context, taken)
-    offers.sort(key=lambda offer: offer.position)
+    missing = tuple(dict.fromkeys(tool["type"] for tool in tools if not _is_available(tool["type"], context)))
+    made = _as_toolset(offers, missing)
+    can_discover = any(KINDS[kind].discover is not None and _is_available(kind, context) for kind in given)
+    if context.resources is None or not can_discover:
+        return made
+    return replace(made, discover=partial(_discover, given, context, offers, taken, missing))
+
+
+async def _discover(
+    given: Mapping[str, Tools],
+    context: ToolContext,
+    offers: Sequence[Offer],
+    taken: set[str],
+    not_offered: tuple[str, ...],
+) -> ToolSet:
+    """Return the tools of the offers, and those that other servers list. Raises RunError."""
+    kind, found = "", list[Discovered]()
+    try:
+        async with asyncio.timeout(DISCOVERY_S):
+            for kind in KINDS:
+                discover = KINDS[kind].discover
+                if discover is not None and kind in given and _is_available(kind, context):
+                    found.append(await discover(given[kind], context))
+        names = set(taken)
+        return _as_toolset([*offers, *(offer for each in found for offer in each(names))], not_offered)
+    except TimeoutError:
+        message = f"The functions of tools of type `{kind}` could not be listed within {DISCOVERY_S:g} s."
+        raise RunError(message) from None
+    except InvalidRequest as error:
+        raise PromptRefused(error.message) from error
+
+
+def _as_toolset(offers: Sequence[Offer], not_offered: tuple[str, ...]) -> ToolSet:
+    """Return the tools of the offers. Raises InvalidRequest."""
+    offers = sorted(offers, key=lambda offer: offer.position)
     served = {offer.tool.name: offer.tool for offer in offers if offer.tool is not None}
     if served and len(offers) > MAX_TOOLS:
         message = f"`tools` offers {len(offers)} functions and operations; at most {MAX_TOOLS} are allowed. Use fewer."
@@ -110,7 +158,7 @@ def build_toolset(tools: Sequence[JsonObject], context: ToolContext = VALIDATION
         specs=tuple(offer.spec for offer in offers),
         served=served,
         functions=names - served.keys(),
-        not_offered=tuple(dict.fromkeys(tool["type"] for tool in tools if not _is_available(tool["type"], context))),
+        not_offered=not_offered,
     )
 
 

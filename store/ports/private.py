@@ -25,7 +25,7 @@ class AssistantPrivate(TypedDict):
     """Of an assistant."""
 
     tools: list[JsonObject]
-    """With the secrets of actions; the body has them masked."""
+    """With their secrets; the body has them masked."""
     sampling: dict[str, float]
     """The sampling parameters that were set; the body shows defaults for the others."""
     v1_files: NotRequired[dict[str, int]]

@@ -16,7 +16,7 @@ _numbers = itertools.count()
 
 def wait_loaded(process: ServerProcess) -> ServerProcess:
     """Wait until all routes are loaded: on a busy machine that takes longer than a request's timeout."""
-    assert httpx2.get(f"{process.url}/openapi.json", timeout=30).status_code == 200
+    assert httpx2.get(f"{process.url}/openapi.json", timeout=90).status_code == 200
     return process
 
 
@@ -69,7 +69,7 @@ def roomy(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) 
         yield wait_loaded(process)
 
 
-def client_of(server: ServerProcess, key: str, *, timeout: float = 10, **options: Any) -> httpx2.Client:
+def client_of(server: ServerProcess, key: str, *, timeout: float = 60, **options: Any) -> httpx2.Client:
     """Return a client of a server with keys; the caller closes it."""
     headers = {"Authorization": f"Bearer {key}"}
     return httpx2.Client(base_url=f"{server.url}/v1", headers=headers, timeout=timeout, **options)
@@ -77,7 +77,7 @@ def client_of(server: ServerProcess, key: str, *, timeout: float = 10, **options
 
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=f"{server.url}/v1", timeout=10) as made:
+    with httpx2.Client(base_url=f"{server.url}/v1", timeout=60) as made:
         yield made
 
 
@@ -127,7 +127,7 @@ class World:
 
     def settled(self, path: str) -> Any:
         """Wait until nothing of a vector store, its file or a batch is in progress; returns the object."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while (found := self.get(path))["status"] == "in_progress" and time.monotonic() < end:
             time.sleep(0.02)
         return found

@@ -40,7 +40,7 @@ def run_schemathesis(server: ServerProcess, folder: Path, *options: str) -> str:
     return report
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 def test_every_operation_matches_the_document(fuzzed: ServerProcess, tmp_path: Path) -> None:
     """Every keyword of every schema once, valid and invalid, then along the links."""
     report = run_schemathesis(

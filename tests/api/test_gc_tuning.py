@@ -4,10 +4,20 @@ import asyncio
 import gc
 import sys
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
 from api.gc_tuning import pause_after, tuned_interpreter
+
+
+@pytest.fixture(autouse=True)
+def nothing_frozen() -> Iterator[None]:
+    """Start each test as a server starts, with nothing excluded from collection (see `tests.conftest`)."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 class Ring:

@@ -117,7 +117,7 @@ def run(port: int, assistant_id: str, key: str = "k1") -> tuple[int, str]:
     return call(port, "POST", "/v1/threads/runs", {"assistant_id": assistant_id, "stream": True, "thread": thread}, key)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize(("schema", "arguments"), EACH)
 def test_a_hostile_schema_delays_no_other_request(
     server: ServerProcess, up: ScriptedUpstream, schema: dict[str, Any], arguments: Any
@@ -142,6 +142,9 @@ def test_one_owners_slow_checks_do_not_delay_anothers(server: ServerProcess, up:
     quick = {**items({"type": "integer"}), "properties": {"l": {"uniqueItems": True}}}
     quick_id = json.loads(assistant(server.port, quick, "k2")[1])["id"]
     run(server.port, quick_id, "k2")  # start a child
+    started = time.monotonic()
+    run(server.port, quick_id, "k2")
+    alone = time.monotonic() - started
 
     up.default = lambda body: Reply(
         tool_calls=[("f", {"l": [1, 1]} if "uniqueItems" in json.dumps(body["tools"]) else arguments)]
@@ -157,7 +160,7 @@ def test_one_owners_slow_checks_do_not_delay_anothers(server: ServerProcess, up:
     for each in slow:
         each.join()
     assert held_up >= 2, "the test's own checks were not slow"
-    assert took < 3
+    assert took < max(3, 10 * alone)  # ten times: a machine with other work
 
 
 REFUSED: dict[str, Any] = {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}] * 2}}}

@@ -264,7 +264,7 @@ def test_langserve_reveals_no_more(ann: World, bob: World, upstream: ScriptedUps
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_time_of_a_404_reveals_nothing(
     record_property: Callable[[str, object], None], ann: World, bob: World, upstream: ScriptedUpstream
 ) -> None:

@@ -259,7 +259,7 @@ def post(client: httpx2.Client, body: Body) -> None:
         assert path.startswith("/v1/"), path  # a form that is refused before it has been sent
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_body_on_any_route_delays_other_requests(
     roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
 ) -> None:

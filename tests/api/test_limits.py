@@ -209,7 +209,7 @@ def test_ten_thousand_queued_runs_use_bounded_memory_and_fair_order(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_thousand_concurrent_streams_each_get_everything(
     record_property: Callable[[str, object], None],
     world: Callable[..., World],

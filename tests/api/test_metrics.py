@@ -39,7 +39,7 @@ def risen(server: ServerProcess, before: dict[tuple[str, ...], float]) -> dict[t
     return {at: value - before.get(at, 0) for at, value in now.items() if value != before.get(at, 0)}
 
 
-def until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
+def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "the condition did not hold in time"

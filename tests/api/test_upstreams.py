@@ -15,7 +15,6 @@ from tests.upstream import ScriptedUpstream
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
-@pytest.mark.timeout(60)
 def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
     with ScriptedUpstream() as local, ScriptedAnthropic() as anthropic:
         (tmp_path / "threadhold.toml").write_text(

@@ -24,7 +24,7 @@ from chains.gguf import find_models
 from wire.errors import InvalidRequest, NotFound, PromptRefused, UpstreamFailed, UpstreamProblem
 from wire.model_options import ModelOptions
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60), pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("engine")]
 
 SMALL = EngineConfig(context_size=1024, parallel=2, threads=1, max_reply_tokens=64)
 PATIENT = CallLimits(idle_s=40.0)

@@ -15,7 +15,7 @@ from telemetry.context import act_for
 from tests.chains.test_builtin import busy_slots, children, eventually
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.timeout(270), pytest.mark.xdist_group("engine")]
 
 ASK = [{"role": "user", "content": "Say hello."}]
 LONG = "word " * 600 + "Say hello."

@@ -13,8 +13,6 @@ from store.ports import Chunk, Query
 from store.sqlite.store import open_store
 from wire.errors import EmbeddingFailed
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 async def embedder() -> AsyncIterator[MiniLm]:

@@ -16,7 +16,7 @@ from chains.read_ahead import read_ahead
 from telemetry.context import act_for
 from tests.upstream import ScriptedUpstream
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120), pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(360), pytest.mark.xdist_group("engine")]
 
 LONG = " ".join(f"word{number % 97}" for number in range(215)) + " Say hello."
 WORDS = " ".join(f"word{number % 97}" for number in range(100))

@@ -43,7 +43,6 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         yield process
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", SAYS)
 def test_the_example_runs(name: str, upstream: ScriptedUpstream, server: ServerProcess) -> None:
     upstream.script(*SCRIPTS.get(name, ()))

@@ -60,7 +60,7 @@ class SettableClock:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 @pytest.mark.parametrize("days", [365, -365], ids=["ahead", "back"])
 def test_a_clock_that_jumps_keeps_objects_and_their_order(
     tmp_path: Path, upstream: ScriptedUpstream, days: int

@@ -77,7 +77,7 @@ def fill_around_reserve(small: Small, least_bytes: int) -> int:
     A cancelled run is still committed after its answer. The reserve releases space for that, and another program that
     writes at that moment, such as this function, could take it.
     """
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while True:
         with small.server.paused():
             if (held := held_bytes(small)) >= least_bytes:
@@ -89,7 +89,7 @@ def fill_around_reserve(small: Small, least_bytes: int) -> int:
 
 def store_when_possible(small: Small, body: dict[str, Any]) -> None:
     """Create a thread in the space of deleted ones, whose messages are removed after the answer."""
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 60
     while (answer := small.answer("POST", "/threads", body)).status_code != 200:
         check_refusal(answer, 507, "insufficient_storage", "full")
         assert time.monotonic() < limit
@@ -320,7 +320,7 @@ def test_a_disk_that_fills_during_a_run_ends_only_it(small: Small, upstream: Scr
     small.disk.fill()
     fill_by_messages(small.server)
     upstream.release()
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while (status := small.server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"]) == "in_progress":
         assert time.monotonic() < limit, "the run hangs"
         time.sleep(0.1)

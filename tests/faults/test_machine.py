@@ -75,7 +75,7 @@ def run_hypothesis(server: ServerProcess, clients: type[Clients], how: settings)
     return len(Clients.kept)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 def test_the_server_agrees_with_the_model_of_the_api(server: ServerProcess) -> None:
     assert run_hypothesis(server, Clients, QUICK) > 12
 

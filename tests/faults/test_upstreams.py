@@ -95,7 +95,7 @@ def test_a_flood_is_ended_within_bounded_memory(deps: Deps, behaviour: str) -> N
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("behaviour", LONG_FLOODS)
 def test_a_flood_of_chunks_is_ended_within_bounded_memory(
     deps: Deps, behaviour: str, record_property: Callable[[str, object], None]

@@ -26,7 +26,7 @@ async def store() -> AsyncIterator[SqliteStore]:
     await opened.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_the_published_conformance_suite_passes() -> None:
     @checkpointer_test(name="StoreSaver")
     async def saver() -> AsyncIterator[StoreSaver]:

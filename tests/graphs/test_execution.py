@@ -57,7 +57,7 @@ async def test_a_run_ends_with_its_reply_however_often_it_is_stopped(
     upstream: ScriptedUpstream, tools: list[Any], stops: int
 ) -> None:
     async with world(upstream) as small:
-        contexts: Any = small.runner._contexts
+        contexts: Any = small.runner.contexts
         contexts._model = model = SlowToClose(contexts._model)
         started = await small.start_run(tools=tools)
         active: Any = small.runner._execution.get(started.run_id)
@@ -106,7 +106,7 @@ async def test_slow_images_are_read_once_and_messages_shown_once(
 ) -> None:
     upstream.script(Reply("First.", start_s=0.3), Reply(tool_calls=[("nobodyKnows", {})]), Reply("Sunny."))
     async with world(upstream, limits=Limits(max_executing=1 if stands_in_line else 2)) as small:
-        contexts: Any = small.runner._contexts
+        contexts: Any = small.runner.contexts
         contexts._pictures = pictures = SlowImages(small.store, FolderBlobs(tmp_path))
         await small.start_run()
         await until(lambda: upstream.requests)

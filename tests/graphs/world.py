@@ -115,9 +115,9 @@ async def world(
     """Open a world; `path` keeps the store on disk, `trace` receives every SQL statement."""
     clock = clock or Clock()
     store = await open_store(":memory:" if path is None else path, trace=trace)
-    model = Upstream(upstream.url, limits=CallLimits(idle_s=10))
+    model = Upstream(upstream.url, limits=CallLimits(idle_s=60))
     await model.open()
-    caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000, tls=_TRUST)
+    caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=60, max_bytes=100_000, tls=_TRUST)
     try:
         attachments = Attachments(store, store.library, clock=clock)
         async with Runner(
@@ -131,7 +131,7 @@ async def world(
         await store.close()
 
 
-async def until(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], limit_s: float = 60.0) -> None:
     """Wait for a condition that must soon hold. Raises TimeoutError."""
     async with asyncio.timeout(limit_s):
         while not condition():

@@ -53,7 +53,7 @@ def suspended(*servers: ServerProcess) -> Iterator[None]:
 
     A process that is suspended inside a transaction keeps SQLite's lock, and no other process can write.
     """
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         with ExitStack() as stack:
             for server in servers:

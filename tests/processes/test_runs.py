@@ -13,7 +13,7 @@ from tests.processes.conftest import LEASE_S, Two, suspended
 from tests.test_crash import TIME, events_of
 from tests.upstream import Reply
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(360)
 
 WORDS = [f"w{number} " for number in range(12)]
 Event = tuple[int, str, Any]
@@ -44,7 +44,7 @@ def status(server: ServerProcess, run: dict[str, Any]) -> str:
     return found
 
 
-def until(condition: Callable[[], Any], limit_s: float = 40.0) -> None:
+def until(condition: Callable[[], Any], limit_s: float = 90.0) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + limit_s
     while not condition():

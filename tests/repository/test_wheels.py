@@ -242,7 +242,7 @@ def demo_wheel(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_demo_s_wheel_has_the_exact_model_and_fits_an_index(demo_wheel: Path) -> None:
     assert demo_wheel.stat().st_size < MOST_BYTES
     with zipfile.ZipFile(demo_wheel) as archive:

@@ -8,7 +8,7 @@ from tests.sdk.conftest import Programs, absent
 from tests.sdk.test_node import FOLDER
 from tests.sdk.test_python import under
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(270)
 
 
 @pytest.mark.parametrize("version", ["1.20", "1.51", "newest"])

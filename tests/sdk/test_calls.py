@@ -14,8 +14,6 @@ from tests.forked import run_forked
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream, Step
 
-pytestmark = pytest.mark.timeout(60)
-
 PROGRAM = Path(__file__).parent / "programs" / "functions.py"
 CITIES = ("Paris", "Rome")
 

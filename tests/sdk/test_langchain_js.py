@@ -8,7 +8,7 @@ from tests.sdk.conftest import Programs, absent
 from tests.sdk.test_node import FOLDER
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(270)
 def test_remote_runnable_invokes_batches_and_streams(programs: Programs) -> None:
     if shutil.which("node") is None or not (FOLDER / "node_modules" / "@langchain" / "core").exists():
         absent("Node with LangChain.js (`make sdks`)")

@@ -10,7 +10,7 @@ from tests.sdk.conftest import Programs, absent
 from tests.sdk.test_python import ENDED, NORMAL
 from tests.upstream import Hang, Reply, Step
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(270)
 
 FOLDER = Path(__file__).parent / "node"
 

@@ -11,7 +11,7 @@ from tests.process import ROOT
 from tests.sdk.conftest import Programs, absent
 from tests.upstream import Hang, Reply, Step
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(270)
 
 NORMAL = [
     "thread.run.created",

@@ -18,7 +18,7 @@ from tests.process import ServerProcess
 from tests.sdk.test_seeds import follow_001
 from wire.model_options import ModelOptions
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(720)
 
 
 def test_walkthrough_001_runs_on_a_real_model(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.process import ServerProcess
 from tests.sdk.conftest import absent
 from tests.upstream import Reply, ScriptedUpstream
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(270)
 
 HERE = Path(__file__).parent
 SEEDS = HERE / "seeds"

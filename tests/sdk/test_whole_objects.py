@@ -11,7 +11,7 @@ from tests.sdk.test_node import FOLDER
 from tests.sdk.test_python import under
 from tests.upstream import ScriptedUpstream, echo
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(270)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from tests.store.rows import checkpoint_write, put, put_run, thread
 from wire.errors import StoreFailed
 
 
-@pytest.mark.timeout(60)
 async def test_acknowledged_rows_survive_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     child = await asyncio.create_subprocess_exec(

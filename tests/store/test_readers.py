@@ -24,7 +24,6 @@ def broken(_: sqlite3.Connection) -> NoReturn:
     raise ValueError("a defect")
 
 
-@pytest.mark.timeout(10)
 async def test_a_failed_read_affects_no_other_and_ends() -> None:
     store = await open_store()
     row = thread()
@@ -38,7 +37,6 @@ async def test_a_failed_read_affects_no_other_and_ends() -> None:
     await store.close()
 
 
-@pytest.mark.timeout(10)
 def test_a_disk_error_is_reported_and_affects_no_later_read(tmp_path: Path) -> None:
     """SQLite ends the transaction of a read by itself if the disk fails."""
     path, sql = tmp_path / "db", "SELECT sum(length(a)) FROM t"
@@ -73,7 +71,6 @@ def _target(descriptor: str) -> str:
         return ""
 
 
-@pytest.mark.timeout(10)
 async def test_a_cancelled_reader_affects_no_other() -> None:
     store = await open_store()
     row = thread()
@@ -87,7 +84,6 @@ async def test_a_cancelled_reader_affects_no_other() -> None:
     await store.close()
 
 
-@pytest.mark.timeout(10)
 async def test_reads_during_closing_all_end() -> None:
     store = await open_store()
     row = thread()
@@ -98,7 +94,6 @@ async def test_reads_during_closing_all_end() -> None:
         assert result == row or isinstance(result, StoreFailed)
 
 
-@pytest.mark.timeout(20)
 async def test_long_reads_of_one_owner_delay_no_other_read() -> None:
     store, go = await open_store(), threading.Event()
     row = thread()
@@ -117,7 +112,6 @@ async def test_long_reads_of_one_owner_delay_no_other_read() -> None:
     await store.close()
 
 
-@pytest.mark.timeout(20)
 async def test_short_reads_of_one_owner_delay_no_other_owner() -> None:
     store, go = await open_store(), threading.Event()
     started = 0
@@ -146,7 +140,6 @@ async def test_short_reads_of_one_owner_delay_no_other_owner() -> None:
     await store.close()
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("field", ["body", "private"])
 async def test_a_large_row_is_read_only_when_it_is_its_turn(field: str) -> None:
     """At most two large reads of one owner run at a time, so waiting ones must not have read the row already."""
@@ -172,11 +165,10 @@ async def test_a_large_row_is_read_only_when_it_is_its_turn(field: str) -> None:
     await store.close()
 
 
-@pytest.mark.timeout(20)
 async def test_untimed_work_does_not_count_towards_the_limit_of_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "_LONG_S", 0.2)
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
-    finite = endless.replace("FROM n)", "FROM n WHERE i < 5000000)")
+    finite = endless.replace("FROM n)", "FROM n WHERE i < 2000000)")
 
     def loads(conn: sqlite3.Connection, then: str) -> None:
         with untimed():
@@ -194,7 +186,6 @@ async def test_untimed_work_does_not_count_towards_the_limit_of_reads(monkeypatc
     await store.close()
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("is_long", [False, True])
 async def test_all_statements_of_a_read_see_the_same_commits(is_long: bool) -> None:
     """A row that the first statement finds is still there for the second, whatever is committed between them."""

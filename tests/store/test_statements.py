@@ -131,7 +131,6 @@ async def test_a_foreign_lock_delays_no_read(tmp_path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.timeout(10)
 async def test_a_defect_in_the_writer_leaves_no_caller_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     broke: list[type] = []
     monkeypatch.setattr(threading, "excepthook", lambda response: broke.append(response.exc_type))

@@ -144,7 +144,7 @@ def test_the_checks_detect_an_unprotected_page(browser: Browser, server: ServerP
     with Api(lambda _: Answer(headers={"Content-Type": "text/html"}, body=body.encode())) as api:
         browser.forget()
         browser.driver.get(api.url)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while len(browser.driver.execute_script("return window.__ran")) < 2:
             assert time.monotonic() < end
         assert browser.foreign_addresses()

@@ -38,7 +38,7 @@ def _answer(unit: str) -> str:
     return (unit * (_SIZE // len(unit) + 1))[:_SIZE] + "\n\n```\n~~~\n\nTHE END"
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(450)
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 @pytest.mark.parametrize("size", [20_000, pytest.param(50_000, marks=pytest.mark.soak)])
 def test_drawing_time_grows_linearly_with_the_text(size: int) -> None:

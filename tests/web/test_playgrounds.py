@@ -23,7 +23,7 @@ class Playground:
         browser.get(url)
         self.until(lambda: self._named("Start"))
 
-    def until(self, holds: Callable[[], Any], limit_s: float = 10) -> Any:
+    def until(self, holds: Callable[[], Any], limit_s: float = 60) -> Any:
         """Wait until the condition holds, and return its value."""
         end = time.monotonic() + limit_s
         while not (found := holds()):

@@ -1,7 +1,7 @@
 """A kind of tool declares the resource that it needs; each process opens it, passes it to the calls, and closes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 from api.depends import Deps
+from chains.chat_types import FunctionTool
 from graphs import build_run_graph
 from graphs.machine.stream_parts import Call
 from graphs.tools.kinds import KINDS, open_resources
-from graphs.tools.port import CallInput, Kind, Offer, Outcome, Tools
-from graphs.tools.resources import Resource, ToolContext, ToolDeps
+from graphs.tools.port import CallInput, Discovered, Kind, Offer, Outcome, PreviewCall, Tools
+from graphs.tools.resources import Resource, Resources, ToolContext, ToolDeps
 from graphs.tools.toolset import build_toolset
 from server import Settings, create_app
 from store.ports import AssistantPrivate, Insert, Row
 from store.sqlite.store import open_store
 from tests.upstream import Reply, ScriptedUpstream
 from wire.assistants import AssistantCreate, new_assistant
+from wire.errors import PromptRefused, RunError
 from wire.ids import DEFAULT_OWNER as OWNER
 from wire.messages import MessageCreate
 from wire.runs import ThreadRunCreate
@@ -53,7 +55,7 @@ class CountTool:
     name: str = "count"
     step_type: str = "function"
     label: str = "count"
-    asks_first: bool = False
+    preview: PreviewCall | None = None
     returns_passages: bool = False
 
     def arguments_for(self, _: str, /) -> str | None:
@@ -155,6 +157,37 @@ async def test_a_kind_is_not_offered_without_its_resource(probe: Probe) -> None:
         await store.close()
     assert (tools.specs, tools.not_offered) == ((), (TYPE,))
     assert build_toolset([{"type": TYPE}]).specs, "a tool that is only validated was not accepted"
+
+
+async def raise_timeout(_: Tools, __: ToolContext) -> Discovered:
+    raise TimeoutError
+
+
+async def find_too_many(tools: Tools, _: ToolContext) -> Discovered:
+    index = tools[0][0]
+    specs: list[FunctionTool] = [{"type": "function", "function": {"name": f"f{number}"}} for number in range(200)]
+    return lambda _: [Offer(index, spec, CountTool(Counter(), spec["function"]["name"])) for spec in specs]
+
+
+@pytest.mark.parametrize(
+    ("discover", "error", "message"),
+    [
+        (raise_timeout, RunError, f"of type `{TYPE}` could not be listed within 30 s"),
+        (find_too_many, PromptRefused, "offers 200 functions and operations; at most 128 are allowed"),
+    ],
+    ids=["timeout", "too many"],
+)
+async def test_an_error_of_a_discovery_is_one_of_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+    discover: Callable[[Tools, ToolContext], Awaitable[Discovered]],
+    error: type[RunError],
+    message: str,
+) -> None:
+    monkeypatch.setitem(KINDS, TYPE, Kind(lambda *_: [], discover=discover))
+    tools = build_toolset([{"type": TYPE}], ToolContext(resources=Resources()))
+    with pytest.raises(error, match=message):
+        await tools.completed()
+    assert build_toolset([{"type": TYPE}]).discover is None, "a tool that is only validated asks no server"
 
 
 async def test_a_failed_opening_closes_the_resources_opened_before(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from graphs.tools.action_caller import ActionCaller
+from tests.effort import slowness
 from tests.graphs.tools.apis import simple
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -71,15 +72,15 @@ async def test_content_in_chunks_of_one_byte_arrives() -> None:
 
 async def test_many_streams_of_small_chunks_do_not_block_the_loop() -> None:
     """More streams would block the loop for longer."""
-    actions = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=20, max_bytes=20_000)
+    actions = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=90, max_bytes=20_000)
     worst, done = 0.0, asyncio.Event()
 
     async def watch() -> None:
         nonlocal worst
         while not done.is_set():
-            since = time.perf_counter()
+            since = time.thread_time()  # without the time that other programs take
             await asyncio.sleep(0.001)
-            worst = max(worst, time.perf_counter() - since)
+            worst = max(worst, time.thread_time() - since)
 
     with endless(CHUNKED, b"1\r\na\r\n" * 20_000) as url:
         watching = asyncio.create_task(watch())
@@ -89,4 +90,4 @@ async def test_many_streams_of_small_chunks_do_not_block_the_loop() -> None:
         await watching
     await actions.close()
     assert all("cut here" in text for text in texts)
-    assert worst < 0.3
+    assert worst < 0.3 * slowness()

@@ -55,7 +55,7 @@ async def pair(shared: SharedStore) -> AsyncIterator[Pair]:
         yield await stack.enter_async_context(shared.open()), await stack.enter_async_context(shared.open())
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], limit_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], limit_s: float = 60.0) -> None:
     """Wait until a condition holds. Raises TimeoutError."""
     async with asyncio.timeout(limit_s):
         while not await condition():

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from wire.actions import MASK, drop_masked, mask_tools, restore_secrets
 from wire.errors import InvalidRequest
+from wire.tool_secrets import MASK, drop_masked, mask_tools, restore_secrets
 
 
 def action(spec: str = "doc", **data: Any) -> dict[str, Any]:
@@ -38,8 +38,9 @@ def test_secrets_stay_with_their_document_when_the_order_changes() -> None:
     assert restore_secrets([masked[2], masked[1]], TOOLS) == [TOOLS[2], TOOLS[1]]
 
 
-def origins(data: dict[str, Any]) -> frozenset[str]:
+def origins(tool: dict[str, Any]) -> frozenset[str]:
     """Return the origins of a document, which is a list of them in these tests."""
+    data = tool["data"]
     return frozenset(data["openapi_spec"].split()) | {data.get("base_url") or "https://one.example"}
 
 

@@ -1,0 +1,174 @@
+"""A kind of tool is its wire object, its file and its registration: nothing else of the server knows it by name.
+
+The server of these tests (`directory_server.py`) has one more kind, with a secret, a list of functions that another
+server has, approvals, and an object of its own in run steps.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import World
+from tests.graphs.tools.apis import Answer, Api, Seen
+from tests.ops.command import command
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+
+pytestmark = pytest.mark.slow
+
+TOKEN = "token-of-ann"
+MASK = "********"
+
+
+@dataclass
+class Directory:
+    """Another server with functions."""
+
+    functions: list[str] = field(default_factory=lambda: ["look up"])
+    status: int = 200
+
+    def answer(self, seen: Seen) -> Answer:
+        if seen.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return Answer(401)
+        if seen.method == "GET":
+            return Answer(self.status, body=json.dumps(self.functions).encode())
+        return Answer(body=b"found " + seen.body)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture(scope="module")
+def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    program = "tests/graphs/tools/directory_server.py"
+    folder = tmp_path_factory.mktemp("kind")
+    with ServerProcess(folder, program=program, bare=True, MODEL_URL=upstream.url, EMBEDDINGS_MODEL="none") as process:
+        yield process
+
+
+@pytest.fixture
+def world(server: ServerProcess) -> Iterator[World]:
+    with httpx2.Client(base_url=server.url, timeout=30) as client:
+        yield World(client)
+
+
+@pytest.fixture
+def directory() -> Directory:
+    return Directory()
+
+
+@pytest.fixture
+def api(directory: Directory) -> Iterator[Api]:
+    with Api(directory.answer) as served:
+        yield served
+
+
+def tool(api: Api, **more: Any) -> dict[str, Any]:
+    return {"type": "directory", "label": "people", "server_url": api.url, "token": TOKEN, **more}
+
+
+def steps(world: World, run: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps?order=asc")["data"]
+    return found
+
+
+def test_a_run_calls_the_functions_that_were_listed(world: World, upstream: ScriptedUpstream, api: Api) -> None:
+    upstream.script(Reply(tool_calls=[("look_up", {"name": "bob"})]), Reply("Done."))
+    run = world.ended(world.run(tools=[tool(api)]))
+    assert run["status"] == "completed", run["last_error"]
+    assert [(seen.method, seen.path) for seen in api.seen] == [("GET", "/functions"), ("POST", "/functions/look%20up")]
+    (call,) = steps(world, run)[0]["step_details"]["tool_calls"]
+    result = 'found {"name":"bob"}'
+    assert call["type"] == "directory"
+    assert call["directory"] == {"function": "look_up", "arguments": {"name": "bob"}, "result": result}
+    assert upstream.requests[-1].body["messages"][-1]["content"] == result
+
+
+def test_its_secret_is_masked_and_kept_out_of_dumps(
+    world: World, server: ServerProcess, upstream: ScriptedUpstream, api: Api
+) -> None:
+    upstream.script(Reply("Hello."))
+    run = world.ended(world.run(tools=[tool(api)]))
+    read = world.get(f"/assistants/{run['assistant_id']}")
+    assert (read["tools"], run["tools"]) == ([tool(api, token=MASK)], [tool(api, token=MASK)])
+    dump = command(server.log.parent, "export")
+    assert TOKEN not in dump.stdout
+    assert MASK in dump.stdout
+    with sqlite3.connect(f"file:{server.log.parent / 'threadhold.db'}?mode=ro", uri=True) as rows:
+        bodies = rows.execute("SELECT body FROM assistants UNION ALL SELECT body FROM runs").fetchall()
+    assert bodies
+    assert not any(TOKEN in str(body) for body in bodies)
+
+
+def test_its_secret_is_restored_for_the_same_origin_only(world: World, upstream: ScriptedUpstream, api: Api) -> None:
+    assistant = world.assistant(tools=[tool(api)])
+    world.post(f"/assistants/{assistant}", {"tools": [tool(api, token=MASK, server_url=f"{api.url}/v2")]})
+    for changed in ({"server_url": "http://evil.example"}, {"server_url": "no URL"}):
+        refused = world.post(f"/assistants/{assistant}", {"tools": [tool(api, token=MASK, **changed)]}, 400)
+        assert refused["error"]["param"] == "tools[0].token"
+        assert "the directory calls another address now" in refused["error"]["message"]
+    upstream.script(Reply("Hello."))
+    run = world.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": []}})
+    assert world.ended(run)["status"] == "completed"
+    assert [(seen.path, seen.headers["Authorization"]) for seen in api.seen] == [("/v2/functions", f"Bearer {TOKEN}")]
+
+
+@pytest.mark.parametrize(
+    ("decision", "functions", "result"),
+    [
+        ("approved", ["look up"], "found {}"),
+        ("denied", ["look up"], "The user denied this call; it was not made."),
+        ("approved", [], "This function is no longer available; it was not called."),
+    ],
+    ids=["approved", "denied", "no longer listed"],
+)
+def test_its_calls_wait_for_approval(
+    world: World,
+    upstream: ScriptedUpstream,
+    directory: Directory,
+    api: Api,
+    decision: str,
+    functions: list[str],
+    result: str,
+) -> None:
+    upstream.script(Reply(tool_calls=[("look_up", {})]), Reply("Done."))
+    run = world.ended(world.run(tools=[tool(api, require_approval=True)]))
+    assert run["status"] == "requires_action"
+    path = f"/threads/{run['thread_id']}/runs/{run['id']}"
+    (approval,) = world.get(f"{path}/approvals")["data"]
+    assert (approval["url"], approval["body"]) == (f"{api.url}/functions/look up", "{}")
+    assert TOKEN not in json.dumps(approval)
+    directory.functions[:] = functions
+    outputs = [{"tool_call_id": approval["tool_call_id"], "output": decision}]
+    world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
+    assert world.ended(run)["status"] == "completed"
+    (call,) = steps(world, run)[0]["step_details"]["tool_calls"]
+    assert call["directory"]["result"] == result
+    called = [seen.path for seen in api.seen if seen.method == "POST"]
+    assert called == (["/functions/look%20up"] if result.startswith("found") else [])
+
+
+def test_a_list_that_fails_fails_the_run(world: World, directory: Directory, api: Api) -> None:
+    directory.status = 503
+    run = world.ended(world.run(tools=[tool(api)]))
+    assert (run["status"], run["last_error"]) == (
+        "failed",
+        {"code": "server_error", "message": "The directory `people` answered with status 503."},
+    )
+    assert world.get(f"/threads/{run['thread_id']}/messages")["data"][0]["role"] == "user"
+
+
+def test_an_invalid_tool_is_refused_without_asking_its_server(world: World, api: Api) -> None:
+    refused = world.post("/assistants", {"model": "m", "tools": [tool(api, server_url="ftp://x")]}, 400)
+    assert refused["error"]["param"] == "tools[0].server_url"
+    unknown = world.post("/assistants", {"model": "m", "tools": [{"type": "none"}]}, 400)
+    assert "'directory'" not in unknown["error"]["message"]
+    assert api.seen == []
