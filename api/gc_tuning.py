@@ -1,25 +1,31 @@
 """Tunes the interpreter for a server, after everything is loaded.
 
-Objects that refer to each other are freed by the garbage collector only. Most work leaves none, but errors do: an error
-refers to the frames that it passed through, whose variables can be long texts. Garbage is therefore collected by time:
-its number of objects says nothing about its size.
+Objects that refer to each other are freed by the garbage collector only. A full collection examines every object, which
+takes 0.3 ms per executing run, and everything else waits. Most work leaves no such garbage, and errors are separated
+from what they refer to (`telemetry.tracebacks`), so full collections are rare, unless the memory grows.
 """
 
 import asyncio
 import gc
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 __all__ = ["pause_after", "tuned_interpreter"]
 
 _SWITCH_S: Final = 0.00005
 _PAUSE_S: Final = 1.0
-"""Minimum time between two full collections."""
+"""Minimum time between two collections."""
 _SHARE: Final = 0.01
-"""Maximum share of the time that full collections take."""
+"""Maximum share of the time that collections take."""
+_FULL_S: Final = 600.0
+"""Time between two full collections."""
+_GROWTH_BYTES: Final = 32 * 1024 * 1024
+"""Growth of the process since the last full collection after which the next collection is full."""
 _YOUNG: Final = 5_000
 """New objects after which the interpreter examines the new objects."""
 _NEVER: Final = 1_000_000
@@ -27,20 +33,20 @@ _NEVER: Final = 1_000_000
 
 
 @asynccontextmanager
-async def tuned_interpreter() -> AsyncIterator[None]:
-    """Exclude all existing objects from garbage collection, and collect all garbage of later objects regularly.
+async def tuned_interpreter(*, full_s: float = _FULL_S, growth_bytes: int = _GROWTH_BYTES) -> AsyncIterator[None]:
+    """Exclude all existing objects from garbage collection, and collect the garbage of later objects regularly.
 
-    A full collection stops everything for 0.3 ms per executing run, so the interpreter does not start any by itself. A
-    thread releases the interpreter at every SQL statement. With the default switch interval of 5 ms and a busy event
-    loop, it waits so long to get the interpreter back that a commit takes several times as long. At the end, the
-    interpreter's settings are restored.
+    Every second, garbage among the objects of that second is collected, and all other garbage every `full_s` seconds,
+    or when the process has grown by `growth_bytes` (Linux only). A thread releases the interpreter at every SQL
+    statement. With the default switch interval of 5 ms and a busy event loop, it waits so long to get the interpreter
+    back that a commit takes several times as long. At the end, the interpreter's settings are restored.
     """
     interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _NEVER, _NEVER)
-    collecting = asyncio.create_task(_collect(), name="collector")
+    collecting = asyncio.create_task(_collect(full_s, growth_bytes), name="collector")
     try:
         yield
     finally:
@@ -52,15 +58,26 @@ async def tuned_interpreter() -> AsyncIterator[None]:
         sys.setswitchinterval(interval_s)
 
 
-async def _collect() -> None:
-    pause_s = _PAUSE_S
+async def _collect(full_s: float, growth_bytes: int) -> None:
+    pause_s, full_at, size = _PAUSE_S, time.monotonic() + full_s, _resident_bytes()
     while True:
         await asyncio.sleep(pause_s)
-        since = time.perf_counter()
-        gc.collect()
-        pause_s = pause_after(time.perf_counter() - since)
+        since = time.monotonic()
+        is_full = since >= full_at or _resident_bytes() >= size + growth_bytes
+        gc.collect(2 if is_full else 1)
+        if is_full:
+            full_at, size = time.monotonic() + full_s, _resident_bytes()
+        pause_s = pause_after(time.monotonic() - since)
 
 
 def pause_after(collection_s: float) -> float:
-    """Return how long to wait after a full collection that took `collection_s`, in seconds."""
+    """Return how long to wait after a collection that took `collection_s`, in seconds."""
     return max(_PAUSE_S, collection_s / _SHARE)
+
+
+def _resident_bytes() -> int:
+    """Return the memory that the process occupies; 0 on systems without `/proc`."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
