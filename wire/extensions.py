@@ -5,7 +5,7 @@ async-openai) lose the whole stream at the first event they do not know. Events 
 extensions skips some, and can be resumed from any number that it had.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from wire.events import EVENT_NAMES, Event, encode
@@ -20,9 +20,12 @@ _RUN_EVENTS: Final = frozenset(
     name for name in EVENT_NAMES if name.startswith("thread.run.") and not name.startswith("thread.run.step.")
 )
 
-_ADDED_TO_V1: Final = frozenset({"threadhold"})
-_ADDED_TO_V2: Final = _ADDED_TO_V1 | {"file_ids"}
-"""Fields that OpenAI's runs do not have. The stored run of a v1 assistant has v1's `file_ids`."""
+_ADDED: Final[Mapping[str, frozenset[str]]] = {"thread.run": frozenset({"threadhold", "file_ids"})}
+"""Fields that OpenAI's objects do not have, by the objects' `object`. The stored run of a v1 assistant has v1's
+`file_ids`."""
+_V1: Final = frozenset({"file_ids"})
+"""Fields that objects have under v1."""
+_RUN_KEYS: Final = tuple(f'"{name}":'.encode() for name in sorted(_ADDED["thread.run"]))
 
 _MODEL: Final = frozenset({"id", "object", "created", "owned_by", "shutdown_date"})
 """All fields of OpenAI's `model`. Each engine adds its own."""
@@ -35,10 +38,9 @@ def without_extensions(body: JsonView, *, v1: bool = False) -> JsonView:
         return {**body, "data": [without_extensions(each, v1=v1) for each in body["data"]]}
     if kind == "model":
         return {name: value for name, value in body.items() if name in _MODEL}
-    if kind == "thread.run":
-        added = _ADDED_TO_V1 if v1 else _ADDED_TO_V2
-        return {name: value for name, value in body.items() if name not in added}
-    return body
+    if (added := _ADDED.get(kind or "")) is None:
+        return body
+    return {name: value for name, value in body.items() if name not in added or (v1 and name in _V1)}
 
 
 def events_without_extensions(events: Iterable[Event], *, v1: bool = False) -> list[Event]:
@@ -52,6 +54,6 @@ def events_without_extensions(events: Iterable[Event], *, v1: bool = False) -> l
 
 
 def _run_without_extensions(event: Event, v1: bool) -> Event:
-    if b'"threadhold":' not in event.json and b'"file_ids":' not in event.json:
+    if not any(key in event.json for key in _RUN_KEYS):
         return event
     return Event(event.number, event.name, encode(without_extensions(event.data(), v1=v1)))

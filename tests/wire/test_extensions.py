@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from wire import extensions
 from wire.events import EVENT_NAMES, Event, encode, own_data
 from wire.extensions import EXTENSION_EVENTS, events_without_extensions, without_extensions
 
@@ -47,6 +48,13 @@ def test_extension_events_are_removed_and_numbers_stay() -> None:
 @pytest.mark.parametrize("end", ["completed", "incomplete", "failed", "cancelled", "expired", "requires_action"])
 def test_an_event_of_a_run_has_only_openai_s_fields(end: str) -> None:
     event = Event(7, f"thread.run.{end}", encode({**RUN, "threadhold": NOTES}))
+    assert events_without_extensions([event]) == [Event(7, event.name, encode(RUN))]
+
+
+@pytest.mark.parametrize("field", sorted(extensions._ADDED["thread.run"]))
+def test_answers_and_events_leave_out_the_same_fields(field: str) -> None:
+    assert without_extensions({**RUN, field: []}) == RUN
+    event = Event(7, "thread.run.completed", encode({**RUN, field: []}))
     assert events_without_extensions([event]) == [Event(7, event.name, encode(RUN))]
 
 
