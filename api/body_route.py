@@ -91,7 +91,7 @@ def _check(model: type[BaseModel], body: bytes, leniency: Leniency) -> Repaired:
     try:
         return Repaired(model.model_validate(data))
     except ValidationError as error:
-        mendable = leniency.goes_beyond_php or EMPTY_ARRAY in body
+        mendable = leniency.repairs_more_than_empty_arrays or EMPTY_ARRAY in body
         mistakes = list_mistakes(model, data, error, MAX_MISTAKES if mendable else MAX_EXPLAINED)
         if not mendable:
             return Repaired(data, refused=first_mistake(mistakes.errors))

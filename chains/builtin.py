@@ -265,13 +265,16 @@ class Builtin(Upstream):
             raise
 
     def _gives_up(self, ended: EngineEnded, body: Mapping[str, object], *, again: bool) -> bool:
-        """Return whether a request is not retried after its engine ended. Its owner is suspended if the request is to
-        blame: the engine worked for no other owner, or the owner has a record."""
+        """Return whether a request is not retried after its engine ended.
+
+        The request counts as the cause if the engine served no other owner, or if the owner caused a recent crash. Its
+        owner is then suspended.
+        """
         owner, is_hang = acting_owner(), ended.may_recur(body)
-        has_record = self._suspensions.has_record(owner)
-        if has_record or (ended.was_sole and (again or is_hang)):
+        has_recent_crash = self._suspensions.has_recent_crash(owner)
+        if has_recent_crash or (ended.was_sole and (again or is_hang)):
             self._suspensions.count(owner)
-        return again or is_hang or has_record
+        return again or is_hang or has_recent_crash
 
     async def _pass_through(
         self, name: str, fitted: dict[str, object], path: str, *, count: int = 1

@@ -195,7 +195,7 @@ class ChunkReader:
         if ends:
             rest = self._thoughts.end()
             split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.reclassified)
-            self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
+            self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.has_unclosed_reasoning
         delta: Delta = {"role": "assistant", "content": split.text}
         thoughts = (field if isinstance(field, str) else "") + split.thoughts
         self._thought = self._thought or bool(thoughts)

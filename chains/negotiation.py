@@ -77,12 +77,12 @@ class Negotiation:
             code=error_response.code,
         )
 
-    async def verdict(self, error_response: ErrorResponse) -> ErrorResponse:
-        """Return the refusal to report after `drop_refused` returned False."""
-        return await self.trusted(self._blamed(error_response))
+    async def error_to_report(self, error_response: ErrorResponse) -> ErrorResponse:
+        """Return the error to report after `drop_refused` returned False."""
+        return await self.trusted(self._caused_by_change(error_response))
 
     async def trusted(self, error_response: ErrorResponse) -> ErrorResponse:
-        """Return the refusal without its limit if that quotes the request."""
+        """Return the error without its limit if that quotes the request."""
         if error_response.limit_at is None:
             return error_response
         return await COMPARING.run(acting_owner(), self._unquoted, error_response)
@@ -90,11 +90,11 @@ class Negotiation:
     def _unquoted(self, error_response: ErrorResponse) -> ErrorResponse:
         return unquoted(error_response, Words(self._sent, self._more_texts))
 
-    def _blamed(self, error_response: ErrorResponse) -> ErrorResponse:
+    def _caused_by_change(self, error_response: ErrorResponse) -> ErrorResponse:
         named = {change.name for change in self._changes}
         swapped = named | {LIMITS[name] for name in named if name in LIMITS}
-        blamed = any(name in error_response.full for name in swapped) and self._first is not None
-        return self._first if blamed and self._first is not None else error_response
+        is_caused = any(name in error_response.full for name in swapped) and self._first is not None
+        return self._first if is_caused and self._first is not None else error_response
 
     def settle(self) -> None:
         """Remember this request's changes for its model, and log them once."""

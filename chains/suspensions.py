@@ -54,11 +54,11 @@ class Suspensions:
         """Count an end of the engine that this owner's request caused."""
         if not self._is_shared:
             return
-        ends = self._records[owner].ends + 1 if self.has_record(owner) else 1
+        ends = self._records[owner].ends + 1 if self.has_recent_crash(owner) else 1
         self._records[owner] = _Record(ends, self._clock())
         _log.warning("requests of owner `%s` to the built-in engine are refused for %.0f s", owner, _lasts_s(ends))
 
-    def has_record(self, owner: str) -> bool:
+    def has_recent_crash(self, owner: str) -> bool:
         """Return whether a request of this owner has ended an engine recently."""
         record = self._records.get(owner)
         return record is not None and self._clock() < record.at + _FORGOTTEN_S

@@ -41,7 +41,7 @@ class Thoughts:
         self._all: list[str] = []  # thoughts that are only assumed to be thoughts
 
     @property
-    def assumed_wrongly(self) -> bool:
+    def has_unclosed_reasoning(self) -> bool:
         """Whether the answer was assumed to begin with thoughts but did not close them; known at the `end`."""
         return self._assumed and self._thinking
 
@@ -79,7 +79,7 @@ class Thoughts:
         """Return what was held back. If thoughts were assumed wrongly, they are returned as the answer's text."""
         held, self._held = "".join(self._blank) + self._held, ""
         self._blank.clear()
-        if self.assumed_wrongly:
+        if self.has_unclosed_reasoning:
             return Split("".join(self._all) + held)
         return Split("", held) if self._thinking else Split(held)
 

@@ -220,7 +220,7 @@ class Upstream:
             if not isinstance(answer, ErrorResponse):
                 return answer
             if not await negotiation.drop_refused(answer):
-                raise await self._explained(await negotiation.verdict(answer), model)
+                raise await self._explained(await negotiation.error_to_report(answer), model)
 
     async def embed(self, model: str, texts: Sequence[str], read: Callable[[bytes], T]) -> T:
         """Post to `/embeddings` with retries, and return what `read` makes of the answer's body, in a thread. Raises

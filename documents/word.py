@@ -27,7 +27,7 @@ _NOT_NOTES: Final = ("separator", "continuationSeparator", "continuationNotice")
 
 def read_word(package: Package, part: Part, embedded: Callable[[Package, Part], str]) -> Iterator[str]:
     """Yield the text of headers, body, notes and footers. `embedded` reads a file that the document includes."""
-    story = _Story(package, part, embedded)
+    story = _DocumentState(package, part, embedded)
     seen: set[str] = set()
     for kind, parts in (("header", story.edges("header")), ("body", [part]), ("footer", story.edges("footer"))):
         for found in parts:
@@ -49,7 +49,7 @@ class _Notes:
     endnotes: list[str] = field(default_factory=list)
 
 
-class _Story:
+class _DocumentState:
     """State that the parts of one document share."""
 
     def __init__(self, package: Package, main: Part, embedded: Callable[[Package, Part], str]) -> None:
@@ -97,7 +97,7 @@ class _WordText(TextTarget):
     )
     texts = frozenset({f"{_W}t", f"{_M}t"})
 
-    def __init__(self, story: _Story, part: Part) -> None:
+    def __init__(self, story: _DocumentState, part: Part) -> None:
         super().__init__(lambda id: self._read_related(id))
         self._story = story
         self._part = part

@@ -34,7 +34,7 @@ from wire.ids import derive_id
 from wire.items import item_body
 from wire.tool_secrets import drop_masked
 
-__all__ = ["Conversation", "InvalidEntry", "Survey", "assistant_rows", "rows_of", "survey"]
+__all__ = ["Conversation", "DumpContents", "InvalidEntry", "assistant_rows", "rows_of", "survey"]
 
 Item = tuple[DumpKind, dict[str, object]]
 
@@ -60,7 +60,7 @@ class Conversation:
 
 
 @dataclass(slots=True)
-class Survey:
+class DumpContents:
     """The contents of a dump. `conversations` does not include conversations with a refused entry."""
 
     conversations: list[Conversation] = field(default_factory=list)
@@ -73,9 +73,9 @@ class Survey:
     """Pages whose listing is incomplete."""
 
 
-def survey(dump: Dump, *, now: int, on_progress: ProgressCallback) -> Survey:
+def survey(dump: Dump, *, now: int, on_progress: ProgressCallback) -> DumpContents:
     """Read and check every entry, and keep only its position; `now` in Unix seconds. Blocks."""
-    surveyor = _Surveyor(now)
+    surveyor = _DumpReader(now)
     for entry, line in dump.entries():
         surveyor.read(entry, line)
         on_progress("reading", entry.start + entry.length, dump.size)
@@ -85,12 +85,12 @@ def survey(dump: Dump, *, now: int, on_progress: ProgressCallback) -> Survey:
     return found
 
 
-class _Surveyor:
+class _DumpReader:
     """Collects the contents of a dump, entry by entry."""
 
     def __init__(self, now: int) -> None:
         self._now = now
-        self._found = Survey()
+        self._found = DumpContents()
         self._by_id: dict[str, Conversation] = {}
         self._broken: set[str] = set()
         self._assistant_ids: set[str] = set()
@@ -111,7 +111,7 @@ class _Surveyor:
             except InvalidRequest as error:
                 self._found.invalid.append(InvalidEntry(entry.number, error.message))
 
-    def found(self) -> Survey:
+    def found(self) -> DumpContents:
         """Return what was collected, oldest conversation first."""
         whole = (each for each in self._by_id.values() if each.id not in self._broken)
         self._found.conversations = sorted(whole, key=lambda each: each.created_at or self._now)
@@ -169,7 +169,7 @@ def thread_id_of(kind: DumpKind, data: dict[str, object]) -> str:
     return str(data["thread_id"])
 
 
-def assistant_rows(found: Survey, dump: Dump, owner: str, *, now: int) -> list[Row]:
+def assistant_rows(found: DumpContents, dump: Dump, owner: str, *, now: int) -> list[Row]:
     """Make the rows of all assistants, oldest first."""
     rows: list[Row] = []
     for entry, indexes in found.assistants.items():

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ops.conversations import Survey, assistant_rows, rows_of, survey
+from ops.conversations import DumpContents, assistant_rows, rows_of, survey
 from ops.dump import Dump, open_dump
 from ops.factories import Configured
 from ops.owners import owner_of_import
@@ -81,14 +81,14 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
     return 1 if outcome.failed else 0
 
 
-def _report_refusals(found: Survey, unit: str) -> None:
+def _report_refusals(found: DumpContents, unit: str) -> None:
     for invalid_entry in found.invalid[:_MAX_REPORTED]:
         print_error(f"{unit} {invalid_entry.number}: {invalid_entry.why}")
     if len(found.invalid) > _MAX_REPORTED:
         print_error(f"and {len(found.invalid) - _MAX_REPORTED} more")
 
 
-def _report_pages(found: Survey, unit: str) -> None:
+def _report_pages(found: DumpContents, unit: str) -> None:
     for page in found.pages[:_MAX_REPORTED]:
         where = "the file" if page.number is None else f"{unit} {page.number}"
         where += f": {page.path}" if page.path else ""
@@ -112,7 +112,7 @@ def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: st
 
 
 async def _write_all(
-    settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, on_progress: ProgressCallback
+    settings: Configured, dump: Dump, found: DumpContents, owner: str, *, now: int, on_progress: ProgressCallback
 ) -> _Outcome:
     """Write the objects that do not exist yet."""
     outcome = _Outcome()

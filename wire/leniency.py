@@ -41,7 +41,7 @@ class Leniency:
     """The body as the client sent it, if decoding can have changed its numbers."""
 
     @property
-    def goes_beyond_php(self) -> bool:
+    def repairs_more_than_empty_arrays(self) -> bool:
         """Whether anything but an empty array can be repaired."""
         return self.ignore_unknown or self.v1
 

@@ -55,7 +55,7 @@ async def why_unchecked(schemas: Sequence[object]) -> tuple[int | None, str] | N
     if not tried:
         return None
     try:
-        judged = await workers().run("chains.calls.trial:judge_schemas", [schemas[index] for index in tried])
+        judged = await workers().run("chains.calls.schema_trials:try_schemas", [schemas[index] for index in tried])
     except TooCostly as error:
         if error.why == "late":
             raise

@@ -262,9 +262,9 @@ class Constrained:
         calls = await self._checked(written, only=self._named)
         if any(checked.problem for checked in calls):
             return await self._repaired(request, detector.text, calls, only=self._named)
-        return calls if calls or not self._binds else await self._insisted(request, detector.text)
+        return calls if calls or not self._binds else await self._retry_required_call(request, detector.text)
 
-    async def _insisted(self, request: ReplyCall, text: str) -> list[Checked]:
+    async def _retry_required_call(self, request: ReplyCall, text: str) -> list[Checked]:
         """Request once more the required call that is missing."""
         missing = Checked("", "", None, "the reply has no JSON of a call")
         calls = await self._repaired(request, text, [missing], only=self._named)

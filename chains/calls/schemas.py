@@ -25,7 +25,7 @@ from referencing.exceptions import Unresolvable
 from chains.calls.dialects import is_nullable, modernize, named_draft
 from chains.chat_types import JsonSchema
 
-__all__ = ["DATA", "MAX_STEPS", "GivenUp", "find_errors", "try_errors"]
+__all__ = ["DATA", "MAX_STEPS", "StepLimitExceeded", "find_errors", "try_errors"]
 
 MAX_STEPS: Final = 50_000
 """Maximum keywords applied in one check. It counts calls, not work, which `chains.calls.extent` and the budget of the
@@ -45,7 +45,7 @@ Keyword: TypeAlias = Callable[[Any, object, object, Any], Iterator[ValidationErr
 makes validators at run time, and its type stubs describe neither them nor the nodes precisely."""
 
 
-class GivenUp(Exception):
+class StepLimitExceeded(Exception):
     """A check took too many steps."""
 
 
@@ -58,7 +58,7 @@ class _Check:
     def spend(self, steps: int) -> None:
         self.left -= steps
         if self.left < 0:
-            raise GivenUp
+            raise StepLimitExceeded
 
 
 _check = _Check()
@@ -132,12 +132,12 @@ def find_errors(schema: JsonSchema, value: object) -> list[ValidationError]:
     """Return jsonschema's errors, sorted by path; empty if the check was given up or the schema is malformed."""
     try:
         return try_errors(schema, value)
-    except (GivenUp, RecursionError):
+    except (StepLimitExceeded, RecursionError):
         return []
 
 
 def try_errors(schema: JsonSchema, value: object) -> list[ValidationError]:
-    """Return the result of `find_errors`. Raises GivenUp or RecursionError if the check was given up."""
+    """Return the result of `find_errors`. Raises StepLimitExceeded or RecursionError if the check was given up."""
     _check.left, _check.malformed = MAX_STEPS, False
     validator = _DRAFTS.get(named_draft(schema), _DRAFTS["2020-12"])
     try:

@@ -247,14 +247,14 @@ def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
 def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
     table = TABLES[kind]
     parents = "".join(f"{column}, " for column in table.parents if column != "file_id")
-    bury = (
+    insert_tombstone = (
         f"INSERT OR REPLACE INTO tombstones (id, kind, owner, {parents}seq) "
         f"SELECT id, ?, owner, {parents}seq FROM {table.name} WHERE id = ? AND owner = ?{table.visible}"
     )
     remove = f"DELETE FROM {table.name} WHERE id = ? AND owner = ?"
 
     def operation(conn: sqlite3.Connection) -> None:
-        if not conn.execute(bury, (kind, id, owner)).rowcount:
+        if not conn.execute(insert_tombstone, (kind, id, owner)).rowcount:
             if if_there:
                 return
             raise Missing(kind, id)

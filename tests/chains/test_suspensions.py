@@ -28,7 +28,7 @@ def test_a_suspension_grows_with_each_end_up_to_a_limit() -> None:
         lasts.append(left(suspensions, "alice"))
     assert lasts == [60, 120, 240, 480, 600, 600]
     assert left(suspensions, "bob") == 0
-    assert not suspensions.has_record("bob")
+    assert not suspensions.has_recent_crash("bob")
 
 
 def test_a_suspension_ends_and_its_record_is_forgotten() -> None:
@@ -39,9 +39,9 @@ def test_a_suspension_ends_and_its_record_is_forgotten() -> None:
     assert left(suspensions, "alice") == 1
     clock.now += 1
     assert left(suspensions, "alice") == 0
-    assert suspensions.has_record("alice")
+    assert suspensions.has_recent_crash("alice")
     clock.now += 1_800
-    assert not suspensions.has_record("alice")
+    assert not suspensions.has_recent_crash("alice")
     suspensions.count("alice")
     assert left(suspensions, "alice") == 60
 
@@ -50,7 +50,7 @@ def test_a_single_owner_is_never_suspended() -> None:
     suspensions = Suspensions(is_shared=False, clock=Clock())
     suspensions.count("")
     suspensions.check("")
-    assert not suspensions.has_record("")
+    assert not suspensions.has_recent_crash("")
 
 
 def test_the_message_states_the_wait_and_what_to_change() -> None:

@@ -68,7 +68,7 @@ def test_thoughts_are_separated_immediately_if_expected() -> None:
     assert thoughts.feed(" see</thi") == ("", " see", False)
     assert thoughts.feed("nk>\n\n42") == ("42", "", False)
     assert thoughts.end() == ("", "", False)
-    assert not thoughts.assumed_wrongly
+    assert not thoughts.has_unclosed_reasoning
     assert separate(["<think>hm</think>42"], begins=True)[0] == "42"
 
 
@@ -77,7 +77,7 @@ def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
     thoughts.feed("plain ")
     thoughts.feed("answer <")
     assert thoughts.end().text == "plain answer <"
-    assert thoughts.assumed_wrongly
+    assert thoughts.has_unclosed_reasoning
 
 
 @pytest.mark.parametrize(

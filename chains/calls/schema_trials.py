@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from chains.calls.references import follow
-from chains.calls.schemas import DATA, MAX_STEPS, GivenUp, try_errors
+from chains.calls.schemas import DATA, MAX_STEPS, StepLimitExceeded, try_errors
 from chains.chat_types import JsonSchema
 
-__all__ = ["judge_schema", "judge_schemas"]
+__all__ = ["try_schema", "try_schemas"]
 
 _MAX_PER_VALUE: Final = 10_000
 """Maximum schemas that apply to the same value."""
@@ -26,13 +26,13 @@ _MAPS_OF_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs",
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-def judge_schemas(schemas: list[JsonSchema]) -> tuple[int, str] | None:
+def try_schemas(schemas: list[JsonSchema]) -> tuple[int, str] | None:
     """Return the index of the first schema that cannot be checked, and the reason; None if all can be."""
-    found = ((index, judge_schema(schema)) for index, schema in enumerate(schemas))
+    found = ((index, try_schema(schema)) for index, schema in enumerate(schemas))
     return next(((index, why) for index, why in found if why), None)
 
 
-def judge_schema(schema: JsonSchema) -> str:
+def try_schema(schema: JsonSchema) -> str:
     """Return why a schema cannot be checked, as the end of a sentence about it; empty if it can be."""
     index = _Index(schema)
     sizes: dict[int, int] = {}
@@ -46,7 +46,7 @@ def judge_schema(schema: JsonSchema) -> str:
         samples: tuple[object, ...] = ({}, _Samples(index).make(schema))
         for value in samples:
             try_errors(schema, value)
-    except (GivenUp, RecursionError):
+    except (StepLimitExceeded, RecursionError):
         return f"takes more than {MAX_STEPS} steps to check one small value"
     return ""
 
