@@ -217,7 +217,7 @@ class Settings(BaseSettings):
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse",
         description=(
-            "What happens to request fields that the API does not have: `refuse` answers 400, as OpenAI did; "
+            "What happens to request fields that the API does not have: `refuse` responds with 400, as OpenAI did; "
             "`ignore` leaves them out."
         ),
     )
