@@ -1,7 +1,7 @@
-"""Accepts many waiting connections in each pass of the event loop.
+"""Accepts many waiting connections in each iteration of the event loop.
 
-uvloop accepts one connection in a pass. When passes are long, because many connections are busy, new clients would wait
-behind all that came before them, although the clients that are connected already are answered quickly.
+uvloop accepts one connection per iteration. When iterations are long, because many connections are busy, new clients
+would wait for all that came before them, although clients that are already connected get responses quickly.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ __all__ = ["Acceptor"]
 logger = logging.getLogger("threadhold")
 
 _MOST: Final = 64
-"""Maximum connections accepted in a pass; each takes about 0.1 ms."""
+"""Maximum connections accepted in an iteration; each takes about 0.1 ms."""
 
 _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 _CLOSE_S: Final = 1.0
 _PAUSE_S: Final = 1.0
-"""How long nothing is accepted after an error, such as too many open files: the socket would report it in each pass."""
+"""How long nothing is accepted after an error, such as too many open files, which every iteration would report."""
 
 
 class Acceptor:

@@ -17,5 +17,5 @@ _BODY: dict[str, object] = {
 
 @router.post("/chat/completions", openapi_extra=_BODY)
 async def complete_chat(request: Request, deps: InjectedDeps) -> Response:
-    """Pass a chat completion through, without the client's key. If the client leaves, the upstream request ends."""
+    """Pass a request for a chat completion through. If the client disconnects, the upstream request ends."""
     return await forward_json(request, deps, CHAT)

@@ -4,12 +4,12 @@ Invariants:
 
 - A connection closes after a limited time unless it makes progress. Progress is a complete head, a block of a body, the
   end of a request, or bytes of an answer that the client takes. Other bytes (empty lines, chunk extensions, trailers,
-  the rest of a refused body) extend no limit, and their number is limited, too.
+  the rest of a refused body) do not extend a limit, and their number is limited, too.
 - Progress has a minimum average rate: for a body that the server waits for, and for an answer that the client reads
   late. The time that a body or an answer can take therefore depends on its length only.
 - Answers are sent in the order of their requests. Broken HTTP is answered in OpenAI's shape after the requests before
   it, and nothing after it is read.
-- A client that leaves is noticed while it has requests waiting: their bytes are kept unparsed, up to a limit.
+- The end of a connection is noticed while requests of it wait: their bytes are kept unparsed, up to a limit.
 - A connection that closes before it has read a whole body lets the client read the answer first.
 - Small pieces of requests are read fairly by owner: see `api.small_reads`.
 

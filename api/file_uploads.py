@@ -37,7 +37,7 @@ async def create_upload(body: UploadCreate, deps: InjectedDeps, owner: Owner) ->
 
 @router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
 async def add_upload_part(upload_id: UploadId, request: Request, deps: InjectedDeps, owner: Owner) -> Response:
-    """Add a part. It is on disk before the answer is sent. Parts can be sent concurrently."""
+    """Add a part. It is on disk before the response is sent. Parts can be sent concurrently."""
     headers: dict[str, str] = {}
     announced = announced_bytes(request, MAX_PART_BYTES)
 

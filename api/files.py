@@ -37,7 +37,7 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 @router.post("/files", response_model=File, openapi_extra=_BODY)
 async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Response:
-    """Upload a file. The file and its row are on disk before the answer is sent."""
+    """Upload a file. The file and its row are on disk before the response is sent."""
     limit = file_limit(deps.max_file_bytes)
     announced = announced_bytes(request, limit.most)
     async with deps.blobs.writing(limit.most, limit.message(), announced=announced) as writing:

@@ -2,8 +2,8 @@
 only slightly.
 
 A request that needs nothing but the event loop (such as one for an unknown path) waits for no other shared resource.
-Without a scheduler, all connections of one owner would start such requests in the same pass of the loop, and every pass
-that another request needs would take that long.
+Without a scheduler, all connections of one owner would start such requests in the same iteration of the loop, and
+other requests would wait that long in each iteration.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ from fairness.per_loop import PerLoop
 __all__ = ["request_scheduler"]
 
 _STARTS: Final = 3
-"""Requests that start in one pass of the event loop, each of which takes 0.3 to 1 ms there."""
+"""Requests that start in one iteration of the event loop, each of which takes 0.3 to 1 ms there."""
 
 _SCHEDULERS: Final = PerLoop(lambda: LoopScheduler(_STARTS))
 

@@ -1,8 +1,8 @@
-"""Connections that send a request in many small pieces are read fairly by owner, so that thousands of them delay no
-other.
+"""Connections that send a request in many small pieces are read fairly by owner, so that thousands of them do not
+delay others.
 
-A read takes 30 to 50 microseconds, however small it is, and the event loop would read all such connections in each of
-its passes. The bytes that arrive while a connection waits become one larger read.
+A read takes 30 to 50 microseconds, however small it is, and the event loop would read all such connections in each
+iteration. The bytes that arrive while a connection waits become one larger read.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _FREE: Final = 16
 """Small reads after a head that do not wait."""
 
 _PER_PASS: Final = 2
-"""Small reads in one pass of the event loop."""
+"""Small reads in one iteration of the event loop."""
 
 _SCHEDULERS: Final = PerLoop(lambda: LoopScheduler(_PER_PASS))
 

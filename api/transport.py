@@ -46,8 +46,8 @@ class ShortReads(asyncio.BufferedProtocol):
 
 
 class JoiningTransport:
-    """A transport that writes an answer's head together with what follows it in the same pass of the loop: each write
-    costs both sides a system call and a wake-up, 50 µs. Everything else is delegated to the transport.
+    """A transport that writes an answer's head together with what follows it in the same iteration of the loop: each
+    write costs both sides a system call and a wake-up, 50 µs. Everything else is delegated to the transport.
 
     `close` ends sending. If `lingers()` is true, it leaves the connection open for reading for up to 5 s.
     """

@@ -64,7 +64,7 @@ def make_table(samples: Samples, server: str, base: str | None = None) -> list[l
     With a `base`, ratios are to the server of that name; otherwise to the model called directly or the pass-through.
     """
     servers = [base, server] if base else [server]
-    lines = [["", "beside", *servers, "aim", f"ratio to {base}" if base else "ratio"]]
+    lines = [["", "compared with", *servers, "target", f"ratio to {base}" if base else "ratio"]]
     for key, row in ROWS.items():
         found, ratios = samples[key], []
         values = [row.values(found, name) for name in servers]

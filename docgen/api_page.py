@@ -20,7 +20,7 @@ _HEAD: Final = """\
 # API
 
 This page is for developers of clients. It lists every route, and is generated from `/openapi.json`, which has the types
-of all fields. `http://127.0.0.1:3000/docs` shows the same as an interactive page, also offline.
+of all fields. `http://127.0.0.1:3000/docs` is an interactive version that also works offline.
 
 Each route exists with and without `/v1`; the paths below have no `/v1`. [From OpenAI](from-openai.md) explains
 [Azure's paths](from-openai.md#from-azure-openai), [extensions](from-openai.md#extensions),
@@ -41,7 +41,7 @@ Every error has OpenAI's body, `{"error": {"message", "type", "param", "code"}}`
 """
 
 _COMMON: Final = """\
-Except for the health checks, every route can answer {}. The last column of the tables lists its further statuses.
+Every route except the health checks can return {}. The last column of the tables lists further statuses.
 """
 
 _HEALTH: Final = frozenset({"/health", "/ready"})
@@ -49,12 +49,12 @@ _HEALTH: Final = frozenset({"/health", "/ready"})
 _OTHERS: Final = """\
 ## Other routes
 
-These routes are not in the OpenAPI document, and exist without `/v1` only.
+These routes are not in the OpenAPI document, and exist only without `/v1`.
 
 | route | |
 | --- | --- |
 | GET `/` | the [page](page.md) |
-| GET `/openapi.json` | the OpenAPI document: bodies, statuses, and links between routes that share an id |
+| GET `/openapi.json` | the OpenAPI document: bodies, statuses, and links between routes that use the same id |
 | GET `/docs` | the interactive page |
 | GET `/metrics` | metrics for Prometheus; see [Observe](observe.md#metrics) |
 | `/chat/…`, `/assistant/…` | [LangServe](langserve.md) |
@@ -68,7 +68,7 @@ def api_page() -> str:
     common = _common(operations)
     parts = [_HEAD, _statuses(operations), _COMMON.format(", ".join(sorted(common)))]
     for tag in dict.fromkeys(operation["tags"][0] for _, _, operation in operations):
-        rows = [row("route", "what it does", "query, headers", "body", "also answers"), row(*["---"] * 5)]
+        rows = [row("route", "what it does", "query, headers", "body", "other statuses"), row(*["---"] * 5)]
         rows += [_line(document, common, *one) for one in operations if one[2]["tags"][0] == tag]
         parts.append(f"## {tag[0].upper()}{tag[1:]}\n\n" + "\n".join(rows) + "\n")
     return "\n".join([*parts, _OTHERS])

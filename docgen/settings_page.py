@@ -18,25 +18,25 @@ __all__ = ["settings_page"]
 _HEAD: Final = """\
 # Settings
 
-This page is for operators. It lists every setting of a server.
+This page is for operators. It lists all settings of a server.
 
-Settings come from the environment, then `.env`, then `threadhold.toml` in the working directory; in the last one,
+Settings come from the environment, then `.env`, then `threadhold.toml` in the working directory. In `threadhold.toml`,
 names are in lower case. `threadhold --host … --port …` overrides all of them. Unknown settings in these files are
 reported when the server starts, and by `threadhold check`. In `.env`, only names that resemble a setting's are
-reported, because the file can also contain variables of other programs. It can contain those of OpenTelemetry and
-LangSmith, too: see [Traces](observe.md#traces).
+reported, because the file can also contain variables of other programs. For example, it can contain those of
+OpenTelemetry and LangSmith: see [Traces](observe.md#traces).
 
-To see whether the settings work, run `.venv/bin/threadhold check`.
+To check the settings, run `.venv/bin/threadhold check`.
 """
 
 _GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "Address and access": (
         "[Operate](operate.md#let-others-use-it) explains how to let others use the server, and "
-        "[Security](security.md) what the server then defends against.",
+        "[Security](security.md) describes the threats.",
         ("host", "port", "api_keys", "allowed_hosts", "cors_origins", "metrics_key"),
     ),
     "Models": (
-        "[Models](models.md) has a line for each engine.",
+        "[Models](models.md) shows the settings for each engine.",
         (
             *("model_url", "model_api_key", "default_model", "model_aliases", "model_path", "model_context_size"),
             *("model_parallel", "model_threads", "max_reply_tokens", "embeddings_model", "upstreams", "tool_calls"),
@@ -44,7 +44,7 @@ _GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
     "Runs and actions": (
-        "[Operate](operate.md#the-queue) describes the queue, and how several owners share it.",
+        "[Operate](operate.md#the-queue) describes the queue, and how owners share it.",
         (
             *("run_expiry_s", "max_tool_rounds", "max_runs", "max_run_memory_bytes", "max_queued_runs"),
             *("max_runs_per_owner", "max_queued_runs_per_owner", "drain_s", "actions_allow_hosts", "action_timeout_s"),
@@ -71,7 +71,7 @@ _GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 _UPSTREAMS: Final = """\
-Each further engine has a table of this form in `threadhold.toml`, under a name that you choose; see
+Each further upstream has a table `[upstreams.NAME]` in `threadhold.toml`, under a name that you choose. See
 [Several engines](models.md#several-engines).
 """
 
@@ -85,7 +85,7 @@ def settings_page() -> str:
     for title, (text, names) in _GROUPS.items():
         parts.append(f"## {title}\n\n{text}\n" if text else f"## {title}\n")
         parts.append(_table(Settings, names, upper=True))
-    parts += ["## Tables of engines\n", _UPSTREAMS, _table(UpstreamSettings, tuple(UpstreamSettings.model_fields))]
+    parts += ["## Upstreams\n", _UPSTREAMS, _table(UpstreamSettings, tuple(UpstreamSettings.model_fields))]
     return "\n".join(parts)
 
 

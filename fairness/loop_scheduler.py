@@ -1,9 +1,9 @@
 """Schedules work on the event loop fairly by owner, so that no owner's short pieces of work, however many, delay those
 of others.
 
-Invariants: in one pass of the event loop, waiters start at most a fixed amount of work, whatever their number. Owners
-alternate, and so do the keys of an owner, which identify what the waiters share. Without contention, no one waits.
-An instance belongs to one event loop.
+Invariants: in one iteration of the event loop, waiters start at most a fixed amount of work, whatever their number.
+Owners alternate, and so do the keys of an owner, which identify what the waiters share. Without contention, no one
+waits. An instance belongs to one event loop.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _Queue = deque[tuple["asyncio.Future[None]", int]]
 
 
 class LoopScheduler:
-    """Starts work on one event loop, `work` units in a pass."""
+    """Starts work on one event loop, `work` units in an iteration."""
 
     def __init__(self, work: int) -> None:
         self._work = work

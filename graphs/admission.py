@@ -2,8 +2,8 @@
 
 Nothing here waits or writes. Invariants:
 - Owners are scheduled fairly. Of one owner's runs, the oldest goes first.
-- A run that needs less can overtake one that needs more. After a few seconds, the latter collects a half of what the
-  runs that were there before it give back. So it starts in the end, and what was free stays free for others.
+- A run that needs less can overtake one that needs more. After a few seconds, half of what earlier runs release is
+  reserved for the larger run. So it starts eventually, and what was free stays free for others.
 - A queued run takes little memory: everything else of it is in the store.
 - If the queue is full, a new run is refused with `Retry-After` before anything is stored.
 """

@@ -1,6 +1,6 @@
 """Schedules the readers of runs, so that many readers of one run do not stop the event loop.
 
-A reader that waits gets the events of the meantime as one batch, so fewer passes of the loop serve more events.
+A reader that waits gets all events of that time as one batch, so the loop serves more events in fewer iterations.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from fairness.per_loop import PerLoop
 __all__ = ["SOME_EVENTS", "fanout", "work_of"]
 
 _WORK: Final = 16
-"""Units of work per pass of the loop; one is a write to one reader, some 50 to 100 microseconds."""
+"""Units of work per iteration of the loop; one is a write to one reader, some 50 to 100 microseconds."""
 
 SOME_EVENTS: Final = 16
 """Events of a batch that take as long as a write."""

@@ -130,7 +130,7 @@ class Recorder:
         return events
 
     def record(self, part: StreamPart) -> Recorded:
-        """Convert a part into changes and events."""
+        """Turn a part into changes and events."""
         done = Recorded()
         match part:
             case TextDeltas():

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         description="`name=target`, separated by commas. `*` stands for all other names of models that generate text.",
     )
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = Field(
-        {}, description="Further engines: the tables `[upstreams.NAME]` of threadhold.toml. In the environment: JSON."
+        {}, description="Further upstreams: the tables `[upstreams.NAME]` of threadhold.toml. In the environment: JSON."
     )
     tool_calls: ToolCalls = Field("auto", description="How models call functions.")
     prompts: dict[str, str] = Field(
@@ -103,15 +103,16 @@ class Settings(BaseSettings):
     embeddings_model: str = Field(
         "",
         description=(
-            "Model that makes the vectors of files, at MODEL_URL's `/embeddings`, or `upstream/model`. Without it, "
-            "the built-in one. Files that were indexed with another model are found by words only, until they are "
+            "Model that embeds files and queries, at MODEL_URL's `/embeddings`, or `upstream/model`. Without it, "
+            "the built-in model. Files that were indexed with another model are found by words only, until they are "
             "added again."
         ),
     )
     database_url: str = Field(
         "",
         description=(
-            "`sqlite:///path` of the database. Without it, `threadhold.db` in DATA_DIR. Other databases stop the start."
+            "`sqlite:///path` of the database. Without it, `threadhold.db` in DATA_DIR. The server supports no "
+            "other databases."
         ),
     )
     data_dir: Path = Field(Path("data"), description="Folder of the database, and of uploaded files in `files/`.")
@@ -119,7 +120,8 @@ class Settings(BaseSettings):
         {},
         description=(
             "`key` or `owner=key`, separated by commas. Owners see only their own objects. The owner of a bare key "
-            "is `default`, who also owns everything that was created without keys. Without keys, the server is open."
+            "is `default`, who also owns everything that was created without keys. Without keys, the server is open: "
+            "it requires no key."
         ),
     )
     cors_origins: Names = Field(
@@ -141,11 +143,14 @@ class Settings(BaseSettings):
         description="Private, loopback or link-local addresses that actions can call: names, addresses or CIDRs.",
     )
     action_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="Limit for one call of an action, in seconds, including the wait for a connection."
+        30.0, description="Longest time for a call of an action, in seconds, including the wait for a connection."
     )
-    action_max_bytes: Annotated[int, Field(gt=0)] = Field(65_536, description="Longest answer of an action, in bytes.")
+    action_max_bytes: Annotated[int, Field(gt=0)] = Field(
+        65_536, description="Longest response of an action, in bytes."
+    )
     upstream_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        600.0, description="Longest silence of a model, and longest wait for a built-in one to be loaded, in seconds."
+        600.0,
+        description="Longest time without data from a model, and for loading a built-in model, in seconds.",
     )
     upstream_retries: Annotated[int, Field(ge=0, le=10)] = Field(
         2,
@@ -162,10 +167,10 @@ class Settings(BaseSettings):
         ),
     )
     run_expiry_s: Annotated[int, Field(gt=0)] = Field(
-        600, description="A run that takes longer expires, in seconds. Time in the queue counts."
+        600, description="Seconds after which a run expires. Time in the queue counts."
     )
     max_tool_rounds: Annotated[int, Field(ge=1)] = Field(
-        20, description="Rounds of tool calls in a run. The last reply is made without tools."
+        20, description="Maximum rounds of tool calls in a run. The reply after the last round has no tools."
     )
     max_runs: Annotated[int, Field(ge=1)] = Field(
         1024,
@@ -212,7 +217,7 @@ class Settings(BaseSettings):
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse",
         description=(
-            "What happens to request fields that the API does not have: `refuse` answers 400, as OpenAI did; "
+            "What happens to request fields that the API does not have: `refuse` responds with 400, as OpenAI did; "
             "`ignore` leaves them out."
         ),
     )
@@ -223,7 +228,7 @@ class Settings(BaseSettings):
             "closed while API_KEYS is set."
         ),
     )
-    log_level: Level = Field("info", description="Least important level that is logged.")
+    log_level: Level = Field("info", description="Lowest level that is logged.")
     log_format: Format = Field(
         "auto",
         description="`text` for people, `json` for machines. `auto` is text if stderr is a terminal, otherwise JSON.",
@@ -232,19 +237,19 @@ class Settings(BaseSettings):
         False, description="Whether the log includes what users and models write, and what errors quote of it."
     )
     redis_url: str = Field(
-        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+        "", description="Reserved. It has no effect yet, and the server logs a warning if it is set."
     )
     s3_endpoint: str = Field(
-        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+        "", description="Reserved. It has no effect yet, and the server logs a warning if it is set."
     )
     s3_access_key: str = Field(
-        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+        "", description="Reserved. It has no effect yet, and the server logs a warning if it is set."
     )
     s3_secret_key: str = Field(
-        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+        "", description="Reserved. It has no effect yet, and the server logs a warning if it is set."
     )
     s3_bucket_name: str = Field(
-        "", description="Reserved for set-ups that are not built yet. It has no effect, and the log reports it."
+        "", description="Reserved. It has no effect yet, and the server logs a warning if it is set."
     )
 
     @classmethod

@@ -17,15 +17,15 @@ class UpstreamSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(
-        "", description="Address, as MODEL_URL. Required for the provider `openai`; other providers have their own."
+        "", description="Address, as MODEL_URL. Required for the provider `openai`. Others have a default address."
     )
     api_key: str = Field(
         "",
-        description="Its key. It is read from here only, never from variables such as `ANTHROPIC_API_KEY`.",
+        description="Key for the address. It is never read from variables such as `ANTHROPIC_API_KEY`.",
         repr=False,
     )
     models: tuple[str, ...] = Field(
-        (), description="The models that can be used. Without it, those that the engine lists."
+        (), description="Models that can be used. Without it, those that the upstream lists."
     )
     provider: str = Field(
         "openai",
@@ -35,7 +35,7 @@ class UpstreamSettings(BaseModel):
         ),
     )
     tool_calls: ToolCalls | None = Field(
-        None, description="As TOOL_CALLS, for this engine. Only for the provider `openai`."
+        None, description="As TOOL_CALLS, for this upstream. Only for the provider `openai`."
     )
 
     @field_validator("api_key")

@@ -13,7 +13,7 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
     │   ├── UpstreamProblem         an upstream's answer to a passed-through request: its own status and body
     │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
-    │   └── InsufficientStorage               507: the server's disk is full
+    │   └── InsufficientStorage     507: the server's disk is full
     ├── InvalidSetting              a setting that cannot be used; nothing is served
     ├── StoreError                  a commit that the store refused; none of its changes was kept
     │   ├── Missing                 a row that a change names does not exist (for this owner)
@@ -27,7 +27,7 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │       ├── StoreFull           no space on the disk
     │       ├── StoreLocked         another program holds a lock on the database
     │       └── LeaseLost           this process was declared dead
-    ├── EmbeddingFailed             texts could not be made into vectors; a search continues with words
+    ├── EmbeddingFailed             texts could not be embedded; a search continues with words
     ├── TooCostly                   work in a child process that exceeded its budget or could not be done
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot continue; becomes `last_error`

@@ -21,7 +21,7 @@ __all__ = ["MASK", "Origins", "drop_masked", "mask_tools", "restore_secrets"]
 MASK: Final = "********"
 
 Origins = Callable[[JsonObject], frozenset[str] | None]
-"""Returns the origins that a tool calls, as `https://api.example:8443`; None if they cannot be told."""
+"""Returns the origins that a tool calls, as `https://api.example:8443`; None if they cannot be determined."""
 
 _Path = tuple[str, ...]
 

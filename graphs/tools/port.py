@@ -36,7 +36,7 @@ MAX_PREVIEWED: Final = 8_388_608
 """Maximum characters of all requests that are shown for approval in one answer."""
 
 TOO_LONG: Final = f"its request is too long to be shown: all requests together exceed {MAX_PREVIEWED} characters"
-"""The problem of a preview that has no space."""
+"""The problem of a preview that exceeds `MAX_PREVIEWED`."""
 
 
 @dataclass(frozen=True, slots=True)

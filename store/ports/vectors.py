@@ -82,9 +82,9 @@ class Vectors(Protocol):
         `chunks` are all of them, or blocks in order, which are asked for one at a time and not kept. `total` is their
         number, if known: the disk must then have space for all of them at the start.
 
-        The file is added in small commits, so that others can come between. A crash, a cancellation or an error
-        meanwhile leaves nothing that can be found; `purge` frees its space. `model` is the model that made the vectors
-        (None: there are none). `set_attributes` applies to a file that is being added, too.
+        The file is added in small commits, so that other commits can run in between. A crash, a cancellation or an
+        error meanwhile leaves nothing that can be found; `purge` frees its space. `model` is the model that made the
+        vectors (None: there are none). `set_attributes` applies to a file that is being added, too.
 
         Raises:
             Missing: the file or the store was removed meanwhile; nothing is kept.

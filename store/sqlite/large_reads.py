@@ -36,7 +36,7 @@ class LargeReads:
     async def slot(self, owner: str) -> AsyncIterator[None]:
         """Wait for a slot, and hold it until the end of this context, or of the `held` block around it.
 
-        A block has one slot, however much it reads: a block that waited for a second one could wait for itself.
+        A block has one slot, however much it reads: a block that waited for a second slot could deadlock.
         """
         block = _BLOCK.get()
         if block is None or block.reads is not self or not block.is_open:  # a task can outlive the block it began in

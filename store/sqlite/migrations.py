@@ -1,8 +1,8 @@
 """The schema of the SQLite file, as numbered migrations. Migrations are only ever added.
 
-Invariants: a migration and the row that records it are one transaction, and one process makes it: others that open the
-file at the same time wait for it. A released migration is never changed. A file
-with migrations that are unknown here is refused. Every table has an owner column from the first migration on.
+Invariants: a migration and the row that records it are one transaction. One process runs it, and others that open the
+file at the same time wait. A released migration is never changed. A file with migrations that are unknown here is
+refused. Every table has an owner column from the first migration on.
 
 `seq` is AUTOINCREMENT: no number is used twice, so the position of a deleted row stays unique (tombstones).
 """
@@ -28,7 +28,7 @@ def migrate(db: Database, name: str) -> None:
     while MIGRATIONS.pending(db):
         db.conn.execute("BEGIN IMMEDIATE")
         try:
-            # Read again with the lock: another process may have made some. One in each transaction keeps the log small.
+            # Read again with the lock: another process may have run some. One per transaction keeps the log small.
             later = [step.name for step in MIGRATIONS.pending(db)[1:]]
             MIGRATIONS.apply(db, stop_before=later)
             db.conn.execute("COMMIT")

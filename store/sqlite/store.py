@@ -1,7 +1,7 @@
 """The store in one SQLite file, which implements `store.ports.Store`.
 
-Invariants: those of the port, tested by `tests/store/test_conformance.py`. This file only joins the parts: which
-commits write_unchanged_page what (`pending`), the SQL of a change (`changes`, `tables`), and the writer and readers
+Invariants: those of the port, tested by `tests/store/test_conformance.py`. This file only combines the parts:
+what waiting commits change (`pending`), the SQL of a change (`changes`, `tables`), and the writer and readers
 (`database`).
 """
 

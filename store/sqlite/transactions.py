@@ -1,8 +1,8 @@
 """A batch of commits as one transaction on the writing connection.
 
 Invariants: a commit of a process that was declared dead is refused. A commit that is refused leaves nothing behind and
-affects no other commit. A batch that fails as a whole
-(disk full, file locked) keeps nothing and fails every commit in it. A batch is synced to disk if one of its commits is
+affects no other commit. If a batch fails as a whole (disk full, file locked), nothing is stored and every commit in it
+fails. A batch is synced to disk if one of its commits is
 durable. On a full disk, commits that free space are retried with the reserve's space, without the rest of their batch.
 """
 
