@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.programs import HABITS, Program, model, stop_all
 from tests.faults.records import check_records
-from tests.processes.conftest import LEASE_S, Two, two_servers
+from tests.processes.conftest import LEASE_S, Two, suspended, two_servers
 
 
 class Either:
@@ -39,7 +39,7 @@ def inject_faults(folder: Path, *, ends: list[str], seed: int, habits: tuple[str
             time.sleep(chance.uniform(0.5, 2.0))
             victim = chance.choice(two[:2])
             if how == "suspend":
-                with victim.paused():
+                with suspended(victim):
                     time.sleep(chance.uniform(0.3, 2 * LEASE_S))
                 continue
             if how == "kill":
