@@ -208,9 +208,7 @@ def build_prompt(
         for index, message in _truncated(history, truncation)
     ]
     start = past.get(THREAD_START, ()) if past and len(shown) == len(history) else ()
-    *older, newest = _turns(shown, past, start) or [
-        []
-    ]  # only the first can lack a user message, so the last has the newest
+    *older, newest = _turns(shown, past, start)  # only the first can lack a user message, so the last has the newest
     # Calls at the end belong to the reply that follows; those before an answer are over.
     current = _turn_messages(newest, is_current=bool(newest) and isinstance(newest[-1], PastRound))
     called = next((at for at, message in enumerate(current) if _has_calls(message)), len(current))
@@ -266,7 +264,7 @@ def _turns(
         if isinstance(converted, HumanMessage):
             turns.append([])
         turns[-1] += (*entries, *rounds)
-    return [turn for turn in turns if turn]
+    return [turn for turn in turns if turn] or [[]]
 
 
 def _turn_messages(turn: Sequence[BaseMessage | PastRound], *, is_current: bool) -> list[BaseMessage]:
