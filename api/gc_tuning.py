@@ -19,11 +19,11 @@ __all__ = ["pause_after", "tuned_interpreter"]
 
 _SWITCH_S: Final = 0.00005
 _PAUSE_S: Final = 1.0
-"""Minimum time between two collections."""
+"""Minimum time between two collections that this module starts."""
 _SHARE: Final = 0.01
 """Maximum share of the time that collections take."""
 _FULL_S: Final = 600.0
-"""Time between two full collections."""
+"""Time after which the next collection is full, even if the process has not grown."""
 _GROWTH_BYTES: Final = 32 * 1024 * 1024
 """Growth of the process since the last full collection after which the next collection is full."""
 _YOUNG: Final = 5_000
@@ -36,10 +36,12 @@ _NEVER: Final = 1_000_000
 async def tuned_interpreter(*, full_s: float = _FULL_S, growth_bytes: int = _GROWTH_BYTES) -> AsyncIterator[None]:
     """Exclude all existing objects from garbage collection, and collect the garbage of later objects regularly.
 
-    Every second, garbage among the objects of that second is collected, and all other garbage every `full_s` seconds,
-    or when the process has grown by `growth_bytes` (Linux only). A thread releases the interpreter at every SQL
-    statement. With the default switch interval of 5 ms and a busy event loop, it waits so long to get the interpreter
-    back that a commit takes several times as long. At the end, the interpreter's settings are restored.
+    About every second, garbage among new objects is collected. All other garbage is collected every `full_s` seconds,
+    or when the process has grown by `growth_bytes` (Linux only).
+
+    The switch interval is shortened, because a thread releases the interpreter at every SQL statement. With the default
+    of 5 ms and a busy event loop, the thread waits so long for the interpreter that a commit takes several times as
+    long. At the end, the interpreter's settings are restored.
     """
     interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(_SWITCH_S)

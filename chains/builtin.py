@@ -265,10 +265,10 @@ class Builtin(Upstream):
             raise
 
     def _gives_up(self, ended: EngineEnded, body: Mapping[str, object], *, again: bool) -> bool:
-        """Return whether a request is not retried after its engine ended.
+        """Return whether a request is not retried after its engine ended: after a hang, a retry or a recent crash.
 
-        The request counts as the cause if the engine served no other owner, or if the owner caused a recent crash. Its
-        owner is then suspended.
+        In these cases, the owner is suspended if the engine served no other owner, or if the owner already caused a
+        recent crash.
         """
         owner, is_hang = acting_owner(), ended.may_recur(body)
         has_recent_crash = self._suspensions.has_recent_crash(owner)

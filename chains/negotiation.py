@@ -82,7 +82,7 @@ class Negotiation:
         return await self.trusted(self._caused_by_change(error_response))
 
     async def trusted(self, error_response: ErrorResponse) -> ErrorResponse:
-        """Return the error without its limit if that quotes the request."""
+        """Return the error; if its limit is a quotation from the request, without the limit."""
         if error_response.limit_at is None:
             return error_response
         return await COMPARING.run(acting_owner(), self._unquoted, error_response)

@@ -1,4 +1,4 @@
-"""The texts that the server itself adds to prompts, but not the outputs that it gives in place of a tool.
+"""The texts that the server itself adds to prompts, except the outputs that it supplies in place of a tool's.
 
 They are few and short, because small models must understand them too. `[prompts]` in threadhold.toml replaces any of
 them by its name. Placeholders in braces, such as `{functions}`, are filled in; other braces are unchanged.

@@ -22,9 +22,9 @@ This page is for operators. It lists all settings of a server.
 
 Settings come from the environment, then `.env`, then `threadhold.toml` in the working directory. In `threadhold.toml`,
 names are in lower case. `threadhold --host … --port …` overrides all of them. Unknown settings in these files are
-reported when the server starts, and by `threadhold check`. In `.env`, only names that resemble a setting's are
-reported, because the file can also contain variables of other programs. For example, it can contain those of
-OpenTelemetry and LangSmith: see [Traces](observe.md#traces).
+reported when the server starts, and by `threadhold check`. In `.env`, only unknown names that resemble a setting's are
+reported, because the file can also contain variables of other programs, such as OpenTelemetry and LangSmith (see
+[Traces](observe.md#traces)).
 
 To check the settings, run `.venv/bin/threadhold check`.
 """

@@ -9,5 +9,5 @@ def row(*cells: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return a text in one line, without characters that end a cell."""
+    """Return a text in one line, with the characters that end a cell escaped."""
     return " ".join(text.split()).replace("|", "\\|")

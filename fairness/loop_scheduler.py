@@ -17,7 +17,7 @@ _Queue = deque[tuple["asyncio.Future[None]", int]]
 
 
 class LoopScheduler:
-    """Starts work on one event loop, `work` units in an iteration."""
+    """Starts work on one event loop, at most `work` units per iteration."""
 
     def __init__(self, work: int) -> None:
         self._work = work
@@ -27,7 +27,7 @@ class LoopScheduler:
         self._is_scheduled = False
 
     def wake(self, owner: str, key: object, waiters: Iterable["asyncio.Future[None]"]) -> None:
-        """Complete futures, each of which starts one unit of work, the first of them immediately."""
+        """Complete futures, each of which starts one unit of work: immediately up to the limit, the others in turn."""
         for waiter in waiters:
             if self._left > 0 and not self._queues:
                 self._spend(1)
@@ -54,7 +54,7 @@ class LoopScheduler:
             asyncio.get_running_loop().call_soon(self._pass)
 
     def _pass(self) -> None:
-        """Start the work of this pass. Work beyond the limit of earlier passes is subtracted from its limit."""
+        """Start the work of this iteration. Work by which earlier iterations exceeded their limit is subtracted."""
         self._left = min(self._work, self._left + self._work)
         while self._left > 0 and self._queues:
             waiter, work = self._next()

@@ -1,7 +1,7 @@
 """A new run before it is committed: its initial rows and its first events. Pure.
 
 A run is drafted from a request and a stored assistant, or from a `RunSpec` alone. From the start, it keeps its tools,
-including the secrets of actions, in its private part: changing the assistant later does not change an existing run.
+including their secrets, in its private part: changing the assistant later does not change an existing run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,7 +141,7 @@ def draft_thread(
 
 
 def spec_assistant_id(owner: str, spec: RunSpec) -> str:
-    """Return the id that a run of this spec shows as its assistant's: the same for the same model and instructions."""
+    """Return the assistant id that a run of this spec shows: the same for the same owner, model and instructions."""
     return derive_id("asst", "facade", owner, spec.model, spec.instructions)
 
 

@@ -39,7 +39,7 @@ __all__ = ["RunStarts"]
 logger = logging.getLogger("threadhold.runs")
 
 _TRIES: Final = 20
-"""How often a start is repeated because messages were added between its read and its commit."""
+"""Maximum attempts at a start. An attempt fails if entries are added or deleted between its read and its commit."""
 
 
 class RunStarts:
@@ -73,7 +73,7 @@ class RunStarts:
             with suppress(Changed):
                 start = partial(self._try_to_start, owner, thread_id, request, replaces, choices)
                 return await start_with_slot(self._start_slots, owner, start)
-        raise InvalidRequest(f"Messages keep being added to {thread_id}; try again once no more are added.")
+        raise InvalidRequest(f"{thread_id} was changed during all {_TRIES} attempts to start a run on it. Try again.")
 
     async def _try_to_start(
         self,
@@ -190,7 +190,7 @@ class RunStarts:
         return Started(run, after)
 
     async def enqueue(self, active: ActiveRun, changes: Sequence[Change], events: Sequence[NewEvent]) -> Started:
-        """Commit a queued run, synced, and queue it; its history is read when it leaves the queue."""
+        """Commit a queued run durably, then queue it. Its history is read when it leaves the queue."""
         after = active.log.next - 1
         run = active.run.copy()
         needs = active.weight, active.memory, active.size

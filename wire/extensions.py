@@ -21,10 +21,10 @@ _RUN_EVENTS: Final = frozenset(
 )
 
 _ADDED: Final[Mapping[str, frozenset[str]]] = {"thread.run": frozenset({"threadhold", "file_ids"})}
-"""Fields that OpenAI's objects do not have, by the objects' `object`. The stored run of a v1 assistant has v1's
+"""Fields that OpenAI's v2 objects do not have, by the value of `object`. The stored run of a v1 assistant has v1's
 `file_ids`."""
 _V1: Final = frozenset({"file_ids"})
-"""Fields that objects have under v1."""
+"""Those of them that v1's objects have."""
 _RUN_KEYS: Final = tuple(f'"{name}":'.encode() for name in sorted(_ADDED["thread.run"]))
 
 _MODEL: Final = frozenset({"id", "object", "created", "owned_by", "shutdown_date"})
@@ -32,7 +32,7 @@ _MODEL: Final = frozenset({"id", "object", "created", "owned_by", "shutdown_date
 
 
 def without_extensions(body: JsonView, *, v1: bool = False) -> JsonView:
-    """Return an answer with OpenAI's fields only, those of v1 with `v1`; lists too. The argument is not changed."""
+    """Return an object or a list with only OpenAI's fields, including v1's if `v1`. The argument is not changed."""
     kind = body.get("object")
     if kind == "list":
         return {**body, "data": [without_extensions(each, v1=v1) for each in body["data"]]}
@@ -45,7 +45,7 @@ def without_extensions(body: JsonView, *, v1: bool = False) -> JsonView:
 
 def events_without_extensions(events: Iterable[Event], *, v1: bool = False) -> list[Event]:
     """Return the events that OpenAI's API has, in their order and with their numbers."""
-    # On the path of every token: decided by the name, and only the few events of a run are looked into.
+    # This runs for every token, so the event's name decides, and only the few events of runs are inspected.
     return [
         _run_without_extensions(event, v1) if event.name in _RUN_EVENTS else event
         for event in events

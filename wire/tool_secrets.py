@@ -1,7 +1,7 @@
 """Masks the secrets of tools in answers, and restores them when a client posts masked values back.
 
-A secret is restored only if the tool still calls the same origins and sends the secret in the same place. Otherwise a
-client that can edit an assistant could read its keys by having them sent to another host.
+A secret is restored only if the tool calls no new origin and sends the secret in the same way. Otherwise, a client that
+can edit an assistant could read its keys by having them sent to another host.
 
 Invariant: `body["tools"]` of an assistant or run is the result of `mask_tools`. `private["tools"]` has the true values,
 never a mask.
@@ -52,7 +52,7 @@ def restore_secrets(
     origins; without `origins`, it is assumed to.
 
     Raises:
-        InvalidRequest: A value is masked, but none is stored, or the stored one belongs to another origin or place.
+        InvalidRequest: A value is masked, but none is stored for the same use, or the tool now calls another origin.
     """
     restored, stored = list(tools), _matches(tools, earlier_private_tools)
     for index, tool in enumerate(tools):
@@ -113,7 +113,7 @@ def _match(tools: list[JsonObject], stored: list[JsonObject], secrets: ToolSecre
 
 
 def _secrets(type: object) -> ToolSecrets | None:
-    """Return where tools of a type have secrets. The type of a run's tool can be anything if it is from a dump."""
+    """Return where tools of a type have secrets; None for unknown types, which tools from a dump can have."""
     return TOOL_TYPES[type].secrets if isinstance(type, str) and type in TOOL_TYPES else None
 
 

@@ -1,4 +1,4 @@
-"""The port of a run's tools: the nodes, the run and its recorder use every kind of tool through it, and none by name.
+"""The port of a run's tools: the nodes, the run and its recorder use tools only through it and name no kind of tool.
 
 Each kind of tool is one file of this package, whose `Kind` is registered in `graphs.tools.kinds`. Every tool is offered
 to the model as functions, whatever it is on the wire. The server calls those that are `ServerTool`s; the client answers
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 MAX_PREVIEWED: Final = 8_388_608
-"""Maximum characters of all requests that are shown for approval in one answer."""
+"""Maximum total characters of the requests that are shown for approval in one answer."""
 
 TOO_LONG: Final = f"its request is too long to be shown: all requests together exceed {MAX_PREVIEWED} characters"
 """The problem of a preview that exceeds `MAX_PREVIEWED`."""
@@ -84,8 +84,8 @@ class Preview:
 
 
 PreviewCall = Callable[[str, int], Awaitable[Preview]]
-"""Returns what a call with these arguments would send. If that has more than so many characters, the problem is
-`TOO_LONG`. Invalid arguments are a problem, too."""
+"""Returns what a call with the given arguments would send. If this exceeds the given number of characters, the problem
+is `TOO_LONG`. Invalid arguments are also reported as the problem."""
 
 
 class ServerTool(Protocol):
@@ -156,8 +156,8 @@ class Kind:
     """Returns what tools of this kind offer. Adds their names to the set, which has the names of other offers. Raises
     InvalidRequest."""
     prepare: Callable[[Tools, ToolContext], Awaitable[None]] = _nothing
-    """Does what `offer` and `origins` need and what must not block a thread, before a request for a tool or a run is
-    accepted. Raises Problem."""
+    """Does the asynchronous work that `offer` and `origins` depend on, before a request that contains tools or starts a
+    run is accepted. Raises Problem."""
     discover: Callable[[Tools, ToolContext], Awaitable[Discovered]] | None = None
     """Asks other servers which functions the tools have, each time a process starts or continues a run; these are
     offered in addition to those of `offer`. Its time is limited (`graphs.tools.toolset.DISCOVERY_S`), and an error ends
@@ -170,7 +170,7 @@ class Kind:
     resource: Resource[object] | None = None
     """What the calls need; a process that does not have it does not offer such tools."""
     step_calls: "StepCalls | None" = None
-    """How calls whose type in run steps is that of the tool appear there. None if its calls have another type."""
+    """How calls appear in run steps under the tool's own type. None if its calls have another type there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,11 @@ class ItemChange:
 
 @dataclass(frozen=True, slots=True)
 class StepCalls:
-    """How calls of one type appear in run steps: the object under the type's name, next to `id` and `type`. And how
-    they appear in the items of the thread, which have the same content in other shapes."""
+    """How calls of one type appear in run steps and in the thread's items.
+
+    In a run step, a call is the object under the type's name, next to `id` and `type`. Its item has the same content in
+    another shape.
+    """
 
     start: Callable[[str], JsonObject]
     """Returns the object of a call's first delta, given the function's name: SDKs report that delta as the creation of

@@ -25,7 +25,7 @@ DISCOVERY_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ToolSet:
-    """The functions that a model is offered (`specs`), and which of them the server or the client answers."""
+    """The functions that a model is offered (`specs`), and whether the server or the client answers each of them."""
 
     specs: tuple[FunctionTool, ...] = ()
     served: Mapping[str, ServerTool] = field(default_factory=dict)
@@ -35,7 +35,8 @@ class ToolSet:
     not_offered: tuple[str, ...] = ()
     """Types of tools that this server cannot offer."""
     discover: Callable[[], Awaitable["ToolSet"]] | None = None
-    """Returns these tools and those that only other servers know; None if there are none. Raises RunError."""
+    """Returns these tools and those that only other servers know. Raises RunError. The field is None if no other server
+    lists tools."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -98,7 +99,7 @@ async def make_toolset(tools: Sequence[JsonObject], context: ToolContext = VALID
 
 
 async def prepare_tools(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> None:
-    """Do what `build_toolset` needs and what must not block a thread. Raises Problem."""
+    """Do the asynchronous work that `build_toolset` depends on. Raises Problem."""
     for kind, given in _by_kind(tools).items():
         await KINDS[kind].prepare(given, context)
 

@@ -53,7 +53,7 @@ class Database(Protocol):
             disks: The disks that this process writes to. If the database is on one, its free space limits the index of
                 files.
             has_reserve: Reserve disk space for deletions, where the disk belongs to this machine.
-            sharing: How several processes share the database. By default, a database that one process at a time can
-                open is opened for this one alone.
+            sharing: How several processes share the database. If it is None, a backend that can lock the database opens
+                it for this process only.
         """
         ...

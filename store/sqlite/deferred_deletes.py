@@ -28,7 +28,7 @@ _SLICE_S: Final = 0.01
 """Approximate duration of a commit that removes parts."""
 
 _AT_ONCE: Final = 100
-"""Maximum deleted objects whose parts are removed one after the other."""
+"""Maximum deleted objects that one query reads."""
 
 _RETRY_S: Final = 5.0
 
@@ -84,7 +84,7 @@ class DeferredDeletes:
                 self._done = wanted
 
     async def _remove_slice(self, kind: Kind, id: str, owner: str) -> None:
-        """Remove some parts when the owner is next: large deletions delay only their own owner."""
+        """Remove some parts when it is the owner's turn: large deletions delay only their own owner."""
         act_for(owner)
         await self._engine.queue([_slice(kind, id)], touches=frozenset(), frees_space=lambda: True)
 

@@ -26,7 +26,7 @@ class SqliteFile:
         """Return the file that `sqlite:///path` names. Raises InvalidSetting."""
         path = url.removeprefix("sqlite://").removeprefix("/")
         if not path:
-            raise InvalidSetting("DATABASE_URL names no file; write sqlite:///path/to/file.db.")
+            raise InvalidSetting("DATABASE_URL names no file. Write sqlite:///path/to/file.db.")
         return cls(path)
 
     @property
