@@ -25,7 +25,7 @@ _SHARE: Final = 0.01
 _FULL_S: Final = 600.0
 """Time after which the next collection is full, even if the process has not grown."""
 _GROWTH_BYTES: Final = 32 * 1024 * 1024
-"""Growth of the process since the last full collection after which the next collection is full."""
+"""Growth of the process, from its smallest size since the last full collection, after which the next is full."""
 _YOUNG: Final = 5_000
 """New objects after which the interpreter examines the new objects."""
 _NEVER: Final = 1_000_000
@@ -37,7 +37,7 @@ async def tuned_interpreter(*, full_s: float = _FULL_S, growth_bytes: int = _GRO
     """Exclude all existing objects from garbage collection, and collect the garbage of later objects regularly.
 
     About every second, garbage among new objects is collected. All other garbage is collected every `full_s` seconds,
-    or when the process has grown by `growth_bytes` (Linux only).
+    or when the process has grown by `growth_bytes` since its smallest size (Linux only).
 
     The switch interval is shortened, because a thread releases the interpreter at every SQL statement. With the default
     of 5 ms and a busy event loop, the thread waits so long for the interpreter that a commit takes several times as
@@ -64,8 +64,9 @@ async def _collect(full_s: float, growth_bytes: int) -> None:
     pause_s, full_at, size = _PAUSE_S, time.monotonic() + full_s, _resident_bytes()
     while True:
         await asyncio.sleep(pause_s)
-        since = time.monotonic()
-        is_full = since >= full_at or _resident_bytes() >= size + growth_bytes
+        since, now = time.monotonic(), _resident_bytes()
+        size = min(size, now)  # the system can reclaim memory that is not in use
+        is_full = since >= full_at or now >= size + growth_bytes
         gc.collect(2 if is_full else 1)
         if is_full:
             full_at, size = time.monotonic() + full_s, _resident_bytes()

@@ -65,9 +65,18 @@ async def test_garbage_of_old_objects_is_collected_when_the_process_grows() -> N
         await asyncio.sleep(0)
         garbage = garbage_of(2)
         assert not await collected(garbage, 2.5)
-        grown = b"x" * 60_000_000
+        grown = b"x" * 100_000_000
         assert await collected(garbage, 60)
-        assert len(grown) == 60_000_000
+        assert len(grown) == 100_000_000
+
+
+async def test_growth_counts_from_the_smallest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a process whose memory the system has reclaimed could grow by much more."""
+    sizes = iter([300, 100, 100])
+    monkeypatch.setattr("api.gc_tuning._resident_bytes", lambda: next(sizes, 200))
+    async with tuned_interpreter(growth_bytes=100):
+        await asyncio.sleep(0)
+        assert await collected(garbage_of(2), 60)
 
 
 async def test_the_interpreter_starts_no_collection_of_old_objects() -> None:
