@@ -46,6 +46,7 @@ class Execution:
         self, store: Store, max_tool_rounds: int, limits: Limits | None = None, processes: Processes | None = None
     ) -> None:
         self.open = False
+        self._stopping = False
         self.admission = Admission(limits or Limits())
         self.resume_queued: Callable[[QueuedRun], Awaitable[bool]] | None = None
         """Continues a run that was admitted; returns False if it has ended meanwhile. Raises StoreError."""
@@ -74,7 +75,6 @@ class Execution:
         await self.drain(0)
         if self._starting:
             await asyncio.wait(self._starting)
-            await self.drain(0)  # the runs that they have started
         await self._tasks.__aexit__(None, None, None)
         for release in self._releases.values():
             release.cancel()
@@ -116,6 +116,7 @@ class Execution:
         self.admission.close()
         if limit_s > 0:
             await self._wait(limit_s)
+        self._stopping = True  # also stops the runs that were admitted before and begin later
         for active in list(self._active_runs.values()):
             active.stop_for("shutdown")
         await self._wait(_CLOSE_S)
@@ -144,6 +145,8 @@ class Execution:
         active.resize = partial(self._resize, active)
         self._active_runs[active.run_id] = active
         active.begun_at = asyncio.get_running_loop().time()
+        if self._stopping:
+            active.stop_for("shutdown")
         with bind(run_id=active.run_id):
             self._tasks.create_task(self._supervise(active, work), name=active.run_id)
 

@@ -255,6 +255,27 @@ async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpst
         await w.runner.drain(0)
 
 
+async def test_a_run_that_was_admitted_before_the_end_does_not_delay_it(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.script(Hang(), Hang())
+    async with world(upstream, tmp_path / "t.db") as w:
+        started = await w.start_run()
+        await upstream.eventually(lambda up: len(up.requests) == 1)
+        await w.runner.drain(0)
+    async with world(upstream, tmp_path / "t.db") as w:
+        assert w.runner.executing == 0, "it was admitted, and has not begun"
+        begun = asyncio.get_running_loop().time()
+        await w.runner.drain(0)
+    assert asyncio.get_running_loop().time() - begun < 30, "the model is silent for 60 s"
+    assert len(upstream.requests) == 1
+    upstream.release()
+    async with world(upstream, tmp_path / "t.db") as w:
+        await upstream.eventually(lambda up: len(up.requests) == 2)
+        await w.runner.drain(0)
+        assert (await w.run(started))["status"] == "in_progress"
+
+
 async def start_runs(w: World, owner: str, count: int) -> list[str]:
     """Start runs of an owner, each on a thread of its own."""
     assistant = await w.assistant(owner=owner)
