@@ -33,6 +33,9 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as received; about 200,000 tokens 
 SHORTER_ANSWERS: Final = "Set MAX_REPLY_TOKENS."
 T = TypeVar("T")
 
+_MAX_BLOCK_BYTES: Final = 64 * 1024
+"""A compressed answer can become a thousand times as long when aiohttp reads it."""
+
 _LATE_S: Final = 0.5  # after the silence limit, so that the library's own limit applies first
 
 _CHECK_S: Final = 2.0
@@ -68,13 +71,16 @@ class Blocks:
             connection.protocol.start_timeout()  # cancels the running timer
 
     async def next(self) -> bytes:
-        """Return the next bytes; empty at the end.
+        """Return the next bytes, at most 64 KiB; empty at the end. Other tasks run before it returns a full block.
 
         Raises aiohttp.SocketTimeoutError after `idle_s` of silence, ClientError or OSError if the connection breaks.
         """
         self._waits_since = self._loop.time()
         try:
-            return await self._content.readany()
+            block = await self._content.read(_MAX_BLOCK_BYTES)
+            if len(block) == _MAX_BLOCK_BYTES:
+                await asyncio.sleep(0)  # more can have arrived already, and reading it does not wait
+            return block
         except RuntimeError as closed:  # aiohttp's error if the framing broke while no reader was waiting
             raise aiohttp.ClientPayloadError(str(closed)) from closed
         finally:

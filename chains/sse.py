@@ -13,8 +13,14 @@ from wire.errors import UpstreamFailed
 __all__ = ["SseDecoder"]
 
 MAX_EVENT_BYTES: Final = 32 * 1024 * 1024
+MAX_EVENT_LINES: Final = 100_000
+MAX_BYTES_BETWEEN: Final = 1024 * 1024
+"""Comments, blank lines and unknown fields before an event. Keep-alive comments of a day are fewer."""
+
+_BLANK_LINES: Final = re.compile(rb"\n{3,}")
 _BOM: Final = b"\xef\xbb\xbf"
 _PLAIN: Final = re.compile(rb"data: ([^\n]+)\n\n")
+_DATA_FIELD: Final = len(b"data: \n")
 _FRAMING: Final = len(b"data: \n\n")
 
 
@@ -27,11 +33,13 @@ class SseDecoder:
         self._data: list[bytes] = []
         self._bytes = 0
         self._rest_bytes = 0
+        self._since_event = 0
         self._begun = False
         self._after_cr = False
 
     def feed(self, block: bytes) -> list[bytes]:
         """Process the next bytes; return the data of the events they complete, in order. Raises UpstreamFailed."""
+        self._since_event += len(block)
         if not self._begun:
             block = self._joined(block)
             if len(block) < len(_BOM) and _BOM.startswith(block):
@@ -44,14 +52,26 @@ class SseDecoder:
         payloads: list[bytes] = []
         if b"\n" in block:
             block = self._joined(block)
+            if b"\n\n\n" in block:
+                block = _BLANK_LINES.sub(b"\n\n", block)
             payloads, block = self._plain(block) if not self._data else ([], block)
             *lines, block = block.split(b"\n")
             for line in lines:
                 self._take(line, payloads)
         self._keep(block)
-        if self._rest_bytes + self._bytes > self._max_bytes:
-            raise UpstreamFailed(f"The upstream sent an event of more than {self._max_bytes} bytes.")
+        self._check(has_event=bool(payloads))
         return payloads
+
+    def _check(self, *, has_event: bool) -> None:
+        event_bytes = self._rest_bytes + self._bytes
+        if has_event:
+            self._since_event = event_bytes
+        if event_bytes > self._max_bytes:
+            raise UpstreamFailed(f"The upstream sent an event of more than {self._max_bytes} bytes.")
+        if len(self._data) > MAX_EVENT_LINES:
+            raise UpstreamFailed(f"The upstream sent an event of more than {MAX_EVENT_LINES} lines.")
+        if self._since_event - event_bytes > MAX_BYTES_BETWEEN + _DATA_FIELD * len(self._data):
+            raise UpstreamFailed(f"The upstream sent more than {MAX_BYTES_BETWEEN} bytes without an event.")
 
     def end(self) -> list[bytes]:
         """Return the data of a last event that lacks its blank line."""

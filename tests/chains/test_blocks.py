@@ -1,6 +1,7 @@
 """Bodies of answers: silence has a limit even if the framing breaks, which aiohttp does not notice."""
 
 import asyncio
+import gzip
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -41,9 +42,24 @@ async def drip(wire: Wire) -> None:
         await wire.send(b" ", every_s=0.02)
 
 
+def compressed(event: bytes) -> Callable[[Wire], Awaitable[None]]:
+    """Return an answer that sends 40 MB of an event, compressed to a thousandth."""
+    body = gzip.compress(event * (40_000_000 // len(event)), compresslevel=1)
+
+    async def send(wire: Wire) -> None:
+        await wire.send(head("text/event-stream", "Content-Encoding: gzip", f"Content-Length: {len(body)}"), body)
+
+    return send
+
+
+COMPRESSED = {"blank": compressed(b"\n"), "empty": compressed(b"data: {}\n\n"), "lines": compressed(b"data: x\n")}
+
+
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[HostileUpstream]:
-    with HostileUpstream({"whole": break_off, "stream": break_off_a_stream, "drips": drip}, listing=break_off) as up:
+    with HostileUpstream(
+        {"whole": break_off, "stream": break_off_a_stream, "drips": drip, **COMPRESSED}, listing=break_off
+    ) as up:
         yield up
 
 
@@ -101,3 +117,25 @@ async def test_slow_vectors_have_a_time_limit(hostile: HostileUpstream, connect:
             await upstream.embed("drips", ["text"], read_embeddings)
     assert time.monotonic() - started > HASTY.idle_s
     assert upstream.outcomes["silent",] == 1
+
+
+@pytest.mark.parametrize("model", COMPRESSED)
+async def test_a_compressed_answer_does_not_delay_other_tasks(
+    hostile: HostileUpstream, connect: Connect, model: str
+) -> None:
+    upstream = await connect(hostile.url, limits=CallLimits(retry=RetryPolicy(retries=0)))
+    call = ReplyCall(model=model, messages=[HumanMessage("Well?")])
+
+    async def answer() -> None:
+        async for _ in Replies(upstream).stream(call):
+            pass
+
+    answering = asyncio.create_task(answer())
+    longest = 0.0
+    while not answering.done():
+        started = time.thread_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.thread_time() - started)
+    with pytest.raises(ThreadholdError):
+        await answering
+    assert longest < 0.5, "processor time of this thread, which the machine's other work does not increase"

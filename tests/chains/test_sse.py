@@ -65,11 +65,41 @@ def test_an_endless_event_is_refused() -> None:
         SseDecoder(max_event_bytes=100).feed(b"x" * 101)
 
 
+def test_bytes_before_each_event_are_counted_separately() -> None:
+    decoder = SseDecoder()
+    for _ in range(30):
+        assert decoder.feed(b": " + b"x" * 100_000 + b"\ndata: a\n\n") == [b"a"]
+
+
+@pytest.mark.parametrize("line", [b": hi\n", b"\n: \n\n", b"event: x\n", b"\n", b"unknown\n", b": hi\r\n"])
+def test_bytes_without_an_event_are_limited(line: bytes) -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"data: a\n\n" + line) == [b"a"]
+    with pytest.raises(UpstreamFailed, match="more than 1048576 bytes without an event"):
+        for _ in range(3_000_000 // len(line)):
+            decoder.feed(line)
+
+
+def test_an_event_of_many_lines_is_refused() -> None:
+    decoder = SseDecoder()
+    with pytest.raises(UpstreamFailed, match="more than 100000 lines"):
+        for _ in range(1_000):
+            decoder.feed(b"data: x\n" * 8_000)
+    within_limit = SseDecoder().feed(b"data: x\n" * 90_000 + b"\n")
+    assert [len(payload) for payload in within_limit] == [2 * 90_000 - 1]
+
+
+def test_blank_lines_take_little_time() -> None:
+    decoder, block = SseDecoder(), b"data: a\n" + b"\n" * 60_000
+    within(1, lambda: [decoder.feed(block) for _ in range(500)])  # line by line, it takes 4 s
+
+
 def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
     def feed() -> None:
         decoder, piece = SseDecoder(), b"x" * 500
+        decoder.feed(b"data: ")
         for _ in range(40_000):
             decoder.feed(piece)
-        assert len(decoder.feed(b"\n\n")) == 0  # no `data:`, so there is no event
+        assert len(decoder.feed(b"\n\n")[0]) == 20_000_000
 
     within(1, feed)  # 20 MB; joining again for every piece would take half a minute
