@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from wire.closed import CLOSED, OPEN
 from wire.metadata import Metadata
 from wire.validation import Id, Request, one_of
+from wire.vector_stores import MAX_FILES_AT_ONCE
 
 __all__ = [
     "Annotation",
@@ -129,7 +130,21 @@ class MessageCreate(Request):
     )
 
 
-NewMessages = Annotated[list[MessageCreate], Field(max_length=_MAX_NEW_MESSAGES)]
+def _check_attachments(messages: list[MessageCreate]) -> list[MessageCreate]:
+    count = sum(len(message.attachments or ()) + len(message.file_ids or ()) for message in messages)
+    if count > MAX_FILES_AT_ONCE:
+        raise ValueError(
+            f"its messages have {count} attachments together, and at most {MAX_FILES_AT_ONCE} are allowed; send the "
+            "others in further requests"
+        )
+    return messages
+
+
+NewMessages = Annotated[
+    list[MessageCreate],
+    Field(max_length=_MAX_NEW_MESSAGES, description=f"At most {MAX_FILES_AT_ONCE} attachments together"),
+    AfterValidator(_check_attachments),
+]
 """Messages in a request for a new thread or run."""
 
 

@@ -10,7 +10,7 @@ from wire.closed import OPEN
 from wire.json import JsonObject
 from wire.metadata import Metadata
 from wire.validation import Id, Request
-from wire.vector_stores import ChunkingStrategy
+from wire.vector_stores import MAX_FILES_AT_ONCE, ChunkingStrategy
 
 __all__ = ["InlineStore", "NewToolResources", "Resources", "ToolResources", "attach_files", "resources_body"]
 
@@ -30,7 +30,7 @@ class FileSearchResources(Request):
 class NewVectorStore(Request):
     """A vector store to create together with the assistant or thread."""
 
-    file_ids: Annotated[list[Id], Field(max_length=10_000)] | None = None
+    file_ids: Annotated[list[Id], Field(max_length=MAX_FILES_AT_ONCE)] | None = None
     chunking_strategy: ChunkingStrategy | None = None
     metadata: Metadata | None = None
 

@@ -17,6 +17,7 @@ from wire.validation import Id, Request, Scalar, one_of
 
 __all__ = [
     "AUTO",
+    "MAX_FILES_AT_ONCE",
     "Attributes",
     "Chunking",
     "ChunkingStrategy",
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 _DAY_S: Final = 86_400
+MAX_FILES_AT_ONCE: Final = 2_000
+"""Files that one request adds to a vector store: they are one commit, and other writes wait for it."""
+
 _Key = Annotated[str, StringConstraints(max_length=64)]
 _MAX_TEXT: Final = 512
 _MAX_COMMON_BYTES: Final = 20_000_000
@@ -143,8 +147,8 @@ class StoreFileModify(Request):
 class FileBatchCreate(Request):
     """POST /vector_stores/{vector_store_id}/file_batches: `file_ids`, or `files` with options for each file."""
 
-    file_ids: Annotated[list[Id], Field(min_length=1, max_length=2000)] | None = None
-    files: Annotated[list[NewStoreFile], Field(min_length=1, max_length=2000)] | None = None
+    file_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_FILES_AT_ONCE)] | None = None
+    files: Annotated[list[NewStoreFile], Field(min_length=1, max_length=MAX_FILES_AT_ONCE)] | None = None
     chunking_strategy: ChunkingStrategy | None = None  # type: ignore[valid-type]
     attributes: Attributes | None = None
 

@@ -88,6 +88,8 @@ class Commit:
     """Whether it frees space or ends something; called only when the disk is full."""
     process: int | None = None
     """The number of this process when it made the commit; None if the commit registers it."""
+    took_s: float = 0.0
+    """The time that it took, with its share of the transaction's own time; set when it has run."""
     settled: "Future[None] | None" = field(default=None)
     """Made by the first read that has to wait. The caller's own future can be cancelled, this one is not."""
 
@@ -155,8 +157,12 @@ class Transactions:
 
     def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
         self._waits_ms = self._busy_timeout_ms
+        batch_s = time.perf_counter() - begun_at
         self.metrics.batch_commits.add(len(outcomes))
-        self.metrics.batch_seconds.add(time.perf_counter() - begun_at)
+        self.metrics.batch_seconds.add(batch_s)
+        statements_s = sum(commit.took_s for commit, _ in outcomes) or 1.0
+        for commit, _ in outcomes:
+            commit.took_s *= batch_s / statements_s
         if self._reserve is not None:
             self._reserve.keep()
         return outcomes
@@ -268,6 +274,13 @@ class Transactions:
         return outcomes
 
     def _run(self, commit: Commit) -> list[Row]:
+        begun_at = time.perf_counter()
+        try:
+            return self._apply(commit)
+        finally:
+            commit.took_s = time.perf_counter() - begun_at
+
+    def _apply(self, commit: Commit) -> list[Row]:
         if commit.process != self._admitted and commit.process is not None:
             raise LeaseLost
         self._check_saved(commit)

@@ -1,21 +1,21 @@
 """Commits changes in one thread, which alone uses the writing connection.
 
 Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit of
-bytes and time: owners are scheduled fairly, and one owner's changes keep their order. The thread survives a batch that
-fails. The event loop is woken once per batch.
+bytes and time. Owners get equal shares of the thread's time, and one owner's changes keep their order. The thread
+survives a batch that fails. The event loop is woken once per batch.
 """
 
 import sqlite3
 import threading
 import time
 from asyncio import AbstractEventLoop
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from store.ports import StoreMetrics
+from store.sqlite.commit_queues import CommitQueues
 from store.sqlite.disk_reserve import DiskReserve
 from store.sqlite.registration import Fence
 from store.sqlite.transactions import Commit, Outcomes, Transactions
@@ -50,8 +50,7 @@ class Writer:
         )
         self._loop = loop
         self._deliver = deliver
-        self._queues: OrderedDict[str, deque[Commit]] = OrderedDict()
-        """Waiting changes by owner, the next owner first."""
+        self._queues = CommitQueues()
         self._under_way = False
         self._called = False
         self._ended = False
@@ -68,7 +67,7 @@ class Writer:
 
     def put(self, commit: Commit) -> None:
         """Queue a commit; never waits. Called on the loop, as is `drain`."""
-        self._queues.setdefault(commit.owner, deque()).append(commit)
+        self._queues.put(commit)
         if not self._under_way and not self._called:
             self._called = True
             self._loop.call_soon(self._next)
@@ -89,7 +88,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """The number of queued commits."""
-        return sum(map(len, self._queues.values()))
+        return len(self._queues)
 
     @property
     def is_running(self) -> bool:
@@ -112,16 +111,7 @@ class Writer:
             self._send(self._take_batch())
 
     def _take_batch(self) -> list[Commit]:
-        batch: list[Commit] = []
-        size = 0
-        while self._queues and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
-            owner, queue = self._queues.popitem(last=False)
-            commit = queue.popleft()
-            if queue:
-                self._queues[owner] = queue  # after all others
-            batch.append(commit)
-            size += commit.counted_bytes
-        return batch
+        return self._queues.take(_MAX_BATCH, _MAX_BATCH_BYTES)
 
     def _send(self, batch: list[Commit]) -> None:
         with self._ending:
@@ -130,22 +120,15 @@ class Writer:
                 return
         self._finish_batch(_stopped(batch))
 
-    def _queue_again(self, outcomes: Sequence[tuple[Commit, object]] = ()) -> None:
-        """Queue the commits that a batch did not get to before all others, but owners that it served after all
-        others."""
-        if not self._unrun:
-            return
+    def _queue_again(self) -> None:
+        """Queue the commits again that a batch did not get to."""
         unrun, self._unrun = self._unrun, []
-        for commit in reversed(unrun):
-            self._queues.setdefault(commit.owner, deque()).appendleft(commit)
-            self._queues.move_to_end(commit.owner, last=False)
-        for owner in {commit.owner: None for commit, _ in outcomes}:
-            if owner in self._queues:
-                self._queues.move_to_end(owner)
+        self._queues.put_back(unrun)
 
     def _finish_batch(self, outcomes: Outcomes) -> None:
         self._under_way = False
-        self._queue_again(outcomes)
+        self._queue_again()
+        self._queues.charge(commit for commit, _ in outcomes)
         self._deliver(outcomes)
         self._next()
 

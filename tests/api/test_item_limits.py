@@ -65,6 +65,11 @@ def world(roomy: ServerProcess) -> Iterator[World]:
         ("/assistants", lambda n: {"model": "m", "tools": [{"type": "file_search"}] * n}, ("tools", 128)),
         ("/vector_stores", lambda n: {"file_ids": ["file-x"] * n}, ("file_ids", 500)),
         ("/vector_stores/vs_x/file_batches", lambda n: {"file_ids": ["file-x"] * n}, ("file_ids", 2000)),
+        (
+            "/assistants",
+            lambda n: {"model": "m", "tool_resources": {"file_search": {"vector_stores": [{"file_ids": ["f"] * n}]}}},
+            ("tool_resources.file_search.vector_stores[0].file_ids", 2000),
+        ),
         ("/uploads/upload_x/complete", lambda n: {"part_ids": ["part_x"] * n}, ("part_ids", 2000)),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0] if isinstance(value, tuple) else "",
@@ -79,6 +84,29 @@ def test_a_list_beyond_its_limit_is_refused(
     assert f"maximum length {most}," in error["message"]
     assert f"length {most + beyond} instead" in error["message"]
     assert world.client.post(path, json=body(most)).json().get("error", {}).get("code") != "array_above_max_length"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/threads", lambda messages: {"messages": messages}),
+        ("/threads/runs", lambda messages: {"assistant_id": "asst_x", "thread": {"messages": messages}}),
+        ("/threads/thread_x/runs", lambda messages: {"assistant_id": "asst_x", "additional_messages": messages}),
+    ],
+    ids=["thread", "thread and run", "run"],
+)
+@pytest.mark.parametrize("key", ["attachments", "file_ids"])
+def test_the_attachments_of_all_messages_have_a_limit(
+    world: World, path: str, body: Callable[[list[Any]], Any], key: str
+) -> None:
+    """They are one commit: the products of two lawful lists would hold the database for seconds."""
+    each, most = ({"file_id": "file-x"}, 500) if key == "attachments" else ("file-x", 10)
+    messages = [{**MESSAGE, key: [each] * most} for _ in range(2_000 // most)]
+    error = world.post(path, body([*messages, {**MESSAGE, key: [each]}]), 400)["error"]
+    assert "2001 attachments together, and at most 2000 are allowed" in error["message"]
+    assert error["param"].endswith("messages")
+    answer = world.client.post(path, json=body(messages))
+    assert "attachments together" not in answer.text
 
 
 def test_every_list_of_a_request_has_a_limit(world: World) -> None:

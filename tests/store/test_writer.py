@@ -333,3 +333,23 @@ async def test_a_run_whose_checkpoint_was_lost_is_not_acknowledged(tmp_path: Pat
         store.checkpoints.put(checkpoint(run.id, "2"))
         await store.commit([pause], durable=True)
     await store.close()
+
+
+async def test_owners_get_equal_shares_of_the_time(tmp_path: Path) -> None:
+    """An owner with large commits does not get as many turns as one with small ones."""
+    store = await open_store(tmp_path / "t.db")
+    ended: list[str] = []
+
+    def ask(owner: str, rows: int) -> "asyncio.Future[list[Row]]":
+        act_for(owner)
+        asked = store.commit([Insert(thread(owner)) for _ in range(rows)], durable=False)
+        asked.add_done_callback(lambda _: ended.append(owner))
+        return asked
+
+    asked = [ask("ann", 4_000) for _ in range(4)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    bobs = [ask("bob", 100) for _ in range(12)]  # less than the time of one of ann's
+    await asyncio.gather(*bobs)
+    assert ended.count("ann") <= 3, "the first, the one that ran when bob came, and one in bob's time"
+    await asyncio.gather(*asked)
+    await store.close()
