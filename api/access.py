@@ -42,7 +42,7 @@ __all__ = ["AccessControl"]
 
 logger = logging.getLogger("threadhold.api")
 
-_PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
+_PUBLIC: Final = frozenset({"/", "/v1/health", "/v1/ready", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
 _PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
 _PARTS: Final = re.compile(r"/uploads/[^/]+/parts")
@@ -192,7 +192,7 @@ class AccessControl:
             return self._check_metrics_key(headers)
         if not self._keys:
             return DEFAULT_OWNER
-        is_public = path in _PUBLIC or path.removeprefix("/v1") in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
+        is_public = path in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
         if is_public:
             return ""
         if path.startswith(_PLAYGROUNDS):

@@ -1,4 +1,4 @@
-"""Builds the app: every route with and without `/v1`, the access checks, and API documentation that works offline."""
+"""Builds the app: routes, access checks, and API documentation that works offline."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -40,16 +40,18 @@ from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
 from api.depends import Deps
 from api.docs_files import serve_in_small_blocks
-from api.hot_routes import add_hot_routes
+from api.hot_routes import build_hot_router
 from api.page import build_page
 from api.readiness import Readiness
 from api.route_paths import RoutePaths
+from api.routers import operation_id
+from api.unversioned_paths import UnversionedPaths
 from fairness.fair_limits import FairLimit
 
 __all__ = ["Access", "build_app"]
 
 # `POST /threads/runs` comes before `POST /threads/{thread_id}`, which would match it
-_HOT_ENDPOINTS = (*threads.HOT_ENDPOINTS, *messages.HOT_ENDPOINTS, *runs.HOT_ENDPOINTS)
+_HOT_ROUTER = build_hot_router((*threads.HOT_ENDPOINTS, *messages.HOT_ENDPOINTS, *runs.HOT_ENDPOINTS))
 
 _ROUTERS = (
     assistants,
@@ -112,7 +114,7 @@ def build_app(
         async with open_deps() as deps, aclosing(Readiness(deps)) as readiness:
             app.state.deps, app.state.readiness = deps, readiness
             routes = list(app.router.routes)
-            app.include_router(await asyncio.to_thread(_langserve, deps), include_in_schema=False)
+            app.router.routes.extend((await asyncio.to_thread(_langserve, deps)).routes)
             app.state.route_paths = RoutePaths(app.router.routes)
             try:
                 yield
@@ -120,7 +122,7 @@ def build_app(
                 app.router.routes[:] = routes  # the removed ones hold these dependencies; the next start adds its own
 
     requests = RequestMetrics()
-    middleware = [Middleware(AzureAddresses), Middleware(AccessLog, metrics=requests)]
+    middleware = [Middleware(AzureAddresses), Middleware(UnversionedPaths), Middleware(AccessLog, metrics=requests)]
     if origins := normalize_origins(access.origins):
         middleware.append(Middleware(Cors, origins=origins))
     middleware.append(
@@ -142,21 +144,17 @@ def build_app(
         redoc_url=None,
         telemetry=_TELEMETRY,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,  # short and stable, as in OpenAI's own document
+        generate_unique_id_function=operation_id,
     )
     app.state.requests, app.state.version = requests, version
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
     app.state.large_bodies = FairLimit(0, least=LARGE_AT_ONCE)
     serve_in_small_blocks(app)
     problems.install(app)
-    for prefix in ("/v1", ""):
-        add_hot_routes(app.router, _HOT_ENDPOINTS, prefix, in_schema=bool(prefix))
-    for each in _ROUTERS:
-        app.include_router(each.router, prefix="/v1")
-        app.include_router(each.router, include_in_schema=False)
-    app.include_router(build_page())
-    app.include_router(metrics.router)
+    for router in (_HOT_ROUTER, *(each.router for each in _ROUTERS), build_page(), metrics.router):
+        app.router.routes.extend(router.routes)  # see `api.routers.api_router`
     description.install(app)
+    app.state.route_paths = RoutePaths(app.router.routes)
     return app
 
 

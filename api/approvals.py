@@ -2,17 +2,18 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from api.depends import InjectedDeps, Owner, RunId, ThreadId, must_get
 from api.json_response import answer
+from api.routers import api_router
 from graphs.approvals import Approval, pending_approvals
 from wire.errors import RunError, Unavailable
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["runs"])
+router = api_router("runs")
 
 
 class Approvals(BaseModel):

@@ -4,11 +4,12 @@ import time
 from contextlib import suppress
 from typing import cast
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, must_get
 from api.json_response import answer
+from api.routers import api_router
 from graphs.tools.feasible import check_schemas
 from graphs.tools.secrets import restore_changed
 from graphs.tools.toolset import make_toolset
@@ -25,7 +26,7 @@ from wire.tool_secrets import mask_tools, restore_secrets
 
 __all__ = ["amend", "check_tools", "router", "show_assistant"]
 
-router = APIRouter(tags=["assistants"], route_class=BodyRoute)
+router = api_router("assistants", BodyRoute)
 
 
 @router.post("/assistants", response_model=Assistant)

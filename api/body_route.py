@@ -36,7 +36,7 @@ Handler = Callable[[Request], Coroutine[object, object, Response]]
 
 
 class BodyRoute(APIRoute):
-    """A route that repairs its body. The API's routers use it: `APIRouter(route_class=BodyRoute)`."""
+    """A route that repairs its body. Routers use it: `api_router(TAG, BodyRoute)`."""
 
     def get_route_handler(self) -> Handler:
         """Return a handler that reads and repairs the body, and then calls that of `get_endpoint_handler`."""

@@ -1,14 +1,15 @@
 """Chat completions, passed through to the upstream of the model, including streams and tools."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.depends import InjectedDeps
 from api.forwarding import forward_json
+from api.routers import api_router
 from chains.forwarding import CHAT
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["chat"])
+router = api_router("chat")
 
 _BODY: dict[str, object] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}

@@ -1,15 +1,16 @@
 """Embeddings: vectors of texts, from an upstream's model or the built-in one."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.body_route import BodyRoute
 from api.depends import InjectedDeps, Owner
+from api.routers import api_router
 from api.sse import while_connected
 from wire.embeddings import EmbeddingCreate, EmbeddingList
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["embeddings"], route_class=BodyRoute)
+router = api_router("embeddings", BodyRoute)
 
 
 @router.post("/embeddings", response_model=EmbeddingList)

@@ -2,11 +2,12 @@
 
 import time
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.body_route import BodyRoute
 from api.depends import BatchId, Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
+from api.routers import api_router
 from api.store_files import POLL_AFTER, StatusFilter, page_of_store_files
 from retrieval.vector_store_drafts import add_store_files, refuse_expired, renew_expiry
 from store.ports import BatchRow, FileTotals, Insert, Patch, Row
@@ -17,7 +18,7 @@ from wire.vector_stores import FileBatch, FileBatchCreate, VectorStoreFile, new_
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
+router = api_router("vector stores", BodyRoute)
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches", response_model=FileBatch)

@@ -1,10 +1,11 @@
 """Uploads: files that are sent in parts, each streamed to disk. A completed upload becomes an ordinary file."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.body_route import BodyRoute, parse_leniently
 from api.depends import InjectedDeps, Owner, UploadId
 from api.json_response import answer
+from api.routers import api_router
 from api.uploads import announced_bytes, read_form
 from store.ports import Writing
 from wire.uploads import (
@@ -19,7 +20,7 @@ from wire.uploads import (
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["uploads"], route_class=BodyRoute)
+router = api_router("uploads", BodyRoute)
 
 _FORM: dict[str, object] = {
     "type": "object",

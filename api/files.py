@@ -4,12 +4,13 @@ import time
 from typing import Annotated, get_args
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.body_route import parse_leniently
 from api.depends import Deps, FileId, InjectedDeps, Owner
 from api.json_response import answer
+from api.routers import api_router
 from api.uploads import announced_bytes, file_limit, read_form
 from store.ports import Insert, PageQuery, Row
 from wire.errors import InvalidRequest, StoreError
@@ -20,7 +21,7 @@ from wire.pages import Listing as ListOf
 
 __all__ = ["must_get_file", "router"]
 
-router = APIRouter(tags=["files"])
+router = api_router("files")
 
 _FORM: dict[str, object] = {
     "type": "object",

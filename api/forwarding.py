@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from api.azure import DEPLOYMENT
@@ -17,6 +17,7 @@ from api.bodies import decode_filled
 from api.body_threads import is_large, work_on_body
 from api.depends import Deps, InjectedDeps
 from api.forms import receive_form
+from api.routers import api_router
 from api.sse import ByteStream, while_connected
 from api.uploads import is_form
 from chains.forwarding import Body, with_model
@@ -27,7 +28,7 @@ from wire.paths import shown
 
 __all__ = ["FORM_PATHS", "FORWARDED", "Forwarded", "forward_json", "router"]
 
-router = APIRouter(tags=["forwarded"])
+router = api_router("forwarded")
 
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"

@@ -1,13 +1,14 @@
 """Health and readiness: whether the process is up, and whether it can work."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.json_response import answer
 from api.readiness import Readiness
+from api.routers import api_router
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["health"])
+router = api_router("health")
 
 
 @router.head("/health", include_in_schema=False)

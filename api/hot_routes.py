@@ -28,9 +28,11 @@ from api.depends import (
     is_v1,
 )
 from api.head import head_of
+from api.routers import operation_id
+from api.unversioned_paths import VERSION_PREFIX
 from wire.validation import check_id, explain
 
-__all__ = ["HotEndpoint", "HotRoute", "add_hot_routes"]
+__all__ = ["HotEndpoint", "HotRoute", "build_hot_router"]
 
 _BOOLEAN: Final = TypeAdapter(bool)
 
@@ -62,19 +64,19 @@ class HotEndpoint:
     responses: Mapping[int | str, dict[str, object]] = field(default_factory=dict)
 
 
-def add_hot_routes(router: APIRouter, endpoints: Sequence[HotEndpoint], prefix: str, *, in_schema: bool) -> None:
-    """Add a route for each endpoint to the app's own router. Call it before routes that match the same paths."""
+def build_hot_router(endpoints: Sequence[HotEndpoint]) -> APIRouter:
+    """Return a router with a route for each endpoint. Its routes come before others that match the same paths."""
+    router = APIRouter(prefix=VERSION_PREFIX, route_class=HotRoute, generate_unique_id_function=operation_id)
     for each in endpoints:
         router.add_api_route(
-            prefix + each.path,
+            each.path,
             each.endpoint,
             methods=["POST"],
             tags=[each.tag],
             response_model=each.response_model,
             responses=dict(each.responses),
-            include_in_schema=in_schema,
-            route_class_override=HotRoute,
         )
+    return router
 
 
 def _deps(request: Request) -> Deps:

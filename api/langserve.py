@@ -45,7 +45,7 @@ def build_router(deps: Deps) -> APIRouter:
     """Return the routes for these dependencies."""
     # The playgrounds post to /stream_log, for which LangServe calls `astream_log`, which LangChain has deprecated.
     warnings.filterwarnings("ignore", message=r"astream_log is deprecated", category=DeprecationWarning)
-    router = APIRouter(route_class=_Route)
+    router = APIRouter(route_class=_Route, include_in_schema=False)
     calls = deps.calls
 
     def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:  # as LangServe calls it

@@ -4,12 +4,13 @@ import time
 from contextlib import suppress
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from api.body_route import BodyRoute
 from api.depends import V1, InjectedDeps, Listing, MessageId, Owner, ThreadId, list_rows, must_get
 from api.hot_routes import HotEndpoint
 from api.json_response import answer
+from api.routers import api_router
 from graphs.drafts import message_rows
 from store.ports import Delete, Insert, Patch, RequireNoActiveRun
 from wire.errors import Changed, InvalidRequest, ThreadBusy
@@ -23,7 +24,7 @@ __all__ = ["HOT_ENDPOINTS", "router"]
 _TRIES: Final = 20
 """How often a message with attachments is added again because the thread's resources were changed meanwhile."""
 
-router = APIRouter(tags=["messages"], route_class=BodyRoute)
+router = api_router("messages", BodyRoute)
 
 
 async def create_message(

@@ -2,18 +2,19 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict
 
 from api.depends import Deps, Extensions, InjectedDeps
 from api.json_response import answer
+from api.routers import api_router
 from chains.chat_types import ModelEntry
 from wire.errors import NotFound, Unavailable
 from wire.validation import shown
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["models"])
+router = api_router("models")
 
 
 class Model(BaseModel):

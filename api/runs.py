@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 
 from api.body_route import BodyRoute
 from api.depends import (
@@ -20,6 +20,7 @@ from api.depends import (
 )
 from api.hot_routes import HotEndpoint
 from api.json_response import answer, not_offered
+from api.routers import api_router
 from api.sse import EventStream
 from graphs.drafts import RunChoices
 from graphs.runner import Started
@@ -31,7 +32,7 @@ from wire.validation import check_id, shown
 
 __all__ = ["HOT_ENDPOINTS", "router"]
 
-router = APIRouter(tags=["runs"], route_class=BodyRoute)
+router = api_router("runs", BodyRoute)
 
 _POLL_AFTER_MS = "250"
 """How soon a client should poll again; without it, Node's SDK waits five seconds."""

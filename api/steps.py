@@ -1,9 +1,10 @@
 """Steps of a run: list and read."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.depends import V1, Include, InjectedDeps, Listing, Owner, RunId, StepId, ThreadId, must_get
 from api.json_response import answer
+from api.routers import api_router
 from graphs.tools.contents import with_contents
 from store.ports import PageQuery, StepRow
 from wire.errors import NotFound
@@ -13,7 +14,7 @@ from wire.steps import RunStep
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["run steps"])
+router = api_router("run steps")
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps", response_model=ListOf[RunStep])

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from api.body_route import BodyRoute
 from api.depends import Deps, FileId, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
+from api.routers import api_router
 from retrieval.vector_store_drafts import refuse_expired, renew_expiry, store_file_row
 from store.ports import PageQuery, Row, store_file_id
 from wire.errors import InvalidRequest, NotFound
@@ -22,7 +23,7 @@ from wire.vector_stores import NewStoreFile, StoreFileModify, VectorStoreFile
 
 __all__ = ["POLL_AFTER", "StatusFilter", "page_of_store_files", "router"]
 
-router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
+router = api_router("vector stores", BodyRoute)
 
 POLL_AFTER = {"openai-poll-after-ms": "250"}
 """How soon a client should poll again."""

@@ -2,12 +2,13 @@
 
 import time
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.body_route import BodyRoute
 from api.depends import V1, InjectedDeps, Listing, Owner, ThreadId, list_rows, must_get
 from api.hot_routes import HotEndpoint
 from api.json_response import answer
+from api.routers import api_router
 from graphs.drafts import message_rows
 from retrieval.vector_store_drafts import create_inline_stores
 from store.ports import Insert, Patch, Row
@@ -18,7 +19,7 @@ from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_t
 
 __all__ = ["HOT_ENDPOINTS", "router"]
 
-router = APIRouter(tags=["threads"], route_class=BodyRoute)
+router = api_router("threads", BodyRoute)
 
 
 async def create_thread(body: ThreadCreate, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:

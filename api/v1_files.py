@@ -3,12 +3,13 @@
 import time
 from collections.abc import Mapping
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.assistants import amend
 from api.body_route import BodyRoute
 from api.depends import AssistantId, Deps, FileId, InjectedDeps, Listing, MessageId, Owner, ThreadId, must_get
 from api.json_response import answer
+from api.routers import api_router
 from retrieval.assistant_files import files_of, store_of
 from retrieval.vector_store_drafts import store_file_row
 from store.ports import Change, Delete, Patch, Row, store_file_id
@@ -23,7 +24,7 @@ from wire.vector_stores import NewStoreFile
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["v1"], route_class=BodyRoute)
+router = api_router("v1", BodyRoute)
 
 _MAX_FILES = 20
 

@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.body_route import BodyRoute
 from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
 from api.json_response import answer
+from api.routers import api_router
 from api.sse import while_connected
 from retrieval.vector_store_drafts import draft_store, refuse_expired, renew_expiry
 from store.ports import FileTotals, Hit, Insert, PageQuery, Patch, Query, StoreRow
@@ -32,7 +33,7 @@ logger = logging.getLogger("threadhold.api")
 _SHORT_CHARS = 4096
 """Maximum characters of a search's queries to be embedded before files."""
 
-router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
+router = api_router("vector stores", BodyRoute)
 
 
 @router.post("/vector_stores", response_model=VectorStore)
