@@ -5,7 +5,7 @@ including their secrets, in its private part: changing the assistant later does 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, cast
 
 from graphs.machine.spec import ClientCalls, RunSpec
@@ -14,11 +14,10 @@ from store.ports import AssistantRow, Change, Insert, ItemRow, MessageRow, Row, 
 from wire.events import NewEvent, encode
 from wire.ids import derive_id, new_id
 from wire.items import Item
-from wire.json import JsonObject
 from wire.messages import MessageCreate, new_message
 from wire.model_options import apply_reasoning, apply_sampling, requested_sampling
 from wire.resources import Resources, resources_body
-from wire.runs import Run, RunCreate, RunValues, ThreadRunCreate, Truncation, new_run, queued_run
+from wire.runs import RUN_DEFAULTS, Run, RunCreate, RunValues, ThreadRunCreate, new_run, queued_run
 from wire.threads import ThreadCreate, new_thread
 from wire.tool_secrets import mask_tools, restore_secrets
 
@@ -202,21 +201,15 @@ def _spec_row(request: SpecRun, owner: str, thread_id: str, now: int, expiry_s: 
     return Row("run", id, owner, run, thread_id, private={"tools": tools, "sampling": requested_sampling(spec.options)})
 
 
+_SPEC_VALUES: Final = tuple(each.name for each in fields(RunSpec) if each.name in RunValues.__annotations__)
+"""The fields of a spec that the run's object has under the same name."""
+
+
 def _spec_values(request: SpecRun) -> RunValues:
     """Return the public values of a run from a spec; `RunSpec.of_run` reads them back."""
     spec = request.spec
-    return {
-        "model": spec.model,
-        "instructions": spec.instructions,
-        "tools": mask_tools(spec.tools),
-        "tool_resources": request.tool_resources,
-        "metadata": dict(request.metadata),
-        **apply_sampling(spec.options),
-        "max_prompt_tokens": spec.max_prompt_tokens,
-        "max_completion_tokens": spec.max_completion_tokens,
-        "truncation_strategy": cast("Truncation", dict(spec.truncation)),
-        "tool_choice": cast("str | JsonObject", spec.tool_choice),
-        "parallel_tool_calls": spec.parallel_tool_calls,
-        "response_format": cast("str | JsonObject", spec.response_format),
-        **apply_reasoning(spec.options),
-    }
+    values: dict[str, object] = {name: RUN_DEFAULTS[name] for name in RunValues.__annotations__}  # type: ignore[literal-required]
+    values |= {name: getattr(spec, name) for name in _SPEC_VALUES}
+    values |= {**apply_sampling(spec.options), **apply_reasoning(spec.options), "tools": mask_tools(spec.tools)}
+    values |= {"tool_resources": request.tool_resources, "metadata": dict(request.metadata)}
+    return cast("RunValues", values)

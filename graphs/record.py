@@ -20,7 +20,7 @@ from graphs.machine.stream_parts import (
     CallsMade,
     CallsOpened,
     Citation,
-    LeftOut,
+    CustomEvent,
     MessageClosed,
     MessageOpened,
     RefusalDelta,
@@ -35,10 +35,11 @@ from graphs.open_calls import OpenCalls
 from graphs.tools.contents import with_contents
 from graphs.tools.kinds import STEP_CALLS
 from store.ports import Change, Insert, MessageRow, Patch, Row, StepRow
-from wire.events import Event, EventName, NewEvent, encode, message_event, own_data, run_event, step_event
+from wire.event_names import CustomEventName, EventName
+from wire.events import Event, NewEvent, encode, message_event, own_data, run_event, step_event
 from wire.json import JsonObject
 from wire.messages import Message, open_message
-from wire.runs import LastError, Run, RunChange, RunNotes, RunOutcome
+from wire.runs import LastError, Run, RunChange, RunOutcome
 from wire.status import RunEnd, Status, sources
 from wire.steps import RunStep, StepDetails, StepEnd, close_step, open_step
 
@@ -59,7 +60,7 @@ class Recorded:
         """Append an event with this data, which is encoded."""
         self.events.append((name, encode(data)))
 
-    def add_own(self, name: EventName, fields: Mapping[str, object]) -> None:
+    def add_own(self, name: CustomEventName, fields: Mapping[str, object]) -> None:
         """Append one of the events that OpenAI's API does not have."""
         self.events.append((name, own_data(name, fields)))
 
@@ -139,8 +140,8 @@ class Recorder:
                 self._cite(part, done)
             case ThoughtDelta():
                 self._think(part, done)
-            case LeftOut():
-                self._leave_out(part, done)
+            case CustomEvent():
+                self._record_custom(part, done)
             case RefusalDelta() | MessageOpened() | MessageClosed():
                 self._record_message(part, done)
             case CallsOpened() | CallDelta() | CallsMade() | CallAnswered() | CallsAnswered():
@@ -213,16 +214,14 @@ class Recorder:
         data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
         done.add("thread.message.delta", data)
 
-    def _leave_out(self, part: LeftOut, done: Recorded) -> None:
-        report: RunNotes = {"left_out_messages": part.messages, "context_limit": part.context_limit}
-        if part.at_least:
-            report["at_least"] = True
-        if self.run.get("threadhold") == report:
-            return
-        self.run["threadhold"] = report
-        done.changes.append(Patch("run", self.run["id"], self._owner, {"threadhold": report}))
-        fields = {"id": part.message_id, "run_id": self.run["id"], **report}
-        done.add_own("threadhold.context", fields)
+    def _record_custom(self, part: CustomEvent, done: Recorded) -> None:
+        if part.run_changes:
+            if part.run_changes.items() <= self.run.items():
+                return
+            changed = dict(part.run_changes)
+            self.run.update(changed)  # type: ignore[typeddict-item]  # a node names the fields
+            done.changes.append(Patch("run", self.run["id"], self._owner, changed))
+        done.add_own(part.name, {"id": part.message_id, "run_id": self.run["id"], **part.fields})
 
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
         self._items.add_thoughts(part)

@@ -5,8 +5,8 @@ from typing import Annotated, Final, Literal, NotRequired
 from pydantic import Field, StringConstraints, model_validator, with_config
 from typing_extensions import TypedDict
 
-from wire import v1
 from wire.closed import CLOSED
+from wire.field_markers import FieldMarker
 from wire.json import JsonObject
 from wire.metadata import Metadata
 from wire.model_options import (
@@ -20,6 +20,7 @@ from wire.model_options import (
 )
 from wire.resources import NewToolResources, Resources, ToolResources, attach_files, resources_body
 from wire.tools import Tool, echo
+from wire.v1_requests import rename_retrieval
 from wire.validation import Id, Request
 
 __all__ = ["Assistant", "AssistantCreate", "AssistantModify", "amend_assistant", "new_assistant"]
@@ -51,7 +52,7 @@ class _AssistantFields(ReasoningOptions, CommonOptions, _Described):
     @model_validator(mode="before")
     @classmethod
     def _from_v1(cls, data: object) -> object:
-        return v1.rename_retrieval(data)
+        return rename_retrieval(data)
 
 
 class AssistantCreate(_AssistantFields):
@@ -77,19 +78,21 @@ class _DescribedObject(TypedDict):
     model: str
     instructions: str | None
     tools: list[JsonObject]
-    tool_resources: Resources
+    tool_resources: Annotated[Resources, FieldMarker.ADDED_IN_V2]
     metadata: dict[str, str]
 
 
 class _FormattedObject(_DescribedObject, SamplingShown):
-    response_format: str | JsonObject
+    response_format: Annotated[str | JsonObject, FieldMarker.ADDED_IN_V2]
 
 
 @with_config(CLOSED)
 class Assistant(_FormattedObject, ReasoningShown):
     """The object `assistant`."""
 
-    file_ids: NotRequired[Annotated[list[str], Field(description="only under `OpenAI-Beta: assistants=v1`")]]
+    file_ids: NotRequired[
+        Annotated[list[str], FieldMarker.V1_ONLY, Field(description="only under `OpenAI-Beta: assistants=v1`")]
+    ]
 
 
 def new_assistant(request: AssistantCreate, *, id: str, now: int) -> Assistant:

@@ -18,10 +18,10 @@ from wire.json import JsonObject, JsonView
 from wire.leniency import repair
 from wire.messages import Annotation, AttachedFile, Message, MessageContent, Reason, UsableBy, open_message
 from wire.metadata import Metadata
-from wire.model_options import UNSET_SAMPLING, ReasoningShown, requested_sampling
+from wire.model_options import UNSET_SAMPLING, requested_sampling
 from wire.resources import ToolResources, resources_body
-from wire.runs import Run
-from wire.steps import RunStep
+from wire.runs import RUN_DEFAULTS, Run
+from wire.steps import STEP_DEFAULTS, RunStep
 from wire.threads import Thread
 from wire.tool_secrets import drop_masked, mask_tools
 from wire.validation import Id, check_id, one_of, parse
@@ -269,7 +269,7 @@ def run_body(data: dict[str, object], *, thread_id: str) -> Run | None:
     if data.get("status") in ("queued", "in_progress", "requires_action", "cancelling"):
         return None
     fixed = {"object": "thread.run", "thread_id": thread_id, "required_action": None}
-    made = _filled(_WholeRun, Run.__annotations__, data, _RUN, fixed)
+    made = _filled(_WholeRun, Run.__annotations__, data, RUN_DEFAULTS, fixed)
     return {**made, "tools": mask_tools(made["tools"])}
 
 
@@ -277,7 +277,7 @@ def step_body(data: dict[str, object], *, run_id: str, thread_id: str, assistant
     """Make the wire object of a step of a run. Raises InvalidRequest."""
     _check_id(str(data.get("id", "")), "step_")
     of = {"object": "thread.run.step", "thread_id": thread_id, "run_id": run_id}
-    return _filled(_WholeStep, RunStep.__annotations__, data, {**_STEP, "assistant_id": assistant_id}, of)
+    return _filled(_WholeStep, RunStep.__annotations__, data, {**STEP_DEFAULTS, "assistant_id": assistant_id}, of)
 
 
 def assistant_parts(data: dict[str, object], *, now: int) -> tuple[Assistant, list[JsonObject], dict[str, float]]:
@@ -361,25 +361,3 @@ def _filled(
     made = repair(model, made).data
     parse(model, made)
     return cast("T", made)  # as it is in the dump, not as pydantic converts it
-
-
-_RUN: Final[dict[str, object]] = {
-    **dict.fromkeys(
-        ["last_error", "expires_at", "started_at", "cancelled_at", "failed_at", "completed_at", "incomplete_details"]
-    ),
-    **dict.fromkeys(["usage", *UNSET_SAMPLING, "max_prompt_tokens", "max_completion_tokens"]),
-    "model": "",
-    "instructions": "",
-    "tools": [],
-    "tool_resources": {},
-    "metadata": {},
-    "truncation_strategy": {"type": "auto", "last_messages": None},
-    "tool_choice": "auto",
-    "parallel_tool_calls": True,
-    "response_format": "auto",
-    **dict.fromkeys(ReasoningShown.__annotations__),
-}
-_STEP: Final[dict[str, object]] = {
-    **dict.fromkeys(["last_error", "expires_at", "expired_at", "cancelled_at", "failed_at", "completed_at", "usage"]),
-    "metadata": {},
-}

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, StringCon
 from typing_extensions import TypedDict
 
 from wire.closed import CLOSED, OPEN
+from wire.field_markers import FieldMarker
 from wire.metadata import Metadata
 from wire.validation import Id, Request, one_of
 from wire.vector_stores import MAX_FILES_AT_ONCE
@@ -272,9 +273,11 @@ class Message(TypedDict):
     content: list[MessageContent]
     assistant_id: str | None
     run_id: str | None
-    attachments: list[AttachedFile]
+    attachments: Annotated[list[AttachedFile], FieldMarker.ADDED_IN_V2]
     metadata: dict[str, str]
-    file_ids: NotRequired[Annotated[list[str], Field(description="only under `OpenAI-Beta: assistants=v1`")]]
+    file_ids: NotRequired[
+        Annotated[list[str], FieldMarker.V1_ONLY, Field(description="only under `OpenAI-Beta: assistants=v1`")]
+    ]
 
 
 def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) -> Message:

@@ -9,18 +9,21 @@ model's defaults, so the ones that were set are stored separately. The other opt
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final, cast
+from typing import Annotated, Final, cast
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from wire.field_markers import FieldMarker
 from wire.json import JsonObject
 from wire.tools import ReasoningEffort, ResponseFormat
 from wire.validation import Request
 
 __all__ = [
     "NO_OPTIONS",
+    "NO_REASONING",
     "OPTIONS",
+    "UNKNOWN_SAMPLING",
     "UNSET_SAMPLING",
     "CommonOptions",
     "ModelOptions",
@@ -83,25 +86,31 @@ class ReasoningOptions(Request):
 class SamplingShown(TypedDict):
     """Fields of assistants."""
 
-    temperature: float
-    top_p: float
+    temperature: Annotated[float, FieldMarker.ADDED_IN_V2]
+    top_p: Annotated[float, FieldMarker.ADDED_IN_V2]
 
 
 class RunSampling(TypedDict):
     """The same fields of runs. Imported runs can lack their values."""
 
     temperature: float | None
-    top_p: float | None
+    top_p: Annotated[float | None, FieldMarker.ADDED_IN_V2]
 
 
 class ReasoningShown(TypedDict):
     """Fields of assistants and runs."""
 
-    reasoning_effort: str | None
+    reasoning_effort: Annotated[str | None, FieldMarker.ADDED_IN_V2]
 
 
 UNSET_SAMPLING: Final[SamplingShown] = {"temperature": 1.0, "top_p": 1.0}
 """What objects show for sampling options that are not set."""
+
+UNKNOWN_SAMPLING: Final = cast("RunSampling", dict.fromkeys(UNSET_SAMPLING))
+"""What imported runs show for sampling options that their dump lacks."""
+
+NO_REASONING: Final = cast("ReasoningShown", dict.fromkeys(ReasoningShown.__annotations__))
+"""What objects show for the other options that are not set."""
 
 _REASONING: Final = tuple(ReasoningOptions.model_fields)
 

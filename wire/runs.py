@@ -5,13 +5,15 @@ from typing import Annotated, Final, Literal, NotRequired, TypeVar
 from pydantic import BeforeValidator, Field, model_validator, with_config
 from typing_extensions import TypedDict
 
-from wire import v1
 from wire.assistants import Assistant, Instructions, ModelName
 from wire.closed import CLOSED, OPEN
+from wire.field_markers import FieldMarker
 from wire.json import JsonObject
 from wire.messages import NewMessages, Reason
 from wire.metadata import Metadata
 from wire.model_options import (
+    NO_REASONING,
+    UNKNOWN_SAMPLING,
     CommonOptions,
     ReasoningOptions,
     ReasoningShown,
@@ -23,14 +25,17 @@ from wire.resources import Resources, ToolResources
 from wire.status import Status
 from wire.threads import ThreadCreate
 from wire.tools import Tool, ToolChoice, TruncationStrategy, echo
+from wire.v1_requests import rename_retrieval
 from wire.validation import Id, Request
 
 __all__ = [
+    "RUN_DEFAULTS",
     "LastError",
     "RequiredAction",
     "Run",
     "RunChange",
     "RunCreate",
+    "RunDefaults",
     "RunModify",
     "RunNotes",
     "RunOutcome",
@@ -86,7 +91,7 @@ class _RunFields(CommonOptions, _Replacements):
     @model_validator(mode="before")
     @classmethod
     def _from_v1(cls, data: object) -> object:
-        return v1.rename_retrieval(data)
+        return rename_retrieval(data)
 
 
 class _Additions(_RunFields):
@@ -210,23 +215,26 @@ class RunValues(RunSampling, ReasoningShown):
     model: str
     instructions: str
     tools: list[JsonObject]
-    tool_resources: Resources
+    tool_resources: Annotated[Resources, FieldMarker.ADDED_IN_V2]
     metadata: dict[str, str]
     max_prompt_tokens: int | None
     max_completion_tokens: int | None
     truncation_strategy: Truncation
     tool_choice: str | JsonObject
-    parallel_tool_calls: bool
+    parallel_tool_calls: Annotated[bool, FieldMarker.ADDED_IN_V2]
     response_format: str | JsonObject
 
 
-class _RunState(TypedDict):
+class _RunIdentity(TypedDict):
     id: str
     object: Literal["thread.run"]
     created_at: int
     thread_id: str
     assistant_id: str
     status: Status
+
+
+class _RunProgress(TypedDict):
     required_action: RequiredAction | None
     last_error: LastError | None
     expires_at: int | None
@@ -238,16 +246,23 @@ class _RunState(TypedDict):
     usage: RunUsage | None
 
 
+class RunDefaults(_RunProgress, RunValues):
+    """The fields of a run that have a value if nothing sets them."""
+
+
 @with_config(CLOSED)
-class Run(_RunState, RunValues):
+class Run(_RunIdentity, RunDefaults):
     """The object `thread.run`."""
 
     threadhold: NotRequired[
-        Annotated[RunNotes | None, Field(description="an extension; there once something was left out")]
+        Annotated[
+            RunNotes | None, FieldMarker.EXTENSION, Field(description="an extension; there once something was left out")
+        ]
     ]
     file_ids: NotRequired[
         Annotated[
             list[str],
+            FieldMarker.V1_ONLY,
             Field(
                 description="v1's: under `OpenAI-Beta: assistants=v1`, and with extensions where the assistant has them"
             ),
@@ -275,6 +290,33 @@ class RunChange(RunOutcome, total=False):
     usage: RunUsage | None
 
 
+RUN_DEFAULTS: Final[RunDefaults] = {
+    "required_action": None,
+    "last_error": None,
+    "expires_at": None,
+    "started_at": None,
+    "cancelled_at": None,
+    "failed_at": None,
+    "completed_at": None,
+    "incomplete_details": None,
+    "usage": None,
+    "model": "",
+    "instructions": "",
+    "tools": [],
+    "tool_resources": {},
+    "metadata": {},
+    **UNKNOWN_SAMPLING,
+    "max_prompt_tokens": None,
+    "max_completion_tokens": None,
+    "truncation_strategy": {"type": "auto", "last_messages": None},
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "response_format": "auto",
+    **NO_REASONING,
+}
+"""The values of fields that nothing sets, such as those of an imported run that its dump lacks."""
+
+
 def new_run(
     request: RunCreate | ThreadRunCreate,
     assistant: Assistant,
@@ -298,15 +340,8 @@ def queued_run(values: RunValues, *, id: str, thread_id: str, assistant_id: str,
         "thread_id": thread_id,
         "assistant_id": assistant_id,
         "status": "queued",
-        "required_action": None,
-        "last_error": None,
+        **RUN_DEFAULTS,
         "expires_at": now + expiry_s,
-        "started_at": None,
-        "cancelled_at": None,
-        "failed_at": None,
-        "completed_at": None,
-        "incomplete_details": None,
-        "usage": None,
         **values,  # type: ignore[typeddict-item]  # a queued run has no extensions
     }
 

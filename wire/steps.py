@@ -1,6 +1,6 @@
 """Run steps: the object, and how a run creates one."""
 
-from typing import Literal, NotRequired
+from typing import Final, Literal, NotRequired
 
 from pydantic import with_config
 from typing_extensions import TypedDict
@@ -9,7 +9,7 @@ from wire.closed import CLOSED, OPEN
 from wire.json import JsonObject
 from wire.runs import LastError, Run, RunUsage
 
-__all__ = ["RunStep", "StepDetails", "StepEnd", "close_step", "open_step"]
+__all__ = ["STEP_DEFAULTS", "RunStep", "StepDefaults", "StepDetails", "StepEnd", "close_step", "open_step"]
 
 
 StepEnd = Literal["cancelled", "failed", "completed", "expired"]
@@ -32,10 +32,7 @@ class StepDetails(TypedDict):
     tool_calls: NotRequired[list[JsonObject]]
 
 
-@with_config(CLOSED)
-class RunStep(TypedDict):
-    """The object `thread.run.step`."""
-
+class _StepIdentity(TypedDict):
     id: str
     object: Literal["thread.run.step"]
     created_at: int
@@ -45,6 +42,11 @@ class RunStep(TypedDict):
     type: Literal["message_creation", "tool_calls"]
     status: Literal["in_progress"] | StepEnd
     step_details: StepDetails
+
+
+class StepDefaults(TypedDict):
+    """The fields of a step that have a value if nothing sets them."""
+
     last_error: LastError | None
     expires_at: int | None
     expired_at: int | None
@@ -53,6 +55,24 @@ class RunStep(TypedDict):
     completed_at: int | None
     metadata: dict[str, str]
     usage: RunUsage | None
+
+
+@with_config(CLOSED)
+class RunStep(_StepIdentity, StepDefaults):
+    """The object `thread.run.step`."""
+
+
+STEP_DEFAULTS: Final[StepDefaults] = {
+    "last_error": None,
+    "expires_at": None,
+    "expired_at": None,
+    "cancelled_at": None,
+    "failed_at": None,
+    "completed_at": None,
+    "metadata": {},
+    "usage": None,
+}
+"""The values of fields that nothing sets, such as those of an imported step that its dump lacks."""
 
 
 def open_step(
@@ -73,14 +93,9 @@ def open_step(
         "type": step_details["type"],
         "status": "in_progress",
         "step_details": step_details,
-        "last_error": None,
+        **STEP_DEFAULTS,
         "expires_at": run["expires_at"],
-        "expired_at": None,
-        "cancelled_at": None,
-        "failed_at": None,
-        "completed_at": None,
         "metadata": {},
-        "usage": None,
     }
 
 

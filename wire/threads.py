@@ -1,11 +1,12 @@
 """Threads: the requests to create and modify them, the object, and how it is made from a request."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import with_config
 from typing_extensions import TypedDict
 
 from wire.closed import CLOSED
+from wire.field_markers import FieldMarker
 from wire.messages import NewMessages
 from wire.metadata import Metadata
 from wire.resources import NewToolResources, Resources, ToolResources, resources_body
@@ -37,7 +38,7 @@ class Thread(TypedDict):
     object: Literal["thread"]
     created_at: int
     metadata: dict[str, str]
-    tool_resources: Resources
+    tool_resources: Annotated[Resources, FieldMarker.ADDED_IN_V2]
 
 
 class ThreadChanges(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Converts between v2 and what v1 clients of the Assistants API send and expect: `retrieval`, `file_ids`, quotes. Pure.
+"""Converts objects to what v1 clients of the Assistants API expect: `retrieval`, `file_ids`, quotes. Pure.
 
 Invariant: everything inside the server is v2. Requests are converted when they are read, answers when they are sent.
 """
@@ -7,20 +7,18 @@ from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
-from wire.json import JsonObject, JsonView, UncheckedJson
-from wire.model_options import OPTIONS
+from wire.field_markers import FieldMarker, marked_fields
+from wire.json import JsonObject, JsonView
+from wire.object_types import OBJECT_TYPES
+from wire.v1_requests import rename_tool
 from wire.validation import Id, Request
 
-__all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "as_v1", "file_object", "rename_retrieval"]
+__all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "as_v1", "file_object"]
 
 
 _ADDED_IN_V2: Final = {
-    "assistant": OPTIONS | {"tool_resources", "response_format"},
-    "thread": frozenset({"tool_resources"}),
-    "thread.message": frozenset({"attachments"}),
-    "thread.run": (OPTIONS - {"temperature"}) | {"tool_resources", "parallel_tool_calls"},
+    name: marked_fields(object_type, FieldMarker.ADDED_IN_V2) for name, object_type in OBJECT_TYPES.items()
 }
-"""Fields that v1's objects do not have, according to its last SDKs: openai-python 1.20 and openai-node 4.36."""
 
 
 class AssistantFileCreate(Request):
@@ -53,18 +51,6 @@ def file_object(file_id: str, created_at: int, **holder: str) -> JsonObject:
     return {"id": file_id, "object": kind, "created_at": created_at, **holder}
 
 
-def rename_retrieval(data: object) -> object:
-    """Return a request with the type `retrieval` of tools and the tool choice renamed to v2's `file_search`."""
-    if not isinstance(data, dict):
-        return data
-    renamed = dict(data)
-    if isinstance(data.get("tools"), list):
-        renamed["tools"] = [_renamed(tool, "retrieval", "file_search") for tool in data["tools"]]
-    if isinstance(data.get("tool_choice"), dict):
-        renamed["tool_choice"] = _renamed(data["tool_choice"], "retrieval", "file_search")
-    return renamed
-
-
 def as_v1(obj: JsonView) -> JsonView:
     """Return an answer or an event's data in v1's form, including the objects of a list.
 
@@ -85,7 +71,7 @@ def as_v1(obj: JsonView) -> JsonView:
             delta = obj["delta"]
             return {**obj, "delta": {**delta, "content": [_quoting(part) for part in delta.get("content") or ()]}}
         case "thread.run.step":
-            return {**obj, "step_details": _calls(obj["step_details"])}
+            return {**_without_v2(obj), "step_details": _calls(obj["step_details"])}
         case "thread.run.step.delta":
             return {**obj, "delta": {**obj["delta"], "step_details": _calls(obj["delta"]["step_details"])}}
         case _:
@@ -98,14 +84,10 @@ def _without_v2(obj: JsonView) -> JsonObject:
 
 
 def _tools(obj: JsonView) -> JsonObject:
-    shown: JsonObject = {"tools": [_bare(_renamed(tool, "file_search", "retrieval")) for tool in obj["tools"]]}
+    shown: JsonObject = {"tools": [_bare(rename_tool(tool, "file_search", "retrieval")) for tool in obj["tools"]]}
     if isinstance(obj.get("tool_choice"), dict):
-        shown["tool_choice"] = _renamed(obj["tool_choice"], "file_search", "retrieval")
+        shown["tool_choice"] = rename_tool(obj["tool_choice"], "file_search", "retrieval")
     return shown
-
-
-def _renamed(tool: UncheckedJson, old: str, new: str) -> UncheckedJson:
-    return {**tool, "type": new} if isinstance(tool, dict) and tool.get("type") == old else tool
 
 
 def _bare(tool: JsonObject) -> JsonObject:

@@ -10,7 +10,7 @@ from chains.reply import ReplyCall
 from graphs.machine.deltas import ReplyParts
 from graphs.machine.log_lines import log_prompt
 from graphs.machine.state import RunContext, RunState
-from graphs.machine.stream_parts import LeftOut, Usage
+from graphs.machine.stream_parts import CustomEvent, Usage
 from graphs.tools.toolset import ToolSet
 from wire.errors import ContextOverflow
 
@@ -26,7 +26,7 @@ async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Us
         instructions=spec.instructions,
         history=await context.history(),
         exchange=exchange,
-        truncation=spec.truncation,
+        truncation=spec.truncation_strategy,
         tools=context.tools.specs,
         # Some servers refuse calls in a request without tools, and their models would not expect them.
         past=context.past if context.tools.specs else {},
@@ -110,7 +110,7 @@ def _count_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
     context.count_usage(spent)
 
 
-def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
+def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> CustomEvent:
     """Report the omitted messages to the client and in one log line, before the model call."""
     limit = context.model.context_limit(context.spec.model)
     more = "or more " if context.clipped else ""
@@ -119,7 +119,10 @@ def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
     logger.info(
         "run %s: %d messages %sleft out: longer than the context of `%s`%s", id, prompt.dropped, more, model, known
     )
-    return LeftOut(message_id, prompt.dropped, context.clipped, limit)
+    report: dict[str, object] = {"left_out_messages": prompt.dropped, "context_limit": limit}
+    if context.clipped:
+        report["at_least"] = True
+    return CustomEvent("threadhold.context", message_id, report, {"threadhold": report})
 
 
 def estimate_usage(context: RunContext, prompt: Prompt, parts: ReplyParts) -> Usage:

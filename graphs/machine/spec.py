@@ -29,8 +29,7 @@ class RunSpec:
     instructions: str = ""
     tools: Sequence[JsonObject] = ()
     """In the form of the API, with the secrets of actions."""
-    truncation: Mapping[str, object] = field(default_factory=lambda: {"type": "auto", "last_messages": None})
-    """OpenAI's `truncation_strategy`."""
+    truncation_strategy: Mapping[str, object] = field(default_factory=lambda: {"type": "auto", "last_messages": None})
     tool_choice: str | NamedFunction = "auto"
     parallel_tool_calls: bool = True
     response_format: str | ResponseFormat = "auto"
@@ -64,7 +63,7 @@ class RunSpec:
             model=run["model"],
             instructions=run["instructions"],
             tools=tools,
-            truncation=run["truncation_strategy"],
+            truncation_strategy=run["truncation_strategy"],
             tool_choice=run["tool_choice"],
             parallel_tool_calls=run["parallel_tool_calls"],
             response_format=run["response_format"],

@@ -1,15 +1,18 @@
 """The stream parts that the nodes of a run emit, one for each event in a reply or its calls.
 
+An event of our own that changes no row, or only the run's, is a `CustomEvent` and needs no class.
+
 Only `graphs/record.py` turns them into rows and events. The parts of one reply are strictly serial: a message is closed
 before calls open.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
+from wire.event_names import CustomEventName
 from wire.json import Json, JsonObject
 
 __all__ = [
@@ -20,9 +23,9 @@ __all__ = [
     "CallsMade",
     "CallsOpened",
     "Citation",
+    "CustomEvent",
     "CutReason",
     "EndReason",
-    "LeftOut",
     "MessageClosed",
     "MessageOpened",
     "RefusalDelta",
@@ -168,16 +171,16 @@ class CallsAnswered:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """The prompt omits this many of the thread's messages, or more (`at_least`), because they do not fit.
+class CustomEvent:
+    """An event that OpenAI's API does not have and that changes no row but the run's. `message_id` is the reply's.
 
-    `message_id` is that of the reply; `context_limit` is in tokens, None if it is unknown.
+    `run_changes`: fields of the run that change with it. If the run has these values already, there is no event.
     """
 
+    name: CustomEventName
     message_id: str
-    messages: int
-    at_least: bool
-    context_limit: int | None
+    fields: Mapping[str, object]
+    run_changes: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,6 @@ StreamPart: TypeAlias = (
     | CallsMade
     | CallAnswered
     | CallsAnswered
-    | LeftOut
+    | CustomEvent
     | RunEnded
 )

@@ -18,7 +18,7 @@ from tests.api.conftest import World
 from tests.api.test_runs import TIME, stream
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
-from wire.events import EVENT_NAMES
+from wire.event_names import EVENT_NAMES
 
 TYPES: dict[str, type[BaseModel]] = {
     "assistant": Assistant,

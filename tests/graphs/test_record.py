@@ -13,6 +13,7 @@ from graphs.machine.stream_parts import (
     CallsMade,
     CallsOpened,
     Citation,
+    CustomEvent,
     MessageClosed,
     MessageOpened,
     RefusalDelta,
@@ -248,3 +249,16 @@ def test_citations_take_linear_time() -> None:
     text = _content(record(books, MessageClosed("step_1", "msg_1", USAGE)))
     assert len(plain_text(text)) == count * 19
     assert time.process_time() - started < 3, "the text is rebuilt for each citation"
+
+
+def test_a_custom_event_changes_the_run_with_it_once() -> None:
+    books, rows = recorder(), Rows()
+    note = {"left_out_messages": 2, "context_limit": None}
+    part = CustomEvent("threadhold.context", "msg_1", note, {"threadhold": note})
+    done = record(books, part)
+    rows.apply(done)
+    assert rows.bodies["run_1"]["threadhold"] == books.run["threadhold"] == note
+    ((name, data),) = events_of(done)
+    assert (name, data["run_id"], data["id"], data["left_out_messages"]) == ("threadhold.context", "run_1", "msg_1", 2)
+    assert not record(books, part).events
+    assert not record(books, CustomEvent("threadhold.context", "msg_1", note)).changes

@@ -70,7 +70,7 @@ SPECS = {
         tool_choice=NamedFunction(type="function", function={"name": "getWeather"}),
         parallel_tool_calls=False,
         response_format={"type": "json_object"},
-        truncation={"type": "last_messages", "last_messages": 3},
+        truncation_strategy={"type": "last_messages", "last_messages": 3},
     ),
     "calls end it": spec(client_calls="end"),
 }

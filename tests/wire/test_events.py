@@ -3,7 +3,8 @@
 import tracemalloc
 from typing import get_args
 
-from wire.events import EVENT_NAMES, RUN_ENDS, encode, message_event, run_event, step_event
+from wire.event_names import EVENT_NAMES
+from wire.events import RUN_ENDS, encode, message_event, run_event, step_event
 from wire.status import TERMINAL, Status
 from wire.steps import StepEnd
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from wire import extensions
-from wire.events import EVENT_NAMES, Event, encode, own_data
+from wire.event_names import EVENT_NAMES
+from wire.events import Event, encode, own_data
 from wire.extensions import EXTENSION_EVENTS, events_without_extensions, without_extensions
 
 NOTES = {"left_out_messages": 3, "context_limit": 2048}
@@ -63,3 +64,18 @@ def test_a_model_s_output_is_never_changed() -> None:
     event = Event(1, "thread.message.delta", delta)
     (kept,) = events_without_extensions([event])
     assert kept is event
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("thread.message.completed", "thread.message"),
+        ("thread.run.queued", "thread.run"),
+        ("thread.run.step.delta", None),
+        ("thread.message.delta", None),
+    ],
+)
+def test_an_event_has_the_extensions_of_its_own_object(name: str, kind: str | None) -> None:
+    body = {"object": kind or name, "id": "x", "file_ids": ["file-1"]}
+    (shown,) = events_without_extensions([Event(1, name, encode(body))])
+    assert shown.data() == ({"object": kind, "id": "x"} if kind else body)
