@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 
 from wire.assistants import MAX_MODEL_NAME
 from wire.json import JsonObject, UncheckedJson
+from wire.validation import invalid_value
 
 __all__ = ["EmbeddingCreate", "EmbeddingList", "decode_vector", "encode_vector", "new_embeddings"]
 
@@ -26,20 +27,20 @@ _INPUT: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 
 def _check_input(value: UncheckedJson) -> UncheckedJson:
     if isinstance(value, str):
         if not value:
-            raise ValueError("it must not be an empty string")
+            raise invalid_value("it must not be an empty string")
         return value
     if not isinstance(value, list):
-        raise ValueError("it must be a string or an array of strings")
+        raise invalid_value("it must be a string or an array of strings")
     if not 0 < len(value) <= _MAX_INPUTS:
-        raise ValueError(f"the array has {len(value)} elements, and from 1 to {_MAX_INPUTS} are allowed")
+        raise invalid_value(f"the array has {len(value)} elements, and from 1 to {_MAX_INPUTS} are allowed")
     if any(_is_token(one) or (isinstance(one, list) and all(map(_is_token, one))) for one in value):
-        raise ValueError(
+        raise invalid_value(
             "arrays of tokens are not supported, as tokens of OpenAI's models mean nothing to other models. Send "
             "strings. LangChain's OpenAIEmbeddings does so with `check_embedding_ctx_length=False`"
         )
     for place, text in enumerate(value):
         if not isinstance(text, str) or not text:
-            raise ValueError(f"element {place} must be a non-empty string")
+            raise invalid_value(f"element {place} must be a non-empty string")
     return value
 
 

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from wire.closed import CLOSED, OPEN
 from wire.field_markers import FieldMarker
 from wire.metadata import Metadata
-from wire.validation import Id, Request, one_of
+from wire.validation import Id, Request, invalid_value, one_of
 from wire.vector_stores import MAX_FILES_AT_ONCE
 
 __all__ = [
@@ -103,7 +103,7 @@ ContentPart: TypeAlias = one_of(text=TextPart, image_url=ImageUrlPart, image_fil
 def _check_text(parts: list["_Part"]) -> list["_Part"]:
     length = sum(len(part.text) for part in parts if isinstance(part, TextPart))
     if length > _MAX_TEXT:
-        raise ValueError(f"its texts have {length} characters together, and at most {_MAX_TEXT} are allowed")
+        raise invalid_value(f"its texts have {length} characters together, and at most {_MAX_TEXT} are allowed")
     return parts
 
 
@@ -134,7 +134,7 @@ class MessageCreate(Request):
 def _check_attachments(messages: list[MessageCreate]) -> list[MessageCreate]:
     count = sum(len(message.attachments or ()) + len(message.file_ids or ()) for message in messages)
     if count > MAX_FILES_AT_ONCE:
-        raise ValueError(
+        raise invalid_value(
             f"its messages have {count} attachments together, and at most {MAX_FILES_AT_ONCE} are allowed; send the "
             "others in further requests"
         )

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, Discriminator, Field, StringCons
 
 from wire.filters import Filter, count_values
 from wire.json import JsonObject
-from wire.validation import Request
+from wire.validation import Request, invalid_value
 
 __all__ = ["ResultsPage", "VectorStoreSearch", "results_page"]
 
@@ -27,7 +27,7 @@ _MAX_FILTER_VALUES: Final = 1_000
 
 def _check_size(filters: Filter | None) -> Filter | None:
     if filters is not None and (count := count_values(filters)) > _MAX_FILTER_VALUES:
-        raise ValueError(f"it compares with {count} values, and at most {_MAX_FILTER_VALUES} are allowed")
+        raise invalid_value(f"it compares with {count} values, and at most {_MAX_FILTER_VALUES} are allowed")
     return filters
 
 

@@ -16,7 +16,19 @@ from wire.leniency import STRICT, Leniency, repair
 from wire.mistakes import first_mistake, list_mistakes
 from wire.paths import KEY, TAG, Location, format_path, shown
 
-__all__ = ["MAX_EXPLAINED", "MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse", "shown"]
+__all__ = [
+    "MAX_EXPLAINED",
+    "MAX_ID",
+    "Id",
+    "Request",
+    "Scalar",
+    "check_id",
+    "explain",
+    "invalid_value",
+    "one_of",
+    "parse",
+    "shown",
+]
 
 MAX_ID: Final = 64
 """Characters."""
@@ -119,6 +131,14 @@ def check_id(param: str, value: str, prefix: str) -> None:
         )
 
 
+def invalid_value(reason: str) -> PydanticCustomError:
+    """Return the error that a validator of requests raises.
+
+    Pydantic keeps a ValueError with its traceback, and thereby the whole request, until the garbage collector runs.
+    """
+    return PydanticCustomError("value_error", "{reason}", {"reason": reason})
+
+
 def explain(errors: Sequence[ErrorDetails]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
     error = first_mistake(errors)
@@ -134,7 +154,7 @@ def explain(errors: Sequence[ErrorDetails]) -> InvalidRequest:
     translate = _TRANSLATORS.get(kind)
     if translate is not None:
         return translate(where, given, context, loc)
-    reason = error["msg"].removeprefix("Value error, ")  # pydantic's prefix for the message of our own ValueError
+    reason = error["msg"].removeprefix("Value error, ")  # pydantic's prefix for the message of a ValueError
     message = f"Invalid value for '{where}': {reason}." if where else f"Invalid request: {reason}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from wire.closed import CLOSED, OPEN
 from wire.json import Json
 from wire.metadata import Metadata
-from wire.validation import Id, Request, Scalar, one_of
+from wire.validation import Id, Request, Scalar, invalid_value, one_of
 
 __all__ = [
     "AUTO",
@@ -87,7 +87,7 @@ class StaticSizes(Request):
     @model_validator(mode="after")
     def _check_overlap(self) -> Self:
         if self.chunk_overlap_tokens * 2 > self.max_chunk_size_tokens:
-            raise ValueError(
+            raise invalid_value(
                 f"chunk_overlap_tokens is {self.chunk_overlap_tokens}, and at most half of max_chunk_size_tokens "
                 f"({self.max_chunk_size_tokens}) is allowed"
             )
@@ -155,10 +155,10 @@ class FileBatchCreate(Request):
     @model_validator(mode="after")
     def _check_one(self) -> Self:
         if (self.file_ids is None) == (self.files is None):
-            raise ValueError("give file_ids or files, one of them and not both")
+            raise invalid_value("give file_ids or files, one of them and not both")
         size = len(self.file_ids or ()) * len(orjson.dumps(self.attributes))
         if size > _MAX_COMMON_BYTES:
-            raise ValueError(
+            raise invalid_value(
                 f"each file gets the attributes, which makes {size} bytes of JSON; at most {_MAX_COMMON_BYTES} are "
                 "allowed. Use several batches, or smaller attributes"
             )

@@ -101,14 +101,28 @@ def test_unread_answers_share_one_limit(method: str, body: bytes, large: str, sh
             assert len(client.get(large, headers=keys).content) > 9_000_000
 
 
-@pytest.mark.parametrize("end", [b"", b'"}'], ids=["invalid JSON", "a text that is too long"])
-def test_refused_bodies_do_not_stay_in_memory(end: bytes, shared: ServerProcess) -> None:
-    body = b'{"role":"user","content":"' + b"x" * 9_500_000 + end
+LONG = b'{"type":"text","text":"' + b"x" * 250_000 + b'"}'
+ATTACHED = b",".join(b'{"file_id":"file-%024d","tools":[{"type":"file_search"}]}' % number for number in range(500))
+REFUSED = {
+    "invalid JSON": ("messages", b'{"role":"user","content":"' + b"x" * 9_500_000),
+    "a text that is too long": ("messages", b'{"role":"user","content":"' + b"x" * 9_500_000 + b'"}'),
+    "texts that are too long": ("messages", b'{"role":"user","content":[' + b",".join([LONG] * 38) + b"]}"),
+    "too many attachments": (
+        "/threads",
+        b'{"messages":[' + b",".join([b'{"role":"user","content":"x","attachments":[' + ATTACHED + b"]}"] * 20) + b"]}",
+    ),
+    "too much to embed": ("/embeddings", b'{"model":"m","input":[' + b",".join([b'"x"'] * 10_000) + b"]}"),
+}
+"""The path of a request, and a body that is refused: by the parser, by pydantic, or by a check of ours."""
+
+
+@pytest.mark.parametrize(("path", "body"), REFUSED.values(), ids=REFUSED)
+def test_refused_bodies_do_not_stay_in_memory(path: str, body: bytes, shared: ServerProcess) -> None:
     sent = 60
     with httpx2.Client(base_url=f"{shared.url}/v1", headers={"Authorization": "Bearer key-ann"}, timeout=30) as ann:
-        thread = ann.post("/threads", json={}).json()["id"]
+        url = f"/threads/{ann.post('/threads', json={}).json()['id']}/messages" if path == "messages" else path
         before = resident_mb(shared.pid)
         for _ in range(sent):
-            answer = ann.post(f"/threads/{thread}/messages", content=body, headers={"Content-Type": "application/json"})
+            answer = ann.post(url, content=body, headers={"Content-Type": "application/json"})
             assert answer.status_code == 400
-        assert resident_mb(shared.pid) < before + 200, f"{sent} bodies of 9.5 MB"
+        assert resident_mb(shared.pid) < before + 200, f"{sent} bodies"
