@@ -175,6 +175,7 @@ async def _until_disconnect(receive: Receive) -> AsyncIterator[None]:
             raise
     finally:
         leaving.cancel()
+        await asyncio.wait((leaving,))
 
 
 class KeepAliveSend:

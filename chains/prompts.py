@@ -1,7 +1,8 @@
-"""The texts that the server itself adds to prompts, except the outputs that it supplies in place of a tool's.
+"""The texts that the server itself adds to prompts, and the outputs that it supplies in place of a tool's.
 
 They are few and short, because small models must understand them too. `[prompts]` in threadhold.toml replaces any of
-them by its name. Placeholders in braces, such as `{functions}`, are filled in; other braces are unchanged.
+those in `Prompts` by its name; the outputs are constants. Placeholders in braces, such as `{functions}`, are filled in;
+other braces are unchanged. Outputs that explain one failure, such as that of an action, are made where it occurs.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,34 @@ from typing import Final, Self
 
 from wire.errors import InvalidSetting
 
-__all__ = ["DEFAULT_PROMPTS", "Prompts", "fill"]
+__all__ = [
+    "DEFAULT_PROMPTS",
+    "DENIED",
+    "FAILED",
+    "GONE",
+    "NO_FILES",
+    "PARTLY_INDEXED",
+    "PROBE_TEXT",
+    "SEARCH_UNAVAILABLE",
+    "UNKNOWN_FUNCTION",
+    "Prompts",
+    "fill",
+]
+
+_NO_FUNCTION: Final = "There is no function named `{name}`"
+
+DENIED: Final = "The user denied this call; it was not made."
+GONE: Final = "This function is no longer available; it was not called."
+FAILED: Final = "`{name}` failed: {error}"
+"""The output of a program's own function that raised an error."""
+
+UNKNOWN_FUNCTION: Final = f"{_NO_FUNCTION}."
+SEARCH_UNAVAILABLE: Final = "The files cannot be searched right now."
+NO_FILES: Final = "There are no files to search: they were deleted, or have expired."
+PARTLY_INDEXED: Final = "Some files are still being indexed; these passages are from the others."
+
+PROBE_TEXT: Final = "Call the function ping now."
+"""Sent once to find out whether a model's server supports tool calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +81,7 @@ class Prompts:
     wrong: str = "This call was not made: {problem}. Correct it, or go on without it."
     """Becomes the output of a call that is still wrong after `repair`."""
 
-    unknown: str = "There is no function named `{name}`; there is {names}."
+    unknown: str = f"{_NO_FUNCTION}; there is {{names}}."
     """Becomes the output of a call to a function that was not offered."""
 
     file_search: str = (

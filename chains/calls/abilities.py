@@ -17,6 +17,7 @@ from chains.calls.reply_usage import text_of
 from chains.chat_types import FunctionTool
 from chains.endpoint import Endpoint
 from chains.model_facts import ModelFacts
+from chains.prompts import PROBE_TEXT
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 from wire.model_options import ModelOptions
@@ -47,7 +48,6 @@ PROBE: Final[FunctionTool] = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-_PROBE_TEXT: Final = "Call the function ping now."
 _PROBE_TOKENS: Final = 400  # a reasoning model thinks first
 _PROBE_CHARS: Final = 200  # a longer text is an answer, not a call
 _PROBE_S: Final = 60.0
@@ -174,7 +174,7 @@ class Abilities:
 
 async def _probe(model: str, ask: Ask) -> Mode | None:
     """Request a call of a function; return None if the outcome decides nothing."""
-    messages = [HumanMessage(_PROBE_TEXT)]
+    messages = [HumanMessage(PROBE_TEXT)]
     options = ModelOptions(temperature=0.0)
     call = ReplyCall(model=model, messages=list(messages), tools=[PROBE], options=options, max_tokens=_PROBE_TOKENS)
     text = ""

@@ -13,6 +13,7 @@ from typing import Final
 from langchain_core.messages import AIMessageChunk, InvalidToolCall, ToolCallChunk
 
 from chains.extra_fields import extra_fields
+from chains.prompts import UNKNOWN_FUNCTION, fill
 from chains.reply import RECLASSIFIED
 from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
 from graphs.machine.pieces import Pieces
@@ -296,7 +297,7 @@ class ReplyParts:
     def faults(self) -> dict[str, str]:
         """Return the error messages for the model about calls that stay off the wire, by call id."""
         return {
-            call["id"]: slot.fault or f"There is no function named `{call['name']}`."
+            call["id"]: slot.fault or fill(UNKNOWN_FUNCTION, name=call["name"])
             for call, slot in zip(self.calls(), self._slots, strict=True)
             if slot.shown == -1
         }

@@ -15,6 +15,7 @@ from langgraph.types import interrupt
 
 from chains.call_chunks import chunk_of_calls
 from chains.context import calls_message
+from chains.prompts import DENIED, GONE
 from fairness.fair_limits import COMPARING
 from graphs.machine.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.machine.edges import calls_for_client
@@ -36,12 +37,9 @@ from graphs.tools.toolset import NO_TOOLS, ToolSet
 from telemetry.context import acting_owner
 from wire.errors import RunError
 
-__all__ = ["DENIED", "GONE", "act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
+__all__ = ["act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
 
 logger = logging.getLogger("threadhold.runs")
-
-DENIED = "The user denied this call; it was not made."
-GONE = "This function is no longer available; it was not called."
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:

@@ -15,7 +15,7 @@ from typing import Final
 
 from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema
 from chains.embeddings import Embedder
-from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
+from chains.prompts import DEFAULT_PROMPTS, NO_FILES, PARTLY_INDEXED, SEARCH_UNAVAILABLE, Prompts, fill
 from graphs.machine.stream_parts import Call
 from graphs.tools.names import free_name
 from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, PreviewCall, StepCalls, Tools
@@ -223,7 +223,7 @@ class FileSearch:
             names = await self._names(owner, hits)
         except (StoreError, InvalidRequest) as error:
             logger.warning("a file search failed: %s", error.message)
-            return Findings("The files cannot be searched right now.")
+            return Findings(SEARCH_UNAVAILABLE)
         return self._findings(_within(hits, names, chars), names, number, query, note)
 
     async def _stores(self, owner: str, ids: Sequence[str]) -> tuple[list[str], str]:
@@ -231,13 +231,13 @@ class FileSearch:
         rows = await asyncio.gather(*(self._store.get("vector_store", id, owner) for id in ids))
         found = [row for row in rows if row is not None and row.body["status"] != "expired"]
         if not found:
-            return [], "There are no files to search: they were deleted, or have expired."
+            return [], NO_FILES
         now = int(self._clock())
         if used := [change for row in found for change in renew_expiry(row, now=now)]:
             await self._store.commit(used, durable=False)
         searched = [row.id for row in found]
         whole = self._wait_for_index is None or await self._wait_for_index(searched, _INDEXED_S)
-        return searched, "" if whole else "Some files are still being indexed; these passages are from the others."
+        return searched, "" if whole else PARTLY_INDEXED
 
     async def _hits(self, owner: str, stores: Sequence[str], text: str, tool: SearchTool) -> list[Hit]:
         vector, model, weight = None, None, None

@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from chains.prompts import FAILED, fill
 from wire.json import Json, JsonObject
 from wire.runs import WantedCall
 
@@ -59,7 +60,7 @@ class LocalFunctions:
         # The program's own functions can raise anything; the model gets the error and can try again.
         except Exception as error:
             logger.info("function %s failed", name, exc_info=error)
-            output = f"`{name}` failed: {type(error).__name__}: {error}"
+            output = fill(FAILED, name=name, error=f"{type(error).__name__}: {error}")
         return {"tool_call_id": call["id"], "output": output if isinstance(output, str) else _as_text(output)}
 
 

@@ -20,6 +20,7 @@ from store.ports import Row, StoreMetrics
 from store.sqlite.changes import Operation
 from store.sqlite.disk_reserve import DiskReserve
 from store.sqlite.failures import failed
+from store.sqlite.log_limit import LogLimit
 from store.sqlite.registration import Fence
 from wire.errors import LeaseLost, StoreError, StoreFailed, StoreLocked
 
@@ -126,6 +127,7 @@ class Transactions:
         """The process whose commits are accepted in the current transaction."""
         self._synced = synced
         self._reserve = reserve
+        self._log_limit = LogLimit(connection)
         self._level = ""
         self._busy_timeout_ms = int(busy_timeout_s * 1000)
         self._waits_ms = self._busy_timeout_ms
@@ -165,6 +167,7 @@ class Transactions:
             commit.took_s *= batch_s / statements_s
         if self._reserve is not None:
             self._reserve.keep()
+        self._log_limit.enforce()
         return outcomes
 
     def _failed(self, batch: Sequence[Commit], error: sqlite3.Error | MemoryError) -> Outcomes:

@@ -129,3 +129,17 @@ async def test_an_error_or_a_cancellation_passes_and_closes_the_source() -> None
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["complete", "client leaves"])
+async def test_no_task_outlives_its_stream(leaves: bool) -> None:
+    client, blocks = Client(), Blocks()
+    before = asyncio.all_tasks()
+    stream = EventStream(blocks(), keep_alive_s=0.01)
+    async with asyncio.timeout(10):
+        if leaves:
+            client.left.set()
+        else:
+            blocks.release(1, last=True)
+        await client.take(stream)
+    assert asyncio.all_tasks() == before
