@@ -88,9 +88,9 @@ class AccessControl:
         try:
             try:
                 body = self._admit(scope)
-            finally:  # refusals are scheduled, too
+            finally:  # refusals are counted and scheduled, too
+                limit = self._counted(scope)
                 await _wait_to_start(scope)
-            limit = self._counted(scope)
             if body == "json":
                 held = MemoryClaim(self._bodies, scope["state"]["owner"])
                 receive = await read_body(scope, receive, self._max_body_bytes, held)
@@ -115,7 +115,7 @@ class AccessControl:
             if held is not None:
                 held.release()
             if limit is not None:
-                limit.leave(scope["state"]["owner"])
+                limit.leave(scope["state"].get("owner", ""))
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: Answer) -> None:
         async def send(message: Message) -> None:
@@ -152,7 +152,7 @@ class AccessControl:
     def _counted(self, scope: Scope) -> ConnectionLimit | None:
         """Count a request as its owner's, or as one without a key, and return where; None if there is one owner, or for
         probes, which are answered in any case. Raises Problem."""
-        owner: str = scope["state"]["owner"]
+        owner: str = scope["state"].get("owner", "")
         if (owner and not self._is_shared) or (not owner and _is_probe(scope)):
             return None
         # None if the app runs in process

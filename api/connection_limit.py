@@ -1,10 +1,11 @@
 """Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
-Invariants: a connection beyond the limit replaces the one that has been idle longest. If all are in use again and
-again, it replaces one of the group that has more than half of them: one of several owners, or all clients without a
-key. If none is idle, its request gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few
-extra connections that close soon; connections beyond these are aborted. A connection that waits for an answer is never
-closed for a new one, so one of several owners can have at most three quarters of the free connections wait for answers.
+Invariants: a connection beyond the limit replaces one that has its answer but not sent all of its request, or else the
+one that has been idle longest. If all are in use again and again, it replaces one of the group that has more than half
+of them: one of several owners, or all clients without a key. If none is idle, its request gets 503 with `Retry-After`.
+Health probes and metrics are still answered, on a few extra connections that close soon; connections beyond these are
+aborted. A connection that waits for an answer is never closed for a new one, so one of several owners can have at most
+three quarters of the free connections wait for answers.
 """
 
 import asyncio
@@ -69,6 +70,8 @@ class ConnectionLimit:
         self.open_connections: Sized = ()
         self._idle: dict[str, OrderedDict[Connection, float]] = {}
         """Idle connections by the owner of their last request → since when (monotonic seconds), longest idle first."""
+        self._discarding: OrderedDict[Connection, None] = OrderedDict()
+        """Connections that have their answer and discard the rest of a request, longest first."""
         self._logged_at = -math.inf
         self._unlogged = 0
         self._requests = FairLimit(limit, portion=_PORTION)
@@ -105,8 +108,20 @@ class ConnectionLimit:
         if idle is not None and idle.pop(connection, None) is not None and not idle:
             del self._idle[owner]
 
-    def replace_idle(self, now: float) -> bool:
-        """Close an idle connection, see the module; return whether there was one."""
+    def add_discarding(self, connection: Connection) -> None:
+        """Note that a connection has its answer and discards the rest of a request."""
+        self._discarding[connection] = None
+
+    def remove_discarding(self, connection: Connection) -> None:
+        """Note that a connection has another request, or is closed."""
+        self._discarding.pop(connection, None)
+
+    def replace(self, now: float) -> bool:
+        """End a connection, see the module; return whether one could be ended."""
+        if self._discarding:
+            connection, _ = self._discarding.popitem(last=False)
+            connection.transport.abort()
+            return True
         for owner, idle_s in self._replaceable():
             connection, since = next(iter(self._idle[owner].items()))
             if now - since >= idle_s:
@@ -173,7 +188,7 @@ class _Counted(Connection):
         """Accept the connection, or refuse it."""
         super().connection_made(transport)
         beyond = len(self.connections) - self._limit.limit
-        if beyond <= 0 or self._limit.replace_idle(self.loop.time()):
+        if beyond <= 0 or self._limit.replace(self.loop.time()):
             self._limit.add_idle(self, self._owner, self.loop.time())
         elif beyond > self.SPARE:
             self._limit.refuse(self.loop.time())
@@ -185,11 +200,13 @@ class _Counted(Connection):
         """Remove the connection."""
         self._stop_waiting()
         self._limit.remove_idle(self, self._owner)
+        self._limit.remove_discarding(self)
         super().connection_lost(exc)
 
     def start_request(self) -> None:
         """Refuse the request while the limit is still exceeded, unless it is a probe."""
         self._limit.remove_idle(self, self._owner)
+        self._limit.remove_discarding(self)
         if self._waiting is None:
             super().start_request()
             return
@@ -207,7 +224,16 @@ class _Counted(Connection):
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
             self._owner = self.cycle.scope["state"].get("owner", "")
-            self._limit.add_idle(self, self._owner, self.loop.time())
+            if self._in_body:
+                self._limit.add_discarding(self)
+            else:
+                self._limit.add_idle(self, self._owner, self.loop.time())
+
+    def _lingers(self) -> bool:
+        lingers = super()._lingers()
+        if lingers:
+            self._limit.add_discarding(self)
+        return lingers
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

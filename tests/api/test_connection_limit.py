@@ -163,6 +163,24 @@ async def test_a_new_connection_replaces_idle_connections_only() -> None:
         assert await slow.readexactly(4) == b"half"
 
 
+async def test_a_new_connection_replaces_one_that_has_its_answer() -> None:
+    """A client that never sends the rest of a body, and does not close, does not exclude others."""
+    limit = ConnectionLimit(8)
+    async with serving(limit) as port, asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+
+        async def ask(request: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(request)
+            return (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+
+        unfinished = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{"
+        assert [await ask(unfinished) for _ in range(100)] == [b"204"] * 100
+        assert [await ask(ASK % b"v1/threads") for _ in range(8)] == [b"204"] * 8
+        assert len(limit.open_connections) <= 9
+        assert limit.refused == 0
+
+
 async def test_connections_beyond_the_limit_are_few_and_short_lived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.connection_limit._Counted.SPARE", 2)
     monkeypatch.setattr("api.connection_limit._Counted.ASK_S", 0.3)
@@ -319,9 +337,10 @@ def test_a_single_owner_can_use_all_connections(tmp_path: Path) -> None:
     [
         ("/docs", "", 429),
         ("/static-offline-docs/swagger-ui-bundle.js", "", 429),
-        ("/health", "", 204),
+        ("/v1/health", "", 204),
         ("/v1/ready", "", 204),
         ("/v1/threads", "sk-ann-1", 204),
+        ("/v1/threads", "wrong", 429),
         ("/docs", "sk-ann-1", 429),
     ],
 )
