@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -109,43 +110,29 @@ class Page:
         return str(self.js("return document.getElementById('log').innerText"))
 
     def until(self, script: str, what: str, *args: Any, limit_s: float = LIMIT_S) -> Any:
-        """Wait until the script returns a true value, and return it.
-
-        The page itself repeats the script: a call from here takes as much processor time as fifty repetitions.
-        """
-        repeat = (
-            "const done = arguments[arguments.length - 1], end = Date.now() + 1000, test = () => {" + script + "\n};"
-            "const look = () => {"
-            "  let found = false;"
-            "  try { found = test() } catch {}"  # the page is being redrawn
-            "  if (found || Date.now() > end) done(found); else setTimeout(look, 20);"
-            "};"
-            "look()"
-        )
-        return self.eventually(lambda: self.driver.execute_async_script(repeat, *args), what, limit_s=limit_s)
+        """Wait until the script returns a true value, and return it."""
+        return self.eventually(lambda: self.js(script, *args), what, limit_s=limit_s)
 
     def eventually(self, look: Callable[[], Any], what: str, *, limit_s: float = LIMIT_S) -> Any:
         """Wait until `look` returns a true value, and return it. Raises AssertionError with the visible text."""
-        from selenium.common.exceptions import (
-            JavascriptException,
-            NoSuchElementException,
-            StaleElementReferenceException,
-        )
+        from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 
         end = time.monotonic() + limit_s
         while True:
-            # The page is being redrawn, or another page is loaded.
-            with contextlib.suppress(NoSuchElementException, StaleElementReferenceException, JavascriptException):
+            # the page is being redrawn
+            with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):
                 if found := look():
                     return found
             assert time.monotonic() < end, f"not within {limit_s} s: {what}; the log reads {self.log!r}"
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def shows(self, *texts: str, limit_s: float = LIMIT_S) -> None:
         """Wait until the conversation has all these texts."""
-        reads = "return document.getElementById('log').innerText.includes(arguments[0])"
         for text in texts:
-            self.until(reads, f"the log has {text!r}", text, limit_s=limit_s)
+            self.eventually(functools.partial(self._reads, text), f"the log has {text!r}", limit_s=limit_s)
+
+    def _reads(self, text: str) -> bool:
+        return text in self.log
 
     def idle(self, *, limit_s: float = LIMIT_S) -> None:
         """Wait until no answer is being written."""

@@ -48,4 +48,4 @@ def test_names_of_charsets_are_not_cached(spelled: str) -> None:
         text_codec(spelled.format(number))
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert after - before < 20_000
+    assert after - before < 100_000  # 4,000 names would need four times as much
