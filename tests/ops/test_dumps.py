@@ -79,7 +79,7 @@ def test_threads_exported_from_a_running_server_are_imported_unchanged(
         assert other.request("GET", first) == server.request("GET", first)
         body = {"assistant_id": assistant["id"], "additional_messages": [{"role": "user", "content": "And now?"}]}
         run = other.request("POST", f"/threads/{threads[0]}/runs", body)
-        httpx2.get(f"{other.url}/threads/{threads[0]}/runs/{run['id']}/events", timeout=20).read()
+        httpx2.get(f"{other.url}/threads/{threads[0]}/runs/{run['id']}/events", timeout=90).read()
         assert texts(other, threads[0])[-2:] == ["And now?", "Echo: And now?"]
     assert upstream.requests[-1].body["temperature"] == 0.5
 
@@ -95,11 +95,11 @@ def test_items_are_exported_and_imported_at_their_positions(upstream: ScriptedUp
         assistant = server.request("POST", "/assistants", {"model": "m", "tools": [tool]})["id"]
         run = server.request("POST", "/threads/runs", {"assistant_id": assistant, **asked})
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
-        httpx2.get(f"{server.url}{path}/events", timeout=20).read()
+        httpx2.get(f"{server.url}{path}/events", timeout=90).read()
         waiting = server.request("GET", path)["required_action"]["submit_tool_outputs"]["tool_calls"]
         outputs = [{"tool_call_id": call["id"], "output": "2"} for call in waiting]
         server.request("POST", f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
-        httpx2.get(f"{server.url}{path}/events", timeout=20).read()
+        httpx2.get(f"{server.url}{path}/events", timeout=90).read()
     assert command(folders[0], "export", tmp_path / "dump.jsonl").returncode == 0
     thread = json.loads((tmp_path / "dump.jsonl").read_text().splitlines()[1])
     assert [item["type"] for item in thread["items"]] == ["function_call", "function_call_output"]
@@ -185,7 +185,7 @@ def test_openai_s_listings_are_imported_with_ids_times_and_order(upstream: Scrip
         assert texts(server, newest) == ["Plain?", "Plain."]
         assert server.request("GET", "/assistants/asst_old")["created_at"] == 1500000000
         body = {"assistant_id": "asst_old", "stream": True}
-        answer = httpx2.post(f"{server.url}/threads/thread_a/runs", json=body, timeout=20)
+        answer = httpx2.post(f"{server.url}/threads/thread_a/runs", json=body, timeout=90)
         assert "thread.run.completed" in answer.text
         assert texts(server, "thread_a")[-1] == "Echo: third"
     assert "temperature" not in upstream.requests[-1].body
@@ -601,7 +601,7 @@ def test_actions_are_imported_without_their_keys_and_named(
         assistant = server.request("POST", "/assistants", {"model": "m", "tools": KEYED})["id"]
         thread = server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Hello"}]})["id"]
         body = {"assistant_id": assistant, "stream": True}
-        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
+        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=90).read()
         expected = thread_content(server, thread)
         offered = upstream.requests[-1].body["tools"]
         exported = command(tmp_path / "old", "export")
@@ -634,7 +634,7 @@ def test_actions_are_imported_without_their_keys_and_named(
         ]
         assert came[2]["data"]["is_consequential"] is False
         assert thread_content(server, thread) == expected
-        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
+        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=90).read()
         assert upstream.requests[-1].body["tools"] == offered
         given = server.request("POST", f"/assistants/{assistant}", {"tools": KEYED})
         assert given["tools"][2]["data"]["auth"] == {"type": "bearer", "token": "********"}
