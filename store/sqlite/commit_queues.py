@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from store.sqlite.transactions import Commit
@@ -10,16 +10,15 @@ from store.sqlite.transactions import Commit
 __all__ = ["CommitQueues"]
 
 _ESTIMATE_S: Final = 0.0001
-"""What a commit counts until it has run."""
+"""The time that a commit counts until it has run."""
 
 
 class CommitQueues:
     """Waiting commits; an owner's commits keep their order.
 
     Each owner has a virtual time: the seconds that the writer has spent on the owner's commits. The owner with the
-    smallest one is next (start-time fair queueing). An owner that was idle starts
-    from the virtual time of the owner that was served last, so idling gives no claim on time. When nothing waits, all
-    times are forgotten.
+    smallest one is next (start-time fair queueing). An owner that was idle starts from the virtual time of the owner
+    that was served last, so idling gives no claim on time. When nothing waits, all times are forgotten.
     """
 
     def __init__(self) -> None:
@@ -41,9 +40,9 @@ class CommitQueues:
         """Add a commit after the others of its owner."""
         self._of(commit.owner).append(commit)
 
-    def put_back(self, commits: Iterable[Commit]) -> None:
+    def put_back(self, commits: Sequence[Commit]) -> None:
         """Add commits that were taken and have not run, before the others of their owners."""
-        for commit in reversed([*commits]):
+        for commit in reversed(commits):
             self._of(commit.owner).appendleft(commit)
 
     def take(self, max_commits: int, max_bytes: int) -> list[Commit]:

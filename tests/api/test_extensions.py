@@ -7,40 +7,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai.types import FileObject, Model, VectorStore
-from openai.types.beta import Assistant, Thread
-from openai.types.beta.threads import Message, MessageDeltaEvent, Run
-from openai.types.beta.threads.runs import RunStep, RunStepDeltaEvent
-from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
 from pydantic import BaseModel
 
 from tests.api.conftest import World
 from tests.api.test_runs import TIME, stream
 from tests.process import ServerProcess
+from tests.sdk_types import SDK_TYPES, UNDECLARED
 from tests.upstream import Reply, ScriptedUpstream
 from wire.event_names import EVENT_NAMES
 
-TYPES: dict[str, type[BaseModel]] = {
-    "assistant": Assistant,
-    "thread": Thread,
-    "thread.message": Message,
-    "thread.message.delta": MessageDeltaEvent,
-    "thread.run": Run,
-    "thread.run.step": RunStep,
-    "thread.run.step.delta": RunStepDeltaEvent,
-    "vector_store": VectorStore,
-    "vector_store.file": VectorStoreFile,
-    "vector_store.files_batch": VectorStoreFileBatch,
-    "file": FileObject,
-    "model": Model,
-}
-# OpenAI's API has these, and its SDKs' types do not.
-UNNAMED = {
-    "assistant": {"reasoning_effort"},
-    "thread.run": {"reasoning_effort", "tool_resources"},
-    "thread.run.step": {"expires_at"},
-    "vector_store": {"description"},  # of the request, repeated in the object
-}
 # Fields by the types of openai-python 1.20 and openai-node 4.36, the last SDKs for v1.
 OF_V1 = {
     "assistant": "id object created_at name description model instructions tools file_ids metadata",
@@ -74,8 +49,8 @@ def extension_fields(body: dict[str, Any]) -> set[str]:
     if body["object"] == "list":
         return {name for each in body["data"] for name in extension_fields(each)}
     kind = body["object"]
-    allowed = {f".{name}" for name in UNNAMED.get(kind, ())}
-    return {f"{kind}{name}" for name in set(unknown(TYPES[kind].model_validate(body))) - allowed}
+    allowed = {f".{name}" for name in UNDECLARED.get(kind, ())}
+    return {f"{kind}{name}" for name in set(unknown(SDK_TYPES[kind].model_validate(body))) - allowed}
 
 
 def overlong_thread(world: World) -> str:

@@ -3,28 +3,11 @@
 from typing import Annotated, NotRequired
 
 import pytest
-from openai import BaseModel
-from openai.types.beta import Assistant, Thread
-from openai.types.beta.threads import Message, Run
-from openai.types.beta.threads.runs import RunStep
 from typing_extensions import TypedDict
 
+from tests.sdk_types import SDK_TYPES, UNDECLARED
 from wire.field_markers import FieldMarker, marked_fields
 from wire.object_types import OBJECT_TYPES
-
-SDK_TYPES = {
-    "assistant": Assistant,
-    "thread": Thread,
-    "thread.message": Message,
-    "thread.run": Run,
-    "thread.run.step": RunStep,
-}
-NOT_IN_SDK = {
-    "assistant": {"reasoning_effort"},
-    "thread.run": {"reasoning_effort", "tool_resources"},
-    "thread.run.step": {"expires_at"},
-}
-"""Fields that OpenAI's objects have and its SDK does not declare."""
 
 
 class _Base(TypedDict):
@@ -53,7 +36,6 @@ def test_marked_fields_are_found_in_all_bases(markers: list[FieldMarker], names:
 
 @pytest.mark.parametrize("name", OBJECT_TYPES)
 def test_every_field_that_openai_lacks_is_marked(name: str) -> None:
-    sdk_type: type[BaseModel] = SDK_TYPES[name]
-    declared = OBJECT_TYPES[name].__annotations__.keys() - NOT_IN_SDK.get(name, set())
+    declared = OBJECT_TYPES[name].__annotations__.keys() - UNDECLARED.get(name, set())
     marked = marked_fields(OBJECT_TYPES[name], FieldMarker.EXTENSION, FieldMarker.V1_ONLY)
-    assert declared - sdk_type.model_fields.keys() == marked
+    assert declared - SDK_TYPES[name].model_fields.keys() == marked
