@@ -1,11 +1,11 @@
 """Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
-Invariants: a connection beyond the limit replaces one that has its answer but not sent all of its request, or else the
-one that has been idle longest. If all are in use again and again, it replaces one of the group that has more than half
-of them: one of several owners, or all clients without a key. If none is idle, its request gets 503 with `Retry-After`.
-Health probes and metrics are still answered, on a few extra connections that close soon; connections beyond these are
-aborted. A connection that waits for an answer is never closed for a new one, so one of several owners can have at most
-three quarters of the free connections wait for answers.
+Invariants: a connection beyond the limit replaces one that has received its answer but not sent all of its request. If
+there is none, it replaces the one that has been idle longest. If all are in use again and again, it replaces one of the
+group that has more than half of them: one of several owners, or all clients without a key. If none is idle, its request
+gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few extra connections that close soon;
+connections beyond these are aborted. A connection that waits for an answer is never closed for a new one, so one of
+several owners can have at most three quarters of the free connections wait for answers.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class ConnectionLimit:
         self._idle: dict[str, OrderedDict[Connection, float]] = {}
         """Idle connections by the owner of their last request → since when (monotonic seconds), longest idle first."""
         self._discarding: OrderedDict[Connection, None] = OrderedDict()
-        """Connections that have their answer and discard the rest of a request, longest first."""
+        """Connections that have sent their answer and discard the rest of the request, oldest first."""
         self._logged_at = -math.inf
         self._unlogged = 0
         self._requests = FairLimit(limit, portion=_PORTION)
@@ -109,7 +109,7 @@ class ConnectionLimit:
             del self._idle[owner]
 
     def add_discarding(self, connection: Connection) -> None:
-        """Note that a connection has its answer and discards the rest of a request."""
+        """Note that a connection has sent its answer and discards the rest of the request."""
         self._discarding[connection] = None
 
     def remove_discarding(self, connection: Connection) -> None:
@@ -117,7 +117,7 @@ class ConnectionLimit:
         self._discarding.pop(connection, None)
 
     def replace(self, now: float) -> bool:
-        """End a connection, see the module; return whether one could be ended."""
+        """Close a connection in favour of a new one, in the module's order; return whether one was closed."""
         if self._discarding:
             connection, _ = self._discarding.popitem(last=False)
             connection.transport.abort()

@@ -25,7 +25,7 @@ _SHARE: Final = 0.01
 _FULL_S: Final = 600.0
 """Time after which the next collection is full, even if the process has not grown."""
 _GROWTH_BYTES: Final = 32 * 1024 * 1024
-"""Growth of the process, from its smallest size since the last full collection, after which the next is full."""
+"""Growth of the process, from its smallest size since the last full collection, that makes the next one full."""
 _YOUNG: Final = 5_000
 """New objects after which the interpreter examines the new objects."""
 _NEVER: Final = 1_000_000
@@ -37,7 +37,7 @@ async def tuned_interpreter(*, full_s: float = _FULL_S, growth_bytes: int = _GRO
     """Exclude all existing objects from garbage collection, and collect the garbage of later objects regularly.
 
     About every second, garbage among new objects is collected. All other garbage is collected every `full_s` seconds,
-    or when the process has grown by `growth_bytes` since its smallest size (Linux only).
+    or when the process has grown by `growth_bytes` from its smallest size since the last full collection (Linux only).
 
     The switch interval is shortened, because a thread releases the interpreter at every SQL statement. With the default
     of 5 ms and a busy event loop, the thread waits so long for the interpreter that a commit takes several times as

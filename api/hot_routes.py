@@ -65,7 +65,7 @@ class HotEndpoint:
 
 
 def build_hot_router(endpoints: Sequence[HotEndpoint]) -> APIRouter:
-    """Return a router with a route for each endpoint. Its routes come before others that match the same paths."""
+    """Return a router with a route for each endpoint. Add its routes before others that match the same paths."""
     router = APIRouter(prefix=VERSION_PREFIX, route_class=HotRoute, generate_unique_id_function=operation_id)
     for each in endpoints:
         router.add_api_route(

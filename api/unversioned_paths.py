@@ -1,4 +1,4 @@
-"""Maps paths of the API without `/v1` to those with it, before anything else sees them: each route exists once."""
+"""Adds `/v1` to API paths that lack it, before the access log, access checks and routing: each route exists once."""
 
 from collections.abc import Awaitable
 from typing import Final
@@ -11,9 +11,10 @@ VERSION_PREFIX: Final = "/v1"
 
 
 class UnversionedPaths:
-    """Maps the paths of the API's routes for `app`, whatever the method; all other paths stay.
+    """Adds `/v1` to a path if the API has a route for the result, with any method. Other paths are unchanged.
 
-    Not a coroutine itself, so that a path with `/v1` costs one comparison. It needs `route_paths` in the app's state.
+    `__call__` is not a coroutine function, so a path with `/v1` costs one comparison. It requires `route_paths` in the
+    app's state.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -34,7 +34,7 @@ SHORTER_ANSWERS: Final = "Set MAX_REPLY_TOKENS."
 T = TypeVar("T")
 
 _MAX_BLOCK_BYTES: Final = 64 * 1024
-"""A compressed answer can become a thousand times as long when aiohttp reads it."""
+"""A compressed answer can grow to a thousand times its size when aiohttp decompresses it."""
 
 _LATE_S: Final = 0.5  # after the silence limit, so that the library's own limit applies first
 
@@ -79,7 +79,7 @@ class Blocks:
         try:
             block = await self._content.read(_MAX_BLOCK_BYTES)
             if len(block) == _MAX_BLOCK_BYTES:
-                await asyncio.sleep(0)  # more can have arrived already, and reading it does not wait
+                await asyncio.sleep(0)  # if more is buffered, `read` does not yield to other tasks
             return block
         except RuntimeError as closed:  # aiohttp's error if the framing broke while no reader was waiting
             raise aiohttp.ClientPayloadError(str(closed)) from closed

@@ -1,8 +1,8 @@
 """The texts that the server itself adds to prompts, and the outputs that it supplies in place of a tool's.
 
 They are few and short, because small models must understand them too. `[prompts]` in threadhold.toml replaces any of
-those in `Prompts` by its name; the outputs are constants. Placeholders in braces, such as `{functions}`, are filled in;
-other braces are unchanged. Outputs that explain one failure, such as that of an action, are made where it occurs.
+those in `Prompts` by its name; the others are constants. Placeholders in braces, such as `{functions}`, are filled in;
+other braces are unchanged. Outputs that explain a specific failure, such as an action's, are built where it occurs.
 """
 
 from collections.abc import Mapping

@@ -15,7 +15,7 @@ __all__ = ["SseDecoder"]
 MAX_EVENT_BYTES: Final = 32 * 1024 * 1024
 MAX_EVENT_LINES: Final = 100_000
 MAX_BYTES_BETWEEN: Final = 1024 * 1024
-"""Comments, blank lines and unknown fields before an event. Keep-alive comments of a day are fewer."""
+"""Limit of comments, blank lines and unknown fields before an event. A day of keep-alive comments stays below it."""
 
 _BLANK_LINES: Final = re.compile(rb"\n{3,}")
 _BOM: Final = b"\xef\xbb\xbf"

@@ -116,7 +116,7 @@ class Execution:
         self.admission.close()
         if limit_s > 0:
             await self._wait(limit_s)
-        self._stopping = True  # also stops the runs that were admitted before and begin later
+        self._stopping = True  # also stops runs that were admitted earlier and start later
         for active in list(self._active_runs.values()):
             active.stop_for("shutdown")
         await self._wait(_CLOSE_S)

@@ -31,7 +31,7 @@ _V1: Final = {name: marked_fields(object_type, FieldMarker.V1_ONLY) for name, ob
 
 
 def _object_of(event: str) -> str:
-    """Return the `object` of an event's data."""
+    """Return the value of `object` in an event's data; empty for deltas and for other data."""
     kinds = [name for name in OBJECT_TYPES if event.startswith(f"{name}.")]
     return "" if event.endswith(".delta") else max(kinds, key=len, default="")
 
@@ -41,7 +41,7 @@ _KEYS: Final[Mapping[str, tuple[bytes, ...]]] = {
     for name in EVENT_NAMES
     if (kind := _object_of(name)) and _ADDED[kind]
 }
-"""The keys of such fields in the data of events, by the event's name."""
+"""The JSON keys of the fields in `_ADDED`, by the name of the events whose data can have them."""
 
 _MODEL: Final = frozenset({"id", "object", "created", "owned_by", "shutdown_date"})
 """All fields of OpenAI's `model`. Each engine adds its own."""

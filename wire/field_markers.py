@@ -1,7 +1,8 @@
-"""Markers of the fields of wire objects, which say which version of the API has a field. Pure.
+"""Markers on the fields of wire objects that say which clients do not get a field. Pure.
 
-A field is `Annotated` with its markers where its object is declared. `wire.v1` and `wire.extensions` derive from them
-what they leave out, so no other file lists fields. A field without markers is in every form of its object.
+A field is `Annotated` with its markers where its object is declared. `wire.v1` and `wire.extensions` derive the
+fields that they omit from the markers, so no other file lists them. A field without markers is in every form of its
+object.
 """
 
 from enum import Enum
@@ -15,7 +16,7 @@ class FieldMarker(Enum):
 
     ADDED_IN_V2 = "v1 clients: v1's objects lack it, according to the last SDKs (openai-python 1.20, openai-node 4.36)"
     EXTENSION = "clients that do not ask for extensions: OpenAI's objects lack it"
-    V1_ONLY = "the same clients, unless they use v1, whose objects have it"
+    V1_ONLY = "clients that do not ask for extensions, unless they use v1: only v1's objects have it"
 
 
 def marked_fields(object_type: type, *markers: FieldMarker) -> frozenset[str]:

@@ -135,8 +135,8 @@ def _check_attachments(messages: list[MessageCreate]) -> list[MessageCreate]:
     count = sum(len(message.attachments or ()) + len(message.file_ids or ()) for message in messages)
     if count > MAX_FILES_AT_ONCE:
         raise invalid_value(
-            f"its messages have {count} attachments together, and at most {MAX_FILES_AT_ONCE} are allowed; send the "
-            "others in further requests"
+            f"the messages have {count} attachments together, and at most {MAX_FILES_AT_ONCE} are allowed; send the "
+            "rest in further requests"
         )
     return messages
 

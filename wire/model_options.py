@@ -110,7 +110,7 @@ UNKNOWN_SAMPLING: Final = cast("RunSampling", dict.fromkeys(UNSET_SAMPLING))
 """What imported runs show for sampling options that their dump lacks."""
 
 NO_REASONING: Final = cast("ReasoningShown", dict.fromkeys(ReasoningShown.__annotations__))
-"""What objects show for the other options that are not set."""
+"""What objects show for reasoning options that are not set."""
 
 _REASONING: Final = tuple(ReasoningOptions.model_fields)
 

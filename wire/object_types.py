@@ -1,4 +1,4 @@
-"""The types of the API's objects that belong to a thread or use one, by the value of `object`."""
+"""The types of assistants, threads, messages, runs and run steps, by the value of `object`."""
 
 from collections.abc import Mapping
 from typing import Final

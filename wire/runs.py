@@ -247,7 +247,7 @@ class _RunProgress(TypedDict):
 
 
 class RunDefaults(_RunProgress, RunValues):
-    """The fields of a run that have a value if nothing sets them."""
+    """The fields of a run that have a default value."""
 
 
 @with_config(CLOSED)
@@ -256,7 +256,7 @@ class Run(_RunIdentity, RunDefaults):
 
     threadhold: NotRequired[
         Annotated[
-            RunNotes | None, FieldMarker.EXTENSION, Field(description="an extension; there once something was left out")
+            RunNotes | None, FieldMarker.EXTENSION, Field(description="an extension; present if something was left out")
         ]
     ]
     file_ids: NotRequired[
@@ -314,7 +314,7 @@ RUN_DEFAULTS: Final[RunDefaults] = {
     "response_format": "auto",
     **NO_REASONING,
 }
-"""The values of fields that nothing sets, such as those of an imported run that its dump lacks."""
+"""The default values of a run's fields, used for example if the dump of an imported run lacks them."""
 
 
 def new_run(

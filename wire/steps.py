@@ -45,7 +45,7 @@ class _StepIdentity(TypedDict):
 
 
 class StepDefaults(TypedDict):
-    """The fields of a step that have a value if nothing sets them."""
+    """The fields of a step that have a default value."""
 
     last_error: LastError | None
     expires_at: int | None
@@ -72,7 +72,7 @@ STEP_DEFAULTS: Final[StepDefaults] = {
     "metadata": {},
     "usage": None,
 }
-"""The values of fields that nothing sets, such as those of an imported step that its dump lacks."""
+"""The default values of a step's fields, used for example if the dump of an imported step lacks them."""
 
 
 def open_step(

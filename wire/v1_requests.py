@@ -1,4 +1,4 @@
-"""Converts what v1 clients of the Assistants API send to v2. Pure. `wire.v1` converts the answers."""
+"""Converts requests of v1 clients of the Assistants API to v2. Pure. `wire.v1` converts the answers."""
 
 from wire.json import UncheckedJson
 

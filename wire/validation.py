@@ -132,9 +132,9 @@ def check_id(param: str, value: str, prefix: str) -> None:
 
 
 def invalid_value(reason: str) -> PydanticCustomError:
-    """Return the error that a validator of requests raises.
+    """Return the error that a validator of requests raises instead of a ValueError.
 
-    Pydantic keeps a ValueError with its traceback, and thereby the whole request, until the garbage collector runs.
+    Pydantic keeps a ValueError with its traceback, and thus the whole request, until the garbage collector runs.
     """
     return PydanticCustomError("value_error", "{reason}", {"reason": reason})
 

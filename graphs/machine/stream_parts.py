@@ -1,9 +1,8 @@
 """The stream parts that the nodes of a run emit, one for each event in a reply or its calls.
 
-An event of our own that changes no row, or only the run's, is a `CustomEvent` and needs no class.
-
 Only `graphs/record.py` turns them into rows and events. The parts of one reply are strictly serial: a message is closed
-before calls open.
+before calls open. An event that OpenAI's API does not have and that changes at most the run's row is a `CustomEvent`
+and needs no class of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -174,7 +173,8 @@ class CallsAnswered:
 class CustomEvent:
     """An event that OpenAI's API does not have and that changes no row but the run's. `message_id` is the reply's.
 
-    `run_changes`: fields of the run that change with it. If the run has these values already, there is no event.
+    `run_changes` are fields of the run that change with the event. If the run already has these values, the event is
+    omitted.
     """
 
     name: CustomEventName

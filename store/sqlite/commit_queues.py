@@ -25,7 +25,7 @@ class CommitQueues:
         self._waiting: dict[str, deque[Commit]] = {}
         self._times: dict[str, float] = {}
         self._heap: list[tuple[float, int, str]] = []
-        """Exactly one entry for each owner with waiting commits; its time can be out of date, but is never too late."""
+        """Exactly one entry for each owner with waiting commits; its time can be out of date, but is never too high."""
         self._number = 0
         self._now = 0.0
         """The virtual time of the owner that was served last."""
@@ -41,12 +41,12 @@ class CommitQueues:
         self._of(commit.owner).append(commit)
 
     def put_back(self, commits: Sequence[Commit]) -> None:
-        """Add commits that were taken and have not run, before the others of their owners."""
+        """Return commits that were taken but have not run to the front of their owners' queues."""
         for commit in reversed(commits):
             self._of(commit.owner).appendleft(commit)
 
     def take(self, max_commits: int, max_bytes: int) -> list[Commit]:
-        """Remove and return the next commits: at most this many, and none after `max_bytes` are reached."""
+        """Remove and return the next commits: at most `max_commits`, and none after `max_bytes` is reached."""
         batch: list[Commit] = []
         size = 0
         while self._heap and len(batch) < max_commits and size < max_bytes:
@@ -67,10 +67,10 @@ class CommitQueues:
         return batch
 
     def charge(self, commits: Iterable[Commit]) -> None:
-        """Count the time that commits took (`Commit.took_s`) as their owners'."""
+        """Add the time that commits took (`Commit.took_s`) to their owners' virtual times."""
         for commit in commits:
             self._times[commit.owner] = self._times.get(commit.owner, self._now) + commit.took_s
-        if not self._waiting:  # nobody has waited for another
+        if not self._waiting:  # no owner is waiting
             self._times.clear()
 
     def _of(self, owner: str) -> deque[Commit]:

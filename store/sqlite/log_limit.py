@@ -1,10 +1,10 @@
 """Limits the size of SQLite's write-ahead log while reads overlap.
 
 Invariant: a log that is longer than the limit is emptied as soon as the reads that use it have ended, even if new reads
-have started meanwhile. SQLite itself restarts its log only in a moment without any read of it. Here the writer waits
-for that moment: it makes no commits meanwhile, so the log can be copied completely, and then new reads do not use it.
+have started meanwhile. SQLite itself restarts its log only when no read uses it. Here the writer waits for the reads:
+it makes no commits meanwhile, so the log can be copied completely, and reads that start afterwards do not use it.
 
-A read that lasts, such as a backup, an export or a read of many objects, needs the log to grow until it ends.
+During a long read, such as a backup, an export or a read of many objects, the log grows until the read ends.
 """
 
 import logging
@@ -19,7 +19,7 @@ __all__ = ["MAX_LOG_BYTES", "LogLimit"]
 logger = logging.getLogger("threadhold.store")
 
 MAX_LOG_BYTES: Final = 32 * 1024 * 1024
-"""Eight times the length at which SQLite begins to copy its log into the file."""
+"""Eight times the length at which SQLite starts to copy its log into the database file."""
 
 _WAIT_MS: Final = 250
 """How long commits wait for the reads that use the log."""
@@ -30,10 +30,10 @@ _WARN_S: Final = 60.0
 
 
 class LogLimit:
-    """The limit of one writing connection. Its methods block."""
+    """Limits the log of one writing connection. Its methods block."""
 
     def __init__(self, connection: sqlite3.Connection, max_bytes: int = MAX_LOG_BYTES) -> None:
-        """`connection` writes to a file."""
+        """`connection` must write to a database in a file."""
         self._connection = connection
         self._path = connection.execute("PRAGMA database_list").fetchone()[2] + "-wal"
         self._max_bytes = max_bytes
@@ -42,8 +42,10 @@ class LogLimit:
         self._warned_at = float("-inf")
 
     def enforce(self) -> None:
-        """Empty the log if it is too long; call it between transactions. While reads use the log, it is tried less and
-        less often, and reported."""
+        """Empty the log if it is too long. Call it between transactions.
+
+        While reads use the log, the attempts become less frequent, and a warning is logged.
+        """
         with suppress(OSError, sqlite3.Error):  # the log stays as it is
             size = os.stat(self._path).st_size
             now = time.monotonic()
@@ -51,15 +53,15 @@ class LogLimit:
                 return
             if self._truncate():
                 self._next_try_at, self._retry_s = float("-inf"), _FIRST_RETRY_S
-                logger.info("the database's log was emptied: it had %.0f MB", size / 1e6)
+                logger.info("the database's write-ahead log was emptied: it had %.0f MB", size / 1e6)
                 return
             self._next_try_at = time.monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, _MAX_RETRY_S)
             if now - self._warned_at > _WARN_S:
                 self._warned_at = now
                 logger.warning(
-                    "the database's log has %.0f MB: reads in progress use it, such as a backup or an export; it is "
-                    "emptied when they end",
+                    "the database's write-ahead log has %.0f MB: reads in progress use it, such as a backup or an "
+                    "export; it is emptied when they end",
                     size / 1e6,
                 )
 

@@ -121,7 +121,7 @@ class Writer:
         self._finish_batch(_stopped(batch))
 
     def _queue_again(self) -> None:
-        """Queue the commits again that a batch did not get to."""
+        """Queue again the commits that a batch did not run."""
         unrun, self._unrun = self._unrun, []
         self._queues.put_back(unrun)
 

@@ -113,7 +113,7 @@ REFUSED = {
     ),
     "too much to embed": ("/embeddings", b'{"model":"m","input":[' + b",".join([b'"x"'] * 10_000) + b"]}"),
 }
-"""The path of a request, and a body that is refused: by the parser, by pydantic, or by a check of ours."""
+"""The path of a request, and a body that is refused: by the parser, by pydantic, or by one of our validators."""
 
 
 @pytest.mark.parametrize(("path", "body"), REFUSED.values(), ids=REFUSED)

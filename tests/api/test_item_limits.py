@@ -99,7 +99,7 @@ def test_a_list_beyond_its_limit_is_refused(
 def test_the_attachments_of_all_messages_have_a_limit(
     world: World, path: str, body: Callable[[list[Any]], Any], key: str
 ) -> None:
-    """They are one commit: the products of two lawful lists would hold the database for seconds."""
+    """They are one commit. Without the limit, allowed messages and attachments could block writes for seconds."""
     each, most = ({"file_id": "file-x"}, 500) if key == "attachments" else ("file-x", 10)
     messages = [{**MESSAGE, key: [each] * most} for _ in range(2_000 // most)]
     error = world.post(path, body([*messages, {**MESSAGE, key: [each]}]), 400)["error"]

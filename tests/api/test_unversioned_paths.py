@@ -1,4 +1,4 @@
-"""Paths without `/v1` reach the API's routes; those of other routes stay."""
+"""API paths work without `/v1`; the paths of other routes are unchanged."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ async def show(request: Request) -> PlainTextResponse:
 
 @pytest.fixture(scope="module")
 def shown() -> TestClient:
-    """A server with the routes of the API and two of LangServe's, each of which answers the path that it was given."""
+    """A server with the API's routes and three others. Each route returns the path that it received."""
     paths = [*PATHS, "/", "/chat/invoke", "/metrics"]
     app = Starlette(routes=[Route(path, show, methods=["GET", "POST"]) for path in paths])
     app.state.route_paths = RoutePaths(app.routes)

@@ -43,7 +43,7 @@ async def drip(wire: Wire) -> None:
 
 
 def compressed(event: bytes) -> Callable[[Wire], Awaitable[None]]:
-    """Return an answer that sends 40 MB of an event, compressed to a thousandth."""
+    """Return an answer that repeats an event up to 40 MB, compressed to a thousandth of that."""
     body = gzip.compress(event * (40_000_000 // len(event)), compresslevel=1)
 
     async def send(wire: Wire) -> None:

@@ -1,4 +1,4 @@
-"""The write-ahead log stays short while reads overlap, and grows only as long as one read lasts."""
+"""The write-ahead log stays short while reads overlap, and grows only during a long read."""
 
 import logging
 import os
@@ -41,7 +41,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def overlapping_reads(path: Path, lasting_s: float) -> Iterator[None]:
-    """Let two threads read so that at any time one of them reads."""
+    """Run two threads whose reads overlap, so that a read is always in progress."""
     ended = threading.Event()
 
     def read(offset_s: float) -> None:

@@ -348,8 +348,8 @@ async def test_owners_get_equal_shares_of_the_time(tmp_path: Path) -> None:
 
     asked = [ask("ann", 4_000) for _ in range(4)]
     await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-    bobs = [ask("bob", 100) for _ in range(12)]  # less than the time of one of ann's
+    bobs = [ask("bob", 100) for _ in range(12)]  # together shorter than one of ann's
     await asyncio.gather(*bobs)
-    assert ended.count("ann") <= 3, "the first, the one that ran when bob came, and one in bob's time"
+    assert ended.count("ann") <= 3, "the first, the one that ran when bob's arrived, and one during bob's"
     await asyncio.gather(*asked)
     await store.close()

@@ -42,7 +42,8 @@ def _answer(unit: str) -> str:
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 @pytest.mark.parametrize("size", [20_000, pytest.param(50_000, marks=pytest.mark.soak)])
 def test_drawing_time_grows_linearly_with_the_text(size: int) -> None:
-    # The collector's time depends on the machine: it has no threads, and new objects have space for a measurement.
+    # The garbage collector's time depends on the machine, so it gets no threads, and enough space for the new objects
+    # of a measurement.
     collector = ["--single-threaded-gc", "--min-semi-space-size=256", "--max-semi-space-size=256"]
     command = ["node", *collector, str(_GROWTH), str(PAGE), str(size)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
