@@ -10,6 +10,7 @@ from typing import Final, TypedDict
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
+from chains.redaction import redact, spellings
 from telemetry.masking import public_url, url_secrets
 from wire.errors import InvalidSetting
 
@@ -82,10 +83,12 @@ class Endpoint:
 
     def redact(self, text: str) -> str:
         """Remove the secrets from a text that the upstream wrote."""
-        for secret in (self.secret, self.basic, *self.url_secrets):
-            if secret and len(secret) > 3:
-                text = text.replace(secret, "***")
-        return text
+        return redact(text, self.secrets)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The texts that must not be shown (see `chains.redaction`)."""
+        return spellings((self.secret, self.basic, *self.url_secrets))
 
     def at(self, path: str) -> str:
         """The URL of a path of OpenAI's API, such as `/embeddings`."""

@@ -18,6 +18,7 @@ from chains.chunks import AnyChunk, ChunkReader, split_chunk
 from chains.error_responses import MAX_SHOWN, error_response_of
 from chains.extra_fields import ExtraFields, restore
 from chains.read_batching import ReadPauses
+from chains.redaction import redact_error
 from chains.retries import Retries, is_transient
 from chains.sse import SseDecoder
 from chains.transport import failure
@@ -182,8 +183,10 @@ class ChunkStream:
             except _BrokeOffError as broken:
                 self.close()
                 if self._has_output or not await self._retries.wait_to_retry():
+                    redact_error(broken.error, self._endpoint.secrets)
                     raise broken.error from broken
             except RunError as error:
+                redact_error(error, self._endpoint.secrets)
                 error_response = error_response_of(error)
                 if (
                     self._has_output

@@ -30,6 +30,7 @@ from chains.negotiation import Known, Negotiation
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.provider_api import ProviderApi
 from chains.provider_chunks import ChunkConverter, explain_provider_error
+from chains.redaction import redact_error, spellings
 from chains.reply_call import ReplyCall
 from chains.retries import Retries
 from chains.tokens import Calibration
@@ -242,10 +243,7 @@ class Provider:
     def _explained(self, error: Exception, model: str) -> RunError:
         key = f"`api_key` of {self._api.setting}"
         explained = explain_provider_error(error, host=self.host, model=model, key=key)
-        if (secret := self._api.key) and len(secret) > 3:
-            explained.message = explained.message.replace(secret, "***")
-            explained.quote = explained.quote.replace(secret, "***")
-            explained.args = (explained.message,)
+        redact_error(explained, spellings([self._api.key]))
         return explained
 
     def _bound(

@@ -18,6 +18,7 @@ from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed
 from chains.endpoint import Endpoint
 from chains.error_responses import ErrorResponse, explain, overflow_body, read_error_response
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
+from chains.redaction import BlockRedactor, redact, redact_bytes
 from chains.transport import Transport, failure
 from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProblem
 
@@ -30,9 +31,6 @@ _MAX_EMBEDDINGS_BYTES: Final = 256 * 1024 * 1024
 """Enough for 2,048 vectors of 3,072 numbers with 20 digits each."""
 _UNKNOWN_PATH: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*"Unexpected endpoint')
 """LM Studio's answer to an unknown path; its status is 200."""
-
-_ERROR: Final = re.compile(rb'\s*\{\s*"error"\s*:')
-"""An error with a success status, as OpenRouter sends them."""
 
 _GRAMMAR_EXHAUSTED: Final = "empty grammar stack"
 _UNKNOWN: Final = re.compile(
@@ -85,9 +83,13 @@ class UpstreamResponse:
             return
         endpoint, idle_s = self._transport.endpoint, self._transport.limits.idle_s
         try:
+            redactor = BlockRedactor(endpoint.secrets)
             async with aclosing(blocks(self._response, idle_s=idle_s)) as parts:
                 async for block in parts:
-                    yield block
+                    if clean := redactor.feed(block):
+                        yield clean
+            if rest := redactor.end():
+                yield rest
         except (aiohttp.ClientError, OSError) as error:
             explained = failure(error, endpoint, idle_s=idle_s)
             self._transport.outcomes[(explained.kind,)] += 1
@@ -128,21 +130,21 @@ async def open_upstream_response(
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise _unreached(error, transport) from error
     kind = response.headers.get("Content-Type", "application/octet-stream")
-    headers = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
+    secrets = transport.endpoint.secrets
+    kind = redact(kind, secrets)
+    headers = {name: redact(response.headers[name], secrets) for name in _PASSED_HEADERS if name in response.headers}
     if 200 <= response.status < 300:
         if "json" not in kind and path != EMBEDDINGS:
             return UpstreamResponse(response.status, kind, headers, _response=response, _transport=transport)
         slot = AnswerSlot()
-        whole_body = await _whole(response, transport, path, slot)
-        if _ERROR.match(whole_body):
-            whole_body = _without_key(whole_body, transport.endpoint)
+        whole_body = redact_bytes(await _whole(response, transport, path, slot), secrets)
         if path != CHAT and _UNKNOWN_PATH.match(whole_body):
             raise _unknown_path(read_error_response(whole_body), transport.endpoint, path)
         return UpstreamResponse(response.status, kind, headers, whole_body, _slot=slot)
     if response.status < 400:
         redirect = await transport.error_response(response)
         raise UpstreamProblem(explain(redirect, **transport.endpoint.named).message, http_status=502)
-    redacted = _without_key(await transport.error_body(response), transport.endpoint)
+    redacted = redact((await transport.error_body(response)).decode(errors="replace"), secrets).encode()
     return normalize_error(
         UpstreamResponse(response.status, kind, headers, redacted), transport.endpoint, path, overflow_advice
     )
@@ -220,10 +222,6 @@ async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: s
         if isinstance(error, UpstreamFailed):
             raise UpstreamProblem(error.message, http_status=504 if error.kind == "silent" else 502) from error
         raise
-
-
-def _without_key(body: bytes, endpoint: Endpoint) -> bytes:
-    return endpoint.redact(body.decode(errors="replace")).encode()
 
 
 def _unreached(error: Exception, transport: Transport) -> UpstreamProblem:

@@ -429,6 +429,28 @@ async def test_the_key_is_in_no_message(up: ScriptedUpstream, connect: Connect) 
         assert "sk-very-secret" not in (await error_of(upstream)).message
 
 
+@pytest.mark.parametrize("written", ["sk-very/secret", "sk-very\\/secret", "sk-very%2Fsecret"])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b'data: {"error": {"message": "Wrong key: %s"}}\n\n', "text/event-stream"),
+        (b"data: Wrong key: %s\n\n", "text/event-stream"),
+        (b'{"error": {"message": "Wrong key: %s"}}', "application/json"),
+        (b'{"wrong": "%s"}', "application/json"),
+    ],
+    ids=["event", "event that is no JSON", "body", "another body"],
+)
+async def test_the_key_is_in_no_error_with_status_200(
+    up: ScriptedUpstream, connect: Connect, answer: bytes, kind: str, written: str
+) -> None:
+    upstream = await connect(up.url, api_key="sk-very/secret")
+    up.default = lambda _: Raw([answer % written.encode()], content_type=kind)
+    error = await error_of(upstream)
+    assert "***" in error.message
+    for shown in (error.message, error.quote, str(error)):
+        assert "secret" not in shown
+
+
 async def test_secrets_of_an_address_are_in_no_message(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(f"{up.url.replace('://', '://ann:pass-word@')}?key=query-key&api-version=1")
     up.script(Fail(400, {"error": {"message": "ann:pass-word may not use query-key with version 1"}}))

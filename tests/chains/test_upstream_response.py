@@ -73,6 +73,12 @@ async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, sta
     assert b"Incorrect" in (response.body or b"")
 
 
+async def test_our_key_does_not_pass_in_a_stream(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Raw([b'data: {"error": {"message": "Incorrect API key provided: sk-o', b'urs"}}\n\n'], delay_s=0.05))
+    response = await (await connect(up.url, api_key="sk-ours")).pass_through({**BODY, "stream": True})
+    assert b"".join([block async for block in response.blocks()]).endswith(b'provided: ***"}}\n\n')
+
+
 @pytest.mark.parametrize(
     ("step", "status", "pattern"),
     [
