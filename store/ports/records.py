@@ -23,6 +23,7 @@ from store.ports.rows import (
     Kind,
     ListKind,
     MessageRow,
+    ParentIds,
     Row,
     RunRow,
     StepRow,
@@ -31,7 +32,6 @@ from store.ports.rows import (
     ThreadRow,
     Unfinished,
     UploadRow,
-    Within,
 )
 from wire.events import Event
 
@@ -271,75 +271,79 @@ class Store(Protocol):
 
     @overload
     async def get(
-        self, kind: Literal["assistant"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["assistant"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> AssistantRow | None: ...
     @overload
-    async def get(self, kind: Literal["thread"], id: str, owner: str, **within: Unpack[Within]) -> ThreadRow | None: ...
+    async def get(
+        self, kind: Literal["thread"], id: str, owner: str, **parents: Unpack[ParentIds]
+    ) -> ThreadRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["message"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["message"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> MessageRow | None: ...
     @overload
-    async def get(self, kind: Literal["item"], id: str, owner: str, **within: Unpack[Within]) -> ItemRow | None: ...
+    async def get(self, kind: Literal["item"], id: str, owner: str, **parents: Unpack[ParentIds]) -> ItemRow | None: ...
     @overload
-    async def get(self, kind: Literal["run"], id: str, owner: str, **within: Unpack[Within]) -> RunRow | None: ...
+    async def get(self, kind: Literal["run"], id: str, owner: str, **parents: Unpack[ParentIds]) -> RunRow | None: ...
     @overload
-    async def get(self, kind: Literal["step"], id: str, owner: str, **within: Unpack[Within]) -> StepRow | None: ...
+    async def get(self, kind: Literal["step"], id: str, owner: str, **parents: Unpack[ParentIds]) -> StepRow | None: ...
     @overload
-    async def get(self, kind: Literal["file"], id: str, owner: str, **within: Unpack[Within]) -> FileRow | None: ...
+    async def get(self, kind: Literal["file"], id: str, owner: str, **parents: Unpack[ParentIds]) -> FileRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["vector_store"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["vector_store"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> StoreRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["vector_store_file"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["vector_store_file"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> StoreFileRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["file_batch"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["file_batch"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> BatchRow | None: ...
     @overload
-    async def get(self, kind: Literal["upload"], id: str, owner: str, **within: Unpack[Within]) -> UploadRow | None: ...
+    async def get(
+        self, kind: Literal["upload"], id: str, owner: str, **parents: Unpack[ParentIds]
+    ) -> UploadRow | None: ...
     @overload
-    async def get(self, kind: Kind, id: str, owner: str, **within: Unpack[Within]) -> Row | None: ...
+    async def get(self, kind: Kind, id: str, owner: str, **parents: Unpack[ParentIds]) -> Row | None: ...
 
-    async def get(self, kind: Kind, id: str, owner: str, **within: Unpack[Within]) -> Row | None:
+    async def get(self, kind: Kind, id: str, owner: str, **parents: Unpack[ParentIds]) -> Row | None:
         """Return one row of this owner (and, if given, of this thread and run), or None."""
         ...
 
     @overload
     async def page(
-        self, kind: Literal["assistant"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["assistant"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[AssistantRow]: ...
     @overload
     async def page(
-        self, kind: Literal["thread"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["thread"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[ThreadRow]: ...
     @overload
     async def page(
-        self, kind: Literal["message"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["message"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[MessageRow]: ...
     @overload
     async def page(
-        self, kind: Literal["item"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["item"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[ItemRow]: ...
     @overload
     async def page(
-        self, kind: Literal["run"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["run"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[RunRow]: ...
     @overload
     async def page(
-        self, kind: Literal["step"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["step"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[StepRow]: ...
     @overload
     async def page(
-        self, kind: Literal["vector_store"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["vector_store"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[StoreRow]: ...
     @overload
-    async def page(self, kind: ListKind, owner: str, query: PageQuery, **within: Unpack[Within]) -> Page: ...
+    async def page(self, kind: ListKind, owner: str, query: PageQuery, **parents: Unpack[ParentIds]) -> Page: ...
 
-    async def page(self, kind: ListKind, owner: str, query: PageQuery, **within: Unpack[Within]) -> Page:
+    async def page(self, kind: ListKind, owner: str, query: PageQuery, **parents: Unpack[ParentIds]) -> Page:
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
 
