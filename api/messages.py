@@ -13,7 +13,7 @@ from api.json_response import answer
 from api.routers import api_router
 from graphs.drafts import message_rows
 from store.ports import Delete, Insert, Patch, RequireNoActiveRun
-from wire.errors import Changed, InvalidRequest, ThreadBusy
+from wire.errors import InvalidRequest, StaleRow, ThreadBusy
 from wire.messages import Message, MessageCreate, MessageModify
 from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
@@ -34,7 +34,7 @@ async def create_message(
     (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
     try:
         for _ in range(_TRIES):
-            with suppress(Changed):
+            with suppress(StaleRow):
                 async with deps.attachments.of_messages(owner, thread_id, (row,)) as attached:
                     await deps.store.commit(
                         [RequireNoActiveRun(thread_id, owner), *attached, Insert(row)], durable=True

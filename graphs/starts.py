@@ -30,7 +30,7 @@ from graphs.start_errors import busy, no_assistant, refused, require_slot, start
 from graphs.started import Started
 from retrieval.attachments import Attachments, searched_stores
 from store.ports import Append, AssistantRow, Change, RequireNewest, Row, Store, Wake
-from wire.errors import Changed, InvalidRequest, NotFound, StoreError, ThreadBusy, Unavailable
+from wire.errors import InvalidRequest, NotFound, StaleRow, StoreError, ThreadBusy, Unavailable
 from wire.events import NewEvent
 from wire.runs import RunCreate, ThreadRunCreate
 
@@ -70,7 +70,7 @@ class RunStarts:
     ) -> Started:
         """See `Runner.start`."""
         for _ in range(_TRIES):
-            with suppress(Changed):
+            with suppress(StaleRow):
                 start = partial(self._try_to_start, owner, thread_id, request, replaces, choices)
                 return await start_with_slot(self._start_slots, owner, start)
         raise InvalidRequest(f"{thread_id} was changed during all {_TRIES} attempts to start a run on it. Try again.")
@@ -87,7 +87,7 @@ class RunStarts:
     ) -> Started:
         """Start a run on the thread as it is now, up to the message `cut`.
 
-        Raises Changed if a message was added or deleted meanwhile, as the model would not be shown the current thread;
+        Raises StaleRow if a message was added or deleted meanwhile, as the model would not be shown the current thread;
         StartDeferred if it needs a slot and has none."""
         self.require_accepting(owner)
         assistant_id = None if isinstance(request, SpecRun) else request.assistant_id

@@ -149,8 +149,8 @@ class Attachments:
     ) -> AsyncIterator[list[Change]]:
         """Yield the changes to commit with new messages of a thread. Meanwhile, no other call attaches to the thread.
 
-        If another process changes the thread's resources meanwhile, the commit is refused with Changed: call this again
-        then. Raises Missing if the thread or a file does not exist.
+        If another process changes the thread's resources meanwhile, the commit is refused with StaleRow. Then call
+        this again. Raises Missing if the thread or a file does not exist.
         """
         bodies = [message.body for message in messages]
         if not named_files(bodies):

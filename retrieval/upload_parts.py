@@ -34,7 +34,7 @@ from store.single_process import single_process
 from telemetry.background import keep_running
 from telemetry.context import acting_owner
 from wire.byte_limits import ByteLimit
-from wire.errors import Changed, InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
+from wire.errors import InvalidRequest, Missing, NotFound, Problem, StaleRow, StatusConflict, StoreError, TooLarge
 from wire.files import File, FileCreate, FileExpiry, new_file
 from wire.ids import new_id
 from wire.uploads import (
@@ -145,7 +145,7 @@ class Uploads:
                 row = await self._pending(owner, id)
                 parts = _with_part(row, part_id, size)
                 unchanged = RequireUnchanged("upload", id, owner, "parts", row.private["parts"], is_private=True)
-                with suppress(Changed):  # another process has added a part meanwhile
+                with suppress(StaleRow):  # another process has added a part meanwhile
                     await self._change(row, private={"parts": parts}, guard=unchanged)
                     return
         raise InvalidRequest(f"Parts keep being added to the upload '{id}'; add the part again.")

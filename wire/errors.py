@@ -18,8 +18,8 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     ├── StoreError                  a commit that the store refused; none of its changes was kept
     │   ├── Missing                 a row that a change names does not exist (for this owner)
     │   ├── ThreadBusy              the thread has an active run
-    │   ├── Changed                 the row is not as it was read; read it again
-    │   │   └── ThreadMoved         the thread's newest message is not the one that was read
+    │   ├── StaleRow                the row is not as it was read; read it again
+    │   │   └── StaleThread         the thread's newest message is not the one that was read
     │   ├── HeldByOther             another process works on the row
     │   ├── StatusConflict          the row's status does not allow the change
     │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
@@ -43,7 +43,6 @@ from typing import ClassVar, Final, Literal
 from wire.json import JsonObject
 
 __all__ = [
-    "Changed",
     "ContextOverflow",
     "EmbeddingFailed",
     "Forbidden",
@@ -60,13 +59,14 @@ __all__ = [
     "RateLimited",
     "ReserveReached",
     "RunError",
+    "StaleRow",
+    "StaleThread",
     "StatusConflict",
     "StoreError",
     "StoreFailed",
     "StoreFull",
     "StoreLocked",
     "ThreadBusy",
-    "ThreadMoved",
     "ThreadholdError",
     "TooCostly",
     "TooLarge",
@@ -236,7 +236,7 @@ class ThreadBusy(StoreError):
         self.run_id = run_id
 
 
-class Changed(StoreError):
+class StaleRow(StoreError):
     """Compare-and-set failed: the row is not as it was read."""
 
 
@@ -247,7 +247,7 @@ class HeldByOther(StoreError):
         super().__init__(f"Another process works on the {kind.replace('_', ' ')} '{id}'.")
 
 
-class ThreadMoved(Changed):
+class StaleThread(StaleRow):
     """The thread's newest message is not the one that the change was prepared for."""
 
     def __init__(self, thread_id: str) -> None:

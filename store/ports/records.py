@@ -187,7 +187,7 @@ class RequireHeld:
 
 @dataclass(frozen=True, slots=True)
 class RequireUnchanged:
-    """Refuse the commit with Changed unless the row still has this value, and with Missing if there is no row.
+    """Refuse the commit with StaleRow unless the row still has this value, and with Missing if there is no row.
 
     `key` is one of the body, or of the private part if `is_private`. Read, change and commit again after a refusal.
     """
@@ -210,7 +210,7 @@ class RequireNoActiveRun:
 
 @dataclass(frozen=True, slots=True)
 class RequireNewest:
-    """Refuse the commit with ThreadMoved unless this is the thread's newest entry (None: it has none)."""
+    """Refuse the commit with StaleThread unless this is the thread's newest entry (None: it has none)."""
 
     thread_id: str
     owner: str

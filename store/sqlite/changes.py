@@ -33,7 +33,7 @@ from store.ports import (
 from store.sqlite.event_log import append, retract
 from store.sqlite.owned_parts import leave
 from store.sqlite.tables import ACTIVE_SQL, FREE_SQL, TABLES, decode, insert_values, update_values
-from wire.errors import Changed, HeldByOther, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from wire.errors import HeldByOther, Missing, StaleRow, StaleThread, StatusConflict, StoreError, ThreadBusy
 
 __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "write_unchanged_page"]
 
@@ -224,7 +224,7 @@ def _require_unchanged(change: RequireUnchanged) -> Operation:
             raise Missing(kind, id)
         row = decode(kind, found)
         if (row.private if change.is_private else row.body).get(key) != orjson.loads(value):
-            raise Changed(f"The {kind.replace('_', ' ')} '{id}' has changed since it was read.")
+            raise StaleRow(f"The {kind.replace('_', ' ')} '{id}' has changed since it was read.")
 
     return run
 
@@ -281,6 +281,6 @@ def _require_newest(thread_id: str, owner: str, entry_id: str | None) -> Operati
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(sql, (owner, thread_id)).fetchone()
         if (None if found is None else found[0]) != entry_id:
-            raise ThreadMoved(thread_id)
+            raise StaleThread(thread_id)
 
     return run

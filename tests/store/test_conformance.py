@@ -40,7 +40,7 @@ from tests.store.rows import (
     upload,
     vector_store,
 )
-from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from wire.errors import InvalidRequest, Missing, StaleThread, StatusConflict, StoreError, ThreadBusy
 from wire.status import ACTIVE
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ async def test_a_cursor_of_another_kind_is_refused(store: Store, kind: Any) -> N
 async def test_an_item_is_the_newest_entry_of_its_thread(store: Store) -> None:
     t, rows = await entries(store)
     await store.commit([RequireNewest(t.id, "ann", rows[-1].id)], durable=False)
-    with pytest.raises(ThreadMoved):
+    with pytest.raises(StaleThread):
         await store.commit([RequireNewest(t.id, "ann", rows[-2].id)], durable=False)
 
 
@@ -586,13 +586,13 @@ async def test_retract_removes_exactly_the_events_of_the_named_objects(store: St
 
 async def test_a_commit_for_a_thread_that_has_changed_is_refused(store: Store) -> None:
     t, r = await put_run(store)
-    with pytest.raises(ThreadMoved):
+    with pytest.raises(StaleThread):
         await store.commit(
             [RequireNewest(t.id, t.owner, "msg_other"), Patch("run", r.id, t.owner, {"x": 1})], durable=False
         )
     await store.commit([RequireNewest(t.id, t.owner, None), Patch("run", r.id, t.owner, {"x": 2})], durable=False)
     first = message(t)
-    with pytest.raises(ThreadMoved):
+    with pytest.raises(StaleThread):
         await store.commit([Insert(first), RequireNewest(t.id, t.owner, None)], durable=False)
     await store.commit([Insert(first), RequireNewest(t.id, t.owner, first.id)], durable=False)
 
