@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from wire.errors import InvalidRequest
 from wire.json import Json, JsonObject, UncheckedJson
 from wire.leniency import STRICT, Leniency, repair
-from wire.mistakes import first_mistake, list_mistakes
 from wire.paths import KEY, TAG, Location, format_path, shown
+from wire.validation_errors import first_error, list_errors
 
 __all__ = [
     "MAX_EXPLAINED",
@@ -116,7 +116,7 @@ def parse(model: type[M], data: Json, leniency: Leniency = STRICT) -> M:
     try:
         return model.model_validate(repaired)
     except ValidationError as error:
-        raise explain(list_mistakes(model, repaired, error, MAX_EXPLAINED).errors) from None
+        raise explain(list_errors(model, repaired, error, MAX_EXPLAINED).errors) from None
 
 
 def check_id(param: str, value: str, prefix: str) -> None:
@@ -141,7 +141,7 @@ def invalid_value(reason: str) -> PydanticCustomError:
 
 def explain(errors: Sequence[ErrorDetails]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
-    error = first_mistake(errors)
+    error = first_error(errors)
     loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",), ("header",)) else error["loc"]
     where = format_path(loc)
     kind: str = error["type"]

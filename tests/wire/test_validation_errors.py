@@ -6,9 +6,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from wire.messages import MessageCreate
-from wire.mistakes import first_mistake, list_mistakes
 from wire.runs import RunCreate, SubmitToolOutputs
 from wire.threads import ThreadCreate
+from wire.validation_errors import first_error, list_errors
 from wire.vector_stores import FileBatchCreate
 
 MANY = 20_000
@@ -34,11 +34,11 @@ def test_of_many_errors_the_first_are_listed(
     with pytest.raises(ValidationError) as raised:
         model.model_validate(data)
     all_of_them = raised.value.errors(include_url=False)
-    some = list_mistakes(model, data, raised.value)
+    some = list_errors(model, data, raised.value)
     assert len(all_of_them) > 10_000
     assert (some.complete, len(some.errors) < 5_000) == (False, True)
-    first = first_mistake(some.errors)
-    assert (first["type"], first["loc"]) == (first_mistake(all_of_them)["type"], first_mistake(all_of_them)["loc"])
+    first = first_error(some.errors)
+    assert (first["type"], first["loc"]) == (first_error(all_of_them)["type"], first_error(all_of_them)["loc"])
     assert kind is None or (first["type"], first["loc"]) == (kind, loc)
 
 
@@ -46,7 +46,7 @@ def test_few_errors_are_all_listed() -> None:
     data = {"tool_outputs": [0, {"tool_call_id": 1}]}
     with pytest.raises(ValidationError) as raised:
         SubmitToolOutputs.model_validate(data)
-    listed = list_mistakes(SubmitToolOutputs, data, raised.value)
+    listed = list_errors(SubmitToolOutputs, data, raised.value)
     assert (listed.complete, listed.errors) == (True, raised.value.errors(include_url=False))
 
 
@@ -55,6 +55,6 @@ def test_the_actual_length_of_a_truncated_array_is_reported() -> None:
     data = {"tool_resources": resources, "metadata": {f"k{n}": 0 for n in range(200)}}
     with pytest.raises(ValidationError) as raised:
         ThreadCreate.model_validate(data)
-    listed = list_mistakes(ThreadCreate, data, raised.value, most=100)
+    listed = list_errors(ThreadCreate, data, raised.value, most=100)
     assert (listed.complete, len(listed.errors) < 20) == (False, True)
     assert [len(each["input"]) for each in listed.errors if each["type"] == "too_long"] == [300]

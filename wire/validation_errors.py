@@ -1,7 +1,7 @@
 """Lists the errors that pydantic finds in a request, up to a limit. Pure.
 
 One error is enough for a refusal, but pydantic lists all of them, at several microseconds each, and no other thread of
-the server runs meanwhile. A request with more than `MAX_MISTAKES` is therefore represented by its first ones.
+the server runs meanwhile. A request with more than `MAX_ERRORS` is therefore represented by its first ones.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from pydantic_core import ErrorDetails
 from wire.json import Json
 from wire.paths import find_place
 
-__all__ = ["MAX_MISTAKES", "Mistakes", "find_mistakes", "first_mistake", "list_mistakes"]
+__all__ = ["MAX_ERRORS", "ValidationErrors", "first_error", "list_errors", "validation_errors"]
 
-MAX_MISTAKES: Final = 10_000
+MAX_ERRORS: Final = 10_000
 """The maximum number of errors listed: about 50 ms of work."""
 
 _WIDTHS: Final = (8, 128)
@@ -24,37 +24,37 @@ _WIDTHS: Final = (8, 128)
 
 
 @dataclass(frozen=True, slots=True)
-class Mistakes:
+class ValidationErrors:
     """Pydantic's errors, without links. If `complete` is false, there are more of them."""
 
     errors: Sequence[ErrorDetails] = ()
     complete: bool = True
 
 
-def find_mistakes(model: type[BaseModel], data: Json) -> Mistakes:
+def validation_errors(model: type[BaseModel], data: Json) -> ValidationErrors:
     """Validate the data and return its errors."""
     try:
         model.model_validate(data)
     except ValidationError as error:
-        return list_mistakes(model, data, error)
-    return Mistakes()
+        return list_errors(model, data, error)
+    return ValidationErrors()
 
 
-def list_mistakes(model: type[BaseModel], data: Json, error: ValidationError, most: int = MAX_MISTAKES) -> Mistakes:
+def list_errors(model: type[BaseModel], data: Json, error: ValidationError, most: int = MAX_ERRORS) -> ValidationErrors:
     """Return the errors of a validation, or only some of the first ones if there are more than `most`."""
     if error.error_count() <= most:
-        return Mistakes(error.errors(include_url=False))
+        return ValidationErrors(error.errors(include_url=False))
     for width in _WIDTHS:
         try:
             model.model_validate(_narrowed(data, width))
         except ValidationError as first:
-            if first.error_count() <= MAX_MISTAKES:
+            if first.error_count() <= MAX_ERRORS:
                 found = first.errors(include_url=False)
-                return Mistakes([{**each, "input": _input(data, each)} for each in found], complete=False)
-    return Mistakes(error.errors(include_url=False), complete=False)
+                return ValidationErrors([{**each, "input": _input(data, each)} for each in found], complete=False)
+    return ValidationErrors(error.errors(include_url=False), complete=False)
 
 
-def first_mistake(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+def first_error(errors: Sequence[ErrorDetails]) -> ErrorDetails:
     """Return the error to report: the first one, but an unknown parameter outranks a missing one."""
     return min(errors, key=lambda each: each["type"] == "missing")
 
