@@ -139,7 +139,7 @@ class ChunkStream:
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
         self._decoder = SseDecoder()
-        self._pauses = ReadPauses(self._upstream.pace)
+        self._pauses = ReadPauses(self._upstream.loop_lag)
 
     async def __aenter__(self) -> Self:
         return self
@@ -248,7 +248,7 @@ class ChunkStream:
         if self._reader.finished:
             self._blocks.limit(_AFTER_FINISH_S)
         elif self._has_output and self._pauses is not None:
-            await self._pauses.rest(self._newest_bytes, self._blocks.held)
+            await self._pauses.wait(self._newest_bytes, self._blocks.held)
         try:
             block = await self._blocks.next()
             self._newest_bytes = len(block)

@@ -21,7 +21,7 @@ from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.model_facts import ModelFacts
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
-from chains.read_batching import Pace
+from chains.read_batching import LoopLag
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
@@ -82,7 +82,7 @@ class Upstream:
         """Counts of requests by outcome; see `Transport`."""
         self.overflow_advice = ""
         """Advice, other than shortening, in the refusal of a prompt that is too long."""
-        self.pace = Pace()
+        self.loop_lag = LoopLag()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self.reasoning_models: ModelFacts[bool] = ModelFacts()

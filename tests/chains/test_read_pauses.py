@@ -13,17 +13,17 @@ from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall, Upstream
 from chains.blocks import Blocks
-from chains.read_batching import Pace
+from chains.read_batching import LoopLag
 from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.faults.hostile import HostileUpstream, Wire, chunk, head
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import RunError
 
 
-class BehindPace(Pace):
-    """A pace for a loop that is always late, so that each pause takes this many seconds."""
+class FixedLag(LoopLag):
+    """The lag of a loop that is always late, so that each pause takes this many seconds."""
 
-    rest_s = 0.1
+    pause_s = 0.1
 
 
 WORDS = [f"w{n} " for n in range(12)]
@@ -59,12 +59,12 @@ async def test_a_late_loop_gets_a_complete_answer_in_fewer_pieces(
     upstream = await connect(up.url)
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
     pieces, received = [], []
-    for pace in (Pace(), BehindPace()):
-        upstream.pace = pace
+    for loop_lag in (LoopLag(), FixedLag()):
+        upstream.loop_lag = loop_lag
         arrivals.clear()
         answer = [chunk.content async for chunk in Replies(upstream).stream(call)]
         assert "".join("".join(piece) for piece in answer) == "".join(words)
-        assert pace.streams == 0
+        assert loop_lag.streams == 0
         pieces.append(len(answer))
         received.append(len(arrivals))
     assert pieces[1] < pieces[0] / 2
@@ -75,7 +75,7 @@ async def test_a_late_loop_gets_a_complete_answer_in_fewer_pieces(
 async def test_a_stream_that_breaks_in_a_pause_keeps_what_arrived(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = lambda _: Reply(chunks=[f"w{n} " for n in range(60)], delay_s=0.002, cut_after=40)
     upstream = await connect(up.url)
-    upstream.pace = BehindPace()
+    upstream.loop_lag = FixedLag()
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
     texts: list[str] = []
     with pytest.raises(RunError, match="closed the connection in the middle"):
@@ -87,18 +87,18 @@ async def test_a_stream_that_breaks_in_a_pause_keeps_what_arrived(up: ScriptedUp
 async def test_leaving_a_pausing_stream_closes_its_connection_immediately(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resting, held = asyncio.Event(), Blocks.held
+    paused, held = asyncio.Event(), Blocks.held
 
     @contextmanager
     def noted(blocks: Blocks) -> Iterator[None]:
         with held(blocks):
-            resting.set()
+            paused.set()
             yield
 
     monkeypatch.setattr(Blocks, "held", noted)
     up.default = lambda _: Reply(chunks=["w "] * 400, delay_s=0.005)
     upstream = await connect(up.url)
-    upstream.pace = BehindPace()
+    upstream.loop_lag = FixedLag()
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
 
     async def listen() -> None:
@@ -107,11 +107,11 @@ async def test_leaving_a_pausing_stream_closes_its_connection_immediately(
 
     listening = asyncio.create_task(listen())
     async with asyncio.timeout(5):
-        await resting.wait()
+        await paused.wait()
     listening.cancel()
     await asyncio.wait((listening,))
     await up.eventually(lambda up: up.closed_early == 1, timeout_s=0.5)
-    assert upstream.pace.streams == 0
+    assert upstream.loop_lag.streams == 0
 
 
 @pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])
@@ -123,13 +123,13 @@ async def test_an_ended_or_left_stream_no_longer_counts(reply: Reply, up: Script
     try:
         async with asyncio.timeout(5):
             async for _ in stream:
-                assert upstream.pace.streams == 1
+                assert upstream.loop_lag.streams == 1
                 if reply.pause_after:
                     break
     except RunError:
         assert reply.cut_after
     await stream.aclose()
-    assert upstream.pace.streams == 0
+    assert upstream.loop_lag.streams == 0
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def ask(url: str, model: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> 
         upstream = Upstream(url, limits=FAST)
         await upstream.open()
         try:
-            upstream.pace = BehindPace()
+            upstream.loop_lag = FixedLag()
             call = ReplyCall(model=model, messages=[HumanMessage("Hello")], together=True)
             async with asyncio.timeout(5):
                 return "".join([word async for piece in Replies(upstream).stream(call) for word in piece.content])
