@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
 from chains.call_chunks import ChunkSum
-from chains.calls.reshaping import Reshaper, RoleSupport
+from chains.calls.role_negotiation import RoleNegotiator, RoleSupport
 from chains.chat_types import ModelKeywords
 from chains.disconnect import on_leaving
 from chains.fast_client import EXCHANGE, Exchange
@@ -151,7 +151,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
                     if reader is not None:
                         await reader.wait()
                     ask, call = await _target(upstream, request, config, exchange)
-                    async with aclosing(Reshaper(ask, DEFAULT_PROMPTS, self._role_support).ask(call)) as stream:
+                    async with aclosing(RoleNegotiator(ask, DEFAULT_PROMPTS, self._role_support).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
                             if reader is not None:

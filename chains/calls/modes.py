@@ -21,7 +21,7 @@ from chains.calls.native import stream_native
 from chains.calls.offer import Offer
 from chains.calls.plain import canonical
 from chains.calls.reply_usage import ReplyUsage
-from chains.calls.reshaping import Reshaper
+from chains.calls.role_negotiation import RoleNegotiator
 from chains.error_responses import error_response_of
 from chains.prompts import Prompts
 from chains.quotes import Words
@@ -68,12 +68,12 @@ class Modes:
     def __init__(self, abilities: Abilities, prompts: Prompts, ask: Ask) -> None:
         self._abilities = abilities
         self._prompts = prompts
-        self._reshaper = Reshaper(ask, prompts)
+        self._role_negotiator = RoleNegotiator(ask, prompts)
         self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request, with roles that its server accepts; see `Reshaper`. Raises RunError."""
-        return self._reshaper.ask(call)
+        """Make one request, with roles that its server accepts; see `RoleNegotiator`. Raises RunError."""
+        return self._role_negotiator.ask(call)
 
     async def are_native(self, model: str) -> bool:
         """Whether the model's server supports tool calls, as far as is known; may probe it the first time."""
@@ -149,11 +149,11 @@ class Modes:
             if not isinstance(error, PromptRefused) or not _NO_NAMES.search(error.message):
                 return None
             unnamed[call.model] = True
-            return self._reshaper.ask(_narrowed(call), once=True)
+            return self._role_negotiator.ask(_narrowed(call), once=True)
 
         if not isinstance(call.tool_choice, dict) or call.model in unnamed:
-            return self._reshaper.ask(_narrowed(call), once=True)
-        return _or_retry(self._reshaper.ask(call, once=True), retry)
+            return self._role_negotiator.ask(_narrowed(call), once=True)
+        return _or_retry(self._role_negotiator.ask(call, once=True), retry)
 
     async def _constrained(self, call: ReplyCall, reply_usage: ReplyUsage) -> AsyncGenerator[AIMessageChunk]:
         """Try the forms in order until the server obeys one."""

@@ -48,7 +48,7 @@ SHARED = {
     "chains/bridge.py": "one call's chunks",
     "chains/builtin.py": "one entry for each call that executes",
     "chains/calls/abilities.py": "learned by each owner, and a lock for each owner and model",
-    "chains/calls/reshaping.py": "learned by each owner",
+    "chains/calls/role_negotiation.py": "learned by each owner",
     "chains/chat.py": "learned by each owner",
     "chains/context_window.py": "what the built-in engine or the upstream reports; no client writes it",
     "chains/embedding_router.py": "shared fairly by owner",

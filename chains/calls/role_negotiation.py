@@ -1,8 +1,8 @@
-"""Reshapes prompts whose roles or order of roles a server refuses, and sends them again.
+"""Converts prompts whose roles or order of roles a server refuses, and sends them again.
 
-Invariants: a prompt is sent unchanged until its server refuses it. Reshaping starts with the smallest change. If no
-shape helps, the first refusal is reported. A shape is remembered for prompts with all the traits of a refused prompt
-(see `traits`); other prompts never change, and prompts with traits that were accepted are never reshaped.
+Invariants: a prompt is sent unchanged until its server refuses it. The first conversion is the smallest. If none helps,
+the first refusal is reported. A conversion is remembered for prompts with all the traits of a refused prompt (see
+`traits`); other prompts never change, and prompts with traits that were accepted are never converted.
 """
 
 import logging
@@ -22,7 +22,7 @@ from chains.prompts import Prompts
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
-__all__ = ["Reshaper", "RoleSupport", "traits"]
+__all__ = ["RoleNegotiator", "RoleSupport", "traits"]
 
 SYSTEM: Final = 1
 """The prompt has a system message."""
@@ -45,9 +45,9 @@ _TEMPLATE: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-Reshape: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]
+Conversion: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]
 
-_RESHAPES: Final[tuple[Reshape, ...]] = (
+_CONVERSIONS: Final[tuple[Conversion, ...]] = (
     lambda messages, _: list(messages),
     lambda messages, _: merge_turns(messages),
     lambda messages, _: usual_turns(messages),
@@ -98,16 +98,16 @@ def traits(messages: Sequence[BaseMessage]) -> int:
 
 @dataclass(slots=True)
 class RoleSupport:
-    """What is known about one model: the accepted traits, and the shapes that replaced refused prompts."""
+    """What is known about one model: the accepted traits, and the conversions of prompts that were refused."""
 
-    shapes: dict[int, int] = field(default_factory=dict)
+    conversions: dict[int, int] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
 
-    def shape(self, kind: int) -> int:
-        """Return the shape for prompts with these traits: the plainest that any subset of them needs."""
-        if not self.shapes or kind in self.accepted:
+    def conversion(self, kind: int) -> int:
+        """Return the conversion for prompts with these traits: the plainest that any subset of them needs."""
+        if not self.conversions or kind in self.accepted:
             return 0
-        return max((shape for known, shape in self.shapes.items() if known & kind == known), default=0)
+        return max((each for known, each in self.conversions.items() if known & kind == known), default=0)
 
 
 class _Attempts:
@@ -119,14 +119,14 @@ class _Attempts:
         self._role_support = role_support
         self._prompts = prompts
         self._kind = traits(call.messages)
-        self._shape = role_support.shape(self._kind)
+        self._conversion = role_support.conversion(self._kind)
         self._left: list[int] | None = None
         self._refused: list[int] = []
         self._was_repeated = False
-        self.messages = _RESHAPES[self._shape](call.messages, prompts) if self._shape else call.messages
+        self.messages = _CONVERSIONS[self._conversion](call.messages, prompts) if self._conversion else call.messages
 
-    def go_on(self, error: RunError) -> bool:
-        """Choose the next shape after a refusal. Returns False when none is left."""
+    def choose_next(self, error: RunError) -> bool:
+        """Choose the next conversion after a refusal. Returns False when none is left."""
         if isinstance(error, MalformedCall):
             self._was_repeated, was_repeated = True, self._was_repeated
             return not was_repeated
@@ -135,31 +135,31 @@ class _Attempts:
         self.first = self.first or error
         self._refused.append(traits(self.messages))
         if self._left is None:
-            self._left = self._shapes_to_try(_error_response(error))
+            self._left = self._conversions_to_try(_error_response(error))
         while self._left:
-            self._shape = self._left.pop(0)
-            messages = _RESHAPES[self._shape](self.call.messages, self._prompts)
+            self._conversion = self._left.pop(0)
+            messages = _CONVERSIONS[self._conversion](self.call.messages, self._prompts)
             if messages not in (self.messages, self.call.messages):
                 self.messages = messages
                 return True
         return False
 
-    def end(self) -> None:
-        """Remember that the server accepted the prompt in its last shape."""
+    def record_success(self) -> None:
+        """Remember that the server accepted the prompt after its last conversion."""
         if not self._refused:
-            if not self._shape:
+            if not self._conversion:
                 self._role_support.accepted.add(self._kind)
             return
         doubtful = self._role_support.accepted.intersection(self._refused)
         for kind in set(self._refused) - doubtful:
-            self._role_support.shapes[kind] = max(self._shape, self._role_support.shapes.get(kind, 0))
+            self._role_support.conversions[kind] = max(self._conversion, self._role_support.conversions.get(kind, 0))
         # If prompts with these traits were accepted before, the reason may be another: only a second refusal counts.
         self._role_support.accepted -= doubtful
         self._role_support.accepted.add(traits(self.messages))
         _log.info(
             "model `%s`: its server refuses this order of roles; sending the prompt %s",
             self.call.model,
-            _DESCRIPTIONS[self._shape],
+            _DESCRIPTIONS[self._conversion],
         )
 
     def _is_about_prompt(self, error: RunError) -> bool:
@@ -172,16 +172,16 @@ class _Attempts:
         error_response = _error_response(error)
         if not error_response.is_about_form or error.kind not in ("refused", "failed"):
             return False
-        return error_response.names_roles or bool(self._kind & _UNUSUAL and not self._shape)
+        return error_response.names_roles or bool(self._kind & _UNUSUAL and not self._conversion)
 
-    def _shapes_to_try(self, error_response: ErrorResponse) -> list[int]:
+    def _conversions_to_try(self, error_response: ErrorResponse) -> list[int]:
         if not error_response.names_roles:
             return [2]
         about_system = _ABOUT_SYSTEM.search(error_response.full) and not _ABOUT_ORDER.search(error_response.full)
-        return [shape for shape in (_SYSTEM_FIRST if about_system else _ORDER_FIRST) if shape != self._shape]
+        return [each for each in (_SYSTEM_FIRST if about_system else _ORDER_FIRST) if each != self._conversion]
 
 
-class Reshaper:
+class RoleNegotiator:
     """Makes requests to one upstream, and remembers which prompts its models accept."""
 
     def __init__(self, ask: Ask, prompts: Prompts, role_support: ModelFacts[RoleSupport] | None = None) -> None:
@@ -191,12 +191,12 @@ class Reshaper:
         self._role_support: ModelFacts[RoleSupport] = ModelFacts() if role_support is None else role_support
 
     async def ask(self, call: ReplyCall, *, once: bool = False) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request; reshape and repeat it if its server refuses the roles.
+        """Make one request; convert and repeat it if its server refuses the roles.
 
         If the server could not parse its model's call, the request is repeated once, unless `once`.
 
         Raises:
-            RunError: the first refusal if no shape helps, else the last error.
+            RunError: the first refusal if no conversion helps, else the last error.
         """
         role_support = self._role_support.get(call.model)
         if role_support is None:
@@ -210,10 +210,10 @@ class Reshaper:
                     async for chunk in chunks:
                         started = True
                         yield chunk
-                attempts.end()
+                attempts.record_success()
                 return
             except (PromptRefused, UpstreamFailed) as error:
-                if started or (once and isinstance(error, MalformedCall)) or not attempts.go_on(error):
+                if started or (once and isinstance(error, MalformedCall)) or not attempts.choose_next(error):
                     raise _reported(attempts, error) from error
 
 

@@ -242,7 +242,7 @@ async def test_an_outage_is_no_refusal_of_turns(
     assert all(seen.body == up.requests[0].body for seen in up.requests)
 
 
-async def test_the_chat_chain_reshapes_its_prompt_and_remembers(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_the_chat_chain_converts_its_prompt_and_remembers(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(no_system, 400, "System role not supported")
     chain = build_chat_chain(await connect(up.url))
     for _ in range(2):
