@@ -110,12 +110,12 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             backend = await stack.enter_async_context(opening)
             file_space = disks.at(settings.data_dir)
             stack.push_async_callback(router.close)
-            store, files = backend.records, backend.files
+            store, file_queries = backend.records, backend.file_queries
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
             processes = backend.processes
             ingestion = Ingestion(
                 store,
-                files,
+                file_queries,
                 blobs,
                 backend.vectors,
                 embedder,
@@ -123,8 +123,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 free_space=backend.free_space,
                 processes=processes,
             )
-            uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes, processes=processes)
-            attachments = Attachments(store, files, wake=ingestion.wake)
+            uploads = Uploads(store, file_queries, blobs, max_bytes=settings.max_file_bytes, processes=processes)
+            attachments = Attachments(store, file_queries, wake=ingestion.wake)
             actions = ActionOptions(settings.actions_allow_hosts, settings.action_timeout_s, settings.action_max_bytes)
             tools = ToolDeps(
                 store,
@@ -166,7 +166,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                     upstream=router,
                     runner=runner,
                     aliases=settings.model_aliases,
-                    library=files,
+                    file_queries=file_queries,
                     vectors=backend.vectors,
                     embedder=embedder,
                     embeddings=EmbeddingRouter(router, embedder, settings.embeddings_model),

@@ -23,8 +23,8 @@ from store.free_space import Disks, FreeSpace
 from store.ports import (
     AssistantRow,
     Blobs,
+    FileQueries,
     Kind,
-    Library,
     MessageRow,
     PageQuery,
     Row,
@@ -80,7 +80,7 @@ class Deps:
     runner: Runner
     aliases: Mapping[str, str]
     """MODEL_ALIASES, which are listed with the upstream's models."""
-    library: Library
+    file_queries: FileQueries
     vectors: Vectors
     embedder: Embedder | None
     embeddings: EmbeddingRouter

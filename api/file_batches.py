@@ -48,7 +48,7 @@ async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Inj
 async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: InjectedDeps, owner: Owner) -> Response:
     """Cancel the files that are not indexed yet."""
     batch = await _must_get_batch(deps, vector_store_id, batch_id, owner)
-    totals = (await deps.library.file_totals("batch_id", [batch_id]))[batch_id]
+    totals = (await deps.file_queries.file_totals("batch_id", [batch_id]))[batch_id]
     status = show_batch(batch.body, totals.counts)["status"]
     if status != "in_progress":
         raise InvalidRequest(f"Cannot cancel file batch with status '{status}'.")
@@ -82,7 +82,7 @@ async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner
 
 
 async def _read_answer(deps: Deps, batch: BatchRow) -> Response:
-    return _answer(batch, (await deps.library.file_totals("batch_id", [batch.id]))[batch.id])
+    return _answer(batch, (await deps.file_queries.file_totals("batch_id", [batch.id]))[batch.id])
 
 
 def _answer(batch: BatchRow, totals: FileTotals) -> Response:

@@ -60,7 +60,7 @@ async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Res
 async def list_files(query: Annotated[FileQuery, Query()], deps: InjectedDeps, owner: Owner) -> Response:
     """List files, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None)
-    page = await deps.library.files(owner, page_query, purpose=query.purpose)
+    page = await deps.file_queries.files(owner, page_query, purpose=query.purpose)
     return answer(list_envelope([row.body for row in page.rows], page.has_more))
 
 

@@ -125,7 +125,7 @@ async def page_of_store_files(
         after=store_file_id(vector_store_id, query.after) if query.after else None,
         before=store_file_id(vector_store_id, query.before) if query.before else None,
     )
-    page = await deps.library.store_files(
+    page = await deps.file_queries.store_files(
         owner, page_query, vector_store_id=vector_store_id, batch_id=batch_id, status=status
     )
     return list_envelope([row.body for row in page.rows], page.has_more)

@@ -140,5 +140,5 @@ async def _names(deps: Deps, owner: str, file_ids: set[str]) -> dict[str, str]:
 
 
 async def _shown(deps: Deps, rows: Sequence[StoreRow]) -> list[VectorStore]:
-    file_totals = await deps.library.file_totals("vector_store_id", [row.id for row in rows])
+    file_totals = await deps.file_queries.file_totals("vector_store_id", [row.id for row in rows])
     return [show_vector_store(row.body, file_totals[row.id].counts, file_totals[row.id].usage_bytes) for row in rows]

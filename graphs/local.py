@@ -109,7 +109,7 @@ def build_run_graph(
                 opened,
                 replies,
                 resources,
-                attachments=Attachments(opened, backend.files),
+                attachments=Attachments(opened, backend.file_queries),
                 expiry_s=expiry_s,
                 max_tool_rounds=max_tool_rounds,
                 processes=backend.processes,

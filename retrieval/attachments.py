@@ -19,8 +19,8 @@ from retrieval.vector_store_drafts import add_store_files, create_inline_stores,
 from store.ports import (
     Change,
     Delete,
+    FileQueries,
     Insert,
-    Library,
     MessageRow,
     Patch,
     RequireRow,
@@ -98,13 +98,13 @@ class Attachments:
     def __init__(
         self,
         store: Store,
-        library: Library,
+        file_queries: FileQueries,
         *,
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._library = library
+        self._file_queries = file_queries
         self._wake = wake
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -113,7 +113,7 @@ class Attachments:
         """Raise Missing if one of many files does not exist. The commit checks all files anyway; this check avoids the
         work before the commit."""
         if len(file_ids) > _FEW:
-            known = await self._library.statuses("file", owner, file_ids)
+            known = await self._file_queries.statuses("file", owner, file_ids)
             if (missing := next((id for id in file_ids if id not in known), None)) is not None:
                 raise Missing("file", missing)
 
@@ -200,7 +200,7 @@ class Attachments:
         present = draft.inserted("vector_store_file")
         wanted = [file_id for file_id in file_ids if store_file_id(store.id, file_id) not in present]
         ids = [] if is_new else [store_file_id(store.id, id) for id in wanted]
-        statuses = await self._library.statuses("vector_store_file", owner, ids)
+        statuses = await self._file_queries.statuses("vector_store_file", owner, ids)
         again = [id for id in wanted if statuses.get(store_file_id(store.id, id), "failed") in ("failed", "cancelled")]
         given = (NewStoreFile(file_id=id) for id in again)
         rows = await _in_thread(len(again), owner, lambda: add_store_files(owner, store.id, given, now=now))

@@ -8,7 +8,7 @@ import logging
 import time
 from typing import Final
 
-from store.ports import Blobs, Library, Processes, Vectors
+from store.ports import Blobs, FileQueries, Processes, Vectors
 from wire.errors import StoreError
 
 __all__ = ["IndexMaintenance"]
@@ -22,10 +22,10 @@ class IndexMaintenance:
     """The work of `sweep_forever` and `refresh`, which the caller runs as tasks."""
 
     def __init__(
-        self, library: Library, blobs: Blobs, vectors: Vectors, processes: Processes, *, again_s: float
+        self, file_queries: FileQueries, blobs: Blobs, vectors: Vectors, processes: Processes, *, again_s: float
     ) -> None:
         """After an error of the store, the work is repeated after `again_s`."""
-        self._library = library
+        self._file_queries = file_queries
         self._blobs = blobs
         self._vectors = vectors
         self._processes = processes
@@ -49,7 +49,7 @@ class IndexMaintenance:
 
     async def _sweep(self, min_age_s: float) -> None:
         if await self._processes.duties.has("blobs"):
-            left = await self._blobs.sweep(self._library.unknown, min_age_s=min_age_s)
+            left = await self._blobs.sweep(self._file_queries.unknown, min_age_s=min_age_s)
             if left:
                 logger.info("removed %d blobs that a crash left", left)
 

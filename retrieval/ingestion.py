@@ -27,9 +27,9 @@ from store.ports import (
     Blobs,
     Change,
     Delete,
+    FileQueries,
     Hold,
     Insert,
-    Library,
     PageQuery,
     Patch,
     Processes,
@@ -73,7 +73,7 @@ class Ingestion:
     def __init__(
         self,
         store: Store,
-        library: Library,
+        file_queries: FileQueries,
         blobs: Blobs,
         vectors: Vectors,
         embedder: Embedder | None,
@@ -89,7 +89,7 @@ class Ingestion:
         """Without an embedder, files are found by their words only. `free_space` limits the disk space of the index.
         `processes` are the other processes on the store; None: there are none."""
         self._store = store
-        self._library = library
+        self._file_queries = file_queries
         self._blobs = blobs
         self._vectors = vectors
         self._free_space = free_space
@@ -107,7 +107,7 @@ class Ingestion:
         self._purge_needed.set()
         processes = processes or single_process(store)
         self._duties = processes.duties
-        self.maintenance = IndexMaintenance(library, blobs, vectors, processes, again_s=sweep_s)
+        self.maintenance = IndexMaintenance(file_queries, blobs, vectors, processes, again_s=sweep_s)
         processes.presence.on_loss(self._lose_all)
         processes.signals.subscribe("files", self._note_others)
         self._tasks = asyncio.TaskGroup()
@@ -142,7 +142,7 @@ class Ingestion:
         end = now() + limit_s
         while True:
             moved = self._moved
-            file_totals = await self._library.file_totals("vector_store_id", vector_store_ids)
+            file_totals = await self._file_queries.file_totals("vector_store_id", vector_store_ids)
             if not any(tally.by_status.get("in_progress") for tally in file_totals.values()):
                 return True
             left = end - now()
@@ -185,7 +185,7 @@ class Ingestion:
         """Delete a file with its bytes and its vector store files. Raises Missing."""
         if await self._store.get("file", file_id, owner) is None:
             raise Missing("file", file_id)
-        store_files = await self._library.store_files_of(file_id)
+        store_files = await self._file_queries.store_files_of(file_id)
         for start in range(0, len(store_files) - _REMOVED, _REMOVED):  # a single commit would make others wait
             gone = [
                 Delete("vector_store_file", store_file.id, owner, if_there=True)
@@ -227,7 +227,7 @@ class Ingestion:
         found: list[Row] = []
         query = PageQuery(limit=_PAGE, order="asc")
         while True:
-            page = await self._library.store_files(owner, query, **at)  # type: ignore[arg-type]
+            page = await self._file_queries.store_files(owner, query, **at)  # type: ignore[arg-type]
             found += page.rows
             if not page.has_more:
                 return found
@@ -281,7 +281,7 @@ class Ingestion:
         """Return vector store files in progress that have not been started, of owners who can start more."""
         busy = [store_file for store_file, _ in self._busy.values()]
         full = {store_file.owner for store_file in busy if not self._slots.free(store_file.owner)}
-        return await self._library.waiting(_WAITING, besides=busy, full=full)
+        return await self._file_queries.waiting(_WAITING, besides=busy, full=full)
 
     def _begin(self, store_file: Row) -> None:
         index = partial(self._index, store_file)
@@ -366,10 +366,10 @@ class Ingestion:
             await asyncio.sleep(self._sweep_s)
 
     async def _expire_all(self, now: int) -> None:
-        for file in await self._library.due("file", now):
+        for file in await self._file_queries.due("file", now):
             with suppress(Missing):
                 await self.delete_file(file.owner, file.id)
-        for store in await self._library.due("vector_store", now):
+        for store in await self._file_queries.due("vector_store", now):
             await self._expire(store)
 
     async def _expire(self, store: Row) -> None:

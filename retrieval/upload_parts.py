@@ -19,8 +19,8 @@ from fairness.fair_limits import DISK
 from store.ports import (
     Blobs,
     BlobSize,
+    FileQueries,
     Insert,
-    Library,
     Patch,
     Processes,
     RequireUnchanged,
@@ -70,7 +70,7 @@ class Uploads:
     def __init__(
         self,
         store: Store,
-        library: Library,
+        file_queries: FileQueries,
         blobs: Blobs,
         *,
         max_bytes: int,
@@ -82,7 +82,7 @@ class Uploads:
         the store; None: there are none."""
         self._duties = (processes or single_process(store)).duties
         self._store = store
-        self._library = library
+        self._file_queries = file_queries
         self._blobs = blobs
         self._max_bytes = max_bytes
         self._sweep_s = sweep_s
@@ -275,7 +275,7 @@ class Uploads:
         while True:
             try:
                 if await self._duties.has("expiry"):
-                    for row in await self._library.due("upload", self._now()):
+                    for row in await self._file_queries.due("upload", self._now()):
                         await self._expire(row)
             except StoreError as error:
                 logger.error("expired uploads could not be removed, next try in %g s: %s", self._sweep_s, error)

@@ -3,7 +3,7 @@
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.databases import Backend, Database
-from store.ports.files import Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
+from store.ports.files import Expiring, FileQueries, FileTotals, Idleness, ThreadAges, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
@@ -85,6 +85,7 @@ __all__ = [
     "EntrySize",
     "Expiring",
     "FilePrivate",
+    "FileQueries",
     "FileRow",
     "FileTotals",
     "Found",
@@ -97,7 +98,6 @@ __all__ = [
     "ItemRow",
     "Kind",
     "LeftOut",
-    "Library",
     "ListKind",
     "Maintenance",
     "MessageRow",

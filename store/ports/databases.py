@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from store.ports.files import Library, ThreadAges
+from store.ports.files import FileQueries, ThreadAges
 from store.ports.health import StoreHealth
 from store.ports.maintenance import Maintenance
 from store.ports.processes import Processes, Sharing
@@ -22,7 +22,7 @@ class Backend:
     """Everything that is stored, except the bytes of files."""
 
     records: Store
-    files: Library
+    file_queries: FileQueries
     vectors: Vectors
     ages: ThreadAges
     health: StoreHealth

@@ -8,7 +8,7 @@ from store.ports.records import Page, PageQuery
 from store.ports.rows import FileRow, Kind, Row, StoreFileRow, StoreRow, UploadRow
 from wire.vector_stores import FileCounts
 
-__all__ = ["Expiring", "FileTotals", "Idleness", "Library", "ThreadAges", "Whole", "store_file_id"]
+__all__ = ["Expiring", "FileQueries", "FileTotals", "Idleness", "ThreadAges", "Whole", "store_file_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """The column of the object whose files are counted: a vector store or a batch."""
@@ -44,8 +44,8 @@ class FileTotals:
         )
 
 
-class Library(Protocol):
-    """Eight reads of committed data."""
+class FileQueries(Protocol):
+    """Eight queries of committed data."""
 
     async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page[FileRow]:
         """Return a page of files. Raises InvalidRequest for a cursor that was never in the list."""

@@ -17,7 +17,7 @@ from store.sqlite.pages import read_page
 from store.sqlite.tables import FREE_SQL, TABLES, StoredRow, decode
 from telemetry.context import acting_owner
 
-__all__ = ["SqliteLibrary"]
+__all__ = ["SqliteFileQueries"]
 
 _STILL: Final[dict[Expiring, str]] = {
     "file": "",
@@ -33,8 +33,8 @@ _MOST: Final = 500
 """Maximum values in one statement; older SQLites accept 999."""
 
 
-class SqliteLibrary:
-    """See `Library`."""
+class SqliteFileQueries:
+    """See `FileQueries`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

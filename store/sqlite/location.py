@@ -63,7 +63,7 @@ class SqliteFile:
                 processes = (await stack.enter_async_context(SharedFile(store.engine, sharing))).ports
             yield Backend(
                 records=store,
-                files=store.library,
+                file_queries=store.file_queries,
                 vectors=store.vectors,
                 ages=SqliteAges(store.engine),
                 health=SqliteHealth(store.engine),

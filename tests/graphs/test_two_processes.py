@@ -39,7 +39,7 @@ async def two(
             backend = await stack.enter_async_context(open_backend(folder / "store.db", sharing=sharing))
             store = backend.records
             assert isinstance(store, SqliteStore)
-            attachments = Attachments(store, backend.files)
+            attachments = Attachments(store, backend.file_queries)
             processes = backend.processes
             resources = await stack.enter_async_context(open_resources(ToolDeps(store)))
             runner = Runner(

@@ -119,7 +119,7 @@ async def world(
     await model.open()
     caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=60, max_bytes=100_000, tls=_TRUST)
     try:
-        attachments = Attachments(store, store.library, clock=clock)
+        attachments = Attachments(store, store.file_queries, clock=clock)
         async with Runner(
             store, Replies(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
         ) as runner:

@@ -91,7 +91,9 @@ async def world(
     store = await open_store(folder / "t.db")
     blobs = FolderBlobs(folder / "files")
     await blobs.open()
-    ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor(), clock=clock, **options)
+    ingestion = Ingestion(
+        store, store.file_queries, blobs, store.vectors, embedder, Extractor(), clock=clock, **options
+    )
     try:
         async with ingestion:
             yield World(store, blobs, ingestion, clock)
@@ -385,7 +387,7 @@ async def test_bytes_without_a_row_are_removed_at_the_start(tmp_path: Path) -> N
 
 async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        attachments = Attachments(w.store, w.store.library, wake=w.ingestion.wake, clock=w.clock)
+        attachments = Attachments(w.store, w.store.file_queries, wake=w.ingestion.wake, clock=w.clock)
         body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)
         await w.store.commit([Insert(Row("thread", body["id"], OWNER, body))], durable=True)
         files = [await w.file(f"Cat {number}.") for number in range(4)]
@@ -407,7 +409,7 @@ async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path:
 async def test_thousands_of_missing_files_are_handled_quickly(tmp_path: Path) -> None:
     ids = [f"file-{number}" for number in range(10_000)]
     async with world(tmp_path) as w:
-        attachments = Attachments(w.store, w.store.library)
+        attachments = Attachments(w.store, w.store.file_queries)
         since = time.process_time()
         with pytest.raises(Missing):
             await attachments.create_inline_stores(OWNER, {"file_search": {"vector_stores": [{"file_ids": ids}]}})

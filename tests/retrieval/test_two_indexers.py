@@ -24,7 +24,7 @@ async def join(stack: AsyncExitStack, folder: Path, embedder: Scripted) -> World
     assert isinstance(store, SqliteStore)
     await blobs.open()
     ingestion = Ingestion(
-        store, backend.files, blobs, backend.vectors, embedder, Extractor(), processes=backend.processes
+        store, backend.file_queries, blobs, backend.vectors, embedder, Extractor(), processes=backend.processes
     )
     return World(store, blobs, await stack.enter_async_context(ingestion), Clock())
 

@@ -54,8 +54,8 @@ async def world(folder: Path, clock: Clock | None = None) -> AsyncIterator[World
     store = await open_store(folder / "t.db")
     blobs = FolderBlobs(folder / "files")
     await blobs.open()
-    await blobs.sweep(store.library.unknown)
-    uploads = Uploads(store, store.library, blobs, max_bytes=1000, sweep_s=0.01, clock=clock)
+    await blobs.sweep(store.file_queries.unknown)
+    uploads = Uploads(store, store.file_queries, blobs, max_bytes=1000, sweep_s=0.01, clock=clock)
     try:
         async with uploads:
             yield World(store, blobs, uploads, clock, folder / "files")

@@ -75,8 +75,8 @@ async def test_a_deleted_vector_store_is_not_searched_during_removal() -> None:
     found = await store.vectors.search("ann", [gone.id, kept.id], Query("ferry"))
     assert [hit.vector_store_id for hit in found.hits] == [kept.id]
     assert await store.vectors.chunks("ann", gone.id, f.id) == []
-    assert [row.id for row in await store.library.waiting(10)] == [waiting[1].id]
-    assert [row.id for row in await store.library.store_files_of(f.id)] == [waiting[1].id]
+    assert [row.id for row in await store.file_queries.waiting(10)] == [waiting[1].id]
+    assert [row.id for row in await store.file_queries.store_files_of(f.id)] == [waiting[1].id]
     assert await store.get("file_batch", batch.id, "ann") is None
     with pytest.raises(Missing):
         await store.vectors.add("ann", gone.id, f.id, [Chunk(0, "again", 0, 5)], model=None)
