@@ -15,7 +15,7 @@ from chains.delta_template import DeltaTemplate
 from chains.error_responses import MAX_SHOWN, explain, read_error_response, unquoted
 from chains.extra_fields import EXTRA_FIELDS, ExtraFields
 from chains.fragments import CallFragments, Fragment, Piece
-from chains.quotes import Words
+from chains.quotes import RequestText
 from chains.surrogates import SurrogatePairs
 from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
@@ -134,7 +134,7 @@ class ChunkReader:
     def _refused(self, data: Sent) -> RunError:
         error_response = read_error_response(data)
         if error_response.limit_at is not None and self._sent is not None:
-            error_response = unquoted(error_response, Words(self._sent))
+            error_response = unquoted(error_response, RequestText(self._sent))
         if error_response.overflow and error_response.limit:
             self._learn_limit(self._model, error_response.limit)
         return explain(error_response, host=self._host, model=self._model)

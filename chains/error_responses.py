@@ -13,7 +13,7 @@ from typing import Final, TypedDict
 import orjson
 
 from chains.fields import OTHER_STATUSES, UNREAD, named_paths
-from chains.quotes import Words
+from chains.quotes import RequestText
 from chains.wordings import (
     CERTAINLY_ROLES,
     FINAL,
@@ -178,9 +178,9 @@ def _error_response(error: dict[str, object], full: str, status: int | None) -> 
     )
 
 
-def unquoted(error_response: ErrorResponse, words: Words) -> ErrorResponse:
+def unquoted(error_response: ErrorResponse, sent: RequestText) -> ErrorResponse:
     """Return the refusal without its limit if that quotes the request: such a limit is not the server's own."""
-    if error_response.limit_at is None or not words.quoted(error_response.message, *error_response.limit_at):
+    if error_response.limit_at is None or not sent.is_quoted(error_response.message, *error_response.limit_at):
         return error_response
     return replace(error_response, limit=None, prompt_limit=None, used=None)
 

@@ -14,7 +14,7 @@ import orjson
 
 from chains.changes import LIMITS, NAMED_CHILDREN, Change
 from chains.naming import Naming
-from chains.quotes import Words
+from chains.quotes import RequestText
 
 __all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "named_paths"]
 
@@ -99,10 +99,10 @@ def named_paths(data: object) -> tuple[str, ...]:
 
 
 def find_changes(
-    body: dict[str, object], words: Words, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
+    body: dict[str, object], sent: RequestText, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
 ) -> list[Change]:
     """Return changes for the fields that a refusal names, if the request can do without them. `paths` are those of
-    `named_paths`, `words` those of the body's author.
+    `named_paths`, `sent` the texts of the request.
 
     If it refuses a field without naming it, the changes drop the engine's own fields that were sent back. `status` is
     None for an error inside a stream. Empty if the refusal has another cause.
@@ -114,7 +114,7 @@ def find_changes(
     candidates = _candidates(body)
     found = [change for path in paths for change in _at_path(candidates, path)]
     if not found:
-        found = _named_in_text(candidates, text, words)
+        found = _named_in_text(candidates, text, sent)
     if (content := _content_change(body, paths, text)) is not None:
         found.append(content)
     if not found and _UNWANTED.search(text):
@@ -192,7 +192,7 @@ def _sent_back(body: dict[str, object], text: str) -> list[Change]:
     return [] if any(Naming.find(change.name, text, lowered) for change in own) else own
 
 
-def _named_in_text(candidates: Sequence[Change], text: str, words: Words) -> list[Change]:
+def _named_in_text(candidates: Sequence[Change], text: str, sent: RequestText) -> list[Change]:
     """Return the fields that the text refuses in known words; if there are none, those that it names alone."""
     lowered = Naming.fold(text)
     named: list[tuple[Change, Naming]] = []
@@ -204,15 +204,15 @@ def _named_in_text(candidates: Sequence[Change], text: str, words: Words) -> lis
             break
     sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
     for find_starts in (Naming.refused_at, Naming.named_at):
-        if found := [change for change, naming in sure if _is_unquoted(naming, find_starts(naming), text, words)]:
+        if found := [change for change, naming in sure if _is_unquoted(naming, find_starts(naming), text, sent)]:
             # Many refusals of a schema contain a property with the name of a field.
-            return [change for change in found if not words.have_name(change.name)] or found
+            return [change for change in found if not sent.has_name(change.name)] or found
     return []
 
 
-def _is_unquoted(naming: Naming, starts: Sequence[int], text: str, words: Words) -> bool:
+def _is_unquoted(naming: Naming, starts: Sequence[int], text: str, sent: RequestText) -> bool:
     """Whether the server itself names the field at one of these positions, rather than quoting the request."""
-    return any(not words.quoted(text, start, start + len(naming.name)) for start in starts)
+    return any(not sent.is_quoted(text, start, start + len(naming.name)) for start in starts)
 
 
 def _content_change(body: dict[str, object], paths: Sequence[str], text: str) -> Change | None:

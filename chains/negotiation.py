@@ -11,7 +11,7 @@ from chains.changes import LIMITS, Change, apply_changes
 from chains.error_responses import ErrorResponse, unquoted
 from chains.fields import find_changes
 from chains.model_facts import ModelFacts
-from chains.quotes import Words
+from chains.quotes import RequestText
 from fairness.fair_limits import COMPARING
 from telemetry.context import acting_owner
 
@@ -67,10 +67,10 @@ class Negotiation:
         return bool(fresh)
 
     def _find(self, error_response: ErrorResponse) -> list[Change]:
-        words = Words(self._sent, self._more_texts)
+        sent = RequestText(self._sent, self._more_texts)
         return find_changes(
             self._sent,
-            words,
+            sent,
             paths=error_response.paths,
             text=error_response.full,
             status=error_response.status,
@@ -88,7 +88,7 @@ class Negotiation:
         return await COMPARING.run(acting_owner(), self._unquoted, error_response)
 
     def _unquoted(self, error_response: ErrorResponse) -> ErrorResponse:
-        return unquoted(error_response, Words(self._sent, self._more_texts))
+        return unquoted(error_response, RequestText(self._sent, self._more_texts))
 
     def _caused_by_change(self, error_response: ErrorResponse) -> ErrorResponse:
         named = {change.name for change in self._changes}

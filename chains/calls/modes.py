@@ -24,7 +24,7 @@ from chains.calls.reply_usage import ReplyUsage
 from chains.calls.role_negotiation import RoleNegotiator
 from chains.error_responses import error_response_of
 from chains.prompts import Prompts
-from chains.quotes import Words
+from chains.quotes import RequestText
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
@@ -190,8 +190,8 @@ def _refuses_tools(error: RunError, call: ReplyCall) -> bool:
     found = _NO_TOOLS.search(error.message)
     if found is None:
         return False
-    words = Words({"tools": call.tools}, [message.content for message in call.messages])
-    return not words.quoted(error.message, *found.span())
+    sent = RequestText({"tools": call.tools}, [message.content for message in call.messages])
+    return not sent.is_quoted(error.message, *found.span())
 
 
 def _is_about_form(error: RunError) -> bool:

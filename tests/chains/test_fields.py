@@ -8,7 +8,7 @@ import pytest
 from chains.changes import Change, apply_changes
 from chains.error_responses import read_error_response
 from chains.fields import find_changes
-from chains.quotes import Words
+from chains.quotes import RequestText
 
 CALL: Final = {"id": "c", "type": "function", "function": {"name": "w", "arguments": "{}"}}
 PARAMETERS: Final = {
@@ -55,7 +55,7 @@ def found(error: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> 
     answer = error if isinstance(error, dict) else {"error": {"message": error}}
     refusal = read_error_response(orjson.dumps(answer), status=status)
     return find_changes(
-        body, Words(body), paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
+        body, RequestText(body), paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
     )
 
 
