@@ -15,7 +15,7 @@ from store.folding import fold_query, fold_query_v2, fold_v1
 from store.questions import without_phrasing
 from store.sqlite.folded_words import mark
 
-__all__ = ["TOKENIZE", "Words", "split", "split_former"]
+__all__ = ["TOKENIZE", "MatchQueryBuilder", "split", "split_former"]
 
 TOKENIZE: Final = "porter unicode61 remove_diacritics 2"
 
@@ -38,8 +38,11 @@ _MAX_TERM: Final = 200
 _STALE_S: Final = 30.0
 
 
-class Words:
-    """Counts how often a word is in the index. A count is cached until the size of the index has changed by a fifth."""
+class MatchQueryBuilder:
+    """Builds MATCH expressions from the rarest words of a query.
+
+    The count of a word in the index is cached until the size of the index has changed by a fifth.
+    """
 
     def __init__(self) -> None:
         self._size: tuple[int, float | None] = (0, None)
@@ -53,12 +56,12 @@ class Words:
             if self._scratch is not None:
                 self._scratch.close()
 
-    def forget(self) -> None:
+    def clear_counts(self) -> None:
         """Drop the cached counts, because the words of many passages changed although their number did not."""
         with self._lock:
             self._counts.clear()
 
-    def expression(
+    def build(
         self, conn: sqlite3.Connection, text: str, *, stores: Sequence[int], total: int, outdated: bool = False
     ) -> str | None:
         """Return the MATCH expression for the words of `text` in any of the stores, which have `total` chunks.

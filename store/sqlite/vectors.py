@@ -120,7 +120,7 @@ class SqliteVectors:
                     await erase(self._engine, file)
 
     async def refresh(self) -> AsyncIterator[int]:
-        async for left in reindex(self._engine, self._lookup.forget_counts):
+        async for left in reindex(self._engine, self._lookup.clear_counts):
             yield left
 
     async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
