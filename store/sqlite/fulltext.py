@@ -13,7 +13,7 @@ from typing import Final
 
 from store.folding import fold_query, fold_query_v2, fold_v1
 from store.questions import without_phrasing
-from store.sqlite.folded_words import mark
+from store.sqlite.fulltext_rows import store_token
 
 __all__ = ["TOKENIZE", "MatchQueryBuilder", "split", "split_former"]
 
@@ -85,7 +85,7 @@ class MatchQueryBuilder:
         if not chosen:
             return None
         wanted = " OR ".join(_quote(word) for _, word in sorted(chosen))
-        marks = " OR ".join(f'"{mark(store)}"' for store in stores)
+        marks = " OR ".join(f'"{store_token(store)}"' for store in stores)
         return f"store : ({marks}) AND text : ({wanted})"
 
     def _ask_size(self, conn: sqlite3.Connection, least: int) -> int:

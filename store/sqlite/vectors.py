@@ -23,7 +23,7 @@ from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.erasing import erase
-from store.sqlite.folded_words import MAX_PASSAGES, fold_slice, insert_words
+from store.sqlite.fulltext_rows import MAX_PASSAGES, fold_slice, insert_rows
 from store.sqlite.reindexing import reindex
 from store.sqlite.search import IndexSearch
 from store.sqlite.vector_slices import FILE_BITS, pack
@@ -269,7 +269,7 @@ def _write(adding: _Adding, chunks: Sequence[Chunk]) -> tuple[int, Operation]:
         if not chunks[0].index:
             _check_dimensions(conn, adding)
         conn.executemany("INSERT INTO index_chunks (seq, owner, start, stop, text) VALUES (?, ?, ?, ?, ?)", rows)
-        insert_words(conn, words)
+        insert_rows(conn, words)
         if vectors is not None:
             sql = "INSERT INTO index_vector_slices (seq, owner, vectors) VALUES (?, ?, ?)"
             conn.execute(sql, (rows[0][0], adding.owner, vectors))
