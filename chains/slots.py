@@ -47,7 +47,7 @@ class Slot:
         if rest > 0:
             self._is_sole = self.is_sole
             self._count = count
-            self._slots.give_back(self._owner, rest)
+            self._slots.release_slots(self._owner, rest)
 
     def release(self) -> None:
         """Release the slots to the next waiting request. Further calls change nothing."""
@@ -102,7 +102,7 @@ class Slots:
                 self._grant()  # all others may have waited for this request
             raise
 
-    def give_back(self, owner: str, count: int) -> None:
+    def release_slots(self, owner: str, count: int) -> None:
         """Take an owner's slots back and grant them to the next request."""
         self._free += count
         self._held[owner] -= count

@@ -150,7 +150,7 @@ class ActiveRun:
         except StatusConflict as conflict:
             if conflict.status != "cancelling" or self.run["status"] == "cancelled":
                 raise
-            self.log.take_back(len(recorded.events))
+            self.log.release_numbers(len(recorded.events))
             self._unstored = unstored
             await self._commit_last(cancelled_instead(self.recorder, recorded), *self._dropped())
         self._report()

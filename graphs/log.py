@@ -51,7 +51,7 @@ class RunLog:
         self.next += len(numbered)
         return numbered
 
-    def take_back(self, count: int) -> None:
+    def release_numbers(self, count: int) -> None:
         """Make the last `count` numbers free again; they must not be published."""
         self.next -= count
 

@@ -90,9 +90,9 @@ class DiskReserve:
                     self._held = left
                     yield before - left
         finally:
-            self._take_back(before)
+            self._restore(before)
 
-    def _take_back(self, size: int) -> None:
+    def _restore(self, size: int) -> None:
         step = size - self._held
         while step > 0:  # all of it, or as much as there is
             try:
