@@ -140,14 +140,14 @@ def _begin(work: Coroutine[object, object, T]) -> _Work[T]:
 
     def begin() -> None:
         begun.task = asyncio.ensure_future(work)
-        begun.task.add_done_callback(lambda ended: _settle(ended, begun.done))
+        begun.task.add_done_callback(lambda ended: _copy_result(ended, begun.done))
 
     # LangChain and LangGraph keep the run's configuration in the context.
     _loop().call_soon_threadsafe(begin, context=contextvars.copy_context())
     return begun
 
 
-def _settle(task: "asyncio.Task[T]", done: "Future[T]") -> None:
+def _copy_result(task: "asyncio.Task[T]", done: "Future[T]") -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if error is not None:
         done.set_exception(error)

@@ -132,7 +132,7 @@ class Windows:
         props = await _get(transport, f"/props?model={quote(model, safe='')}")
         if (limit := _number(props, "default_generation_settings", "n_ctx")) is not None:
             return _Window(limit, later, "llama.cpp")
-        await self._models.settle()
+        await self._models.wait_for_listing()
         entry: Mapping[str, object] = self._models.entry(model) or {}
         if (limit := _number(entry, "max_model_len")) is not None:
             return _Window(limit, later, "vllm")

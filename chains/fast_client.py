@@ -177,7 +177,7 @@ class ChunkStream:
                     async for chunk in chunks:
                         self._has_output = self._has_output or _has_content(chunk)
                         yield chunk
-                self._negotiation.settle()
+                self._negotiation.record_success()
                 return
             except _BrokeOffError as broken:
                 self.close()

@@ -90,7 +90,9 @@ class ModelRouter:
         """
         if (route := self._known_route(name)) is not None:
             return route
-        await asyncio.gather(*(upstream.source.settle() for upstream in self.upstreams if not upstream.models))
+        await asyncio.gather(
+            *(upstream.source.wait_for_listing() for upstream in self.upstreams if not upstream.models)
+        )
         return self._by_listing(self._meant(name))
 
     def _meant(self, name: str) -> str:
@@ -108,7 +110,7 @@ class ModelRouter:
         prefix, slash, rest = wanted.partition("/")
         if slash and (upstream := self._named.get(prefix)) is not None:
             return Route(upstream, self._allowed(upstream, rest))
-        if not all(upstream.models or upstream.source.settled for upstream in self.upstreams):
+        if not all(upstream.models or upstream.source.has_listed for upstream in self.upstreams):
             return None
         return self._by_listing(wanted)
 
@@ -264,7 +266,9 @@ class ModelRouter:
         prefix, slash, rest = wanted.partition("/")
         if slash and rest and (upstream := self._named.get(prefix)) is not None:
             return Route(upstream, self._allowed(upstream, rest))
-        await asyncio.gather(*(upstream.source.settle() for upstream in self.upstreams if not upstream.models))
+        await asyncio.gather(
+            *(upstream.source.wait_for_listing() for upstream in self.upstreams if not upstream.models)
+        )
         return self._listed(wanted) if wanted else None
 
 

@@ -27,7 +27,7 @@ Known: TypeAlias = ModelFacts[tuple[Change, ...]]
 
 
 class Negotiation:
-    """One request's changes: call `applied` before each try, `drop_refused` after a refusal, `settle` on success."""
+    """One request's changes: call `applied` before each try, `drop_refused` after a refusal, and `record_success`."""
 
     def __init__(self, known: Known, model: str) -> None:
         self._known = known
@@ -96,7 +96,7 @@ class Negotiation:
         is_caused = any(name in error_response.full for name in swapped) and self._first is not None
         return self._first if is_caused and self._first is not None else error_response
 
-    def settle(self) -> None:
+    def record_success(self) -> None:
         """Remember this request's changes for its model, and log them once."""
         if not self._changes:
             return

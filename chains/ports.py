@@ -24,7 +24,7 @@ class ModelSource(Protocol):
         ...
 
     @property
-    def settled(self) -> bool:
+    def has_listed(self) -> bool:
         """Whether `names` is complete without waiting."""
         ...
 
@@ -36,8 +36,8 @@ class ModelSource(Protocol):
         """Close every connection."""
         ...
 
-    async def settle(self) -> None:
-        """Wait, for a limited time, until `settled`. A listing that fails raises nothing."""
+    async def wait_for_listing(self) -> None:
+        """Wait, for a limited time, until `has_listed`. A listing that fails raises nothing."""
         ...
 
     def names(self) -> list[str]:

@@ -101,13 +101,13 @@ class Provider:
     # --- Source ---------------------------------------------------------------------------------------------------
 
     @property
-    def settled(self) -> bool:
+    def has_listed(self) -> bool:
         """Whether `names` is complete without waiting."""
-        return bool(self._named) or self._models.settled
+        return bool(self._named) or self._models.has_listed
 
-    async def settle(self) -> None:
+    async def wait_for_listing(self) -> None:
         """Wait, once and for a limited time, for the first listing."""
-        await self._models.settle()
+        await self._models.wait_for_listing()
 
     def names(self) -> list[str]:
         """Return the model ids that `threadhold.toml` names, else those last listed."""
@@ -196,7 +196,7 @@ class Provider:
                     async for chunk in chunks:
                         has_chunks = True
                         yield chunk
-                negotiation.settle()
+                negotiation.record_success()
                 return
             except RunError as error:
                 error_response = error_response_of(error)

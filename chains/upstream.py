@@ -135,14 +135,14 @@ class Upstream:
         return None
 
     @property
-    def settled(self) -> bool:
-        """Whether `names` is complete without waiting; see `settle`."""
-        return self._transport is None or self._models.settled
+    def has_listed(self) -> bool:
+        """Whether `names` is complete without waiting; see `wait_for_listing`."""
+        return self._transport is None or self._models.has_listed
 
-    async def settle(self) -> None:
+    async def wait_for_listing(self) -> None:
         """Wait, once and for a limited time, for the first listing. A listing that fails raises nothing."""
         if self._transport is not None:
-            await self._models.settle()
+            await self._models.wait_for_listing()
 
     def names(self) -> list[str]:
         """Return the ids last listed, without waiting."""

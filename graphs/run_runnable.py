@@ -98,7 +98,7 @@ class _Follower:
     owner: str
     started: Started | None = None
     starting: "asyncio.Future[Started] | None" = None
-    settled: bool = False
+    is_finished: bool = False
     number: int = -1
     logged: bool = False
     """Whether a log or events are read. The run does not wait for their reader, so it does not report to it."""
@@ -198,9 +198,9 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             async with aclosing(self._runner.follow(run_id, after=follower.number)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
                     follower.number = batch[-1].number
-                    follower.settled = batch[-1].name in _PAUSES
+                    follower.is_finished = batch[-1].name in _PAUSES
                     yield batch
-            follower.settled = True
+            follower.is_finished = True
         except ThreadholdError as error:
             if not self._returns_errors:
                 raise
@@ -209,8 +209,8 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             yield (event,)
 
     def _on_disconnect(self, follower: _Follower) -> None:
-        """Stop the run that a reader started, when the reader leaves; not if the run is settled or is to continue."""
-        if follower.settled or follower.run_input.on_disconnect == "continue" or follower.starting is None:
+        """Stop the run that a reader started, when the reader leaves, unless it has ended, paused or is to continue."""
+        if follower.is_finished or follower.run_input.on_disconnect == "continue" or follower.starting is None:
             return
         owner = follower.owner
 

@@ -122,7 +122,7 @@ class Abilities:
         _log.info("model `%s`: its server does not obey response_format `%s`; using `%s`", model, form, lower[0])
         return lower[0]
 
-    def settle(self, model: str, form: Form) -> None:
+    def restore_form(self, model: str, form: Form) -> None:
         """Restore the form after the others failed as well."""
         self._forms[model] = form
 

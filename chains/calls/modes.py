@@ -180,7 +180,7 @@ class Modes:
                 if started or not call.tools or form == "prompt" or not _is_about_form(error):
                     break
                 form = self._abilities.lacks(call.model, form)
-        self._abilities.settle(call.model, first)  # it was not the form that was refused
+        self._abilities.restore_form(call.model, first)  # it was not the form that was refused
         assert refused is not None
         raise refused
 

@@ -94,8 +94,8 @@ class Pending:
         for part in commit.touches:
             if self._youngest.get(part) is commit:
                 del self._youngest[part]
-        if commit.settled is not None and not commit.settled.done():
-            commit.settled.set_result(None)
+        if commit.finished is not None and not commit.finished.done():
+            commit.finished.set_result(None)
 
     async def wait_for(self, *parts: str | None) -> None:
         """Wait until nothing that was queued before now touches any of `parts`. Raises StoreFailed after a minute."""
@@ -116,8 +116,8 @@ class Pending:
         if not commits:
             return
         commit = max(commits, key=self._order.__getitem__)
-        if commit.settled is None:
-            commit.settled = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait([commit.settled], timeout=_MAX_WAIT_S)
+        if commit.finished is None:
+            commit.finished = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait([commit.finished], timeout=_MAX_WAIT_S)
         if not done:
             raise StoreFailed(f"The store did not commit within {_MAX_WAIT_S:.0f} s.")

@@ -123,7 +123,7 @@ class Readers:
         def work() -> None:
             value, error = self._call(read)
             with suppress(RuntimeError):  # the loop is closed, so nothing awaits the result
-                loop.call_soon_threadsafe(_settle, future, value, error, done)
+                loop.call_soon_threadsafe(_set_result, future, value, error, done)
 
         started = self._executor.submit(work)
         self._under_way.add(started)
@@ -154,7 +154,7 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _settle(
+def _set_result(
     future: "asyncio.Future[R]", value: R | None, error: BaseException | None, done: Callable[[], None]
 ) -> None:
     done()
