@@ -213,7 +213,7 @@ class Builtin(Upstream):
             request, _ = await self._read_ahead(engine, slot, {**engine.complete_request(fitted), **formed}, CHAT)
             response = await engine.upstream.answer(request, negotiation, retries)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
-            engine.use(response)
+            engine.track_response(response)
         self._answering[negotiation] = engine, slot, exclusive
         when_closed(response, lambda: self._release(slot, engine, broke=response.content.exception() is not None))
         return response
@@ -293,7 +293,7 @@ class Builtin(Upstream):
             else:
                 response = await engine.upstream.pass_through(request, path)
                 slot.keep(count)
-                engine.use(response)
+                engine.track_response(response)
         response.when_closed(lambda: self._release(slot, engine, broke=response.broke))
         slots = self._slots[name]
         return relay(with_openai_error(response), lambda: len(slots) > 0, ahead=ahead)
