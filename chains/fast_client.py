@@ -134,7 +134,7 @@ class ChunkStream:
             model=self._model,
             learn_limit=self._upstream.learn_limit,
             sent=self._body,
-            begins_with_thoughts=self._model in self._upstream.reasoning_models,
+            begins_with_reasoning=self._model in self._upstream.reasoning_models,
             offered=[tool["function"]["name"] for tool in tools or ()],
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
@@ -157,7 +157,7 @@ class ChunkStream:
             self._blocks.close()
         if (response := getattr(self, "_response", None)) is not None:
             response.close()
-            self._upstream.note_reasoning(self._model, begins=self._reader.begins_with_thoughts)
+            self._upstream.note_reasoning(self._model, begins=self._reader.begins_with_reasoning)
 
     def __aiter__(self) -> AsyncIterator[AnyChunk]:
         return self._persistent()

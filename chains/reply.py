@@ -34,7 +34,7 @@ from chains.upstream import Upstream
 __all__ = ["RECLASSIFIED", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
 
 RECLASSIFIED = "threadhold_reclassified"
-"""Key of a chunk's `additional_kwargs`: all text before it was thoughts without an opening tag."""
+"""Key of a chunk's `additional_kwargs`: all text before it was reasoning without an opening tag."""
 
 _NAME = "threadhold"
 _NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI without a MODEL_URL

@@ -86,7 +86,7 @@ class Upstream:
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self.reasoning_models: ModelFacts[bool] = ModelFacts()
-        """Models whose answers begin with thoughts without an opening tag."""
+        """Models whose answers begin with reasoning without an opening tag."""
         self._refused: Known = ModelFacts()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
@@ -195,7 +195,7 @@ class Upstream:
         self._models.learn_limit(self._models.known_as(model), limit)
 
     def note_reasoning(self, model: str, *, begins: bool) -> None:
-        """Remember whether a model's answers begin with thoughts."""
+        """Remember whether a model's answers begin with reasoning."""
         if begins:
             self.reasoning_models[model] = True
         else:

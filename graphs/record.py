@@ -23,11 +23,11 @@ from graphs.machine.stream_parts import (
     CustomEvent,
     MessageClosed,
     MessageOpened,
+    ReasoningDelta,
     RefusalDelta,
     RunEnded,
     StreamPart,
     TextDeltas,
-    ThoughtDelta,
     Usage,
 )
 from graphs.message_text import MessageText
@@ -138,8 +138,8 @@ class Recorder:
                 done.events.extend(self.text_deltas(part.texts))
             case Citation():
                 self._cite(part, done)
-            case ThoughtDelta():
-                self._think(part, done)
+            case ReasoningDelta():
+                self._record_reasoning(part, done)
             case CustomEvent():
                 self._record_custom(part, done)
             case RefusalDelta() | MessageOpened() | MessageClosed():
@@ -223,8 +223,8 @@ class Recorder:
             done.changes.append(Patch("run", self.run["id"], self._owner, changed))
         done.add_own(part.name, {"id": part.message_id, "run_id": self.run["id"], **part.fields})
 
-    def _think(self, part: ThoughtDelta, done: Recorded) -> None:
-        self._items.add_thoughts(part)
+    def _record_reasoning(self, part: ReasoningDelta, done: Recorded) -> None:
+        self._items.add_reasoning(part)
         fields: dict[str, object] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
         if part.reclassified:
             self._text.clear_text()

@@ -26,7 +26,7 @@ class RunMetrics:
         self.run_seconds = Histogram()
         """From the time at which a process starts or continues a run until the run ends or pauses."""
         self.first_token_seconds = Histogram()
-        """From the same time until the model's first output: text, a refusal, a thought or a tool call. The server's
+        """From the same time until the model's first output: text, a refusal, reasoning or a tool call. The server's
         own events and runs without any output do not count."""
         self.replies = Counts()
         """Model calls by outcome: ok, left (stopped by the server or the client), failed, or a kind of RunError."""

@@ -73,7 +73,7 @@ CALLING = Reply(tool_calls=[("getTime", {}, "c1")], start_s=SLOW_S)
         Reply(chunks=["", "late"], delay_s=SLOW_S),
         CALLING,
     ],
-    ids=["text", "thought", "after an empty chunk", "tool call"],
+    ids=["text", "reasoning", "after an empty chunk", "tool call"],
 )
 @pytest.mark.parametrize("fits", [True, False], ids=["complete prompt", "shortened prompt"])
 def test_the_first_token_is_the_model_s_and_not_a_notice(

@@ -68,7 +68,7 @@ BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         [{"content": None, "reasoning_content": "I "}, {"content": "", "reasoning_content": "think"}, called()],
         {"reasoning_content": "I think"},
     ),
-    "empty thoughts": ([{"content": "", "reasoning_content": ""}, called()], {"reasoning_content": ""}),
+    "empty reasoning": ([{"content": "", "reasoning_content": ""}, called()], {"reasoning_content": ""}),
     "null is nothing": ([{"content": "a", "reasoning_content": None, "x": None}, called()], {}),
     "OpenRouter": (
         [

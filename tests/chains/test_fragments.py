@@ -350,7 +350,7 @@ HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
     ],
     "choices": lambda: [{"delta": {"content": "x"}}] * 20_000,
     "parts of content": lambda: [{"delta": {"content": [{"type": "text", "text": "x"}] * 100_000}}],
-    "parts of thoughts": lambda: [
+    "parts of reasoning": lambda: [
         {"delta": {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "x"}] * 100_000}]}}
     ],
     "annotations": lambda: [{"delta": {"content": "x", "annotations": [{"index": n} for n in range(50_000)]}}],

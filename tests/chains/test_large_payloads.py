@@ -113,8 +113,8 @@ def reader() -> ChunkReader:
     st.booleans(),
     st.booleans(),
 )
-def test_pieces_of_a_chunk_add_up_to_it(text: int, thoughts: int, has_call: bool, ends: bool) -> None:
-    delta: dict[str, Any] = {"content": "ab " * (text // 3), "reasoning_content": "xy" * (thoughts // 2)}
+def test_pieces_of_a_chunk_add_up_to_it(text: int, reasoning: int, has_call: bool, ends: bool) -> None:
+    delta: dict[str, Any] = {"content": "ab " * (text // 3), "reasoning_content": "xy" * (reasoning // 2)}
     if has_call:
         delta["tool_calls"] = [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]
     choice = {"index": 0, "delta": delta, "finish_reason": "stop" if ends else None}

@@ -72,9 +72,9 @@ WEATHER = {"type": "function", "function": {"name": "w", "parameters": {"type": 
         (refusing("Unrecognized request argument supplied: temperature", "temperature"), "field"),
         (OVERFLOW, "context"),
         (NO_TOOLS, "mode"),
-        (lambda _: Reply("Hm.</think>So."), "thoughts"),
+        (lambda _: Reply("Hm.</think>So."), "reasoning"),
     ],
-    ids=["a field", "a context", "function calls", "thoughts"],
+    ids=["a field", "a context", "function calls", "reasoning"],
 )
 async def test_facts_learned_from_one_owner_apply_to_no_other(
     up: ScriptedUpstream, connect: Connect, server: Any, learned: str

@@ -36,7 +36,7 @@ MANY: dict[str, list[AIMessageChunk]] = {
     * 2,
     "no index": [AIMessageChunk(content=[{"type": "thinking"}] * 40_000), block(0)],
     "one block each": [block(position) for position in range(4_000)],
-    "long thoughts": [block(0, "x" * 2_000) for _ in range(2_000)],
+    "long reasoning": [block(0, "x" * 2_000) for _ in range(2_000)],
     "long fields": [AIMessageChunk(content="", additional_kwargs={"x": "y" * 2_000}) for _ in range(2_000)],
 }
 

@@ -75,12 +75,12 @@ async def test_a_chunk_of_text_equals_langchain_s_and_shares_nothing(
 
 
 async def test_texts_of_one_read_are_one_chunk_if_requested(up: ScriptedUpstream, connect: Connect) -> None:
-    thought = event(choices=[{"index": 0, "delta": {"content": "d", "reasoning_content": "hm"}}])
+    reasoning = event(choices=[{"index": 0, "delta": {"content": "d", "reasoning_content": "hm"}}])
     parts = [
         text_event("a"),
         text_event("b"),
         text_event("c"),
-        thought,
+        reasoning,
         text_event("e"),
         text_event("f"),
         b"data: {\n\n",
@@ -91,7 +91,7 @@ async def test_texts_of_one_read_are_one_chunk_if_requested(up: ScriptedUpstream
     with pytest.raises(UpstreamFailed, match="not JSON"):
         async for chunk in Replies(await connect(up.url)).stream(call):
             got.append(chunk.content)  # noqa: PERF401 - chunks before the failure must be kept
-    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could start a block of thoughts
+    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could start a block of reasoning
 
 
 async def test_an_answer_in_one_read_has_text_reason_and_usage(up: ScriptedUpstream, connect: Connect) -> None:

@@ -180,7 +180,7 @@ def test_the_first_call_of_a_process_does_not_block_the_loop() -> None:
     assert done.returncode == 0, done.stdout
 
 
-SECRET = "s3cret-thought"
+SECRET = "s3cret-reasoning"
 
 
 def thinking(number: int, *, ends: bool = False) -> Raw:

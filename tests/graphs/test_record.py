@@ -16,10 +16,10 @@ from graphs.machine.stream_parts import (
     CustomEvent,
     MessageClosed,
     MessageOpened,
+    ReasoningDelta,
     RefusalDelta,
     StreamPart,
     TextDeltas,
-    ThoughtDelta,
     Usage,
 )
 from graphs.record import Recorded, Recorder
@@ -208,7 +208,7 @@ def test_a_citation_has_the_position_of_its_marker() -> None:
         MessageOpened("step_1", "msg_1"),
         TextDeltas("msg_1", ["gone", " soon"]),
         CITES,
-        ThoughtDelta("msg_1", "gone soon", reclassified=True),
+        ReasoningDelta("msg_1", "gone soon", reclassified=True),
         TextDeltas("msg_1", ["Hé", "llo"]),
         CITES,
         CITES,

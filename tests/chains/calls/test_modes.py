@@ -471,10 +471,10 @@ async def test_text_and_unrelated_braces_are_streamed_immediately(up: ScriptedUp
 
 
 @pytest.mark.parametrize("mode", ["native", "prompt"])
-async def test_thoughts_are_streamed(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
-    thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
+async def test_reasoning_is_streamed(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+    reasoning = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
     answer = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}\n\n'
-    up.script(Raw([thought, answer]))
+    up.script(Raw([reasoning, answer]))
     replies = Replies(await connect(up.url), tool_calls=mode)
     chunks = [chunk async for chunk in replies.stream(asked())]
     assert chunks[0].additional_kwargs.get("reasoning_content") == "Hm."

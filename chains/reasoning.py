@@ -1,14 +1,14 @@
-"""Separates a model's thoughts from its text: `<think>` blocks in a stream. Pure.
+"""Separates a model's reasoning from its text: `<think>` blocks in a stream. Pure.
 
 A block can open at the start of the answer or of a line, and its tags can be split anywhere. Some chat templates put
-the opening tag into the prompt. Then the answer begins with thoughts, which only `</think>` reveals, and the text
-yielded until then is taken back. This happens once per model: its next answers are known to begin with thoughts.
+the opening tag into the prompt. Then the answer begins with reasoning, which only `</think>` reveals, and the text
+yielded until then is retracted. This happens once per model: its next answers are known to begin with reasoning.
 """
 
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["Split", "Thoughts"]
+__all__ = ["ReasoningParser", "Split"]
 
 _OPEN: Final = re.compile(r"<think(?:ing)?>|\[THINK\]")
 _CLOSE: Final = re.compile(r"</think(?:ing)?>|\[/THINK\]")
@@ -20,15 +20,15 @@ _BLOCK: Final = 4_096
 
 
 class Split(NamedTuple):
-    """Text and thoughts of a piece; `reclassified` means that all text before it was thoughts as well."""
+    """Text and reasoning of a piece; `reclassified` means that all text before it was reasoning as well."""
 
     text: str = ""
-    thoughts: str = ""
+    reasoning: str = ""
     reclassified: bool = False
 
 
-class Thoughts:
-    """One answer's state. `begins` means that the model is known to begin with thoughts."""
+class ReasoningParser:
+    """Parses one streamed answer. `begins` means that the model is known to begin with reasoning."""
 
     def __init__(self, *, begins: bool = False) -> None:
         self._thinking = begins
@@ -38,16 +38,16 @@ class Thoughts:
         self._line = ""  # the end of the text so far, enough to detect the start of a line
         self._held = ""
         self._blank: list[str] = []  # white space before any other text
-        self._all: list[str] = []  # thoughts that are only assumed to be thoughts
+        self._assumed_reasoning: list[str] = []  # an answer that is only assumed to begin with reasoning
 
     @property
     def has_unclosed_reasoning(self) -> bool:
-        """Whether the answer was assumed to begin with thoughts but did not close them; known at the `end`."""
+        """Whether the answer was assumed to begin with reasoning but did not close it; known at the `end`."""
         return self._assumed and self._thinking
 
     @property
     def has_text(self) -> bool:
-        """Whether there was any text, apart from white space, that is not known to be thoughts."""
+        """Whether there was any text, apart from white space, that is not known to be reasoning."""
         return not self._fresh
 
     def is_plain(self, piece: str) -> bool:
@@ -62,52 +62,52 @@ class Thoughts:
         if self.is_plain(piece):
             return Split(piece)
         texts: list[str] = []
-        thoughts: list[str] = []
+        reasoning: list[str] = []
         reclassified = False
         for start in range(0, len(piece), _BLOCK):
             data, self._held = self._held + piece[start : start + _BLOCK], ""
             while data:
                 if self._thinking:
-                    data = self._read_thoughts(data, thoughts)
+                    data = self._read_reasoning(data, reasoning)
                 else:
                     data, is_reclassified = self._read_text(data, texts)
                     if is_reclassified:
-                        reclassified, thoughts, texts = True, [*thoughts, *texts], []
-        return Split("".join(texts), "".join(thoughts), reclassified)
+                        reclassified, reasoning, texts = True, [*reasoning, *texts], []
+        return Split("".join(texts), "".join(reasoning), reclassified)
 
     def end(self) -> Split:
-        """Return what was held back. If thoughts were assumed wrongly, they are returned as the answer's text."""
+        """Return what was held back. If reasoning was assumed wrongly, it is returned as the answer's text."""
         held, self._held = "".join(self._blank) + self._held, ""
         self._blank.clear()
         if self.has_unclosed_reasoning:
-            return Split("".join(self._all) + held)
+            return Split("".join(self._assumed_reasoning) + held)
         return Split("", held) if self._thinking else Split(held)
 
-    def _read_thoughts(self, data: str, thoughts: list[str]) -> str:
+    def _read_reasoning(self, data: str, reasoning: list[str]) -> str:
         close = _CLOSE.search(data)
         if close is None:
             data, self._held = _split(data)
-            self._add_thought(data, thoughts)
+            self._add_reasoning(data, reasoning)
             return ""
-        self._add_thought(data[: close.start()], thoughts)
+        self._add_reasoning(data[: close.start()], reasoning)
         self._thinking, self._fresh = False, True
-        self._all.clear()
+        self._assumed_reasoning.clear()
         return data[close.end() :]
 
-    def _add_thought(self, thought: str, thoughts: list[str]) -> None:
-        if thought:
-            thoughts.append(thought)
+    def _add_reasoning(self, text: str, reasoning: list[str]) -> None:
+        if text:
+            reasoning.append(text)
             if self._assumed:
-                self._all.append(thought)
+                self._assumed_reasoning.append(text)
 
     def _read_text(self, data: str, texts: list[str]) -> tuple[str, bool]:
-        """Handle data outside a block; return the rest, and whether the text so far was thoughts."""
+        """Handle data outside a block; return the rest, and whether the text so far was reasoning."""
         if self._fresh:
             stripped = data.lstrip()
             if not stripped:
                 self._blank.append(data)
                 return "", False
-            # White space between the thoughts and the answer belongs to neither.
+            # White space between the reasoning and the answer belongs to neither.
             data = stripped if self._was_open else "".join(self._blank) + data
             self._blank.clear()
         mark = self._mark(data)

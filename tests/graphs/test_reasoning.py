@@ -1,4 +1,4 @@
-"""Thoughts in a run: in the log, under the message's id; not in the message, and not in the next prompt."""
+"""Reasoning in a run: in the log, under the message's id; not in the message, and not in the next prompt."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from tests.graphs.world import WEATHER, names, text_of, world
 from tests.upstream import Reply, ScriptedUpstream
 
 
-def thoughts(events: Any) -> str:
+def reasoning_of(events: Any) -> str:
     return "".join(event.data()["text"] for event in events if event.name == "threadhold.reasoning.delta")
 
 
-async def test_thoughts_are_shown_and_never_sent_again(upstream: ScriptedUpstream) -> None:
+async def test_reasoning_is_shown_and_never_sent_again(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["<think>", "let me", " see</think>", "4", "2"]))
     async with world(upstream) as deps:
         started = await deps.start_run("6 x 7?")
@@ -27,7 +27,7 @@ async def test_thoughts_are_shown_and_never_sent_again(upstream: ScriptedUpstrea
             "run.step.completed",
             "run.completed",
         ]
-        assert (thoughts(events), text_of(events)) == ("let me see", "42")
+        assert (reasoning_of(events), text_of(events)) == ("let me see", "42")
         message = (await deps.rows("message", started))[-1]
         assert message["content"][0]["text"]["value"] == "42"
         result = next(event.data() for event in events if event.name == "threadhold.reasoning.delta")
@@ -36,12 +36,12 @@ async def test_thoughts_are_shown_and_never_sent_again(upstream: ScriptedUpstrea
         again = await deps.start(started.run["thread_id"], started.run["assistant_id"])
         await deps.events(again.run_id)
         assert upstream.requests[-1].body["messages"][-1] == {"role": "assistant", "content": "42"}
-        # A reply that a crash interrupted is dropped by its message's id, including its thoughts.
+        # A reply that a crash interrupted is dropped by its message's id, including its reasoning.
         await deps.store.commit([Retract(started.run_id, frozenset({message["id"]}))], durable=True)
-        assert thoughts(await deps.store.events(started.run_id, after=-1, limit=99)) == ""
+        assert reasoning_of(await deps.store.events(started.run_id, after=-1, limit=99)) == ""
 
 
-async def test_thoughts_before_a_call_open_no_message(upstream: ScriptedUpstream) -> None:
+async def test_reasoning_before_a_call_opens_no_message(upstream: ScriptedUpstream) -> None:
     upstream.script(
         Reply(chunks=["<think>rain?</think>"], tool_calls=[("getWeather", {"place": "Pau"})]), Reply("Dry.")
     )
@@ -49,12 +49,12 @@ async def test_thoughts_before_a_call_open_no_message(upstream: ScriptedUpstream
         started = await deps.start_run("Rain?", tools=[WEATHER])
         events = await deps.events(started.run_id)
         assert "message.created" not in names(events)
-        assert thoughts(events) == "rain?"
+        assert reasoning_of(events) == "rain?"
         assert (await deps.run(started))["status"] == "requires_action"
         assert "rain?" not in str(await deps.rows("step", started))
 
 
-async def test_text_reclassified_as_thoughts_leaves_the_message(upstream: ScriptedUpstream) -> None:
+async def test_text_reclassified_as_reasoning_leaves_the_message(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["let me", " see\n", "</think>", "\n\n42"]))
     async with world(upstream) as deps:
         started = await deps.start_run("6 x 7?")
@@ -67,13 +67,13 @@ async def test_text_reclassified_as_thoughts_leaves_the_message(upstream: Script
         assert completed.data()["content"][0]["text"]["value"] == "42"
 
 
-async def test_thoughts_are_stored_in_batches(upstream: ScriptedUpstream) -> None:
+async def test_reasoning_is_stored_in_batches(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["<think>", *["hm "] * 500, "</think>", "42"]))
     seen: list[str] = []
     async with world(upstream, trace=seen.append) as deps:
         started = await deps.start_run("6 x 7?")
         events = await deps.events(started.run_id)
-        assert thoughts(events) == "hm " * 500
+        assert reasoning_of(events) == "hm " * 500
         stored = await deps.store.events(started.run_id, after=-1, limit=1000)
         assert stored == events
     assert seen.count("COMMIT") < 50

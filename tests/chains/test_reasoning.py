@@ -1,10 +1,10 @@
-"""Thoughts are separated from the answer, wherever the stream is split."""
+"""Reasoning is separated from the answer, wherever the stream is split."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.thoughts import Thoughts
+from chains.reasoning import ReasoningParser
 from tests.effort import within
 
 CASES = [
@@ -31,21 +31,21 @@ CASES = [
 
 
 def separate(pieces: list[str], *, begins: bool = False) -> tuple[str, str]:
-    thoughts = Thoughts(begins=begins)
-    text = thought = ""
-    for part in [*(thoughts.feed(piece) for piece in pieces), thoughts.end()]:
+    parser = ReasoningParser(begins=begins)
+    text = reasoning = ""
+    for part in [*(parser.feed(piece) for piece in pieces), parser.end()]:
         if part.reclassified:
-            text, thought = "", thought + text
-        text, thought = text + part.text, thought + part.thoughts
-    return text, thought
+            text, reasoning = "", reasoning + text
+        text, reasoning = text + part.text, reasoning + part.reasoning
+    return text, reasoning
 
 
-@pytest.mark.parametrize(("stream", "text", "thought"), CASES, ids=[repr(case[0]) for case in CASES])
-def test_thoughts_and_text_are_separated_at_every_cut(stream: str, text: str, thought: str) -> None:
-    assert separate([stream]) == (text, thought)
-    assert separate(list(stream)) == (text, thought)
+@pytest.mark.parametrize(("stream", "text", "reasoning"), CASES, ids=[repr(case[0]) for case in CASES])
+def test_reasoning_and_text_are_separated_at_every_cut(stream: str, text: str, reasoning: str) -> None:
+    assert separate([stream]) == (text, reasoning)
+    assert separate(list(stream)) == (text, reasoning)
     for at in range(len(stream)):
-        assert separate([stream[:at], stream[at:]]) == (text, thought)
+        assert separate([stream[:at], stream[at:]]) == (text, reasoning)
 
 
 @given(st.lists(st.sampled_from(["<", "think", ">", "</", "\n", " ", "a", "`", "[", "THINK]", "/"])), st.data())
@@ -62,22 +62,22 @@ def test_an_empty_piece_starts_no_line() -> None:
     assert separate(["<>", "", "[THINK]"]) == ("<>[THINK]", "")
 
 
-def test_thoughts_are_separated_immediately_if_expected() -> None:
-    thoughts = Thoughts(begins=True)
-    assert thoughts.feed("let me") == ("", "let me", False)
-    assert thoughts.feed(" see</thi") == ("", " see", False)
-    assert thoughts.feed("nk>\n\n42") == ("42", "", False)
-    assert thoughts.end() == ("", "", False)
-    assert not thoughts.has_unclosed_reasoning
+def test_reasoning_is_separated_immediately_if_expected() -> None:
+    parser = ReasoningParser(begins=True)
+    assert parser.feed("let me") == ("", "let me", False)
+    assert parser.feed(" see</thi") == ("", " see", False)
+    assert parser.feed("nk>\n\n42") == ("42", "", False)
+    assert parser.end() == ("", "", False)
+    assert not parser.has_unclosed_reasoning
     assert separate(["<think>hm</think>42"], begins=True)[0] == "42"
 
 
 def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
-    thoughts = Thoughts(begins=True)
-    thoughts.feed("plain ")
-    thoughts.feed("answer <")
-    assert thoughts.end().text == "plain answer <"
-    assert thoughts.has_unclosed_reasoning
+    parser = ReasoningParser(begins=True)
+    parser.feed("plain ")
+    parser.feed("answer <")
+    assert parser.end().text == "plain answer <"
+    assert parser.has_unclosed_reasoning
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Answers of reasoning models in every form in use, from a real server: thoughts are kept apart from the text."""
+"""Answers of reasoning models in every form in use, from a real server: reasoning is kept apart from the text."""
 
 from typing import Any
 
@@ -20,15 +20,15 @@ def stream(*deltas: dict[str, Any], finish: bool = True) -> Raw:
 
 
 async def texts_of(replies: Replies) -> tuple[str, str]:
-    """Return the text and the thoughts of one reply."""
-    text = thoughts = ""
+    """Return the text and the reasoning of one reply."""
+    text = reasoning = ""
     async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")])):
         assert isinstance(chunk, AIMessageChunk)
         if chunk.additional_kwargs.get(RECLASSIFIED):
-            text, thoughts = "", thoughts + text
+            text, reasoning = "", reasoning + text
         text += str(chunk.content)
-        thoughts += chunk.additional_kwargs.get("reasoning_content") or ""
-    return text, thoughts
+        reasoning += chunk.additional_kwargs.get("reasoning_content") or ""
+    return text, reasoning
 
 
 @pytest.mark.parametrize(
@@ -45,31 +45,31 @@ async def texts_of(replies: Replies) -> tuple[str, str]:
     ],
     ids=["reasoning_content", "reasoning", "tags", "no finish reason", "Mistral's parts", "words"],
 )
-async def test_thoughts_are_kept_apart_from_the_text(up: ScriptedUpstream, connect: Connect, reply: Any) -> None:
+async def test_reasoning_is_kept_apart_from_the_text(up: ScriptedUpstream, connect: Connect, reply: Any) -> None:
     up.script(reply)
     assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
 
 
-async def test_thoughts_in_a_completion_are_separated_too(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_reasoning_in_a_completion_is_separated_too(up: ScriptedUpstream, connect: Connect) -> None:
     message = {"role": "assistant", "content": "<think>let me</think>\n42"}
     whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     up.script(Raw([orjson.dumps(whole)], content_type="application/json"))
     assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
 
 
-async def test_untagged_thoughts_are_retracted_once_and_then_expected(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_untagged_reasoning_is_retracted_once_and_then_expected(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url))
     up.script(*[stream({"content": "let "}, {"content": "me\n</think>\n\n"}, {"content": "42"})] * 2)
     assert await texts_of(replies) == ("42", "let me\n")
     chunks = [chunk async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")]))]
     assert not [chunk for chunk in chunks if RECLASSIFIED in chunk.additional_kwargs]
     assert "".join(str(chunk.content) for chunk in chunks) == "42"
-    up.script(stream({"content": "no "}, {"content": "thoughts"}), stream({"content": "none"}))
-    assert (await texts_of(replies))[0] == "no thoughts"
+    up.script(stream({"content": "no "}, {"content": "reasoning"}), stream({"content": "none"}))
+    assert (await texts_of(replies))[0] == "no reasoning"
     assert await texts_of(replies) == ("none", "")
 
 
-async def test_an_answer_that_breaks_off_after_thoughts_is_not_retried(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_answer_that_breaks_off_after_reasoning_is_not_retried(up: ScriptedUpstream, connect: Connect) -> None:
     broken = stream({"reasoning_content": "let me"}, finish=False)
     up.script(Raw(broken.parts[:-1], then="drop"))
     with pytest.raises(Exception, match="middle of the answer"):
