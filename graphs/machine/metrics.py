@@ -37,7 +37,7 @@ class RunMetrics:
         """Calls that the server made itself, by kind: action or file_search."""
         self.tool_seconds = Histogram()
 
-    def spend(self, prompt: int, completion: int) -> None:
+    def count_tokens(self, prompt: int, completion: int) -> None:
         """Count a reply's tokens."""
         self.tokens["prompt",] += prompt
         self.tokens["completion",] += completion

@@ -57,7 +57,7 @@ class RunState(TypedDict, total=False):
     """Ids of consequential calls that the client approved and that have yet to be executed."""
     usage: Usage
     """Tokens of all replies so far."""
-    owed: Usage
+    unreported_usage: Usage
     """The part of `usage` that no step shows yet: tokens of replies with invalid calls only. The next step shows it."""
     ended: EndReason | None
     """The wire's incomplete reason if the run ends early, otherwise None."""
