@@ -22,7 +22,7 @@ from api.bodies import read_body
 from api.body_memory import BodyMemory, MemoryClaim
 from api.connection_limit import ConnectionLimit
 from api.cycles import BROKEN_OFF
-from api.form_slots import MOST_FORMS, FormSlot
+from api.form_slots import MAX_FORMS, FormSlot
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
@@ -74,7 +74,7 @@ class AccessControl:
         self._max_body_bytes = max_body_bytes
         self._is_shared = len(set(keys.values())) > 1
         self._bodies = BodyMemory(max_body_bytes, is_shared=self._is_shared)
-        self._forms = FairLimit(MOST_FORMS, portion=1 if self._is_shared else math.inf)
+        self._forms = FairLimit(MAX_FORMS, portion=1 if self._is_shared else math.inf)
         self._metrics_key = metrics_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

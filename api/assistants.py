@@ -16,7 +16,7 @@ from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of
 from store.ports import AssistantPrivate, AssistantRow, Change, Delete, Insert, PageQuery, Patch, Row
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
-from wire.errors import Missing
+from wire.errors import MissingRow
 from wire.ids import new_id
 from wire.model_options import UNSET_SAMPLING, requested_sampling
 from wire.pages import Deletion, deletion, list_envelope
@@ -80,7 +80,7 @@ async def delete_assistant(assistant_id: AssistantId, deps: InjectedDeps, owner:
     made = store_of(await must_get(deps, "assistant", assistant_id, owner))
     await deps.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
     if made is not None:
-        with suppress(Missing):
+        with suppress(MissingRow):
             await deps.ingestion.delete_store(owner, made)
     return answer(deletion(assistant_id, "assistant"))
 
@@ -120,7 +120,7 @@ async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> Assista
     changed_row = cast("AssistantRow", rows[-1])  # the row after the Patch of an assistant
     deps.ingestion.wake()
     if (made := store_of(row)) is not None and store_of(changed_row) != made:
-        with suppress(Missing):
+        with suppress(MissingRow):
             await deps.ingestion.delete_store(row.owner, made)
     return changed_row
 

@@ -35,7 +35,7 @@ from store.ports import (
     ThreadRow,
     Vectors,
 )
-from wire.errors import InvalidRequest, Missing, NotFound
+from wire.errors import InvalidRequest, MissingRow, NotFound
 from wire.pages import ListBody, ListQuery, list_envelope
 from wire.validation import MAX_ID, check_id, shown
 
@@ -201,7 +201,7 @@ async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: st
     if row is None:
         if thread_id is not None:
             await must_get(deps, "thread", thread_id, owner)
-        raise NotFound(Missing(kind, id).message)
+        raise NotFound(MissingRow(kind, id).message)
     return row
 
 

@@ -20,10 +20,10 @@ from chains.reasoning import ReasoningParser, Split
 from chains.surrogates import SurrogatePairs
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["MOST_TOGETHER", "AnyChunk", "ChunkReader", "TextChunk", "split_chunk"]
+__all__ = ["MAX_TOGETHER", "AnyChunk", "ChunkReader", "TextChunk", "split_chunk"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
-_MOST_TOKENS: Final = 2**40
+_MAX_TOKENS: Final = 2**40
 """Greater counts are ignored; their sums could be too large to be stored."""
 
 _NOTHING: Final = {"role": "assistant", "content": ""}
@@ -35,7 +35,7 @@ _FAILURES: Final = frozenset({"message", "detail", "msg", "error_msg", "errors"}
 
 _PLAIN: Final = frozenset({"role", "content"})
 
-MOST_TOGETHER: Final = 256
+MAX_TOGETHER: Final = 256
 """Maximum texts in one chunk."""
 
 
@@ -102,7 +102,7 @@ class ChunkReader:
                     yield last
                     last = None
                 texts.append(read)
-                if len(texts) < MOST_TOGETHER:
+                if len(texts) < MAX_TOGETHER:
                     continue
             if texts:
                 yield _text_chunk(texts)
@@ -249,7 +249,7 @@ class ChunkReader:
             return None
         counts: TokenCounts = {}
         for name in _COUNTS:
-            if type(count := reported.get(name)) is int and 0 <= count <= _MOST_TOKENS:
+            if type(count := reported.get(name)) is int and 0 <= count <= _MAX_TOKENS:
                 counts[name] = count
         return counts or None
 

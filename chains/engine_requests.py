@@ -14,7 +14,7 @@ from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema, ResponseFo
 from chains.engine_prompts import fit_messages, fit_prompt_text, split_prompts
 from chains.forwarding import CHAT
 from chains.schema_limits import is_number
-from wire.errors import InvalidRequest, TooCostly, Unavailable
+from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 
 __all__ = ["answer_count", "fit_request", "single_requests", "template_tools"]
 
@@ -158,7 +158,7 @@ async def _bound_schemas(tools: Sequence[FunctionTool], described: SchemaFormat 
         schemas.append(described["schema"])
     try:
         bounded = await bounded_schemas(schemas)
-    except TooCostly as error:
+    except BudgetExceeded as error:
         message = f"The schemas could not be checked now: {error.message} Try again in a moment."
         raise Unavailable(message, headers={"Retry-After": "5"}) from error
     free: JsonSchema = {"type": "object"}

@@ -37,7 +37,7 @@ _LISTED_MODELS: Final = 20
 _MAX_READ: Final = 8_000
 """Maximum characters of a message that are searched."""
 _MAX_PATHS: Final = 50
-_MOST_NODES: Final = 500
+_MAX_NODES: Final = 500
 _NOT_PROSE: Final = frozenset(
     {*UNREAD, "type", "code", "status", "object", "param", "role", "id", "request_id", "loc", "path", "url", "raw"}
     | {"provider_name"}
@@ -310,9 +310,9 @@ def _words(data: object) -> list[str]:
     for node in nodes:
         if isinstance(node, str):
             words.append(" ".join(node.split()))
-        elif len(nodes) < _MOST_NODES and isinstance(node, list):
-            nodes += node[:_MOST_NODES]
-        elif len(nodes) < _MOST_NODES and isinstance(node, dict):
+        elif len(nodes) < _MAX_NODES and isinstance(node, list):
+            nodes += node[:_MAX_NODES]
+        elif len(nodes) < _MAX_NODES and isinstance(node, dict):
             nodes += [value for name, value in node.items() if name not in _NOT_PROSE]
     return words
 

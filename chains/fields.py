@@ -34,14 +34,14 @@ _NAMING: Final = ("param", "parameter", "field")
 _MESSAGE_LISTS: Final = ("message", "messages", "error", "errors", "detail", "details", "loc", *UNREAD)
 """Lists under these names are messages; other lists are messages about the field of their name."""
 
-_MOST_NODES: Final = 2_000
-_MOST_READ: Final = 20_000
+_MAX_NODES: Final = 2_000
+_MAX_READ: Final = 20_000
 """Maximum fields of one request that are read, each counted as often as it occurs."""
-_MOST_FIELDS: Final = 2_000
+_MAX_FIELDS: Final = 2_000
 """Maximum different fields of one request that are searched for in a refusal."""
-_MOST_NAMED: Final = 100
+_MAX_NAMED: Final = 100
 """Maximum fields that a refusal names; a refusal that names more quotes the whole request."""
-_MOST_CHARS: Final = 8_000
+_MAX_CHARS: Final = 8_000
 
 _LOC: Final = re.compile(r"""['"]loc['"]\s*:\s*[\[(]([^\])]{1,200})[\])]""")
 _IS_VALUE: Final = re.compile(
@@ -80,7 +80,7 @@ def named_paths(data: object) -> tuple[str, ...]:
     found: dict[str, None] = {}
     nodes = [data]
     for node in nodes:
-        if len(nodes) > _MOST_NODES:
+        if len(nodes) > _MAX_NODES:
             break
         if isinstance(node, dict):
             found.update((_path(name), None) for key in _NAMING if isinstance(name := node.get(key), str))
@@ -93,7 +93,7 @@ def named_paths(data: object) -> tuple[str, ...]:
         elif isinstance(node, list):
             nodes += node[:100]
         elif isinstance(node, str):
-            spelled = (re.findall(r"[\w$]+", match[1]) for match in _LOC.finditer(node[:_MOST_CHARS]))
+            spelled = (re.findall(r"[\w$]+", match[1]) for match in _LOC.finditer(node[:_MAX_CHARS]))
             found.update((_path(".".join(parts)), None) for parts in spelled)
     return tuple(path for path in found if path)
 
@@ -107,7 +107,7 @@ def find_changes(
     If it refuses a field without naming it, the changes drop the engine's own fields that were sent back. `status` is
     None for an error inside a stream. Empty if the refusal has another cause.
     """
-    text = text[:_MOST_CHARS]
+    text = text[:_MAX_CHARS]
     is_failure = status is not None and status >= 500 and status != 501
     if status in OTHER_STATUSES or (is_failure and not (_UNKNOWN.search(text) or _CONTENT.search(text))):
         return []
@@ -165,8 +165,8 @@ def _at_path(candidates: Sequence[Change], path: str) -> list[Change]:
 
 
 def _candidates(body: dict[str, object]) -> list[Change]:
-    """Return everything in the request that can be dropped, at most `_MOST_FIELDS`."""
-    return list(dict.fromkeys(islice(_droppable(body), _MOST_READ)))[:_MOST_FIELDS]
+    """Return everything in the request that can be dropped, at most `_MAX_FIELDS`."""
+    return list(dict.fromkeys(islice(_droppable(body), _MAX_READ)))[:_MAX_FIELDS]
 
 
 def _droppable(body: dict[str, object]) -> Iterator[Change]:
@@ -200,7 +200,7 @@ def _named_in_text(candidates: Sequence[Change], text: str, sent: RequestText) -
         name = "tool_choice" if change.place == "choice" else change.name
         if (naming := Naming.find(name, text, lowered)) is not None:
             named.append((change, naming))
-        if len(named) == _MOST_NAMED:
+        if len(named) == _MAX_NAMED:
             break
     sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
     for find_starts in (Naming.refused_at, Naming.named_at):
@@ -250,7 +250,7 @@ def _schemas(schema: object, found: list[dict[str, object]]) -> list[dict[str, o
     """Return every schema in a schema."""
     nodes = [schema]
     for node in nodes:
-        if len(nodes) > _MOST_NODES:
+        if len(nodes) > _MAX_NODES:
             break
         if isinstance(node, list):
             nodes += node

@@ -5,24 +5,24 @@ from typing import Final, Generic, TypeVar, overload
 
 from telemetry.context import acting_owner
 
-__all__ = ["MOST_MODELS", "ModelFacts", "RecentModels"]
+__all__ = ["MAX_MODELS", "ModelFacts", "RecentModels"]
 
-MOST_MODELS: Final = 1000
-_LONGEST_NAME: Final = 500
+MAX_MODELS: Final = 1000
+_MAX_NAME: Final = 500
 
 T = TypeVar("T")
 
 
 class RecentModels(dict[str, T]):
-    """A dict that holds the latest `MOST_MODELS` names, and no overlong ones. Add items only by assignment."""
+    """A dict that holds the latest `MAX_MODELS` names, and no overlong ones. Add items only by assignment."""
 
     def __setitem__(self, name: str, value: T) -> None:
         """Add a name; drop the oldest one if there are too many."""
-        if len(name) > _LONGEST_NAME:
+        if len(name) > _MAX_NAME:
             return
         self.pop(name, None)
         super().__setitem__(name, value)
-        if len(self) > MOST_MODELS:
+        if len(self) > MAX_MODELS:
             del self[next(iter(self))]
 
 
@@ -30,7 +30,7 @@ class ModelFacts(Generic[T]):
     """Facts learned about models from the answers to one owner, for this owner's requests only.
 
     Answers depend on the request, and errors quote it: what one owner writes must change nothing for another. Each
-    owner has at most `MOST_MODELS` names. The same number of owners is kept, those who learned most recently.
+    owner has at most `MAX_MODELS` names. The same number of owners is kept, those who learned most recently.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class ModelFacts(Generic[T]):
         owner = acting_owner()
         self._owners.setdefault(owner, RecentModels())[name] = value
         self._owners.move_to_end(owner)
-        if len(self._owners) > MOST_MODELS:
+        if len(self._owners) > MAX_MODELS:
             self._owners.popitem(last=False)
 
     @overload

@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["Naming"]
 
 _MARK: Final = "\0"
-_MOST_OCCURRENCES: Final = 20
+_MAX_OCCURRENCES: Final = 20
 """Maximum occurrences of one name that are examined."""
 
 _QUOTES: Final = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"  # quotation marks of several languages
@@ -86,7 +86,7 @@ class Naming:
         starts: list[int] = []
         parts: list[str] = []
         done = at = 0
-        while len(starts) < _MOST_OCCURRENCES and (at := searched.find(name, at)) >= 0:
+        while len(starts) < _MAX_OCCURRENCES and (at := searched.find(name, at)) >= 0:
             end = at + len(name)
             prefix = _PREFIX.search(text, max(0, at - 12), at)
             start = prefix.start() if prefix else at

@@ -17,8 +17,8 @@ from telemetry.context import acting_owner
 
 __all__ = ["Known", "Negotiation"]
 
-_MOST_KEPT: Final = 32
-_MOST_TRIES: Final = 8
+_MAX_KEPT: Final = 32
+_MAX_TRIES: Final = 8
 
 _log = logging.getLogger("threadhold.chains")
 
@@ -54,7 +54,7 @@ class Negotiation:
             error_response.overflow
             or error_response.malformed
             or error_response.lacks_vision
-            or self._tries > _MOST_TRIES
+            or self._tries > _MAX_TRIES
         ):
             return False
         found = await COMPARING.run(
@@ -102,7 +102,7 @@ class Negotiation:
             return
         known = [change for change in self._known.get(self._model, ()) if not self._is_reversal(change)]
         fresh = [change for change in self._changes if change not in known]
-        self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
+        self._known[self._model] = tuple([*known, *fresh][-_MAX_KEPT:])
         self._changes = []
         names = ", ".join(dict.fromkeys(change.label for change in fresh))
         _log.info("model `%s`: its server refuses %s; later requests omit or replace it", self._model, names)

@@ -14,7 +14,7 @@ _OPEN: Final = re.compile(r"<think(?:ing)?>|\[THINK\]")
 _CLOSE: Final = re.compile(r"</think(?:ing)?>|\[/THINK\]")
 _TAGS: Final = ("<think>", "<thinking>", "</think>", "</thinking>", "[THINK]", "[/THINK]")
 _QUOTES: Final = ("`", "'", '"')
-_LONGEST: Final = max(map(len, _TAGS)) - 1
+_MAX_PARTIAL_TAG: Final = max(map(len, _TAGS)) - 1
 _BLOCK: Final = 4_096
 """Characters that are read at a time: the rest is copied at each tag."""
 
@@ -155,7 +155,7 @@ def _line(line: str, blank: str) -> str:
 
 def _split(data: str) -> tuple[str, str]:
     """Split off an end that may be the start of a tag."""
-    at = max(data.rfind("<", -_LONGEST), data.rfind("[", -_LONGEST))
+    at = max(data.rfind("<", -_MAX_PARTIAL_TAG), data.rfind("[", -_MAX_PARTIAL_TAG))
     if at >= 0 and any(tag.startswith(data[at:]) for tag in _TAGS):
         return data[:at], data[at:]
     return data, ""

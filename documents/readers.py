@@ -18,7 +18,7 @@ from documents.package import Package, Part
 
 __all__ = ["Reading", "read_office"]
 
-_MOST_EMBEDDED: Final = 3
+_MAX_EMBEDDED: Final = 3
 """Maximum nesting of documents within documents."""
 
 
@@ -91,7 +91,7 @@ def _read_embedded(part: Part, data: bytes, depth: int) -> str:
     from documents.webpages import read_page
 
     kind = part.content_type
-    if depth > _MOST_EMBEDDED:
+    if depth > _MAX_EMBEDDED:
         return ""
     if data.startswith(b"PK"):
         return "\n".join(read_office(io.BytesIO(data), depth))

@@ -24,7 +24,7 @@ from graphs.machine.stream_parts import Call, MessageClosed, RunEnded, StreamPar
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
 from store.ports import Append, Change, DropCheckpoints, MessageRow, Patch, Row, RunProgress, StepRow, Store
-from wire.errors import LeaseLost, Missing, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
+from wire.errors import LeaseLost, MissingRow, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
 from wire.events import Event, NewEvent
 from wire.runs import LastError, RequiredAction, Run, RunOutcome, WantedCall
 from wire.status import RunEnd
@@ -362,7 +362,7 @@ def lost_stop(error: BaseException) -> Stop | None:
     match error:
         case LeaseLost():
             return "lost"
-        case Missing(kind="run" | "step" | "thread"):  # they leave the store only with the thread
+        case MissingRow(kind="run" | "step" | "thread"):  # they leave the store only with the thread
             return "deleted"
         case _:
             return None

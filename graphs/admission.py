@@ -28,7 +28,7 @@ __all__ = ["Admission", "Limits", "QueuedRun"]
 _ENDS: Final = 32
 """The number of recent run ends from which the time to the next one is estimated."""
 
-_LONGEST_S: Final = 60
+_MAX_RETRY_AFTER_S: Final = 60
 """Longest `Retry-After`: official clients do not wait longer, but retry immediately instead."""
 
 _HEAVY_BYTES: Final = 16 * 1024
@@ -336,7 +336,7 @@ class Admission:
         if len(self._ends) < 2:
             return 1
         each_s = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        return min(_LONGEST_S, max(1, math.ceil(each_s)))
+        return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(each_s)))
 
 
 def _take(counts: Counter[str], owner: str, count: int = 1) -> None:

@@ -18,7 +18,7 @@ from graphs.recovery import Plan, load_rows, make_active_run, plan_recovery, res
 from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, object_memory
 from store.ports import Append, Hold, Patch, Processes, RunRow, Store, Unfinished
-from wire.errors import HeldByOther, Missing, StatusConflict, StoreError
+from wire.errors import HeldByOther, MissingRow, StatusConflict, StoreError
 
 __all__ = ["OrphanedRuns"]
 
@@ -66,7 +66,7 @@ class OrphanedRuns:
         """
         try:
             await self._store.commit([Hold("run", id, owner, only_if)], durable=False)
-        except (Missing, StatusConflict, HeldByOther):
+        except (MissingRow, StatusConflict, HeldByOther):
             return None
         return await self._store.get("run", id, owner)
 

@@ -17,7 +17,7 @@ from typing import Final, Self
 from store.ports import Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store, ThreadAges
 from store.single_process import single_process
 from telemetry.background import keep_running
-from wire.errors import Missing, StaleThread, StoreError, ThreadBusy
+from wire.errors import MissingRow, StaleThread, StoreError, ThreadBusy
 
 __all__ = ["DAY_S", "Pruned", "Retention", "prune"]
 
@@ -76,7 +76,7 @@ async def prune(
 async def _delete(store: Store, thread: Idleness) -> bool:
     id, owner = thread.thread_id, thread.owner
     still = (RequireNoActiveRun(id, owner), RequireNewest(id, owner, thread.newest_id))
-    with suppress(ThreadBusy, StaleThread, Missing):
+    with suppress(ThreadBusy, StaleThread, MissingRow):
         await store.commit([*still, Delete("thread", id, owner)], durable=False)
         return True
     return False

@@ -36,7 +36,7 @@ from store.ports import Delete, Hold, Patch, Processes, RunRow, Store, Wake
 from store.single_process import single_process
 from telemetry.background import contain, keep_running
 from wire.errors import (
-    Missing,
+    MissingRow,
     NotFound,
     Problem,
     StatusConflict,
@@ -246,7 +246,7 @@ class Runner:
                 await active.ended.wait()
             try:
                 await self._store.commit([Delete("thread", thread_id, owner), Wake("runs")], durable=True)
-            except Missing as missing:
+            except MissingRow as missing:
                 raise NotFound(f"No thread found with id '{thread_id}'.") from missing
             if active_id is not None:
                 self._execution.admission.leave(active_id)

@@ -31,7 +31,7 @@ from store.ports import (
     Wake,
     store_file_id,
 )
-from wire.errors import Missing
+from wire.errors import MissingRow
 from wire.messages import Message
 from wire.resources import Resources
 from wire.runs import Run
@@ -110,17 +110,17 @@ class Attachments:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def require(self, owner: str, file_ids: Sequence[str]) -> None:
-        """Raise Missing if one of many files does not exist. The commit checks all files anyway; this check avoids the
-        work before the commit."""
+        """Raise MissingRow if one of many files does not exist. The commit checks all files anyway; this check avoids
+        the work before the commit."""
         if len(file_ids) > _FEW:
             known = await self._file_queries.statuses("file", owner, file_ids)
             if (missing := next((id for id in file_ids if id not in known), None)) is not None:
-                raise Missing("file", missing)
+                raise MissingRow("file", missing)
 
     async def create_inline_stores(self, owner: str, resources: Resources) -> tuple[Resources, list[Change]]:
         """Do what `vector_store_drafts.create_inline_stores` does, off the event loop.
 
-        Raises InvalidRequest, Missing for a file that does not exist.
+        Raises InvalidRequest, MissingRow for a file that does not exist.
         """
         stores = resources.get("file_search", {}).get("vector_stores", ())
         file_ids = [file_id for store in stores for file_id in store.get("file_ids", ())]
@@ -132,7 +132,7 @@ class Attachments:
     async def of_new_thread(self, thread: ThreadRow, messages: Sequence[MessageRow]) -> AsyncIterator[list[Change]]:
         """Create the vector stores of the thread's `tool_resources`, and yield the changes to commit with the thread.
 
-        Raises InvalidRequest, Missing for a file that does not exist.
+        Raises InvalidRequest, MissingRow for a file that does not exist.
         """
         bodies = [message.body for message in messages]
         resources, changes = await self.create_inline_stores(thread.owner, thread.body["tool_resources"])
@@ -150,7 +150,7 @@ class Attachments:
         """Yield the changes to commit with new messages of a thread. Meanwhile, no other call attaches to the thread.
 
         If another process changes the thread's resources meanwhile, the commit is refused with StaleRow. Then call
-        this again. Raises Missing if the thread or a file does not exist.
+        this again. Raises MissingRow if the thread or a file does not exist.
         """
         bodies = [message.body for message in messages]
         if not named_files(bodies):
@@ -162,7 +162,7 @@ class Attachments:
         async with lock:
             thread = await self._store.get("thread", thread_id, owner)
             if thread is None:
-                raise Missing("thread", thread_id)
+                raise MissingRow("thread", thread_id)
             draft = _ResourceDraft(thread.body["tool_resources"])
             await self._fill(draft, owner, bodies)
             if draft.resources != thread.body["tool_resources"]:

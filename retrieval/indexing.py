@@ -21,7 +21,7 @@ from documents.pieces import cut
 from fairness.fair_limits import INDEXING, FairLimit
 from fairness.work_blocks import cut_blocks
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
-from wire.errors import Missing, Unreadable
+from wire.errors import MissingRow, UnreadableFile
 from wire.vector_stores import StoreFileEnd
 
 __all__ = ["Indexer", "Limits"]
@@ -87,19 +87,19 @@ class Indexer:
     async def index(self, store_file: Row) -> StoreFileEnd:
         """Index the file of `store_file`, and return the changes to the body of `store_file`.
 
-        Raises Missing if the file is deleted, Unreadable, EmbeddingFailed, StoreError.
+        Raises MissingRow if the file is deleted, UnreadableFile, EmbeddingFailed, StoreError.
         """
         owner, file_id = store_file.owner, str(store_file.file_id)
         file = await self._store.get("file", file_id, owner)
         if file is None:
-            raise Missing("file", file_id)
+            raise MissingRow("file", file_id)
         size = await self._extract(file)
         async with self._large.slot(owner) if size > _LARGE_BYTES else nullcontext():
             sizes = store_file.body["chunking_strategy"]["static"]
             text = await self._text(owner, file_id)
             spans = await self._cut(owner, text, sizes)
             if not spans:
-                raise Unreadable("The file has no text. Text in images is not read.", code="invalid_file")
+                raise UnreadableFile("The file has no text. Text in images is not read.", code="invalid_file")
             progress = _Progress()
             await self._add(store_file, text, spans, progress)
         return {"status": "completed", "usage_bytes": progress.usage_bytes, "last_error": None}
@@ -115,7 +115,7 @@ class Indexer:
         if done is not None:
             return done
         if await self._blobs.size(file.id) is None:
-            raise Unreadable(
+            raise UnreadableFile(
                 "The contents of the file are no longer in this server's data folder.", code="server_error"
             )
         async with self._readers.slot(file.owner), self._blobs.local_file(file.id) as path:
@@ -146,7 +146,7 @@ class Indexer:
         while found := await INDEXING.run(owner, some):
             spans += found
             if len(spans) > most:
-                raise Unreadable(
+                raise UnreadableFile(
                     f"The file has more than {most} chunks of {sizes['max_chunk_size_tokens']} tokens. Split the file, "
                     "or choose larger chunks in `chunking_strategy`.",
                     code="invalid_file",
@@ -154,7 +154,7 @@ class Indexer:
         return spans
 
     async def _add(self, store_file: Row, text: str, spans: Sequence[tuple[int, int]], progress: _Progress) -> None:
-        """Embed and write one block after the other. Raises Unreadable if a block takes longer than `stall_s`."""
+        """Embed and write one block after the other. Raises UnreadableFile if a block takes longer than `stall_s`."""
         owner, store_id = store_file.owner, str(store_file.vector_store_id)
         limit_s = self._limits.stall_s
         try:
@@ -173,7 +173,7 @@ class Indexer:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise Unreadable(
+            raise UnreadableFile(
                 f"Indexing made no progress for {limit_s:g} seconds, with {progress.chunks} of {len(spans)} chunks "
                 "done. Split the file into smaller ones, or add it again when the server is less busy.",
                 code="server_error",

@@ -44,7 +44,15 @@ from store.single_process import single_process
 from telemetry.background import contain, keep_running
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
-from wire.errors import HeldByOther, Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
+from wire.errors import (
+    HeldByOther,
+    MissingRow,
+    StatusConflict,
+    StoreError,
+    StoreFailed,
+    ThreadholdError,
+    UnreadableFile,
+)
 from wire.vector_stores import Attributes, StoreFileEnd, failed_end
 
 __all__ = ["Ingestion"]
@@ -58,7 +66,7 @@ _WAITING: Final = 16
 _PAGE: Final = 500
 _REMOVED: Final = 100
 """Maximum vector store files that are removed in one commit."""
-_AGAIN_S: Final = 5.0
+_RETRY_S: Final = 5.0
 """How long to wait after an error of the store."""
 _SWEEP_S: Final = 20.0
 _FAILED: Final = "The server could not index this file; see its log."
@@ -155,8 +163,8 @@ class Ingestion:
     async def put(self, owner: str, store_files: Sequence[Row], *before: Change) -> None:
         """Commit `before`, then these vector store files, replacing existing ones, and index them.
 
-        Raises Missing if a vector store or file does not exist, ReserveReached if the disk lacks space. In both cases
-        nothing is stored.
+        Raises MissingRow if a vector store or file does not exist, ReserveReached if the disk lacks space. In both
+        cases nothing is stored.
         """
         if store_files and self._free_space is not None:
             await self._free_space.check()
@@ -170,21 +178,21 @@ class Ingestion:
         self.wake()
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> Row:
-        """Replace the attributes of a vector store file, in its row and in the index. Raises Missing."""
+        """Replace the attributes of a vector store file, in its row and in the index. Raises MissingRow."""
         id = store_file_id(vector_store_id, file_id)
         rows = await self._store.commit(
             [Patch("vector_store_file", id, owner, {"attributes": attributes})], durable=True
         )
-        with suppress(Missing):  # not indexed yet: indexing uses the row's attributes at its end
+        with suppress(MissingRow):  # not indexed yet: indexing uses the row's attributes at its end
             await self._vectors.set_attributes(owner, vector_store_id, file_id, attributes)
         return rows[0]
 
     # --- deletion and cancellation ------------------------------------------------------------------------------------
 
     async def delete_file(self, owner: str, file_id: str) -> None:
-        """Delete a file with its bytes and its vector store files. Raises Missing."""
+        """Delete a file with its bytes and its vector store files. Raises MissingRow."""
         if await self._store.get("file", file_id, owner) is None:
-            raise Missing("file", file_id)
+            raise MissingRow("file", file_id)
         store_files = await self._file_queries.store_files_of(file_id)
         for start in range(0, len(store_files) - _REMOVED, _REMOVED):  # a single commit would make others wait
             gone = [
@@ -197,14 +205,14 @@ class Ingestion:
         await self._blobs.remove(file_id)
 
     async def delete_store_file(self, owner: str, vector_store_id: str, file_id: str) -> None:
-        """Remove a file from a vector store. Raises Missing."""
+        """Remove a file from a vector store. Raises MissingRow."""
         await self._store.commit(
             [Delete("vector_store_file", store_file_id(vector_store_id, file_id), owner)], durable=True
         )
         await self._gone(lambda id: id == store_file_id(vector_store_id, file_id))
 
     async def delete_store(self, owner: str, vector_store_id: str) -> None:
-        """Delete a vector store; its files are kept. Raises Missing."""
+        """Delete a vector store; its files are kept. Raises MissingRow."""
         await self._store.commit([Delete("vector_store", vector_store_id, owner)], durable=True)
         await self._gone(lambda id: id.startswith(f"{vector_store_id}/"))
 
@@ -214,7 +222,7 @@ class Ingestion:
         store_files = await self._in_progress(owner, vector_store_id, batch_id)
         for store_file in store_files:
             change = Patch("vector_store_file", store_file.id, owner, {"status": "cancelled"}, only_if=_OPEN)
-            with suppress(Missing, StatusConflict):
+            with suppress(MissingRow, StatusConflict):
                 await self._store.commit([change], durable=False)
         await self._store.commit([], durable=True)  # syncs all of them
         ids = {store_file.id for store_file in store_files}
@@ -272,8 +280,8 @@ class Ingestion:
                         if self._slots.free(store_file.owner):
                             self._begin(store_file)
             except StoreError as error:
-                logger.error("the files to index could not be read, next try in %g s: %s", _AGAIN_S, error)
-                await asyncio.sleep(_AGAIN_S)
+                logger.error("the files to index could not be read, next try in %g s: %s", _RETRY_S, error)
+                await asyncio.sleep(_RETRY_S)
                 continue
             await self._wake.wait()
 
@@ -285,7 +293,7 @@ class Ingestion:
 
     def _begin(self, store_file: Row) -> None:
         index = partial(self._index, store_file)
-        task = self._tasks.create_task(contain(f"indexing {store_file.id}", index, pause_s=_AGAIN_S))
+        task = self._tasks.create_task(contain(f"indexing {store_file.id}", index, pause_s=_RETRY_S))
         self._busy[store_file.id] = (store_file, task)
         self._slots.take(store_file.owner)
 
@@ -304,13 +312,13 @@ class Ingestion:
             return
         try:
             moved = await self._indexer.index(store_file)
-        except (Missing, StatusConflict):
+        except (MissingRow, StatusConflict):
             moved = None
-        except Unreadable as error:
+        except UnreadableFile as error:
             moved = failed_end(error.code, error.message)
         except StoreFailed as error:
             logger.error("file %s waits, as the store failed: %s", store_file.file_id, error)
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_RETRY_S)
             return
         except ThreadholdError as error:
             moved = failed_end("server_error", error.message)
@@ -325,18 +333,18 @@ class Ingestion:
             await self._end(store_file, moved)
         except StoreError as error:  # still in progress, or deleted but still in the index: the next start corrects it
             logger.error("the end of indexing %s could not be stored: %s", store_file.id, error)
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_RETRY_S)
         self._notify()
 
     async def _claim(self, store_file: Row) -> bool:
         """Make this process the holder of a vector store file; False if it cannot be."""
         try:
             await self._store.commit([Hold("vector_store_file", store_file.id, store_file.owner, _OPEN)], durable=False)
-        except (Missing, StatusConflict, HeldByOther):
+        except (MissingRow, StatusConflict, HeldByOther):
             return False
         except StoreError as error:
             logger.error("file %s waits, as the store failed: %s", store_file.file_id, error)
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_RETRY_S)
             return False
         return True
 
@@ -345,7 +353,7 @@ class Ingestion:
         if moved is not None:
             required = RequireHeld("vector_store_file", store_file.id, store_file.owner)
             change = Patch("vector_store_file", store_file.id, store_file.owner, moved, only_if=_OPEN)
-            with suppress(Missing, StatusConflict):
+            with suppress(MissingRow, StatusConflict):
                 with suppress(HeldByOther):  # it was added again meanwhile, and its earlier index entry is hidden
                     await self._store.commit([required, change, Wake("files")], durable=True)
                 return
@@ -367,14 +375,14 @@ class Ingestion:
 
     async def _expire_all(self, now: int) -> None:
         for file in await self._file_queries.due("file", now):
-            with suppress(Missing):
+            with suppress(MissingRow):
                 await self.delete_file(file.owner, file.id)
         for store in await self._file_queries.due("vector_store", now):
             await self._expire(store)
 
     async def _expire(self, store: Row) -> None:
         """Remove a vector store from the index. The list of its files is kept, so they can be added to a new one."""
-        with suppress(Missing):
+        with suppress(MissingRow):
             await self._store.commit(
                 [Patch("vector_store", store.id, store.owner, {"status": "expired"})], durable=True
             )

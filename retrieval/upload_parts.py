@@ -34,7 +34,7 @@ from store.single_process import single_process
 from telemetry.background import keep_running
 from telemetry.context import acting_owner
 from wire.byte_limits import ByteLimit
-from wire.errors import InvalidRequest, Missing, NotFound, Problem, StaleRow, StatusConflict, StoreError, TooLarge
+from wire.errors import InvalidRequest, MissingRow, NotFound, Problem, StaleRow, StatusConflict, StoreError, TooLarge
 from wire.files import File, FileCreate, FileExpiry, new_file
 from wire.ids import new_id
 from wire.uploads import (
@@ -54,7 +54,7 @@ __all__ = ["Uploads"]
 logger = logging.getLogger("threadhold.uploads")
 
 _SWEEP_S: Final = 20.0
-_MOST_TIMES: Final = 3
+_MAX_TIMES: Final = 3
 """The parts of an upload can total this many times its bytes, as a part whose answer was lost is sent again."""
 
 _NOTHING: Final[Mapping[str, object]] = {}
@@ -187,7 +187,7 @@ class Uploads:
     async def _must_get(self, owner: str, id: str) -> UploadRow:
         row = await self._store.get("upload", id, owner)
         if row is None:
-            raise NotFound(Missing("upload", id).message, param="upload_id")
+            raise NotFound(MissingRow("upload", id).message, param="upload_id")
         return row
 
     async def _pending(self, owner: str, id: str) -> UploadRow:
@@ -297,9 +297,9 @@ def _with_part(row: UploadRow, part_id: str, size: int) -> dict[str, int]:
         raise InvalidRequest(
             f"The part has {size} bytes, but the whole upload has only {whole}. Send a smaller part.", param="data"
         )
-    if (total := sum(parts.values()) + size) > _MOST_TIMES * whole:
+    if (total := sum(parts.values()) + size) > _MAX_TIMES * whole:
         raise InvalidRequest(
-            f"The parts have {total} bytes in total, which is more than {_MOST_TIMES} times the {whole} bytes of the "
+            f"The parts have {total} bytes in total, which is more than {_MAX_TIMES} times the {whole} bytes of the "
             "upload. Start another one."
         )
     if len(parts) >= MAX_PARTS:

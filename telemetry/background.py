@@ -12,7 +12,7 @@ __all__ = ["contain", "keep_running"]
 
 logger = logging.getLogger("threadhold")
 
-_AGAIN_S: Final = 5.0
+_RETRY_S: Final = 5.0
 
 
 async def contain(what: str, work: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
@@ -29,7 +29,7 @@ async def contain(what: str, work: Callable[[], Awaitable[None]], *, pause_s: fl
         await asyncio.sleep(pause_s)
 
 
-async def keep_running(work: Callable[[], Awaitable[None]], *, again_s: float = _AGAIN_S) -> None:
+async def keep_running(work: Callable[[], Awaitable[None]], *, again_s: float = _RETRY_S) -> None:
     """Run background work until it returns; start it again after an unexpected error."""
     while True:
         try:

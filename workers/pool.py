@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from telemetry.context import acting_owner
-from wire.errors import TooCostly
+from wire.errors import BudgetExceeded
 from workers.budgets import CHECK, MEMORY_BYTES, Budget
 from workers.process import ChildProcess
 
@@ -85,7 +85,7 @@ class Pool:
         Cancelling the call ends its child.
 
         Raises:
-            TooCostly: the task used up its budget or crashed its child, or too many tasks wait.
+            BudgetExceeded: the task used up its budget or crashed its child, or too many tasks wait.
             RuntimeError: the function itself failed.
         """
         task = _Task(acting_owner(), function, arguments, options, budget)
@@ -94,7 +94,7 @@ class Pool:
             async with asyncio.timeout(self._patience_s + budget.wall_s):
                 return await asyncio.wrap_future(task.done)
         except TimeoutError:
-            raise TooCostly("There was no answer in time.", why="late") from None
+            raise BudgetExceeded("There was no answer in time.", why="late") from None
         finally:
             self._abandon(task)
 
@@ -116,7 +116,7 @@ class Pool:
             self._closing = True
             for queue in self._waiting.values():
                 for task in queue:
-                    _fail(task, TooCostly("The server is shutting down.", why="late"))
+                    _fail(task, BudgetExceeded("The server is shutting down.", why="late"))
             self._waiting.clear()
             for child in self._children:
                 child.kill()
@@ -136,7 +136,7 @@ class Pool:
                 message = (
                     f"{len(queue)} of your checks are already waiting." if queue else "The server is shutting down."
                 )
-                raise TooCostly(message, why="late")
+                raise BudgetExceeded(message, why="late")
             self._waiting.setdefault(task.owner, deque()).append(task)
             if sum(map(len, self._waiting.values())) > self._free and len(self._threads) < self._size:
                 thread = threading.Thread(target=self._serve, name="threadhold worker", daemon=True)

@@ -51,10 +51,10 @@ PROBE: Final[FunctionTool] = {
 _PROBE_TOKENS: Final = 400  # a reasoning model thinks first
 _PROBE_CHARS: Final = 200  # a longer text is an answer, not a call
 _PROBE_S: Final = 60.0
-_AGAIN_S: Final = 60.0  # after a probe that decided nothing
+_RETRY_S: Final = 60.0  # after a probe that decided nothing
 
-_MOST_UNREADABLE: Final = 3
-_NATIVE_AGAIN_S: Final = 600.0
+_MAX_UNREADABLE: Final = 3
+_NATIVE_RETRY_S: Final = 600.0
 
 _log = logging.getLogger("threadhold.chains")
 
@@ -99,7 +99,7 @@ class Abilities:
                 return known
             found = await self._find_out(model, ask)
             if found is None:
-                self._undecided[model] = time.monotonic() + _AGAIN_S
+                self._undecided[model] = time.monotonic() + _RETRY_S
                 return "native"
             self._modes[model] = found
             _log.info("model `%s`: tool calls in mode %s", model, found)
@@ -134,14 +134,14 @@ class Abilities:
     def count_unreadable(self, model: str) -> None:
         """Count a reply in which the server could not parse its model's calls.
 
-        After `_MOST_UNREADABLE` such replies in a row the model is in mode schema for `_NATIVE_AGAIN_S` seconds.
+        After `_MAX_UNREADABLE` such replies in a row the model is in mode schema for `_NATIVE_RETRY_S` seconds.
         """
         count = self._unreadable[model] = self._unreadable.get(model, 0) + 1
-        if count >= _MOST_UNREADABLE:
-            self._schema_until[model] = time.monotonic() + _NATIVE_AGAIN_S
+        if count >= _MAX_UNREADABLE:
+            self._schema_until[model] = time.monotonic() + _NATIVE_RETRY_S
             self._unreadable.forget(model)
             message = "model `%s`: its server could not parse %d calls in a row; using mode schema for %d minutes"
-            _log.warning(message, model, count, _NATIVE_AGAIN_S // 60)
+            _log.warning(message, model, count, _NATIVE_RETRY_S // 60)
         else:
             _log.info("model `%s`: its server could not parse its call; using mode schema for this reply", model)
 

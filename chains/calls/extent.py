@@ -15,8 +15,8 @@ from chains.chat_types import JsonSchema
 __all__ = [
     "MAX_CHARS",
     "MAX_DEPTH",
+    "MAX_PLAIN",
     "MAX_VALUES",
-    "MOST_PLAIN",
     "excess",
     "is_brief",
     "is_long",
@@ -32,19 +32,19 @@ MAX_CHARS: Final = 1_048_576
 MAX_DEPTH: Final = 100
 """Levels of one schema, as in a request's body."""
 
-_MOST_WORK: Final = 2_000
+_MAX_WORK: Final = 2_000
 """Values of the schema times values of the arguments: 1 ms as a rule, 40 ms in the worst case."""
-MOST_PLAIN: Final = 4_000
+MAX_PLAIN: Final = 4_000
 """Values of a request's schemas that are certain to be finite trees, without a trial: 20 ms in the worst case."""
-_MOST_FOLLOWED: Final = 50
+_MAX_FOLLOWED: Final = 50
 """Length of a chain of references."""
 _MAX_REFERENCE: Final = 500
 """Characters of a reference, which is parsed at each use."""
 _REFERENCE_CHARS: Final = 16
 """Characters of a reference that cost as much as a value."""
-_MOST_BRIEF: Final = 1_000
+_MAX_BRIEF: Final = 1_000
 """Values of schemas without references: walking so few is always quick."""
-_MOST_BRIEF_CHARS: Final = 10_000
+_MAX_BRIEF_CHARS: Final = 10_000
 _CHARS: Final = 512
 """Characters that cost as much as a value: errors quote the values that they are about."""
 
@@ -68,13 +68,13 @@ class _UnknownError(Exception):
 
 def is_small(schema: JsonSchema, value: object) -> bool:
     """Return whether checking the value against the schema is certain to be quick."""
-    if _extent(schema, _MOST_WORK) > _MOST_WORK:
+    if _extent(schema, _MAX_WORK) > _MAX_WORK:
         return False  # all of it is copied, even parts that are not read
     try:
-        size = _written_out(schema, _MOST_WORK)
+        size = _written_out(schema, _MAX_WORK)
     except _UnknownError:
         return False
-    return size + _extent(value, _MOST_WORK // max(size, 1)) * size <= _MOST_WORK
+    return size + _extent(value, _MAX_WORK // max(size, 1)) * size <= _MAX_WORK
 
 
 def is_long(value: object) -> bool:
@@ -82,7 +82,7 @@ def is_long(value: object) -> bool:
     return _extent(value, MAX_VALUES) > MAX_VALUES
 
 
-def plain_size(schema: JsonSchema, most: int = MOST_PLAIN) -> int | None:
+def plain_size(schema: JsonSchema, most: int = MAX_PLAIN) -> int | None:
     """Return the size of a schema that is a finite tree of linear keywords and so needs no trial; None for any other,
     and for one of more than `most` values."""
     try:
@@ -102,13 +102,13 @@ def is_brief(schemas: object) -> bool:
         if isinstance(each, str):
             chars += len(each)
         elif isinstance(each, list):
-            waiting += each[:_MOST_BRIEF]
+            waiting += each[:_MAX_BRIEF]
         elif isinstance(each, dict):
-            if "$ref" in each or len(each) > _MOST_BRIEF:
+            if "$ref" in each or len(each) > _MAX_BRIEF:
                 return False
             waiting += each.values()
             chars += sum(map(len, each))
-        if count + len(waiting) > _MOST_BRIEF or chars > _MOST_BRIEF_CHARS:
+        if count + len(waiting) > _MAX_BRIEF or chars > _MAX_BRIEF_CHARS:
             return False
     return True
 
@@ -180,7 +180,7 @@ def _written_out(schema: object, most: int) -> int:
             if name in _LINEAR:
                 size += _extent(held, most)
             elif name == "$ref":
-                if not isinstance(held, str) or held in above or len(above) >= _MOST_FOLLOWED:
+                if not isinstance(held, str) or held in above or len(above) >= _MAX_FOLLOWED:
                     raise _UnknownError
                 size += len(held) // _REFERENCE_CHARS
                 waiting.append((_target(schema, held), (*above, held)))

@@ -14,7 +14,7 @@ from chains.calls.checks import check_arguments, object_in
 from chains.calls.shapes import parameters_of
 from chains.chat_types import FunctionTool, JsonSchema
 from chains.prompts import Prompts, fill
-from wire.errors import TooCostly
+from wire.errors import BudgetExceeded
 
 __all__ = ["Checked", "Offer", "call_chunk"]
 
@@ -72,7 +72,7 @@ class Offer:
     async def _problems(self, name: str, schema: JsonSchema, value: dict[str, object]) -> list[str]:
         try:
             return await check_arguments(schema, value, nulls_are_absent=name in self._lenient)
-        except TooCostly as error:  # the executor of the call validates the arguments
+        except BudgetExceeded as error:  # the executor of the call validates the arguments
             _log.warning("did not check arguments of `%s` against its schema: %s", name, error)
             self._unchecked.add(name)
             return []

@@ -25,7 +25,7 @@ from graphs.tools.reading import refused, unpack
 from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
 from telemetry.context import acting_owner
-from wire.errors import InvalidRequest, TooCostly, Unavailable
+from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 from wire.json import Json, JsonObject
 from wire.validation import shown
 from workers import DOCUMENT, workers
@@ -148,7 +148,7 @@ class _Documents:
             return known
         try:
             packed = workers().call(_READ, source, base_url, budget=DOCUMENT)
-        except TooCostly as error:
+        except BudgetExceeded as error:
             raise _too_costly(error, refuse) from None
         return self._keep(key, packed, refuse)
 
@@ -163,7 +163,7 @@ class _Documents:
             return  # `build_toolset` reports it
         try:
             packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
-        except TooCostly as error:
+        except BudgetExceeded as error:
             raise _too_costly(error, refuse) from None
         await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
 
@@ -184,7 +184,7 @@ def _refusal(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value")
 
 
-def _too_costly(error: TooCostly, refuse: ErrorFactory) -> Exception:
+def _too_costly(error: BudgetExceeded, refuse: ErrorFactory) -> Exception:
     if error.why == "late":
         return Unavailable(f"The OpenAPI document could not be read now: {error.message}", headers={"Retry-After": "5"})
     return refused(error, refuse)

@@ -34,9 +34,9 @@ __all__ = ["ActionCaller"]
 MAX_REDIRECTS = 5
 
 _CONNECTIONS: Final = 120
-"""Concurrent requests of all owners, in addition to `_LEAST` that each owner can always have."""
+"""Concurrent requests of all owners, in addition to `_MIN_CALLS` that each owner can always have."""
 
-_LEAST: Final = 4
+_MIN_CALLS: Final = 4
 
 _PORTION: Final = 4
 """A lone owner can use four fifths of `_CONNECTIONS`: four times as many as are left for others."""
@@ -92,7 +92,7 @@ class ActionCaller:
             keepalive_expiry=15.0,
             network_backend=GuardedNetwork(AllowList(allow_hosts), resolve),
         )
-        self._connections = FairLimit(_CONNECTIONS, least=_LEAST, portion=_PORTION)
+        self._connections = FairLimit(_CONNECTIONS, least=_MIN_CALLS, portion=_PORTION)
         self._hosts = FairLimit(0, least=_PER_HOST)
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:

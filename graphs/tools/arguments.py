@@ -7,7 +7,7 @@ from chains.calls.checks import check_arguments
 from fairness.fair_limits import REQUESTS
 from graphs.tools.operations import Operation
 from telemetry.context import acting_owner
-from wire.errors import ThreadholdError, TooCostly
+from wire.errors import BudgetExceeded, ThreadholdError
 from wire.json import JsonObject
 
 __all__ = ["BadArguments", "read_arguments"]
@@ -31,7 +31,7 @@ async def read_arguments(operation: Operation, text: str) -> tuple[JsonObject, l
     arguments, unknown = await REQUESTS.run(acting_owner(), _read, operation, text)
     try:
         problems = await check_arguments(operation.parameters, arguments)
-    except TooCostly as error:
+    except BudgetExceeded as error:
         raise BadArguments(f"they could not be checked against its schema: {error.clause}") from None
     if problems:
         raise BadArguments("; ".join(problems))

@@ -23,7 +23,7 @@ _FORBIDDEN = frozenset({"host", "content-length", "transfer-encoding", "connecti
 _OPEN_HEADERS = frozenset(
     {"accept", "accept-language", "content-type", "user-agent", "cache-control", "prefer", "origin"}
 )
-_SHORTEST_SECRET = 4  # characters; replacing shorter ones would make the text unreadable
+_MIN_SECRET = 4  # characters; replacing shorter ones would make the text unreadable
 _MAX_HEADERS = 32
 _MAX_VALUE_CHARS = 8_192
 _MAX_HEADER_CHARS = 32_768  # of all names and values together
@@ -70,7 +70,7 @@ def _encodings(secrets: tuple[str, ...]) -> tuple[str, ...]:
     for secret in secrets:
         found |= {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
         found |= {base64.b64encode(secret.encode()).decode()}
-    return tuple(sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True))
+    return tuple(sorted((each for each in found if len(each) >= _MIN_SECRET), key=len, reverse=True))
 
 
 def read_credentials(data: JsonObject, *, param: str) -> Credentials:

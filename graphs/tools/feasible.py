@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from chains.calls.checks import why_unchecked
-from wire.errors import InvalidRequest, TooCostly, Unavailable
+from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 from wire.json import Json, JsonObject
 
 __all__ = ["check_schemas"]
@@ -21,7 +21,7 @@ async def check_schemas(tools: Sequence[JsonObject], response_format: Json = Non
     named = [*_functions(tools), *_formats(response_format)]
     try:
         found = await why_unchecked([schema for _, _, schema in named])
-    except TooCostly as error:
+    except BudgetExceeded as error:
         message = f"The schemas could not be checked now: {error.message} Try again in a moment."
         raise Unavailable(message, headers={"Retry-After": "5"}) from None
     if found is None:

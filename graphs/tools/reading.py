@@ -5,7 +5,7 @@ from dataclasses import asdict
 from graphs.tools.bodies import Body, FieldOf
 from graphs.tools.document import ErrorFactory, read_document
 from graphs.tools.operations import Field, Operation, build_parameters, read_operations
-from wire.errors import InvalidRequest, TooCostly
+from wire.errors import BudgetExceeded, InvalidRequest
 from wire.json import JsonObject, JsonView
 
 __all__ = ["read_packed", "refused", "unpack"]
@@ -35,7 +35,7 @@ def unpack(packed: JsonView, refuse: ErrorFactory) -> tuple[Operation, ...]:
     )
 
 
-def refused(error: TooCostly, refuse: ErrorFactory) -> InvalidRequest:
+def refused(error: BudgetExceeded, refuse: ErrorFactory) -> InvalidRequest:
     """Return the error for a document that exceeded its budget."""
     return refuse(
         f"the document could not be read: {error.clause}. Use fewer operations, or schemas with fewer repeated parts"

@@ -111,8 +111,9 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Add a row. Refused with ThreadBusy for a run whose thread has an active one, and with Missing if this owner has
-    no such thread for a message, item, run or step, or no such vector store or file for a vector store file or batch.
+    """Add a row. Refused with ThreadBusy for a run whose thread has an active one, and with MissingRow if this owner
+    has no such thread for a message, item, run or step, or no such vector store or file for a vector store file or
+    batch.
     """
 
     row: Row
@@ -125,7 +126,7 @@ class Hold:
     """Make this process the holder of a run or vector store file: the only process that works on it.
 
     A process holds a run until the run pauses or ends, and a vector store file until it is indexed. What a dead process
-    held is free. Raises Missing, StatusConflict if the status is not in `only_if`, and
+    held is free. Raises MissingRow, StatusConflict if the status is not in `only_if`, and
     HeldByOther if another live process holds the row.
     """
 
@@ -139,7 +140,7 @@ class Hold:
 class Patch:
     """Merge top-level keys into a row's body and private part (None values are stored, not removed).
 
-    Raises Missing, or StatusConflict if `only_if` is given and body["status"] is not in it.
+    Raises MissingRow, or StatusConflict if `only_if` is given and body["status"] is not in it.
     """
 
     kind: Kind
@@ -149,13 +150,13 @@ class Patch:
     private: Mapping[str, object] = field(default_factory=dict)
     only_if: frozenset[str] | None = None
     if_there: bool = False
-    """Do nothing, instead of raising Missing, if the row does not exist; no row is returned for it then."""
+    """Do nothing, instead of raising MissingRow, if the row does not exist; no row is returned for it then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Remove a row and everything that belongs to it (a thread's messages, items, runs, steps, events, checkpoints; a
-    vector store's files and batches; a file's vector store files). Raises Missing.
+    vector store's files and batches; a file's vector store files). Raises MissingRow.
 
     The parts of threads and vector stores are hidden immediately, and removed later, in short commits.
     """
@@ -164,12 +165,12 @@ class Delete:
     id: str
     owner: str
     if_there: bool = False
-    """Do nothing, instead of raising Missing, if the row does not exist."""
+    """Do nothing, instead of raising MissingRow, if the row does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequireRow:
-    """Refuse the commit with Missing unless the row exists."""
+    """Refuse the commit with MissingRow unless the row exists."""
 
     kind: Kind
     id: str
@@ -178,7 +179,7 @@ class RequireRow:
 
 @dataclass(frozen=True, slots=True)
 class RequireHeld:
-    """Refuse the commit unless this process holds the row: with HeldByOther, or with Missing if there is no row."""
+    """Refuse the commit unless this process holds the row: with HeldByOther, or with MissingRow if there is no row."""
 
     kind: HeldKind
     id: str
@@ -187,7 +188,7 @@ class RequireHeld:
 
 @dataclass(frozen=True, slots=True)
 class RequireUnchanged:
-    """Refuse the commit with StaleRow unless the row still has this value, and with Missing if there is no row.
+    """Refuse the commit with StaleRow unless the row still has this value, and with MissingRow if there is no row.
 
     `key` is one of the body, or of the private part if `is_private`. Read, change and commit again after a refusal.
     """
@@ -202,7 +203,7 @@ class RequireUnchanged:
 
 @dataclass(frozen=True, slots=True)
 class RequireNoActiveRun:
-    """Refuse the commit with ThreadBusy while the thread has an active run, with Missing if it does not exist."""
+    """Refuse the commit with ThreadBusy while the thread has an active run, with MissingRow if it does not exist."""
 
     thread_id: str
     owner: str

@@ -33,7 +33,7 @@ from store.ports import (
 from store.sqlite.event_log import append, retract
 from store.sqlite.owned_parts import leave
 from store.sqlite.tables import ACTIVE_SQL, FREE_SQL, TABLES, decode, insert_values, update_values
-from wire.errors import HeldByOther, Missing, StaleRow, StaleThread, StatusConflict, StoreError, ThreadBusy
+from wire.errors import HeldByOther, MissingRow, StaleRow, StaleThread, StatusConflict, StoreError, ThreadBusy
 
 __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "write_unchanged_page"]
 
@@ -128,13 +128,13 @@ def _insert(row: Row, holder: int | None) -> Prepared:
     return Prepared(run, len(body) + len(private))
 
 
-def _missing_parent(conn: sqlite3.Connection, row: Row) -> Missing:
+def _missing_parent(conn: sqlite3.Connection, row: Row) -> MissingRow:
     """Return the error for the object that a row belongs to and that does not exist."""
     above = [(kind, str(getattr(row, column))) for kind, column in TABLES[row.kind].above]
     for kind, id in above:
         if conn.execute(_exists_sql(kind), (id, row.owner)).fetchone() is None:
-            return Missing(kind, id)
-    return Missing(*above[0])
+            return MissingRow(kind, id)
+    return MissingRow(*above[0])
 
 
 def _exists_sql(kind: Kind) -> str:
@@ -146,7 +146,7 @@ def _require_row(kind: Kind, id: str, owner: str) -> Operation:
 
     def run(conn: sqlite3.Connection) -> None:
         if conn.execute(sql, (id, owner)).fetchone() is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
 
     return run
 
@@ -162,7 +162,7 @@ def _patch(change: Patch) -> Prepared:
         if found is None:
             if change.if_there:
                 return None
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         row = decode(kind, found)
         if only_if is not None and row.body.get("status") not in only_if:
             raise StatusConflict(kind, id, str(row.body.get("status")))
@@ -192,7 +192,7 @@ def _hold(change: Hold, process: int) -> Operation:
             return
         status = conn.execute(f"SELECT status {found}", (id, owner)).fetchone()
         if status is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         if status[0] not in statuses:
             raise StatusConflict(kind, id, status[0])
         raise HeldByOther(kind, id)
@@ -206,7 +206,7 @@ def _require_held(kind: HeldKind, id: str, owner: str, process: int) -> Operatio
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(sql, (id, owner)).fetchone()
         if found is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         if found[0] != process:
             raise HeldByOther(kind, id)
 
@@ -221,7 +221,7 @@ def _require_unchanged(change: RequireUnchanged) -> Operation:
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(select, (id, owner)).fetchone()
         if found is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         row = decode(kind, found)
         if (row.private if change.is_private else row.body).get(key) != orjson.loads(value):
             raise StaleRow(f"The {kind.replace('_', ' ')} '{id}' has changed since it was read.")
@@ -257,7 +257,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
         if not conn.execute(insert_tombstone, (kind, id, owner)).rowcount:
             if if_there:
                 return
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         leave(conn, kind, id, owner)
         conn.execute(remove, (id, owner))
 
@@ -267,7 +267,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
 def _require_no_active_run(thread_id: str, owner: str) -> Operation:
     def run(conn: sqlite3.Connection) -> None:
         if conn.execute("SELECT 1 FROM threads WHERE id = ? AND owner = ?", (thread_id, owner)).fetchone() is None:
-            raise Missing("thread", thread_id)
+            raise MissingRow("thread", thread_id)
         active = _active_run_id(conn, thread_id)
         if active is not None:
             raise ThreadBusy(thread_id, active)

@@ -29,7 +29,7 @@ _STILL: Final[dict[Expiring, str]] = {
 _OLDEST: Final = 1000
 """Maximum waiting files of an owner that are looked through."""
 
-_MOST: Final = 500
+_MAX_ROWS: Final = 500
 """Maximum values in one statement; older SQLites accept 999."""
 
 
@@ -82,8 +82,8 @@ def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) ->
 def _statuses(conn: sqlite3.Connection, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
     table = TABLES[kind]
     found: dict[str, str | None] = {}
-    for start in range(0, len(ids), _MOST):
-        asked = ids[start : start + _MOST]
+    for start in range(0, len(ids), _MAX_ROWS):
+        asked = ids[start : start + _MAX_ROWS]
         among = f"owner = ? AND id IN ({', '.join('?' * len(asked))}){table.visible}"
         found.update(
             conn.execute(f"SELECT id, json_extract(body, '$.status') FROM {table.name} WHERE {among}", (owner, *asked))
@@ -134,8 +134,8 @@ def _file_totals(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> 
 
 def _unknown(conn: sqlite3.Connection, blob_ids: Sequence[str]) -> list[str]:
     known: set[str] = set()
-    for start in range(0, len(blob_ids), _MOST):
-        asked = blob_ids[start : start + _MOST]
+    for start in range(0, len(blob_ids), _MAX_ROWS):
+        asked = blob_ids[start : start + _MAX_ROWS]
         sql = f"SELECT id FROM files WHERE id IN ({', '.join('?' * len(asked))})"
         known.update(id for (id,) in conn.execute(sql, asked))
     for (private,) in conn.execute("SELECT private FROM uploads WHERE status = 'pending'"):

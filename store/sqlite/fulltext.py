@@ -19,13 +19,13 @@ __all__ = ["TOKENIZE", "MatchQueryBuilder", "split", "split_former"]
 
 TOKENIZE: Final = "porter unicode61 remove_diacritics 2"
 
-_MOST: Final = 64
+_MAX_WORDS: Final = 64
 """Maximum different words of one query that are searched for; a longer query needs no more to be specific."""
 
 _BUDGET: Final = 8000
 """Maximum occurrences of words that one query visits, besides its rarest word; each takes some microseconds."""
 
-_MANY: Final = 1000
+_MANY_CHUNKS: Final = 1000
 """From this number of chunks in the searched stores on, words that are in half of the index are left out, because they
 have no weight. Only if these stores make up half of the index: what others have must not decide which words count."""
 
@@ -73,7 +73,7 @@ class MatchQueryBuilder:
         words = split_former(text) if outdated else split(text)
         size = self._ask_size(conn, total)
         counted = sorted((count, at, word) for at, (word, count) in enumerate(self._count(conn, words, size)) if count)
-        common = size / 2 if total >= max(_MANY, size / 2) else size
+        common = size / 2 if total >= max(_MANY_CHUNKS, size / 2) else size
         chosen: list[tuple[int, str]] = []
         spent = 0
         for count, at, word in counted:
@@ -156,7 +156,7 @@ def split_former(text: str) -> list[str]:
 
 def _split(text: str) -> list[str]:
     spaced = "".join(char if char == "*" or _is_of_word(char) else " " for char in text)
-    return list(dict.fromkeys(spaced.casefold().split()))[:_MOST]
+    return list(dict.fromkeys(spaced.casefold().split()))[:_MAX_WORDS]
 
 
 def _is_of_word(char: str) -> bool:

@@ -32,7 +32,7 @@ logger = logging.getLogger("threadhold.processes")
 
 _NEAR: Final = 0.7
 """The part of a lease after which a process without a heartbeat ends its work."""
-_AGAIN_S: Final = 0.5
+_RETRY_S: Final = 0.5
 
 
 class SharedFile:
@@ -130,8 +130,8 @@ class SharedFile:
                 await self._queue(partial(_replace, former, numbers), registers=True)
                 break
             except StoreError as error:
-                logger.error("this process cannot register, next try in %g s: %s", _AGAIN_S, error)
-                await asyncio.sleep(_AGAIN_S)
+                logger.error("this process cannot register, next try in %g s: %s", _RETRY_S, error)
+                await asyncio.sleep(_RETRY_S)
         self._engine.fence.process = numbers[0]
         self._engine.lost.clear()
         self._registered_at = self._beaten_at = machine_time()

@@ -27,7 +27,7 @@ from store.sqlite.fulltext_rows import MAX_PASSAGES, fold_slice, insert_rows
 from store.sqlite.reindexing import reindex
 from store.sqlite.search import IndexSearch
 from store.sqlite.vector_slices import FILE_BITS, pack
-from wire.errors import Missing, StoreError
+from wire.errors import MissingRow, StoreError
 from wire.filters import Attributes
 
 __all__ = ["SqliteVectors"]
@@ -103,7 +103,7 @@ class SqliteVectors:
             store = _store(conn, owner, vector_store_id)
             sql = "UPDATE index_files SET attributes = ? WHERE store = ? AND file_id = ? AND state <> 'gone'"
             if store is None or not conn.execute(sql, (written, store, file_id)).rowcount:
-                raise Missing("vector store file", file_id)
+                raise MissingRow("vector store file", file_id)
             _revise(conn, store)
 
         await self._commit(run, durable=True)
@@ -224,7 +224,7 @@ def _begin(adding: _Adding, vector_store_id: str, attributes: Attributes, proces
         conn.execute(sql, (vector_store_id, adding.owner))
         store = _store(conn, adding.owner, vector_store_id)
         if store is None:  # deleted, while its files are still being removed
-            raise Missing("vector store", vector_store_id)
+            raise MissingRow("vector store", vector_store_id)
         adding.store = store
         sql = """INSERT INTO index_files (store, form, state, file_id, owner, chunks, attributes, holder)
                  VALUES (?, ?, 'adding', ?, ?, 0, ?, ?)"""
@@ -237,7 +237,7 @@ def _check(conn: sqlite3.Connection, adding: _Adding) -> int:
     sql = "SELECT seq FROM index_files WHERE seq = ? AND state = 'adding'"
     found: tuple[int] | None = conn.execute(sql, (adding.file,)).fetchone()
     if found is None:
-        raise Missing("vector store file", adding.file_id)
+        raise MissingRow("vector store file", adding.file_id)
     return found[0]
 
 

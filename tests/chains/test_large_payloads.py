@@ -19,7 +19,7 @@ from tests.chains.conftest import Connect
 from tests.upstream import Raw, ScriptedUpstream
 from wire.errors import UpstreamFailed
 
-MOST_CHARS = 4096
+MAX_CHARS = 4096
 
 TEXTS = {
     "plain": "word " * 60_000,
@@ -82,7 +82,7 @@ async def test_a_large_text_arrives_in_small_chunks(
 ) -> None:
     up.script(form(TEXTS[name]))
     text, longest = await read(Replies(await connect(up.url)))
-    assert longest <= MOST_CHARS
+    assert longest <= MAX_CHARS
     if name == "plain":
         assert text == TEXTS[name]
 
@@ -108,8 +108,8 @@ def reader() -> ChunkReader:
 
 
 @given(
-    st.integers(0, 3 * MOST_CHARS),
-    st.integers(0, 3 * MOST_CHARS),
+    st.integers(0, 3 * MAX_CHARS),
+    st.integers(0, 3 * MAX_CHARS),
     st.booleans(),
     st.booleans(),
 )
@@ -130,4 +130,4 @@ def test_pieces_of_a_chunk_add_up_to_it(text: int, reasoning: int, has_call: boo
     assert pieces[-1]["choices"][0]["finish_reason"] == ("stop" if ends else None)
     assert dict(pieces[-1]).get("usage") == dict(chunk).get("usage")
     if len(pieces) > 1:
-        assert max(len(str(each["content"])) + len(each.get("reasoning_content", "")) for each in deltas) <= MOST_CHARS
+        assert max(len(str(each["content"])) + len(each.get("reasoning_content", "")) for each in deltas) <= MAX_CHARS

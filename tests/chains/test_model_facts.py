@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
-from chains.model_facts import MOST_MODELS, RecentModels
+from chains.model_facts import MAX_MODELS, RecentModels
 from telemetry.context import act_for
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
@@ -21,27 +21,27 @@ T = TypeVar("T")
 
 def test_the_latest_names_are_known() -> None:
     recent: RecentModels[int] = RecentModels()
-    for number in range(MOST_MODELS):
+    for number in range(MAX_MODELS):
         recent[f"model {number}"] = number
     recent["model 0"] = 0
     recent["one more"] = 1
-    assert len(recent) == MOST_MODELS
+    assert len(recent) == MAX_MODELS
     assert "model 0" in recent
     assert "model 1" not in recent
     recent["x" * 10_000] = 1
     assert "x" * 10_000 not in recent
-    assert len(recent) == MOST_MODELS
+    assert len(recent) == MAX_MODELS
 
 
 async def test_invented_names_do_not_fill_the_memory(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     up.default = lambda body: Reply("<think>Hm.</think>So.")
-    for number in range(MOST_MODELS + 50):
+    for number in range(MAX_MODELS + 50):
         upstream.learn_limit(f"made up {number}", 4096)
         upstream.note_reasoning(f"made up {number}", begins=True)
         upstream.calibration.learn(f"made up {number}", chars=1000, tokens=300)
     assert (upstream.context_limit("made up 49"), upstream.context_limit("made up 50")) == (None, 4096)
-    assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MOST_MODELS
+    assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MAX_MODELS
     call = ReplyCall(model="made up 1049", messages=[HumanMessage("Well?")])
     assert [chunk async for chunk in Replies(upstream).stream(call)]
 

@@ -22,7 +22,7 @@ from store.ports import Delete, Insert, Query, Row, store_file_id
 from store.sqlite import files as store_files
 from store.sqlite.store import SqliteStore, open_store
 from tests.graphs.world import Clock
-from wire.errors import EmbeddingFailed, Missing
+from wire.errors import EmbeddingFailed, MissingRow
 from wire.files import FileCreate, new_file
 from wire.ids import new_id
 from wire.threads import ThreadCreate, new_thread
@@ -411,6 +411,6 @@ async def test_thousands_of_missing_files_are_handled_quickly(tmp_path: Path) ->
     async with world(tmp_path) as w:
         attachments = Attachments(w.store, w.store.file_queries)
         since = time.process_time()
-        with pytest.raises(Missing):
+        with pytest.raises(MissingRow):
             await attachments.create_inline_stores(OWNER, {"file_search": {"vector_stores": [{"file_ids": ids}]}})
         assert time.process_time() - since < 0.1  # their rows alone take 0.2 s

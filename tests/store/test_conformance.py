@@ -40,7 +40,7 @@ from tests.store.rows import (
     upload,
     vector_store,
 )
-from wire.errors import InvalidRequest, Missing, StaleThread, StatusConflict, StoreError, ThreadBusy
+from wire.errors import InvalidRequest, MissingRow, StaleThread, StatusConflict, StoreError, ThreadBusy
 from wire.status import ACTIVE
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ async def test_a_row_of_another_owner_looks_unknown(store: Store, kind: Kind) ->
     listed = await store.page(kind, "bob", PageQuery(), thread_id=row.thread_id, run_id=row.run_id)
     assert listed.rows == []
     for change in (Patch(kind, row.id, "bob", {"x": 1}), Delete(kind, row.id, "bob")):
-        with pytest.raises(Missing) as missed:
+        with pytest.raises(MissingRow) as missed:
             await store.commit([change], durable=False)
         assert (missed.value.kind, missed.value.id) == (kind, row.id)
     assert await store.get(kind, row.id, "ann") == row
@@ -162,7 +162,7 @@ async def test_a_refused_change_refuses_the_complete_commit(store: Store) -> Non
     t, other = thread(), thread()
     await put(store, t)
     refused = [Insert(other), Patch("thread", t.id, "ann", {"x": 1}), Delete("message", "msg_none", "ann")]
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await store.commit(refused, durable=True)
     assert await store.get("thread", other.id, "ann") is None
     assert await store.get("thread", t.id, "ann") == t
@@ -275,7 +275,7 @@ async def test_entries_are_measured_from_a_message_on(store: Store) -> None:
 async def test_an_active_run_is_visible_to_its_owner_only(store: Store) -> None:
     t, _ = await put_run(store)
     assert await store.active_run(t.id, "bob") is None
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await store.commit([RequireNoActiveRun(t.id, "bob")], durable=False)
 
 
@@ -286,7 +286,7 @@ async def test_nothing_is_added_to_a_missing_thread(store: Store, owner: str) ->
         await put(store, t)
     r = Row("run", run(t).id, owner, run(t).body, thread_id=t.id)
     for row in (message(t, owner=owner), r, step(r)):
-        with pytest.raises(Missing) as missed:
+        with pytest.raises(MissingRow) as missed:
             await put(store, row)
         assert (missed.value.kind, missed.value.id) == ("thread", t.id)
 
@@ -557,7 +557,7 @@ async def test_a_number_is_used_once_in_a_log(store: Store) -> None:
 
 
 async def test_a_log_needs_an_existing_run(store: Store) -> None:
-    with pytest.raises(Missing) as missed:
+    with pytest.raises(MissingRow) as missed:
         await store.commit([Append("run_none", [event(0)])], durable=False)
     assert missed.value.kind == "run"
 

@@ -16,7 +16,7 @@ from store.sqlite.files import SqliteFileQueries
 from store.sqlite.store import SqliteStore, open_store
 from telemetry.context import act_for
 from tests.store.rows import file, file_batch, put, store_file, upload, vector_store
-from wire.errors import InvalidRequest, Missing
+from wire.errors import InvalidRequest, MissingRow
 
 ALL = PageQuery(limit=100, order="asc")
 
@@ -26,7 +26,7 @@ async def test_a_store_file_needs_a_store_and_file_of_its_owner(store: SqliteSto
     await put(store, vs, f, foreign)
     await put(store, store_file(vs, f))
     for row, kind in ((store_file(vs, foreign), "file"), (store_file(vector_store(), f), "vector_store")):
-        with pytest.raises(Missing) as missed:
+        with pytest.raises(MissingRow) as missed:
             await put(store, row)
         assert missed.value.kind == kind
 
@@ -40,7 +40,7 @@ async def test_there_requires_an_existing_row_of_the_owner(store: SqliteStore) -
         RequireRow("file", "file-none", "ann"),
         RequireRow("vector_store", f.id, "ann"),
     ):
-        with pytest.raises(Missing):
+        with pytest.raises(MissingRow):
             await store.commit([Insert(later), there], durable=False)
     assert await store.get("file", later.id, "ann") is None
 
@@ -67,7 +67,7 @@ async def test_a_tolerant_deletion_of_a_missing_row_succeeds(store: SqliteStore)
     found = await store.get("vector_store_file", replacement.id, "ann")
     assert found is not None
     assert found.body["status"] == "completed"
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await store.commit([Delete("vector_store_file", "vs_x/file-x", "ann")], durable=False)
 
 

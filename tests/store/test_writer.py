@@ -15,7 +15,7 @@ from store.ports import Append, CheckpointKey, Delete, DropCheckpoints, Insert, 
 from store.sqlite.store import open_store
 from telemetry.context import act_for
 from tests.store.rows import assistant, checkpoint, checkpoint_write, event, message, put, put_run, run, step, thread
-from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
+from wire.errors import MissingRow, StoreError, StoreFailed, StoreLocked
 
 
 @contextmanager
@@ -211,7 +211,7 @@ async def test_a_refused_commit_leaves_the_others_of_its_batch() -> None:
         asked.append(store.commit([Insert(row)], durable=True))
         asked.append(store.commit([Insert(thread("eve")), Delete("thread", "thread_none", "ann")], durable=True))
     results = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(result) for result in results] == [list, Missing] * 50
+    assert [type(result) for result in results] == [list, MissingRow] * 50
     page = await store.page("thread", "ann", PageQuery(limit=100, order="asc"))
     assert [row.id for row in page.rows] == [row.id for row in threads]
     assert (await store.page("thread", "eve", PageQuery())).rows == []
@@ -230,7 +230,7 @@ async def test_non_json_is_refused_at_the_call_and_oversized_values_alone() -> N
         put(store, too_large),
         return_exceptions=True,
     )
-    assert [type(result) for result in results] == [StoreFailed, list, Missing]
+    assert [type(result) for result in results] == [StoreFailed, list, MissingRow]
     await store.close()
 
 
