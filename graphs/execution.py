@@ -56,7 +56,7 @@ class Execution:
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
         self._processes = processes or single_process(store)
-        self._processes.presence.on_loss(self._lose_all)
+        self._processes.liveness.on_loss(self._lose_all)
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._active_runs: dict[str, ActiveRun] = {}
         self._stored = StoredEvents(store)
@@ -201,7 +201,7 @@ class Execution:
         `commit` is the start's, if it is not awaited. Until it stands, another process can have continued the run, so a
         run that resumes waits for it.
         """
-        if resumed and commit is not None and not self._processes.presence.is_single_process:
+        if resumed and commit is not None and not self._processes.liveness.is_single_process:
             await asyncio.shield(commit)
         active.checkpointed = resumed or bool(context.tools.specs) or context.tools.discover is not None
         graph = self.graph if active.checkpointed else self._reply_graph
@@ -302,7 +302,7 @@ class Execution:
         available. None if it no longer grows. Raises Unavailable if the server stops."""
         if await self._wait_for_admission(run_id, after) or self._log(run_id) is not None:
             return []
-        if not await self._processes.presence.is_progressing(run_id):
+        if not await self._processes.liveness.is_progressing(run_id):
             return None
         if not self.open:
             raise shutdown_error(run_id, after)

@@ -97,7 +97,7 @@ class Retention:
         processes: Processes | None = None,
     ) -> None:
         """`processes` are the other processes on the store; None: there are none."""
-        self._duties = (processes or single_process(store)).duties
+        self._leadership = (processes or single_process(store)).leadership
         self._store = store
         self._ages = ages
         self._days = days
@@ -134,7 +134,7 @@ class Retention:
                 await asyncio.sleep(self._every_s)
                 continue
             try:
-                if await self._duties.has("retention"):
+                if await self._leadership.is_leader("retention"):
                     await self._prune()
             except StoreError as error:
                 logger.error("old threads could not be deleted, next try in %g s: %s", self._every_s, error)

@@ -36,7 +36,7 @@ class IndexMaintenance:
     async def start(self) -> None:
         """Remove what a crash left. Call this before anything is written. Raises StoreError."""
         # Without other processes, nothing is being written: bytes without a row are from a dead process.
-        await self._sweep(0.0 if self._processes.presence.is_single_process else _DAY_S)
+        await self._sweep(0.0 if self._processes.liveness.is_single_process else _DAY_S)
 
     async def sweep_forever(self) -> None:
         """Once a day, remove bytes that are older than a day and that no row refers to."""
@@ -48,7 +48,7 @@ class IndexMaintenance:
                 logger.error("unused blobs could not be removed: %s", error)
 
     async def _sweep(self, min_age_s: float) -> None:
-        if await self._processes.duties.has("blobs"):
+        if await self._processes.leadership.is_leader("blobs"):
             left = await self._blobs.sweep(self._file_queries.unknown, min_age_s=min_age_s)
             if left:
                 logger.info("removed %d blobs that a crash left", left)
@@ -57,7 +57,7 @@ class IndexMaintenance:
         """Rewrite, once, the words that an older version indexed."""
         while True:
             try:
-                if await self._processes.duties.has("reindexing"):
+                if await self._processes.leadership.is_leader("reindexing"):
                     await self._rewrite()
                     return
             except StoreError as error:

@@ -114,9 +114,9 @@ class Ingestion:
         self._purge_needed = asyncio.Event()
         self._purge_needed.set()
         processes = processes or single_process(store)
-        self._duties = processes.duties
+        self._leadership = processes.leadership
         self.maintenance = IndexMaintenance(file_queries, blobs, vectors, processes, again_s=sweep_s)
-        processes.presence.on_loss(self._lose_all)
+        processes.liveness.on_loss(self._lose_all)
         processes.signals.subscribe("files", self._note_others)
         self._tasks = asyncio.TaskGroup()
         self._workers: list[asyncio.Task[None]] = []
@@ -367,7 +367,7 @@ class Ingestion:
         """Forever: delete expired files, and expire vector stores that are due."""
         while True:
             try:
-                if await self._duties.has("expiry"):
+                if await self._leadership.is_leader("expiry"):
                     await self._expire_all(int(self._clock()))
             except StoreError as error:
                 logger.error("expired files could not be removed, next try in %g s: %s", self._sweep_s, error)

@@ -80,7 +80,7 @@ class Uploads:
     ) -> None:
         """`max_bytes` is the maximum size of a file that an upload can become. `processes` are the other processes on
         the store; None: there are none."""
-        self._duties = (processes or single_process(store)).duties
+        self._leadership = (processes or single_process(store)).leadership
         self._store = store
         self._file_queries = file_queries
         self._blobs = blobs
@@ -274,7 +274,7 @@ class Uploads:
         """Expire uploads whose `expires_at` has passed, until cancelled."""
         while True:
             try:
-                if await self._duties.has("expiry"):
+                if await self._leadership.is_leader("expiry"):
                     for row in await self._file_queries.due("upload", self._now()):
                         await self._expire(row)
             except StoreError as error:

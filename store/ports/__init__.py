@@ -15,7 +15,7 @@ from store.ports.private import (
     StepPrivate,
     UploadPrivate,
 )
-from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Sharing, Signals, Tail
+from store.ports.processes import Leadership, Liveness, Processes, RunQueue, SharedTask, Sharing, Signals, Tail
 from store.ports.records import (
     Append,
     Change,
@@ -79,8 +79,6 @@ __all__ = [
     "Database",
     "Delete",
     "DropCheckpoints",
-    "Duties",
-    "Duty",
     "Encoded",
     "EntrySize",
     "Expiring",
@@ -97,15 +95,16 @@ __all__ = [
     "ItemPrivate",
     "ItemRow",
     "Kind",
+    "Leadership",
     "LeftOut",
     "ListKind",
+    "Liveness",
     "Maintenance",
     "MessageRow",
     "Page",
     "PageQuery",
     "ParentIds",
     "Patch",
-    "Presence",
     "Processes",
     "ProgressCallback",
     "Query",
@@ -121,6 +120,7 @@ __all__ = [
     "RunQueue",
     "RunRow",
     "RunStart",
+    "SharedTask",
     "Sharing",
     "Signals",
     "Snapshot",

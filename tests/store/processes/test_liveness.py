@@ -18,7 +18,7 @@ async def test_live_processes_stay_alive(pair: Pair) -> None:
         async def stop(number: int = number) -> None:
             lost.append(number)
 
-        each.processes.presence.on_loss(stop)
+        each.processes.liveness.on_loss(stop)
     await asyncio.sleep(2 * LEASE_S)
     for each in pair:
         await queued_run(each)
@@ -35,7 +35,7 @@ async def test_a_dead_process_is_refused_and_starts_over(shared: SharedStore, pa
         stopped.set()
         await resume.wait()
 
-    a.processes.presence.on_loss(stop)
+    a.processes.liveness.on_loss(stop)
     await shared.declare_oldest_dead()
     with pytest.raises(LeaseLost):
         await a.records.commit([Patch("run", held.id, held.owner, {"status": "in_progress"})], durable=True)
@@ -71,17 +71,17 @@ async def test_a_run_is_progressing_until_it_pauses(pair: Pair) -> None:
     a, b = pair
     held, free = await queued_run(a, held=True), await queued_run(a)
     for row in (held, free):
-        assert await b.processes.presence.is_progressing(row.id)
+        assert await b.processes.liveness.is_progressing(row.id)
     await a.records.commit([Patch("run", held.id, held.owner, {"status": "requires_action"})], durable=True)
-    assert not await b.processes.presence.is_progressing(held.id)
-    assert not await b.processes.presence.is_progressing("run_unknown")
+    assert not await b.processes.liveness.is_progressing(held.id)
+    assert not await b.processes.liveness.is_progressing("run_unknown")
 
 
 async def test_the_only_process_takes_over_objects_of_earlier_ones(shared: SharedStore) -> None:
     async with shared.open() as a:
         row = await queued_run(a, held=True)
     async with shared.open_alone() as only:
-        assert only.processes.presence.is_single_process
+        assert only.processes.liveness.is_single_process
         assert [each.id for each in await only.processes.run_queue.runs()] == [row.id]
         await only.records.commit([Hold("run", row.id, row.owner, QUEUED)], durable=True)
     async with shared.open_alone() as again:
