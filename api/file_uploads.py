@@ -7,7 +7,7 @@ from api.depends import InjectedDeps, Owner, UploadId
 from api.json_response import answer
 from api.routers import api_router
 from api.uploads import announced_bytes, read_form
-from store.ports import Writing
+from store.ports import BlobWriter
 from wire.uploads import (
     MAX_PART_BYTES,
     PART_LIMIT,
@@ -42,8 +42,8 @@ async def add_upload_part(upload_id: UploadId, request: Request, deps: InjectedD
     headers: dict[str, str] = {}
     announced = announced_bytes(request, MAX_PART_BYTES)
 
-    async def receive(writing: Writing) -> None:
-        form = await read_form(request, writing, PART_LIMIT, file="data")
+    async def receive(writer: BlobWriter) -> None:
+        form = await read_form(request, writer, PART_LIMIT, file="data")
         headers.update(parse_leniently(UploadPartCreate, form.fields, request)[1])
 
     return answer(await deps.uploads.add_part(owner, upload_id, receive, announced=announced), headers=headers)

@@ -41,11 +41,11 @@ async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Res
     """Upload a file. The file and its row are on disk before the response is sent."""
     limit = file_limit(deps.max_file_bytes)
     announced = announced_bytes(request, limit.most)
-    async with deps.blobs.writing(limit.most, limit.message(), announced=announced) as writing:
-        upload = await read_form(request, writing, limit)
+    async with deps.blobs.create(limit.most, limit.message(), announced=announced) as writer:
+        upload = await read_form(request, writer, limit)
         asked, headers = parse_leniently(FileCreate, upload.fields, request)
         id = new_id("file")
-        size = await writing.keep(id)
+        size = await writer.commit(id)
     body = new_file(asked, id=id, filename=upload.filename or "file", size=size.bytes, now=int(time.time()))
     try:
         row = Row("file", id, owner, body, private={"sha256": size.sha256})

@@ -124,10 +124,10 @@ class Indexer:
                 logger.info("file %s: %s", file.id, extracted.note)
                 change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_there=True)
                 await self._store.commit([change], durable=False)
-            async with self._blobs.writing(_MAX_TEXT_BYTES, "The file's text is too long.") as writing:
+            async with self._blobs.create(_MAX_TEXT_BYTES, "The file's text is too long.") as writer:
                 for block in extracted.blocks:
-                    await writing.write(block)
-                return (await writing.keep(name)).bytes
+                    await writer.write(block)
+                return (await writer.commit(name)).bytes
 
     async def _text(self, owner: str, file_id: str) -> str:
         blocks = [block async for block in self._blobs.read(f"{file_id}.text")]

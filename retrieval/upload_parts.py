@@ -19,6 +19,7 @@ from fairness.fair_limits import DISK
 from store.ports import (
     Blobs,
     BlobSize,
+    BlobWriter,
     FileQueries,
     Insert,
     Patch,
@@ -28,7 +29,6 @@ from store.ports import (
     Store,
     UploadPrivate,
     UploadRow,
-    Writing,
 )
 from store.single_process import single_process
 from telemetry.background import keep_running
@@ -111,7 +111,7 @@ class Uploads:
                 "a smaller file or raise MAX_FILE_BYTES.",
                 param="bytes",
             )
-        async with self._blobs.writing(self._max_bytes, "", announced=asked.bytes):
+        async with self._blobs.create(self._max_bytes, "", announced=asked.bytes):
             pass  # refuses a file without disk space before its parts are sent
         body = new_upload(asked, id=new_id("upload"), now=self._now())
         lifetime_s = None if asked.expires_after is None else asked.expires_after.seconds
@@ -120,7 +120,7 @@ class Uploads:
         return body
 
     async def add_part(
-        self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
+        self, owner: str, id: str, receive: Callable[[BlobWriter], Awaitable[object]], *, announced: int = 0
     ) -> UploadPart:
         """Return a new part, whose bytes `receive` writes. `announced` is their number, 0 if unknown. The part is on
         disk when this returns.
@@ -129,9 +129,9 @@ class Uploads:
         """
         await self._pending(owner, id)  # refused before its bytes are received
         part_id = new_id("part")
-        async with self._blobs.writing(MAX_PART_BYTES, PART_LIMIT.message(), announced=announced) as writing:
-            await receive(writing)
-            size = await writing.keep(part_id)
+        async with self._blobs.create(MAX_PART_BYTES, PART_LIMIT.message(), announced=announced) as writer:
+            await receive(writer)
+            size = await writer.commit(part_id)
         try:
             await self._keep_part(owner, id, part_id, size.bytes)
         except (StoreError, Problem):  # no row refers to the part
@@ -245,14 +245,14 @@ class Uploads:
         """Write the parts, in order, as the bytes of a file. Raises InvalidRequest if the MD5 differs, StoreError."""
         md5 = hashlib.md5(usedforsecurity=False)
         limit = ByteLimit("The upload", self._max_bytes, "MAX_FILE_BYTES", "send a smaller file")
-        async with self._blobs.writing(limit.most, limit.message(announced), announced=announced) as writing:
+        async with self._blobs.create(limit.most, limit.message(announced), announced=announced) as writer:
             for part_id in asked.part_ids:
                 if await self._blobs.size(part_id) is None:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
                 async for block in self._blobs.read(part_id):
                     if asked.md5 is not None:
                         await DISK.run(acting_owner(), md5.update, block)
-                    await writing.write(block)
+                    await writer.write(block)
             if asked.md5 is not None and asked.md5.strip().lower() != md5.hexdigest():
                 raise InvalidRequest(
                     f"The MD5 of the parts is {md5.hexdigest()}, but `md5` is '{asked.md5[:64]}'. "
@@ -260,7 +260,7 @@ class Uploads:
                     param="md5",
                     code="invalid_value",
                 )
-            return await writing.keep(file_id)
+            return await writer.commit(file_id)
 
     def _new_file(self, row: UploadRow, file_id: str, size: BlobSize) -> File:
         lifetime_s = row.private["file_lifetime_s"]

@@ -1,6 +1,6 @@
 """The ports of persistence: the protocols of every backend, and the values that they take and return."""
 
-from store.ports.blobs import Blobs, BlobSize, Writing
+from store.ports.blobs import Blobs, BlobSize, BlobWriter
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.databases import Backend, Database
 from store.ports.files import Expiring, FileQueries, FileTotals, Idleness, ThreadAges, Whole, store_file_id
@@ -69,6 +69,7 @@ __all__ = [
     "Backup",
     "BatchRow",
     "BlobSize",
+    "BlobWriter",
     "Blobs",
     "Change",
     "CheckpointKey",
@@ -142,7 +143,6 @@ __all__ = [
     "Vectors",
     "Wake",
     "Whole",
-    "Writing",
     "is_item",
     "is_message",
     "store_file_id",

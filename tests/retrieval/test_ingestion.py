@@ -60,9 +60,9 @@ class World:
 
     async def file(self, content: str | bytes = "Cats purr.", name: str = "a.txt", **fields: Any) -> str:
         id = new_id("file")
-        async with self.blobs.writing(10**9, "") as writing:
-            await writing.write(content.encode() if isinstance(content, str) else content)
-            size = await writing.keep(id)
+        async with self.blobs.create(10**9, "") as writer:
+            await writer.write(content.encode() if isinstance(content, str) else content)
+            size = await writer.commit(id)
         request = FileCreate.model_validate({"purpose": "assistants", **fields})
         body = new_file(request, id=id, filename=name, size=size.bytes, now=int(self.clock()))
         await self.store.commit([Insert(Row("file", id, OWNER, body))], durable=True)
@@ -378,8 +378,8 @@ async def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
 async def test_bytes_without_a_row_are_removed_at_the_start(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         file = await w.file()
-        async with w.blobs.writing(100, "") as writing:
-            await writing.keep("file-orphan")
+        async with w.blobs.create(100, "") as writer:
+            await writer.commit("file-orphan")
     async with world(tmp_path) as w:
         assert await w.blobs.size("file-orphan") is None
         assert await w.blobs.size(file) is not None
