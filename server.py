@@ -158,7 +158,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             await router.open()
             if lost := describe_inaccessible(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
-            retention = Retention(store, backend.ages, days=settings.retention_days, processes=processes)
+            retention = Retention(store, backend.thread_activity, days=settings.retention_days, processes=processes)
             tuned = tuned_interpreter()
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield Deps(

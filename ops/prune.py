@@ -53,7 +53,7 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
 def _count(maintenance: Maintenance, before: int) -> int:
     count, after = 0, 0
     with maintenance.snapshot() as snapshot:
-        while page := snapshot.idleness(after, _PAGE):
+        while page := snapshot.thread_activity(after, _PAGE):
             after = page[-1].seq
             count += sum(each.used_at < before for each in page)
     return count
@@ -64,7 +64,7 @@ async def _prune(settings: Configured, before: int, total: int) -> Pruned:
         with progress() as on_progress:
             return await prune(
                 backend.records,
-                backend.ages,
+                backend.thread_activity,
                 before=before,
                 pause_s=0,
                 on_progress=lambda looked: on_progress("threads", looked, total),

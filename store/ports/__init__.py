@@ -3,7 +3,15 @@
 from store.ports.blobs import Blobs, BlobSize, BlobWriter
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.databases import Backend, Database
-from store.ports.files import Expiring, FileQueries, FileTotals, Idleness, ThreadAges, Whole, store_file_id
+from store.ports.files import (
+    Expiring,
+    FileQueries,
+    FileTotals,
+    ThreadActivity,
+    ThreadActivityQueries,
+    Whole,
+    store_file_id,
+)
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
@@ -91,7 +99,6 @@ __all__ = [
     "HeldKind",
     "Hit",
     "Hold",
-    "Idleness",
     "Insert",
     "ItemPrivate",
     "ItemRow",
@@ -134,7 +141,8 @@ __all__ = [
     "StoreRow",
     "StoredCheckpoint",
     "Tail",
-    "ThreadAges",
+    "ThreadActivity",
+    "ThreadActivityQueries",
     "ThreadRow",
     "Topic",
     "Unfinished",

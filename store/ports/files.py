@@ -1,4 +1,5 @@
-"""The ports of files and vector stores, and of what expires: lists, counts and ages that `Store.page` does not give."""
+"""The ports of files and vector stores, and of what expires: lists, counts and last uses that `Store.page` does not
+give."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from store.ports.records import Page, PageQuery
 from store.ports.rows import FileRow, Kind, Row, StoreFileRow, StoreRow, UploadRow
 from wire.vector_stores import FileCounts
 
-__all__ = ["Expiring", "FileQueries", "FileTotals", "Idleness", "ThreadAges", "Whole", "store_file_id"]
+__all__ = ["Expiring", "FileQueries", "FileTotals", "ThreadActivity", "ThreadActivityQueries", "Whole", "store_file_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """The column of the object whose files are counted: a vector store or a batch."""
@@ -102,7 +103,7 @@ class FileQueries(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Idleness:
+class ThreadActivity:
     """A thread, when it was last used (Unix seconds), and its newest entry at that time. `seq` is its row number."""
 
     seq: int
@@ -112,9 +113,9 @@ class Idleness:
     newest_id: str | None
 
 
-class ThreadAges(Protocol):
-    """The ages of all threads."""
+class ThreadActivityQueries(Protocol):
+    """When all threads were last used."""
 
-    async def threads(self, *, after: int, limit: int) -> list[Idleness]:
+    async def threads(self, *, after: int, limit: int) -> list[ThreadActivity]:
         """Return up to `limit` threads of all owners with a `seq` above `after`, in order."""
         ...

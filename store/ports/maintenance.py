@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from store.ports.files import Idleness
+from store.ports.files import ThreadActivity
 from wire.json import JsonView
 
 __all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "ProgressCallback", "Snapshot"]
@@ -56,8 +56,8 @@ class Snapshot(Protocol):
         """Return the owners who have assistants or threads, sorted."""
         ...
 
-    def idleness(self, after: int, limit: int) -> list[Idleness]:
-        """Return what `ThreadAges.threads` returns."""
+    def thread_activity(self, after: int, limit: int) -> list[ThreadActivity]:
+        """Return what `ThreadActivityQueries.threads` returns."""
         ...
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:

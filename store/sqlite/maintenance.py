@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from store.obstacles import find_obstacle, nearest_existing
-from store.ports import Backup, Condition, Idleness, LeftOut, ProgressCallback, Snapshot
+from store.ports import Backup, Condition, LeftOut, ProgressCallback, Snapshot, ThreadActivity
 from store.sqlite.backup import back_up
 from store.sqlite.compaction import compact
 from store.sqlite.export import count_exported, count_left_out, count_under_way, exported, owners
 from store.sqlite.offline import in_use, open_read_only, snapshot
-from store.sqlite.thread_ages import idleness
+from store.sqlite.thread_activity import thread_activity
 from wire.json import JsonView
 
 __all__ = ["SqliteMaintenance"]
@@ -74,8 +74,8 @@ class _Snapshot:
     def owners(self) -> list[str]:
         return owners(self._connection)
 
-    def idleness(self, after: int, limit: int) -> list[Idleness]:
-        return idleness(self._connection, after, limit)
+    def thread_activity(self, after: int, limit: int) -> list[ThreadActivity]:
+        return thread_activity(self._connection, after, limit)
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
         return exported(self._connection, owner, thread_ids)

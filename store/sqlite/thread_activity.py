@@ -5,24 +5,24 @@ A thread is last used when it, its newest message or its newest run was created;
 
 import sqlite3
 
-from store.ports import Idleness
+from store.ports import ThreadActivity
 from store.sqlite.database import Engine
 
-__all__ = ["SqliteAges", "idleness"]
+__all__ = ["SqliteThreadActivity", "thread_activity"]
 
 
-class SqliteAges:
-    """See `ThreadAges`."""
+class SqliteThreadActivity:
+    """See `ThreadActivityQueries`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def threads(self, *, after: int, limit: int) -> list[Idleness]:
-        return await self._engine.read(idleness, after, limit)
+    async def threads(self, *, after: int, limit: int) -> list[ThreadActivity]:
+        return await self._engine.read(thread_activity, after, limit)
 
 
-def idleness(connection: sqlite3.Connection, after: int, limit: int) -> list[Idleness]:
-    """See `ThreadAges.threads`; blocks."""
+def thread_activity(connection: sqlite3.Connection, after: int, limit: int) -> list[ThreadActivity]:
+    """See `ThreadActivityQueries.threads`; blocks."""
     newest = "WHERE thread_id = threads.id AND owner = threads.owner ORDER BY seq DESC LIMIT 1"
     # Not the view `entries`: in a subquery, SQLite would scan both of its tables.
     newest_of_both = " UNION ALL ".join(
@@ -35,4 +35,4 @@ def idleness(connection: sqlite3.Connection, after: int, limit: int) -> list[Idl
                 coalesce((SELECT {made} FROM runs {newest}), 0)),
             (SELECT id FROM ({newest_of_both}) ORDER BY seq DESC LIMIT 1)
         FROM threads WHERE seq > ? ORDER BY seq LIMIT ?"""
-    return [Idleness(*found) for found in connection.execute(sql, (after, limit))]
+    return [ThreadActivity(*found) for found in connection.execute(sql, (after, limit))]
