@@ -74,7 +74,7 @@ async def remove_assistant_file(
         _one(files, file_id, assistant_id=assistant_id)
         del files[file_id]
         if (store_id := store_of(row)) is not None:
-            gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_there=True)
+            gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_exists=True)
             await deps.ingestion.put(owner, [], gone, *_file_changes(row, files))
         else:
             await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from graphs.record import Recorded, Recorder
-from store.ports import Patch, RunRow, Store, Wake
+from store.ports import Notify, Patch, RunRow, Store
 from wire.errors import InvalidRequest, StatusConflict
 from wire.events import NewEvent, encode
 from wire.runs import Run, RunChange
@@ -43,7 +43,7 @@ async def cancel_elsewhere(store: Store, owner: str, run_id: str) -> Run:
     moved = {"status": "cancelling", "required_action": None}
     change = Patch("run", run_id, owner, moved, {UNANNOUNCED: True}, only_if=CANCELLABLE)
     try:
-        rows = await store.commit([change, Wake("runs")], durable=True)
+        rows = await store.commit([change, Notify("runs")], durable=True)
     except StatusConflict as conflict:
         raise not_cancellable(conflict.status) from conflict
     return cast("RunRow", rows[0]).body  # the row after the Patch of a run

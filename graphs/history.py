@@ -165,7 +165,7 @@ async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) ->
             f"`replaces` can replace at most {limit} '{message_id}'. Delete the newest ones first.",
             param="replaces",
         )
-    gone = [Delete(entry.kind, entry.id, owner, if_there=True) for entry in found]
+    gone = [Delete(entry.kind, entry.id, owner, if_exists=True) for entry in found]
     before = await store.page("entry", owner, replace(FIRST_PAGE, after=message_id), thread_id=thread_id)
     return before, gone
 

@@ -92,4 +92,4 @@ class RunItems:
         return Insert(Row("item", id, self._owner, dict(item), self._thread_id, self._run_id, dict(private)))
 
     def _patch(self, id: str, fields: Mapping[str, object]) -> Patch:
-        return Patch("item", id, self._owner, dict(fields), if_there=True)
+        return Patch("item", id, self._owner, dict(fields), if_exists=True)

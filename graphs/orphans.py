@@ -49,7 +49,7 @@ class OrphanedRuns:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._run_queue = processes.run_queue
         self._woken = asyncio.Event()
-        processes.signals.subscribe("runs", self._woken.set)
+        processes.notifications.subscribe("runs", self._woken.set)
         execution.resume_queued = self.begin
 
     def lock(self, run_id: str) -> asyncio.Lock:

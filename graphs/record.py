@@ -310,7 +310,7 @@ class Recorder:
         changed = _part_of(message, *_CLOSED)
         done.changes += self._items.write_reasoning(message["id"])
         # The client may have deleted the message meanwhile, which is no error of the run.
-        done.changes.append(Patch("message", message["id"], self._owner, changed, if_there=True))
+        done.changes.append(Patch("message", message["id"], self._owner, changed, if_exists=True))
         done.add(message_event(status), message)
         self._message = None
 

@@ -32,7 +32,7 @@ from graphs.tool_outputs import check_outputs, not_waiting
 from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments
 from retrieval.images import Images
-from store.ports import Delete, Hold, Patch, Processes, RunRow, Store, Wake
+from store.ports import Delete, Hold, Notify, Patch, Processes, RunRow, Store
 from store.single_process import single_process
 from telemetry.background import contain, keep_running
 from wire.errors import (
@@ -245,7 +245,7 @@ class Runner:
                 active.stop_for("deleted")
                 await active.ended.wait()
             try:
-                await self._store.commit([Delete("thread", thread_id, owner), Wake("runs")], durable=True)
+                await self._store.commit([Delete("thread", thread_id, owner), Notify("runs")], durable=True)
             except MissingRow as missing:
                 raise NotFound(f"No thread found with id '{thread_id}'.") from missing
             if active_id is not None:

@@ -29,7 +29,7 @@ from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_slot, start_with_slot
 from graphs.started import Started
 from retrieval.attachments import Attachments, searched_stores
-from store.ports import Append, AssistantRow, Change, RequireNewest, Row, Store, Wake
+from store.ports import Append, AssistantRow, Change, Notify, RequireNewest, Row, Store
 from wire.errors import InvalidRequest, NotFound, StaleRow, StoreError, ThreadBusy, Unavailable
 from wire.events import NewEvent
 from wire.runs import RunCreate, ThreadRunCreate
@@ -202,7 +202,7 @@ class RunStarts:
                 self._execution.start_queued()
 
         appended = Append(active.run_id, active.log.number(events))
-        commit = self._store.commit([*changes, appended, Wake("runs")], durable=True)
+        commit = self._store.commit([*changes, appended, Notify("runs")], durable=True)
         commit.add_done_callback(enqueue)  # even if the client's request is gone
         await asyncio.shield(commit)
         return Started(run, after)

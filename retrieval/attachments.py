@@ -22,13 +22,13 @@ from store.ports import (
     FileQueries,
     Insert,
     MessageRow,
+    Notify,
     Patch,
     RequireRow,
     RequireUnchanged,
     Row,
     Store,
     ThreadRow,
-    Wake,
     store_file_id,
 )
 from wire.errors import MissingRow
@@ -206,10 +206,10 @@ class Attachments:
         rows = await _in_thread(len(again), owner, lambda: add_store_files(owner, store.id, given, now=now))
         for row in rows:
             if not is_new:
-                draft.changes.append(Delete("vector_store_file", row.id, owner, if_there=True))
+                draft.changes.append(Delete("vector_store_file", row.id, owner, if_exists=True))
             draft.changes.append(Insert(row))
         if rows:
-            draft.changes.append(Wake("files"))
+            draft.changes.append(Notify("files"))
 
 
 async def _in_thread(count: int, owner: str, work: Callable[[], T]) -> T:

@@ -122,7 +122,7 @@ class Indexer:
             extracted = await self._extractor.read(path, file.body["filename"])
             if extracted.note is not None:
                 logger.info("file %s: %s", file.id, extracted.note)
-                change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_there=True)
+                change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_exists=True)
                 await self._store.commit([change], durable=False)
             async with self._blobs.create(_MAX_TEXT_BYTES, "The file's text is too long.") as writer:
                 for block in extracted.blocks:

@@ -30,6 +30,7 @@ from store.ports import (
     FileQueries,
     Hold,
     Insert,
+    Notify,
     PageQuery,
     Patch,
     Processes,
@@ -37,7 +38,6 @@ from store.ports import (
     Row,
     Store,
     Vectors,
-    Wake,
     store_file_id,
 )
 from store.single_process import single_process
@@ -117,7 +117,7 @@ class Ingestion:
         self._leadership = processes.leadership
         self.maintenance = IndexMaintenance(file_queries, blobs, vectors, processes, again_s=sweep_s)
         processes.liveness.on_loss(self._lose_all)
-        processes.signals.subscribe("files", self._note_others)
+        processes.notifications.subscribe("files", self._note_others)
         self._tasks = asyncio.TaskGroup()
         self._workers: list[asyncio.Task[None]] = []
 
@@ -172,8 +172,8 @@ class Ingestion:
         await self._stop(lambda id: id in ids)
         changes: list[Change] = list(before)
         for store_file in store_files:
-            changes += [Delete("vector_store_file", store_file.id, owner, if_there=True), Insert(store_file)]
-        await self._store.commit([*changes, Wake("files")], durable=True)
+            changes += [Delete("vector_store_file", store_file.id, owner, if_exists=True), Insert(store_file)]
+        await self._store.commit([*changes, Notify("files")], durable=True)
         self._purge_needed.set()
         self.wake()
 
@@ -196,7 +196,7 @@ class Ingestion:
         store_files = await self._file_queries.store_files_of(file_id)
         for start in range(0, len(store_files) - _REMOVED, _REMOVED):  # a single commit would make others wait
             gone = [
-                Delete("vector_store_file", store_file.id, owner, if_there=True)
+                Delete("vector_store_file", store_file.id, owner, if_exists=True)
                 for store_file in store_files[start:][:_REMOVED]
             ]
             await self._store.commit(gone, durable=False)
@@ -355,7 +355,7 @@ class Ingestion:
             change = Patch("vector_store_file", store_file.id, store_file.owner, moved, only_if=_OPEN)
             with suppress(MissingRow, StatusConflict):
                 with suppress(HeldByOther):  # it was added again meanwhile, and its earlier index entry is hidden
-                    await self._store.commit([required, change, Wake("files")], durable=True)
+                    await self._store.commit([required, change, Notify("files")], durable=True)
                 return
         # Deleted or cancelled while it was indexed: chunks can have been added after the index entry was removed.
         await self._vectors.remove(store_file.owner, str(store_file.vector_store_id), store_file.file_id)

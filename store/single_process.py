@@ -11,7 +11,7 @@ __all__ = ["single_process"]
 def single_process(store: Store) -> Processes:
     """Return the ports for the only process of this store."""
     only = _SingleProcess(store)
-    return Processes(liveness=only, run_queue=only, tail=only, signals=only, leadership=only)
+    return Processes(liveness=only, run_queue=only, tail=only, notifications=only, leadership=only)
 
 
 class _SingleProcess:

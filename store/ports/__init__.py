@@ -23,7 +23,7 @@ from store.ports.private import (
     StepPrivate,
     UploadPrivate,
 )
-from store.ports.processes import Leadership, Liveness, Processes, RunQueue, SharedTask, Sharing, Signals, Tail
+from store.ports.processes import Leadership, Liveness, Notifications, Processes, RunQueue, SharedTask, Sharing, Tail
 from store.ports.records import (
     Append,
     Change,
@@ -32,6 +32,7 @@ from store.ports.records import (
     HeldKind,
     Hold,
     Insert,
+    Notify,
     Page,
     PageQuery,
     Patch,
@@ -44,7 +45,6 @@ from store.ports.records import (
     RunStart,
     Store,
     Topic,
-    Wake,
 )
 from store.ports.rows import (
     AssistantRow,
@@ -109,6 +109,8 @@ __all__ = [
     "Liveness",
     "Maintenance",
     "MessageRow",
+    "Notifications",
+    "Notify",
     "Page",
     "PageQuery",
     "ParentIds",
@@ -130,7 +132,6 @@ __all__ = [
     "RunStart",
     "SharedTask",
     "Sharing",
-    "Signals",
     "Snapshot",
     "StepPrivate",
     "StepRow",
@@ -149,7 +150,6 @@ __all__ = [
     "UploadPrivate",
     "UploadRow",
     "Vectors",
-    "Wake",
     "Whole",
     "is_item",
     "is_message",

@@ -15,7 +15,7 @@ from store.ports.records import Topic
 from store.ports.rows import Unfinished
 from wire.events import Event
 
-__all__ = ["Leadership", "Liveness", "Processes", "RunQueue", "SharedTask", "Sharing", "Signals", "Tail"]
+__all__ = ["Leadership", "Liveness", "Notifications", "Processes", "RunQueue", "SharedTask", "Sharing", "Tail"]
 
 SharedTask = Literal["blobs", "expiry", "reindexing", "retention"]
 """Work that one process does for all: removing the bytes that no row refers to; ending what has expired; rewriting what
@@ -71,8 +71,8 @@ class Tail(Protocol):
         ...
 
 
-class Signals(Protocol):
-    """What other processes have committed. The other half is the change `Wake`."""
+class Notifications(Protocol):
+    """What other processes have committed. The other half is the change `Notify`."""
 
     def subscribe(self, topic: Topic, wake: Callable[[], None]) -> None:
         """Call `wake`, on the event loop, after other processes committed something of this topic; possibly also
@@ -96,5 +96,5 @@ class Processes:
     liveness: Liveness
     run_queue: RunQueue
     tail: Tail
-    signals: Signals
+    notifications: Notifications
     leadership: Leadership

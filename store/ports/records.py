@@ -43,6 +43,7 @@ __all__ = [
     "HeldKind",
     "Hold",
     "Insert",
+    "Notify",
     "Page",
     "PageQuery",
     "Patch",
@@ -55,7 +56,6 @@ __all__ = [
     "RunStart",
     "Store",
     "Topic",
-    "Wake",
 ]
 
 
@@ -149,7 +149,7 @@ class Patch:
     body: Mapping[str, object] = field(default_factory=dict)
     private: Mapping[str, object] = field(default_factory=dict)
     only_if: frozenset[str] | None = None
-    if_there: bool = False
+    if_exists: bool = False
     """Do nothing, instead of raising MissingRow, if the row does not exist; no row is returned for it then."""
 
 
@@ -164,7 +164,7 @@ class Delete:
     kind: Kind
     id: str
     owner: str
-    if_there: bool = False
+    if_exists: bool = False
     """Do nothing, instead of raising MissingRow, if the row does not exist."""
 
 
@@ -242,14 +242,14 @@ class DropCheckpoints:
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
-    """Wake the subscribers of other processes once this is committed (see `Signals`)."""
+class Notify:
+    """Notify the subscribers of other processes once this is committed (see `Notifications`)."""
 
     topic: Topic
 
 
 _Required = RequireRow | RequireHeld | RequireUnchanged | RequireNoActiveRun | RequireNewest
-Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropCheckpoints | Wake
+Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropCheckpoints | Notify
 
 
 class Store(Protocol):

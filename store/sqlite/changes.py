@@ -20,6 +20,7 @@ from store.ports import (
     Hold,
     Insert,
     Kind,
+    Notify,
     Patch,
     RequireHeld,
     RequireNewest,
@@ -28,7 +29,6 @@ from store.ports import (
     RequireUnchanged,
     Retract,
     Row,
-    Wake,
 )
 from store.sqlite.event_log import append, retract
 from store.sqlite.owned_parts import leave
@@ -61,15 +61,15 @@ def prepare(change: Change, process: int) -> Prepared:
             return Prepared(_hold(change, process), 0)
         case Patch():
             return _patch(change)
-        case Delete(kind, id, owner, if_there):
-            return Prepared(_delete(kind, id, owner, if_there=if_there))
+        case Delete(kind, id, owner, if_exists):
+            return Prepared(_delete(kind, id, owner, if_exists=if_exists))
         case Append(run_id, events):
             return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
         case Retract(run_id, object_ids):
             return Prepared(retract(run_id, sorted(object_ids)))
         case DropCheckpoints(run_id):
             return Prepared(drop_checkpoints(run_id))
-        case Wake():
+        case Notify():
             return Prepared(_do_nothing, 0)  # other processes look at the store themselves
         case _:
             return Prepared(_require(change, process), 0)
@@ -92,7 +92,7 @@ def _require(change: _Requirement, process: int) -> Operation:
 
 
 def _do_nothing(conn: sqlite3.Connection) -> None:
-    """See `Wake`."""
+    """See `Notify`."""
 
 
 def write_unchanged_page(conn: sqlite3.Connection) -> None:
@@ -160,7 +160,7 @@ def _patch(change: Patch) -> Prepared:
     def run(conn: sqlite3.Connection) -> Row | None:
         found = conn.execute(select, (id, owner)).fetchone()
         if found is None:
-            if change.if_there:
+            if change.if_exists:
                 return None
             raise MissingRow(kind, id)
         row = decode(kind, found)
@@ -244,7 +244,7 @@ def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
+def _delete(kind: Kind, id: str, owner: str, *, if_exists: bool) -> Operation:
     table = TABLES[kind]
     parents = "".join(f"{column}, " for column in table.parents if column != "file_id")
     insert_tombstone = (
@@ -255,7 +255,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
 
     def operation(conn: sqlite3.Connection) -> None:
         if not conn.execute(insert_tombstone, (kind, id, owner)).rowcount:
-            if if_there:
+            if if_exists:
                 return
             raise MissingRow(kind, id)
         leave(conn, kind, id, owner)

@@ -16,6 +16,7 @@ from store.ports import (
     DropCheckpoints,
     Hold,
     Insert,
+    Notify,
     Patch,
     RequireHeld,
     RequireNewest,
@@ -24,7 +25,6 @@ from store.ports import (
     RequireUnchanged,
     Retract,
     Row,
-    Wake,
 )
 from store.sqlite.transactions import Commit
 from wire.errors import StoreFailed
@@ -77,7 +77,7 @@ class Pending:
                     touched.add(run_id)
                 case RequireNoActiveRun() | RequireNewest() | RequireRow() | RequireHeld() | RequireUnchanged():
                     pass
-                case Wake():
+                case Notify():
                     pass
         return frozenset(touched)
 

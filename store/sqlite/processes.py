@@ -54,7 +54,7 @@ class SharedFile:
     @property
     def ports(self) -> Processes:
         """The ports, which this object implements."""
-        return Processes(liveness=self, run_queue=self, tail=self, signals=self, leadership=self)
+        return Processes(liveness=self, run_queue=self, tail=self, notifications=self, leadership=self)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()

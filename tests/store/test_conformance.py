@@ -598,7 +598,7 @@ async def test_a_commit_for_a_thread_that_has_changed_is_refused(store: Store) -
 
 
 async def test_a_tolerant_patch_of_a_missing_row_does_nothing(store: Store) -> None:
-    assert await store.commit([Patch("message", "msg_gone", "ann", {"x": 1}, if_there=True)], durable=False) == []
+    assert await store.commit([Patch("message", "msg_gone", "ann", {"x": 1}, if_exists=True)], durable=False) == []
 
 
 # --- order and visibility ---------------------------------------------------------------------------------------------

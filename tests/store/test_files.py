@@ -63,7 +63,7 @@ async def test_a_tolerant_deletion_of_a_missing_row_succeeds(store: SqliteStore)
     replacement = store_file(vs, f, status="completed")
     await put(store, vs, f)
     for row in (store_file(vs, f), replacement):
-        await store.commit([Delete("vector_store_file", row.id, "ann", if_there=True), Insert(row)], durable=False)
+        await store.commit([Delete("vector_store_file", row.id, "ann", if_exists=True), Insert(row)], durable=False)
     found = await store.get("vector_store_file", replacement.id, "ann")
     assert found is not None
     assert found.body["status"] == "completed"

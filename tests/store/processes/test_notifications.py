@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from store.ports import Wake
+from store.ports import Notify
 from tests.store.processes.conftest import Pair
 
 
@@ -13,6 +13,6 @@ from tests.store.processes.conftest import Pair
 async def test_commits_of_other_processes_wake_subscribers(pair: Pair, topic: Any) -> None:
     a, b = pair
     woken = asyncio.Event()
-    b.processes.signals.subscribe(topic, woken.set)
-    await a.records.commit([Wake(topic)], durable=True)
+    b.processes.notifications.subscribe(topic, woken.set)
+    await a.records.commit([Notify(topic)], durable=True)
     await asyncio.wait_for(woken.wait(), 5)
