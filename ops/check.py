@@ -21,7 +21,7 @@ from ops.factories import Configured, Factories
 from ops.owners import describe_inaccessible
 from ops.question import ask
 from ops.terminal import print_line
-from store.obstacles import find_obstacle, nearest_existing
+from store.path_conflicts import find_path_conflict, nearest_existing
 from store.ports import Maintenance
 from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
@@ -193,8 +193,8 @@ def _store(maintenance: Maintenance, api_keys: Mapping[str, str]) -> Iterator[Fi
 
 
 def _folder(about: str, folder: Path) -> Finding:
-    if (obstacle := find_obstacle("The folder", folder.expanduser().absolute(), is_folder=True)) is not None:
-        return Finding(about, "wrong", obstacle)
+    if (conflict := find_path_conflict("The folder", folder.expanduser().absolute(), is_folder=True)) is not None:
+        return Finding(about, "wrong", conflict)
     nearest = nearest_existing(folder.expanduser().absolute())
     if not os.access(nearest, os.W_OK | os.X_OK):
         return Finding(about, "wrong", f"no permission to write in {nearest}")

@@ -18,7 +18,7 @@ from typing import IO, Final
 
 from store.disk import Disk
 from store.free_space import Claim, FreeSpace
-from store.obstacles import find_obstacle
+from store.path_conflicts import find_path_conflict
 from store.ports import BlobSize, BlobWriter
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
@@ -46,8 +46,8 @@ class FolderBlobs:
 
         def make() -> None:
             self._folder = self._folder.expanduser().absolute()  # child processes have other working directories
-            if (obstacle := find_obstacle("The folder", self._folder, is_folder=True)) is not None:
-                raise StoreFailed(obstacle)
+            if (conflict := find_path_conflict("The folder", self._folder, is_folder=True)) is not None:
+                raise StoreFailed(conflict)
             self._aside = self._folder / "incoming"
             self._aside.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder.chmod(0o700)

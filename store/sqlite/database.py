@@ -18,7 +18,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from store.obstacles import find_obstacle
+from store.path_conflicts import find_path_conflict
 from store.ports import Row, StoreMetrics
 from store.sqlite.changes import Operation, write_unchanged_page
 from store.sqlite.disk_reserve import DiskReserve, reserve_path
@@ -136,8 +136,8 @@ class Engine:
                 return _Temporary(loop=loop, busy_timeout_s=busy_timeout_s, trace=trace)
             try:
                 whole = path.expanduser().resolve()
-                if (obstacle := find_obstacle("The database", whole)) is not None:
-                    raise StoreFailed(obstacle)
+                if (conflict := find_path_conflict("The database", whole)) is not None:
+                    raise StoreFailed(conflict)
                 whole.parent.mkdir(parents=True, exist_ok=True)
                 return cls(
                     whole,

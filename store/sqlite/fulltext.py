@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from store.folding import fold_query, fold_query_v2, fold_v1
-from store.questions import without_phrasing
 from store.sqlite.fulltext_rows import store_token
+from store.stop_words import without_stop_words
 
 __all__ = ["TOKENIZE", "MatchQueryBuilder", "split", "split_former"]
 
@@ -69,7 +69,7 @@ class MatchQueryBuilder:
         None if the index has none of its words. With `outdated`, passages whose words are still in a former form are
         found, too.
         """
-        text = without_phrasing(text)
+        text = without_stop_words(text)
         words = split_former(text) if outdated else split(text)
         size = self._ask_size(conn, total)
         counted = sorted((count, at, word) for at, (word, count) in enumerate(self._count(conn, words, size)) if count)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.obstacles import find_obstacle, nearest_existing
+from store.path_conflicts import find_path_conflict, nearest_existing
 from store.ports import Backup, Condition, LeftOut, ProgressCallback, Snapshot, ThreadActivity
 from store.sqlite.backup import back_up
 from store.sqlite.compaction import compact
@@ -35,8 +35,8 @@ class SqliteMaintenance:
 
     def condition(self) -> Condition:
         path = self._path
-        if (obstacle := find_obstacle("The database", path.resolve())) is not None:
-            return Condition("unusable", obstacle)
+        if (conflict := find_path_conflict("The database", path.resolve())) is not None:
+            return Condition("unusable", conflict)
         if not path.exists():
             folder = nearest_existing(path.parent)
             if not os.access(folder, os.W_OK | os.X_OK):

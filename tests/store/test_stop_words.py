@@ -7,8 +7,8 @@ import unicodedata
 import pytest
 
 from store.ports import Chunk, Query
-from store.questions import without_phrasing
 from store.sqlite.store import open_store
+from store.stop_words import without_stop_words
 
 QUESTIONS = {
     "Korean how": ("환불은 어떻게 하나요?", "환불정책: 14일 이내", "결제는 어떻게 하나요? 카드로 합니다."),
@@ -56,16 +56,16 @@ async def test_a_question_finds_its_subject_first(query: str, document: str, dis
     ids=ascii,
 )
 def test_other_words_are_kept(query: str) -> None:
-    assert without_phrasing(query) == query
+    assert without_stop_words(query) == query
 
 
 @pytest.mark.parametrize("query", ["어떻게", "怎么办？", "ください", "いくら", "อย่างไร", "수 있나요?"], ids=ascii)
 def test_a_query_of_question_words_only_is_kept(query: str) -> None:
-    assert without_phrasing(query) == query
+    assert without_stop_words(query) == query
 
 
 @pytest.mark.parametrize("part", ["수 ", "할", "い", "の", "我", "可不", "し", "a주"], ids=ascii)
 def test_the_longest_query_is_handled_quickly(part: str) -> None:
     since = time.process_time()
-    without_phrasing((part * 4096)[:4096])
+    without_stop_words((part * 4096)[:4096])
     assert time.process_time() - since < 0.1

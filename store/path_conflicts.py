@@ -1,11 +1,11 @@
-"""Finds what stands where a file or a folder of the store must be."""
+"""Finds files and folders that are where a folder or a file of the store must be."""
 
 from pathlib import Path
 
-__all__ = ["find_obstacle", "nearest_existing"]
+__all__ = ["find_path_conflict", "nearest_existing"]
 
 
-def find_obstacle(what: str, path: Path, *, is_folder: bool = False) -> str | None:
+def find_path_conflict(what: str, path: Path, *, is_folder: bool = False) -> str | None:
     """Return what is wrong if a file is where a folder must be, or a folder where a file must be. Blocks.
 
     Raises OSError for a path that cannot be examined.

@@ -1,4 +1,4 @@
-"""Removes the words that questions share from queries in languages written without spaces or with joined endings. Pure.
+"""Removes stop words of questions from queries in languages written without spaces or with joined endings. Pure.
 
 Such a query is searched as pairs of characters, and words decide the ranking of its hits, as the built-in embedder
 supports only English. Without this, "how" and "please" would find every other question. Passages keep all their words.
@@ -10,7 +10,7 @@ from typing import Final
 
 from store.folding import without_long_marks
 
-__all__ = ["without_phrasing"]
+__all__ = ["without_stop_words"]
 
 _CHINESE: Final = (
     "请问|請問|为什么|為什麼|什么时候|什麼時候|(?:怎|什)(?:么|麼)(?:样|樣|办|辦)?|如何|多少(?:钱|錢)?|多久"
@@ -29,13 +29,13 @@ _KOREAN: Final = (
 )
 _THAI: Final = "อย่างไร|ยังไง|เท่าไร|เท่าไหร่|อะไร|ที่ไหน|เมื่อไร|เมื่อไหร่|หรือไม่|(?:ได้)?ไหม|กรุณา"
 
-_PHRASING: Final = re.compile(f"{_CHINESE}|{_JAPANESE}|{_KOREAN}|{_THAI}")
+_STOP_WORDS: Final = re.compile(f"{_CHINESE}|{_JAPANESE}|{_KOREAN}|{_THAI}")
 _WORD: Final = re.compile("[^\\W_]")
 
 
-def without_phrasing(query: str) -> str:
+def without_stop_words(query: str) -> str:
     """Return the query without question words and polite endings; the whole query if it has nothing else."""
     if query.isascii():
         return query
-    rest = _PHRASING.sub(" ", unicodedata.normalize("NFC", without_long_marks(query)))
+    rest = _STOP_WORDS.sub(" ", unicodedata.normalize("NFC", without_long_marks(query)))
     return rest if _WORD.search(rest) else query
