@@ -179,15 +179,15 @@ def _embeddings(setting: str, router: "ModelRouter") -> Finding | None:
 
 
 def _store(maintenance: Maintenance, api_keys: Mapping[str, str]) -> Iterator[Finding]:
-    condition = maintenance.condition()
-    if condition.state != "present":
-        yield Finding("store", "ok" if condition.state == "new" else "wrong", condition.text)
+    status = maintenance.status()
+    if status.state != "present":
+        yield Finding("store", "ok" if status.state == "new" else "wrong", status.text)
         return
     with maintenance.snapshot(any_schema=True, untouched=True) as snapshot:
         threads, messages = snapshot.counts()
         lost = describe_inaccessible(snapshot.owners(), api_keys)
     used = "in use by a server" if maintenance.in_use() else "not in use"
-    yield Finding("store", "ok", f"{condition.text}: {threads} threads, {messages} messages, {used}")
+    yield Finding("store", "ok", f"{status.text}: {threads} threads, {messages} messages, {used}")
     if lost is not None:
         yield Finding("store", "warning", lost)
 

@@ -41,7 +41,7 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             on_progress("exporting", count, total)
         if missing := [id for id in thread_ids if id not in seen]:
             raise ThreadholdError(f"There is no thread {', '.join(missing)}. The export was not saved.")
-        left = snapshot.left_out(whose, thread_ids)
+        left = snapshot.count_excluded(whose, thread_ids)
         counts = {
             "files": left.files,
             "vector stores": left.vector_stores,

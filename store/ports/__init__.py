@@ -13,7 +13,7 @@ from store.ports.files import (
     store_file_id,
 )
 from store.ports.health import StoreHealth, StoreMetrics
-from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
+from store.ports.maintenance import Backup, DatabaseStatus, ExcludedCounts, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
     AssistantPrivate,
     FilePrivate,
@@ -84,12 +84,13 @@ __all__ = [
     "CheckpointWrite",
     "Checkpoints",
     "Chunk",
-    "Condition",
     "Database",
+    "DatabaseStatus",
     "Delete",
     "DropCheckpoints",
     "Encoded",
     "EntrySize",
+    "ExcludedCounts",
     "Expiring",
     "FilePrivate",
     "FileQueries",
@@ -104,7 +105,6 @@ __all__ = [
     "ItemRow",
     "Kind",
     "Leadership",
-    "LeftOut",
     "ListKind",
     "Liveness",
     "Maintenance",
