@@ -32,7 +32,7 @@ from api.problems import problem_answer
 from api.request_starts import request_scheduler
 from api.uploads import is_form
 from fairness.fair_limits import FairLimit
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
@@ -140,7 +140,7 @@ class AccessControl:
         self._check_origin(scope, headers)
         state: dict[str, object] = scope.setdefault("state", {})
         state["owner"] = owner = self._owner(scope, headers)
-        act_for(owner)
+        set_current_owner(owner)
         if scope["method"] in _SAFE:
             return "none"
         if not scope["app"].state.route_paths.have(scope["method"], scope["path"]):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 from fairness.fair_limits import REQUESTS, FairThreads
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
 __all__ = ["LARGE", "LARGE_AT_ONCE", "is_large", "work_on_body"]
 
@@ -45,4 +45,4 @@ def is_large(body: bytes) -> bool:
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     """Return the result of `work`, called in a thread for a body of `size` bytes when the owner is next."""
     threads = REQUESTS if size <= _SERIAL_BYTES else _SERIAL_THREAD
-    return await threads.run(acting_owner(), work, *args, **named)
+    return await threads.run(current_owner(), work, *args, **named)

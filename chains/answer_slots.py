@@ -12,7 +12,7 @@ from typing import Final
 
 from fairness.fair_limits import FairLimit
 from fairness.per_loop import PerLoop
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
 __all__ = ["LARGE_BYTES", "AnswerSlot"]
 
@@ -34,10 +34,10 @@ class AnswerSlot:
         self._finalizer: weakref.finalize[[asyncio.AbstractEventLoop, FairLimit, str], AnswerSlot] | None = None
 
     async def acquire(self) -> None:
-        """Wait for a slot of the acting owner, unless the answer has one. Cancelling withdraws the wait."""
+        """Wait for a slot of the current owner, unless the answer has one. Cancelling withdraws the wait."""
         if self._finalizer is not None:
             return
-        loop, owner = asyncio.get_running_loop(), acting_owner()
+        loop, owner = asyncio.get_running_loop(), current_owner()
         limit = _LIMIT.get()
         await limit.acquire(owner)
         # An answer can be dropped before `release`, as when its client leaves at that moment.

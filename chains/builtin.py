@@ -38,7 +38,7 @@ from chains.upstream import Upstream
 from chains.upstream_response import UpstreamResponse, with_openai_error
 from chains.whole_answers import answer_each, answer_whole
 from fairness.fair_limits import DISK
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.metrics import Counts
 from wire.errors import (
     InvalidRequest,
@@ -270,7 +270,7 @@ class Builtin(Upstream):
         In these cases, the owner is suspended if the engine served no other owner, or if the owner already caused a
         recent crash.
         """
-        owner, is_hang = acting_owner(), ended.may_recur(body)
+        owner, is_hang = current_owner(), ended.may_recur(body)
         has_recent_crash = self._suspensions.has_recent_crash(owner)
         if has_recent_crash or (ended.was_sole and (again or is_hang)):
             self._suspensions.count(owner)
@@ -311,11 +311,11 @@ class Builtin(Upstream):
     @asynccontextmanager
     async def _engine_slot(self, name: str, count: int = 1, *, exclusive: bool) -> AsyncIterator[tuple[Engine, Slot]]:
         """Wait for a request's slots and its engine. If the block fails, its slots are released. Raises RunError."""
-        self._suspensions.check(acting_owner())
+        self._suspensions.check(current_owner())
         slot = await self._take_slots(name, count, exclusive=exclusive)
         try:
             async with self._engines.asking(name) as engine:
-                self._suspensions.check(acting_owner())  # another of the owner's requests can have ended it meanwhile
+                self._suspensions.check(current_owner())  # another of the owner's requests can have ended it meanwhile
                 yield engine, slot
         except BaseException as error:
             if isinstance(error, EngineEnded):
@@ -342,10 +342,10 @@ class Builtin(Upstream):
             # Only briefly: other requests wait behind it, and it can itself wait for a long answer to end.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_EXCLUSIVE_WAIT_S):
-                    return await slots.take(acting_owner(), exclusive=True)
+                    return await slots.take(current_owner(), exclusive=True)
         try:
             async with asyncio.timeout(limit_s):
-                return await slots.take(acting_owner(), count)
+                return await slots.take(current_owner(), count)
         except TimeoutError:
             raise UpstreamFailed(
                 f"The built-in engine was busy with other requests for {limit_s:g} s. Try again later.", kind="silent"
@@ -375,7 +375,7 @@ class Builtin(Upstream):
 
     async def _refresh(self) -> dict[str, Gguf]:
         """Find the installed models, by name. Raises UpstreamFailed if there is none, or no engine."""
-        self._files = await DISK.run(acting_owner(), installed_models, self._path)
+        self._files = await DISK.run(current_owner(), installed_models, self._path)
         return self._files
 
     async def _find(self, name: str) -> Gguf:

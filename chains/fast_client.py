@@ -23,7 +23,7 @@ from chains.sse import SseDecoder
 from chains.transport import failure
 from chains.upstream import Upstream
 from fairness.fair_limits import ANSWERS
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["EXCHANGE", "Exchange", "FastCompletions"]
@@ -231,7 +231,7 @@ class ChunkStream:
     async def _read_large(self, payload: bytes) -> AsyncGenerator[AnyChunk]:
         if len(payload) > _MAX_PAYLOAD_BYTES:
             raise too_long(self._endpoint.host, _MAX_PAYLOAD_BYTES)
-        chunk = await ANSWERS.run(acting_owner(), self._reader.read, payload)
+        chunk = await ANSWERS.run(current_owner(), self._reader.read, payload)
         if chunk is not None:
             for piece in split_chunk(chunk):
                 yield piece

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar, overload
 
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
 __all__ = ["MAX_MODELS", "ModelFacts", "RecentModels"]
 
@@ -37,20 +37,20 @@ class ModelFacts(Generic[T]):
         self._owners: OrderedDict[str, RecentModels[T]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of the acting owner's names."""
-        return len(self._owners.get(acting_owner(), ()))
+        """Return the number of the current owner's names."""
+        return len(self._owners.get(current_owner(), ()))
 
     def __contains__(self, name: str) -> bool:
         """Return whether anything is known about this model."""
-        return name in self._owners.get(acting_owner(), ())
+        return name in self._owners.get(current_owner(), ())
 
     def __getitem__(self, name: str) -> T:
         """Return what is known about this model. Raises KeyError."""
-        return self._owners[acting_owner()][name]
+        return self._owners[current_owner()][name]
 
     def __setitem__(self, name: str, value: T) -> None:
-        """Store a fact for the acting owner."""
-        owner = acting_owner()
+        """Store a fact for the current owner."""
+        owner = current_owner()
         self._owners.setdefault(owner, RecentModels())[name] = value
         self._owners.move_to_end(owner)
         if len(self._owners) > MAX_MODELS:
@@ -64,10 +64,10 @@ class ModelFacts(Generic[T]):
 
     def get(self, name: str, default: T | None = None) -> T | None:
         """Return what is known, or the default."""
-        known = self._owners.get(acting_owner())
+        known = self._owners.get(current_owner())
         return default if known is None else known.get(name, default)
 
     def forget(self, name: str) -> None:
         """Remove what is known about a model."""
-        if (known := self._owners.get(acting_owner())) is not None:
+        if (known := self._owners.get(current_owner())) is not None:
             known.pop(name, None)

@@ -13,7 +13,7 @@ from chains.fields import find_changes
 from chains.model_facts import ModelFacts
 from chains.quotes import RequestText
 from fairness.fair_limits import COMPARING
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
 __all__ = ["Known", "Negotiation"]
 
@@ -58,7 +58,7 @@ class Negotiation:
         ):
             return False
         found = await COMPARING.run(
-            acting_owner(), self._find, error_response
+            current_owner(), self._find, error_response
         )  # request and refusal can have megabytes
         fresh = [change for change in found if change not in self._changes and not self._is_reversal(change)]
         if self._first is None or fresh:
@@ -85,7 +85,7 @@ class Negotiation:
         """Return the error; if its limit is a quotation from the request, without the limit."""
         if error_response.limit_at is None:
             return error_response
-        return await COMPARING.run(acting_owner(), self._unquoted, error_response)
+        return await COMPARING.run(current_owner(), self._unquoted, error_response)
 
     def _unquoted(self, error_response: ErrorResponse) -> ErrorResponse:
         return unquoted(error_response, RequestText(self._sent, self._more_texts))

@@ -36,7 +36,7 @@ from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream_response import UpstreamResponse
 from fairness.fair_limits import FairLimit
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.metrics import Counts
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
@@ -267,7 +267,7 @@ class Provider:
         """Return the LangChain model of that name, made once. Raises RunError if it cannot be made."""
         if (known := self._chats.get(model)) is not None:
             return known
-        async with self._making.slot(acting_owner()):
+        async with self._making.slot(current_owner()):
             chat = self._chats.get(model)
             if chat is None:
                 chat = self._chats[model] = await asyncio.to_thread(self._api.make, model)

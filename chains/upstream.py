@@ -27,7 +27,7 @@ from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
 from chains.upstream_response import UpstreamResponse, normalize_error, open_upstream_response
 from fairness.fair_limits import ANSWERS
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.metrics import Counts
 from telemetry.version import installed_version
 from wire.errors import (
@@ -236,7 +236,7 @@ class Upstream:
             # hours.
             async with asyncio.timeout(limit_s + _LATE_S):
                 answered = await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES)
-            return await ANSWERS.run(acting_owner(), read, answered)
+            return await ANSWERS.run(current_owner(), read, answered)
         except ValueError as error:
             raise UpstreamFailed(f"{host} did not answer `/embeddings` with JSON.") from error
         except TimeoutError as error:

@@ -25,7 +25,7 @@ from graphs.started import Started
 from graphs.stored_events import StoredEvents
 from store.ports import Processes, Row, Store
 from store.single_process import single_process
-from telemetry.context import act_for, acting_owner, bind
+from telemetry.context import bind, current_owner, set_current_owner
 from telemetry.tracebacks import clear_tracebacks
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
@@ -217,7 +217,7 @@ class Execution:
     async def _supervise(self, active: ActiveRun, work: Coroutine[object, object, None]) -> None:
         """The outermost frame of a run: no error in it affects other runs, and the run always ends or pauses with a
         valid status, if need be only once the store accepts writes again (see `broken`)."""
-        act_for(active.owner)
+        set_current_owner(active.owner)
         try:
             with run_span(active.run) as span:
                 try:
@@ -281,7 +281,7 @@ class Execution:
             if stored.events:
                 with stored:
                     after = stored.events[-1].number
-                    await fanout().wait_to_start(acting_owner(), run_id, work_of(len(stored.events)))
+                    await fanout().wait_to_start(current_owner(), run_id, work_of(len(stored.events)))
                     yield stored.events
             elif log is not None:
                 after = log.first - 1

@@ -24,7 +24,7 @@ from store.ports import (
     ThreadActivityQueries,
 )
 from store.single_process import single_process
-from telemetry.background import keep_running
+from telemetry.background import restart_on_error
 from wire.errors import MissingRow, StaleThread, StoreError, ThreadBusy
 
 __all__ = ["DAY_S", "Pruned", "Retention", "prune"]
@@ -118,7 +118,7 @@ class Retention:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         if self._days:
-            self._work = self._tasks.create_task(keep_running(self._prune_forever))
+            self._work = self._tasks.create_task(restart_on_error(self._prune_forever))
         return self
 
     async def __aexit__(

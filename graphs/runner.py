@@ -34,7 +34,7 @@ from retrieval.attachments import Attachments
 from retrieval.images import Images
 from store.ports import Delete, Hold, Notify, Patch, Processes, RunRow, Store
 from store.single_process import single_process
-from telemetry.background import contain, keep_running
+from telemetry.background import log_errors, restart_on_error
 from wire.errors import (
     MissingRow,
     NotFound,
@@ -84,7 +84,7 @@ class Runner:
         await self._execution.enter()
         await self._orphans.queue_orphans()
         watches = (self._orphans.sweep, self._orphans.queue_orphans_forever)
-        self._watching = [self._execution.own(keep_running(watch)) for watch in watches]
+        self._watching = [self._execution.own(restart_on_error(watch)) for watch in watches]
         return self
 
     async def __aexit__(
@@ -218,7 +218,7 @@ class Runner:
             except (Problem, StoreError) as error:
                 logger.info("run %s was abandoned, and not cancelled: %s", run_id, error.message)
 
-        self._execution.own(contain(f"cancelling {run_id}", cancel))
+        self._execution.own(log_errors(f"cancelling {run_id}", cancel))
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""

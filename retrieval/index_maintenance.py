@@ -22,14 +22,14 @@ class IndexMaintenance:
     """The work of `sweep_forever` and `refresh`, which the caller runs as tasks."""
 
     def __init__(
-        self, file_queries: FileQueries, blobs: Blobs, vectors: Vectors, processes: Processes, *, again_s: float
+        self, file_queries: FileQueries, blobs: Blobs, vectors: Vectors, processes: Processes, *, retry_s: float
     ) -> None:
-        """After an error of the store, the work is repeated after `again_s`."""
+        """After an error of the store, the work is repeated after `retry_s`."""
         self._file_queries = file_queries
         self._blobs = blobs
         self._vectors = vectors
         self._processes = processes
-        self._again_s = again_s
+        self._retry_s = retry_s
         self.outdated = 0
         """Files whose words are still indexed in an older version's form."""
 
@@ -61,8 +61,8 @@ class IndexMaintenance:
                     await self._rewrite()
                     return
             except StoreError as error:
-                logger.error("the index could not be rewritten, next try in %g s: %s", self._again_s, error)
-            await asyncio.sleep(self._again_s)
+                logger.error("the index could not be rewritten, next try in %g s: %s", self._retry_s, error)
+            await asyncio.sleep(self._retry_s)
 
     async def _rewrite(self) -> None:
         total, since = 0, time.monotonic()

@@ -19,7 +19,7 @@ from chains.embeddings import Embedder
 from documents.extraction import Extractor
 from documents.pieces import cut
 from fairness.fair_limits import INDEXING, FairLimit
-from fairness.work_blocks import cut_blocks
+from fairness.work_blocks import split_into_blocks
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
 from wire.errors import MissingRow, UnreadableFile
 from wire.vector_stores import StoreFileEnd
@@ -188,7 +188,7 @@ class Indexer:
         limit: asyncio.Timeout,
     ) -> AsyncGenerator[Sequence[Chunk]]:
         """Yield the chunks with their vectors, in blocks; each block has the whole time limit."""
-        for some in cut_blocks(spans, _length, max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):
+        for some in split_into_blocks(spans, _length, max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):
             texts = [text[start:end] for start, end in some]
             vectors: Sequence[Sequence[float] | None] = [None] * len(some)
             if self._embedder is not None:

@@ -41,8 +41,8 @@ from store.ports import (
     store_file_id,
 )
 from store.single_process import single_process
-from telemetry.background import contain, keep_running
-from telemetry.context import act_for
+from telemetry.background import log_errors, restart_on_error
+from telemetry.context import set_current_owner
 from telemetry.metrics import Counts, Histogram
 from wire.errors import (
     HeldByOther,
@@ -115,7 +115,7 @@ class Ingestion:
         self._purge_needed.set()
         processes = processes or single_process(store)
         self._leadership = processes.leadership
-        self.maintenance = IndexMaintenance(file_queries, blobs, vectors, processes, again_s=sweep_s)
+        self.maintenance = IndexMaintenance(file_queries, blobs, vectors, processes, retry_s=sweep_s)
         processes.liveness.on_loss(self._lose_all)
         processes.notifications.subscribe("files", self._note_others)
         self._tasks = asyncio.TaskGroup()
@@ -125,7 +125,7 @@ class Ingestion:
         await self.maintenance.start()
         await self._tasks.__aenter__()
         works = (self._work, self._sweep, self._purge, self.maintenance.sweep_forever, self.maintenance.refresh)
-        self._workers = [self._tasks.create_task(keep_running(work)) for work in works]
+        self._workers = [self._tasks.create_task(restart_on_error(work)) for work in works]
         return self
 
     async def __aexit__(
@@ -293,7 +293,7 @@ class Ingestion:
 
     def _begin(self, store_file: Row) -> None:
         index = partial(self._index, store_file)
-        task = self._tasks.create_task(contain(f"indexing {store_file.id}", index, pause_s=_RETRY_S))
+        task = self._tasks.create_task(log_errors(f"indexing {store_file.id}", index, pause_s=_RETRY_S))
         self._busy[store_file.id] = (store_file, task)
         self._slots.take(store_file.owner)
 
@@ -307,7 +307,7 @@ class Ingestion:
     async def _index(self, store_file: Row) -> None:
         """Index one vector store file, and store the result. The outermost frame of a file: errors affect no other."""
         begun_at = time.monotonic()
-        act_for(store_file.owner)
+        set_current_owner(store_file.owner)
         if not await self._claim(store_file):
             return
         try:

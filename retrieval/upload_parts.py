@@ -31,8 +31,8 @@ from store.ports import (
     UploadRow,
 )
 from store.single_process import single_process
-from telemetry.background import keep_running
-from telemetry.context import acting_owner
+from telemetry.background import restart_on_error
+from telemetry.context import current_owner
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, MissingRow, NotFound, Problem, StaleRow, StatusConflict, StoreError, TooLarge
 from wire.files import File, FileCreate, FileExpiry, new_file
@@ -93,7 +93,7 @@ class Uploads:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._sweeping = self._tasks.create_task(keep_running(self._sweep))
+        self._sweeping = self._tasks.create_task(restart_on_error(self._sweep))
         return self
 
     async def __aexit__(
@@ -251,7 +251,7 @@ class Uploads:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
                 async for block in self._blobs.read(part_id):
                     if asked.md5 is not None:
-                        await DISK.run(acting_owner(), md5.update, block)
+                        await DISK.run(current_owner(), md5.update, block)
                     await writer.write(block)
             if asked.md5 is not None and asked.md5.strip().lower() != md5.hexdigest():
                 raise InvalidRequest(

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import BudgetExceeded
 from workers.budgets import CHECK, MEMORY_BYTES, Budget
 from workers.process import ChildProcess
@@ -88,7 +88,7 @@ class Pool:
             BudgetExceeded: the task used up its budget or crashed its child, or too many tasks wait.
             RuntimeError: the function itself failed.
         """
-        task = _Task(acting_owner(), function, arguments, options, budget)
+        task = _Task(current_owner(), function, arguments, options, budget)
         self._put(task)
         try:
             async with asyncio.timeout(self._patience_s + budget.wall_s):
@@ -100,7 +100,7 @@ class Pool:
 
     def call(self, function: str, *arguments: object, budget: Budget = CHECK, **options: object) -> Any:
         """Do the same as `run`, but block the calling thread."""
-        task = _Task(acting_owner(), function, arguments, options, budget)
+        task = _Task(current_owner(), function, arguments, options, budget)
         self._put(task)
         return task.done.result()
 

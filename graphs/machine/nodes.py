@@ -34,7 +34,7 @@ from graphs.machine.state import Act, Reply, RunContext, RunState
 from graphs.machine.stream_parts import Call, CallAnswered, CallsAnswered, EndReason, RunEnded, StreamPart, Usage
 from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import RunError
 
 __all__ = ["act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
@@ -112,7 +112,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 async def _ending(parts: ReplyParts, reply_usage: Usage) -> Iterable[StreamPart]:
     """Return the parts that end the reply. The comparison of a long answer with passages can take 0.5 s."""
     ending = parts.close(reply_usage)
-    return await COMPARING.run(acting_owner(), list, ending) if parts.compares else ending
+    return await COMPARING.run(current_owner(), list, ending) if parts.compares else ending
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:

@@ -24,7 +24,7 @@ from graphs.tools.port import CallInput, Kind, Offer, Outcome, PreviewCall, Serv
 from graphs.tools.reading import refused, unpack
 from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 from wire.json import Json, JsonObject
 from wire.validation import shown
@@ -144,7 +144,7 @@ class _Documents:
         """Return a document's operations; blocks while a child parses an unknown one. Raises InvalidRequest."""
         refuse = partial(_refusal, param)
         key = _key(source, base_url, refuse)
-        if (known := self._cache.get(acting_owner(), key)) is not None:
+        if (known := self._cache.get(current_owner(), key)) is not None:
             return known
         try:
             packed = workers().call(_READ, source, base_url, budget=DOCUMENT)
@@ -156,8 +156,8 @@ class _Documents:
         """Parse an action's document, so that `operations` finds it cached. Raises InvalidRequest."""
         source, base_url = data.get("openapi_spec"), data.get("base_url")
         refuse = partial(_refusal, param)
-        key = await REQUESTS.run(acting_owner(), _key, source, base_url, refuse)
-        if self._cache.get(acting_owner(), key) is not None:
+        key = await REQUESTS.run(current_owner(), _key, source, base_url, refuse)
+        if self._cache.get(current_owner(), key) is not None:
             return
         if base_url is not None and (not isinstance(base_url, str) or check_url(base_url)):
             return  # `build_toolset` reports it
@@ -165,11 +165,11 @@ class _Documents:
             packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
         except BudgetExceeded as error:
             raise _too_costly(error, refuse) from None
-        await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
+        await REQUESTS.run(current_owner(), self._keep, key, packed, refuse)
 
     def _keep(self, key: bytes, packed: JsonObject, refuse: ErrorFactory) -> tuple[Operation, ...]:
         read = unpack(packed, refuse)
-        self._cache.put(acting_owner(), key, read, _length(read))
+        self._cache.put(current_owner(), key, read, _length(read))
         return read
 
 

@@ -25,7 +25,7 @@ from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Reso
 from graphs.tools.operations import Operation
 from graphs.tools.streams import read_at_most
 from graphs.tools.urls import check_url, join_url
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import ThreadholdError
 from wire.json import JsonObject
 
@@ -105,7 +105,7 @@ class ActionCaller:
             values, unknown = await read_arguments(operation, arguments)
             async with asyncio.timeout(self._timeout_s):
                 # In a thread, because a request of the maximum size takes a few tenths of a second.
-                request = await REQUESTS.run(acting_owner(), _first_request, operation, values, call_id)
+                request = await REQUESTS.run(current_owner(), _first_request, operation, values, call_id)
                 answer = await self._follow(operation, request, progress)
             text = answer.text
         except BadArguments as error:
@@ -149,9 +149,9 @@ class ActionCaller:
 
     @asynccontextmanager
     async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
-        """Hold one of the acting owner's connections. The host's share comes first, so that a wait for one host delays
+        """Hold one of the current owner's connections. The host's share comes first, so that a wait for one host delays
         no other."""
-        owner = acting_owner()
+        owner = current_owner()
         progress.waits = True
         async with self._hosts.slot(f"{owner} {host}"), self._connections.slot(owner):
             progress.waits = False

@@ -10,7 +10,7 @@ from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.http_requests import HttpRequest, build_request
 from graphs.tools.operations import Operation
 from graphs.tools.port import TOO_LONG, Preview
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.json import JsonObject
 
 __all__ = ["preview_call"]
@@ -25,7 +25,7 @@ async def preview_call(operation: Operation, arguments: str, max_chars: int) -> 
     try:
         if max_chars > 0:
             values, _ = await read_arguments(operation, arguments)
-            preview = await REQUESTS.run(acting_owner(), _build, operation, values)
+            preview = await REQUESTS.run(current_owner(), _build, operation, values)
             if preview.size <= max_chars:
                 return preview
     except BadArguments as error:

@@ -6,7 +6,7 @@ from chains.calls.arguments import parse_arguments
 from chains.calls.checks import check_arguments
 from fairness.fair_limits import REQUESTS
 from graphs.tools.operations import Operation
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import BudgetExceeded, ThreadholdError
 from wire.json import JsonObject
 
@@ -28,7 +28,7 @@ async def read_arguments(operation: Operation, text: str) -> tuple[JsonObject, l
     Raises:
         BadArguments: not a JSON object, invalid by the operation's schema, or too much work to check.
     """
-    arguments, unknown = await REQUESTS.run(acting_owner(), _read, operation, text)
+    arguments, unknown = await REQUESTS.run(current_owner(), _read, operation, text)
     try:
         problems = await check_arguments(operation.parameters, arguments)
     except BudgetExceeded as error:

@@ -17,7 +17,7 @@ import httpcore2
 
 from fairness.fair_limits import FairLimit, FairThreads
 from graphs.tools.streams import PacedStream
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import ThreadholdError
 from wire.json import UncheckedJson
 
@@ -98,7 +98,7 @@ def _fold(name: str) -> str:
 
 async def look_up(host: str, port: int) -> list[str]:
     """Ask the system's resolver, in a thread. It also accepts `2130706433`, `0x7f.1` and the like."""
-    found = await _RESOLVING.run(acting_owner(), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await _RESOLVING.run(current_owner(), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 

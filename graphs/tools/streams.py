@@ -14,7 +14,7 @@ from typing import Final
 import httpcore2
 
 from fairness.fair_limits import FairLimit
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.json import Json
 
 __all__ = ["Allowance", "PacedStream", "read_at_most"]
@@ -54,7 +54,7 @@ class PacedStream(httpcore2.AsyncNetworkStream):
             allowance.left -= len(block)
             if allowance.left < 0:
                 raise httpcore2.RemoteProtocolError("the answer has too many bytes besides its content")
-        async with self._limit.slot(acting_owner()):
+        async with self._limit.slot(current_owner()):
             await asyncio.sleep(0)
         return block
 

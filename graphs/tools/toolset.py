@@ -11,7 +11,7 @@ from fairness.fair_limits import REQUESTS
 from graphs.tools.kinds import KINDS
 from graphs.tools.port import Discovered, Offer, ServerTool, Tools
 from graphs.tools.resources import VALIDATION, ToolContext
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import InvalidRequest, PromptRefused, RunError
 from wire.json import JsonObject
 
@@ -95,7 +95,7 @@ async def make_toolset(tools: Sequence[JsonObject], context: ToolContext = VALID
     await prepare_tools(tools, context)
     if not any(KINDS[kind].blocks for kind in _by_kind(tools)):
         return build_toolset(tools, context)
-    return await REQUESTS.run(acting_owner(), build_toolset, tools, context)
+    return await REQUESTS.run(current_owner(), build_toolset, tools, context)
 
 
 async def prepare_tools(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> None:

@@ -65,7 +65,7 @@ class FileQueries(Protocol):
         ...
 
     async def file_totals(self, whole: Whole, ids: Sequence[str]) -> dict[str, FileTotals]:
-        """Count the files of vector stores or batches of the acting owner; the result contains every id."""
+        """Count the files of vector stores or batches of the current owner; the result contains every id."""
         ...
 
     async def waiting(

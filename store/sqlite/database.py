@@ -31,7 +31,7 @@ from store.sqlite.readers import Readers
 from store.sqlite.registration import Fence, register
 from store.sqlite.transactions import Commit, Outcomes, never
 from store.sqlite.writer import Writer
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import LeaseLost, StoreError, StoreFailed, ThreadholdError
 
 __all__ = ["Engine", "LargeRead", "Trace"]
@@ -184,7 +184,7 @@ class Engine:
             saves,
             renews,
             failed,
-            owner=acting_owner(),
+            owner=current_owner(),
             frees_space=frees_space,
             process=None if registers else self.fence.process,
         )

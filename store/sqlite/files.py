@@ -15,7 +15,7 @@ from store.ports import Expiring, FileTotals, Kind, Page, PageQuery, Row, Whole
 from store.sqlite.database import Engine
 from store.sqlite.pages import read_page
 from store.sqlite.tables import FREE_SQL, TABLES, StoredRow, decode
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
 __all__ = ["SqliteFileQueries"]
 
@@ -55,7 +55,7 @@ class SqliteFileQueries:
         return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
 
     async def file_totals(self, whole: Whole, ids: Sequence[str]) -> dict[str, FileTotals]:
-        return await self._engine.read_long(acting_owner(), _file_totals, whole, ids)
+        return await self._engine.read_long(current_owner(), _file_totals, whole, ids)
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[StoredRow]:
         return await self._engine.read(_waiting, self._engine.fence.process, limit, besides, full)

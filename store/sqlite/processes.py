@@ -22,7 +22,7 @@ from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.registration import NOBODY, machine_time, register
 from store.sqlite.tables import EXECUTED_SQL, FREE_SQL, UNFINISHED
-from telemetry.background import keep_running
+from telemetry.background import restart_on_error
 from wire.errors import LeaseLost, StoreError
 from wire.events import Event
 
@@ -59,7 +59,7 @@ class SharedFile:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         works = (self._send_heartbeats, self._wake_forever)
-        self._work = [self._tasks.create_task(keep_running(work, again_s=self._sharing.poll_s)) for work in works]
+        self._work = [self._tasks.create_task(restart_on_error(work, retry_s=self._sharing.poll_s)) for work in works]
         return self
 
     async def __aexit__(

@@ -16,7 +16,7 @@ from typing import Final
 import orjson
 
 from fairness.fair_limits import INDEXING
-from fairness.work_blocks import cut_blocks
+from fairness.work_blocks import split_into_blocks
 from store.folding import FORM
 from store.free_space import FreeSpace
 from store.ports import Chunk, Found, Query
@@ -85,7 +85,9 @@ class SqliteVectors:
             await self._commit(_begin(adding, vector_store_id, attributes or {}, self._engine.fence.process))
             rest: Sequence[Chunk] = ()
             async for block in _blocks(chunks):
-                slices = list(cut_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=_SLICE_WEIGHT))
+                slices = list(
+                    split_into_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=_SLICE_WEIGHT)
+                )
                 rest = slices.pop() if slices else ()  # it can be filled from the next block
                 await self._write(adding, slices, total)
             await self._write(adding, [rest], total)

@@ -12,7 +12,7 @@ from chains.answer_slots import LARGE_BYTES
 from chains.embedding_router import EmbeddingRouter
 from chains.forwarding import CHAT, EMBEDDINGS
 from chains.upstream_response import UpstreamResponse
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.chains.conftest import Connect
 from tests.upstream import Raw, ScriptedUpstream
 from wire.embeddings import EmbeddingCreate
@@ -34,7 +34,7 @@ async def asks(up: ScriptedUpstream, connect: Connect) -> AsyncIterator[Asks]:
     tasks: list[asyncio.Task[UpstreamResponse]] = []
 
     async def one(owner: str, path: str) -> UpstreamResponse:
-        act_for(owner)
+        set_current_owner(owner)
         return await upstream.pass_through(BODY, path)
 
     def ask(
@@ -115,7 +115,7 @@ async def test_a_broken_large_answer_gives_up_its_turn(asks: Asks, then: str) ->
 
 
 async def embedded(router: EmbeddingRouter, owner: str, texts: int) -> int:
-    act_for(owner)
+    set_current_owner(owner)
     request = EmbeddingCreate.model_validate({"model": "test-model", "input": ["x"] * texts})
     return (await router.answer(request, owner)).status
 

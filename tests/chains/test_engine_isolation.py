@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Builtin, CallLimits, EngineConfig, Replies, ReplyCall
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.chains.test_builtin import busy_slots, children, eventually
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
 
@@ -84,7 +84,7 @@ async def test_a_run_whose_engine_crashes_twice_fails_with_a_message() -> None:
 
 
 async def ask_as(owner: str, builtin: Builtin, way: str, text: str = "Say hello.") -> None:
-    act_for(owner)
+    set_current_owner(owner)
     if way == "run":
         await finished(builtin, text)
         return
@@ -198,7 +198,7 @@ async def test_one_owner_s_requests_do_not_delay_another_s() -> None:
         ended: list[str] = []
 
         async def ask(owner: str, *, client: bool) -> None:
-            act_for(owner)
+            set_current_owner(owner)
             if client:
                 await builtin.pass_through({"messages": ASK, "max_tokens": 4})
             else:

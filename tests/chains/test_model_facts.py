@@ -10,7 +10,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
 from chains.model_facts import MAX_MODELS, RecentModels
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
 from wire.errors import RunError
@@ -50,7 +50,7 @@ async def acting(owner: str, work: Coroutine[Any, Any, T]) -> T:
     """Call a function for an owner, as a request's task does."""
 
     async def do() -> T:
-        act_for(owner)
+        set_current_owner(owner)
         return await work
 
     return await asyncio.create_task(do())

@@ -14,7 +14,7 @@ from store.ports import Delete, Insert, PageQuery, Patch, RequireRow, store_file
 from store.sqlite.database import Engine
 from store.sqlite.files import SqliteFileQueries
 from store.sqlite.store import SqliteStore, open_store
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.store.rows import file, file_batch, put, store_file, upload, vector_store
 from wire.errors import InvalidRequest, MissingRow
 
@@ -167,7 +167,7 @@ async def test_finding_waiting_files_costs_the_same_for_any_number(tmp_path: Pat
             conn.set_progress_handler(count, 10)
 
         async def watch_one(owner: str, reads: Engine = engine, begin: Any = on_progress) -> None:
-            act_for(owner)  # one owner does not get all connections
+            set_current_owner(owner)  # one owner does not get all connections
             await reads.read(begin)
 
         await asyncio.gather(*(watch_one(f"owner {number}") for number in range(5)))

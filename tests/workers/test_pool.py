@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from wire.errors import BudgetExceeded
 from workers import Budget, Pool
 
@@ -140,10 +140,10 @@ async def test_a_task_cancelled_in_the_queue_is_removed(pool: Pool) -> None:
 
 
 async def test_one_owners_slow_tasks_do_not_delay_anothers(pool: Pool) -> None:
-    act_for("ann")
+    set_current_owner("ann")
     slow_ones = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(1, 30))) for _ in range(6)]
     await asyncio.sleep(0.2)
-    act_for("bob")
+    set_current_owner("bob")
     assert await pool.run(FIND, PLACE, {}) == WRONG
     assert sum(task.done() for task in slow_ones) <= 2
     for task in slow_ones:
@@ -153,13 +153,13 @@ async def test_one_owners_slow_tasks_do_not_delay_anothers(pool: Pool) -> None:
 
 async def test_each_owner_has_a_queue_limit_of_their_own() -> None:
     pool = Pool(size=1, share=1, most_waiting=2)
-    act_for("ann")
+    set_current_owner("ann")
     tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT)) for _ in range(9)]
     await asyncio.sleep(0.1)
     refused = [task.exception() for task in tasks if task.done()]
     assert 6 <= len(refused) <= 7
     assert {getattr(error, "why", None) for error in refused} == {"late"}
-    act_for("bob")
+    set_current_owner("bob")
     assert await pool.run(FIND, PLACE, {}) == WRONG
     for task in tasks:
         task.cancel()
