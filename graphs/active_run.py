@@ -64,11 +64,11 @@ class ActiveRun:
     """Whether checkpoints can exist that the end must drop."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     weight: int = 1
-    """The number of runs that it counts as (see `Admission.weigh`)."""
+    """The number of runs that it counts as (see `Admission.weight_of`)."""
     size: int = 0
     """The bytes of its object."""
     number: int = 0
-    """The number of its start (see `Admission.begin`)."""
+    """The number of its start (see `Admission.admit`)."""
     memory: int = 0
     """Bytes that `graphs.admission` counts for the run."""
     history_memory: int = 0

@@ -65,12 +65,12 @@ class Execution:
         self._releases: dict[RunLog, asyncio.TimerHandle] = {}
         """Logs of runs that have paused or ended → the timer that releases them."""
 
-    async def enter(self) -> None:
+    async def start(self) -> None:
         """Start to accept runs."""
         await self._tasks.__aenter__()
         self.open = True
 
-    async def leave(self) -> None:
+    async def stop(self) -> None:
         """Stop the runs that still execute, and wait for every task."""
         await self.drain(0)
         if self._starting:
@@ -87,20 +87,20 @@ class Execution:
     def __len__(self) -> int:
         return len(self._active_runs)
 
-    def executed(self) -> list[ActiveRun]:
+    def active_runs(self) -> list[ActiveRun]:
         """Return the runs that this process executes."""
         return list(self._active_runs.values())
 
-    def lasting(self, longer_than_s: float) -> list[ActiveRun]:
+    def executing_longer_than(self, longer_than_s: float) -> list[ActiveRun]:
         """Return the runs that this process has executed for longer than that."""
         since = asyncio.get_running_loop().time() - longer_than_s
         return [active for active in self._active_runs.values() if active.begun_at < since]
 
-    def own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def create_task(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a task of the server; it is awaited when the server stops."""
         return self._tasks.create_task(work)
 
-    def own_start(
+    def create_start_task(
         self, work: Coroutine[object, object, Started], context: Context | None = None
     ) -> "asyncio.Task[Started]":
         """Run the start of a run in a task of the server: a caller that leaves does not end it. It can fail."""
@@ -138,10 +138,10 @@ class Execution:
                 wait.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def begin(self, active: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
+    def start_run(self, active: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
         """Execute a run that `work` drives. A run that was admitted from the queue has been counted already."""
         if not is_admitted:
-            active.number = self.admission.begin(active.owner, active.weight, active.memory)
+            active.number = self.admission.admit(active.owner, active.weight, active.memory)
         active.resize = partial(self._resize, active)
         self._active_runs[active.run_id] = active
         active.begun_at = asyncio.get_running_loop().time()
@@ -159,22 +159,22 @@ class Execution:
         assert self.resume_queued is not None, "set before the first run is queued"
         try:
             if await self.resume_queued(run):
-                self.admission.leave(run.run_id)
+                self.admission.remove(run.run_id)
                 return
-            self.admission.leave(run.run_id)
+            self.admission.remove(run.run_id)
         except StoreError as error:
             logger.error("run %s could not be continued and is queued again: %s", run.run_id, error)
             self.admission.requeue(run)
-            self.admission.end(run.owner, run.weight, run.memory, number=run.number)
+            self.admission.release(run.owner, run.weight, run.memory, number=run.number)
             return  # the sweep starts queued runs again
         except Exception as error:  # the outermost frame of a task
             logger.exception("run %s could not be continued", run.run_id)
             self.broken[run.run_id] = error
-            self.admission.leave(run.run_id)
+            self.admission.remove(run.run_id)
         self._ended(run)
 
     def _ended(self, run: ActiveRun | QueuedRun) -> None:
-        self.admission.end(run.owner, run.weight, run.memory, number=run.number)
+        self.admission.release(run.owner, run.weight, run.memory, number=run.number)
         self.start_queued()
 
     def _resize(self, active: ActiveRun, memory: int, only_if_free: bool) -> bool:

@@ -26,11 +26,11 @@ def count_reading(admission: Admission, owner: str, first: Page, *, has_slot: bo
 
     Raises StartDeferred if the memory is not free, unless the owner has a slot.
     """
-    memory = admission.unread if first.has_more else entries_memory(first.rows)
+    memory = admission.unread_memory if first.has_more else entries_memory(first.rows)
     if not has_slot and not admission.has_memory(owner, memory):
         raise StartDeferred
     read = ExitStack()
-    read.enter_context(admission.reading(owner, memory))
+    read.enter_context(admission.count_memory(owner, memory))
     return read
 
 
@@ -41,14 +41,14 @@ async def read_if_free(
     `active`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
     active.size = len(orjson.dumps(row.body))
-    active.weight = admission.weigh(active.size)
-    active.memory = row.private.get("memory", admission.unread + object_memory(active.size)) + exchange
-    if not admission.free(active.owner, active.weight, active.memory):
+    active.weight = admission.weight_of(active.size)
+    active.memory = row.private.get("memory", admission.unread_memory + object_memory(active.size)) + exchange
+    if not admission.is_free(active.owner, active.weight, active.memory):
         return None
-    with admission.reading(active.owner, active.memory):
+    with admission.count_memory(active.owner, active.memory):
         context = await contexts.reload(active, row, toolset)
     active.memory = active.history_memory + exchange
-    return context if admission.free(active.owner, active.weight, active.memory) else None
+    return context if admission.is_free(active.owner, active.weight, active.memory) else None
 
 
 async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> RunRow:

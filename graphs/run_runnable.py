@@ -237,7 +237,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             return (await self._row(run_input.run_id, follower.owner)).id
         work = self._resume(follower) if run_input.run_id else self._start(follower)
         context = context_without_reader() if follower.logged else None
-        follower.starting = self._runner.own_start(work, context)
+        follower.starting = self._runner.create_start_task(work, context)
         started = await asyncio.shield(follower.starting)
         follower.number = max(follower.number, started.after)
         return started.run_id

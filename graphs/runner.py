@@ -81,10 +81,10 @@ class Runner:
         self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        await self._execution.enter()
+        await self._execution.start()
         await self._orphans.queue_orphans()
         watches = (self._orphans.sweep, self._orphans.queue_orphans_forever)
-        self._watching = [self._execution.own(restart_on_error(watch)) for watch in watches]
+        self._watching = [self._execution.create_task(restart_on_error(watch)) for watch in watches]
         return self
 
     async def __aexit__(
@@ -92,7 +92,7 @@ class Runner:
     ) -> None:
         for task in self._watching:
             task.cancel()
-        await self._execution.leave()
+        await self._execution.stop()
 
     async def drain(self, limit_s: float) -> None:
         """Accept no new runs, wait up to `limit_s` for the executing ones, then stop the rest until the next start."""
@@ -200,14 +200,14 @@ class Runner:
             if not executed:
                 await active.stopped()
                 active.log.close()
-                self._execution.admission.leave(run_id)
+                self._execution.admission.remove(run_id)
             return body
 
-    def own_start(
+    def create_start_task(
         self, work: Coroutine[object, object, Started], context: Context | None = None
     ) -> "asyncio.Task[Started]":
         """Run one of these operations in a task of the server, which ends even if its caller leaves."""
-        return self._execution.own_start(work, context)
+        return self._execution.create_start_task(work, context)
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
         """Cancel a run that is no longer needed, in a task of the server; does nothing if it has ended."""
@@ -218,7 +218,7 @@ class Runner:
             except (Problem, StoreError) as error:
                 logger.info("run %s was abandoned, and not cancelled: %s", run_id, error.message)
 
-        self._execution.own(log_errors(f"cancelling {run_id}", cancel))
+        self._execution.create_task(log_errors(f"cancelling {run_id}", cancel))
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""
@@ -249,7 +249,7 @@ class Runner:
             except MissingRow as missing:
                 raise NotFound(f"No thread found with id '{thread_id}'.") from missing
             if active_id is not None:
-                self._execution.admission.leave(active_id)
+                self._execution.admission.remove(active_id)
 
     def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`; see `Execution.follow`."""

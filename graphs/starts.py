@@ -139,13 +139,13 @@ class RunStarts:
         events = draft.events()
         queued = draft.run
         active.size = len(orjson.dumps(draft.run))
-        active.weight = self._execution.admission.weigh(active.size)
+        active.weight = self._execution.admission.weight_of(active.size)
         active.memory = active.history_memory = await self._contexts.memory(active, history)
         read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, active.weight, active.memory
-        if not self._execution.admission.free(*needs):
+        if not self._execution.admission.is_free(*needs):
             draft.row.private["next_event"] = len(events)
-            with refused(), self._execution.admission.entering(*needs):
+            with refused(), self._execution.admission.reserve_place(*needs):
                 return await self.enqueue(active, [*guards, *draft.changes(held=False)], events)
         draft.row.private["next_event"] = active.log.ceiling
         # No reader sees the row while it is `queued`, so it is stored with the status that follows.
@@ -181,7 +181,7 @@ class RunStarts:
         commit = self._store.commit(changed, durable=True, failed=lambda: active.stop_for("refused"))
         active.log.publish(numbered)
         work = self._execution.drive(active, given[0], context, resumed=given[1], commit=commit)
-        self._execution.begin(active, work)
+        self._execution.start_run(active, work)
         try:
             await asyncio.shield(commit)
         except StoreError:

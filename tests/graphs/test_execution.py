@@ -75,13 +75,13 @@ async def test_a_stop_before_the_first_step_ends_the_run_too(upstream: ScriptedU
     upstream.script(Reply("Yes."))
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hello"), await small.assistant(tools=tools)
-        begin = small.runner._execution.begin
+        start_run = small.runner._execution.start_run
 
         def start_and_stop(active: Any, *args: Any, **options: Any) -> None:
-            begin(active, *args, **options)
+            start_run(active, *args, **options)
             active.stop_for("expired")
 
-        small.runner._execution.begin = start_and_stop  # type: ignore[method-assign]
+        small.runner._execution.start_run = start_and_stop  # type: ignore[method-assign]
         started = await small.start(thread, assistant)
         await until(lambda: not small.runner.executing)
         assert (await small.run(started))["status"] == "expired"
