@@ -10,7 +10,7 @@ from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, must_get
 from api.json_response import answer
 from api.routers import api_router
-from graphs.tools.feasible import check_schemas
+from graphs.tools.schema_checks import check_schemas
 from graphs.tools.secrets import restore_changed
 from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of

@@ -20,9 +20,9 @@ from graphs.admission import Limits
 from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
 from graphs.drafts import DEFAULTS, RunChoices, SpecRun
 from graphs.execution import Execution
+from graphs.history_memory import read_context_if_free, require_run
 from graphs.machine.metrics import RunMetrics
 from graphs.orphans import OrphanedRuns
-from graphs.reading import must_get_run, read_if_free
 from graphs.record import Recorded
 from graphs.recovery import restore_run
 from graphs.run_context import RunContexts
@@ -143,10 +143,10 @@ class Runner:
         """Give a waiting run all of its tool outputs, and continue it."""
         self._starts.require_accepting()
         async with self._orphans.lock(run_id):
-            row = await must_get_run(self._store, owner, thread_id, run_id)
+            row = await require_run(self._store, owner, thread_id, run_id)
             if row.body["status"] == "requires_action" and (row.body["expires_at"] or 0) <= self._now():
                 await self._orphans.finish(run_id, owner, "requires_action", "expired")
-                row = await must_get_run(self._store, owner, thread_id, run_id)
+                row = await require_run(self._store, owner, thread_id, run_id)
             action = row.body["required_action"]
             if row.body["status"] != "requires_action" or action is None:
                 raise not_waiting(row.body["status"])
@@ -154,7 +154,7 @@ class Runner:
             given = check_outputs(action, outputs, used=used)
             active = await restore_run(self._store, row, self._now, self.metrics)
             toolset, admission = await self.contexts.toolset(row), self._execution.admission
-            context = await read_if_free(admission, self.contexts, active, row, toolset, given)
+            context = await read_context_if_free(admission, self.contexts, active, row, toolset, given)
             calls = action["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
             if all(call["function"]["name"] in toolset.functions for call in calls):
@@ -180,7 +180,7 @@ class Runner:
         if active is not None and active.ending:
             await active.ended.wait()
         async with self._orphans.lock(run_id):
-            row = await must_get_run(self._store, owner, thread_id, run_id)
+            row = await require_run(self._store, owner, thread_id, run_id)
             active = self._execution.get(run_id)
             status = active.run["status"] if active is not None else row.body["status"]
             stopping = active is not None and (active.ending or active.stop is not None)
@@ -223,7 +223,7 @@ class Runner:
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""
         async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
-            await must_get_run(self._store, owner, thread_id, run_id)
+            await require_run(self._store, owner, thread_id, run_id)
             if (active := self._execution.get(run_id)) is not None:
                 active.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)

@@ -21,9 +21,9 @@ from graphs.admission import QueuedRun
 from graphs.drafts import Draft, RunChoices, SpecRun, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from, history_of
+from graphs.history_memory import count_history_memory
 from graphs.log import RunLog
 from graphs.machine.state import GraphInput, RunContext
-from graphs.reading import count_reading
 from graphs.record import Recorder
 from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_slot, start_with_slot
@@ -104,7 +104,7 @@ class RunStarts:
             guards += gone
         draft = draft_run(request, found.assistant, owner, thread_id, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
-        with count_reading(self._execution.admission, owner, first, has_slot=has_slot) as read:
+        with count_history_memory(self._execution.admission, owner, first, has_slot=has_slot) as read:
             history = await self._contexts.history(draft.run, owner, first=first, newer=draft.entries)
             async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
                 draft.row.private["vector_store_ids"] = searched_stores(draft.run, thread.body, attached)

@@ -143,7 +143,7 @@ async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     given: dict[str, str] = interrupt({"calls": calls_for_client(state, runtime.context), "exchange_bytes": used})
     tools, calls = runtime.context.tools, state["reply"]["calls"]
     gone = {call["id"]: GONE for call in calls if call["id"] in given and call["name"] not in tools.names}
-    consequential = {call["id"] for call in calls if tools.asks_first(call["name"])}
+    consequential = {call["id"] for call in calls if tools.requires_approval(call["name"])}
     approved = [id for id, output in given.items() if id in consequential and _approves(output)]
     outputs = {
         id: DENIED if id in consequential else output for id, output in (given | gone).items() if id not in approved
@@ -184,7 +184,7 @@ async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessa
     if without is tools or await context.model.calls_natively(context.spec.model):
         return tools, None
     question = "" if number or context.spec.tool_choice == "none" else _newest_question(await context.history())
-    first = tools.called_first(question) if question else None
+    first = tools.forced_call(question) if question else None
     if first is None:
         return without, None
     name, arguments = first

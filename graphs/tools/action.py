@@ -17,11 +17,11 @@ from graphs.machine.stream_parts import Call
 from graphs.tools.action_previews import preview_call
 from graphs.tools.credentials import read_credentials
 from graphs.tools.document import MAX_DOCUMENT_BYTES, ErrorFactory
+from graphs.tools.document_worker import operations_from_json, refused
 from graphs.tools.lazy_caller import CALLER, Caller
 from graphs.tools.names import free_name
 from graphs.tools.operations import Operation
 from graphs.tools.port import CallInput, Kind, Offer, Outcome, PreviewCall, ServerTool, Tools
-from graphs.tools.reading import refused, unpack
 from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
 from telemetry.context import current_owner
@@ -36,7 +36,7 @@ _MAX_WRITTEN: Final = 2 * 1_048_576
 """Maximum characters of all operations' parameters, as JSON with references expanded. Each model call sends them, and
 no model's context has space for more; a short document can expand to megabytes."""
 
-_READ: Final = "graphs.tools.reading:read_packed"
+_READ: Final = "graphs.tools.document_worker:parse_to_json"
 _DATA: Final = frozenset({"openapi_spec", "headers", "auth", "is_consequential", "base_url"})
 
 
@@ -168,7 +168,7 @@ class _Documents:
         await REQUESTS.run(current_owner(), self._keep, key, packed, refuse)
 
     def _keep(self, key: bytes, packed: JsonObject, refuse: ErrorFactory) -> tuple[Operation, ...]:
-        read = unpack(packed, refuse)
+        read = operations_from_json(packed, refuse)
         self._cache.put(current_owner(), key, read, _length(read))
         return read
 

@@ -18,12 +18,12 @@ import httpcore2
 import httpx2
 
 from fairness.fair_limits import REQUESTS, FairLimit
-from graphs.tools.answers import Answer, read_answer
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.http_requests import MAX_URL_BYTES, Pairs, build_request
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
-from graphs.tools.streams import read_at_most
+from graphs.tools.responses import ApiResponse, read_response
+from graphs.tools.streams import limit_reads
 from graphs.tools.urls import check_url, join_url
 from telemetry.context import current_owner
 from wire.errors import ThreadholdError
@@ -130,18 +130,18 @@ class ActionCaller:
         """Close every connection; calls that are still waiting fail."""
         await self._pool.aclose()
 
-    async def _follow(self, operation: Operation, request: httpx2.Request, progress: _Progress) -> Answer:
+    async def _follow(self, operation: Operation, request: httpx2.Request, progress: _Progress) -> ApiResponse:
         credentials = operation.credentials
         first_origin = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             async with self._connection(request.url.netloc.decode("ascii"), progress):
-                allowance = read_at_most(_HEAD_BYTES)
+                read_limit = limit_reads(_HEAD_BYTES)
                 response = await self._send(request)
-                allowance.left = _FRAMING * (self._max_bytes + credentials.longest()) + _HEAD_BYTES
+                read_limit.left = _FRAMING * (self._max_bytes + credentials.longest()) + _HEAD_BYTES
                 try:
                     location = next((value for name, value in response.headers if name.lower() == b"location"), None)
                     if location is None or response.status not in (301, 302, 303, 307, 308):
-                        return await read_answer(response, max_bytes=self._max_bytes, credentials=credentials)
+                        return await read_response(response, max_bytes=self._max_bytes, credentials=credentials)
                 finally:
                     await response.aclose()
             request = _next_request(request, response.status, location, first_origin)

@@ -16,7 +16,7 @@ from typing import Final
 import httpcore2
 
 from fairness.fair_limits import FairLimit, FairThreads
-from graphs.tools.streams import PacedStream
+from graphs.tools.streams import FairStream
 from telemetry.context import current_owner
 from wire.errors import ThreadholdError
 from wire.json import UncheckedJson
@@ -136,7 +136,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
             _log.warning("action refused: %r is %s, which is not public; ACTIONS_ALLOW_HOSTS can allow it", host, found)
             raise AddressRefused(f"`{host}` is {found}")
         stream = await self._connect(permitted, port, timeout, local_address, socket_options)
-        return PacedStream(stream, self._blocks)
+        return FairStream(stream, self._blocks)
 
     async def _connect(
         self,

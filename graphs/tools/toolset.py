@@ -58,7 +58,7 @@ class ToolSet:
         """Return the name of the first function whose calls have this type; None if there is none."""
         return next((name for name, tool in self.served.items() if tool.step_type == step_type), None)
 
-    def asks_first(self, name: str) -> bool:
+    def requires_approval(self, name: str) -> bool:
         """Whether a call of this name waits for the client's approval."""
         tool = self.served.get(name)
         return tool is not None and tool.preview is not None
@@ -67,7 +67,7 @@ class ToolSet:
         """Return these tools and those that only other servers know. Raises RunError."""
         return self if self.discover is None else await self.discover()
 
-    def called_first(self, question: str) -> tuple[str, str] | None:
+    def forced_call(self, question: str) -> tuple[str, str] | None:
         """Return the name and the arguments of the call that is made for a model that makes no tool calls."""
         for name, tool in self.served.items():
             if (arguments := tool.arguments_for(question)) is not None:

@@ -7,7 +7,7 @@ the compressed data is ignored.
 import zlib
 from typing import Final
 
-__all__ = ["Unpacker"]
+__all__ = ["Decompressor"]
 
 _SLACK_BYTES: Final = 64 * 1024
 """Maximum input beyond the limit of the output: a stream that needs more contains almost no data."""
@@ -19,7 +19,7 @@ _GZIP: Final = b"\x1f\x8b"
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
 
 
-class Unpacker:
+class Decompressor:
     """Decompresses one body; `coding` is gzip, x-gzip or deflate."""
 
     def __init__(self, coding: str, max_bytes: int) -> None:
@@ -30,16 +30,16 @@ class Unpacker:
         self._stream: zlib._Decompress | None = None
         self.ended = False
         """Whether the compressed data is complete."""
-        self.spent = False
+        self.exceeded = False
         """Whether more input arrived than the limit allows."""
 
-    def unpack(self, block: bytes, max_bytes: int) -> bytes:
+    def decompress(self, block: bytes, max_bytes: int) -> bytes:
         """Return at most `max_bytes` of what the block adds. Raises zlib.error."""
         self._left -= len(block)
-        self.spent = self._left < 0
+        self.exceeded = self._left < 0
         found = bytearray()
         data = self._head + block
-        while data and not self.ended and not self.spent and len(found) < max_bytes:
+        while data and not self.ended and not self.exceeded and len(found) < max_bytes:
             if self._stream is None:
                 if len(data) < len(_GZIP):
                     self._head = data
@@ -68,7 +68,7 @@ class Unpacker:
             return False
         self._members += 1
         if self._members > _MAX_MEMBERS:
-            self.spent = True
+            self.exceeded = True
             return False
         self._stream = zlib.decompressobj(_GZIP_BITS if self._is_gzip else _deflate_bits(data))
         return True

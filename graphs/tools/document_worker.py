@@ -8,10 +8,10 @@ from graphs.tools.operations import Field, Operation, build_parameters, read_ope
 from wire.errors import BudgetExceeded, InvalidRequest
 from wire.json import JsonObject, JsonView
 
-__all__ = ["read_packed", "refused", "unpack"]
+__all__ = ["operations_from_json", "parse_to_json", "refused"]
 
 
-def read_packed(source: str | JsonObject, base_url: str | None) -> JsonObject:
+def parse_to_json(source: str | JsonObject, base_url: str | None) -> JsonObject:
     """Return `{"operations": [...]}`, or `{"refused": message}` if the document is invalid. Runs in a child process."""
 
     def refuse(message: str) -> InvalidRequest:
@@ -24,8 +24,8 @@ def read_packed(source: str | JsonObject, base_url: str | None) -> JsonObject:
     return {"operations": [_pack(each) for each in operations]}
 
 
-def unpack(packed: JsonView, refuse: ErrorFactory) -> tuple[Operation, ...]:
-    """Return the operations that `read_packed` has packed. Raises the error that `refuse` makes from a refusal."""
+def operations_from_json(packed: JsonView, refuse: ErrorFactory) -> tuple[Operation, ...]:
+    """Return the operations that `parse_to_json` has packed. Raises the error that `refuse` makes from a refusal."""
     if "refused" in packed:
         raise refuse(packed["refused"])
     servers: dict[str, str] = {}  # most operations have the same one

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from graphs.tools.packing import Unpacker
+from graphs.tools.decompression import Decompressor
 
 TEXT = b"The sky is blue. " * 500
 LIMIT = 64 * 1024
@@ -22,11 +22,11 @@ def blocks(data: bytes, size: int) -> Iterable[bytes]:
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
-def unpacked(unpacker: Unpacker, data: bytes, size: int) -> bytes:
+def unpacked(decompressor: Decompressor, data: bytes, size: int) -> bytes:
     found = b""
     for block in blocks(data, size):
-        found += unpacker.unpack(block, LIMIT + 1 - len(found))
-        if unpacker.ended or unpacker.spent or len(found) > LIMIT:
+        found += decompressor.decompress(block, LIMIT + 1 - len(found))
+        if decompressor.ended or decompressor.exceeded or len(found) > LIMIT:
             break
     return found
 
@@ -47,18 +47,18 @@ def unpacked(unpacker: Unpacker, data: bytes, size: int) -> bytes:
     ids=["gzip", "two members", "empty members", "padding", "garbage", "zlib", "zlib and garbage", "bare deflate"],
 )
 def test_packed_data_is_read_completely_at_every_block_size(coding: str, sent: bytes, size: int) -> None:
-    unpacker = Unpacker(coding, LIMIT)
-    assert unpacked(unpacker, sent, size) == TEXT
-    assert unpacker.whole
-    assert not unpacker.spent
+    decompressor = Decompressor(coding, LIMIT)
+    assert unpacked(decompressor, sent, size) == TEXT
+    assert decompressor.whole
+    assert not decompressor.exceeded
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_truncated_data_is_not_complete(coding: str) -> None:
     sent = (gzip.compress(TEXT) if coding == "gzip" else zlib.compress(TEXT))[:-5]
-    unpacker = Unpacker(coding, LIMIT)
-    assert TEXT.startswith(unpacked(unpacker, sent, 100))
-    assert not unpacker.whole
+    decompressor = Decompressor(coding, LIMIT)
+    assert TEXT.startswith(unpacked(decompressor, sent, 100))
+    assert not decompressor.whole
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_truncated_data_is_not_complete(coding: str) -> None:
 def test_data_that_unpacks_to_nothing_is_not_kept_or_read(coding: str, sent: bytes) -> None:
     tracemalloc.start()
     try:
-        unpacker = Unpacker(coding, LIMIT)
-        found = unpacked(unpacker, sent, 65_536)
+        decompressor = Decompressor(coding, LIMIT)
+        found = unpacked(decompressor, sent, 65_536)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
-    assert unpacker.ended or unpacker.spent or len(found) > LIMIT
+    assert decompressor.ended or decompressor.exceeded or len(found) > LIMIT
     assert len(found) <= LIMIT + 1

@@ -13,10 +13,10 @@ from http import HTTPStatus
 import httpcore2
 
 from graphs.tools.credentials import Credentials
-from graphs.tools.packing import Unpacker
+from graphs.tools.decompression import Decompressor
 from wire.charsets import text_codec
 
-__all__ = ["Answer", "read_answer"]
+__all__ = ["ApiResponse", "read_response"]
 
 MAX_ERROR_CHARACTERS = 4_000
 _TEXTUAL = re.compile(
@@ -26,14 +26,14 @@ _TEXTUAL = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """The status, and the text for the model."""
 
     status: int
     text: str
 
 
-async def read_answer(response: httpcore2.Response, *, max_bytes: int, credentials: Credentials) -> Answer:
+async def read_response(response: httpcore2.Response, *, max_bytes: int, credentials: Credentials) -> ApiResponse:
     """Read at most `max_bytes` of the body; the caller closes the response."""
     headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
     # Enough beyond the limit that a secret across the cut is complete when it is searched for.
@@ -49,10 +49,10 @@ async def read_answer(response: httpcore2.Response, *, max_bytes: int, credentia
             text = text.encode()[:max_bytes].decode(errors="ignore")
             text += f"\n\n(The answer was cut here; it is longer than {max_bytes} bytes.)"
     if 200 <= response.status < 300:
-        return Answer(response.status, text or f"(HTTP {response.status}, no content)")
+        return ApiResponse(response.status, text or f"(HTTP {response.status}, no content)")
     if len(text) > MAX_ERROR_CHARACTERS:
         text = text[:MAX_ERROR_CHARACTERS] + "…"
-    return Answer(
+    return ApiResponse(
         response.status, f"HTTP {response.status} {_phrase(response.status)}".rstrip() + (f"\n{text}" if text else "")
     )
 
@@ -68,20 +68,20 @@ async def _read(response: httpcore2.Response, coding: str, max_bytes: int) -> tu
     """Return the body, decompressed, and whether it is complete."""
     coding = coding.strip().lower()
     # Some servers compress although identity is requested. Decompression is limited, so a zip bomb has no effect.
-    unpacker = Unpacker(coding, max_bytes) if coding in ("gzip", "x-gzip", "deflate") else None
+    decompressor = Decompressor(coding, max_bytes) if coding in ("gzip", "x-gzip", "deflate") else None
     found = bytearray()
     stream = response.stream
     assert isinstance(stream, AsyncIterator) or hasattr(stream, "__aiter__")
     async for part in stream:
         try:
-            found += part if unpacker is None else unpacker.unpack(part, max_bytes + 1 - len(found))
+            found += part if decompressor is None else decompressor.decompress(part, max_bytes + 1 - len(found))
         except zlib.error:
             return bytes(found[:max_bytes]), False
-        if len(found) > max_bytes or (unpacker is not None and unpacker.spent):
+        if len(found) > max_bytes or (decompressor is not None and decompressor.exceeded):
             return bytes(found[:max_bytes]), False
-        if unpacker is not None and unpacker.ended:
+        if decompressor is not None and decompressor.ended:
             break  # the rest is not part of the body; the caller closes the connection
-    return bytes(found), unpacker is None or unpacker.whole or not found
+    return bytes(found), decompressor is None or decompressor.whole or not found
 
 
 def _decode(body: bytes, headers: dict[str, str], *, whole: bool, credentials: Credentials) -> str | None:

@@ -18,10 +18,10 @@ from graphs.tools.toolset import ToolSet
 from store.ports import Page, RunRow, Store
 from wire.errors import NotFound
 
-__all__ = ["count_reading", "must_get_run", "read_if_free"]
+__all__ = ["count_history_memory", "read_context_if_free", "require_run"]
 
 
-def count_reading(admission: Admission, owner: str, first: Page, *, has_slot: bool) -> ExitStack:
+def count_history_memory(admission: Admission, owner: str, first: Page, *, has_slot: bool) -> ExitStack:
     """Count the memory of a history that begins with the page `first`, until the result is closed.
 
     Raises StartDeferred if the memory is not free, unless the owner has a slot.
@@ -34,7 +34,7 @@ def count_reading(admission: Admission, owner: str, first: Page, *, has_slot: bo
     return read
 
 
-async def read_if_free(
+async def read_context_if_free(
     admission: Admission, contexts: RunContexts, active: ActiveRun, row: RunRow, toolset: ToolSet, given: dict[str, str]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
@@ -51,7 +51,7 @@ async def read_if_free(
     return context if admission.is_free(active.owner, active.weight, active.memory) else None
 
 
-async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> RunRow:
+async def require_run(store: Store, owner: str, thread_id: str, run_id: str) -> RunRow:
     """Return a run's row. Raises NotFound, which names the thread if it does not exist either."""
     row = await store.get("run", run_id, owner, thread_id=thread_id)
     if row is None:
