@@ -17,7 +17,7 @@ from typing import Final
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
-from documents.pieces import cut
+from documents.text_splitter import split_text
 from fairness.fair_limits import INDEXING, FairLimit
 from fairness.work_blocks import split_into_blocks
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
@@ -35,8 +35,8 @@ _LARGE_BYTES: Final = 1024 * 1024
 _LARGE_FILES: Final = 4
 """Maximum texts of more than `_LARGE_BYTES` in memory; one owner gets two of them. Smaller ones do not wait."""
 
-_CUT: Final = 256
-"""Pieces that are cut in one block, a few milliseconds of work."""
+_CHUNKS_PER_BLOCK: Final = 256
+"""Chunks that are split off in one block, a few milliseconds of work."""
 
 _EMBEDDED: Final = 64
 _EMBEDDED_CHARS: Final = 64 * 1024
@@ -97,7 +97,7 @@ class Indexer:
         async with self._large.slot(owner) if size > _LARGE_BYTES else nullcontext():
             sizes = store_file.body["chunking_strategy"]["static"]
             text = await self._text(owner, file_id)
-            spans = await self._cut(owner, text, sizes)
+            spans = await self._split(owner, text, sizes)
             if not spans:
                 raise UnreadableFile("The file has no text. Text in images is not read.", code="invalid_file")
             progress = _Progress()
@@ -134,13 +134,15 @@ class Indexer:
         # In blocks, because no other thread runs while a block is decoded.
         return await INDEXING.run(owner, lambda: "".join(codecs.iterdecode(blocks, "utf-8")))
 
-    async def _cut(self, owner: str, text: str, sizes: dict[str, int]) -> Sequence[tuple[int, int]]:
+    async def _split(self, owner: str, text: str, sizes: dict[str, int]) -> Sequence[tuple[int, int]]:
         """Return the start and end of each piece."""
         most = self._limits.chunks
-        cutting = cut(text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"])
+        chunks = split_text(
+            text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"]
+        )
 
         def some() -> list[tuple[int, int]]:
-            return [(piece.start, piece.end) for piece in islice(cutting, _CUT)]
+            return [(chunk.start, chunk.end) for chunk in islice(chunks, _CHUNKS_PER_BLOCK)]
 
         spans: list[tuple[int, int]] = []
         while found := await INDEXING.run(owner, some):

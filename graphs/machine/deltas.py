@@ -16,7 +16,6 @@ from chains.extra_fields import extra_fields
 from chains.prompts import UNKNOWN_FUNCTION, fill
 from chains.reply import RECLASSIFIED
 from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
-from graphs.machine.pieces import Pieces
 from graphs.machine.stream_parts import (
     Call,
     CallDelta,
@@ -32,6 +31,7 @@ from graphs.machine.stream_parts import (
     TextDeltas,
     Usage,
 )
+from graphs.machine.text_buffer import TextBuffer
 from retrieval.citations import Citations, Cited
 from retrieval.grounding import Source
 from wire.ids import derive_id
@@ -106,7 +106,7 @@ class ReplyParts:
         self._calls_bytes = self._chars = 0
         self._citations = Citations(sources) if sources else None
         self.message_id, self.message_step, self.calls_step = reply_ids(run_id, reply)
-        self._text = Pieces()
+        self._text = TextBuffer()
         self._has_reasoning = False
         self._message: str = "none"  # none → open → closed
         self._slots: list[_Slot] = []
@@ -200,7 +200,7 @@ class ReplyParts:
         reasoning, reclassified = kwargs.get("reasoning_content") or "", bool(kwargs.get(RECLASSIFIED))
         if reclassified:
             reasoning = self.text + reasoning
-            self._text = Pieces()
+            self._text = TextBuffer()
             if self._citations is not None:
                 self._citations.drop()
         if reasoning or reclassified:

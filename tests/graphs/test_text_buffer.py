@@ -4,25 +4,25 @@ import tracemalloc
 
 import pytest
 
-from graphs.machine.pieces import Pieces
+from graphs.machine.text_buffer import TextBuffer
 
 
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 5000])
 def test_text_and_length_are_those_of_all_pieces(count: int) -> None:
-    text, pieces = Pieces(), [f"{number} é" for number in range(count)]
+    text, pieces = TextBuffer(), [f"{number} é" for number in range(count)]
     for start in range(0, count, 7):
         text.extend(pieces[start : start + 7])
     assert (str(text), text.chars, bool(text)) == ("".join(pieces), len("".join(pieces)), bool(pieces))
 
 
 def test_an_empty_piece_counts_as_a_piece() -> None:
-    text = Pieces()
+    text = TextBuffer()
     text.extend([""])
     assert text
 
 
 def test_a_token_takes_a_few_bytes() -> None:
-    text = Pieces()
+    text = TextBuffer()
     tracemalloc.start()
     for number in range(50_000):
         text.extend([f"{number:05}"])

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["Pieces"]
+__all__ = ["TextBuffer"]
 
 _JOINED: Final = 1024
 
 
-class Pieces:
+class TextBuffer:
     """The pieces of a text. They are joined in blocks: alone, a token takes 60 bytes of memory; joined, only a few."""
 
     def __init__(self) -> None:

@@ -7,27 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from documents.pieces import BYTES_PER_TOKEN, Piece, cut
+from documents.text_splitter import BYTES_PER_TOKEN, Chunk, split_text
 
 texts = st.text(st.sampled_from("ab \n.é世🦉"), max_size=600)
 sizes = st.integers(2, 40).flatmap(lambda most: st.tuples(st.just(most), st.integers(0, most // 2)))
 
 
-def pieces(text: str, most: int, overlap: int) -> list[Piece]:
-    return list(cut(text, max_tokens=most, overlap_tokens=overlap))
+def chunks(text: str, most: int, overlap: int) -> list[Chunk]:
+    return list(split_text(text, max_tokens=most, overlap_tokens=overlap))
 
 
 @given(texts, sizes)
 def test_a_piece_is_exactly_the_text_between_its_offsets(text: str, size: tuple[int, int]) -> None:
-    for piece in pieces(text, *size):
-        assert piece.text == text[piece.start : piece.end]
-        assert piece.text.strip()
-        assert len(piece.text.encode()) <= size[0] * BYTES_PER_TOKEN
+    for chunk in chunks(text, *size):
+        assert chunk.text == text[chunk.start : chunk.end]
+        assert chunk.text.strip()
+        assert len(chunk.text.encode()) <= size[0] * BYTES_PER_TOKEN
 
 
 @given(texts, sizes)
 def test_pieces_are_in_order_and_each_ends_after_the_previous(text: str, size: tuple[int, int]) -> None:
-    found = pieces(text, *size)
+    found = chunks(text, *size)
     for one, next_one in pairwise(found):
         assert one.start < next_one.start
         assert one.end < next_one.end
@@ -36,40 +36,40 @@ def test_pieces_are_in_order_and_each_ends_after_the_previous(text: str, size: t
 @given(texts, sizes)
 def test_only_white_space_is_in_no_piece(text: str, size: tuple[int, int]) -> None:
     covered = set[int]()
-    for piece in pieces(text, *size):
-        covered.update(range(piece.start, piece.end))
+    for chunk in chunks(text, *size):
+        covered.update(range(chunk.start, chunk.end))
     assert all(index in covered or text[index].isspace() for index in range(len(text)))
 
 
 def test_neighbours_overlap_by_about_the_requested_size() -> None:
     text = " ".join(f"word{number}" for number in range(2000))
-    found = pieces(text, 100, 50)
+    found = chunks(text, 100, 50)
     shared = [one.end - next_one.start for one, next_one in pairwise(found)]
     assert all(150 <= characters <= 200 for characters in shared)
-    assert all(not piece.text.startswith("ord") for piece in found)
+    assert all(not chunk.text.startswith("ord") for chunk in found)
 
 
 def test_without_overlap_neighbours_share_nothing() -> None:
-    found = pieces("one two three four " * 100, 100, 0)
+    found = chunks("one two three four " * 100, 100, 0)
     assert all(one.end <= next_one.start for one, next_one in pairwise(found))
 
 
 @pytest.mark.parametrize("mark", ["\n\n", "\n", ". ", " "], ids=["paragraph", "line", "sentence", "word"])
 def test_a_piece_ends_at_a_boundary_of_the_text(mark: str) -> None:
     text = mark.join(["x" * 150] * 20)
-    assert all(set(piece.text.replace(mark.strip(), "").split()) == {"x" * 150} for piece in pieces(text, 100, 0))
+    assert all(set(chunk.text.replace(mark.strip(), "").split()) == {"x" * 150} for chunk in chunks(text, 100, 0))
 
 
 def test_a_long_text_is_split_in_linear_time() -> None:
-    assert len(pieces("x" * 5_000_000, 800, 400)) > 2000
+    assert len(chunks("x" * 5_000_000, 800, 400)) > 2000
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\u3000", " \u2003\n\t"], ids=["space", "line", "wide", "mixed"])
 @pytest.mark.parametrize("count", [65_535, 65_536, 65_537, 200_000])
 def test_white_space_of_any_length_is_skipped(blank: str, count: int) -> None:
     space = (blank * count)[:count]
-    found = pieces(f"{space}x{space}y{space}", 800, 400)
-    assert [(piece.start, piece.text) for piece in found if piece.text] == [(count, "x"), (2 * count + 1, "y")]
+    found = chunks(f"{space}x{space}y{space}", 800, 400)
+    assert [(chunk.start, chunk.text) for chunk in found if chunk.text] == [(count, "x"), (2 * count + 1, "y")]
 
 
 def test_white_space_is_not_skipped_one_by_one() -> None:
@@ -81,7 +81,7 @@ def test_white_space_is_not_skipped_one_by_one() -> None:
 
     sys.setprofile(count)
     try:
-        list(cut(" " * 1_000_000 + "x", max_tokens=800, overlap_tokens=400))
+        list(split_text(" " * 1_000_000 + "x", max_tokens=800, overlap_tokens=400))
     finally:
         sys.setprofile(None)
     assert steps < 500

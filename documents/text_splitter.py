@@ -1,6 +1,6 @@
-"""Cuts a text into overlapping pieces for an index. Pure.
+"""Splits a text into overlapping chunks for an index. Pure.
 
-Invariants: a piece is exactly `text[start:end]`; pieces are in order, each ends after the previous one, and every word
+Invariants: a chunk is exactly `text[start:end]`; chunks are in order, each ends after the previous one, and every word
 of the text is in at least one. A token counts as four bytes of UTF-8, which is accurate for English and conservative
 for other scripts. No tokenizer is loaded, because none agrees with every embedder.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BYTES_PER_TOKEN", "Piece", "cut"]
+__all__ = ["BYTES_PER_TOKEN", "Chunk", "split_text"]
 
 BYTES_PER_TOKEN: Final = 4
 
@@ -19,11 +19,11 @@ _WINDOW: Final = 64 * 1024
 """Characters that are searched at a time, in less than a millisecond."""
 
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
-"""Preferred ends of a piece, the best first; they are searched in its second half."""
+"""Preferred ends of a chunk, the best first. They are searched in its second half."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """Character offsets in the text, and the text between them."""
 
     start: int
@@ -31,19 +31,19 @@ class Piece:
     text: str
 
 
-def cut(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[Piece]:
-    """Yield the pieces. Those of one text overlap by about `overlap_tokens`, which is at most half of `max_tokens`."""
+def split_text(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[Chunk]:
+    """Yield the chunks. Those of one text overlap by about `overlap_tokens`, which is at most half of `max_tokens`."""
     most, overlap = max_tokens * BYTES_PER_TOKEN, overlap_tokens * BYTES_PER_TOKEN
     start, end, last_end = _skip_space(text, 0), 0, 0
     while start < len(text):
         limit = _limit(text, start, most)
         stop = limit if limit == len(text) else _best_break(text, start, limit)
-        if stop <= end:  # because of the overlap, the break is not after the previous piece's end
+        if stop <= end:  # because of the overlap, the break is not after the previous chunk's end
             stop = limit
-        piece = text[start:stop].rstrip()
-        if start + len(piece) > last_end:
-            last_end = start + len(piece)
-            yield Piece(start, start + len(piece), piece)
+        chunk = text[start:stop].rstrip()
+        if start + len(chunk) > last_end:
+            last_end = start + len(chunk)
+            yield Chunk(start, start + len(chunk), chunk)
         if stop >= len(text):
             return
         end = stop
