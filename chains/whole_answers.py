@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import orjson
 
-from chains.assembly import Assembly
 from chains.chat_types import Sent
 from chains.sse import SseDecoder
+from chains.stream_accumulator import StreamAccumulator
 from chains.upstream import Upstream
 from chains.upstream_response import UpstreamResponse
 from wire.errors import UpstreamProblem
@@ -18,7 +18,7 @@ __all__ = ["answer_each", "answer_whole"]
 async def answer_whole(
     upstream: Upstream, body: dict[str, object], path: str, begun: Callable[[], None]
 ) -> UpstreamResponse:
-    """Stream an answer and assemble it (see `chains/assembly.py`). `begun` is called at its first token.
+    """Stream an answer and assemble it (see `chains/stream_accumulator.py`). `begun` is called at its first token.
 
     Raises UpstreamProblem.
     """
@@ -27,21 +27,21 @@ async def answer_whole(
     begun()
     if response.body is not None:  # refused
         return response
-    assembly, decoder = Assembly(), SseDecoder()
+    accumulator, decoder = StreamAccumulator(), SseDecoder()
     with contextlib.closing(response):
         async for block in response.blocks():
             for payload in decoder.feed(block):
-                assembly.add(payload)
+                accumulator.add(payload)
         for payload in decoder.end():
-            assembly.add(payload)
-    whole = assembly.whole()
-    if whole is not None and assembly.error is None:
+            accumulator.add(payload)
+    whole = accumulator.completion()
+    if whole is not None and accumulator.error is None:
         return UpstreamResponse(200, "application/json", response.headers, orjson.dumps(whole))
-    error = assembly.error["error"] if assembly.error else None
+    error = accumulator.error["error"] if accumulator.error else None
     status = error.get("code") if isinstance(error, dict) else None
     if not isinstance(status, int):
         raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
-    refused = UpstreamResponse(status, "application/json", response.headers, orjson.dumps(assembly.error))
+    refused = UpstreamResponse(status, "application/json", response.headers, orjson.dumps(accumulator.error))
     return upstream.normalize_error(refused, path)
 
 

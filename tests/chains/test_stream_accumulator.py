@@ -4,14 +4,14 @@ from typing import Any
 
 import orjson
 
-from chains.assembly import Assembly
+from chains.stream_accumulator import StreamAccumulator
 
 
-def assembled(*chunks: dict[str, Any] | bytes) -> Assembly:
-    assembly = Assembly()
+def assembled(*chunks: dict[str, Any] | bytes) -> StreamAccumulator:
+    accumulator = StreamAccumulator()
     for chunk in chunks:
-        assembly.add(chunk if isinstance(chunk, bytes) else orjson.dumps(chunk))
-    return assembly
+        accumulator.add(chunk if isinstance(chunk, bytes) else orjson.dumps(chunk))
+    return accumulator
 
 
 def choice(finish: str | None = None, index: int = 0, **delta: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def test_text_reasoning_and_usage_become_one_completion() -> None:
         choice("stop"),
         {"id": "c1", "choices": [], "usage": usage},
         b"[DONE]",
-    ).whole()
+    ).completion()
     message = {"role": "assistant", "content": "Good day", "reasoning_content": "Hmm."}
     assert whole == {
         "id": "c1",
@@ -51,7 +51,7 @@ def test_tool_calls_are_joined_by_their_index() -> None:
         choice(tool_calls=[call(0, '{"x"')]),
         choice(tool_calls=[call(0, ":1}"), {**call(1, ""), "id": "b", "function": {"name": "g", "arguments": "{}"}}]),
         choice("tool_calls"),
-    ).whole()
+    ).completion()
     assert whole is not None
     assert whole["choices"][0]["message"] == {
         "role": "assistant",
@@ -66,7 +66,7 @@ def test_tool_calls_are_joined_by_their_index() -> None:
 def test_several_choices_and_their_probabilities_stay_apart() -> None:
     one = choice("stop", content="a")
     one["choices"][0]["logprobs"] = {"content": [{"token": "a"}]}
-    whole = assembled(choice(index=1, content="b"), one, choice("length", index=1)).whole()
+    whole = assembled(choice(index=1, content="b"), one, choice("length", index=1)).completion()
     assert whole is not None
     assert [each["message"]["content"] for each in whole["choices"]] == ["a", "b"]
     assert [each["finish_reason"] for each in whole["choices"]] == ["stop", "length"]
@@ -74,6 +74,6 @@ def test_several_choices_and_their_probabilities_stay_apart() -> None:
 
 
 def test_an_unfinished_answer_is_none_and_an_error_is_kept() -> None:
-    assert assembled(choice(content="cut o"), b"garbage").whole() is None
+    assert assembled(choice(content="cut o"), b"garbage").completion() is None
     error = {"error": {"code": 500, "message": "no"}}
     assert assembled(choice(content="cut o"), error).error == error

@@ -9,13 +9,13 @@ import orjson
 
 from chains.chat_types import Sent
 
-__all__ = ["Assembly"]
+__all__ = ["StreamAccumulator"]
 
 _JOINED: Final = ("content", "reasoning_content", "refusal")
 _LEFT_OUT: Final = ("choices", "object", "error", "prompt_progress")
 
 
-class Assembly:
+class StreamAccumulator:
     """The completion so far. `error` is the chunk with the upstream's error, if it sent one."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Assembly:
         for choice in chunk.get("choices") or ():
             self._add_choice(choice)
 
-    def whole(self) -> Sent | None:
+    def completion(self) -> Sent | None:
         """Return the `chat.completion` or `text_completion`; None until a choice has its finish reason."""
         choices = [self._choices[index] for index in sorted(self._choices)]
         if not any(choice["finish_reason"] for choice in choices):
