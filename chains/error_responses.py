@@ -12,9 +12,7 @@ from typing import Final, TypedDict
 
 import orjson
 
-from chains.fields import OTHER_STATUSES, UNREAD, named_paths
-from chains.quotes import RequestText
-from chains.wordings import (
+from chains.error_patterns import (
     CERTAINLY_ROLES,
     FINAL,
     LACKS_VISION,
@@ -28,6 +26,8 @@ from chains.wordings import (
     ROLES,
     UNREADABLE,
 )
+from chains.quotes import RequestText
+from chains.refused_fields import OTHER_STATUSES, UNREAD, named_paths
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = ["ErrorResponse", "error_response_of", "explain", "overflow_body", "read_error_response", "unquoted"]

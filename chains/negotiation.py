@@ -7,11 +7,11 @@ after the server has accepted the request without it. The refusal that is report
 import logging
 from typing import Final, TypeAlias
 
-from chains.changes import LIMITS, Change, apply_changes
 from chains.error_responses import ErrorResponse, unquoted
-from chains.fields import find_changes
 from chains.model_facts import ModelFacts
 from chains.quotes import RequestText
+from chains.refused_fields import find_request_changes
+from chains.request_changes import LIMITS, RequestChange, apply_changes
 from fairness.fair_limits import COMPARING
 from telemetry.context import current_owner
 
@@ -22,7 +22,7 @@ _MAX_TRIES: Final = 8
 
 _log = logging.getLogger("threadhold.chains")
 
-Known: TypeAlias = ModelFacts[tuple[Change, ...]]
+Known: TypeAlias = ModelFacts[tuple[RequestChange, ...]]
 """The changes that an upstream's models need, by model."""
 
 
@@ -32,7 +32,7 @@ class Negotiation:
     def __init__(self, known: Known, model: str) -> None:
         self._known = known
         self._model = model
-        self._changes: list[Change] = []
+        self._changes: list[RequestChange] = []
         self._sent: dict[str, object] = {}
         self._more_texts: object = ()
         self._first: ErrorResponse | None = None
@@ -66,9 +66,9 @@ class Negotiation:
         self._changes += fresh
         return bool(fresh)
 
-    def _find(self, error_response: ErrorResponse) -> list[Change]:
+    def _find(self, error_response: ErrorResponse) -> list[RequestChange]:
         sent = RequestText(self._sent, self._more_texts)
-        return find_changes(
+        return find_request_changes(
             self._sent,
             sent,
             paths=error_response.paths,
@@ -107,7 +107,7 @@ class Negotiation:
         names = ", ".join(dict.fromkeys(change.label for change in fresh))
         _log.info("model `%s`: its server refuses %s; later requests omit or replace it", self._model, names)
 
-    def _is_reversal(self, change: Change) -> bool:
+    def _is_reversal(self, change: RequestChange) -> bool:
         """Whether a change would undo one of this request's own."""
         return change.place == "limit" and any(
             own.place == "limit" and own.name == LIMITS[change.name] for own in self._changes

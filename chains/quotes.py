@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final
 
-from chains.changes import NAMED_CHILDREN
+from chains.request_changes import NAMED_CHILDREN
 
 __all__ = ["RequestText"]
 

@@ -16,9 +16,9 @@ from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, S
 
 from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
 from chains.error_responses import ErrorResponse, error_response_of
-from chains.fields import OTHER_STATUSES
 from chains.model_facts import ModelFacts
 from chains.prompts import Prompts
+from chains.refused_fields import OTHER_STATUSES
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 

@@ -9,9 +9,9 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
-from chains.changes import Change
-from chains.fields import find_changes
 from chains.quotes import RequestText
+from chains.refused_fields import find_request_changes
+from chains.request_changes import RequestChange
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import ContextOverflow, PromptRefused
@@ -104,8 +104,8 @@ def test_thousands_of_names_are_searched_for_quickly() -> None:
     since = time.process_time()
     sent = RequestText(body)
     for text in ("Something is wrong.", " ".join(names)[:8000], "temperature is not supported"):
-        found = find_changes(body, sent, paths=(), text=text, status=400)
-    assert found == [Change("request", "temperature")]
+        found = find_request_changes(body, sent, paths=(), text=text, status=400)
+    assert found == [RequestChange("request", "temperature")]
     assert time.process_time() - since < 2
 
 
@@ -113,5 +113,5 @@ def test_a_long_quote_is_compared_once_for_all_its_occurrences() -> None:
     prompt = "unknown parameter: stream unsupported parameter: stream_options, " * 60_000
     body = {"messages": [{"role": "user", "content": prompt}], "stream": True, "stream_options": {}}
     since = time.process_time()
-    assert find_changes(body, RequestText(body), paths=(), text=prompt[:7900], status=422) == []
+    assert find_request_changes(body, RequestText(body), paths=(), text=prompt[:7900], status=422) == []
     assert time.process_time() - since < 2

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Naming"]
+__all__ = ["FieldMention"]
 
 _MARK: Final = "\0"
 _MAX_OCCURRENCES: Final = 20
@@ -67,7 +67,7 @@ _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class FieldMention:
     """A text and the occurrences of one name: `masked` has a mark for each, `starts` has their positions."""
 
     name: str
@@ -75,10 +75,10 @@ class Naming:
     starts: tuple[int, ...]
 
     @classmethod
-    def find(cls, name: str, text: str, lowered: str) -> "Naming | None":
+    def find(cls, name: str, text: str, lowered: str) -> "FieldMention | None":
         """Return the occurrences of a name as a separate word; None if there are none.
 
-        `lowered` is `Naming.fold(text)`; a lower-case name is found in any case.
+        `lowered` is `FieldMention.fold(text)`; a lower-case name is found in any case.
         """
         searched = lowered if name.islower() else text
         if not name or name not in searched:

@@ -12,11 +12,11 @@ from typing import Final
 
 import orjson
 
-from chains.changes import LIMITS, NAMED_CHILDREN, Change
-from chains.naming import Naming
+from chains.field_mentions import FieldMention
 from chains.quotes import RequestText
+from chains.request_changes import LIMITS, NAMED_CHILDREN, RequestChange
 
-__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "named_paths"]
+__all__ = ["OTHER_STATUSES", "UNREAD", "find_request_changes", "named_paths"]
 
 _KEPT: Final = frozenset({"model", "messages", "tools", "response_format", "tool_choice", *LIMITS})
 _OF_MESSAGES: Final = frozenset(
@@ -98,9 +98,9 @@ def named_paths(data: object) -> tuple[str, ...]:
     return tuple(path for path in found if path)
 
 
-def find_changes(
+def find_request_changes(
     body: dict[str, object], sent: RequestText, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
-) -> list[Change]:
+) -> list[RequestChange]:
     """Return changes for the fields that a refusal names, if the request can do without them. `paths` are those of
     `named_paths`, `sent` the texts of the request.
 
@@ -121,7 +121,9 @@ def find_changes(
         found = _sent_back(body, text)
     described = f"{code} {text}"
     if {"temperature", "top_p"} <= {change.name for change in found} and _TOGETHER.search(described):
-        found = [Change("pair", "top_p")] + [change for change in found if change.name not in ("temperature", "top_p")]
+        found = [RequestChange("pair", "top_p")] + [
+            change for change in found if change.name not in ("temperature", "top_p")
+        ]
     if _IS_VALUE.search(described):
         found = [_for_value(change, body) for change in found if change.place != "limit"]
     return list(dict.fromkeys(found))
@@ -142,7 +144,7 @@ def _path(written: str) -> str:
     return ".".join(parts)
 
 
-def _at_path(candidates: Sequence[Change], path: str) -> list[Change]:
+def _at_path(candidates: Sequence[RequestChange], path: str) -> list[RequestChange]:
     first, *below = path.split(".")
     named = [part for part in below if not part.isdigit()]
     match first:
@@ -164,71 +166,71 @@ def _at_path(candidates: Sequence[Change], path: str) -> list[Change]:
             ]
 
 
-def _candidates(body: dict[str, object]) -> list[Change]:
+def _candidates(body: dict[str, object]) -> list[RequestChange]:
     """Return everything in the request that can be dropped, at most `_MAX_FIELDS`."""
     return list(dict.fromkeys(islice(_droppable(body), _MAX_READ)))[:_MAX_FIELDS]
 
 
-def _droppable(body: dict[str, object]) -> Iterator[Change]:
-    yield from (Change("request", name) for name in body if name not in _KEPT)
-    yield from (Change("limit", name) for name in LIMITS if name in body)
+def _droppable(body: dict[str, object]) -> Iterator[RequestChange]:
+    yield from (RequestChange("request", name) for name in body if name not in _KEPT)
+    yield from (RequestChange("limit", name) for name in LIMITS if name in body)
     if isinstance(choice := body.get("tool_choice"), str):
-        yield Change("choice", choice)
+        yield RequestChange("choice", choice)
     for message in _dicts(body.get("messages")):
-        yield from (Change("message", name) for name in message if name not in _OF_MESSAGES)
+        yield from (RequestChange("message", name) for name in message if name not in _OF_MESSAGES)
         for inner in _inner(message):
-            yield from (Change("message", name) for name in inner if name not in {*_OF_MESSAGES, "name"})
+            yield from (RequestChange("message", name) for name in inner if name not in {*_OF_MESSAGES, "name"})
     for function in _functions(body):
-        yield from (Change("function", name) for name in function if name == "strict")
+        yield from (RequestChange("function", name) for name in function if name == "strict")
         for schema in _schemas(function.get("parameters"), []):
-            yield from (Change("schema", name) for name in schema if name not in _OF_SCHEMAS)
+            yield from (RequestChange("schema", name) for name in schema if name not in _OF_SCHEMAS)
 
 
-def _sent_back(body: dict[str, object], text: str) -> list[Change]:
+def _sent_back(body: dict[str, object], text: str) -> list[RequestChange]:
     """Return the engine's own fields that go back to it (see `chains.extra_fields`); empty if the text names one."""
     turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
     own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
-    lowered = Naming.fold(text)
-    return [] if any(Naming.find(change.name, text, lowered) for change in own) else own
+    lowered = FieldMention.fold(text)
+    return [] if any(FieldMention.find(change.name, text, lowered) for change in own) else own
 
 
-def _named_in_text(candidates: Sequence[Change], text: str, sent: RequestText) -> list[Change]:
+def _named_in_text(candidates: Sequence[RequestChange], text: str, sent: RequestText) -> list[RequestChange]:
     """Return the fields that the text refuses in known words; if there are none, those that it names alone."""
-    lowered = Naming.fold(text)
-    named: list[tuple[Change, Naming]] = []
+    lowered = FieldMention.fold(text)
+    named: list[tuple[RequestChange, FieldMention]] = []
     for change in candidates:
         name = "tool_choice" if change.place == "choice" else change.name
-        if (naming := Naming.find(name, text, lowered)) is not None:
-            named.append((change, naming))
+        if (mention := FieldMention.find(name, text, lowered)) is not None:
+            named.append((change, mention))
         if len(named) == _MAX_NAMED:
             break
-    sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
-    for find_starts in (Naming.refused_at, Naming.named_at):
-        if found := [change for change, naming in sure if _is_unquoted(naming, find_starts(naming), text, sent)]:
+    sure = [(change, mention) for change, mention in named if not mention.is_offered and not mention.is_wanted]
+    for find_starts in (FieldMention.refused_at, FieldMention.named_at):
+        if found := [change for change, mention in sure if _is_unquoted(mention, find_starts(mention), text, sent)]:
             # Many refusals of a schema contain a property with the name of a field.
             return [change for change in found if not sent.has_name(change.name)] or found
     return []
 
 
-def _is_unquoted(naming: Naming, starts: Sequence[int], text: str, sent: RequestText) -> bool:
+def _is_unquoted(mention: FieldMention, starts: Sequence[int], text: str, sent: RequestText) -> bool:
     """Whether the server itself names the field at one of these positions, rather than quoting the request."""
-    return any(not sent.is_quoted(text, start, start + len(naming.name)) for start in starts)
+    return any(not sent.is_quoted(text, start, start + len(mention.name)) for start in starts)
 
 
-def _content_change(body: dict[str, object], paths: Sequence[str], text: str) -> Change | None:
+def _content_change(body: dict[str, object], paths: Sequence[str], text: str) -> RequestChange | None:
     """Return a change for assistant messages with calls only: some servers require empty content, some none."""
     calling = [message for message in _dicts(body.get("messages")) if message.get("tool_calls")]
     contents = [message["content"] for message in calling if "content" in message]
     named = any(re.fullmatch(r"messages\.(?:.*\.)?content", path) for path in paths) or _CONTENT.search(text)
     if not named or not any(content in (None, "") for content in contents):
         return None
-    return Change("content", "empty" if None in contents else "absent")
+    return RequestChange("content", "empty" if None in contents else "absent")
 
 
-def _for_value(change: Change, body: dict[str, object]) -> Change:
+def _for_value(change: RequestChange, body: dict[str, object]) -> RequestChange:
     if change.place != "request" or change.name == "stream" or change.name not in body:
         return change
-    return Change("request", change.name, orjson.dumps(body[change.name]).decode())
+    return RequestChange("request", change.name, orjson.dumps(body[change.name]).decode())
 
 
 def _dicts(value: object) -> list[dict[str, object]]:

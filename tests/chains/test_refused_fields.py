@@ -5,10 +5,10 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from chains.changes import Change, apply_changes
 from chains.error_responses import read_error_response
-from chains.fields import find_changes
 from chains.quotes import RequestText
+from chains.refused_fields import find_request_changes
+from chains.request_changes import RequestChange, apply_changes
 
 CALL: Final = {"id": "c", "type": "function", "function": {"name": "w", "arguments": "{}"}}
 PARAMETERS: Final = {
@@ -37,24 +37,24 @@ BODY: Final[dict[str, Any]] = {
     "reasoning_effort": "low",
     "response_format": {"type": "json_schema"},
 }
-USAGE: Final = Change("request", "stream_options")
-PARALLEL: Final = Change("request", "parallel_tool_calls")
-EFFORT: Final = Change("request", "reasoning_effort")
-HEAT: Final = Change("request", "temperature")
-NUCLEUS: Final = Change("request", "top_p")
-LIMIT: Final = Change("limit", "max_tokens")
-NULL: Final = Change("content", "empty")
-CHOICE: Final = Change("choice", "required")
+USAGE: Final = RequestChange("request", "stream_options")
+PARALLEL: Final = RequestChange("request", "parallel_tool_calls")
+EFFORT: Final = RequestChange("request", "reasoning_effort")
+HEAT: Final = RequestChange("request", "temperature")
+NUCLEUS: Final = RequestChange("request", "top_p")
+LIMIT: Final = RequestChange("limit", "max_tokens")
+NULL: Final = RequestChange("content", "empty")
+CHOICE: Final = RequestChange("choice", "required")
 
 
 def of(name: str) -> dict[str, Any]:
     return {"type": "extra_forbidden", "loc": ["body", *name.split(".")], "msg": "Extra inputs are not permitted"}
 
 
-def found(error: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> list[Change]:
+def found(error: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> list[RequestChange]:
     answer = error if isinstance(error, dict) else {"error": {"message": error}}
     refusal = read_error_response(orjson.dumps(answer), status=status)
-    return find_changes(
+    return find_request_changes(
         body, RequestText(body), paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
     )
 
@@ -101,27 +101,27 @@ def found(error: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> 
             "raw": orjson.dumps({"detail": [of("stream_options")]}).decode()}}}, [USAGE]),
         ({"error": {"message": "Provider returned error", "code": 400, "metadata": {
             "raw": '{"object":"error","message":"Unknown field: \'stream_options\'"}'}}}, [USAGE]),
-        ("`temperature` and `top_p` cannot both be specified for this model.", [Change("pair", "top_p")]),
+        ("`temperature` and `top_p` cannot both be specified for this model.", [RequestChange("pair", "top_p")]),
         ("'temperature' does not support 0.2. Only the default (1) value is supported.",
-         [Change("request", "temperature", "0.2")]),
+         [RequestChange("request", "temperature", "0.2")]),
         ("Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.", [LIMIT]),
         ("You must set max_completion_tokens instead of max_tokens", [LIMIT]),
         ("tool_choice 'required' is not supported", [CHOICE]),
         ("m does not support this tool_choice", [CHOICE]),
-        ("stream is not supported for this model", [Change("request", "stream")]),
-        ("'messages.2' : property 'reasoning_content' is unsupported", [Change("message", "reasoning_content")]),
+        ("stream is not supported for this model", [RequestChange("request", "stream")]),
+        ("'messages.2' : property 'reasoning_content' is unsupported", [RequestChange("message", "reasoning_content")]),
         ("'messages.2.content' : value must be a string", [NULL]),
         ("Invalid value for 'content': expected a string, got null.", [NULL]),
         ("messages[2]: invalid type: null, expected a string at line 1", [NULL]),
         ('can only concatenate str (not "NoneType") to str', [NULL]),
         ({"error": {"message": "Expected string", "param": "messages.[2].content"}}, [NULL]),
         ("Unknown name \"additionalProperties\" at 'tools[0].function_declarations[0].parameters': Cannot find field",
-         [Change("schema", "additionalProperties")]),
-        ('keyword "$schema" is not supported', [Change("schema", "$schema")]),
-        ("'strict' is not a recognized parameter", [Change("function", "strict")]),
+         [RequestChange("schema", "additionalProperties")]),
+        ('keyword "$schema" is not supported', [RequestChange("schema", "$schema")]),
+        ("'strict' is not a recognized parameter", [RequestChange("function", "strict")]),
     ],
 )  # fmt: skip
-def test_refused_fields_are_found_in_many_servers_words(error: Any, changes: list[Change]) -> None:
+def test_refused_fields_are_found_in_many_servers_words(error: Any, changes: list[RequestChange]) -> None:
     assert sorted(found(error), key=str) == sorted(changes, key=str)
 
 
@@ -168,15 +168,15 @@ def test_a_failure_counts_only_if_it_names_unknown_fields() -> None:
     ("change", "gone"),
     [
         (USAGE, {"stream_options"}),
-        (Change("request", "temperature", "0.2"), {"temperature"}),
-        (Change("request", "temperature", "0.3"), set()),
-        (Change("pair", "top_p"), {"top_p"}),
+        (RequestChange("request", "temperature", "0.2"), {"temperature"}),
+        (RequestChange("request", "temperature", "0.3"), set()),
+        (RequestChange("pair", "top_p"), {"top_p"}),
         (LIMIT, {"max_tokens"}),
-        (Change("request", "stream"), {"stream", "stream_options"}),
-        (Change("choice", "none"), set()),
+        (RequestChange("request", "stream"), {"stream", "stream_options"}),
+        (RequestChange("choice", "none"), set()),
     ],
 )
-def test_a_change_affects_only_its_own_field(change: Change, gone: set[str]) -> None:
+def test_a_change_affects_only_its_own_field(change: RequestChange, gone: set[str]) -> None:
     changed = apply_changes(BODY, [change])
     assert BODY.keys() - changed.keys() == gone
     assert changed["messages"] == BODY["messages"]
@@ -189,13 +189,13 @@ def test_a_limit_gets_its_other_name_and_keeps_its_value() -> None:
 def test_a_tool_choice_is_weakened_stepwise_but_none_stays() -> None:
     auto = apply_changes(BODY, [CHOICE])
     assert auto["tool_choice"] == "auto"
-    assert "tool_choice" not in apply_changes(auto, [Change("choice", "auto")])
-    none = apply_changes({**BODY, "tool_choice": "none"}, [Change("choice", "none")])
+    assert "tool_choice" not in apply_changes(auto, [RequestChange("choice", "auto")])
+    none = apply_changes({**BODY, "tool_choice": "none"}, [RequestChange("choice", "none")])
     assert not none.keys() & {"tool_choice", "tools"}
 
 
 def test_a_keyword_is_removed_but_properties_of_its_name_stay() -> None:
-    changed = apply_changes(BODY, [Change("schema", "title"), Change("schema", "default")])
+    changed = apply_changes(BODY, [RequestChange("schema", "title"), RequestChange("schema", "default")])
     properties = changed["tools"][0]["function"]["parameters"]["properties"]
     assert properties == {"title": {"type": "string"}, "default": {"type": "string"}}
 
@@ -208,6 +208,6 @@ def test_empty_content_next_to_calls_is_first_a_text_then_absent() -> None:
 
 
 def test_a_field_of_a_message_is_removed_from_all_messages() -> None:
-    changed = apply_changes(BODY, [Change("message", "reasoning_content")])
+    changed = apply_changes(BODY, [RequestChange("message", "reasoning_content")])
     assert all("reasoning_content" not in message for message in changed["messages"])
     assert changed["messages"][2]["tool_calls"] == [CALL]

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import orjson
 
-__all__ = ["LIMITS", "NAMED_CHILDREN", "Change", "apply_changes", "without"]
+__all__ = ["LIMITS", "NAMED_CHILDREN", "RequestChange", "apply_changes", "without"]
 
 LIMITS: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """The two names of the reply's limit, each mapped to the other."""
@@ -21,7 +21,7 @@ FieldLocation = Literal["request", "pair", "limit", "choice", "content", "messag
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RequestChange:
     """One field that is left out, or sent differently.
 
     `place`: `request` is a field of the body; `pair` is `top_p` sent with `temperature`; `limit` swaps the names of the
@@ -48,7 +48,7 @@ class Change:
                 return f"`{self.name[:80]}`" + (f" of {self.value[:20]}" if self.value else "")
 
 
-def apply_changes(body: dict[str, object], changes: Sequence[Change]) -> dict[str, object]:
+def apply_changes(body: dict[str, object], changes: Sequence[RequestChange]) -> dict[str, object]:
     """Return the changed body; the same object if nothing changes."""
     for change in changes:
         body = _APPLY[change.place](body, change)
@@ -58,7 +58,7 @@ def apply_changes(body: dict[str, object], changes: Sequence[Change]) -> dict[st
 # --- the request without one field ------------------------------------------------------------------------------------
 
 
-def _without_request(body: dict[str, object], change: Change) -> dict[str, object]:
+def _without_request(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     name = change.name
     if name not in body or (change.value and orjson.dumps(body[name]).decode() != change.value):
         return body
@@ -67,17 +67,17 @@ def _without_request(body: dict[str, object], change: Change) -> dict[str, objec
     return without(body, (name,))
 
 
-def _without_pair(body: dict[str, object], change: Change) -> dict[str, object]:
+def _without_pair(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     return without(body, (change.name,)) if {"temperature", "top_p"} <= body.keys() else body
 
 
-def _other_limit(body: dict[str, object], change: Change) -> dict[str, object]:
+def _other_limit(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     if change.name not in body:
         return body
     return {**without(body, (change.name,)), LIMITS[change.name]: body[change.name]}
 
 
-def _other_choice(body: dict[str, object], change: Change) -> dict[str, object]:
+def _other_choice(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     """Replace a `tool_choice`: `auto` is the default without the field; `none` is a request without functions."""
     if body.get("tool_choice") != change.name:
         return body
@@ -86,7 +86,7 @@ def _other_choice(body: dict[str, object], change: Change) -> dict[str, object]:
     return without(body, ("tool_choice",)) if change.name == "auto" else {**body, "tool_choice": "auto"}
 
 
-def _other_content(body: dict[str, object], change: Change) -> dict[str, object]:
+def _other_content(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     def changed(message: dict[str, object]) -> dict[str, object]:
         if not message.get("tool_calls") or message.get("content", "…") not in (None, ""):
             return message
@@ -96,7 +96,7 @@ def _other_content(body: dict[str, object], change: Change) -> dict[str, object]
     return {**body, "messages": [changed(message) for message in messages]} if isinstance(messages, list) else body
 
 
-def _without_message(body: dict[str, object], change: Change) -> dict[str, object]:
+def _without_message(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     def changed(value: object, depth: int) -> object:
         if isinstance(value, list):
             return [changed(one, depth) for one in value]
@@ -109,11 +109,11 @@ def _without_message(body: dict[str, object], change: Change) -> dict[str, objec
     return {**body, "messages": changed(body.get("messages", []), 0)}
 
 
-def _without_function(body: dict[str, object], change: Change) -> dict[str, object]:
+def _without_function(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     return _with_functions(body, lambda function: without(function, (change.name,)))
 
 
-def _without_schema(body: dict[str, object], change: Change) -> dict[str, object]:
+def _without_schema(body: dict[str, object], change: RequestChange) -> dict[str, object]:
     def changed(function: dict[str, object]) -> dict[str, object]:
         if "parameters" not in function:
             return function
@@ -150,7 +150,7 @@ def _with_functions(
     return {**body, "tools": tools}
 
 
-_APPLY: Final[dict[FieldLocation, Callable[[dict[str, object], Change], dict[str, object]]]] = {
+_APPLY: Final[dict[FieldLocation, Callable[[dict[str, object], RequestChange], dict[str, object]]]] = {
     "request": _without_request,
     "pair": _without_pair,
     "limit": _other_limit,
