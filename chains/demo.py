@@ -43,7 +43,7 @@ _LONG_TEXT: Final = re.compile(
 )
 _STRING: Final = 100
 _LONG_STRING: Final = 300
-_UNBOUNDED: Final = 1_900  # the bound that `calls.shapes` gives to strings without one
+_UNBOUNDED: Final = 1_900  # the bound that `calls.call_schemas` gives to strings without one
 _FORMATS: Final = {"date": 10, "time": 20, "date-time": 35, "uuid": 36, "ipv4": 15, "ipv6": 45, "email": 100}
 _ITEMS: Final = 12
 _MAX_NODES: Final = 5_000

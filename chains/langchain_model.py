@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
-from chains.calls import Abilities, Modes, concerns_tools
+from chains.calls import Capabilities, Modes, concerns_tools
 from chains.chat_types import ModelKeywords
 from chains.context import Prompt
 from chains.extra_fields import EXTRA_FIELDS
@@ -37,7 +37,7 @@ class LangChainReplies:
         self._chat = chat
         self._calibration = Calibration()
         self._limits: ModelFacts[int] = ModelFacts()
-        self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
+        self._modes = Modes(Capabilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:
         """Return the context length in tokens that a refusal stated, None if none did: a chat model does not report

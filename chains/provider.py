@@ -16,7 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from chains.anthropic_api import AnthropicApi
 from chains.blocks import until_silent
-from chains.calls import Abilities, Modes, concerns_tools
+from chains.calls import Capabilities, Modes, concerns_tools
 from chains.chat_types import ModelEntry, ModelKeywords
 from chains.completions import open_completion
 from chains.context import Prompt
@@ -82,7 +82,7 @@ class Provider:
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._making = FairLimit(1)
         self._refused: Known = ModelFacts()
-        self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
+        self._modes = Modes(Capabilities(None, "native"), prompts, self.follow)
 
     @property
     def host(self) -> str:

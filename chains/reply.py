@@ -20,7 +20,7 @@ from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
 from chains.call_chunks import with_calls
-from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
+from chains.calls import Capabilities, Modes, ToolCalls, concerns_tools
 from chains.chat_types import CallDelta, ChatRequest, ModelKeywords
 from chains.chunks import TextChunk
 from chains.context import Prompt
@@ -48,7 +48,7 @@ class Replies:
     ) -> None:
         self.upstream = upstream
         self._chat = chat_model(upstream)
-        self._modes = Modes(Abilities(upstream, tool_calls), prompts, self._request)
+        self._modes = Modes(Capabilities(upstream, tool_calls), prompts, self._request)
 
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens, None if it is unknown."""

@@ -4,16 +4,16 @@ import logging
 from collections.abc import Collection, Sequence
 
 from chains.calls.arguments import find_problems, nests
-from chains.calls.extent import MAX_PLAIN, MAX_VALUES, excess, is_brief, is_long, is_small, plain_size
+from chains.calls.call_schemas import call_schema, parameters_of
 from chains.calls.parser import Written, find_calls, is_quick, read_object
-from chains.calls.shapes import call_shape, parameters_of
+from chains.calls.schema_size import MAX_PLAIN, MAX_VALUES, find_excess, is_brief, is_long, is_small, plain_size
 from chains.chat_types import FunctionTool, JsonSchema
 from chains.schema_limits import BoundSchema
 from chains.schema_weight import bound_schemas
 from wire.errors import BudgetExceeded
 from workers import workers
 
-__all__ = ["bounded_schemas", "calls_in", "check_arguments", "object_in", "shape_call", "why_unchecked"]
+__all__ = ["bounded_call_schema", "bounded_schemas", "calls_in", "check_arguments", "object_in", "why_unchecked"]
 
 _log = logging.getLogger("threadhold.chains")
 
@@ -24,7 +24,7 @@ async def check_arguments(schema: object, value: object, *, nulls_are_absent: bo
         raise BudgetExceeded(f"They have more than {MAX_VALUES} values.", why="size")
     if not isinstance(schema, dict) or is_small(schema, value) or nests(value):
         return find_problems(schema, value, nulls_are_absent=nulls_are_absent)
-    if found := excess(schema):  # stored before the limit existed
+    if found := find_excess(schema):  # stored before the limit existed
         raise BudgetExceeded(f"The schema {found}.", why="size")
     function = "chains.calls.arguments:find_problems"
     problems: list[str] = await workers().run(function, schema, value, nulls_are_absent=nulls_are_absent)
@@ -44,7 +44,7 @@ async def why_unchecked(schemas: Sequence[object]) -> tuple[int | None, str] | N
     for index, schema in enumerate(schemas):
         if not isinstance(schema, dict):
             continue
-        if found := excess(schema):
+        if found := find_excess(schema):
             return index, found
         size = plain_size(schema, left)
         if size is None:
@@ -68,7 +68,7 @@ async def bounded_schemas(schemas: Sequence[object]) -> list[BoundSchema]:
     """Return the result of `bound_schemas`. Raises BudgetExceeded, `late` only."""
     if is_brief(schemas):
         return bound_schemas(schemas)
-    refused = [f"It {found}." if (found := excess(schema)) else "" for schema in schemas]
+    refused = [f"It {found}." if (found := find_excess(schema)) else "" for schema in schemas]
     left = [schema for schema, why in zip(schemas, refused, strict=True) if not why]
     try:
         bounded = iter(await workers().run("chains.schema_weight:bound_schemas", left))
@@ -79,20 +79,20 @@ async def bounded_schemas(schemas: Sequence[object]) -> list[BoundSchema]:
     return [{"refused": why} if why else next(bounded) for why in refused]
 
 
-async def shape_call(tool: FunctionTool, *, tight: bool = False) -> JsonSchema:
-    """Return the result of `call_shape`. If that is too much work, the arguments can be any object."""
+async def bounded_call_schema(tool: FunctionTool, *, tight: bool = False) -> JsonSchema:
+    """Return the result of `call_schema`. If that is too much work, the arguments can be any object."""
     name, parameters = tool["function"]["name"], parameters_of(tool)
     if is_brief(parameters):
-        return call_shape(tool, tight=tight)
-    if not excess(parameters):
+        return call_schema(tool, tight=tight)
+    if not find_excess(parameters):
         reduced: FunctionTool = {"type": "function", "function": {"name": name, "parameters": parameters}}
         try:
-            shape: JsonSchema = await workers().run("chains.calls.shapes:call_shape", reduced, tight=tight)
+            shape: JsonSchema = await workers().run("chains.calls.call_schemas:call_schema", reduced, tight=tight)
             return shape
         except BudgetExceeded as error:
             _log.warning("the schema of `%s` does not constrain its calls: %s", name, error)
     free: JsonSchema = {"type": "object", "additionalProperties": True}
-    return call_shape({"type": "function", "function": {"name": name, "parameters": free}})
+    return call_schema({"type": "function", "function": {"name": name, "parameters": free}})
 
 
 async def calls_in(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:

@@ -89,7 +89,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
             [chunk async for chunk in replies.stream(call)]
 
     async def remember(mode: Any) -> None:
-        replies._modes._abilities._modes["m"] = mode
+        replies._modes._capabilities._modes["m"] = mode
 
     async def know() -> bool:
         match learned:
@@ -100,7 +100,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
             case "context":
                 return upstream.context_limit("m") is not None
             case "mode":
-                return replies._modes._abilities._known("m") == "schema"
+                return replies._modes._capabilities._known("m") == "schema"
         return "m" in upstream.reasoning_models
 
     if learned == "mode":

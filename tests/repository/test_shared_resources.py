@@ -47,7 +47,7 @@ SHARED = {
     "chains/answer_slots.py": "shared fairly by owner",
     "chains/bridge.py": "one call's chunks",
     "chains/builtin.py": "one entry for each call that executes",
-    "chains/calls/abilities.py": "learned by each owner, and a lock for each owner and model",
+    "chains/calls/capabilities.py": "learned by each owner, and a lock for each owner and model",
     "chains/calls/role_negotiation.py": "learned by each owner",
     "chains/chat.py": "learned by each owner",
     "chains/context_window.py": "what the built-in engine or the upstream reports; no client writes it",

@@ -407,7 +407,8 @@ async def test_no_request_follows_when_the_choice_used_up_the_limit(
     assert result.last.response_metadata["finish_reason"] == "length"
 
 
-# --- servers with fewer abilities -------------------------------------------------------------------------------------
+# --- servers with fewer capabilities
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
@@ -420,7 +421,7 @@ async def test_a_choice_truncated_by_the_run_s_limit_is_not_learned(
     result = await collect(replies, asked(max_tokens=1, tool_choice=choice, tools=[WEATHER, TIME]))
     assert result.last.response_metadata["finish_reason"] == "length"
     assert len(up.requests) == 1
-    assert replies._modes._abilities.form("test-model") == "json_schema"
+    assert replies._modes._capabilities.form("test-model") == "json_schema"
 
 
 async def test_json_object_is_used_and_remembered_if_nothing_else_works(up: ScriptedUpstream, connect: Connect) -> None:
@@ -593,7 +594,7 @@ async def test_a_probe_that_fails_by_the_network_decides_nothing(connect: Connec
     replies = Replies(upstream)
     with pytest.raises(UpstreamFailed):
         await collect(replies)
-    replies._modes._abilities._undecided.forget("test-model")  # a minute later
+    replies._modes._capabilities._undecided.forget("test-model")  # a minute later
     with ScriptedUpstream(port=port) as again:
         again.tools = "ignored"
         again.script(CHOSEN, CALL)
@@ -654,7 +655,7 @@ async def test_a_budget_is_shared_by_all_requests_of_a_reply(up: ScriptedUpstrea
     assert len(up.requests) == 1
 
 
-def test_the_upstream_has_what_abilities_need() -> None:
-    from chains.calls.abilities import UpstreamInfo
+def test_the_upstream_has_what_capabilities_need() -> None:
+    from chains.calls.capabilities import UpstreamInfo
 
     _: UpstreamInfo = Upstream(None)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from chains.calls.shapes import MAX_STRING, call_shape, calls_shape, choice_shape
+from chains.calls.call_schemas import MAX_STRING, call_schema, calls_schema, choice_schema
 
 
 def shape(parameters: Any) -> dict[str, Any]:
-    made: dict[str, Any] = call_shape({"type": "function", "function": {"name": "f", "parameters": parameters}})
+    made: dict[str, Any] = call_schema({"type": "function", "function": {"name": "f", "parameters": parameters}})
     assert "$ref" not in json.dumps(made)
     arguments: dict[str, Any] = made["properties"]["arguments"]
     return arguments
@@ -115,8 +115,8 @@ def test_alternatives_are_kept() -> None:
 
 
 def test_the_choice_and_several_calls_have_their_form() -> None:
-    assert choice_shape(["none", "f"], counted=False)["properties"] == {"function": {"enum": ["none", "f"]}}
-    assert choice_shape(["none", "f"], counted=True)["required"] == ["function", "calls"]
-    calls = calls_shape(call_shape({"type": "function", "function": {"name": "f"}}), 3)["properties"]["calls"]
+    assert choice_schema(["none", "f"], counted=False)["properties"] == {"function": {"enum": ["none", "f"]}}
+    assert choice_schema(["none", "f"], counted=True)["required"] == ["function", "calls"]
+    calls = calls_schema(call_schema({"type": "function", "function": {"name": "f"}}), 3)["properties"]["calls"]
     assert (calls["minItems"], calls["maxItems"]) == (3, 3)
     assert calls["items"]["properties"]["name"] == {"const": "f"}

@@ -10,13 +10,13 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 
 from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import MAX_ARGUMENTS, parse_arguments, portable
+from chains.calls.call_schemas import parameters_of
 from chains.calls.checks import check_arguments, object_in
-from chains.calls.shapes import parameters_of
 from chains.chat_types import FunctionTool, JsonSchema
 from chains.prompts import Prompts, fill
 from wire.errors import BudgetExceeded
 
-__all__ = ["Checked", "Offer", "call_chunk"]
+__all__ = ["Checked", "OfferedTools", "call_chunk"]
 
 _MAX_LISTED = 20
 _log = logging.getLogger("threadhold.chains")
@@ -33,7 +33,7 @@ class Checked:
     known: bool = True
 
 
-class Offer:
+class OfferedTools:
     """The tools of one call, by name."""
 
     def __init__(

@@ -22,7 +22,7 @@ from chains.reply_call import Ask, ReplyCall
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 from wire.model_options import ModelOptions
 
-__all__ = ["Abilities", "Form", "Mode", "ToolCalls"]
+__all__ = ["Capabilities", "Form", "Mode", "ToolCalls"]
 
 Mode: TypeAlias = Literal["native", "schema", "prompt"]
 ToolCalls: TypeAlias = Literal["auto", "native", "schema", "prompt"]
@@ -60,7 +60,7 @@ _log = logging.getLogger("threadhold.chains")
 
 
 class UpstreamInfo(Protocol):
-    """The part of `chains.Upstream` that `Abilities` uses."""
+    """The part of `chains.Upstream` that `Capabilities` uses."""
 
     endpoint: Endpoint | None
 
@@ -73,7 +73,7 @@ class UpstreamInfo(Protocol):
         ...
 
 
-class Abilities:
+class Capabilities:
     """What is known about one upstream's models, by their upstream names."""
 
     def __init__(self, upstream: UpstreamInfo | None, setting: ToolCalls = "auto") -> None:
@@ -113,7 +113,7 @@ class Abilities:
         """Return the best form that the model's server is not known to lack."""
         return self._forms.get(model, "prompt" if self.setting == "prompt" else "json_schema")
 
-    def lacks(self, model: str, form: Form) -> Form | None:
+    def reject_form(self, model: str, form: Form) -> Form | None:
         """Remember that the server does not obey a form; return the next one to try, or None."""
         lower = _FORMS[_FORMS.index(form) + 1 :]
         if not lower:
@@ -126,7 +126,7 @@ class Abilities:
         """Restore the form after the others failed as well."""
         self._forms[model] = form
 
-    def gives_up_native(self, model: str) -> None:
+    def disable_native(self, model: str) -> None:
         """Remember that the upstream's own tool calls do not work for this model."""
         self._modes[model] = "schema"
         _log.warning("model `%s`: native tool calls do not work; using mode schema", model)
@@ -145,7 +145,7 @@ class Abilities:
         else:
             _log.info("model `%s`: its server could not parse its call; using mode schema for this reply", model)
 
-    def forget_unreadable(self, model: str) -> None:
+    def reset_unreadable(self, model: str) -> None:
         """Reset the count, because native mode works."""
         self._unreadable.forget(model)
 

@@ -14,7 +14,7 @@ from chains.calls.references import follow
 from chains.chat_types import FunctionTool, JsonSchema
 from chains.schema_weight import check_schema
 
-__all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
+__all__ = ["MAX_CALLS", "NONE", "call_schema", "calls_schema", "choice_schema", "parameters_of"]
 
 NONE: Final = "none"
 """The choice of no function. A function of this name can still be called by name."""
@@ -39,7 +39,7 @@ def parameters_of(tool: FunctionTool) -> JsonSchema:
     return given if isinstance(given, dict) else {"type": "object", "properties": {}}
 
 
-def choice_shape(names: Sequence[str], *, counted: bool) -> JsonSchema:
+def choice_schema(names: Sequence[str], *, counted: bool) -> JsonSchema:
     """Return the schema of `{"function": name}` with one of these names, and `"calls": n` if `counted`."""
     function = {"enum": list(names)}
     return _object(
@@ -47,13 +47,13 @@ def choice_shape(names: Sequence[str], *, counted: bool) -> JsonSchema:
     )
 
 
-def call_shape(tool: FunctionTool, *, tight: bool = False) -> JsonSchema:
+def call_schema(tool: FunctionTool, *, tight: bool = False) -> JsonSchema:
     """Return the schema of `{"name", "arguments"}` for one function; `tight` for a model that did not stop."""
     arguments = _arguments(parameters_of(tool), TIGHT_STRING if tight else MAX_STRING)
     return _object({"name": {"const": tool["function"]["name"]}, "arguments": arguments})
 
 
-def calls_shape(call: JsonSchema, count: int) -> JsonSchema:
+def calls_schema(call: JsonSchema, count: int) -> JsonSchema:
     """Return the schema of `{"calls": […]}` with `count` calls of one shape."""
     return _object({"calls": {"type": "array", "minItems": count, "maxItems": count, "items": call}})
 

@@ -8,7 +8,7 @@ import pytest
 
 from chains.calls.arguments import find_problems
 from chains.calls.checks import check_arguments, why_unchecked
-from chains.calls.extent import excess, is_brief, is_small, plain_size
+from chains.calls.schema_size import find_excess, is_brief, is_small, plain_size
 from chains.calls.schemas import find_errors
 from tests.effort import within
 
@@ -191,7 +191,7 @@ async def test_a_valid_schema_is_accepted(schema: dict[str, Any]) -> None:
 
 def test_a_schema_s_size_is_found_in_bounded_time() -> None:
     schema = {"enum": [[0] * 1_000] * 100_000}
-    assert "40000 values" in within(0.5, lambda: excess(schema))
+    assert "40000 values" in within(0.5, lambda: find_excess(schema))
 
 
 async def test_a_value_nested_too_deeply_is_reported_for_any_schema() -> None:

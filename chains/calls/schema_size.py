@@ -17,7 +17,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_PLAIN",
     "MAX_VALUES",
-    "excess",
+    "find_excess",
     "is_brief",
     "is_long",
     "is_small",
@@ -113,7 +113,7 @@ def is_brief(schemas: object) -> bool:
     return True
 
 
-def excess(schema: object) -> str:
+def find_excess(schema: object) -> str:
     """Return which limit a schema exceeds, such as `has more than 40000 values`; empty if none."""
     count, chars, depth = 0, 0, 0
     level = [schema]
