@@ -210,13 +210,15 @@ def _router(settings: Settings) -> "ModelRouter":
 
     The built-in engine is used with MODEL_PATH, or if no other upstream is set. Raises ThreadholdError.
     """
-    from chains import ModelRouter, Prompts, Replies, RoutedUpstream, build_upstream
+    from chains import ModelRouter, OpenAIBackend, Prompts, RoutedUpstream, build_upstream
 
     prompts = Prompts.changed(settings.prompts)
     upstreams: list[RoutedUpstream] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
         first = _first_upstream(settings)
-        upstreams.append(RoutedUpstream("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
+        upstreams.append(
+            RoutedUpstream("", first, OpenAIBackend(first, tool_calls=settings.tool_calls, prompts=prompts))
+        )
     for name, one in settings.upstreams.items():
         upstreams.append(
             build_upstream(

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
-from chains.disconnect import on_leaving
+from chains.disconnect import on_disconnect
 
 __all__ = ["BackpressureRunnable", "Reader", "context_without_reader", "find_reader", "grow_pieces"]
 
@@ -117,7 +117,7 @@ class Reader:
         """Yield the items, and record when the reader waits for the next one."""
         # The source ends first, because LangChain waits for it when it closes a log.
         async with aclosing(items) as open_items:  # type: ignore[type-var]
-            with on_leaving(self._leave):
+            with on_disconnect(self._leave):
                 self._waits.set()
                 async for item in open_items:
                     self._waits.clear()

@@ -22,7 +22,7 @@ from chains.bridge import BridgedRunnable
 from chains.call_chunks import ChunkSum
 from chains.calls.role_negotiation import RoleNegotiator, RoleSupport
 from chains.chat_types import ModelKeywords
-from chains.disconnect import on_leaving
+from chains.disconnect import on_disconnect
 from chains.fast_client import EXCHANGE, Exchange
 from chains.model_facts import ModelFacts
 from chains.model_router import ModelRouter
@@ -100,7 +100,7 @@ class _Chat(
         texts = super().astream(input, held, **kwargs)
         if (reader := find_reader(config)) is not None and reader.logs:
             texts = grow_pieces(texts)
-        with on_leaving(exchange.close):
+        with on_disconnect(exchange.close):
             async for text in texts:
                 yield text
 

@@ -24,7 +24,7 @@ from chains.model_facts import RecentModels
 from chains.models import Models, listed_limit
 from chains.transport import Transport
 
-__all__ = ["Windows"]
+__all__ = ["ContextWindows"]
 
 _ANSWER_S: Final = 2.0
 """The limit of one request; all requests about a model take at most `_ASK_S`."""
@@ -49,7 +49,7 @@ class _Window:
     counter: Counter | None = None
 
 
-class Windows:
+class ContextWindows:
     """The context windows of one upstream's models. `close` cancels open requests."""
 
     def __init__(self, transport: Callable[[], Transport | None], models: Models) -> None:

@@ -79,7 +79,7 @@ class FastCompletions:
         assert payload.get("stream"), "ChatOpenAI is configured to stream"
         extra = payload.get("extra_body") or {}
         kept = {name: value for name, value in payload.items() if name not in _NOT_IN_BODY}
-        body = cast("ChatRequest", {**kept, **extra, **exchange.fields})  # written by ChatOpenAI and `Replies`
+        body = cast("ChatRequest", {**kept, **extra, **exchange.fields})  # written by ChatOpenAI and `OpenAIBackend`
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
         if exchange.kept and self._upstream.endpoint is not None:
             url = self._upstream.endpoint.base

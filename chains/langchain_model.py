@@ -27,10 +27,10 @@ from chains.reply_call import ReplyCall
 from chains.tokens import Calibration
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
-__all__ = ["LangChainReplies"]
+__all__ = ["LangChainBackend"]
 
 
-class LangChainReplies:
+class LangChainBackend:
     """The `ChatBackend` (see `chains.model_router`) for one LangChain chat model."""
 
     def __init__(self, chat: BaseChatModel) -> None:

@@ -58,7 +58,7 @@ class ModelSource(Protocol):
 
 
 class ChatBackend(Protocol):
-    """Answers model calls: `chains.Replies` and `chains.Provider` implement it."""
+    """Answers model calls: `chains.OpenAIBackend` and `chains.Provider` implement it."""
 
     def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer's chunks. Raises RunError only."""

@@ -31,7 +31,7 @@ from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.reply_call import ReplyCall
 from chains.upstream import Upstream
 
-__all__ = ["RECLASSIFIED", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
+__all__ = ["RECLASSIFIED", "OpenAIBackend", "ReplyCall", "chat_model", "is_followed", "request_fields"]
 
 RECLASSIFIED = "threadhold_reclassified"
 """Key of a chunk's `additional_kwargs`: all text before it was reasoning without an opening tag."""
@@ -40,7 +40,7 @@ _NAME = "threadhold"
 _NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI without a MODEL_URL
 
 
-class Replies:
+class OpenAIBackend:
     """Model calls at one upstream."""
 
     def __init__(

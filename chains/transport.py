@@ -18,7 +18,7 @@ from yarl import URL
 from chains.endpoint import Endpoint, proxy_for
 from chains.error_responses import ErrorResponse, read_error_response
 from chains.forwarding import Outgoing
-from chains.interim import FewInterimResponses
+from chains.interim import LimitedInterimResponses
 from chains.retries import Retries, RetryPolicy, is_transient
 from telemetry.metrics import Counts
 from wire.errors import RunError, UpstreamFailed
@@ -97,7 +97,7 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s, sock_read=self.limits.idle_s),
             headers=self._headers,
             auto_decompress=True,
-            response_class=FewInterimResponses,
+            response_class=LimitedInterimResponses,
         )
 
     async def close(self) -> None:

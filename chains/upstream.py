@@ -14,7 +14,7 @@ from langchain_core.messages import BaseMessage
 
 from chains.blocks import whole
 from chains.chat_types import ModelEntry
-from chains.context_window import Windows
+from chains.context_window import ContextWindows
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.error_responses import ErrorResponse, explain
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
@@ -89,7 +89,7 @@ class Upstream:
         """Models whose answers begin with reasoning without an opening tag."""
         self._refused: Known = ModelFacts()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
-        self._windows = Windows(lambda: self._transport, self._models)
+        self._windows = ContextWindows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
         if self.endpoint is not None:
             agent = user_agent or f"threadhold/{installed_version()}"

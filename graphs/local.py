@@ -19,10 +19,10 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from chains import Replies, Upstream
+from chains import OpenAIBackend, Upstream
 from chains.bridge import BridgedRunnable, follow, join, run
-from chains.disconnect import on_leaving
-from chains.langchain_model import LangChainReplies
+from chains.disconnect import on_disconnect
+from chains.langchain_model import LangChainBackend
 from chains.lazy_resource import LazyResource
 from graphs.drafts import RunChoices
 from graphs.machine.build import compile_run_graph
@@ -104,10 +104,10 @@ def build_run_graph(
             if isinstance(upstream, Upstream):
                 stack.push_async_callback(upstream.close)
                 await upstream.open()
-            replies = Replies(upstream) if isinstance(upstream, Upstream) else LangChainReplies(upstream)
+            backend = OpenAIBackend(upstream) if isinstance(upstream, Upstream) else LangChainBackend(upstream)
             runner = Runner(
                 opened,
-                replies,
+                backend,
                 resources,
                 attachments=Attachments(opened, backend.file_queries),
                 expiry_s=expiry_s,
@@ -238,7 +238,7 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
             if cancels and not made:
                 deps.runner.abandon(DEFAULT_OWNER, waiting["thread_id"], waiting["id"])
 
-        with on_leaving(left):
+        with on_disconnect(left):
             outputs = await self._functions.outputs(calls)
             made = True
         return {

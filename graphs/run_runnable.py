@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chains.backpressure import BackpressureRunnable, context_without_reader, find_reader
 from chains.bridge import BridgedRunnable
-from chains.disconnect import on_leaving
+from chains.disconnect import on_disconnect
 from graphs.drafts import DEFAULTS, RunChoices, SpecRun, spec_assistant_id
 from graphs.machine.spec import RunSpec
 from graphs.runner import Runner, Started
@@ -170,7 +170,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         async def given() -> AsyncIterator[JsonObject]:
             yield input
 
-        with on_leaving(lambda: self._on_disconnect(follower)):
+        with on_disconnect(lambda: self._on_disconnect(follower)):
             async for chunk in self._atransform_stream_with_config(given(), chunks, config, **kwargs):
                 yield chunk
 
@@ -182,7 +182,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         except InvalidRequest as error:
             yield (_error_event(error, -1),)
             return
-        with on_leaving(lambda: self._on_disconnect(follower)):
+        with on_disconnect(lambda: self._on_disconnect(follower)):
             async for batch in self._batches(follower):
                 yield batch
 

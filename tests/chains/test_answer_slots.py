@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from chains import ModelRouter, Replies, RoutedUpstream, Upstream
+from chains import ModelRouter, OpenAIBackend, RoutedUpstream, Upstream
 from chains.answer_slots import LARGE_BYTES
 from chains.embedding_router import EmbeddingRouter
 from chains.forwarding import CHAT, EMBEDDINGS
@@ -121,7 +121,7 @@ async def embedded(router: EmbeddingRouter, owner: str, texts: int) -> int:
 
 
 def router_to(upstream: Upstream) -> EmbeddingRouter:
-    return EmbeddingRouter(ModelRouter([RoutedUpstream("", upstream, Replies(upstream))]), None)
+    return EmbeddingRouter(ModelRouter([RoutedUpstream("", upstream, OpenAIBackend(upstream))]), None)
 
 
 async def test_large_embeddings_all_arrive_in_turn(up: ScriptedUpstream, connect: Connect) -> None:

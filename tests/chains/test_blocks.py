@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import CallLimits, Replies, ReplyCall, RetryPolicy, Upstream
+from chains import CallLimits, OpenAIBackend, ReplyCall, RetryPolicy, Upstream
 from chains.embedding_answers import read_embeddings
 from tests.chains.conftest import Connect
 from tests.faults.hostile import HostileUpstream, Wire, head
@@ -65,7 +65,7 @@ def hostile() -> Iterator[HostileUpstream]:
 
 async def reply(upstream: Upstream) -> None:
     call = ReplyCall(model="whole", messages=[HumanMessage("Well?")])
-    async for _ in Replies(upstream).stream(call):
+    async for _ in OpenAIBackend(upstream).stream(call):
         pass
 
 
@@ -127,7 +127,7 @@ async def test_a_compressed_answer_does_not_delay_other_tasks(
     call = ReplyCall(model=model, messages=[HumanMessage("Well?")])
 
     async def answer() -> None:
-        async for _ in Replies(upstream).stream(call):
+        async for _ in OpenAIBackend(upstream).stream(call):
             pass
 
     answering = asyncio.create_task(answer())

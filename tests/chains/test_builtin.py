@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from chains import Builtin, CallLimits, EngineConfig, Replies, ReplyCall, Upstream
+from chains import Builtin, CallLimits, EngineConfig, OpenAIBackend, ReplyCall, Upstream
 from chains.demo import DEMO_REPLY_TOKENS
 from chains.engines import MAX_LOADED
 from chains.forwarding import CHAT, COMPLETIONS
@@ -161,7 +161,7 @@ async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
 async def test_the_demo_s_answers_end_without_repetition(engine: Open, system: str, human: str) -> None:
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1))
     call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], options=ModelOptions(temperature=0.0))
-    chunks = [chunk async for chunk in Replies(builtin).stream(call)]
+    chunks = [chunk async for chunk in OpenAIBackend(builtin).stream(call)]
     assert "stop" in [chunk.response_metadata.get("finish_reason") for chunk in chunks]
     lines = re.split(r"[.!?\n]+", "".join(str(chunk.content) for chunk in chunks))
     assert all(lines.count(line) < 3 for line in lines if line.strip())
@@ -365,7 +365,7 @@ async def test_an_overlong_prompt_is_refused_with_the_context_length(loaded: Bui
 
     long = ReplyCall(model="any", messages=[HumanMessage("word " * 3000)])
     with pytest.raises(ContextOverflow) as caught:
-        async for _ in Replies(loaded).stream(long):
+        async for _ in OpenAIBackend(loaded).stream(long):
             pass
     assert caught.value.limit == 1024
 
@@ -443,7 +443,9 @@ async def test_context_is_known_and_tokens_are_counted_by_llama_cpp(engine: Open
     assert builtin.context_limit("gpt-4") is None
     assert await builtin.ask_limit("gpt-4") == builtin.context_limit("") == builtin.context_limit("gpt-4") == 1024
     count = await builtin.count_tokens("gpt-4", talk, ())
-    chunks = [chunk async for chunk in Replies(builtin).stream(ReplyCall(model="gpt-4", messages=talk, max_tokens=1))]
+    chunks = [
+        chunk async for chunk in OpenAIBackend(builtin).stream(ReplyCall(model="gpt-4", messages=talk, max_tokens=1))
+    ]
     (usage,) = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
     assert count == usage["input_tokens"]
 
@@ -477,7 +479,7 @@ async def test_a_function_call_has_the_token_limit_of_an_answer(engine: Open) ->
     tool = {"type": "function", "function": {"name": "take_note", "parameters": note}}
     named = {"type": "function", "function": {"name": "take_note"}}  # so that no request chooses a function
     call = ReplyCall(model="", messages=[HumanMessage("Take a note.")], tools=[tool], tool_choice=named)
-    chunks = [chunk async for chunk in Replies(builtin, tool_calls="schema").stream(call)]
+    chunks = [chunk async for chunk in OpenAIBackend(builtin, tool_calls="schema").stream(call)]
     assert chunks[-1].response_metadata["finish_reason"] == "length"
     assert chunks[-1].usage_metadata is not None
     assert chunks[-1].usage_metadata["output_tokens"] == 14  # two attempts

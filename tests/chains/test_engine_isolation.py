@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Builtin, CallLimits, EngineConfig, Replies, ReplyCall
+from chains import Builtin, CallLimits, EngineConfig, OpenAIBackend, ReplyCall
 from telemetry.context import set_current_owner
 from tests.chains.test_builtin import busy_slots, children, eventually
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
@@ -56,7 +56,7 @@ async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
 async def finished(builtin: Builtin, text: str, **fields: Any) -> bool:
     """Send a request as a run does, and return whether the answer is complete."""
     call = ReplyCall(model="", messages=[HumanMessage(text)], max_tokens=8, **fields)
-    chunks = [chunk async for chunk in Replies(builtin).stream(call)]
+    chunks = [chunk async for chunk in OpenAIBackend(builtin).stream(call)]
     return any(chunk.response_metadata.get("finish_reason") for chunk in chunks)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
-from chains import Replies, ReplyCall
+from chains import OpenAIBackend, ReplyCall
 from chains.chunks import ChunkReader, split_chunk
 from tests.chains.conftest import Connect
 from tests.upstream import Raw, ScriptedUpstream
@@ -66,7 +66,7 @@ async def longest_pause() -> AsyncIterator[list[float]]:
         watching.cancel()
 
 
-async def read(replies: Replies) -> tuple[str, int]:
+async def read(replies: OpenAIBackend) -> tuple[str, int]:
     """Return the text, and the length of the longest chunk."""
     texts = []
     async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("hi")])):
@@ -81,7 +81,7 @@ async def test_a_large_text_arrives_in_small_chunks(
     up: ScriptedUpstream, connect: Connect, name: str, form: Any
 ) -> None:
     up.script(form(TEXTS[name]))
-    text, longest = await read(Replies(await connect(up.url)))
+    text, longest = await read(OpenAIBackend(await connect(up.url)))
     assert longest <= MAX_CHARS
     if name == "plain":
         assert text == TEXTS[name]
@@ -90,7 +90,7 @@ async def test_a_large_text_arrives_in_small_chunks(
 async def test_a_large_answer_does_not_stop_the_event_loop(up: ScriptedUpstream, connect: Connect) -> None:
     """Splitting this answer takes over a second of processor time."""
     up.script(whole("\n<think></think>" * 400_000))
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     async with longest_pause() as pauses:
         await read(replies)
     assert pauses[0] < 0.5
@@ -100,7 +100,7 @@ async def test_an_answer_without_an_end_is_refused(up: ScriptedUpstream, connect
     for reply in (whole("x" * 9_000_000), streamed("x" * 9_000_000)):
         up.script(reply)
         with pytest.raises(UpstreamFailed, match="8"):
-            await read(Replies(await connect(up.url)))
+            await read(OpenAIBackend(await connect(up.url)))
 
 
 def reader() -> ChunkReader:

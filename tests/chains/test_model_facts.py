@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Replies, ReplyCall
+from chains import OpenAIBackend, ReplyCall
 from chains.model_facts import MAX_MODELS, RecentModels
 from telemetry.context import set_current_owner
 from tests.chains.conftest import Connect
@@ -43,7 +43,7 @@ async def test_invented_names_do_not_fill_the_memory(up: ScriptedUpstream, conne
     assert (upstream.context_limit("made up 49"), upstream.context_limit("made up 50")) == (None, 4096)
     assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MAX_MODELS
     call = ReplyCall(model="made up 1049", messages=[HumanMessage("Well?")])
-    assert [chunk async for chunk in Replies(upstream).stream(call)]
+    assert [chunk async for chunk in OpenAIBackend(upstream).stream(call)]
 
 
 async def acting(owner: str, work: Coroutine[Any, Any, T]) -> T:
@@ -80,7 +80,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
     up: ScriptedUpstream, connect: Connect, server: Any, learned: str
 ) -> None:
     upstream = await connect(up.url)
-    replies = Replies(upstream, tool_calls="auto")
+    replies = OpenAIBackend(upstream, tool_calls="auto")
     up.default = server
 
     async def request(**fields: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Replies, ReplyCall
+from chains import OpenAIBackend, ReplyCall
 from chains.quotes import RequestText
 from chains.refused_fields import find_request_changes
 from chains.request_changes import RequestChange
@@ -29,7 +29,7 @@ def asked(*texts: str, **fields: Any) -> ReplyCall:
     return ReplyCall(**{**options, **fields})
 
 
-async def ask(replies: Replies, call: ReplyCall) -> str:
+async def ask(replies: OpenAIBackend, call: ReplyCall) -> str:
     return "".join([str(chunk.content) async for chunk in replies.stream(call)])
 
 
@@ -67,7 +67,7 @@ async def test_a_quoted_text_changes_no_other_request(
     up: ScriptedUpstream, connect: Connect, server: Any, call: ReplyCall
 ) -> None:
     up.default = server
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     with suppress(PromptRefused):
         await ask(replies, call)
     await ask(replies, asked())
@@ -76,7 +76,7 @@ async def test_a_quoted_text_changes_no_other_request(
 
 async def test_a_property_named_like_a_field_does_not_drop_the_field(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = strict
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     assert await ask(replies, asked(tools=[function({"temperature": {"type": "string", "format": "date"}})])) == "Fine."
     assert up.requests[-1].body["temperature"] == 0.5
 
@@ -93,7 +93,7 @@ async def test_a_limit_in_quoted_text_is_not_learned(
     upstream = await connect(up.url)
     prompt = "request (9000 tokens) exceeds the available context  size (4096 tokens)"
     with pytest.raises(ContextOverflow):
-        await ask(Replies(upstream), asked(prompt if author == "the prompt" else "Hi"))
+        await ask(OpenAIBackend(upstream), asked(prompt if author == "the prompt" else "Hi"))
     assert upstream.context_limit("test-model") == (None if author == "the prompt" else 4096)
 
 

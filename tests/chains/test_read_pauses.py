@@ -11,7 +11,7 @@ import uvloop
 from aiohttp.client_proto import ResponseHandler
 from langchain_core.messages import HumanMessage
 
-from chains import Replies, ReplyCall, Upstream
+from chains import OpenAIBackend, ReplyCall, Upstream
 from chains.blocks import Blocks
 from chains.read_batching import LoopLag
 from tests.chains.conftest import FAST, Connect, certified, trust
@@ -62,7 +62,7 @@ async def test_a_late_loop_gets_a_complete_answer_in_fewer_pieces(
     for loop_lag in (LoopLag(), FixedLag()):
         upstream.loop_lag = loop_lag
         arrivals.clear()
-        answer = [chunk.content async for chunk in Replies(upstream).stream(call)]
+        answer = [chunk.content async for chunk in OpenAIBackend(upstream).stream(call)]
         assert "".join("".join(piece) for piece in answer) == "".join(words)
         assert loop_lag.streams == 0
         pieces.append(len(answer))
@@ -79,7 +79,7 @@ async def test_a_stream_that_breaks_in_a_pause_keeps_what_arrived(up: ScriptedUp
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
     texts: list[str] = []
     with pytest.raises(RunError, match="closed the connection in the middle"):
-        async for chunk in Replies(upstream).stream(call):
+        async for chunk in OpenAIBackend(upstream).stream(call):
             texts += chunk.content
     assert "".join(texts) == "".join(f"w{n} " for n in range(39))  # the first frame has only the role
 
@@ -102,7 +102,7 @@ async def test_leaving_a_pausing_stream_closes_its_connection_immediately(
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
 
     async def listen() -> None:
-        async for _ in Replies(upstream).stream(call):
+        async for _ in OpenAIBackend(upstream).stream(call):
             pass
 
     listening = asyncio.create_task(listen())
@@ -119,7 +119,7 @@ async def test_an_ended_or_left_stream_no_longer_counts(reply: Reply, up: Script
     up.default = lambda _: reply
     upstream = await connect(up.url)
     call = ReplyCall(model="m", messages=[HumanMessage("Hello there, you")], together=True)
-    stream = Replies(upstream).stream(call)
+    stream = OpenAIBackend(upstream).stream(call)
     try:
         async with asyncio.timeout(5):
             async for _ in stream:
@@ -172,7 +172,7 @@ def ask(url: str, model: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> 
             upstream.loop_lag = FixedLag()
             call = ReplyCall(model=model, messages=[HumanMessage("Hello")], together=True)
             async with asyncio.timeout(5):
-                return "".join([word async for piece in Replies(upstream).stream(call) for word in piece.content])
+                return "".join([word async for piece in OpenAIBackend(upstream).stream(call) for word in piece.content])
         finally:
             await upstream.close()
 

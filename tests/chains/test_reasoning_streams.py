@@ -6,7 +6,7 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
-from chains import Replies, ReplyCall, build_chat_chain
+from chains import OpenAIBackend, ReplyCall, build_chat_chain
 from chains.reply import RECLASSIFIED
 from tests.chains.conftest import Connect
 from tests.upstream import Raw, Reply, ScriptedUpstream
@@ -19,7 +19,7 @@ def stream(*deltas: dict[str, Any], finish: bool = True) -> Raw:
     return Raw([*(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"])
 
 
-async def texts_of(replies: Replies) -> tuple[str, str]:
+async def texts_of(replies: OpenAIBackend) -> tuple[str, str]:
     """Return the text and the reasoning of one reply."""
     text = reasoning = ""
     async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")])):
@@ -47,18 +47,18 @@ async def texts_of(replies: Replies) -> tuple[str, str]:
 )
 async def test_reasoning_is_kept_apart_from_the_text(up: ScriptedUpstream, connect: Connect, reply: Any) -> None:
     up.script(reply)
-    assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
+    assert await texts_of(OpenAIBackend(await connect(up.url))) == ("42", "let me")
 
 
 async def test_reasoning_in_a_completion_is_separated_too(up: ScriptedUpstream, connect: Connect) -> None:
     message = {"role": "assistant", "content": "<think>let me</think>\n42"}
     whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     up.script(Raw([orjson.dumps(whole)], content_type="application/json"))
-    assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
+    assert await texts_of(OpenAIBackend(await connect(up.url))) == ("42", "let me")
 
 
 async def test_untagged_reasoning_is_retracted_once_and_then_expected(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     up.script(*[stream({"content": "let "}, {"content": "me\n</think>\n\n"}, {"content": "42"})] * 2)
     assert await texts_of(replies) == ("42", "let me\n")
     chunks = [chunk async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")]))]
@@ -73,7 +73,7 @@ async def test_an_answer_that_breaks_off_after_reasoning_is_not_retried(up: Scri
     broken = stream({"reasoning_content": "let me"}, finish=False)
     up.script(Raw(broken.parts[:-1], then="drop"))
     with pytest.raises(Exception, match="middle of the answer"):
-        await texts_of(Replies(await connect(up.url)))
+        await texts_of(OpenAIBackend(await connect(up.url)))
     assert len(up.requests) == 1
 
 

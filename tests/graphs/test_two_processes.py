@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chains import CallLimits, Replies, Upstream
+from chains import CallLimits, OpenAIBackend, Upstream
 from graphs.admission import Limits
 from graphs.runner import Runner, Started
 from graphs.tools.kinds import open_resources
@@ -43,7 +43,7 @@ async def two(
             processes = backend.processes
             resources = await stack.enter_async_context(open_resources(ToolDeps(store)))
             runner = Runner(
-                store, Replies(model), resources, attachments=attachments, processes=processes, limits=limits
+                store, OpenAIBackend(model), resources, attachments=attachments, processes=processes, limits=limits
             )
             worlds.append(World(store, await stack.enter_async_context(runner), upstream))
         yield worlds[0], worlds[1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chains import CallLimits, Replies, Upstream
+from chains import CallLimits, OpenAIBackend, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.action_caller import ActionCaller
 from graphs.tools.lazy_caller import CALLER
@@ -121,7 +121,7 @@ async def world(
     try:
         attachments = Attachments(store, store.file_queries, clock=clock)
         async with Runner(
-            store, Replies(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
+            store, OpenAIBackend(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
         ) as runner:
             with unblocked(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
                 yield World(store, runner, upstream, clock)

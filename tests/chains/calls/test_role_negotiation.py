@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains import Replies, ReplyCall, build_chat_chain
+from chains import OpenAIBackend, ReplyCall, build_chat_chain
 from tests.chains.conftest import FAST, Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
 from wire.errors import PromptRefused, RateLimited, UpstreamFailed
@@ -50,7 +50,7 @@ def picky(takes: Callable[[Roles], bool], status: int, message: str) -> Callable
     return lambda body: Reply("Fine.") if takes([turn["role"] for turn in body["messages"]]) else refusal
 
 
-async def ask_text(replies: Replies, messages: Sequence[BaseMessage]) -> str:
+async def ask_text(replies: OpenAIBackend, messages: Sequence[BaseMessage]) -> str:
     stream = replies.stream(ReplyCall("test-model", list(messages)))
     return "".join([str(chunk.content) async for chunk in stream])
 
@@ -95,7 +95,7 @@ async def test_refused_user_messages_in_a_row_are_joined(
     up: ScriptedUpstream, connect: Connect, takes: Callable[[Roles], bool], status: int, message: str
 ) -> None:
     up.default = picky(takes, status, message)
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     assert await ask_text(replies, TWO) == "Fine."
     joined = [("user", "S\n\na\n\nb")] if takes is strict else [("system", "S"), ("user", "a\n\nb")]
     assert turns(up) == joined
@@ -129,7 +129,7 @@ async def test_a_refused_order_is_replaced_by_an_accepted_one(
     sent: list[tuple[str, Any]],
 ) -> None:
     up.default = picky(lambda roles: bool(roles) and takes(roles), 400, message)
-    assert await ask_text(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."
+    assert await ask_text(OpenAIBackend(await connect(up.url), tool_calls="native"), messages) == "Fine."
     assert turns(up) == sent
     assert len(up.requests) <= 6
 
@@ -139,7 +139,7 @@ async def test_one_prompt_s_changes_do_not_affect_another(
     up: ScriptedUpstream, connect: Connect, first: list[list[BaseMessage]]
 ) -> None:
     up.default = picky(alternates, 400, "roles should be alternating, system optional")
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     for messages in [*first, TWO, NORMAL, [S, A], [A]]:
         assert await ask_text(replies, messages) == "Fine."
     assert turns(up, -3) == [("system", "S"), ("user", "a"), ("assistant", "x"), ("user", "b")]
@@ -148,7 +148,7 @@ async def test_one_prompt_s_changes_do_not_affect_another(
 
 
 async def test_an_accepted_kind_stays_after_one_odd_refusal(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     odd = Fail(400, {"error": {"message": "The system could not read this prompt"}})
     up.script(Reply("One."), odd, Reply("Two."), Reply("Three."))
     for text in ("One.", "Two.", "Three."):
@@ -175,7 +175,9 @@ async def test_no_other_form_is_tried_unless_the_form_is_refused(
 ) -> None:
     up.default = lambda _: Fail(400, {"error": refusal})
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    stream = Replies(await connect(up.url), tool_calls=tool_calls).stream(ReplyCall("test-model", TWO, tools=[tool]))
+    stream = OpenAIBackend(await connect(up.url), tool_calls=tool_calls).stream(
+        ReplyCall("test-model", TWO, tools=[tool])
+    )
     with pytest.raises(PromptRefused):
         await anext(stream)
     assert len(up.requests) == 1
@@ -183,14 +185,14 @@ async def test_no_other_form_is_tried_unless_the_form_is_refused(
 
 async def test_an_account_message_that_mentions_roles_is_about_roles(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(alternates, 400, "roles must alternate: user 'What is my balance?', user 'b'")
-    assert await ask_text(Replies(await connect(up.url)), TWO) == "Fine."
+    assert await ask_text(OpenAIBackend(await connect(up.url)), TWO) == "Fine."
 
 
 async def test_a_prompt_without_instructions_is_not_changed_by_refused_ones(
     up: ScriptedUpstream, connect: Connect
 ) -> None:
     up.default = picky(no_system, 400, "System role not supported")
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     for messages in ([S, A], [A, B], [S, A, B]):
         assert await ask_text(replies, messages) == "Fine."
     assert [turns(up, -2), turns(up, -1)] == [[("user", "a"), ("user", "b")], [("user", "S\n\na\n\nb")]]
@@ -201,7 +203,7 @@ async def test_the_first_refusal_is_reported_when_nothing_helps(up: ScriptedUpst
     numbers = iter(range(100))
     up.default = lambda _: Fail(400, {"error": {"message": f"roles are wrong, says refusal {next(numbers)}"}})
     with pytest.raises(PromptRefused, match="says refusal 0"):
-        await ask_text(Replies(await connect(up.url)), [*TWO, SAID])
+        await ask_text(OpenAIBackend(await connect(up.url)), [*TWO, SAID])
     assert 2 < len(up.requests) <= 6
 
 
@@ -209,7 +211,7 @@ async def test_a_rate_limit_between_attempts_is_reported_as_such(up: ScriptedUps
     refused = Fail(400, {"error": {"message": "roles must alternate"}})
     up.script(refused, *[Fail(429, {"error": {"message": "slow down"}}, headers={"Retry-After": "0"})] * 3)
     with pytest.raises(RateLimited):
-        await ask_text(Replies(await connect(up.url)), TWO)
+        await ask_text(OpenAIBackend(await connect(up.url)), TWO)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ async def test_a_usual_prompt_refused_for_another_reason_is_sent_once(
 ) -> None:
     up.default = lambda _: Fail(status, {"error": {"message": message}})
     with pytest.raises(Exception, match=message):
-        await ask_text(Replies(await connect(up.url)), NORMAL)
+        await ask_text(OpenAIBackend(await connect(up.url)), NORMAL)
     assert len(up.requests) == 1
 
 
@@ -237,7 +239,7 @@ async def test_an_outage_is_no_refusal_of_turns(
 ) -> None:
     up.default = lambda _: Fail(500, {"error": {"message": "the system is overloaded, says the assistant"}})
     with pytest.raises(UpstreamFailed):
-        await ask_text(Replies(await connect(up.url)), messages)
+        await ask_text(OpenAIBackend(await connect(up.url)), messages)
     assert len(up.requests) == 1 + FAST.retry.retries
     assert all(seen.body == up.requests[0].body for seen in up.requests)
 
@@ -254,6 +256,6 @@ async def test_the_chat_chain_converts_its_prompt_and_remembers(up: ScriptedUpst
 async def test_joining_turns_keeps_text_before_its_call(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(lambda roles: "assistant,assistant" not in ",".join(roles), 400, "two assistant turns in a row")
     messages = [S, A, SAID, *CALLED[2:]]
-    assert await ask_text(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."
+    assert await ask_text(OpenAIBackend(await connect(up.url), tool_calls="native"), messages) == "Fine."
     assert [role for role, _ in turns(up)] == ["system", "user", "assistant", "tool"]
     assert turns(up)[2] == ("assistant", "x")
