@@ -50,7 +50,7 @@ from pydantic_settings import SettingsError
 from ops import Factories, run
 from ops.files import read_text, read_toml
 from ops.owners import describe_inaccessible
-from ops.setting_faults import describe_faults
+from ops.setting_errors import describe_errors
 from ops.settings import DOTENV, TOML, Settings
 from telemetry.version import installed_version
 from wire.errors import InvalidSetting
@@ -285,7 +285,7 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except (ValidationError, SettingsError) as error:
-        raise InvalidSetting("\n".join(describe_faults(error, Settings))) from error
+        raise InvalidSetting("\n".join(describe_errors(error, Settings))) from error
 
 
 if __name__ == "__main__":

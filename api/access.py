@@ -27,7 +27,7 @@ from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.json_response import answer
-from api.large_answers import Answer, BrokenOff
+from api.large_responses import BrokenOff, LargeResponse
 from api.problems import problem_answer
 from api.request_starts import request_scheduler
 from api.uploads import is_form
@@ -82,7 +82,7 @@ class AccessControl:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        outgoing = Answer(scope, send, self._bodies)
+        outgoing = LargeResponse(scope, send, self._bodies)
         held: MemoryClaim | FormSlot | None = None
         limit: ConnectionLimit | None = None
         try:
@@ -117,7 +117,7 @@ class AccessControl:
             if limit is not None:
                 limit.leave(scope["state"].get("owner", ""))
 
-    async def _answer(self, scope: Scope, receive: Receive, outgoing: Answer) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, outgoing: LargeResponse) -> None:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _forbid_frames(message)

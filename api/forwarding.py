@@ -112,7 +112,7 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
         if response is None:
             return Response(status_code=499)  # the client has left
         if response.body is not None:
-            response.close()  # from here on, `api.large_answers` counts the answer
+            response.close()  # from here on, `api.large_responses` counts the answer
             return Response(response.body, response.status, response.headers, response.content_type)
         stream = ByteStream(response.blocks(), response.close, response.content_type, response.status, response.headers)
         return _Holding(stream, stack.pop_all())

@@ -23,7 +23,7 @@ from api.json_response import answer, not_offered
 from api.routers import api_router
 from api.sse import EventStream
 from graphs.drafts import RunChoices
-from graphs.runner import Started
+from graphs.runner import StartedRun
 from wire.errors import InvalidRequest
 from wire.pages import Listing as ListOf
 from wire.runs import Run, RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
@@ -170,7 +170,7 @@ def _number(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-def _started(deps: Deps, started: Started, *, stream: bool | None, v1: bool, extensions: bool) -> Response:
+def _started(deps: Deps, started: StartedRun, *, stream: bool | None, v1: bool, extensions: bool) -> Response:
     if stream:
         batches = deps.runner.follow(started.run_id, after=started.after)
         events = EventStream(batches, v1=v1, extensions=extensions)

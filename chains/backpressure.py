@@ -20,8 +20,8 @@ from chains.disconnect import on_disconnect
 __all__ = ["BackpressureRunnable", "Reader", "context_without_reader", "find_reader", "grow_pieces"]
 
 T = TypeVar("T")
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 _READER: Final = "__reader"  # LangChain does not show names that start with these underscores
 
@@ -29,7 +29,7 @@ _PARTS: Final = 32
 """A piece is at least this fraction of the text before it (1/32), so a log repeats each character about 32 times."""
 
 
-class BackpressureRunnable(Runnable[Given, Made]):
+class BackpressureRunnable(Runnable[Input, Output]):
     """A Runnable whose logs and events are bounded. Its source awaits the reader that `find_reader` returns, first and
     after each chunk."""
 

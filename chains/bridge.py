@@ -22,8 +22,8 @@ from langchain_core.runnables.config import get_config_list
 __all__ = ["BATCH_SLOTS", "BridgedRunnable", "SlotFactory", "follow", "iterate", "join", "run"]
 
 T = TypeVar("T")
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 BATCH_SLOTS: Final = "__batch_slots"
 """Key of `config["configurable"]` that has the `SlotFactory` of a batch's inputs; only the server sets it. LangChain
@@ -155,39 +155,39 @@ def _copy_result(task: "asyncio.Task[T]", done: "Future[T]") -> None:
         done.set_result(task.result())
 
 
-class BridgedRunnable(Runnable[Given, Made]):
+class BridgedRunnable(Runnable[Input, Output]):
     """A Runnable that implements only `ainvoke` and `astream`, and can be called from anywhere."""
 
-    def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: object) -> Made:
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: object) -> Output:
         """See `ainvoke`."""
         return run(self.ainvoke(input, config, **kwargs))
 
-    def stream(self, input: Given, config: RunnableConfig | None = None, **kwargs: object) -> Iterator[Made]:
+    def stream(self, input: Input, config: RunnableConfig | None = None, **kwargs: object) -> Iterator[Output]:
         """See `astream`."""
         return iterate(lambda: self.astream(input, config, **kwargs))
 
     async def abatch(
         self,
-        inputs: list[Given],
+        inputs: list[Input],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
         **kwargs: object,
-    ) -> list[Made]:
+    ) -> list[Output]:
         """Process several inputs concurrently, as many at a time as the configuration's `BATCH_SLOTS` allow."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         slots: SlotFactory | None = configs[0].get("configurable", {}).get(BATCH_SLOTS) if configs else None
         if slots is None:
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
-        async def handle(input: Given, config: RunnableConfig) -> Made:
+        async def handle(input: Input, config: RunnableConfig) -> Output:
             async with slots():
                 try:
                     return await self.ainvoke(input, config, **kwargs)
                 except Exception as error:  # of any Runnable; LangChain returns it in place of the output
                     if not return_exceptions:
                         raise
-                    return cast(Made, error)
+                    return cast(Output, error)
 
         try:
             async with asyncio.TaskGroup() as group:

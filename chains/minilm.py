@@ -61,8 +61,8 @@ _LATIN: Final = ("LATIN", "FULLWIDTH LATIN")
 _PACKAGES: Final = ("onnxruntime", "tokenizers", _TOKENIZER[0], _MODEL[0])
 
 Numbers = NDArray[np.float32]
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class MiniLm:
                 tokens[number] += ids
         return tokens
 
-    async def _run_batch(self, owner: str, urgent: bool, work: Callable[[Given], Made], given: Given) -> Made:
+    async def _run_batch(self, owner: str, urgent: bool, work: Callable[[Input], Output], given: Input) -> Output:
         run = self._thread.run_urgently if urgent else self._thread.run
         try:
             return await run(owner, work, given)

@@ -21,7 +21,7 @@ from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
-from graphs.started import Started
+from graphs.started import StartedRun
 from graphs.stored_events import StoredEvents
 from store.ports import Processes, Row, Store
 from store.single_process import single_process
@@ -61,7 +61,7 @@ class Execution:
         self._active_runs: dict[str, ActiveRun] = {}
         self._stored = StoredEvents(store)
         self._tasks = asyncio.TaskGroup()
-        self._starting: set[asyncio.Task[Started]] = set()
+        self._starting: set[asyncio.Task[StartedRun]] = set()
         self._releases: dict[RunLog, asyncio.TimerHandle] = {}
         """Logs of runs that have paused or ended → the timer that releases them."""
 
@@ -101,8 +101,8 @@ class Execution:
         return self._tasks.create_task(work)
 
     def create_start_task(
-        self, work: Coroutine[object, object, Started], context: Context | None = None
-    ) -> "asyncio.Task[Started]":
+        self, work: Coroutine[object, object, StartedRun], context: Context | None = None
+    ) -> "asyncio.Task[StartedRun]":
         """Run the start of a run in a task of the server: a caller that leaves does not end it. It can fail."""
         task = asyncio.create_task(work, context=context)
         self._starting.add(task)

@@ -31,7 +31,7 @@ from graphs.run_runnable import RunChunk, RunInput, RunRunnable, whole
 from graphs.runner import Runner
 from graphs.tools.kinds import open_resources
 from graphs.tools.lazy_caller import ActionOptions
-from graphs.tools.local_functions import Given, LocalFunctions
+from graphs.tools.local_functions import LocalFunctions, LocalTool
 from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
@@ -52,7 +52,7 @@ __all__ = ["RunGraph", "build_run_graph"]
 def build_run_graph(
     model: str | Upstream | BaseChatModel,
     *,
-    tools: Iterable[Given] = (),
+    tools: Iterable[LocalTool] = (),
     instructions: str = "",
     model_name: str = "",
     api_key: str | None = None,

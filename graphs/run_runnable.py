@@ -19,7 +19,7 @@ from chains.bridge import BridgedRunnable
 from chains.disconnect import on_disconnect
 from graphs.drafts import DEFAULTS, RunChoices, SpecRun, spec_assistant_id
 from graphs.machine.spec import RunSpec
-from graphs.runner import Runner, Started
+from graphs.runner import Runner, StartedRun
 from store.ports import RunRow, Store
 from telemetry.tracebacks import clear_tracebacks
 from wire.assistants import ModelName
@@ -96,8 +96,8 @@ class _Follower:
 
     run_input: RunInput
     owner: str
-    started: Started | None = None
-    starting: "asyncio.Future[Started] | None" = None
+    started: StartedRun | None = None
+    starting: "asyncio.Future[StartedRun] | None" = None
     is_finished: bool = False
     number: int = -1
     logged: bool = False
@@ -214,7 +214,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             return
         owner = follower.owner
 
-        def stop(starting: "asyncio.Future[Started]") -> None:
+        def stop(starting: "asyncio.Future[StartedRun]") -> None:
             if not starting.cancelled() and starting.exception() is None:
                 run = starting.result().run
                 self._runner.abandon(owner, run["thread_id"], run["id"])
@@ -242,13 +242,13 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         follower.number = max(follower.number, started.after)
         return started.run_id
 
-    async def _resume(self, follower: _Follower) -> Started:
+    async def _resume(self, follower: _Follower) -> StartedRun:
         given = {"tool_outputs": [output.model_dump() for output in follower.run_input.tool_outputs]}
         outputs = parse(SubmitToolOutputs, given)
         row = await self._row(follower.run_input.run_id, follower.owner)
         return await self._runner.submit(follower.owner, row.body["thread_id"], row.id, outputs.given())
 
-    async def _start(self, follower: _Follower) -> Started:
+    async def _start(self, follower: _Follower) -> StartedRun:
         run_input, owner = follower.run_input, follower.owner
         attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in run_input.file_ids]
         message = {"role": "user", "content": _content(run_input), "attachments": attachments}
@@ -272,7 +272,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
         return await self._runner.create_and_start(owner, begun, self._choices)
 
-    async def _start_spec(self, run_input: RunInput, owner: str, messages: Sequence[MessageCreate]) -> Started:
+    async def _start_spec(self, run_input: RunInput, owner: str, messages: Sequence[MessageCreate]) -> StartedRun:
         """Start a run without a stored assistant."""
         spec = replace(
             self._spec,

@@ -26,8 +26,8 @@ from graphs.orphans import OrphanedRuns
 from graphs.record import Recorded
 from graphs.recovery import restore_run
 from graphs.run_context import RunContexts
-from graphs.started import Started
-from graphs.starts import RunStarts
+from graphs.started import StartedRun
+from graphs.starts import RunStarter
 from graphs.tool_outputs import check_outputs, not_waiting
 from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments
@@ -45,7 +45,7 @@ from wire.errors import (
 from wire.events import Event
 from wire.runs import Run, RunCreate, SubmittedOutput, ThreadRunCreate
 
-__all__ = ["Runner", "Started"]
+__all__ = ["Runner", "StartedRun"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -77,7 +77,7 @@ class Runner:
         self._orphans = OrphanedRuns(
             store, self._execution, self.contexts, self._now, expiry_s=expiry_s, processes=processes
         )
-        self._starts = RunStarts(store, attachments, self.contexts, self._execution, now=self._now, expiry_s=expiry_s)
+        self._starts = RunStarter(store, attachments, self.contexts, self._execution, now=self._now, expiry_s=expiry_s)
         self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -123,7 +123,7 @@ class Runner:
         choices: RunChoices = DEFAULTS,
         *,
         replaces: str = "",
-    ) -> Started:
+    ) -> StartedRun:
         """Start a run on a thread: of a stored assistant, or of a spec alone.
 
         The message `replaces` and all later entries are deleted in the run's commit: if the run is refused, they stay.
@@ -135,11 +135,11 @@ class Runner:
 
     async def create_and_start(
         self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices = DEFAULTS
-    ) -> Started:
+    ) -> StartedRun:
         """Create a thread with its messages and items, and start a run on it, in one commit."""
         return await self._starts.create_and_start(owner, request, choices)
 
-    async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[SubmittedOutput]) -> Started:
+    async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[SubmittedOutput]) -> StartedRun:
         """Give a waiting run all of its tool outputs, and continue it."""
         self._starts.require_accepting()
         async with self._orphans.lock(run_id):
@@ -204,8 +204,8 @@ class Runner:
             return body
 
     def create_start_task(
-        self, work: Coroutine[object, object, Started], context: Context | None = None
-    ) -> "asyncio.Task[Started]":
+        self, work: Coroutine[object, object, StartedRun], context: Context | None = None
+    ) -> "asyncio.Task[StartedRun]":
         """Run one of these operations in a task of the server, which ends even if its caller leaves."""
         return self._execution.create_start_task(work, context)
 

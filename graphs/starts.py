@@ -27,14 +27,14 @@ from graphs.machine.state import GraphInput, RunContext
 from graphs.record import Recorder
 from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_slot, start_with_slot
-from graphs.started import Started
+from graphs.started import StartedRun
 from retrieval.attachments import Attachments, searched_stores
 from store.ports import Append, AssistantRow, Change, Notify, RequireNewest, Row, Store
 from wire.errors import InvalidRequest, NotFound, StaleRow, StoreError, ThreadBusy, Unavailable
 from wire.events import NewEvent
 from wire.runs import RunCreate, ThreadRunCreate
 
-__all__ = ["RunStarts"]
+__all__ = ["RunStarter"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -42,7 +42,7 @@ _TRIES: Final = 20
 """Maximum attempts at a start. An attempt fails if entries are added or deleted between its read and its commit."""
 
 
-class RunStarts:
+class RunStarter:
     """Starts runs. `now` returns Unix seconds."""
 
     def __init__(
@@ -67,7 +67,7 @@ class RunStarts:
 
     async def start(
         self, owner: str, thread_id: str, request: RunCreate | SpecRun, choices: RunChoices, *, replaces: str
-    ) -> Started:
+    ) -> StartedRun:
         """See `Runner.start`."""
         for _ in range(_TRIES):
             with suppress(StaleRow):
@@ -84,7 +84,7 @@ class RunStarts:
         choices: RunChoices,
         *,
         has_slot: bool = False,
-    ) -> Started:
+    ) -> StartedRun:
         """Start a run on the thread as it is now, up to the message `cut`.
 
         Raises StaleRow if a message was added or deleted meanwhile, as the model would not be shown the current thread;
@@ -110,13 +110,13 @@ class RunStarts:
                 draft.row.private["vector_store_ids"] = searched_stores(draft.run, thread.body, attached)
                 return await self._launch_new(draft, history, read, *guards, *attached)
 
-    async def create_and_start(self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices) -> Started:
+    async def create_and_start(self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices) -> StartedRun:
         """See `Runner.create_and_start`."""
         return await start_with_slot(self._start_slots, owner, partial(self._create_and_start, owner, request, choices))
 
     async def _create_and_start(
         self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices, *, has_slot: bool = False
-    ) -> Started:
+    ) -> StartedRun:
         self.require_accepting(owner)
         assistant: AssistantRow | None = None
         if not isinstance(request, SpecRun):
@@ -129,7 +129,7 @@ class RunStarts:
             draft.row.private["vector_store_ids"] = searched_stores(draft.run, draft.thread.body)
             return await self._launch_new(draft, history_of(draft.entries), ExitStack(), *attached)
 
-    async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
+    async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> StartedRun:
         """Start a drafted run, or queue it. Until then, `read` counts the memory of its history."""
         toolset = await self._contexts.toolset(draft.row)
         # A copy: the writer encodes the row later, while the run's body keeps changing.
@@ -168,7 +168,7 @@ class RunStarts:
         events: Sequence[NewEvent],
         given: tuple[GraphInput, bool],
         context: RunContext,
-    ) -> Started:
+    ) -> StartedRun:
         """Queue the commit, start the model call without waiting for it, and return when the commit is synced.
 
         `given` is the graph's input, and whether it resumes. Raises StoreError, after the call is stopped.
@@ -187,9 +187,9 @@ class RunStarts:
         except StoreError:
             await active.ended.wait()
             raise
-        return Started(run, after)
+        return StartedRun(run, after)
 
-    async def enqueue(self, active: ActiveRun, changes: Sequence[Change], events: Sequence[NewEvent]) -> Started:
+    async def enqueue(self, active: ActiveRun, changes: Sequence[Change], events: Sequence[NewEvent]) -> StartedRun:
         """Commit a queued run durably, then queue it. Its history is read when it leaves the queue."""
         after = active.log.next - 1
         run = active.run.copy()
@@ -205,7 +205,7 @@ class RunStarts:
         commit = self._store.commit([*changes, appended, Notify("runs")], durable=True)
         commit.add_done_callback(enqueue)  # even if the client's request is gone
         await asyncio.shield(commit)
-        return Started(run, after)
+        return StartedRun(run, after)
 
     def require_accepting(self, owner: str | None = None) -> None:
         """Raise if the server is shutting down, or if a new run of this `owner` can neither start nor be queued."""

@@ -10,7 +10,7 @@ import pytest
 
 from chains import CallLimits, OpenAIBackend, Upstream
 from graphs.admission import Limits
-from graphs.runner import Runner, Started
+from graphs.runner import Runner, StartedRun
 from graphs.tools.kinds import open_resources
 from graphs.tools.resources import ToolDeps
 from retrieval.attachments import Attachments
@@ -118,7 +118,7 @@ async def test_a_dead_holder_s_cancellation_is_completed_by_another(upstream: Sc
         assert await a.events(started.run_id) == events
 
 
-async def start_once_registered(world: World) -> Started:
+async def start_once_registered(world: World) -> StartedRun:
     """Start a run when the process has registered again."""
     async with asyncio.timeout(5):
         while True:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chains import CallLimits, OpenAIBackend, Upstream
-from graphs.runner import Runner, Started
+from graphs.runner import Runner, StartedRun
 from graphs.tools.action_caller import ActionCaller
 from graphs.tools.lazy_caller import CALLER
 from graphs.tools.resources import Resources
@@ -78,11 +78,11 @@ class World:
         thread_id: str = body["id"]
         return thread_id
 
-    async def start(self, thread_id: str, assistant_id: str, **fields: Any) -> Started:
+    async def start(self, thread_id: str, assistant_id: str, **fields: Any) -> StartedRun:
         """Start a run."""
         return await self.runner.start(OWNER, thread_id, RunCreate(assistant_id=assistant_id, **fields))
 
-    async def start_run(self, text: str = "Hello", tools: Sequence[Any] = (), **fields: Any) -> Started:
+    async def start_run(self, text: str = "Hello", tools: Sequence[Any] = (), **fields: Any) -> StartedRun:
         """Start a run on a new thread with a new assistant."""
         return await self.start(await self.thread(text), await self.assistant(tools=list(tools)), **fields)
 
@@ -90,13 +90,13 @@ class World:
         """Follow until the run pauses or has ended."""
         return [event async for batch in self.runner.follow(run_id, after=after) for event in batch]
 
-    async def run(self, started: Started) -> dict[str, Any]:
+    async def run(self, started: StartedRun) -> dict[str, Any]:
         """Return the run's current row."""
         row = await self.store.get("run", started.run_id, OWNER, thread_id=started.run["thread_id"])
         assert row is not None
         return row.body
 
-    async def rows(self, kind: Any, started: Started) -> list[dict[str, Any]]:
+    async def rows(self, kind: Any, started: StartedRun) -> list[dict[str, Any]]:
         """Return a run's steps, or its thread's messages, oldest first."""
         run_id = started.run_id if kind == "step" else None
         query = PageQuery(limit=100, order="asc")

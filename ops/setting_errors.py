@@ -1,4 +1,4 @@
-"""Describes invalid settings: one line per fault, with the setting, its value, what is allowed and what to do.
+"""Describes invalid settings: one line per error, with the setting, its value, what is allowed and what to do.
 
 Invariant: the value of a secret is never shown. What is allowed comes from the settings' own JSON schema.
 """
@@ -13,7 +13,7 @@ from pydantic_settings import SettingsError
 from ops.files import near_name
 from wire.paths import shown
 
-__all__ = ["describe_faults"]
+__all__ = ["describe_errors"]
 
 _SECRETS: Final = frozenset(
     {"api_keys", "api_key", "model_api_key", "metrics_key", "s3_access_key", "s3_secret_key", "model_url", "url"}
@@ -30,7 +30,7 @@ _KINDS: Final = {
 }
 
 
-def describe_faults(error: ValidationError | SettingsError, model: type[BaseModel]) -> list[str]:
+def describe_errors(error: ValidationError | SettingsError, model: type[BaseModel]) -> list[str]:
     """Return a sentence or two for each fault that pydantic found in settings of `model`."""
     if isinstance(error, ValidationError):
         return [_describe(each, model) for each in error.errors(include_url=False)]

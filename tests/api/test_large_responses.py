@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.body_memory import MAX_BYTES, BodyMemory
-from api.large_answers import Answer, BrokenOff
+from api.large_responses import BrokenOff, LargeResponse
 from tests.api.test_connection import serving
 from wire.errors import Unavailable
 
@@ -49,7 +49,7 @@ async def test_a_block_is_counted_until_the_client_reads_it(size: int, is_sized:
     ended = asyncio.Event()
 
     async def app(_scope: Any, _receive: Any, send: Sender) -> None:
-        answer = Answer(scope(), send, memory)
+        answer = LargeResponse(scope(), send, memory)
         headers = [(b"content-length", b"%d" % (size * count))] if is_sized else []
         await answer.send({**START, "headers": headers})
         for number in range(count):
@@ -80,7 +80,7 @@ async def test_the_smallest_answers_are_not_counted(size: int, is_counted: bool)
     async def send(_: Any) -> None:
         seen.append(holds(memory))
 
-    answer = Answer(scope(), send, memory)
+    answer = LargeResponse(scope(), send, memory)
     await answer.send(START)
     await answer.send({"type": "http.response.body", "body": b"x" * size})
     assert seen[1] is is_counted
@@ -96,7 +96,7 @@ async def test_an_answer_beyond_the_limit_is_refused_and_ends(owner: str, more: 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    answer = Answer({**scope(), "state": {"owner": owner}}, send, memory)
+    answer = LargeResponse({**scope(), "state": {"owner": owner}}, send, memory)
     block = {"type": "http.response.body", "body": b"x" * 64 * 1024, "more_body": more}
     await answer.send({**START, "headers": [(b"content-length", b"1500000")]})
     await answer.send(block)
@@ -104,7 +104,7 @@ async def test_an_answer_beyond_the_limit_is_refused_and_ends(owner: str, more: 
     with pytest.raises(BrokenOff):  # so that the app reads nothing more for it
         await answer.send(block)
     assert sent == []
-    other = Answer({**scope(), "state": {"owner": "bob"}}, send, memory)
+    other = LargeResponse({**scope(), "state": {"owner": "bob"}}, send, memory)
     await other.send(START)
     await other.send(block)
     assert other.refusal is None

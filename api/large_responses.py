@@ -13,7 +13,7 @@ from starlette.types import Message, Scope, Send
 from api.body_memory import BodyMemory
 from wire.errors import Unavailable
 
-__all__ = ["Answer", "BrokenOff"]
+__all__ = ["BrokenOff", "LargeResponse"]
 
 _BLOCK: Final = 32 * 1024
 """Bytes that are written at a time. uvloop keeps the whole block until its last byte is sent."""
@@ -27,7 +27,7 @@ class BrokenOff(OSError):
     """A started answer was aborted. It is an OSError, as when the client leaves: the app handles both alike."""
 
 
-class Answer:
+class LargeResponse:
     """One answer in transit. `started` is set once its head is sent; `refusal` is the answer to send instead."""
 
     def __init__(self, scope: Scope, send: Send, memory: BodyMemory) -> None:
