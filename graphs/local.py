@@ -104,10 +104,10 @@ def build_run_graph(
             if isinstance(upstream, Upstream):
                 stack.push_async_callback(upstream.close)
                 await upstream.open()
-            backend = OpenAIBackend(upstream) if isinstance(upstream, Upstream) else LangChainBackend(upstream)
+            chat_backend = OpenAIBackend(upstream) if isinstance(upstream, Upstream) else LangChainBackend(upstream)
             runner = Runner(
                 opened,
-                backend,
+                chat_backend,
                 resources,
                 attachments=Attachments(opened, backend.file_queries),
                 expiry_s=expiry_s,
