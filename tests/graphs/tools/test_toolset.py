@@ -359,7 +359,13 @@ REPEATED: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("make", REPEATED.values(), ids=REPEATED)
+EACH = [
+    pytest.param(make, id=name, marks=() if name == "descriptions" else pytest.mark.soak)
+    for name, make in REPEATED.items()
+]
+
+
+@pytest.mark.parametrize("make", EACH)
 def test_cached_documents_stay_within_their_limit(make: Callable[[int], dict[str, Any]]) -> None:
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
