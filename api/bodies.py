@@ -76,7 +76,7 @@ async def _read(receive: Receive, max_bytes: int, share: MemoryClaim) -> bytes:
         if size > max_bytes:
             raise _limit(max_bytes).refuse()
         if more or size > LARGE:
-            share.take(len(block))
+            share.acquire(len(block))
         blocks.append(block)
     return b"".join(blocks)
 

@@ -72,7 +72,7 @@ class LargeResponse:
 
     def _take(self, owner: str, count: int) -> bool:
         try:
-            self._memory.take(owner, count)
+            self._memory.acquire(owner, count)
         except Unavailable as error:
             if self.started:
                 raise BrokenOff(error.message) from None

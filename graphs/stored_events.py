@@ -56,8 +56,8 @@ class StoredEvents:
         events = await self._read(run_id, after, below)
         if total_bytes(events) <= _LARGE_BYTES:
             return StoredBatch(events)
-        if self._limit.free(owner):
-            self._limit.take(owner)
+        if self._limit.is_free(owner):
+            self._limit.acquire_nowait(owner)
             return StoredBatch(events, self._limit, owner)
         del events
         await self._limit.acquire(owner)

@@ -277,7 +277,7 @@ class Ingestion:
             try:
                 while waiting := await self._waiting():
                     for store_file in waiting:
-                        if self._slots.free(store_file.owner):
+                        if self._slots.is_free(store_file.owner):
                             self._begin(store_file)
             except StoreError as error:
                 logger.error("the files to index could not be read, next try in %g s: %s", _RETRY_S, error)
@@ -288,14 +288,14 @@ class Ingestion:
     async def _waiting(self) -> Sequence[Row]:
         """Return vector store files in progress that have not been started, of owners who can start more."""
         busy = [store_file for store_file, _ in self._busy.values()]
-        full = {store_file.owner for store_file in busy if not self._slots.free(store_file.owner)}
+        full = {store_file.owner for store_file in busy if not self._slots.is_free(store_file.owner)}
         return await self._file_queries.waiting(_WAITING, besides=busy, full=full)
 
     def _begin(self, store_file: Row) -> None:
         index = partial(self._index, store_file)
         task = self._tasks.create_task(log_errors(f"indexing {store_file.id}", index, pause_s=_RETRY_S))
         self._busy[store_file.id] = (store_file, task)
-        self._slots.take(store_file.owner)
+        self._slots.acquire_nowait(store_file.owner)
 
         def done(_: asyncio.Task[None]) -> None:
             del self._busy[store_file.id]

@@ -19,7 +19,7 @@ Sender = Callable[[Any], Awaitable[None]]
 def holds(memory: BodyMemory) -> bool:
     """Return whether any bytes are counted, besides the amount that each owner is always allowed."""
     try:
-        memory.take("other", MAX_BYTES + 1)
+        memory.acquire("other", MAX_BYTES + 1)
     except Unavailable:
         return True
     memory.release("other", MAX_BYTES + 1)
@@ -91,7 +91,7 @@ async def test_the_smallest_answers_are_not_counted(size: int, is_counted: bool)
 @pytest.mark.parametrize("owner", ["", "ann"])
 async def test_an_answer_beyond_the_limit_is_refused_and_ends(owner: str, more: bool) -> None:
     memory, sent = BodyMemory(1, is_shared=True), []
-    memory.take(owner, MAX_BYTES // 2 - 40_000)
+    memory.acquire(owner, MAX_BYTES // 2 - 40_000)
 
     async def send(message: Any) -> None:
         sent.append(message)
