@@ -108,7 +108,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 stack.push_async_callback(embedder.close)
             opening = settings.database.open(disks=disks, has_reserve=True, sharing=sharing)
             backend = await stack.enter_async_context(opening)
-            file_space = disks.at(settings.data_dir)
+            file_space = disks.free_space(settings.data_dir)
             stack.push_async_callback(router.close)
             store, file_queries = backend.records, backend.file_queries
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
@@ -130,7 +130,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 store,
                 backend.vectors,
                 embedder,
-                wait_for_index=ingestion.ready,
+                wait_for_index=ingestion.wait_until_indexed,
                 prompts=Prompts.changed(settings.prompts),
                 options=[actions],
             )

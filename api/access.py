@@ -36,7 +36,7 @@ from telemetry.context import set_current_owner
 from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
-from wire.paths import shown
+from wire.paths import truncated
 
 __all__ = ["AccessControl"]
 
@@ -143,7 +143,7 @@ class AccessControl:
         set_current_owner(owner)
         if scope["method"] in _SAFE:
             return "none"
-        if not scope["app"].state.route_paths.have(scope["method"], scope["path"]):
+        if not scope["app"].state.route_paths.matches(scope["method"], scope["path"]):
             return "none"  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
             return "form"  # it is streamed to disk later, and limited there
@@ -169,11 +169,11 @@ class AccessControl:
         if [name for name, _ in scope["headers"]].count(b"host") > 1:
             raise Forbidden("The request has more than one `Host`.")
         if name is None:
-            raise Forbidden(f"Host '{shown(host)}' is not a name or an address with an optional port.")
+            raise Forbidden(f"Host '{truncated(host)}' is not a name or an address with an optional port.")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):
             return  # `Host` is optional in HTTP/1.0, which no browser uses
         if name not in LOOPBACK and name not in self._hosts:
-            raise Forbidden(f"Host '{shown(host)}' is not allowed; name it in ALLOWED_HOSTS.")
+            raise Forbidden(f"Host '{truncated(host)}' is not allowed; name it in ALLOWED_HOSTS.")
 
     def _check_origin(self, scope: Scope, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
@@ -184,7 +184,7 @@ class AccessControl:
         except ValueError:
             netloc = None
         if netloc is None or netloc != headers.get("host"):
-            raise Forbidden(f"Origin '{shown(origin)}' is not allowed; name it in CORS_ORIGINS.")
+            raise Forbidden(f"Origin '{truncated(origin)}' is not allowed; name it in CORS_ORIGINS.")
 
     def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
         path = scope["path"]

@@ -37,7 +37,7 @@ from store.ports import (
 )
 from wire.errors import InvalidRequest, MissingRow, NotFound
 from wire.pages import ListBody, ListQuery, list_envelope
-from wire.validation import MAX_ID, check_id, shown
+from wire.validation import MAX_ID, check_id, truncated
 
 __all__ = [
     "EXTENSIONS_HEADER",
@@ -157,7 +157,7 @@ def check_include(asked: Sequence[str]) -> bool:
     """Check `include[]`, and return whether it has its only possible value: the passages that file searches found."""
     for value in asked:
         if value != INCLUDABLE:
-            message = f"Invalid value: '{shown(value)}'. Supported values are: '{INCLUDABLE}'."
+            message = f"Invalid value: '{truncated(value)}'. Supported values are: '{INCLUDABLE}'."
             raise InvalidRequest(message, param="include[]", code="invalid_value")
     return bool(asked)
 

@@ -34,7 +34,7 @@ async def create_batch(
     given = body.store_files()
     await deps.attachments.require(owner, [each.file_id for each in given])
     files = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
-    await deps.ingestion.put(owner, files, Insert(batch), *renew_expiry(store, now=now, at_once=True))
+    await deps.ingestion.add(owner, files, Insert(batch), *renew_expiry(store, now=now, at_once=True))
     return _answer(batch, FileTotals({"in_progress": len(files)}))
 
 

@@ -24,7 +24,7 @@ from chains.forwarding import Body, with_model
 from chains.upstream_response import UpstreamResponse
 from wire.empty_objects import fill_forwarded
 from wire.errors import InvalidRequest, UnsupportedMedia
-from wire.paths import shown
+from wire.paths import truncated
 
 __all__ = ["FORM_PATHS", "FORWARDED", "Forwarded", "forward_json", "router"]
 
@@ -123,7 +123,7 @@ def _endpoint(entry: Forwarded) -> Callable[[Request, Deps], Awaitable[Response]
         kind = _FORM if is_form(request.headers) else _JSON
         if kind not in entry.takes:
             sent = request.headers.get("content-type", "")
-            raise UnsupportedMedia(f"Unsupported content type '{shown(sent)}'. Send '{entry.takes[0]}'.")
+            raise UnsupportedMedia(f"Unsupported content type '{truncated(sent)}'. Send '{entry.takes[0]}'.")
         return await (_forward_form if kind == _FORM else forward_json)(request, deps, entry.path)
 
     passed_on.__doc__ = f"{entry.about} If the client disconnects, the upstream request ends."

@@ -10,7 +10,7 @@ from api.json_response import answer
 from api.routers import api_router
 from chains.chat_types import ModelEntry
 from wire.errors import NotFound, Unavailable
-from wire.validation import shown
+from wire.validation import truncated
 
 __all__ = ["router"]
 
@@ -44,7 +44,7 @@ async def get_model(model: Annotated[str, Path()], deps: InjectedDeps, extension
     for entry in await _models(deps):
         if model in (entry["id"], entry.get("threadhold", {}).get("model")):
             return answer(entry, extensions=extensions)
-    raise NotFound(f"The model '{shown(model)}' does not exist", param="model", code="model_not_found")
+    raise NotFound(f"The model '{truncated(model)}' does not exist", param="model", code="model_not_found")
 
 
 async def _models(deps: Deps) -> list[ModelEntry]:

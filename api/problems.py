@@ -17,7 +17,7 @@ from wire.errors import (
     UpstreamProblem,
     as_problem,
 )
-from wire.validation import explain, shown
+from wire.validation import explain, truncated
 
 __all__ = ["install", "own_answer", "problem_answer"]
 
@@ -67,10 +67,10 @@ async def _http(request: Request, error: Exception) -> Response:
         raise error
     clear_tracebacks(error)
     if error.status_code == 404:
-        message = f"Invalid URL ({request.method} {shown(request.url.path)})"
+        message = f"Invalid URL ({request.method} {truncated(request.url.path)})"
         return answer(NotFound(message, code="unknown_url").body(), status=404)
     if error.status_code == 405:
-        message = f"Not allowed to {request.method} on {shown(request.url.path)}."
+        message = f"Not allowed to {request.method} on {truncated(request.url.path)}."
         problem = InvalidRequest(message, code="method_not_supported")
         allowed = request.app.state.route_paths.methods(request.url.path)  # Starlette reports those of one route
         return answer(problem.body(), status=405, headers={"Allow": ", ".join(allowed)})

@@ -28,7 +28,7 @@ from wire.errors import InvalidRequest
 from wire.pages import Listing as ListOf
 from wire.runs import Run, RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
 from wire.status import ACTIVE
-from wire.validation import check_id, shown
+from wire.validation import check_id, truncated
 
 __all__ = ["HOT_ENDPOINTS", "router"]
 
@@ -165,7 +165,7 @@ def _number(last_event_id: str | None) -> int:
     if not last_event_id:
         return -1
     if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
-        message = f"Invalid 'Last-Event-ID': '{shown(last_event_id)}'. Expected the number of an event."
+        message = f"Invalid 'Last-Event-ID': '{truncated(last_event_id)}'. Expected the number of an event."
         raise InvalidRequest(message, param="Last-Event-ID", code="invalid_value")
     return int(last_event_id)
 

@@ -49,7 +49,7 @@ async def add_store_file(
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     file = store_file_row(owner, vector_store_id, body, now=now)
-    await deps.ingestion.put(owner, [file], *renew_expiry(store, now=now, at_once=True))
+    await deps.ingestion.add(owner, [file], *renew_expiry(store, now=now, at_once=True))
     return _answer(file)
 
 

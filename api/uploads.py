@@ -18,7 +18,7 @@ from store.ports import BlobWriter
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, UnsupportedMedia
 from wire.files import clean_filename
-from wire.validation import shown
+from wire.validation import truncated
 
 __all__ = ["SLACK", "Upload", "announced_bytes", "boundary_of", "file_limit", "is_form", "read_form"]
 
@@ -163,7 +163,8 @@ async def read_form(request: Request, writer: BlobWriter, limit: ByteLimit, *, f
     """
     if not is_form(request.headers):
         raise UnsupportedMedia(
-            f"Unsupported content type '{shown(request.headers.get('content-type', ''))}'. Send 'multipart/form-data'."
+            f"Unsupported content type '{truncated(request.headers.get('content-type', ''))}'. "
+            "Send 'multipart/form-data'."
         )
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit.most + SLACK:
@@ -187,7 +188,7 @@ async def read_form(request: Request, writer: BlobWriter, limit: ByteLimit, *, f
 
 
 def _twice(name: str) -> InvalidRequest:
-    return InvalidRequest(f"The form has more than one `{shown(name)}`.", param=shown(name))
+    return InvalidRequest(f"The form has more than one `{truncated(name)}`.", param=truncated(name))
 
 
 def _set_field(fields: dict[str, object], name: str, value: str) -> None:

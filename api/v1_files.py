@@ -45,7 +45,7 @@ async def add_assistant_file(
             await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
         else:
             file = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
-            await deps.ingestion.put(owner, [file], *_file_changes(row, files))
+            await deps.ingestion.add(owner, [file], *_file_changes(row, files))
         return answer(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
 
 
@@ -75,7 +75,7 @@ async def remove_assistant_file(
         del files[file_id]
         if (store_id := store_of(row)) is not None:
             gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_exists=True)
-            await deps.ingestion.put(owner, [], gone, *_file_changes(row, files))
+            await deps.ingestion.add(owner, [], gone, *_file_changes(row, files))
         else:
             await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
         return answer(deletion(file_id, "assistant.file"))

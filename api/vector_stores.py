@@ -40,7 +40,7 @@ router = api_router("vector stores", BodyRoute)
 async def create_vector_store(body: VectorStoreCreate, deps: InjectedDeps, owner: Owner) -> Response:
     """Create a vector store; its files are indexed in the background."""
     store, files = draft_store(owner, body, now=int(time.time()))
-    await deps.ingestion.put(owner, files, Insert(store))
+    await deps.ingestion.add(owner, files, Insert(store))
     return answer(show_vector_store(store.body, FileTotals({"in_progress": len(files)}).counts, 0))
 
 

@@ -154,14 +154,14 @@ class Builtin(Upstream):
 
     async def ask_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, loading the model if necessary. Raises RunError."""
-        await self.at(model)
+        await self.load_upstream(model)
         return self.context_limit(await self.resolve(model))
 
     async def count_tokens(
         self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return the number of tokens of a prompt. Raises RunError if the model cannot be loaded."""
-        name, upstream = await self.resolve(model), await self.at(model)
+        name, upstream = await self.resolve(model), await self.load_upstream(model)
         await upstream.ask_limit(name)
         return await upstream.count_tokens(
             name, messages, await template_tools(tools, context=self._config.context_size)
@@ -212,7 +212,7 @@ class Builtin(Upstream):
             formed = _FORMED if fitted.get("response_format") else {}
             request, _ = await self._read_ahead(engine, slot, {**engine.complete_request(fitted), **formed}, CHAT)
             response = await engine.upstream.answer(request, negotiation, retries)
-            slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
+            slot.reduce_to(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.track_response(response)
         self._answering[negotiation] = engine, slot, exclusive
         when_closed(response, lambda: self._release(slot, engine, broke=response.content.exception() is not None))
@@ -289,10 +289,10 @@ class Builtin(Upstream):
         async with self._engine_slot(name, count, exclusive=exclusive) as (engine, slot):
             request, ahead = await self._read_ahead(engine, slot, engine.complete_request(fitted), path)
             if not fitted.get("stream"):
-                response = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
+                response = await answer_whole(engine.upstream, request, path, lambda: slot.reduce_to(count))
             else:
                 response = await engine.upstream.pass_through(request, path)
-                slot.keep(count)
+                slot.reduce_to(count)
                 engine.track_response(response)
         response.when_closed(lambda: self._release(slot, engine, broke=response.broke))
         slots = self._slots[name]
@@ -342,16 +342,16 @@ class Builtin(Upstream):
             # Only briefly: other requests wait behind it, and it can itself wait for a long answer to end.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_EXCLUSIVE_WAIT_S):
-                    return await slots.take(current_owner(), exclusive=True)
+                    return await slots.acquire(current_owner(), exclusive=True)
         try:
             async with asyncio.timeout(limit_s):
-                return await slots.take(current_owner(), count)
+                return await slots.acquire(current_owner(), count)
         except TimeoutError:
             raise UpstreamFailed(
                 f"The built-in engine was busy with other requests for {limit_s:g} s. Try again later.", kind="silent"
             ) from None
 
-    async def at(self, model: str) -> Upstream:
+    async def load_upstream(self, model: str) -> Upstream:
         """Load a model, by any of its names, and return the plain upstream of its engine. Raises RunError.
 
         For queries only (`/props`, `/tokenize`): the model can be unloaded meanwhile.

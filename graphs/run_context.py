@@ -122,7 +122,7 @@ class RunContexts:
                 return history.messages
             async with loading:  # concurrent tool calls ask for the history concurrently
                 if not seen:
-                    seen.extend(await self._pictures.show(active.owner, history.messages))
+                    seen.extend(await self._pictures.inline(active.owner, history.messages))
             return seen
 
         return RunContext(

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
 from ops.files import near_name
-from wire.paths import shown
+from wire.paths import truncated
 
 __all__ = ["describe_errors"]
 
@@ -59,11 +59,11 @@ def _setting_name(loc: Sequence[str | int]) -> str:
         case []:
             return "Settings"
         case ["upstreams", name]:
-            return f"[upstreams.{shown(name)}]"
+            return f"[upstreams.{truncated(name)}]"
         case ["upstreams", name, key, *_]:
-            return f"`{shown(key)}` of [upstreams.{shown(name)}]"
+            return f"`{truncated(key)}` of [upstreams.{truncated(name)}]"
         case ["prompts", name]:
-            return f"`{shown(name)}` of [prompts]"
+            return f"`{truncated(name)}` of [prompts]"
         case _:
             return names[0].upper()
 
@@ -82,7 +82,7 @@ def _value(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, Mapping | list | tuple):
         return "a table" if isinstance(value, Mapping) else "a list"
-    return shown("".join(each if each.isprintable() else "?" for each in str(value)))
+    return truncated("".join(each if each.isprintable() else "?" for each in str(value)))
 
 
 def _schema(loc: Sequence[str | int], root: dict[str, object]) -> dict[str, object]:
@@ -128,4 +128,4 @@ def _unknown(loc: Sequence[str | int], model: type[BaseModel]) -> str:
     known = _table(_schema(outer, model.model_json_schema(mode="validation")).get("properties"))
     near = near_name(str(name), known)
     advice = f"Did you mean `{near}`?" if near else f"Use {', '.join(f'`{each}`' for each in known)}."
-    return f"{_setting_name(outer)}: `{shown(name)}` is not a setting. {advice}"
+    return f"{_setting_name(outer)}: `{truncated(name)}` is not a setting. {advice}"

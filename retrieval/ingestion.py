@@ -136,7 +136,7 @@ class Ingestion:
         await self._tasks.__aexit__(None, None, None)
 
     @property
-    def busy(self) -> int:
+    def files_in_progress(self) -> int:
         """The number of files that are being indexed."""
         return len(self._busy)
 
@@ -144,7 +144,7 @@ class Ingestion:
         """Look for work now, because vector store files were committed."""
         self._wake.set()
 
-    async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0) -> bool:
+    async def wait_until_indexed(self, vector_store_ids: Sequence[str], limit_s: float = 60.0) -> bool:
         """Wait at most `limit_s` until no file of these vector stores is in progress; returns whether that is so."""
         now = asyncio.get_running_loop().time  # not the system clock, which can be set
         end = now() + limit_s
@@ -160,7 +160,7 @@ class Ingestion:
                 async with asyncio.timeout(left):
                     await moved.wait()
 
-    async def put(self, owner: str, store_files: Sequence[Row], *before: Change) -> None:
+    async def add(self, owner: str, store_files: Sequence[Row], *before: Change) -> None:
         """Commit `before`, then these vector store files, replacing existing ones, and index them.
 
         Raises MissingRow if a vector store or file does not exist, ReserveReached if the disk lacks space. In both
@@ -201,7 +201,7 @@ class Ingestion:
             ]
             await self._store.commit(gone, durable=False)
         await self._store.commit([Delete("file", file_id, owner)], durable=True)
-        await self._gone(lambda id: id.endswith(f"/{file_id}"))
+        await self._stop_deleted(lambda id: id.endswith(f"/{file_id}"))
         await self._blobs.remove(file_id)
 
     async def delete_store_file(self, owner: str, vector_store_id: str, file_id: str) -> None:
@@ -209,12 +209,12 @@ class Ingestion:
         await self._store.commit(
             [Delete("vector_store_file", store_file_id(vector_store_id, file_id), owner)], durable=True
         )
-        await self._gone(lambda id: id == store_file_id(vector_store_id, file_id))
+        await self._stop_deleted(lambda id: id == store_file_id(vector_store_id, file_id))
 
     async def delete_store(self, owner: str, vector_store_id: str) -> None:
         """Delete a vector store; its files are kept. Raises MissingRow."""
         await self._store.commit([Delete("vector_store", vector_store_id, owner)], durable=True)
-        await self._gone(lambda id: id.startswith(f"{vector_store_id}/"))
+        await self._stop_deleted(lambda id: id.startswith(f"{vector_store_id}/"))
 
     async def cancel(self, owner: str, vector_store_id: str, batch_id: str | None, *also: Change) -> None:
         """Commit `also`, and cancel what is in progress in a batch or a whole store. What is indexed is kept."""
@@ -241,7 +241,7 @@ class Ingestion:
                 return found
             query = replace(query, after=page.rows[-1].id)
 
-    async def _gone(self, which: Callable[[str], bool]) -> None:
+    async def _stop_deleted(self, which: Callable[[str], bool]) -> None:
         """Stop work on deleted vector store files, and let their space in the index be freed."""
         await self._stop(which)
         self._purge_needed.set()

@@ -125,7 +125,7 @@ class Disks:
         """The folders of data, one or more on each disk."""
         return self._folders
 
-    def at(self, folder: Path) -> FreeSpace:
+    def free_space(self, folder: Path) -> FreeSpace:
         """Return the free space for a folder of data, one object for all folders on a disk; blocks. Raises OSError."""
         disk = _nearest(folder).stat().st_dev
         self._folders.append(folder)

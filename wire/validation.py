@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from wire.errors import InvalidRequest
 from wire.json import Json, JsonObject, UncheckedJson
 from wire.leniency import STRICT, Leniency, repair
-from wire.paths import KEY, TAG, Location, format_path, shown
+from wire.paths import KEY, TAG, Location, format_path, truncated
 from wire.validation_errors import first_error, list_errors
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "invalid_value",
     "one_of",
     "parse",
-    "shown",
+    "truncated",
 ]
 
 MAX_ID: Final = 64
@@ -256,7 +256,7 @@ def _beyond(where: str, given: Json, limit: float, words: tuple[str, str, str]) 
     side, end, sign = words
     message = (
         f"Invalid '{where}': {kind} {side} {end} value. "
-        f"Expected a value {sign} {limit:g}, but got {shown(given)} instead."
+        f"Expected a value {sign} {limit:g}, but got {truncated(given)} instead."
     )
     return InvalidRequest(message, param=where, code=f"{kind}_{side}_{end[:3]}_value")
 
@@ -296,7 +296,7 @@ def _wrong_type(where: str, expected: str, given: Json) -> InvalidRequest:
 def _unsupported(where: str, given: Json, supported: Sequence[str]) -> InvalidRequest:
     quoted = [f"'{value}'" for value in supported]
     listed = " and ".join(quoted) if len(quoted) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
-    message = f"Invalid value: '{shown(given)}'. Supported values are: {listed}."
+    message = f"Invalid value: '{truncated(given)}'. Supported values are: {listed}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 

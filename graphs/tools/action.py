@@ -27,7 +27,7 @@ from graphs.tools.urls import check_url, split_url
 from telemetry.context import current_owner
 from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 from wire.json import Json, JsonObject
-from wire.validation import shown
+from wire.validation import truncated
 from workers import DOCUMENT, workers
 
 __all__ = ["ACTION", "ActionTool", "operations_of"]
@@ -117,7 +117,9 @@ def operations_of(served: Mapping[str, ServerTool]) -> dict[str, Operation]:
 def _read_action(data: JsonObject, param: str) -> list[Operation]:
     for key in data.keys() - _DATA:
         raise InvalidRequest(
-            f"Unknown parameter: '{param}.{shown(key)}'.", param=f"{param}.{shown(key)}", code="unknown_parameter"
+            f"Unknown parameter: '{param}.{truncated(key)}'.",
+            param=f"{param}.{truncated(key)}",
+            code="unknown_parameter",
         )
     flag = data.get("is_consequential")
     if flag is not None and not isinstance(flag, bool):

@@ -31,7 +31,7 @@ from store.ports import (
     Row,
 )
 from store.sqlite.event_log import append, retract
-from store.sqlite.owned_parts import leave
+from store.sqlite.owned_parts import remove_or_defer_parts
 from store.sqlite.tables import ACTIVE_SQL, FREE_SQL, TABLES, decode, insert_values, update_values
 from wire.errors import HeldByOther, MissingRow, StaleRow, StaleThread, StatusConflict, StoreError, ThreadBusy
 
@@ -258,7 +258,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_exists: bool) -> Operation:
             if if_exists:
                 return
             raise MissingRow(kind, id)
-        leave(conn, kind, id, owner)
+        remove_or_defer_parts(conn, kind, id, owner)
         conn.execute(remove, (id, owner))
 
     return operation

@@ -49,7 +49,7 @@ class SqliteFile:
         from store.sqlite.store import open_store
         from store.sqlite.thread_activity import SqliteThreadActivity
 
-        free_space = None if disks is None else disks.at(Path(self._path).parent)
+        free_space = None if disks is None else disks.free_space(Path(self._path).parent)
         async with AsyncExitStack() as stack:
             store = await open_store(
                 self._path,

@@ -74,7 +74,7 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         uploads = Uploads(store, file_queries, blobs, max_bytes=1000)
         health, disks = SqliteHealth(store.engine), Disks()
         files = (file_queries, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
-        yield Deps(store, model, runner, {}, *files, health, disks, folder, disks.at(folder))
+        yield Deps(store, model, runner, {}, *files, health, disks, folder, disks.free_space(folder))
 
 
 @pytest.fixture

@@ -94,10 +94,10 @@ class SlowImages(Images):
     waits: Sequence[float] = (0.1, 0.05)
     looks = 0
 
-    async def show(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def inline(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         self.looks += 1
         await asyncio.sleep(self.waits[self.looks % 2])
-        return await super().show(owner, messages)
+        return await super().inline(owner, messages)
 
 
 @pytest.mark.parametrize("stands_in_line", [False, True], ids=["immediate", "from the queue"])
