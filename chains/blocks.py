@@ -23,10 +23,10 @@ __all__ = [
     "SHORTER_ANSWERS",
     "Blocks",
     "blocks",
+    "read_all",
     "too_long",
     "until_silent",
     "when_closed",
-    "whole",
 ]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as received; about 200,000 tokens of some 300 bytes each
@@ -162,7 +162,7 @@ async def until_silent(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGener
             await asyncio.sleep(0)  # a library that has read ahead never waits, which would block other tasks
 
 
-async def whole(
+async def read_all(
     response: aiohttp.ClientResponse,
     endpoint: Endpoint,
     *,

@@ -12,7 +12,7 @@ from typing import Any, Final, Self, cast
 
 import aiohttp
 
-from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, read_all, too_long
 from chains.chat_types import ChatRequest
 from chains.chunks import AnyChunk, ChunkReader, split_chunk
 from chains.error_responses import MAX_SHOWN, error_response_of
@@ -279,7 +279,7 @@ class ChunkStream:
 
     async def _whole(self) -> AsyncGenerator[AnyChunk]:
         """Yield one JSON completion as a chunk: the upstream ignores `stream`."""
-        body = await whole(
+        body = await read_all(
             self._response,
             self._endpoint,
             idle_s=self._idle_s,

@@ -61,9 +61,9 @@ class LangChainBackend:
         """Return the estimate, which every answer's usage corrects."""
         return self._calibration.ratio(model)
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
-        self._calibration.learn(model, chars=chars, tokens=prompt_tokens)
+        self._calibration.update(model, chars=chars, tokens=prompt_tokens)
 
     def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer as it arrives; tool calls are checked as for every backend. Raises RunError."""

@@ -198,10 +198,10 @@ class ModelRouter:
         upstream, known = (self.upstreams[0], "") if route is None else (route.upstream, route.model)
         return upstream.backend.tokens_per_char(known)
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
         if (route := self._known(model)) is not None:
-            route.upstream.backend.learn(route.model, chars=chars, prompt_tokens=prompt_tokens)
+            route.upstream.backend.calibrate(route.model, chars=chars, prompt_tokens=prompt_tokens)
 
     # --- requests of clients --------------------------------------------------------------------------------------
 

@@ -84,6 +84,6 @@ class ChatBackend(Protocol):
         """Return the calibrated estimate for this model."""
         ...
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with an answer's usage."""
         ...

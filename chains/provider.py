@@ -162,9 +162,9 @@ class Provider:
         """Return the estimate for this model, which every answer's usage corrects."""
         return self.calibration.ratio(model)
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
-        self.calibration.learn(model, chars=chars, tokens=prompt_tokens)
+        self.calibration.update(model, chars=chars, tokens=prompt_tokens)
 
     async def calls_natively(self, model: str) -> bool:
         """Whether the model's server makes tool calls itself. Raises RunError."""

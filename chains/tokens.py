@@ -25,7 +25,7 @@ class Calibration:
         """Return the expected tokens per character."""
         return self._ratios.get(model, DEFAULT_RATIO)
 
-    def learn(self, model: str, *, chars: int, tokens: int) -> None:
+    def update(self, model: str, *, chars: int, tokens: int) -> None:
         """Correct the ratio with a prompt of `chars` characters and `tokens` tokens; short prompts are ignored."""
         if chars < _MIN_CHARS or tokens <= 0:
             return

@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 from langchain_core.messages import BaseMessage
 
-from chains.blocks import whole
+from chains.blocks import read_all
 from chains.chat_types import ModelEntry
 from chains.context_window import ContextWindows
 from chains.endpoint import Endpoint, parse_endpoint
@@ -307,7 +307,7 @@ class Upstream:
     async def _whole(self, response: aiohttp.ClientResponse, idle_s: float, max_bytes: int) -> bytes:
         endpoint = self.require_transport().endpoint
         idle_s = min(self.limits.idle_s, idle_s)
-        return await whole(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
+        return await read_all(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
 
     def _late(self, what: str, limit_s: float) -> UpstreamFailed:
         """Return the error for an answer that did not arrive in time, its head or its body."""

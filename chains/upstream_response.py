@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from chains.answer_slots import AnswerSlot
-from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed, whole
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, read_all, when_closed
 from chains.endpoint import Endpoint
 from chains.error_responses import ErrorResponse, explain, overflow_body, read_error_response
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
@@ -206,7 +206,7 @@ def _unknown_path(error_response: ErrorResponse, endpoint: Endpoint, path: str) 
 
 async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, slot: AnswerSlot) -> bytes:
     try:
-        return await whole(
+        return await read_all(
             response,
             transport.endpoint,
             idle_s=transport.limits.idle_s,

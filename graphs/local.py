@@ -27,7 +27,7 @@ from chains.lazy_resource import LazyResource
 from graphs.drafts import RunChoices
 from graphs.machine.build import compile_run_graph
 from graphs.machine.spec import ClientCalls, RunSpec
-from graphs.run_runnable import RunChunk, RunInput, RunRunnable, whole
+from graphs.run_runnable import RunChunk, RunInput, RunRunnable, collect_output
 from graphs.runner import Runner
 from graphs.tools.kinds import open_resources
 from graphs.tools.lazy_caller import ActionOptions
@@ -198,7 +198,7 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
         self, input: JsonObject | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> JsonObject:
         """Run until the run ends or waits for outputs; returns the run's last event, and the `text`."""
-        return await join(whole(self._events(input, config, kwargs)))
+        return await join(collect_output(self._events(input, config, kwargs)))
 
     async def astream(
         self, input: JsonObject | Command[Any], config: RunnableConfig | None = None, **kwargs: Any

@@ -33,7 +33,7 @@ from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
 from wire.validation import parse
 
-__all__ = ["OWNER", "RunChunk", "RunInput", "RunRunnable", "whole"]
+__all__ = ["OWNER", "RunChunk", "RunInput", "RunRunnable", "collect_output"]
 
 OWNER: Final = "__owner"
 """Key of `config["configurable"]` with the owner of the objects; only the server is allowed to set it."""
@@ -141,7 +141,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
 
         An error is returned as `error`.
         """
-        return await whole(self.astream(input, config, **kwargs))
+        return await collect_output(self.astream(input, config, **kwargs))
 
     async def astream(
         self, input: JsonObject, config: RunnableConfig | None = None, **kwargs: Any
@@ -311,7 +311,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         return row
 
 
-async def whole(chunks: AsyncIterator[JsonObject]) -> JsonObject:
+async def collect_output(chunks: AsyncIterator[JsonObject]) -> JsonObject:
     """Return the run's own last event, or `error`, with the `text` of all its messages."""
     last: JsonObject = {}
     texts: dict[str, str] = {}

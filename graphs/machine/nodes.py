@@ -83,7 +83,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
             set_usage(span, call_usage)
         context.metrics.count_tokens(call_usage["prompt_tokens"], call_usage["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
-            context.model.learn(context.spec.model, chars=sent.chars, prompt_tokens=call_usage["prompt_tokens"])
+            context.model.calibrate(context.spec.model, chars=sent.chars, prompt_tokens=call_usage["prompt_tokens"])
     calls = parts.calls() if tools.specs else []
     try:
         added = count_calls(used, parts.text, calls, parts.extra_fields) if calls else 0

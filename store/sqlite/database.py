@@ -266,7 +266,7 @@ class Engine:
                 _fail(commit, outcome)
                 continue
             for row in outcome:
-                self.pending.learn(row)
+                self.pending.remember_thread(row)
             if not commit.future.done():
                 commit.future.set_result(outcome)
 

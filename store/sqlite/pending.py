@@ -51,7 +51,7 @@ class Pending:
         self._count = 0
         self._threads: dict[str, str] = {}
 
-    def learn(self, row: Row) -> None:
+    def remember_thread(self, row: Row) -> None:
         """Remember the thread of an object."""
         if row.thread_id is not None and row.id not in self._threads:
             if len(self._threads) >= _MAX_THREADS:
@@ -64,7 +64,7 @@ class Pending:
         for change in changes:
             match change:
                 case Insert(row):
-                    self.learn(row)
+                    self.remember_thread(row)
                     touched.add(row.id)
                     if row.thread_id is not None:
                         touched.add(row.thread_id)

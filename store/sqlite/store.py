@@ -131,7 +131,7 @@ class SqliteStore:
         pins = {"thread_id": thread_id, "run_id": run_id}
         page = await self.engine.read_long(owner, read_page, kind, owner, query, pins)
         for row in page.rows:
-            self.engine.pending.learn(row)
+            self.engine.pending.remember_thread(row)
         return page
 
     def changing(self) -> AbstractAsyncContextManager[None]:
@@ -177,7 +177,7 @@ class SqliteStore:
 
     def _learned(self, row: StoredRow | None) -> StoredRow | None:
         if row is not None:
-            self.engine.pending.learn(row)
+            self.engine.pending.remember_thread(row)
         return row
 
 

@@ -39,7 +39,7 @@ async def test_invented_names_do_not_fill_the_memory(up: ScriptedUpstream, conne
     for number in range(MAX_MODELS + 50):
         upstream.learn_limit(f"made up {number}", 4096)
         upstream.note_reasoning(f"made up {number}", begins=True)
-        upstream.calibration.learn(f"made up {number}", chars=1000, tokens=300)
+        upstream.calibration.update(f"made up {number}", chars=1000, tokens=300)
     assert (upstream.context_limit("made up 49"), upstream.context_limit("made up 50")) == (None, 4096)
     assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MAX_MODELS
     call = ReplyCall(model="made up 1049", messages=[HumanMessage("Well?")])

@@ -200,6 +200,6 @@ async def test_limits_and_ratios_are_kept_per_upstream(deps: Deps) -> None:
         assert [router.context_limit(name) for name in ("y", "b/y", "short", "local")] == [4096, 4096, 4096, None]
         router.learn_limit("y", 2048)
         assert router.context_limit("b/y") == 2048
-        router.learn("short", chars=1000, prompt_tokens=500)
+        router.calibrate("short", chars=1000, prompt_tokens=500)
         assert router.tokens_per_char("y") == 0.5
         assert router.tokens_per_char("local") != 0.5
