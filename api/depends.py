@@ -58,9 +58,9 @@ __all__ = [
     "UploadId",
     "VectorStoreId",
     "check_include",
+    "get_or_404",
     "is_v1",
     "list_rows",
-    "must_get",
 ]
 
 
@@ -180,27 +180,27 @@ Listing = Annotated[ListQuery, Query()]
 
 
 @overload
-async def must_get(deps: Deps, kind: Literal["assistant"], id: str, owner: str) -> AssistantRow: ...
+async def get_or_404(deps: Deps, kind: Literal["assistant"], id: str, owner: str) -> AssistantRow: ...
 @overload
-async def must_get(deps: Deps, kind: Literal["thread"], id: str, owner: str) -> ThreadRow: ...
+async def get_or_404(deps: Deps, kind: Literal["thread"], id: str, owner: str) -> ThreadRow: ...
 @overload
-async def must_get(deps: Deps, kind: Literal["vector_store"], id: str, owner: str) -> StoreRow: ...
+async def get_or_404(deps: Deps, kind: Literal["vector_store"], id: str, owner: str) -> StoreRow: ...
 @overload
-async def must_get(
+async def get_or_404(
     deps: Deps, kind: Literal["message"], id: str, owner: str, *, thread_id: str | None = None
 ) -> MessageRow: ...
 @overload
-async def must_get(
+async def get_or_404(
     deps: Deps, kind: Literal["run"], id: str, owner: str, *, thread_id: str | None = None
 ) -> RunRow: ...
 @overload
-async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row: ...
-async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
+async def get_or_404(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row: ...
+async def get_or_404(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
     """Return a row. Raises NotFound, which names the thread if the thread itself is missing."""
     row = await deps.store.get(kind, id, owner, thread_id=thread_id)
     if row is None:
         if thread_id is not None:
-            await must_get(deps, "thread", thread_id, owner)
+            await get_or_404(deps, "thread", thread_id, owner)
         raise NotFound(MissingRow(kind, id).message)
     return row
 

@@ -19,7 +19,7 @@ from wire.ids import new_id
 from wire.pages import Deletion, list_envelope
 from wire.pages import Listing as ListOf
 
-__all__ = ["must_get_file", "router"]
+__all__ = ["get_file_or_404", "router"]
 
 router = api_router("files")
 
@@ -67,13 +67,13 @@ async def list_files(query: Annotated[FileQuery, Query()], deps: InjectedDeps, o
 @router.get("/files/{file_id}", response_model=File)
 async def get_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a file's object."""
-    return answer((await must_get_file(deps, file_id, owner)).body)
+    return answer((await get_file_or_404(deps, file_id, owner)).body)
 
 
 @router.get("/files/{file_id}/content", response_class=Response)
 async def get_content(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Download a file. Files of purpose `assistants` are read through their vector stores instead."""
-    row = await must_get_file(deps, file_id, owner)
+    row = await get_file_or_404(deps, file_id, owner)
     if row.body["purpose"] == "assistants":
         raise InvalidRequest("Not allowed to download files of purpose: assistants")
     if await deps.blobs.size(file_id) is None:
@@ -93,12 +93,12 @@ async def get_content(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Resp
 @router.delete("/files/{file_id}", response_model=Deletion)
 async def delete_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a file, and remove it from every vector store."""
-    await must_get_file(deps, file_id, owner)
+    await get_file_or_404(deps, file_id, owner)
     await deps.ingestion.delete_file(owner, file_id)
     return answer({"id": file_id, "object": "file", "deleted": True})
 
 
-async def must_get_file(deps: Deps, file_id: str, owner: str) -> Row:
+async def get_file_or_404(deps: Deps, file_id: str, owner: str) -> Row:
     """Return a file's row. Raises NotFound in OpenAI's wording for files."""
     row = await deps.store.get("file", file_id, owner)
     if row is None:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import Query, Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, InjectedDeps, Listing, MessageId, Owner, ThreadId, list_rows, must_get
+from api.depends import V1, InjectedDeps, Listing, MessageId, Owner, ThreadId, get_or_404, list_rows
 from api.hot_routes import HotEndpoint
 from api.json_response import answer
 from api.routers import api_router
@@ -60,7 +60,7 @@ async def list_messages(
     run_id: Annotated[str | None, Query()] = None,
 ) -> Response:
     """List messages, newest first; with `run_id`, only those that the run created."""
-    await must_get(deps, "thread", thread_id, owner)
+    await get_or_404(deps, "thread", thread_id, owner)
     if run_id:
         check_id("run_id", run_id, "run")
     page = await list_rows(deps, "message", owner, query, thread_id=thread_id, run_id=run_id or None)
@@ -70,7 +70,7 @@ async def list_messages(
 @router.get("/threads/{thread_id}/messages/{message_id}", response_model=Message)
 async def get_message(thread_id: ThreadId, message_id: MessageId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read a message."""
-    return answer((await must_get(deps, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
+    return answer((await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}/messages/{message_id}", response_model=Message)
@@ -79,7 +79,7 @@ async def modify_message(
 ) -> Response:
     """Replace a message's metadata."""
     async with deps.store.changing():
-        row = await must_get(deps, "message", message_id, owner, thread_id=thread_id)
+        row = await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)
         if "metadata" in body.model_fields_set:
             change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
             (changed,) = await deps.store.commit([change], durable=True)
@@ -92,6 +92,6 @@ async def modify_message(
 @router.delete("/threads/{thread_id}/messages/{message_id}", response_model=Deletion)
 async def delete_message(thread_id: ThreadId, message_id: MessageId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a message."""
-    await must_get(deps, "message", message_id, owner, thread_id=thread_id)
+    await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)
     await deps.store.commit([Delete("message", message_id, owner)], durable=True)
     return answer(deletion(message_id, "thread.message"))

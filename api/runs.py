@@ -15,8 +15,8 @@ from api.depends import (
     Owner,
     RunId,
     ThreadId,
+    get_or_404,
     list_rows,
-    must_get,
 )
 from api.hot_routes import HotEndpoint
 from api.json_response import answer, not_offered
@@ -80,7 +80,7 @@ async def list_runs(
     thread_id: ThreadId, query: Listing, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """List runs, newest first."""
-    await must_get(deps, "thread", thread_id, owner)
+    await get_or_404(deps, "thread", thread_id, owner)
     return answer(await list_rows(deps, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
 
 
@@ -89,7 +89,7 @@ async def get_run(
     thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Read a run."""
-    run = await must_get(deps, "run", run_id, owner, thread_id=thread_id)
+    run = await get_or_404(deps, "run", run_id, owner, thread_id=thread_id)
     return _run(run.body, v1=v1, extensions=extensions)
 
 
@@ -107,7 +107,7 @@ async def modify_run(
     if "metadata" not in body.model_fields_set:
         return await get_run(thread_id, run_id, deps, owner, v1, extensions)
     async with deps.store.changing():
-        changed = await deps.runner.amend(owner, thread_id, run_id, body.metadata or {})
+        changed = await deps.runner.update_metadata(owner, thread_id, run_id, body.metadata or {})
         return _run(changed, v1=v1, extensions=extensions)
 
 
@@ -155,7 +155,7 @@ async def follow_events(
     The stream ends when the run has paused or ended and everything was sent. It always includes the events and fields
     that OpenAI's API does not have.
     """
-    await must_get(deps, "run", run_id, owner, thread_id=thread_id)
+    await get_or_404(deps, "run", run_id, owner, thread_id=thread_id)
     seen = _number(last_event_id)
     events = deps.runner.follow(run_id, after=min(seen if after is None else after, 2**62))
     return EventStream(events, v1=v1, extensions=True)

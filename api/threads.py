@@ -5,7 +5,7 @@ import time
 from fastapi import Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, InjectedDeps, Listing, Owner, ThreadId, list_rows, must_get
+from api.depends import V1, InjectedDeps, Listing, Owner, ThreadId, get_or_404, list_rows
 from api.hot_routes import HotEndpoint
 from api.json_response import answer
 from api.routers import api_router
@@ -15,7 +15,7 @@ from store.ports import Insert, Patch, Row
 from wire.ids import new_id
 from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
-from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
+from wire.threads import Thread, ThreadCreate, ThreadModify, new_thread, thread_changes
 
 __all__ = ["HOT_ENDPOINTS", "router"]
 
@@ -46,13 +46,13 @@ async def list_threads(query: Listing, deps: InjectedDeps, owner: Owner, v1: V1)
 @router.get("/threads/{thread_id}", response_model=Thread)
 async def get_thread(thread_id: ThreadId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read a thread."""
-    return answer((await must_get(deps, "thread", thread_id, owner)).body, v1=v1)
+    return answer((await get_or_404(deps, "thread", thread_id, owner)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}", response_model=Thread)
 async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Change the given fields only."""
-    changed = amend_thread(body)
+    changed = thread_changes(body)
     _, checks = create_inline_stores(owner, changed.get("tool_resources", {}), now=int(time.time()))
     rows = await deps.store.commit([*checks, Patch("thread", thread_id, owner, changed)], durable=True)
     return answer(rows[0].body, v1=v1)

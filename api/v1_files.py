@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
-from api.assistants import amend
+from api.assistants import update_assistant
 from api.body_route import BodyRoute
-from api.depends import AssistantId, Deps, FileId, InjectedDeps, Listing, MessageId, Owner, ThreadId, must_get
+from api.depends import AssistantId, Deps, FileId, InjectedDeps, Listing, MessageId, Owner, ThreadId, get_or_404
 from api.json_response import answer
 from api.routers import api_router
 from retrieval.assistant_files import files_of, store_of
@@ -35,14 +35,14 @@ async def add_assistant_file(
 ) -> Response:
     """Add a file to an assistant."""
     async with deps.store.changing():
-        row = await must_get(deps, "assistant", assistant_id, owner)
+        row = await get_or_404(deps, "assistant", assistant_id, owner)
         files = files_of(row)
         if body.file_id not in files and len(files) >= _MAX_FILES:
             raise InvalidRequest(f"The assistant has {len(files)} files; at most {_MAX_FILES} are allowed.")
         now, store_id = int(time.time()), store_of(row)
         files.setdefault(body.file_id, now)
         if store_id is None:
-            await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
+            await update_assistant(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
         else:
             file = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
             await deps.ingestion.add(owner, [file], *_file_changes(row, files))
@@ -52,14 +52,14 @@ async def add_assistant_file(
 @router.get("/assistants/{assistant_id}/files", response_model=ListOf[AssistantFile])
 async def list_assistant_files(assistant_id: AssistantId, query: Listing, deps: InjectedDeps, owner: Owner) -> Response:
     """List an assistant's files."""
-    files = files_of(await must_get(deps, "assistant", assistant_id, owner))
+    files = files_of(await get_or_404(deps, "assistant", assistant_id, owner))
     return answer(_page(files, query, assistant_id=assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/files/{file_id}", response_model=AssistantFile)
 async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read one of an assistant's files."""
-    files = files_of(await must_get(deps, "assistant", assistant_id, owner))
+    files = files_of(await get_or_404(deps, "assistant", assistant_id, owner))
     return answer(_one(files, file_id, assistant_id=assistant_id))
 
 
@@ -69,7 +69,7 @@ async def remove_assistant_file(
 ) -> Response:
     """Remove a file from an assistant; the file itself is kept."""
     async with deps.store.changing():
-        row = await must_get(deps, "assistant", assistant_id, owner)
+        row = await get_or_404(deps, "assistant", assistant_id, owner)
         files = files_of(row)
         _one(files, file_id, assistant_id=assistant_id)
         del files[file_id]
@@ -77,7 +77,7 @@ async def remove_assistant_file(
             gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_exists=True)
             await deps.ingestion.add(owner, [], gone, *_file_changes(row, files))
         else:
-            await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
+            await update_assistant(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
         return answer(deletion(file_id, "assistant.file"))
 
 
@@ -108,7 +108,7 @@ def _file_changes(row: Row, files: Mapping[str, int]) -> list[Change]:
 
 
 async def _attached(deps: Deps, owner: str, thread_id: str, message_id: str) -> dict[str, int]:
-    body = (await must_get(deps, "message", message_id, owner, thread_id=thread_id)).body
+    body = (await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)).body
     return {attachment["file_id"]: body["created_at"] for attachment in body["attachments"]}
 
 

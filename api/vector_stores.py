@@ -8,7 +8,7 @@ from typing import cast
 from fastapi import Request, Response
 
 from api.body_route import BodyRoute
-from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
+from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, get_or_404
 from api.json_response import answer
 from api.routers import api_router
 from api.sse import while_connected
@@ -22,8 +22,8 @@ from wire.vector_stores import (
     VectorStore,
     VectorStoreCreate,
     VectorStoreModify,
-    amend_vector_store,
     show_vector_store,
+    vector_store_changes,
 )
 
 __all__ = ["router"]
@@ -55,7 +55,7 @@ async def list_vector_stores(query: Listing, deps: InjectedDeps, owner: Owner) -
 @router.get("/vector_stores/{vector_store_id}", response_model=VectorStore)
 async def get_vector_store(vector_store_id: VectorStoreId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a vector store."""
-    return answer((await _shown(deps, [await must_get(deps, "vector_store", vector_store_id, owner)]))[0])
+    return answer((await _shown(deps, [await get_or_404(deps, "vector_store", vector_store_id, owner)]))[0])
 
 
 @router.post("/vector_stores/{vector_store_id}", response_model=VectorStore)
@@ -63,8 +63,8 @@ async def modify_vector_store(
     vector_store_id: VectorStoreId, body: VectorStoreModify, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Change the given fields only."""
-    row = await must_get(deps, "vector_store", vector_store_id, owner)
-    changed = amend_vector_store(body, row.body, now=int(time.time()))
+    row = await get_or_404(deps, "vector_store", vector_store_id, owner)
+    changed = vector_store_changes(body, row.body, now=int(time.time()))
     rows = await deps.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
     changed_row = cast("StoreRow", rows[0])  # the row after the Patch of a vector store
     return answer((await _shown(deps, [changed_row]))[0])
@@ -89,7 +89,7 @@ async def search_vector_store(
 
 
 async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, object]:
-    store = await must_get(deps, "vector_store", vector_store_id, owner)
+    store = await get_or_404(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     if renewed := renew_expiry(store, now=int(time.time())):
         await deps.store.commit(renewed, durable=False)

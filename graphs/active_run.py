@@ -188,7 +188,7 @@ class ActiveRun:
             recorded = self._last_close()
         elif self._held is not None:  # the reply is complete, so its tokens count
             self.recorder.count_usage(self._held.usage)
-        recorded.extend(self.recorder.move(status, **fields))
+        recorded.extend(self.recorder.transition(status, **fields))
         await self.commit_end(recorded, *self._dropped())
 
     def _last_close(self) -> Recorded:
@@ -238,7 +238,7 @@ class ActiveRun:
     def start(self) -> None:
         """Move a queued run to `in_progress`."""
         if self.run["status"] == "queued" and self.stop is None:
-            self.commit_progress(self.recorder.move("in_progress"))
+            self.commit_progress(self.recorder.transition("in_progress"))
 
     async def drive(self, graph: CompiledRun, given: GraphInput, config: RunnableConfig, context: RunContext) -> None:
         """Execute the graph until it pauses, ends or fails, and commit a pause or an end."""
@@ -313,7 +313,7 @@ class ActiveRun:
         ]
         self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
         action: RequiredAction = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
-        await self.commit_end(self.recorder.move("requires_action", required_action=action))
+        await self.commit_end(self.recorder.transition("requires_action", required_action=action))
 
     async def stopped(self) -> None:
         """Write what the stop means for the run. Called once the graph is closed."""
@@ -332,7 +332,7 @@ class ActiveRun:
             case "deleted":
                 self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
             case "lost":
-                self.log.close(moved(self.run_id, self.log.next - 1))
+                self.log.close(handed_over_error(self.run_id, self.log.next - 1))
             case "refused" | None:
                 pass
 
@@ -349,7 +349,7 @@ def shutdown_error(run_id: str, after: int) -> Unavailable:
     )
 
 
-def moved(run_id: str, after: int) -> Unavailable:
+def handed_over_error(run_id: str, after: int) -> Unavailable:
     """Return the error for readers of a run that another process continues."""
     return Unavailable(
         f"Another server process continues run {run_id}: read its events from number {after}.",

@@ -339,7 +339,7 @@ class Recorder:
 
     # --- the run itself -------------------------------------------------------------------------------------------
 
-    def move(self, status: Status, **fields: Unpack[RunOutcome]) -> Recorded:
+    def transition(self, status: Status, **fields: Unpack[RunOutcome]) -> Recorded:
         """Move the run to a status. An end first closes what is open and sets the end's own fields."""
         done = Recorded()
         now = self._clock()

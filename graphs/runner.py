@@ -159,7 +159,7 @@ class Runner:
             recorded = Recorded()
             if all(call["function"]["name"] in toolset.functions for call in calls):
                 active.recorder.answer_all(given, recorded)
-            recorded.extend(active.recorder.move("queued"))
+            recorded.extend(active.recorder.transition("queued"))
             next_event = active.log.next + len(recorded.events) if context is None else active.log.ceiling
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The status comes first: if another request was faster, its compare-and-set refuses the whole commit.
@@ -220,7 +220,7 @@ class Runner:
 
         self._execution.create_task(log_errors(f"cancelling {run_id}", cancel))
 
-    async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
+    async def update_metadata(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""
         async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
             await require_run(self._store, owner, thread_id, run_id)

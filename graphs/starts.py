@@ -149,7 +149,7 @@ class RunStarter:
                 return await self.enqueue(active, [*guards, *draft.changes(held=False)], events)
         draft.row.private["next_event"] = active.log.ceiling
         # No reader sees the row while it is `queued`, so it is stored with the status that follows.
-        events += recorder.move("in_progress").events
+        events += recorder.transition("in_progress").events
         row = replace(draft.row, body=recorder.run.copy())
         if toolset.not_offered:
             logger.info("run %s: this server cannot offer %s", draft.row.id, ", ".join(toolset.not_offered))

@@ -22,7 +22,7 @@ from fairness.fair_limits import INDEXING, FairLimit
 from fairness.work_blocks import split_into_blocks
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
 from wire.errors import MissingRow, UnreadableFile
-from wire.vector_stores import StoreFileEnd
+from wire.vector_stores import StoreFileResult
 
 __all__ = ["Indexer", "Limits"]
 
@@ -84,7 +84,7 @@ class Indexer:
         self._readers = FairLimit(_READERS, portion=1)
         self._large = FairLimit(_LARGE_FILES, portion=1)
 
-    async def index(self, store_file: Row) -> StoreFileEnd:
+    async def index(self, store_file: Row) -> StoreFileResult:
         """Index the file of `store_file`, and return the changes to the body of `store_file`.
 
         Raises MissingRow if the file is deleted, UnreadableFile, EmbeddingFailed, StoreError.

@@ -53,7 +53,7 @@ from wire.errors import (
     ThreadholdError,
     UnreadableFile,
 )
-from wire.vector_stores import Attributes, StoreFileEnd, failed_end
+from wire.vector_stores import Attributes, StoreFileResult, failed_result
 
 __all__ = ["Ingestion"]
 
@@ -107,7 +107,7 @@ class Ingestion:
         self._clock = clock
         self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._changed = asyncio.Event()
         self.indexed = Counts()
         """Files by the result of indexing: completed, failed, or gone."""
         self.seconds = Histogram()
@@ -149,7 +149,7 @@ class Ingestion:
         now = asyncio.get_running_loop().time  # not the system clock, which can be set
         end = now() + limit_s
         while True:
-            moved = self._moved
+            changed = self._changed
             file_totals = await self._file_queries.file_totals("vector_store_id", vector_store_ids)
             if not any(tally.by_status.get("in_progress") for tally in file_totals.values()):
                 return True
@@ -158,7 +158,7 @@ class Ingestion:
                 return False
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await moved.wait()
+                    await changed.wait()
 
     async def add(self, owner: str, store_files: Sequence[Row], *before: Change) -> None:
         """Commit `before`, then these vector store files, replacing existing ones, and index them.
@@ -265,8 +265,8 @@ class Ingestion:
 
     def _notify(self) -> None:
         """Wake the callers that wait for a status to change."""
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     # --- the work -----------------------------------------------------------------------------------------------------
 
@@ -311,26 +311,26 @@ class Ingestion:
         if not await self._claim(store_file):
             return
         try:
-            moved = await self._indexer.index(store_file)
+            result = await self._indexer.index(store_file)
         except (MissingRow, StatusConflict):
-            moved = None
+            result = None
         except UnreadableFile as error:
-            moved = failed_end(error.code, error.message)
+            result = failed_result(error.code, error.message)
         except StoreFailed as error:
             logger.error("file %s waits, as the store failed: %s", store_file.file_id, error)
             await asyncio.sleep(_RETRY_S)
             return
         except ThreadholdError as error:
-            moved = failed_end("server_error", error.message)
+            result = failed_result("server_error", error.message)
         except Exception:
             logger.exception("indexing %s failed unexpectedly", store_file.id)
-            moved = failed_end("server_error", _FAILED)
-        if moved is None or moved["status"] != "completed":
+            result = failed_result("server_error", _FAILED)
+        if result is None or result["status"] != "completed":
             self._purge_needed.set()  # parts of it can be in the index
-        self.indexed["gone" if moved is None else moved["status"],] += 1
+        self.indexed["gone" if result is None else result["status"],] += 1
         self.seconds.add(time.monotonic() - begun_at)
         try:
-            await self._end(store_file, moved)
+            await self._store_result(store_file, result)
         except StoreError as error:  # still in progress, or deleted but still in the index: the next start corrects it
             logger.error("the end of indexing %s could not be stored: %s", store_file.id, error)
             await asyncio.sleep(_RETRY_S)
@@ -348,11 +348,11 @@ class Ingestion:
             return False
         return True
 
-    async def _end(self, store_file: Row, moved: StoreFileEnd | None) -> None:
-        """Store the result for a vector store file; `moved` is None if it is gone. Raises StoreError."""
-        if moved is not None:
+    async def _store_result(self, store_file: Row, result: StoreFileResult | None) -> None:
+        """Store the result for a vector store file; `result` is None if the file is gone. Raises StoreError."""
+        if result is not None:
             required = RequireHeld("vector_store_file", store_file.id, store_file.owner)
-            change = Patch("vector_store_file", store_file.id, store_file.owner, moved, only_if=_OPEN)
+            change = Patch("vector_store_file", store_file.id, store_file.owner, result, only_if=_OPEN)
             with suppress(MissingRow, StatusConflict):
                 with suppress(HeldByOther):  # it was added again meanwhile, and its earlier index entry is hidden
                     await self._store.commit([required, change, Notify("files")], durable=True)

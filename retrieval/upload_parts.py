@@ -157,7 +157,7 @@ class Uploads:
         """
         of = hashlib.sha256("\n".join(asked.part_ids).encode()).hexdigest()
         async with self._lock(id):
-            row = await self._must_get(owner, id)
+            row = await self._get_or_404(owner, id)
             if row.body["status"] == "completed" and row.private.get("completed_of") == of:
                 return row.body
             self._check_pending(row)
@@ -184,14 +184,14 @@ class Uploads:
 
     # --- states ---------------------------------------------------------------------------------------------------
 
-    async def _must_get(self, owner: str, id: str) -> UploadRow:
+    async def _get_or_404(self, owner: str, id: str) -> UploadRow:
         row = await self._store.get("upload", id, owner)
         if row is None:
             raise NotFound(MissingRow("upload", id).message, param="upload_id")
         return row
 
     async def _pending(self, owner: str, id: str) -> UploadRow:
-        row = await self._must_get(owner, id)
+        row = await self._get_or_404(owner, id)
         self._check_pending(row)
         return row
 

@@ -404,7 +404,7 @@ async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
         first, second = await w.start_run(), await w.start_run()
-        await w.runner.amend(OWNER, second.run["thread_id"], second.run_id, {"a": "b"})
+        await w.runner.update_metadata(OWNER, second.run["thread_id"], second.run_id, {"a": "b"})
         await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
         last = (await w.events(second.run_id))[-1]
         assert last.data()["metadata"] == {"a": "b"}
