@@ -26,9 +26,9 @@ from api.form_slots import MAX_FORMS, FormSlot
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
-from api.json_response import answer
+from api.json_response import json_response
 from api.large_responses import BrokenOff, LargeResponse
-from api.problems import problem_answer
+from api.problems import problem_response
 from api.request_starts import request_scheduler
 from api.uploads import is_form
 from fairness.fair_limits import FairLimit
@@ -101,7 +101,7 @@ class AccessControl:
             if outgoing.refusal is not None:
                 raise outgoing.refusal
         except Problem as problem:
-            await problem_answer(problem)(scope, receive, send)
+            await problem_response(problem)(scope, receive, send)
         except Exception as unexpected:
             request_id = scope["state"]["request_id"]
             logger.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
@@ -110,7 +110,7 @@ class AccessControl:
             clear_tracebacks(unexpected)
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
-            await answer({"error": error}, status=500)(scope, receive, send)
+            await json_response({"error": error}, status=500)(scope, receive, send)
         finally:
             if held is not None:
                 held.release()

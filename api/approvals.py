@@ -6,7 +6,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from api.depends import InjectedDeps, Owner, RunId, ThreadId, get_or_404
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from graphs.approvals import Approval, pending_approvals
 from wire.errors import RunError, Unavailable
@@ -31,4 +31,4 @@ async def list_approvals(thread_id: ThreadId, run_id: RunId, deps: InjectedDeps,
         tools = await (await deps.runner.contexts.toolset(row)).completed()
     except RunError as error:
         raise Unavailable(error.message, headers={"Retry-After": "5"}) from error
-    return answer({"object": "list", "data": await pending_approvals(row, tools)})
+    return json_response({"object": "list", "data": await pending_approvals(row, tools)})

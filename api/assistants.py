@@ -8,7 +8,7 @@ from fastapi import Response
 
 from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, get_or_404
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from graphs.tools.schema_checks import check_schemas
 from graphs.tools.secrets import restore_changed
@@ -46,7 +46,7 @@ async def create_assistant(body: AssistantCreate, deps: InjectedDeps, owner: Own
     row = Row("assistant", made["id"], owner, made, private=private)
     await deps.store.commit([*store_changes, Insert(row)], durable=True)
     deps.ingestion.wake()
-    return answer(show_assistant(row, v1=v1), v1=v1)
+    return json_response(show_assistant(row, v1=v1), v1=v1)
 
 
 @router.get("/assistants", response_model=ListOf[Assistant])
@@ -54,13 +54,13 @@ async def list_assistants(query: Listing, deps: InjectedDeps, owner: Owner, v1: 
     """List assistants, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("assistant", owner, page_query)
-    return answer(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more), v1=v1)
+    return json_response(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more), v1=v1)
 
 
 @router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(assistant_id: AssistantId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read an assistant."""
-    return answer(show_assistant(await get_or_404(deps, "assistant", assistant_id, owner), v1=v1), v1=v1)
+    return json_response(show_assistant(await get_or_404(deps, "assistant", assistant_id, owner), v1=v1), v1=v1)
 
 
 @router.post("/assistants/{assistant_id}", response_model=Assistant)
@@ -70,7 +70,7 @@ async def modify_assistant(
     """Change the given fields only."""
     async with deps.store.changing():
         row = await get_or_404(deps, "assistant", assistant_id, owner)
-        return answer(show_assistant(await update_assistant(deps, row, body), v1=v1), v1=v1)
+        return json_response(show_assistant(await update_assistant(deps, row, body), v1=v1), v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
@@ -82,7 +82,7 @@ async def delete_assistant(assistant_id: AssistantId, deps: InjectedDeps, owner:
     if made is not None:
         with suppress(MissingRow):
             await deps.ingestion.delete_store(owner, made)
-    return answer(deletion(assistant_id, "assistant"))
+    return json_response(deletion(assistant_id, "assistant"))
 
 
 def show_assistant(row: AssistantRow, *, v1: bool) -> Assistant:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from api.bodies import EMPTY_ARRAY, replayed
 from api.body_threads import is_large, work_on_body
 from api.depends import is_v1
-from api.problems import own_answer
+from api.problems import error_response
 from wire.errors import ThreadholdError
 from wire.leniency import Leniency, Repaired, list_ignored, repair
 from wire.validation import MAX_EXPLAINED, explain, parse
@@ -80,7 +80,7 @@ async def _answer(handle: Handler, repaired: Repaired, request: Request) -> Resp
             raise explain([{**repaired.refused, "loc": (_BODY, *repaired.refused["loc"])}])
         response = await handle(_Checked(request, repaired.data))
     except ThreadholdError as refusal:  # answered here to send the header with the ignored fields
-        response = own_answer(refusal)
+        response = error_response(refusal)
     response.headers.update(_headers(repaired))
     return response
 

@@ -6,7 +6,7 @@ from fastapi import Response
 
 from api.body_route import BodyRoute
 from api.depends import BatchId, Deps, InjectedDeps, Listing, Owner, VectorStoreId, get_or_404
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from api.store_files import POLL_AFTER, StatusFilter, page_of_store_files
 from retrieval.vector_store_drafts import add_store_files, refuse_expired, renew_expiry
@@ -67,7 +67,9 @@ async def list_batch_files(
 ) -> Response:
     """List the batch's files, newest first; `filter` is a status."""
     await _get_batch_or_404(deps, vector_store_id, batch_id, owner)
-    return answer(await page_of_store_files(deps, owner, vector_store_id, query, status=status, batch_id=batch_id))
+    return json_response(
+        await page_of_store_files(deps, owner, vector_store_id, query, status=status, batch_id=batch_id)
+    )
 
 
 _CANCELLED = {"status": "cancelled"}
@@ -87,4 +89,4 @@ async def _read_answer(deps: Deps, batch: BatchRow) -> Response:
 
 def _answer(batch: BatchRow, totals: FileTotals) -> Response:
     shown = show_batch(batch.body, totals.counts)
-    return answer(shown, headers=POLL_AFTER if shown["status"] == "in_progress" else None)
+    return json_response(shown, headers=POLL_AFTER if shown["status"] == "in_progress" else None)

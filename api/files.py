@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from api.body_route import parse_leniently
 from api.depends import Deps, FileId, InjectedDeps, Owner
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from api.uploads import announced_bytes, file_limit, read_form
 from store.ports import Insert, PageQuery, Row
@@ -53,7 +53,7 @@ async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Res
     except StoreError:
         await deps.blobs.remove(id)
         raise
-    return answer(body, headers=headers)
+    return json_response(body, headers=headers)
 
 
 @router.get("/files", response_model=ListOf[File])
@@ -61,13 +61,13 @@ async def list_files(query: Annotated[FileQuery, Query()], deps: InjectedDeps, o
     """List files, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None)
     page = await deps.file_queries.files(owner, page_query, purpose=query.purpose)
-    return answer(list_envelope([row.body for row in page.rows], page.has_more))
+    return json_response(list_envelope([row.body for row in page.rows], page.has_more))
 
 
 @router.get("/files/{file_id}", response_model=File)
 async def get_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a file's object."""
-    return answer((await get_file_or_404(deps, file_id, owner)).body)
+    return json_response((await get_file_or_404(deps, file_id, owner)).body)
 
 
 @router.get("/files/{file_id}/content", response_class=Response)
@@ -95,7 +95,7 @@ async def delete_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Resp
     """Delete a file, and remove it from every vector store."""
     await get_file_or_404(deps, file_id, owner)
     await deps.ingestion.delete_file(owner, file_id)
-    return answer({"id": file_id, "object": "file", "deleted": True})
+    return json_response({"id": file_id, "object": "file", "deleted": True})
 
 
 async def get_file_or_404(deps: Deps, file_id: str, owner: str) -> Row:

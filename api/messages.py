@@ -9,7 +9,7 @@ from fastapi import Query, Response
 from api.body_route import BodyRoute
 from api.depends import V1, InjectedDeps, Listing, MessageId, Owner, ThreadId, get_or_404, list_rows
 from api.hot_routes import HotEndpoint
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from graphs.drafts import message_rows
 from store.ports import Delete, Insert, Patch, RequireNoActiveRun
@@ -39,7 +39,7 @@ async def create_message(
                     await deps.store.commit(
                         [RequireNoActiveRun(thread_id, owner), *attached, Insert(row)], durable=True
                     )
-                return answer(row.body, v1=v1)
+                return json_response(row.body, v1=v1)
     except ThreadBusy as busy:
         message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
         raise InvalidRequest(message) from busy
@@ -64,13 +64,13 @@ async def list_messages(
     if run_id:
         check_id("run_id", run_id, "run")
     page = await list_rows(deps, "message", owner, query, thread_id=thread_id, run_id=run_id or None)
-    return answer(page, v1=v1)
+    return json_response(page, v1=v1)
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}", response_model=Message)
 async def get_message(thread_id: ThreadId, message_id: MessageId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read a message."""
-    return answer((await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
+    return json_response((await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}/messages/{message_id}", response_model=Message)
@@ -85,8 +85,8 @@ async def modify_message(
             (changed,) = await deps.store.commit([change], durable=True)
             if changed.run_id is not None:
                 deps.runner.note_message(changed.run_id, message_id, changed.body["metadata"])
-            return answer(changed.body, v1=v1)
-        return answer(row.body, v1=v1)
+            return json_response(changed.body, v1=v1)
+        return json_response(row.body, v1=v1)
 
 
 @router.delete("/threads/{thread_id}/messages/{message_id}", response_model=Deletion)
@@ -94,4 +94,4 @@ async def delete_message(thread_id: ThreadId, message_id: MessageId, deps: Injec
     """Delete a message."""
     await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)
     await deps.store.commit([Delete("message", message_id, owner)], durable=True)
-    return answer(deletion(message_id, "thread.message"))
+    return json_response(deletion(message_id, "thread.message"))

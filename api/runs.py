@@ -19,7 +19,7 @@ from api.depends import (
     list_rows,
 )
 from api.hot_routes import HotEndpoint
-from api.json_response import answer, not_offered
+from api.json_response import json_response, not_offered
 from api.routers import api_router
 from api.sse import EventStream
 from graphs.drafts import RunChoices
@@ -81,7 +81,7 @@ async def list_runs(
 ) -> Response:
     """List runs, newest first."""
     await get_or_404(deps, "thread", thread_id, owner)
-    return answer(await list_rows(deps, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
+    return json_response(await list_rows(deps, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
@@ -181,4 +181,4 @@ def _started(deps: Deps, started: StartedRun, *, stream: bool | None, v1: bool, 
 
 def _run(body: Run, *, v1: bool, extensions: bool) -> Response:
     headers = {"openai-poll-after-ms": _POLL_AFTER_MS} if body["status"] in ACTIVE else None
-    return answer(body, v1=v1, extensions=extensions, headers=headers)
+    return json_response(body, v1=v1, extensions=extensions, headers=headers)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from api.body_route import BodyRoute
 from api.depends import Deps, FileId, InjectedDeps, Listing, Owner, VectorStoreId, get_or_404
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from retrieval.vector_store_drafts import refuse_expired, renew_expiry, store_file_row
 from store.ports import PageQuery, Row, store_file_id
@@ -59,7 +59,7 @@ async def list_store_files(
 ) -> Response:
     """List the store's files, newest first; `filter` is a status."""
     await get_or_404(deps, "vector_store", vector_store_id, owner)
-    return answer(await page_of_store_files(deps, owner, vector_store_id, query, status=status))
+    return json_response(await page_of_store_files(deps, owner, vector_store_id, query, status=status))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
@@ -84,7 +84,7 @@ async def remove_store_file(
     """Remove a file from the store; the file itself is kept."""
     await _get_store_file_or_404(deps, vector_store_id, file_id, owner)
     await deps.ingestion.delete_store_file(owner, vector_store_id, file_id)
-    return answer(deletion(file_id, "vector_store.file"))
+    return json_response(deletion(file_id, "vector_store.file"))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}/content", response_model=Content)
@@ -140,4 +140,4 @@ async def _get_store_file_or_404(deps: Deps, vector_store_id: str, file_id: str,
 
 
 def _answer(file: Row) -> Response:
-    return answer(file.body, headers=POLL_AFTER if file.body["status"] == "in_progress" else None)
+    return json_response(file.body, headers=POLL_AFTER if file.body["status"] == "in_progress" else None)

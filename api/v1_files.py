@@ -8,7 +8,7 @@ from fastapi import Response
 from api.assistants import update_assistant
 from api.body_route import BodyRoute
 from api.depends import AssistantId, Deps, FileId, InjectedDeps, Listing, MessageId, Owner, ThreadId, get_or_404
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from retrieval.assistant_files import files_of, store_of
 from retrieval.vector_store_drafts import store_file_row
@@ -46,21 +46,21 @@ async def add_assistant_file(
         else:
             file = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
             await deps.ingestion.add(owner, [file], *_file_changes(row, files))
-        return answer(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
+        return json_response(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/files", response_model=ListOf[AssistantFile])
 async def list_assistant_files(assistant_id: AssistantId, query: Listing, deps: InjectedDeps, owner: Owner) -> Response:
     """List an assistant's files."""
     files = files_of(await get_or_404(deps, "assistant", assistant_id, owner))
-    return answer(_page(files, query, assistant_id=assistant_id))
+    return json_response(_page(files, query, assistant_id=assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/files/{file_id}", response_model=AssistantFile)
 async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read one of an assistant's files."""
     files = files_of(await get_or_404(deps, "assistant", assistant_id, owner))
-    return answer(_one(files, file_id, assistant_id=assistant_id))
+    return json_response(_one(files, file_id, assistant_id=assistant_id))
 
 
 @router.delete("/assistants/{assistant_id}/files/{file_id}", response_model=Deletion)
@@ -78,7 +78,7 @@ async def remove_assistant_file(
             await deps.ingestion.add(owner, [], gone, *_file_changes(row, files))
         else:
             await update_assistant(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
-        return answer(deletion(file_id, "assistant.file"))
+        return json_response(deletion(file_id, "assistant.file"))
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}/files", response_model=ListOf[MessageFile])
@@ -86,7 +86,7 @@ async def list_message_files(
     thread_id: ThreadId, message_id: MessageId, query: Listing, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """List a message's files."""
-    return answer(_page(await _attached(deps, owner, thread_id, message_id), query, message_id=message_id))
+    return json_response(_page(await _attached(deps, owner, thread_id, message_id), query, message_id=message_id))
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}/files/{file_id}", response_model=MessageFile)
@@ -95,7 +95,7 @@ async def get_message_file(
 ) -> Response:
     """Read one of a message's files."""
     files = await _attached(deps, owner, thread_id, message_id)
-    return answer(_one(files, file_id, message_id=message_id))
+    return json_response(_one(files, file_id, message_id=message_id))
 
 
 def _file_changes(row: Row, files: Mapping[str, int]) -> list[Change]:
