@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from chains import OpenAIBackend, ReplyCall
 from chains.extra_fields import EXTRA_FIELDS, MAX_CHARS, ExtraFields
 from tests.chains.conftest import Connect
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
 from wire.errors import PromptRefused
 
@@ -357,7 +357,7 @@ def test_many_items_are_merged_quickly(deltas: list[dict[str, Any]]) -> None:
             extra.add_call(0, delta)
         extra.to_json(["c1"])
 
-    within(0.25, merge)
+    limit_cpu_time(0.25, merge)
 
 
 def test_entries_are_merged_by_index_type_and_id() -> None:
@@ -376,7 +376,7 @@ def test_deltas_after_the_end_do_not_serialize_the_fields_again() -> None:
     extra = ExtraFields("http://h", "m")
     extra.add({"x": "a" * 1_000_000})
     assert extra.to_json(["c1"])
-    assert within(0.1, lambda: [extra.to_json(["c1"]) for _ in range(1_000)]) == [None] * 1_000
+    assert limit_cpu_time(0.1, lambda: [extra.to_json(["c1"]) for _ in range(1_000)]) == [None] * 1_000
     spelled = 0
     for _ in range(1_000):
         extra.add({"x": "a"})

@@ -12,7 +12,7 @@ from chains import OpenAIBackend, ReplyCall
 from chains.chunks import ChunkReader
 from chains.fragments import CallFragments, Fragment
 from tests.chains.conftest import Connect
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from tests.upstream import Raw, ScriptedUpstream
 from wire.errors import UpstreamFailed
 
@@ -328,7 +328,7 @@ def test_too_many_calls_end_the_reply_quickly(make: Callable[[], list[dict[str, 
         with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
             read(*choices)
 
-    within(0.25, fail)
+    limit_cpu_time(0.25, fail)
 
 
 HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -361,7 +361,7 @@ HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
 @pytest.mark.parametrize("make", HEAVY.values(), ids=HEAVY)
 def test_replies_of_many_items_are_read_in_linear_time(make: Callable[[], list[dict[str, Any]]]) -> None:
     choices = make()
-    within(1, lambda: read(*choices))
+    limit_cpu_time(1, lambda: read(*choices))
 
 
 async def test_a_reply_with_the_maximum_number_of_calls_is_complete(up: ScriptedUpstream, connect: Connect) -> None:

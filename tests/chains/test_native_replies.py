@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from chains.native_replies import NativeReply
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 
 def spelled(chunks: list[AIMessageChunk]) -> str:
@@ -43,4 +43,4 @@ MANY: dict[str, list[AIMessageChunk]] = {
 
 @pytest.mark.parametrize("chunks", MANY.values(), ids=MANY)
 def test_a_turn_of_many_items_is_joined_quickly(chunks: list[Any]) -> None:
-    within(1, lambda: spelled(chunks))
+    limit_cpu_time(1, lambda: spelled(chunks))

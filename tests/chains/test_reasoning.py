@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.reasoning import ReasoningParser
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 CASES = [
     ("<think>hm</think>42", "42", "hm"),
@@ -86,7 +86,7 @@ def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
     ids=["blank beginning", "blank lines", "many blocks", "tags within a line"],
 )
 def test_hostile_answers_are_parsed_in_linear_time(pieces: list[str]) -> None:
-    text, _ = within(1.0, lambda: separate(pieces))
+    text, _ = limit_cpu_time(1.0, lambda: separate(pieces))
     assert text == "".join(pieces).replace("<think></think>", "")
 
 

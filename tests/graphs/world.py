@@ -17,7 +17,7 @@ from retrieval.attachments import Attachments
 from store.ports import Insert, PageQuery, Row
 from store.sqlite.database import Trace
 from store.sqlite.store import SqliteStore, open_store
-from tests.blocking import unblocked
+from tests.blocking import no_blocking_calls
 from tests.upstream import ScriptedUpstream
 from wire.assistants import AssistantCreate, new_assistant
 from wire.events import Event
@@ -123,7 +123,7 @@ async def world(
         async with Runner(
             store, OpenAIBackend(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
         ) as runner:
-            with unblocked(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
+            with no_blocking_calls(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
                 yield World(store, runner, upstream, clock)
     finally:
         await caller.close()

@@ -10,7 +10,7 @@ from chains.calls.arguments import find_problems
 from chains.calls.checks import check_arguments, why_unchecked
 from chains.calls.schema_size import find_excess, is_brief, is_small, plain_size
 from chains.calls.schemas import find_errors
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 
 def node(**keywords: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def test_the_largest_check_on_the_event_loop_is_fast(make: Any) -> None:
     find_errors({}, {})  # imports
     largest = max((n for n in range(1, 120) if is_small(*make(n))), default=0)
     schema, value = make(largest)
-    within(0.1, lambda: find_problems(schema, value, nulls_are_absent=True))
+    limit_cpu_time(0.1, lambda: find_problems(schema, value, nulls_are_absent=True))
     schema, value = make(2_000 if make(1)[0] is not None else 0)
     started = time.thread_time()
     assert not is_small(schema, value) or largest == 119
@@ -191,7 +191,7 @@ async def test_a_valid_schema_is_accepted(schema: dict[str, Any]) -> None:
 
 def test_a_schema_s_size_is_found_in_bounded_time() -> None:
     schema = {"enum": [[0] * 1_000] * 100_000}
-    assert "40000 values" in within(0.5, lambda: find_excess(schema))
+    assert "40000 values" in limit_cpu_time(0.5, lambda: find_excess(schema))
 
 
 async def test_a_value_nested_too_deeply_is_reported_for_any_schema() -> None:
@@ -215,15 +215,19 @@ def used(reference: str, target: str, uses: int = 900) -> dict[str, Any]:
     ids=["long", "escaped by percents", "escaped by tildes"],
 )
 def test_a_long_reference_is_not_followed_on_the_event_loop(schema: dict[str, Any]) -> None:
-    assert within(0.05, lambda: (plain_size(schema), is_small(schema, {}), is_brief(schema))) == (None, False, False)
+    assert limit_cpu_time(0.05, lambda: (plain_size(schema), is_small(schema, {}), is_brief(schema))) == (
+        None,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize("keyword", ["$defs", "default", "description", "enum"])
 def test_a_schema_that_is_large_in_any_part_is_not_small(keyword: str) -> None:
     large: Any = "x" * 10**7 if keyword == "description" else {str(index): {} for index in range(30_000)}
     schema = {"type": "object", keyword: [large] if keyword == "enum" else large}
-    assert not within(0.05, lambda: is_small(schema, {}))
-    assert not within(0.05, lambda: is_brief(schema))
+    assert not limit_cpu_time(0.05, lambda: is_small(schema, {}))
+    assert not limit_cpu_time(0.05, lambda: is_brief(schema))
 
 
 def test_short_schemas_without_repetition_are_brief() -> None:

@@ -11,7 +11,7 @@ from graphs.tools import build_toolset
 from graphs.tools.action import operations_of
 from graphs.tools.operations import METHODS
 from graphs.tools.resources import Resources, ToolContext
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from tests.graphs.tools.apis import document, operation
 from wire.errors import InvalidRequest
 
@@ -36,7 +36,7 @@ def refusal(spec: Any, **data: Any) -> InvalidRequest:
             build_toolset([{"type": "file_search"}, action(spec, **data)])
         return caught.value
 
-    return within(1, refused)
+    return limit_cpu_time(1, refused)
 
 
 def schema_document(schemas: dict[str, Any], version: str = "3.0.3") -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Self
 
 from tests.process import ServerProcess, processor_s
 
-__all__ = ["Watch", "worst_wait"]
+__all__ = ["HealthProbe", "longest_wait"]
 
 
-class Watch:
+class HealthProbe:
     """Requests `/health` repeatedly on a connection of its own, and measures how long each request waits, in seconds.
 
     The wait is measured in processor time of the server, in any thread, as each can hold up the event loop: it includes
@@ -52,7 +52,7 @@ class Watch:
         self._thread.join()
 
 
-def worst_wait(
+def longest_wait(
     server: ServerProcess, act: Callable[[], object], *, limit_s: float = 0.0, tries: int = 1, only_loop: bool = False
 ) -> float:
     """Return the longest wait of `/health` while `act` runs.
@@ -62,7 +62,7 @@ def worst_wait(
     """
     longest = []
     for _ in range(tries):
-        with Watch(server, only_loop=only_loop) as watch:
+        with HealthProbe(server, only_loop=only_loop) as watch:
             act()
         longest.append(max(watch.waits, default=0.0))
         if longest[-1] < limit_s:

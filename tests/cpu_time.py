@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["slowness", "within"]
+__all__ = ["limit_cpu_time", "slowness"]
 
 _T = TypeVar("_T")
 _TRIES = 3
@@ -12,7 +12,7 @@ _REFERENCE_S = 0.05
 """Processor time of `_reference` on the reference machine, for which the limits are set."""
 
 
-def within(limit_s: float, work: Callable[[], _T]) -> _T:
+def limit_cpu_time(limit_s: float, work: Callable[[], _T]) -> _T:
     """Do `work` and return its last result; it can use `limit_s` seconds of this thread's processor time, scaled by
     `slowness`.
 
