@@ -68,7 +68,7 @@ async def modify_assistant(
     assistant_id: AssistantId, body: AssistantModify, deps: InjectedDeps, owner: Owner, v1: V1
 ) -> Response:
     """Change the given fields only."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         row = await get_or_404(deps, "assistant", assistant_id, owner)
         return json_response(show_assistant(await update_assistant(deps, row, body), v1=v1), v1=v1)
 

@@ -78,7 +78,7 @@ async def modify_message(
     thread_id: ThreadId, message_id: MessageId, body: MessageModify, deps: InjectedDeps, owner: Owner, v1: V1
 ) -> Response:
     """Replace a message's metadata."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         row = await get_or_404(deps, "message", message_id, owner, thread_id=thread_id)
         if "metadata" in body.model_fields_set:
             change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})

@@ -106,7 +106,7 @@ async def modify_run(
     """Replace a run's metadata."""
     if "metadata" not in body.model_fields_set:
         return await get_run(thread_id, run_id, deps, owner, v1, extensions)
-    async with deps.store.changing():
+    async with deps.store.for_update():
         changed = await deps.runner.update_metadata(owner, thread_id, run_id, body.metadata or {})
         return _run(changed, v1=v1, extensions=extensions)
 
@@ -116,7 +116,7 @@ async def cancel_run(
     thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Cancel a run and its upstream request."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
 
 
@@ -131,7 +131,7 @@ async def submit_tool_outputs(
     extensions: Extensions,
 ) -> Response:
     """Submit all outputs that a run waits for."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         started = await deps.runner.submit(owner, thread_id, run_id, body.given())
         return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 

@@ -34,7 +34,7 @@ async def add_assistant_file(
     assistant_id: AssistantId, body: AssistantFileCreate, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Add a file to an assistant."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         row = await get_or_404(deps, "assistant", assistant_id, owner)
         files = files_of(row)
         if body.file_id not in files and len(files) >= _MAX_FILES:
@@ -68,7 +68,7 @@ async def remove_assistant_file(
     assistant_id: AssistantId, file_id: FileId, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Remove a file from an assistant; the file itself is kept."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         row = await get_or_404(deps, "assistant", assistant_id, owner)
         files = files_of(row)
         _one(files, file_id, assistant_id=assistant_id)

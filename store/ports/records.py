@@ -348,7 +348,7 @@ class Store(Protocol):
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
 
-    def changing(self) -> AbstractAsyncContextManager[None]:
+    def for_update(self) -> AbstractAsyncContextManager[None]:
         """Enclose a change that reads a row and keeps it until its commit.
 
         If a row that is read in the block is large, the owner's other such blocks wait until this one ends: otherwise

@@ -134,7 +134,7 @@ class SqliteStore:
             self.engine.pending.remember_thread(row)
         return page
 
-    def changing(self) -> AbstractAsyncContextManager[None]:
+    def for_update(self) -> AbstractAsyncContextManager[None]:
         return self.engine.large_reads.held()
 
     async def active_run(self, thread_id: str, owner: str) -> StoredRow | None:
