@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 import aiohttp
 
-from chains.answer_slots import LARGE_BYTES, AnswerSlot
 from chains.endpoint import Endpoint
+from chains.response_slots import LARGE_BYTES, ResponseSlot
 from chains.transport import failure
 from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
@@ -170,7 +170,7 @@ async def read_all(
     max_bytes: int,
     outcomes: Counts,
     advice: str = "See its log.",
-    slot: AnswerSlot | None = None,
+    slot: ResponseSlot | None = None,
 ) -> bytes:
     """Read an answer to its end, and release its connection; close the connection if the end does not arrive.
 

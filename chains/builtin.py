@@ -29,6 +29,7 @@ from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, requ
 from chains.gguf import Gguf
 from chains.installed_models import installed_models, join_names
 from chains.negotiation import Negotiation
+from chains.non_streaming import complete_response, complete_responses
 from chains.relay import relay
 from chains.retries import Retries
 from chains.slots import Slot, Slots
@@ -36,7 +37,6 @@ from chains.suspensions import OwnerSuspended, Suspensions
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream import Upstream
 from chains.upstream_response import UpstreamResponse, with_openai_error
-from chains.whole_answers import answer_each, answer_whole
 from fairness.fair_limits import DISK
 from telemetry.context import current_owner
 from telemetry.metrics import Counts
@@ -242,7 +242,7 @@ class Builtin(Upstream):
             if len(singles) == 1 or fitted.get("stream"):
                 return await self._pass_through(name, fitted, path, count=len(singles))
             requests = (self._pass_through(name, single, path) for single in singles)
-            return await answer_each(requests, per_prompt=answer_count(fitted))
+            return await complete_responses(requests, per_prompt=answer_count(fitted))
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except OwnerSuspended as error:
@@ -289,7 +289,7 @@ class Builtin(Upstream):
         async with self._engine_slot(name, count, exclusive=exclusive) as (engine, slot):
             request, ahead = await self._read_ahead(engine, slot, engine.complete_request(fitted), path)
             if not fitted.get("stream"):
-                response = await answer_whole(engine.upstream, request, path, lambda: slot.reduce_to(count))
+                response = await complete_response(engine.upstream, request, path, lambda: slot.reduce_to(count))
             else:
                 response = await engine.upstream.pass_through(request, path)
                 slot.reduce_to(count)

@@ -13,7 +13,7 @@ from typing import Final
 from chains.builtin import Builtin
 from chains.chat_types import ModelDetails, ModelEntry
 from chains.embedders import words_only_notice
-from chains.embedding_answers import read_embeddings, write_embeddings
+from chains.embedding_json import read_embeddings, write_embeddings
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.error_responses import read_error_response
 from chains.forwarding import EMBEDDINGS

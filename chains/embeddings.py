@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeGuard
 
-from chains.embedding_answers import read_embeddings
+from chains.embedding_json import read_embeddings
 from chains.upstream import Upstream
 from fairness.fair_limits import FairLimit
 from wire.errors import EmbeddingFailed, RunError

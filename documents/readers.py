@@ -16,14 +16,14 @@ from documents.extraction_errors import invalid_file
 from documents.kinds import Kind, office_kind
 from documents.package import Package, Part
 
-__all__ = ["Reading", "read_office"]
+__all__ = ["FileReader", "read_office"]
 
 _MAX_EMBEDDED: Final = 3
 """Maximum nesting of documents within documents."""
 
 
 @dataclass(slots=True)
-class Reading:
+class FileReader:
     """The text of one file. `note` reports what was guessed or replaced; it is complete after the last part."""
 
     kind: Kind

@@ -13,7 +13,7 @@ from chains.schema_weight import bound_schemas
 from wire.errors import BudgetExceeded
 from workers import workers
 
-__all__ = ["bounded_call_schema", "bounded_schemas", "calls_in", "check_arguments", "object_in", "why_unchecked"]
+__all__ = ["bounded_call_schema", "bounded_schemas", "calls_in", "check_arguments", "find_uncheckable", "object_in"]
 
 _log = logging.getLogger("threadhold.chains")
 
@@ -31,7 +31,7 @@ async def check_arguments(schema: object, value: object, *, nulls_are_absent: bo
     return problems
 
 
-async def why_unchecked(schemas: Sequence[object]) -> tuple[int | None, str] | None:
+async def find_uncheckable(schemas: Sequence[object]) -> tuple[int | None, str] | None:
     """Return the index of the first schema that cannot be used for a check, and the reason as the end of a sentence
     about it.
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
+from chains.calls.plain import alternating_turns, fold_system, merge_turns, plain_messages, side
 from chains.error_responses import ErrorResponse, error_response_of
 from chains.model_facts import ModelFacts
 from chains.prompts import Prompts
@@ -50,11 +50,11 @@ Conversion: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMess
 _CONVERSIONS: Final[tuple[Conversion, ...]] = (
     lambda messages, _: list(messages),
     lambda messages, _: merge_turns(messages),
-    lambda messages, _: usual_turns(messages),
+    lambda messages, _: alternating_turns(messages),
     lambda messages, _: fold_system(messages),
-    lambda messages, _: usual_turns(fold_system(messages)),
-    lambda messages, prompts: usual_turns(plain_messages(messages, prompts)),
-    lambda messages, prompts: usual_turns(fold_system(plain_messages(messages, prompts))),
+    lambda messages, _: alternating_turns(fold_system(messages)),
+    lambda messages, prompts: alternating_turns(plain_messages(messages, prompts)),
+    lambda messages, prompts: alternating_turns(fold_system(plain_messages(messages, prompts))),
 )
 """From the unchanged prompt to the plainest."""
 _DESCRIPTIONS: Final = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from chains.calls.checks import why_unchecked
+from chains.calls.checks import find_uncheckable
 from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 from wire.json import Json, JsonObject
 
@@ -20,7 +20,7 @@ async def check_schemas(tools: Sequence[JsonObject], response_format: Json = Non
     """
     named = [*_functions(tools), *_formats(response_format)]
     try:
-        found = await why_unchecked([schema for _, _, schema in named])
+        found = await find_uncheckable([schema for _, _, schema in named])
     except BudgetExceeded as error:
         message = f"The schemas could not be checked now: {error.message} Try again in a moment."
         raise Unavailable(message, headers={"Retry-After": "5"}) from None

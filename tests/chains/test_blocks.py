@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import CallLimits, OpenAIBackend, ReplyCall, RetryPolicy, Upstream
-from chains.embedding_answers import read_embeddings
+from chains.embedding_json import read_embeddings
 from tests.chains.conftest import Connect
 from tests.faults.hostile import HostileUpstream, Wire, head
 from wire.errors import ThreadholdError

@@ -44,7 +44,7 @@ SHARED = {
     "api/request_starts.py": "shared fairly by owner",
     "api/small_reads.py": "shared fairly by owner",
     "api/model_calls.py": "a semaphore for each owner",
-    "chains/answer_slots.py": "shared fairly by owner",
+    "chains/response_slots.py": "shared fairly by owner",
     "chains/bridge.py": "one call's chunks",
     "chains/builtin.py": "one entry for each call that executes",
     "chains/calls/capabilities.py": "learned by each owner, and a lock for each owner and model",

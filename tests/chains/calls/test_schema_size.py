@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chains.calls.arguments import find_problems
-from chains.calls.checks import check_arguments, why_unchecked
+from chains.calls.checks import check_arguments, find_uncheckable
 from chains.calls.schema_size import find_excess, is_brief, is_small, plain_size
 from chains.calls.schemas import find_errors
 from tests.cpu_time import limit_cpu_time
@@ -159,7 +159,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("schema", "why"), REFUSED.values(), ids=REFUSED)
 async def test_a_schema_that_cannot_be_checked_is_detected(schema: dict[str, Any], why: str) -> None:
-    found = await why_unchecked([PYDANTIC, schema])
+    found = await find_uncheckable([PYDANTIC, schema])
     assert found is not None
     assert found[0] == 1
     assert why in found[1]
@@ -185,7 +185,7 @@ LAWFUL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("schema", LAWFUL.values(), ids=LAWFUL)
 async def test_a_valid_schema_is_accepted(schema: dict[str, Any]) -> None:
-    assert await why_unchecked([schema] * 2) is None
+    assert await find_uncheckable([schema] * 2) is None
     assert await check_arguments(schema, {"a": 1}) == find_problems(schema, {"a": 1})
 
 
@@ -245,5 +245,5 @@ async def test_many_unusual_schemas_cost_no_more_than_one() -> None:
         for _ in range(100)
     ]
     start_time = time.thread_time()
-    await why_unchecked(schemas)
+    await find_uncheckable(schemas)
     assert time.thread_time() - start_time < 0.2

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
+from chains.non_streaming import complete_responses
 from chains.upstream_response import UpstreamResponse
-from chains.whole_answers import answer_each
 
 
 async def _answer(content: dict[str, Any], status: int = 200) -> UpstreamResponse:
@@ -20,7 +20,7 @@ def _completion(*texts: str) -> dict[str, Any]:
 
 
 async def test_choices_keep_their_order_and_tokens_are_added() -> None:
-    response = await answer_each(map(_answer, [_completion("a", "b"), {**_completion("c"), "usage": None}]))
+    response = await complete_responses(map(_answer, [_completion("a", "b"), {**_completion("c"), "usage": None}]))
     assert orjson.loads(response.body or b"") == {
         "id": "a",
         "choices": [{"index": index, "text": text} for index, text in enumerate("abc")],
@@ -32,7 +32,7 @@ async def test_a_prompt_is_counted_once_for_all_answers() -> None:
     answers = [_completion(text) for text in "abcdef"]
     for answer, prompt_tokens in zip(answers, [5, 5, 5, 7, 7, 7], strict=True):
         answer["usage"]["prompt_tokens"] = prompt_tokens
-    response = await answer_each(map(_answer, answers), per_prompt=3)
+    response = await complete_responses(map(_answer, answers), per_prompt=3)
     usage = orjson.loads(response.body or b"")["usage"]
     assert usage == {"prompt_tokens": 12, "completion_tokens": 6, "total_tokens": 18}
 
@@ -45,5 +45,5 @@ async def test_no_request_is_sent_after_a_refusal() -> None:
             asked.append(number)
             yield _answer(_completion("a") if status == 200 else {"error": {}}, status)
 
-    response = await answer_each(requests())
+    response = await complete_responses(requests())
     assert (response.status, response.body, asked) == (400, b'{"error":{}}', [0, 1])

@@ -14,7 +14,7 @@ from fairness.fair_limits import FairLimit
 from fairness.per_loop import PerLoop
 from telemetry.context import current_owner
 
-__all__ = ["LARGE_BYTES", "AnswerSlot"]
+__all__ = ["LARGE_BYTES", "ResponseSlot"]
 
 LARGE_BYTES: Final = 256 * 1024
 """Larger answers need a slot. Most chats are shorter, and hundreds of them can arrive at the same time."""
@@ -25,13 +25,13 @@ _PARALLEL: Final = 2
 _LIMIT: Final = PerLoop(lambda: FairLimit(_PARALLEL, least=1, portion=1))
 
 
-class AnswerSlot:
+class ResponseSlot:
     """The slot of one answer. It is held until `release`, or until nothing refers to it any more."""
 
     __slots__ = ("__weakref__", "_finalizer")
 
     def __init__(self) -> None:
-        self._finalizer: weakref.finalize[[asyncio.AbstractEventLoop, FairLimit, str], AnswerSlot] | None = None
+        self._finalizer: weakref.finalize[[asyncio.AbstractEventLoop, FairLimit, str], ResponseSlot] | None = None
 
     async def acquire(self) -> None:
         """Wait for a slot of the current owner, unless the answer has one. Cancelling withdraws the wait."""

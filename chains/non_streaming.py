@@ -12,10 +12,10 @@ from chains.upstream import Upstream
 from chains.upstream_response import UpstreamResponse
 from wire.errors import UpstreamProblem
 
-__all__ = ["answer_each", "answer_whole"]
+__all__ = ["complete_response", "complete_responses"]
 
 
-async def answer_whole(
+async def complete_response(
     upstream: Upstream, body: dict[str, object], path: str, begun: Callable[[], None]
 ) -> UpstreamResponse:
     """Stream an answer and assemble it (see `chains/stream_accumulator.py`). `begun` is called at its first token.
@@ -45,7 +45,7 @@ async def answer_whole(
     return upstream.normalize_error(refused, path)
 
 
-async def answer_each(requests: Iterable[Awaitable[UpstreamResponse]], per_prompt: int = 1) -> UpstreamResponse:
+async def complete_responses(requests: Iterable[Awaitable[UpstreamResponse]], per_prompt: int = 1) -> UpstreamResponse:
     """Return the complete answers to several requests as one, with their choices in order and their tokens added.
 
     They are sent one after the other, because together they would delay other requests until all are done. The first

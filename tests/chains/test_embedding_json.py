@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.embedding_answers import read_embeddings, write_embeddings
+from chains.embedding_json import read_embeddings, write_embeddings
 from wire.embeddings import encode_vector, new_embeddings
 
 LARGE = 256 * 1024

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from chains import ModelRouter, OpenAIBackend, RoutedUpstream, Upstream
-from chains.answer_slots import LARGE_BYTES
 from chains.embedding_router import EmbeddingRouter
 from chains.forwarding import CHAT, EMBEDDINGS
+from chains.response_slots import LARGE_BYTES
 from chains.upstream_response import UpstreamResponse
 from telemetry.context import set_current_owner
 from tests.chains.conftest import Connect
