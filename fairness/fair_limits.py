@@ -114,9 +114,7 @@ class FairLimit:
         granted = next(iter(queue[owner]))
         _remove(queue, owner, granted)
         if owner in queue:
-            queue[owner] = queue.pop(
-                owner
-            )  # to the end of the queue: other owners come before this owner's next waiter
+            queue[owner] = queue.pop(owner)  # to the end: other owners come before this owner's next waiter
         self._streak = self._streak + 1 if queue is self._urgent and self._other else 0
         if not granted.done():
             self.acquire_nowait(owner)

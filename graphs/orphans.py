@@ -156,9 +156,8 @@ class OrphanedRuns:
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
-                for active in self._execution.executing_longer_than(
-                    self._expiry_s
-                ):  # does not depend on the system clock
+                # This does not depend on the system clock.
+                for active in self._execution.executing_longer_than(self._expiry_s):
                     active.stop_for("expired")
                 for run in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(run)
