@@ -25,7 +25,7 @@ async def list_steps(
     await get_or_404(deps, "run", run_id, owner, thread_id=thread_id)
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("step", owner, page_query, thread_id=thread_id, run_id=run_id)
-    return json_response(list_envelope([_shown(row, contents) for row in page.rows], page.has_more), v1=v1)
+    return json_response(list_envelope([_step_body(row, contents) for row in page.rows], page.has_more), v1=v1)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", response_model=RunStep)
@@ -37,8 +37,8 @@ async def get_step(
     row = await deps.store.get("step", step_id, owner, thread_id=thread_id, run_id=run_id)
     if row is None:
         raise NotFound(f"No step found with id '{step_id}'.")
-    return json_response(_shown(row, contents), v1=v1)
+    return json_response(_step_body(row, contents), v1=v1)
 
 
-def _shown(row: StepRow, contents: bool) -> RunStep:
+def _step_body(row: StepRow, contents: bool) -> RunStep:
     return with_contents(row.body, row.private.get("contents", {})) if contents else row.body

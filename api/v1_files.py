@@ -60,7 +60,7 @@ async def list_assistant_files(assistant_id: AssistantId, query: Listing, deps: 
 async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read one of an assistant's files."""
     files = files_of(await get_or_404(deps, "assistant", assistant_id, owner))
-    return json_response(_one(files, file_id, assistant_id=assistant_id))
+    return json_response(_file_or_404(files, file_id, assistant_id=assistant_id))
 
 
 @router.delete("/assistants/{assistant_id}/files/{file_id}", response_model=Deletion)
@@ -71,7 +71,7 @@ async def remove_assistant_file(
     async with deps.store.for_update():
         row = await get_or_404(deps, "assistant", assistant_id, owner)
         files = files_of(row)
-        _one(files, file_id, assistant_id=assistant_id)
+        _file_or_404(files, file_id, assistant_id=assistant_id)
         del files[file_id]
         if (store_id := store_of(row)) is not None:
             gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_exists=True)
@@ -95,7 +95,7 @@ async def get_message_file(
 ) -> Response:
     """Read one of a message's files."""
     files = await _attached(deps, owner, thread_id, message_id)
-    return json_response(_one(files, file_id, message_id=message_id))
+    return json_response(_file_or_404(files, file_id, message_id=message_id))
 
 
 def _file_changes(row: Row, files: Mapping[str, int]) -> list[Change]:
@@ -112,7 +112,7 @@ async def _attached(deps: Deps, owner: str, thread_id: str, message_id: str) -> 
     return {attachment["file_id"]: body["created_at"] for attachment in body["attachments"]}
 
 
-def _one(files: Mapping[str, int], file_id: str, **holder: str) -> JsonObject:
+def _file_or_404(files: Mapping[str, int], file_id: str, **holder: str) -> JsonObject:
     if file_id not in files:
         raise NotFound(f"No file found with id '{file_id}'.")
     return file_object(file_id, files[file_id], **holder)

@@ -49,13 +49,15 @@ async def list_vector_stores(query: Listing, deps: InjectedDeps, owner: Owner) -
     """List vector stores, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("vector_store", owner, page_query)
-    return json_response(list_envelope(await _shown(deps, page.rows), page.has_more))
+    return json_response(list_envelope(await _with_totals(deps, page.rows), page.has_more))
 
 
 @router.get("/vector_stores/{vector_store_id}", response_model=VectorStore)
 async def get_vector_store(vector_store_id: VectorStoreId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a vector store."""
-    return json_response((await _shown(deps, [await get_or_404(deps, "vector_store", vector_store_id, owner)]))[0])
+    return json_response(
+        (await _with_totals(deps, [await get_or_404(deps, "vector_store", vector_store_id, owner)]))[0]
+    )
 
 
 @router.post("/vector_stores/{vector_store_id}", response_model=VectorStore)
@@ -67,7 +69,7 @@ async def modify_vector_store(
     changed = vector_store_changes(body, row.body, now=int(time.time()))
     rows = await deps.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
     changed_row = cast("StoreRow", rows[0])  # the row after the Patch of a vector store
-    return json_response((await _shown(deps, [changed_row]))[0])
+    return json_response((await _with_totals(deps, [changed_row]))[0])
 
 
 @router.delete("/vector_stores/{vector_store_id}", response_model=Deletion)
@@ -139,6 +141,6 @@ async def _names(deps: Deps, owner: str, file_ids: set[str]) -> dict[str, str]:
     return {row.id: row.body["filename"] for row in rows if row is not None}
 
 
-async def _shown(deps: Deps, rows: Sequence[StoreRow]) -> list[VectorStore]:
+async def _with_totals(deps: Deps, rows: Sequence[StoreRow]) -> list[VectorStore]:
     file_totals = await deps.file_queries.file_totals("vector_store_id", [row.id for row in rows])
     return [show_vector_store(row.body, file_totals[row.id].counts, file_totals[row.id].usage_bytes) for row in rows]

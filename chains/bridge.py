@@ -55,22 +55,22 @@ def run(work: Coroutine[object, object, T]) -> T:
     if _is_on_bridge():
         work.close()
         raise RuntimeError("Called synchronously from asynchronous code on the bridge's own loop: await it instead.")
-    begun = _begin(work)
+    submitted = _submit(work)
     try:
-        return begun.done.result()
+        return submitted.done.result()
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 async def join(work: Coroutine[object, object, T]) -> T:
     """Run a coroutine as `run` does, but from another event loop. On the bridge's own loop, just await it."""
     if _is_on_bridge():
         return await work
-    begun = _begin(work)
+    submitted = _submit(work)
     try:
-        return await asyncio.wrap_future(begun.done)
+        return await asyncio.wrap_future(submitted.done)
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
@@ -78,13 +78,13 @@ def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
     if _is_on_bridge():
         raise RuntimeError("Iterated synchronously on the bridge's own loop: use `async for` instead.")
     chunks: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-    begun = _begin(_pump(make, chunks.put))
+    submitted = _submit(_pump(make, chunks.put))
     try:
         while (item := chunks.get()) is not _END:
             yield item
-        begun.done.result()
+        submitted.done.result()
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
@@ -96,13 +96,13 @@ async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
         return
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[T | _End] = asyncio.Queue()
-    begun = _begin(_pump(make, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)))
+    submitted = _submit(_pump(make, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)))
     try:
         while (chunk := await chunks.get()) is not _END:
             yield chunk
-        await asyncio.wrap_future(begun.done)
+        await asyncio.wrap_future(submitted.done)
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[T | _End], object]) -> None:
@@ -115,7 +115,7 @@ async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[T | _End], 
 
 
 @dataclass(slots=True)
-class _Work(Generic[T]):
+class _BridgedTask(Generic[T]):
     """Work on the bridge's loop: its result, and its task once it has one."""
 
     done: "Future[T]"
@@ -134,17 +134,17 @@ def _is_on_bridge() -> bool:
         return False
 
 
-def _begin(work: Coroutine[object, object, T]) -> _Work[T]:
-    begun: _Work[T] = _Work(Future())
-    begun.done.set_running_or_notify_cancel()  # the caller may leave; only the task sets the result
+def _submit(work: Coroutine[object, object, T]) -> _BridgedTask[T]:
+    submitted: _BridgedTask[T] = _BridgedTask(Future())
+    submitted.done.set_running_or_notify_cancel()  # the caller may leave; only the task sets the result
 
     def begin() -> None:
-        begun.task = asyncio.ensure_future(work)
-        begun.task.add_done_callback(lambda ended: _copy_result(ended, begun.done))
+        submitted.task = asyncio.ensure_future(work)
+        submitted.task.add_done_callback(lambda ended: _copy_result(ended, submitted.done))
 
     # LangChain and LangGraph keep the run's configuration in the context.
     _loop().call_soon_threadsafe(begin, context=contextvars.copy_context())
-    return begun
+    return submitted
 
 
 def _copy_result(task: "asyncio.Task[T]", done: "Future[T]") -> None:

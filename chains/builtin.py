@@ -142,11 +142,11 @@ class Builtin(Upstream):
 
     def context_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, by any name that means it; None until it was loaded."""
-        return self._contexts.get(self._known(model))
+        return self._contexts.get(self._known_name(model))
 
     def reply_limit(self, model: str) -> int | None:
         """Return how many tokens a model's answer can have if its request sets no limit."""
-        found = self._files.get(self._known(model))
+        found = self._files.get(self._known_name(model))
         return self._config.reply_limit(found) if found is not None else self._config.max_reply_tokens
 
     def learn_limit(self, model: str, limit: int) -> None:
@@ -391,7 +391,7 @@ class Builtin(Upstream):
             "the name with MODEL_ALIASES."
         )
 
-    def _known(self, model: str) -> str:
+    def _known_name(self, model: str) -> str:
         """Return the name that `resolve` would find, as far as it is known without waiting."""
         name = self._models.known_as(model)
         return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name

@@ -121,9 +121,9 @@ class ContextWindows:
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with asyncio.timeout(_ASK_S):
                 window = await self._window(transport, model)
-        self._reported[model] = window or _Window(self._known(model), began + _SOON_S)
+        self._reported[model] = window or _Window(self._reported_limit(model), began + _SOON_S)
 
-    def _known(self, model: str) -> int | None:
+    def _reported_limit(self, model: str) -> int | None:
         known = self._reported.get(model)
         return None if known is None else known.limit
 

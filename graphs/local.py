@@ -264,7 +264,9 @@ async def _run_input(
     if run_input.get("run_id"):
         return run_input
     if not run_input.get("thread_id") and named:
-        await _keep(deps.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
+        await _insert_if_missing(
+            deps.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now()))
+        )
         run_input["thread_id"] = named
     return run_input
 
@@ -299,7 +301,7 @@ def _calls(run: Run) -> list[WantedCall]:
     return [] if action is None else action["submit_tool_outputs"]["tool_calls"]
 
 
-async def _keep(store: Store, row: Row) -> None:
+async def _insert_if_missing(store: Store, row: Row) -> None:
     """Insert a row unless it exists."""
     if await store.get(row.kind, row.id, row.owner) is None:
         try:

@@ -263,7 +263,7 @@ class Recorder:
 
     def _calls_made(self, part: CallsMade, done: Recorded) -> None:
         step = self._open(part.step_id)
-        step["step_details"] = {"type": "tool_calls", "tool_calls": [_shown(call) for call in part.calls]}
+        step["step_details"] = {"type": "tool_calls", "tool_calls": [_open_call(call) for call in part.calls]}
         self._calls = OpenCalls(step["step_details"])
         done.changes += self._items.add_calls(part)
         if part.cut_off:
@@ -381,7 +381,7 @@ def _part_of(body: Mapping[str, object], *keys: str) -> dict[str, object]:
     return {key: body[key] for key in keys}
 
 
-def _shown(call: Call) -> JsonObject:
+def _open_call(call: Call) -> JsonObject:
     """Return the wire object of a call that has no output yet."""
     kind = call.get("kind", "function")
     return {"id": call["id"], "type": kind, kind: STEP_CALLS[kind].show(call)}

@@ -72,7 +72,7 @@ class ChildProcess:
         except (OSError, ValueError):
             reply = None
         if reply is None:
-            raise self._gone(budget)
+            raise self._exit_reason(budget)
         self.tasks += 1
         decoded: Reply = _decode(reply)
         if "failed" not in decoded:
@@ -140,7 +140,7 @@ class ChildProcess:
         connection.sendall(framed)
         return read_frame(receive, MAX_REPLY_BYTES + 1024)
 
-    def _gone(self, budget: Budget) -> BudgetExceeded:
+    def _exit_reason(self, budget: Budget) -> BudgetExceeded:
         """Collect a child that ended during a task, and return the reason."""
         code = None
         if self._process is not None:

@@ -30,14 +30,14 @@ async def preview_call(operation: Operation, arguments: str, max_chars: int) -> 
                 return preview
     except BadArguments as error:
         problem = str(error)
-    return _shown(HttpRequest(operation.method, (operation.server + operation.path)[:_MAX_PATH], []), problem)
+    return _preview_of(HttpRequest(operation.method, (operation.server + operation.path)[:_MAX_PATH], []), problem)
 
 
 def _build(operation: Operation, values: JsonObject) -> Preview:
-    return _shown(build_request(operation, values), None)
+    return _preview_of(build_request(operation, values), None)
 
 
-def _shown(call: HttpRequest, problem: str | None) -> Preview:
+def _preview_of(call: HttpRequest, problem: str | None) -> Preview:
     return Preview(call.method, call.url, dict(call.headers), _body(call), problem)
 
 
