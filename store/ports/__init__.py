@@ -4,6 +4,7 @@ from store.ports.blobs import Blobs, BlobSize, BlobWriter
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.databases import Backend, Database
 from store.ports.files import (
+    DUE_AT_ONCE,
     Expiring,
     FileQueries,
     FileTotals,
@@ -70,6 +71,7 @@ from store.ports.rows import (
 from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
+    "DUE_AT_ONCE",
     "Append",
     "AssistantPrivate",
     "AssistantRow",
