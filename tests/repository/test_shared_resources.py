@@ -10,7 +10,7 @@ from tests.repository.test_packages import SOURCES, TOP
 
 RESOURCES = {
     "BoundedSemaphore",
-    "DatabaseStatus",
+    "Condition",
     "ModelFacts",
     "LifoQueue",
     "Lock",
@@ -85,7 +85,6 @@ SHARED = {
     "store/free_space.py": "held for arithmetic only",
     "store/sqlite/fulltext.py": "counts of words; held for one statement without text of clients",
     "store/sqlite/large_reads.py": "shared fairly by owner",
-    "store/sqlite/maintenance.py": "not a resource: the state of a database file",
     "store/sqlite/matrices.py": "stores of those who use the most memory are dropped first; a lock for each store",
     "store/sqlite/readers.py": "shared fairly by owner",
     "store/sqlite/deferred_deletes.py": "one removal at a time, in slices that alternate with all other writes",
