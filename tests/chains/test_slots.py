@@ -32,7 +32,7 @@ async def test_owners_take_turns_however_many_one_sends() -> None:
 
 async def test_no_request_overtakes_one_for_all_slots() -> None:
     slots, held = Slots(2), list[Slot]()
-    one, two = await slots.acquire("a"), await slots.take("a")
+    one, two = await slots.acquire("a"), await slots.acquire("a")
     all_of_them = asyncio.create_task(slots.acquire("a", 9, exclusive=True))
     await settled()
     later = asyncio.create_task(slots.acquire("b"))
@@ -78,7 +78,7 @@ async def test_a_cancelled_request_for_all_slots_unblocks_others() -> None:
 
 async def test_no_owner_holds_the_last_slot_of_several_owners() -> None:
     slots = Slots(3, per_owner=2)
-    one, two = await slots.acquire("a"), await slots.take("a")
+    one, two = await slots.acquire("a"), await slots.acquire("a")
     third = asyncio.create_task(slots.acquire("a"))
     await settled()
     assert not third.done()
@@ -129,7 +129,7 @@ async def test_an_exclusive_request_releases_unneeded_slots() -> None:
 
 async def test_a_slot_knows_whether_other_owners_held_one_meanwhile() -> None:
     slots = Slots(3)
-    one, two = await slots.acquire("a"), await slots.take("a")
+    one, two = await slots.acquire("a"), await slots.acquire("a")
     assert one.is_sole
     assert two.is_sole
     one.release()
