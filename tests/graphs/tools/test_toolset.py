@@ -9,7 +9,7 @@ import pytest
 
 from graphs.tools import build_toolset
 from graphs.tools.action import operations_of
-from graphs.tools.document_worker import read_packed
+from graphs.tools.document_worker import parse_to_json
 from graphs.tools.operations import METHODS
 from graphs.tools.resources import Resources, ToolContext
 from tests.cpu_time import limit_cpu_time
@@ -284,7 +284,7 @@ def test_a_library_s_error_refuses_the_document(monkeypatch: pytest.MonkeyPatch)
         raise OverflowError
 
     monkeypatch.setattr("graphs.tools.document_worker.read_document", fail)
-    assert read_packed("{}", None) == {"refused": "it cannot be read (OverflowError)"}
+    assert parse_to_json("{}", None) == {"refused": "it cannot be read (OverflowError)"}
 
 
 def test_a_hostile_pattern_is_not_run() -> None:
