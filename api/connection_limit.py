@@ -82,13 +82,13 @@ class ConnectionLimit:
     def admit(self, owner: str) -> None:
         """Count a request of one of several owners, or without a key, until `leave`. Raises TooManyRequests."""
         self._is_shared = self._is_shared or bool(owner)
-        if not self._requests.free(owner):
+        if not self._requests.is_free(owner):
             raise TooManyRequests(
                 f"You have as many requests in progress, streams included, as one of several owners can have: "
                 f"MAX_CONNECTIONS is {self.limit}. Wait for some of them, or close streams.",
                 headers={"Retry-After": str(_RETRY_S), "Connection": "close"},
             )
-        self._requests.take(owner)
+        self._requests.acquire_nowait(owner)
 
     def leave(self, owner: str) -> None:
         """Note that a request has been answered or its client has left."""

@@ -13,12 +13,12 @@ from typing import Final
 import aiohttp
 import orjson
 
-from chains.answer_slots import AnswerSlot
-from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed, whole
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, read_all, when_closed
 from chains.endpoint import Endpoint
 from chains.error_responses import ErrorResponse, explain, overflow_body, read_error_response
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
 from chains.redaction import BlockRedactor, redact, redact_bytes
+from chains.response_slots import ResponseSlot
 from chains.transport import Transport, failure
 from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProblem
 
@@ -50,7 +50,7 @@ class UpstreamResponse:
     body: bytes | None = None
     _response: aiohttp.ClientResponse | None = None
     _transport: Transport | None = None
-    _slot: AnswerSlot | None = None
+    _slot: ResponseSlot | None = None
 
     @property
     def closed(self) -> bool:
@@ -136,7 +136,7 @@ async def open_upstream_response(
     if 200 <= response.status < 300:
         if "json" not in kind and path != EMBEDDINGS:
             return UpstreamResponse(response.status, kind, headers, _response=response, _transport=transport)
-        slot = AnswerSlot()
+        slot = ResponseSlot()
         whole_body = redact_bytes(await _whole(response, transport, path, slot), secrets)
         if path != CHAT and _UNKNOWN_PATH.match(whole_body):
             raise _unknown_path(read_error_response(whole_body), transport.endpoint, path)
@@ -206,9 +206,9 @@ def _unknown_path(error_response: ErrorResponse, endpoint: Endpoint, path: str) 
     return not_served(path, responder)
 
 
-async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, slot: AnswerSlot) -> bytes:
+async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, slot: ResponseSlot) -> bytes:
     try:
-        return await whole(
+        return await read_all(
             response,
             transport.endpoint,
             idle_s=transport.limits.idle_s,

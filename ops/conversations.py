@@ -107,7 +107,7 @@ class _DumpReader:
         for index, data in enumerate(found):
             try:
                 with _naming(found, data, "data"):
-                    self._take(entry, index, data, whole)
+                    self._add_entry(entry, index, data, whole)
             except InvalidRequest as error:
                 self._found.invalid.append(InvalidEntry(entry.number, error.message))
 
@@ -118,7 +118,7 @@ class _DumpReader:
         self._found.pages = self._pages.unfinished(self._broken)
         return self._found
 
-    def _take(self, entry: Entry, index: int, data: object, whole: object) -> None:
+    def _add_entry(self, entry: Entry, index: int, data: object, whole: object) -> None:
         kind = kind_of(data)
         assert isinstance(data, dict)  # an object of a known kind
         thread_id = None if kind == "assistant" else thread_id_of(kind, data)
@@ -128,7 +128,7 @@ class _DumpReader:
             self._take_assistant(entry, index, data)
             return
         try:
-            _take(self._by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
+            _add_entry(self._by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
             _check(kind, data, thread_id)
         except InvalidRequest:
             self._broken.add(thread_id)
@@ -203,7 +203,7 @@ def _kind_within(thread_id: str, data: object) -> DumpKind | None:
     return None
 
 
-def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, object]) -> None:
+def _add_entry(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, object]) -> None:
     if conversation.entries[-1:] != [entry]:
         conversation.entries.append(entry)
     if kind == "thread":

@@ -13,7 +13,7 @@ from typing import Final
 
 from ops.conversations import DumpContents, assistant_rows, rows_of, survey
 from ops.dump import Dump, open_dump
-from ops.factories import Configured
+from ops.factories import ServerSettings
 from ops.owners import owner_of_import
 from ops.progress import progress
 from ops.terminal import print_error, print_line
@@ -37,7 +37,7 @@ class _Outcome:
     failed: list[str] = field(default_factory=list)
 
 
-def run_import(settings: Configured, source: str, *, owner: str | None, skip_refused: bool, dry_run: bool) -> int:
+def run_import(settings: ServerSettings, source: str, *, owner: str | None, skip_refused: bool, dry_run: bool) -> int:
     """Import a dump and return the exit code. Raises ThreadholdError, OSError."""
     whose = owner_of_import(owner, settings.api_keys)
     now = int(time.time())
@@ -112,7 +112,7 @@ def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: st
 
 
 async def _write_all(
-    settings: Configured, dump: Dump, found: DumpContents, owner: str, *, now: int, on_progress: ProgressCallback
+    settings: ServerSettings, dump: Dump, found: DumpContents, owner: str, *, now: int, on_progress: ProgressCallback
 ) -> _Outcome:
     """Write the objects that do not exist yet."""
     outcome = _Outcome()

@@ -26,7 +26,7 @@ _SHARE: Final = 8
 """The file takes at most this fraction (one in so many) of the disk's bytes, so it is smaller on a small disk."""
 
 _SUFFIX: Final = ".reserve"
-_AGAIN_S: Final = 5.0
+_RETRY_S: Final = 5.0
 _BLOCK: Final = 64 * 1024
 
 
@@ -46,7 +46,7 @@ class DiskReserve:
 
     def keep(self) -> None:
         """Grow the file to its full size if the disk has space. Cheap: it checks at most once in a few seconds."""
-        if self._held >= self._max_bytes or time.monotonic() - self._looked_at < _AGAIN_S:
+        if self._held >= self._max_bytes or time.monotonic() - self._looked_at < _RETRY_S:
             return
         self._looked_at = time.monotonic()
         with suppress(OSError):
@@ -90,9 +90,9 @@ class DiskReserve:
                     self._held = left
                     yield before - left
         finally:
-            self._take_back(before)
+            self._restore(before)
 
-    def _take_back(self, size: int) -> None:
+    def _restore(self, size: int) -> None:
         step = size - self._held
         while step > 0:  # all of it, or as much as there is
             try:

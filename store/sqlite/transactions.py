@@ -91,7 +91,7 @@ class Commit:
     """The number of this process when it made the commit; None if the commit registers it."""
     took_s: float = 0.0
     """The time that it took, including its share of the transaction's overhead; set after it has run."""
-    settled: "Future[None] | None" = field(default=None)
+    finished: "Future[None] | None" = field(default=None)
     """Made by the first read that has to wait. The caller's own future can be cancelled, this one is not."""
 
     @property
