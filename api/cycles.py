@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-__all__ = ["BROKEN_OFF", "CancelOnDisconnect", "end_by_closing", "end_if_refused"]
+__all__ = ["BROKEN_OFF", "CancelOnDisconnect", "end_by_closing", "end_if_refused", "restore_send"]
 
 BROKEN_OFF: Final = "broken_off"
 """The key of a request's state that is true if its answer was broken off because memory was short."""
@@ -39,6 +39,8 @@ class CancelOnDisconnect:
         except asyncio.CancelledError:
             if not self._is_cancellable():
                 raise
+        finally:
+            restore_send(self._cycle)
         if self._cycle.scope["state"].get(BROKEN_OFF):
             self._cycle.transport.abort()  # closing would keep the bytes that the client has not read
 
@@ -50,6 +52,12 @@ class CancelOnDisconnect:
     def _is_cancellable(self) -> bool:
         cycle = self._cycle
         return cycle.disconnected and not cycle.response_started and cycle.scope["method"] in _SAFE
+
+
+def restore_send(cycle: RequestResponseCycle) -> None:
+    """Undo the changes to `send` below: their functions and the cycle refer to each other, which only the garbage
+    collector could free."""
+    vars(cycle).pop("send", None)
 
 
 def end_if_refused(cycle: RequestResponseCycle) -> None:

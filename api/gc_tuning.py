@@ -22,6 +22,10 @@ _PAUSE_S: Final = 1.0
 """Minimum time between two collections that this module starts."""
 _SHARE: Final = 0.01
 """Maximum share of the time that collections take."""
+_SHARE_IF_GROWN: Final = 0.2
+"""The same while the process has grown by `_MAX_GROWTH` times as much as makes a collection full. Otherwise garbage
+that appears faster than it is collected would make each pause, and each collection, longer than the one before."""
+_MAX_GROWTH: Final = 2
 _FULL_S: Final = 600.0
 """Time after which the next collection is full, even if the process has not grown."""
 _GROWTH_BYTES: Final = 32 * 1024 * 1024
@@ -61,21 +65,26 @@ async def tuned_interpreter(*, full_s: float = _FULL_S, growth_bytes: int = _GRO
 
 
 async def _collect(full_s: float, growth_bytes: int) -> None:
-    pause_s, full_at, size = _PAUSE_S, time.monotonic() + full_s, _resident_bytes()
+    ended, took_s = time.monotonic(), 0.0
+    full_at, size = ended + full_s, _resident_bytes()
     while True:
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(_PAUSE_S)
         since, now = time.monotonic(), _resident_bytes()
         size = min(size, now)  # the system can reclaim memory that is not in use
-        is_full = since >= full_at or now >= size + growth_bytes
+        growth = (now - size) / growth_bytes
+        if since < ended + pause_after(took_s, has_grown=growth >= _MAX_GROWTH):
+            continue
+        is_full = since >= full_at or growth >= 1
         gc.collect(2 if is_full else 1)
+        ended = time.monotonic()
+        took_s = ended - since
         if is_full:
-            full_at, size = time.monotonic() + full_s, _resident_bytes()
-        pause_s = pause_after(time.monotonic() - since)
+            full_at, size = ended + full_s, _resident_bytes()
 
 
-def pause_after(collection_s: float) -> float:
+def pause_after(collection_s: float, *, has_grown: bool) -> float:
     """Return how long to wait after a collection that took `collection_s`, in seconds."""
-    return max(_PAUSE_S, collection_s / _SHARE)
+    return max(_PAUSE_S, collection_s / (_SHARE_IF_GROWN if has_grown else _SHARE))
 
 
 def _resident_bytes() -> int:

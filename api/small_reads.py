@@ -33,7 +33,7 @@ class SmallReads:
     """
 
     def __init__(self, resume: Callable[[], None]) -> None:
-        self._resume = resume
+        self._resume: Callable[[], None] | None = resume
         self._count = 0
         self._waiter: asyncio.Future[None] | None = None
 
@@ -57,10 +57,11 @@ class SmallReads:
             _SCHEDULERS.get().wake(owner, None, [self._waiter])
 
     def close(self) -> None:
-        """Stop waiting."""
+        """Stop waiting, and drop the reference to the connection."""
+        self._resume = None
         if self._waiter is not None:
             self._waiter.cancel()
 
     def _end_wait(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.cancelled():
+        if self._resume is not None and not waiter.cancelled():
             self._resume()

@@ -95,9 +95,10 @@ class JoiningTransport:
         return self._lingering is not None or self._transport.is_closing()
 
     def lost(self) -> None:
-        """Stop the timer of a connection that has ended."""
+        """Stop the timer of a connection that has ended, and drop the reference to it."""
         if self._lingering is not None:
             self._lingering.cancel()
+        self._lingers = _is_never
 
     def _flush(self) -> None:
         head, self._head = self._head, b""
@@ -113,7 +114,15 @@ class Flow(FlowControl):
         super().__init__(transport)
         self._is_full = is_full
 
+    def detach(self) -> None:
+        """Drop the reference to the connection that has ended."""
+        self._is_full = _is_never
+
     def resume_reading(self) -> None:
         """Continue reading if there is space."""
         if not self._is_full():
             super().resume_reading()
+
+
+def _is_never() -> bool:
+    return False

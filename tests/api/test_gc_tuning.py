@@ -3,10 +3,12 @@
 import asyncio
 import gc
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +101,38 @@ async def test_the_interpreter_is_restored_at_the_end() -> None:
     assert (gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()) == before
 
 
-@pytest.mark.parametrize(("collection_s", "pause_s"), [(0.0, 1.0), (0.003, 1.0), (0.01, 1.0), (0.3, 30.0)])
-def test_collections_take_at_most_a_hundredth_of_the_time(collection_s: float, pause_s: float) -> None:
-    assert pause_after(collection_s) == pytest.approx(pause_s)
+@pytest.mark.parametrize(
+    ("collection_s", "pause_s", "pause_if_grown_s"),
+    [(0.0, 1.0, 1.0), (0.003, 1.0, 1.0), (0.01, 1.0, 1.0), (0.3, 30.0, 1.5), (2.0, 200.0, 10.0)],
+)
+def test_collections_take_at_most_a_share_of_the_time(
+    collection_s: float, pause_s: float, pause_if_grown_s: float
+) -> None:
+    assert pause_after(collection_s, has_grown=False) == pytest.approx(pause_s)
+    assert pause_after(collection_s, has_grown=True) == pytest.approx(pause_if_grown_s)
+
+
+@pytest.mark.parametrize(("growth", "most_s"), [(300, 6), (60, None)], ids=["much", "little"])
+async def test_much_growth_shortens_the_pause_after_a_long_collection(
+    monkeypatch: pytest.MonkeyPatch, growth: int, most_s: float | None
+) -> None:
+    """Otherwise garbage that appears quickly makes each collection longer than the one before, without end."""
+    size, collections = 0, []
+
+    def collect_slowly(generation: int) -> None:
+        collections.append(generation)
+        time.sleep(0.4)
+
+    monkeypatch.setattr("api.gc_tuning._resident_bytes", lambda: size)
+    async with tuned_interpreter(growth_bytes=50):
+        await asyncio.sleep(0)
+        monkeypatch.setattr("api.gc_tuning.gc", SimpleNamespace(collect=collect_slowly))
+        while not collections:
+            await asyncio.sleep(0.05)
+        size = growth
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s or 4):
+                while len(collections) == 1:
+                    await asyncio.sleep(0.05)
+        monkeypatch.undo()
+    assert collections == ([1, 2] if most_s else [1]), "the pause after 0.4 s is 40 s, or 2 s"
