@@ -56,7 +56,7 @@ class Execution:
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
         self._processes = processes or single_process(store)
-        self._processes.liveness.on_loss(self._lose_all)
+        self._processes.liveness.on_loss(self._stop_after_lease_loss)
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._active_runs: dict[str, ActiveRun] = {}
         self._stored = StoredEvents(store)
@@ -121,7 +121,7 @@ class Execution:
             active.stop_for("shutdown")
         await self._wait(_CLOSE_S)
 
-    async def _lose_all(self) -> None:
+    async def _stop_after_lease_loss(self) -> None:
         """Stop every run, because other processes can take it over. Returns once all have stopped."""
         active_runs = list(self._active_runs.values())
         for active in active_runs:
@@ -287,7 +287,7 @@ class Execution:
                 after = log.first - 1
             elif has_stopped:
                 return
-            elif (tail := await self._grown(run_id, after)) is None:
+            elif (tail := await self._wait_for_stored_events(run_id, after)) is None:
                 has_stopped = True  # perhaps since the last read, so there can be events
             elif tail:
                 after = tail[-1].number
@@ -297,7 +297,7 @@ class Execution:
         active = self._active_runs.get(run_id)
         return None if active is None else active.log
 
-    async def _grown(self, run_id: str, after: int) -> list[Event] | None:
+    async def _wait_for_stored_events(self, run_id: str, after: int) -> list[Event] | None:
         """Wait until the log of a run that is not executed here can have grown; returns its new events if they are
         available. None if it no longer grows. Raises Unavailable if the server stops."""
         if await self._wait_for_admission(run_id, after) or self._log(run_id) is not None:
@@ -337,5 +337,5 @@ async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
                 raise log.error
             return
         else:
-            await log.grown(after)
+            await log.wait_for_events(after)
             can_read = True

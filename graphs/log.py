@@ -97,7 +97,7 @@ class RunLog:
         """Wait until a reader can take a batch of so many events; see `graphs.fanout`."""
         await fanout().wait_to_start(current_owner(), self, work_of(events))
 
-    async def grown(self, after: int) -> None:
+    async def wait_for_events(self, after: int) -> None:
         """Wait until there is an event above `after` or the log is closed, and the reader is scheduled."""
         while not self.closed and after + 1 - self.first >= len(self._events):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

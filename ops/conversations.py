@@ -34,7 +34,7 @@ from wire.ids import derive_id
 from wire.items import item_body
 from wire.tool_secrets import drop_masked
 
-__all__ = ["Conversation", "DumpContents", "InvalidEntry", "assistant_rows", "rows_of", "survey"]
+__all__ = ["Conversation", "DumpContents", "InvalidEntry", "assistant_rows", "read_dump", "rows_of"]
 
 Item = tuple[DumpKind, dict[str, object]]
 
@@ -73,13 +73,13 @@ class DumpContents:
     """Pages whose listing is incomplete."""
 
 
-def survey(dump: Dump, *, now: int, on_progress: ProgressCallback) -> DumpContents:
+def read_dump(dump: Dump, *, now: int, on_progress: ProgressCallback) -> DumpContents:
     """Read and check every entry, and keep only its position; `now` in Unix seconds. Blocks."""
-    surveyor = _DumpReader(now)
+    reader = _DumpReader(now)
     for entry, line in dump.entries():
-        surveyor.read(entry, line)
+        reader.read(entry, line)
         on_progress("reading", entry.start + entry.length, dump.size)
-    found = surveyor.found()
+    found = reader.found()
     if dump.has_more:
         found.pages.insert(0, Page(None))
     return found
@@ -176,7 +176,7 @@ def assistant_rows(found: DumpContents, dump: Dump, owner: str, *, now: int) -> 
         objects = _objects(dump.read(entry))
         for index in indexes:
             data = objects[index]
-            assert isinstance(data, dict)  # as the survey has found
+            assert isinstance(data, dict)  # as `read_dump` has found
             body, tools, sampling = assistant_parts(data, now=now)
             private = AssistantPrivate(tools=tools, sampling=sampling)
             rows.append(Row("assistant", body["id"], owner, body, private=private))

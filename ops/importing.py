@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ops.conversations import DumpContents, assistant_rows, rows_of, survey
+from ops.conversations import DumpContents, assistant_rows, read_dump, rows_of
 from ops.dump import Dump, open_dump
 from ops.factories import ServerSettings
 from ops.owners import owner_of_import
@@ -48,7 +48,7 @@ def run_import(settings: ServerSettings, source: str, *, owner: str | None, skip
             "only reads the dump and works while the server runs."
         )
     with open_dump(source) as dump, progress() as on_progress:
-        found = survey(dump, now=now, on_progress=on_progress)
+        found = read_dump(dump, now=now, on_progress=on_progress)
         _report_refusals(found, dump.unit)
         _report_pages(found, dump.unit)
         incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""

@@ -118,7 +118,7 @@ class Ingestion:
         processes = processes or single_process(store)
         self._leadership = processes.leadership
         self.maintenance = IndexMaintenance(file_queries, blobs, vectors, processes, retry_s=sweep_s)
-        processes.liveness.on_loss(self._lose_all)
+        processes.liveness.on_loss(self._stop_after_lease_loss)
         processes.notifications.subscribe("files", self._note_others)
         self._tasks = asyncio.TaskGroup()
         self._workers: list[asyncio.Task[None]] = []
@@ -256,7 +256,7 @@ class Ingestion:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _lose_all(self) -> None:
+    async def _stop_after_lease_loss(self) -> None:
         """Stop all work, because other processes can take it over."""
         await self._stop(lambda _: True)
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from wire.json import Json, UncheckedJson
-from wire.paths import Location, find_place, format_path
+from wire.paths import Location, find_container, format_path
 from wire.validation_errors import ValidationErrors, first_error, validation_errors
 
 __all__ = ["STRICT", "Leniency", "Repaired", "list_ignored", "repair"]
@@ -150,7 +150,7 @@ class _Repair:
         return next((error for error in errors if error["type"] not in repairable), None)
 
     def _repair(self, loc: Location, kind: str) -> bool:
-        place = find_place(self._holder, (0, *loc))
+        place = find_container(self._holder, (0, *loc))
         if place is None:
             return False
         within, key = place
@@ -170,7 +170,7 @@ class _Repair:
         if not isinstance(given, bool | int | float):
             return False
         text = json.dumps(given)
-        if not isinstance(given, bool) and (place := find_place(self._sent, (0, *loc))) is not None:
+        if not isinstance(given, bool) and (place := find_container(self._sent, (0, *loc))) is not None:
             text = place[0][place[1]]
         within[key] = text
         return True

@@ -5,7 +5,7 @@ from typing import Final
 
 from wire.json import Json, UncheckedJson
 
-__all__ = ["KEY", "TAG", "Location", "find_place", "format_path", "truncated"]
+__all__ = ["KEY", "TAG", "Location", "find_container", "format_path", "truncated"]
 
 TAG: Final = "~"
 """First character of our unions' tags, which pydantic includes in its locations."""
@@ -36,7 +36,7 @@ def format_path(loc: Location) -> str:
     return path
 
 
-def find_place(root: UncheckedJson, loc: Location) -> tuple[UncheckedJson, UncheckedJson] | None:
+def find_container(root: UncheckedJson, loc: Location) -> tuple[UncheckedJson, UncheckedJson] | None:
     """Return the dict or list that holds a location, and its key or index there; None if the data does not have it.
 
     A part that looks like a tag and is not a key of the data is skipped.

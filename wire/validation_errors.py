@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from wire.json import Json
-from wire.paths import find_place
+from wire.paths import find_container
 
 __all__ = ["MAX_ERRORS", "ValidationErrors", "first_error", "list_errors", "validation_errors"]
 
@@ -70,5 +70,5 @@ def _narrowed(value: Json, width: int) -> Json:
 
 def _input(data: Json, error: ErrorDetails) -> Json:
     """Return the invalid value as it was sent, because messages can state its length."""
-    place = find_place([data], (0, *error["loc"]))
+    place = find_container([data], (0, *error["loc"]))
     return error["input"] if place is None or error["type"] != "too_long" else place[0][place[1]]

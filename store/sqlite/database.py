@@ -304,11 +304,11 @@ def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, reserv
     try:
         connection = _prepared(path, busy_timeout_s, trace)
     except sqlite3.OperationalError:
-        for _ in reserve.portions():
+        for _ in reserve.release_in_portions():
             with suppress(sqlite3.OperationalError):
                 return _prepared(path, busy_timeout_s, trace)
         raise
-    reserve.keep()
+    reserve.refill()
     return connection
 
 

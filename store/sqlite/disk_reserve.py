@@ -44,7 +44,7 @@ class DiskReserve:
         with suppress(OSError):
             self._held = path.stat().st_size
 
-    def keep(self) -> None:
+    def refill(self) -> None:
         """Grow the file to its full size if the disk has space. Cheap: it checks at most once in a few seconds."""
         if self._held >= self._max_bytes or time.monotonic() - self._looked_at < _RETRY_S:
             return
@@ -77,7 +77,7 @@ class DiskReserve:
         pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         return max(0, int(pages * page_bytes) - os.stat(self._database).st_size)
 
-    def portions(self) -> Iterator[int]:
+    def release_in_portions(self) -> Iterator[int]:
         """Release half of the file, then the rest; yield how many bytes have been released so far.
 
         The caller retries after each portion. When the iteration ends, the file reclaims what space it can.

@@ -97,8 +97,8 @@ async def test_files_that_others_index_are_not_listed(pair: Pair) -> None:
     row = store_file(of, stored, status="in_progress")
     await put(a.records, stored, of, row)
     await a.records.commit([hold(row)], durable=True)
-    assert await a.files.waiting(5) == [row]
-    assert await b.files.waiting(5) == []
+    assert await a.file_queries.waiting(5) == [row]
+    assert await b.file_queries.waiting(5) == []
 
 
 @pytest.mark.parametrize("is_private", [False, True], ids=["body", "private"])
