@@ -4,7 +4,7 @@ The result is JSON that can also be stored: encoding it again rules out numbers 
 """
 
 import codecs
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import orjson
@@ -17,6 +17,7 @@ from api.depends import is_v1
 from api.head import head_of
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from wire.nesting import nesting
 from wire.paths import shown
 
 __all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "MAX_VALUES", "decode_filled", "read_body", "receive_block", "replayed"]
@@ -112,7 +113,7 @@ def _normal(body: bytes, *, model: str | None) -> bytes:
         )
     try:
         value = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
-        if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        if body.count(b"{") + body.count(b"[") > MAX_DEPTH and nesting(value, MAX_DEPTH) > MAX_DEPTH:
             raise _unparsable(f"it is nested more than {MAX_DEPTH} levels deep")
         if model is not None and (isinstance(value, dict) or value == []):
             value = {**(value or {}), "model": model}
@@ -147,23 +148,6 @@ def _count_marks(text: bytes) -> int:
 
 def _unparsable(reason: str) -> InvalidRequest:
     return InvalidRequest(f"We could not parse the JSON body of your request: {reason}.", code="invalid_json")
-
-
-def _depth(value: object) -> int:
-    """Return the levels of nesting, without recursion."""
-    deepest, waiting = 0, [(value, 1)]
-    while waiting:
-        current, level = waiting.pop()
-        if isinstance(current, dict | list):
-            deepest = max(deepest, level)
-            if deepest > MAX_DEPTH:
-                return deepest
-            waiting.extend((inner, level + 1) for inner in _inner(current))
-    return deepest
-
-
-def _inner(value: dict[str, object] | list[object]) -> Iterator[object]:
-    return iter(value.values() if isinstance(value, dict) else value)
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:

@@ -13,8 +13,10 @@ from typing import Final, TypeVar
 import aiohttp
 
 from chains.answer_slots import LARGE_BYTES, AnswerSlot
+from chains.block_turns import block_scheduler, work_of
 from chains.endpoint import Endpoint
 from chains.transport import failure
+from telemetry.context import acting_owner
 from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
 
@@ -63,6 +65,7 @@ class Blocks:
         self._content = response.content
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
+        self._owner = acting_owner()
         self._waits_since: float | None = None
         self._timer = self._schedule_check(idle_s)
         connection = response.connection  # None if the body arrived with the head
@@ -73,14 +76,20 @@ class Blocks:
     async def next(self) -> bytes:
         """Return the next bytes, at most 64 KiB; empty at the end. Other tasks run before it returns a full block.
 
+        With many streams, the block waits until its owner's work is due.
         Raises aiohttp.SocketTimeoutError after `idle_s` of silence, ClientError or OSError if the connection breaks.
         """
+        block = await self._read()
+        if len(block) == _MAX_BLOCK_BYTES:
+            await asyncio.sleep(0)  # if more is buffered, `read` does not yield to other tasks
+        if block:
+            await block_scheduler().wait_to_start(self._owner, None, work_of(block))
+        return block
+
+    async def _read(self) -> bytes:
         self._waits_since = self._loop.time()
         try:
-            block = await self._content.read(_MAX_BLOCK_BYTES)
-            if len(block) == _MAX_BLOCK_BYTES:
-                await asyncio.sleep(0)  # if more is buffered, `read` does not yield to other tasks
-            return block
+            return await self._content.read(_MAX_BLOCK_BYTES)
         except RuntimeError as closed:  # aiohttp's error if the framing broke while no reader was waiting
             raise aiohttp.ClientPayloadError(str(closed)) from closed
         finally:

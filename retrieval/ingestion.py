@@ -24,6 +24,7 @@ from retrieval.index_maintenance import IndexMaintenance
 from retrieval.indexing import Indexer, Limits
 from store.free_space import FreeSpace
 from store.ports import (
+    DUE_AT_ONCE,
     Blobs,
     Change,
     Delete,
@@ -57,6 +58,7 @@ _WAITING: Final = 16
 _AGAIN_S: Final = 5.0
 """How long to wait after an error of the store."""
 _SWEEP_S: Final = 20.0
+_MORE_S: Final = 0.05  # between two parts of a sweep
 _FAILED: Final = "The server could not index this file; see its log."
 
 _OPEN: Final = frozenset({"in_progress"})
@@ -337,19 +339,24 @@ class Ingestion:
     async def _sweep(self) -> None:
         """Forever: delete expired files, and expire vector stores that are due."""
         while True:
+            more = False
             try:
                 if await self._duties.has("expiry"):
-                    await self._expire_all(int(self._clock()))
+                    more = await self._expire_due(int(self._clock()))
             except StoreError as error:
                 logger.error("expired files could not be removed, next try in %g s: %s", self._sweep_s, error)
-            await asyncio.sleep(self._sweep_s)
+            await asyncio.sleep(_MORE_S if more else self._sweep_s)
 
-    async def _expire_all(self, now: int) -> None:
-        for file in await self._library.due("file", now):
+    async def _expire_due(self, now: int) -> bool:
+        """Process some of the files and vector stores that are due; return whether there can be more."""
+        files = await self._library.due("file", now)
+        for file in files:
             with suppress(Missing):
                 await self.delete_file(file.owner, file.id)
-        for store in await self._library.due("vector_store", now):
+        stores = await self._library.due("vector_store", now)
+        for store in stores:
             await self._expire(store)
+        return max(len(files), len(stores)) == DUE_AT_ONCE
 
     async def _expire(self, store: Row) -> None:
         """Remove a vector store from the index. The list of its files is kept, so they can be added to a new one."""

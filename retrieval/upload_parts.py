@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from fairness.fair_limits import DISK
 from store.ports import (
+    DUE_AT_ONCE,
     Blobs,
     BlobSize,
     Insert,
@@ -54,6 +55,7 @@ __all__ = ["Uploads"]
 logger = logging.getLogger("threadhold.uploads")
 
 _SWEEP_S: Final = 20.0
+_MORE_S: Final = 0.05  # between two parts of a sweep
 _MOST_TIMES: Final = 3
 """The parts of an upload can total this many times its bytes, as a part whose answer was lost is sent again."""
 
@@ -273,13 +275,16 @@ class Uploads:
     async def _sweep(self) -> None:
         """Expire uploads whose `expires_at` has passed, until cancelled."""
         while True:
+            more = False
             try:
                 if await self._duties.has("expiry"):
-                    for row in await self._library.due("upload", self._now()):
+                    due = await self._library.due("upload", self._now())
+                    for row in due:
                         await self._expire(row)
+                    more = len(due) == DUE_AT_ONCE
             except StoreError as error:
                 logger.error("expired uploads could not be removed, next try in %g s: %s", self._sweep_s, error)
-            await asyncio.sleep(self._sweep_s)
+            await asyncio.sleep(_MORE_S if more else self._sweep_s)
 
     async def _expire(self, found: UploadRow) -> None:
         async with self._lock(found.id):

@@ -156,8 +156,10 @@ def with_another_demo(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("prepare", "said"),
-    [(without_engine, "engine is not installed"), (with_another_demo, "damaged or was replaced")],
-    ids=["no wheel", "hash"],
+    [
+        pytest.param(without_engine, "engine is not installed", id="no wheel", marks=pytest.mark.soak),
+        pytest.param(with_another_demo, "damaged or was replaced", id="hash"),
+    ],
 )
 def test_a_missing_engine_or_model_is_reported_in_one_sentence(
     tmp_path: Path, prepare: Callable[[Path], dict[str, str]], said: str

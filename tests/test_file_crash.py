@@ -114,7 +114,7 @@ def test_acknowledged_upload_parts_survive_a_crash(server: ServerProcess) -> Non
 
 
 @pytest.mark.parametrize(
-    "pause_s", [pytest.param(0.0, marks=pytest.mark.soak), 0.02, 0.1, pytest.param(0.3, marks=pytest.mark.soak)]
+    "pause_s", [0.1, *(pytest.param(pause_s, marks=pytest.mark.soak) for pause_s in (0.0, 0.02, 0.3))]
 )
 def test_a_crash_during_completion_leaves_an_upload_pending_or_completed(server: ServerProcess, pause_s: float) -> None:
     size = 16_000_000

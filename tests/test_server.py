@@ -241,7 +241,10 @@ def test_a_start_logs_page_base_url_and_model(tmp_path: Path, given: dict[str, s
     assert not [line for line in lines if line["logger"].startswith("uvicorn")]
 
 
-@pytest.mark.parametrize("is_searched", [False, True], ids=["not searched", "in PYTHONPATH"])
+@pytest.mark.parametrize(
+    "is_searched",
+    [pytest.param(False, id="not searched", marks=pytest.mark.soak), pytest.param(True, id="in PYTHONPATH")],
+)
 @pytest.mark.parametrize("command", [SERVER, (sys.executable, "-m", "server")], ids=["script", "module"])
 def test_folders_named_like_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:
     for name in (

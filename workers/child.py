@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -28,6 +30,7 @@ _MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 def main(arguments: list[str]) -> int:
     """Serve requests until the input ends; returns the exit code."""
     _limit(int(arguments[0]))
+    sys.meta_path.insert(0, _BarePackages())
     while (request := read_frame(lambda size: os.read(0, size), _MAX_REQUEST_BYTES)) is not None:
         reply = frame(_reply(request))
         while reply:
@@ -78,11 +81,8 @@ def _spend(cpu_s: float) -> None:
 
 def _function(path_and_name: str) -> Callable[..., object]:
     path, _, name = path_and_name.partition(":")
-    packages = path.split(".")[:-1]
     if path.partition(".")[0] not in _PACKAGES:
         raise LookupError(path_and_name)
-    for depth in range(1, len(packages) + 1):
-        _stub_package(packages[:depth])
     module = importlib.import_module(path)
     if name not in module.__all__:
         raise LookupError(path_and_name)
@@ -90,14 +90,22 @@ def _function(path_and_name: str) -> Callable[..., object]:
     return function
 
 
-def _stub_package(packages: list[str]) -> None:
-    """Replace a package without running its `__init__`: those of `chains` and `graphs` import LangChain, which takes
-    two seconds and 80 MB, and no check needs it."""
-    name = ".".join(packages)
-    if name not in sys.modules:
-        package = ModuleType(name)
-        package.__path__ = [str(_ROOT.joinpath(*packages))]
-        sys.modules[name] = package
+class _BarePackages(MetaPathFinder):
+    """Finds the packages of `chains` and `graphs` without their `__init__`, whoever imports them: these import
+    LangChain, which takes two seconds and 80 MB, and no check needs it."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a namespace package for one of these packages; None for everything else."""
+        del path, target
+        names = fullname.split(".")
+        folder = _ROOT.joinpath(*names)
+        if names[0] not in _PACKAGES or not folder.is_dir():
+            return None
+        spec = ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        return spec
 
 
 if __name__ == "__main__":

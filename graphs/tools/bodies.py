@@ -3,6 +3,7 @@
 Of several media types, the one that text can express best is chosen: JSON, form, multipart, plain text, or the first.
 """
 
+import json
 from dataclasses import dataclass, field
 
 from graphs.tools.pointers import Pointer
@@ -91,7 +92,7 @@ def _as_object(schema: JsonObject) -> JsonObject | None:
         return None
     if schema.get("type", "object") not in ("object", ["object"]):
         return None
-    properties: JsonObject = dict(schema.get("properties") or {})
+    written: dict[str, list[UncheckedJson]] = {name: [each] for name, each in (schema.get("properties") or {}).items()}
     required: set[str] = set(schema.get("required") or ())
     extra = bool(schema.get("additionalProperties", False))
     for part in schema.get("allOf") or ():
@@ -99,9 +100,24 @@ def _as_object(schema: JsonObject) -> JsonObject | None:
         if inner is None:
             return None
         for name, each in inner["properties"].items():
-            properties[name] = {"allOf": [properties[name], each]} if name in properties else each
+            written.setdefault(name, []).append(each)
         required |= inner["required"]
         extra = extra or inner["extra"]
-    if not properties and "allOf" not in schema:
+    if not written and "allOf" not in schema:
         return None
-    return {"properties": properties, "required": required, "extra": extra}
+    return {
+        "properties": {name: _all_of(parts) for name, parts in written.items()},
+        "required": required,
+        "extra": extra,
+    }
+
+
+def _all_of(schemas: list[UncheckedJson]) -> UncheckedJson:
+    """Return one schema for a property that several parts of an `allOf` have; the result does not nest."""
+    if len(schemas) == 1:
+        return schemas[0]
+    parts: dict[str, UncheckedJson] = {}  # by content: a document can repeat one schema thousands of times
+    for schema in schemas:
+        only_parts = isinstance(schema, dict) and schema.keys() == {"allOf"}
+        parts |= {json.dumps(each): each for each in (schema["allOf"] if only_parts else [schema])}
+    return next(iter(parts.values())) if len(parts) == 1 else {"allOf": list(parts.values())}

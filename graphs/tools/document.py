@@ -70,6 +70,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         super().flatten_mapping(node)
 
 
+_PREFIX = "tag:yaml.org,2002:"
+_PATTERNS: dict[str, re.Pattern[str]] = {}
+"""Tag of a scalar → how it is written."""
+
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
@@ -77,16 +81,23 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+    _PATTERNS[_PREFIX + _tag] = re.compile(rf"^(?:{_pattern})$")
+    _Loader.add_implicit_resolver(_PREFIX + _tag, _PATTERNS[_PREFIX + _tag], list(_first))
 
 
 def _construct_scalar(loader: Json, node: yaml.ScalarNode) -> Scalar:
-    construct = yaml.SafeLoader.yaml_constructors[node.tag]
-    return Scalar(construct(loader, node), node.value)
+    if not _PATTERNS[node.tag].match(node.value):  # only with an explicit tag, for which PyYAML accepts more forms
+        kind = node.tag.removeprefix(_PREFIX)
+        raise yaml.constructor.ConstructorError(
+            None, None, f"`{node.value[:40]}` is not of type {kind}", node.start_mark
+        )
+    return Scalar(yaml.SafeLoader.yaml_constructors[node.tag](loader, node), node.value)
 
 
 for _tag in ("bool", "int", "float", "null"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct_scalar)
+    _Loader.add_constructor(_PREFIX + _tag, _construct_scalar)
+for _tag in ("timestamp", "binary", "omap", "pairs", "set"):  # not JSON; some of their constructors fail on odd texts
+    del _Loader.yaml_constructors[_PREFIX + _tag]
 
 
 def _parse(text: str, refuse: ErrorFactory) -> UncheckedJson:
@@ -142,17 +153,22 @@ def _plain(value: Json, refuse: ErrorFactory) -> UncheckedJson:
         if count > MAX_NODES or len(pointer) > MAX_DEPTH:
             raise refuse(_too_large(format_pointer(pointer[:MAX_DEPTH]), deep=count <= MAX_NODES))
         if isinstance(value, dict):
-            return {(name := _key(key)): copy(item, (*pointer, name)) for key, item in value.items()}
+            return {(name := _repaired(_key(key))): copy(item, (*pointer, name)) for key, item in value.items()}
         if isinstance(value, list):
             return [copy(item, (*pointer, index)) for index, item in enumerate(value)]
         if isinstance(value, str):
-            return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return _repaired(value)
         number = value.value if isinstance(value, Scalar) else value
         if number is None or isinstance(number, bool | int) or (isinstance(number, float) and math.isfinite(number)):
             return value
         raise refuse(f"`{format_pointer(pointer)}` is not a JSON value")
 
     return copy(value, ())
+
+
+def _repaired(text: str) -> str:
+    """Replace halves of surrogate pairs, which cannot be encoded."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _key(key: Json) -> str:
@@ -230,6 +246,7 @@ def _check_expansion(document: JsonObject, refuse: ErrorFactory) -> None:
 
 def _check_specification(document: JsonObject, refuse: ErrorFactory) -> None:
     # Imported here: these take five megabytes and a few tenths of a second, and only actions need them.
+    from jsonschema.exceptions import UnknownType
     from jsonschema.validators import validator_for
     from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator, schemas
 
@@ -255,7 +272,7 @@ def _check_specification(document: JsonObject, refuse: ErrorFactory) -> None:
         # The library's search for property names under `allOf` does not support lists that contain themselves. They
         # are valid; invalid circles are found when the operations are built.
         pass
-    except (LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError, UnknownType):
         raise refuse("a `$ref` points to an object of the wrong kind") from None
     if error is not None:
         raise refuse(_deepest(error))

@@ -1,12 +1,17 @@
 """Parses OpenAPI documents in a child process, and transfers their operations as JSON."""
 
 from dataclasses import asdict
+from typing import Final
 
 from graphs.tools.bodies import Body, FieldOf
 from graphs.tools.document import ErrorFactory, read_document
 from graphs.tools.operations import Field, Operation, build_parameters, read_operations
 from wire.errors import InvalidRequest, TooCostly
 from wire.json import JsonObject, JsonView
+from wire.nesting import nesting
+
+_MAX_LEVELS: Final = 200
+"""Levels of nesting in the schema of an operation's arguments, with `$ref`s expanded; encoders fail beyond 254."""
 
 __all__ = ["read_packed", "refused", "unpack"]
 
@@ -19,9 +24,18 @@ def read_packed(source: str | JsonObject, base_url: str | None) -> JsonObject:
 
     try:
         operations = read_operations(read_document(source, refuse), base_url=base_url, refuse=refuse)
+        for each in operations:
+            if nesting(each.parameters, _MAX_LEVELS) > _MAX_LEVELS:
+                raise refuse(f"the arguments of `{each.name[:64]}` nest deeper than {_MAX_LEVELS} levels")
+        return {"operations": [_pack(each) for each in operations]}
     except InvalidRequest as error:
         return {"refused": error.message}
-    return {"operations": [_pack(each) for each in operations]}
+    except RecursionError:
+        return {"refused": "it nests too deeply"}
+    except MemoryError:
+        raise
+    except Exception as error:  # the libraries raise more than they document, and the document is the only input
+        return {"refused": f"it cannot be read ({type(error).__name__})"}
 
 
 def unpack(packed: JsonView, refuse: ErrorFactory) -> tuple[Operation, ...]:

@@ -3,7 +3,7 @@
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.databases import Backend, Database
-from store.ports.files import Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
+from store.ports.files import DUE_AT_ONCE, Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
@@ -62,6 +62,7 @@ from store.ports.rows import (
 from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
+    "DUE_AT_ONCE",
     "Append",
     "AssistantPrivate",
     "AssistantRow",

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, overload
+from typing import Final, Literal, Protocol, overload
 
 from store.ports.records import Page, PageQuery
 from store.ports.rows import FileRow, Kind, Row, StoreFileRow, StoreRow, UploadRow
 from wire.vector_stores import FileCounts
 
-__all__ = ["Expiring", "FileTotals", "Idleness", "Library", "ThreadAges", "Whole", "store_file_id"]
+__all__ = ["DUE_AT_ONCE", "Expiring", "FileTotals", "Idleness", "Library", "ThreadAges", "Whole", "store_file_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """The column of the object whose files are counted: a vector store or a batch."""
@@ -93,12 +93,16 @@ class Library(Protocol):
 
     async def due(self, kind: Expiring, before: int) -> Sequence[Row]:
         """Return every owner's files, unexpired vector stores, or pending uploads, with an `expires_at` (Unix s) not
-        after `before`."""
+        after `before`: the earliest ones first, at most `DUE_AT_ONCE`."""
         ...
 
     async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
         """Return the ids that are neither of a file nor of a part of a pending upload, of any owner."""
         ...
+
+
+DUE_AT_ONCE: Final = 500
+"""Expired objects that are read together: an owner can have made any number of them."""
 
 
 @dataclass(frozen=True, slots=True)

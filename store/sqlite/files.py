@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from store.ports import Expiring, FileTotals, Kind, Page, PageQuery, Row, Whole
+from store.ports import DUE_AT_ONCE, Expiring, FileTotals, Kind, Page, PageQuery, Row, Whole
 from store.sqlite.database import Engine
 from store.sqlite.pages import read_page
 from store.sqlite.tables import FREE_SQL, TABLES, StoredRow, decode
@@ -67,7 +67,7 @@ class SqliteLibrary:
         return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
 
     async def due(self, kind: Expiring, before: int) -> list[StoredRow]:
-        return await self._engine.read(_rows, kind, f"expires_at <= ?{_STILL[kind]}", before)
+        return await self._engine.read(_due, kind, before)
 
     async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
         return await self._engine.read(_unknown, blob_ids)
@@ -76,6 +76,14 @@ class SqliteLibrary:
 def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) -> list[StoredRow]:
     table = TABLES[kind]
     found = conn.execute(f"SELECT {table.row} FROM {table.name} WHERE {where}{table.visible}", (value,))
+    return [decode(kind, row) for row in found]
+
+
+def _due(conn: sqlite3.Connection, kind: Expiring, before: int) -> list[StoredRow]:
+    table = TABLES[kind]
+    where = f"expires_at <= ?{_STILL[kind]}{table.visible}"
+    earliest = f"SELECT {table.row} FROM {table.name} WHERE {where} ORDER BY expires_at LIMIT ?"
+    found = conn.execute(earliest, (before, DUE_AT_ONCE))
     return [decode(kind, row) for row in found]
 
 

@@ -33,7 +33,10 @@ def send_most(server: ServerProcess, stack: ExitStack, path: str) -> socket.sock
     return connection
 
 
-@pytest.mark.parametrize("path", ["/v1/threads", "/v1/chat/completions", "/chat/invoke"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/threads", *(pytest.param(path, marks=pytest.mark.soak) for path in ("/v1/chat/completions", "/chat/invoke"))],
+)
 def test_bodies_in_transit_share_one_limit(path: str, shared: ServerProcess) -> None:
     before = resident_mb(shared.pid)
     thread = {"messages": [{"role": "user", "content": "x" * 50_000}]}
@@ -80,7 +83,14 @@ def ask(server: ServerProcess, stack: ExitStack, request: str, body: bytes = b""
     return connection
 
 
-@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b'{"name":"a"}'), ("LIST", b"")])
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("GET", b""),
+        pytest.param("POST", b'{"name":"a"}', marks=pytest.mark.soak),
+        pytest.param("LIST", b"", marks=pytest.mark.soak),
+    ],
+)
 def test_unread_answers_share_one_limit(method: str, body: bytes, large: str, shared: ServerProcess) -> None:
     before = resident_mb(shared.pid)
     request = "GET /v1/assistants?limit=100" if method == "LIST" else f"{method} {large}"
@@ -116,7 +126,13 @@ REFUSED = {
 """The path of a request, and a body that is refused: by the parser, by pydantic, or by one of our validators."""
 
 
-@pytest.mark.parametrize(("path", "body"), REFUSED.values(), ids=REFUSED)
+EACH = [
+    pytest.param(*refused, id=name, marks=() if name == "invalid JSON" else pytest.mark.soak)
+    for name, refused in REFUSED.items()
+]
+
+
+@pytest.mark.parametrize(("path", "body"), EACH)
 def test_refused_bodies_do_not_stay_in_memory(path: str, body: bytes, shared: ServerProcess) -> None:
     sent = 60
     with httpx2.Client(base_url=f"{shared.url}/v1", headers={"Authorization": "Bearer key-ann"}, timeout=30) as ann:

@@ -132,6 +132,7 @@ def test_overlong_texts_are_reported_in_tokens(builtin: httpx2.Client) -> None:
     assert "300000" in error["message"]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)  # two seconds of work, on a machine that can have other work
 def test_as_many_texts_are_accepted_as_by_openai(builtin: httpx2.Client) -> None:
     result = embed(builtin, input=["a"] * 2048, encoding_format="base64")

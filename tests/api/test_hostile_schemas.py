@@ -69,13 +69,9 @@ HOSTILE: dict[str, tuple[dict[str, Any], Any]] = {
 
 
 QUICK = (
-    "$anchor",
-    "dependentRequired",
     "uniqueItems",
     "nested anyOf",
-    "patternProperties",
     "errors that repeat the arguments",
-    "a chain of references",
 )
 EACH = [
     pytest.param(*hostile, id=name, marks=() if name in QUICK else pytest.mark.soak)
@@ -136,6 +132,7 @@ def test_a_hostile_schema_delays_no_other_request(
     assert worst_wait(server, ask, limit_s=MOST_S, tries=3, only_loop=True) < MOST_S
 
 
+@pytest.mark.soak
 def test_one_owners_slow_checks_do_not_delay_anothers(server: ServerProcess, up: ScriptedUpstream) -> None:
     schema, arguments = HOSTILE["$anchor"]
     slow_id = json.loads(assistant(server.port, schema)[1])["id"]

@@ -327,6 +327,7 @@ def test_no_body_on_any_address_delays_others_by_50_ms(
     assert {name: round(wait * 1e3) for name, wait in found.items() if wait > 0.05 + idle} == {}
 
 
+@pytest.mark.soak
 def test_a_refused_body_s_memory_is_freed(roomy: ServerProcess, world: World) -> None:
     """Remaining memory does not grow with the number of refusals."""
 

@@ -17,7 +17,7 @@ from tests.process import ServerProcess
 GOOD: dict[str, Any] = {"/chat": {"human": "a"}, "/assistant": {"content": "a"}}
 ENDINGS = ("invoke", "batch", "stream", "stream_log", "stream_events")
 POSTS = [f"{path}{packed}/{ending}" for path in GOOD for packed in ("", "/c/N4XyA") for ending in ENDINGS]
-QUICK = {"/chat/batch", "/assistant/c/N4XyA/stream"}
+QUICK = {"/assistant/c/N4XyA/stream"}
 EACH = [pytest.param(path, marks=() if path in QUICK else pytest.mark.soak) for path in POSTS]
 MANY = [str(n) for n in range(50_000)]
 LONG = "x" * 100_000
@@ -125,7 +125,9 @@ def test_a_batch_with_any_number_of_configs_is_answered(path: str, count: int, l
         assert (answer.status_code == 200) == (count in (0, inputs)), (inputs, count, answer.text)
 
 
-@pytest.mark.parametrize("path", ["/chat/stream_log", "/assistant/stream_log", "/chat/stream_events"])
+@pytest.mark.parametrize(
+    "path", ["/chat/stream_log", pytest.param("/assistant/stream_log", marks=pytest.mark.soak), "/chat/stream_events"]
+)
 def test_log_filters_of_any_value_are_answered(path: str, langserve: httpx2.Client) -> None:
     for side in ("include", "exclude"):
         for kind in ("names", "types", "tags"):

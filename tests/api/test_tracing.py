@@ -203,6 +203,7 @@ def test_a_collector_without_its_package_is_only_a_warning() -> None:
     assert "pip install opentelemetry-exporter-otlp-proto-http" in done.stderr
 
 
+@pytest.mark.soak
 def test_tracing_is_not_imported_until_it_is_requested() -> None:
     program = (
         "import sys, server; app = server.create_app(server.Settings(_env_file=None)); "

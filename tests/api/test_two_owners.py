@@ -190,9 +190,8 @@ FLOODS: dict[str, tuple[str, Any, int]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.soak) if name == "long texts" else name for name in FLOODS]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_of_one_owner_does_not_stop_another(name: str, ann: World, bob: World) -> None:
     path, body, times = FLOODS[name]
     stores = {}

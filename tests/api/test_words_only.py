@@ -79,6 +79,7 @@ def test_the_missing_model_s_error_names_the_command(server: ServerProcess) -> N
         assert names_the_packages(error["message"])
 
 
+@pytest.mark.soak
 def test_check_warns_and_finds_no_error(python: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
     settings = {"MODEL_URL": upstream.url, "PORT": str(free_port()), "DATA_DIR": str(tmp_path)}
     done = subprocess.run(

@@ -27,6 +27,7 @@ def server(model: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Process("server", process.url, process.pid)
 
 
+@pytest.mark.soak
 async def test_every_client_has_a_number_for_every_round(model: Process, server: Process) -> None:
     with run_passthrough(model) as passthrough:
         samples = await measure_clients([server, replace(server, name="base")], model, passthrough, SMALL)

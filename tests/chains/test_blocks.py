@@ -3,15 +3,19 @@
 import asyncio
 import gzip
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import aiohttp
 import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import CallLimits, Replies, ReplyCall, RetryPolicy, Upstream
+from chains.blocks import Blocks
 from chains.embedding_answers import read_embeddings
+from telemetry.context import act_for
 from tests.chains.conftest import Connect
 from tests.faults.hostile import HostileUpstream, Wire, head
 from wire.errors import ThreadholdError
@@ -139,3 +143,43 @@ async def test_a_compressed_answer_does_not_delay_other_tasks(
     with pytest.raises(ThreadholdError):
         await answering
     assert longest < 0.5, "processor time of this thread, which the machine's other work does not increase"
+
+
+class Buffered:
+    """An answer whose body is already in memory, and never ends."""
+
+    connection = None
+
+    def __init__(self) -> None:
+        self.content = self
+
+    async def read(self, size: int) -> bytes:
+        return b"x" * size
+
+
+async def test_blocks_of_many_streams_take_turns_by_owner() -> None:
+    """Each block is milliseconds of work on the event loop."""
+    loop, iteration, order = asyncio.get_running_loop(), 0, []
+
+    def count() -> None:
+        nonlocal iteration
+        iteration += 1
+        ticking = loop.call_soon(count)
+        if len(order) == 51:
+            ticking.cancel()
+
+    async def read(owner: str) -> None:
+        act_for(owner)
+        blocks = Blocks(cast("aiohttp.ClientResponse", Buffered()), idle_s=5)
+        try:
+            assert len(await blocks.next()) == 65_536
+            order.append((owner, iteration))
+        finally:
+            blocks.close()
+
+    count()
+    async with asyncio.TaskGroup() as group:
+        for owner in [*["ann"] * 50, "bob"]:
+            group.create_task(read(owner))
+    assert max(Counter(number for _, number in order).values()) <= 2
+    assert "bob" in [owner for owner, _ in order[:4]]

@@ -135,6 +135,7 @@ async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
         assert json.loads(response.body or b"")["usage"]["completion_tokens"] == count
 
 
+@pytest.mark.soak
 async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1))
     response = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
@@ -148,6 +149,7 @@ async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
             "Tu expliques à un enfant de douze ans, en phrases courtes, avec un exemple.",
             "Pourquoi le ciel est-il bleu ?",
             id="French",
+            marks=pytest.mark.soak,
         ),
         pytest.param(
             "Tu traduis en anglais, sans rien dire d'autre.",
@@ -192,6 +194,7 @@ async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool)
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.soak
 async def test_leaving_before_the_first_token_stops_the_engine(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1, threads=1))
     upstream = await builtin.at("")
@@ -209,6 +212,7 @@ async def test_leaving_before_the_first_token_stops_the_engine(engine: Open) -> 
     assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] <= 600  # of 750: it did not read to the end
 
 
+@pytest.mark.soak
 async def test_only_idle_models_are_unloaded_beyond_the_limit(engine: Open, folder: Path) -> None:
     builtin = await engine(folder)
     assert states(await builtin.models()) == {"one": "on disk", "two": "on disk", "three": "on disk"}
@@ -228,6 +232,7 @@ async def test_only_idle_models_are_unloaded_beyond_the_limit(engine: Open, fold
         await builtin.pass_through({"model": "four", "messages": ASK})
 
 
+@pytest.mark.soak
 async def test_a_waiting_model_is_loaded_however_busy_the_others_are(engine: Open, folder: Path) -> None:
     builtin = await engine(folder)
 
@@ -247,6 +252,7 @@ async def test_a_waiting_model_is_loaded_however_busy_the_others_are(engine: Ope
         over.set()
 
 
+@pytest.mark.soak
 async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: Open, folder: Path) -> None:
     drain_s = 2.0
     builtin = await engine(folder, config=replace(SMALL, drain_s=drain_s))
@@ -317,6 +323,7 @@ async def kill_newest_child(builtin: Builtin) -> None:
     await eventually(10, is_noticed)
 
 
+@pytest.mark.soak
 async def test_an_answer_not_yet_shown_survives_a_crash(engine: Open) -> None:
     builtin = await engine()
     asked = asyncio.create_task(builtin.pass_through(LONG))
@@ -325,6 +332,7 @@ async def test_an_answer_not_yet_shown_survives_a_crash(engine: Open) -> None:
     assert builtin.engine_ends == {("crashed",): 1}
 
 
+@pytest.mark.soak
 async def test_an_answer_not_yet_shown_does_not_survive_two_crashes(engine: Open) -> None:
     builtin = await engine()
     asked = asyncio.create_task(builtin.pass_through(LONG))
@@ -409,6 +417,7 @@ async def test_no_setting_is_suggested_beyond_the_model_s_context(engine: Open) 
     assert "MODEL_CONTEXT_SIZE is 16384, but `SmolLM2-135M-Instruct` was trained with 8192 tokens." in message
 
 
+@pytest.mark.soak
 async def test_an_answer_that_fills_the_context_ends_there(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=256, parallel=1, threads=1))
     full = {"prompt": "word " * 180, "max_tokens": 200, "ignore_eos": True}
@@ -448,6 +457,7 @@ async def test_context_is_known_and_tokens_are_counted_by_llama_cpp(engine: Open
     assert count == usage["input_tokens"]
 
 
+@pytest.mark.soak
 async def test_parallel_answers_have_separate_contexts(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=256, parallel=2, threads=1))
     full = [{"role": "user", "content": "word " * 140}]  # two of these are more than one context

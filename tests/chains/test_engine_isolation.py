@@ -70,6 +70,7 @@ async def test_a_crash_fails_no_run_that_has_shown_nothing() -> None:
         assert builtin.engine_ends == {("crashed",): 1}
 
 
+@pytest.mark.soak
 async def test_a_run_whose_engine_crashes_twice_fails_with_a_message() -> None:
     async with opened() as builtin:
         await builtin.at("")
@@ -97,7 +98,7 @@ async def crash_under(builtin: Builtin, requests: int) -> None:
     await crash(builtin)
 
 
-@pytest.mark.parametrize("way", ["run", "whole"])
+@pytest.mark.parametrize("way", ["run", pytest.param("whole", marks=pytest.mark.soak)])
 async def test_an_owner_whose_request_ends_the_engine_twice_is_suspended(way: str) -> None:
     async with opened(is_shared=True) as builtin:
         await builtin.at("")
@@ -116,6 +117,7 @@ async def test_an_owner_whose_request_ends_the_engine_twice_is_suspended(way: st
         assert builtin.engine_ends == {("crashed",): 2}
 
 
+@pytest.mark.soak
 async def test_waiting_requests_of_a_suspended_owner_do_not_reach_the_engine() -> None:
     async with opened(parallel=1, is_shared=True) as builtin:
         await builtin.at("")
@@ -131,6 +133,7 @@ async def test_waiting_requests_of_a_suspended_owner_do_not_reach_the_engine() -
         assert builtin.engine_ends.total() <= 3, "the first request, perhaps the next one, and a retry of one of them"
 
 
+@pytest.mark.soak
 async def test_an_end_under_two_owners_suspends_neither() -> None:
     async with opened(parallel=3, is_shared=True) as builtin:
         await builtin.at("")
@@ -143,6 +146,7 @@ async def test_an_end_under_two_owners_suspends_neither() -> None:
             await asyncio.create_task(ask_as(owner, builtin, "whole"))
 
 
+@pytest.mark.soak
 async def test_a_single_owner_is_not_suspended() -> None:
     async with opened() as builtin:
         await builtin.at("")
@@ -154,6 +158,7 @@ async def test_a_single_owner_is_not_suspended() -> None:
         await asyncio.create_task(ask_as("alice", builtin, "whole"))
 
 
+@pytest.mark.soak
 async def test_concurrent_retries_keep_their_slots() -> None:
     async with opened(parallel=3, is_shared=True) as builtin:
         await builtin.at("")
@@ -170,6 +175,7 @@ async def test_concurrent_retries_keep_their_slots() -> None:
         assert (await third).status == 200
 
 
+@pytest.mark.soak
 async def test_a_hanging_engine_is_ended_and_its_work_repeated() -> None:
     async with opened(idle_s=8) as builtin:
         await builtin.at("")
@@ -180,6 +186,7 @@ async def test_a_hanging_engine_is_ended_and_its_work_repeated() -> None:
         assert builtin.engine_ends == {("stuck",): 1}
 
 
+@pytest.mark.soak
 async def test_requests_that_can_hang_the_engine_are_not_retried() -> None:
     async with opened(idle_s=8) as builtin:
         await builtin.at("")
@@ -248,6 +255,7 @@ async def test_names_that_crash_llama_cpp_are_refused() -> None:
         assert not builtin.engine_ends
 
 
+@pytest.mark.soak
 async def test_the_longest_names_do_not_crash_llama_cpp() -> None:
     inner: dict[str, Any] = TEXT
     for _ in range(8):

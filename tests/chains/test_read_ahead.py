@@ -42,7 +42,7 @@ SPELLINGS: dict[str, dict[str, Any]] = {
 }
 """Prompts of 256 to 512 tokens, so that one slice of each is read ahead."""
 
-QUICK = ("a message", "uncached", "a streamed text and tokens")
+QUICK = ("a message",)
 """The spellings that the real engine reads in every run of the tests: each token costs 4 ms of a processor."""
 
 READ = [
@@ -73,6 +73,7 @@ async def builtin() -> AsyncIterator[Builtin]:
     await engine.close()
 
 
+@pytest.mark.soak
 async def test_others_are_answered_while_a_long_prompt_is_read(builtin: Builtin) -> None:
     await asyncio.create_task(answer(builtin, "bob", chat("Hi")))
     long = asyncio.create_task(answer(builtin, "ann", chat(LONG)))

@@ -121,6 +121,7 @@ async def test_a_file_that_takes_too_much_memory_is_refused(tmp_path: Path) -> N
     assert error.code == "invalid_file"
 
 
+@pytest.mark.soak
 async def test_ten_thousand_pages_are_read(tmp_path: Path) -> None:
     text = await text_of(tmp_path, pdf_file(*[f"page {number}" for number in range(10_000)]), "a.pdf")
     assert text.count("page ") == 10_000

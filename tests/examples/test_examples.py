@@ -1,11 +1,11 @@
 """Every example runs, as its first line says, against a server with a scripted model."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.forked import run_forked
 from tests.process import ROOT, ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -44,17 +44,10 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("name", SAYS)
-def test_the_example_runs(name: str, upstream: ScriptedUpstream, server: ServerProcess) -> None:
+def test_the_example_runs(name: str, upstream: ScriptedUpstream, server: ServerProcess, tmp_path: Path) -> None:
     upstream.script(*SCRIPTS.get(name, ()))
     result = {"MODEL_URL": upstream.url, "THREADHOLD_URL": server.url, "PYTHONPATH": str(ROOT), "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", ROOT / "examples" / name],
-        env=result,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    done = run_forked([str(ROOT / "examples" / name)], env=result, cwd=tmp_path, timeout_s=40)
     assert (done.returncode, done.stdout.strip()) == (0, SAYS[name]), done.stderr
     if name in OUTPUTS:
         messages = upstream.requests[-1].body["messages"]

@@ -101,7 +101,10 @@ def ready(server: ServerProcess) -> int:
     return httpx2.get(f"{server.url}/ready", timeout=20).status_code
 
 
-@pytest.mark.parametrize("chunked", [False, True], ids=["lengths announced", "chunked"])
+@pytest.mark.parametrize(
+    "chunked",
+    [pytest.param(False, id="lengths announced", marks=pytest.mark.soak), pytest.param(True, id="chunked")],
+)
 def test_concurrent_uploads_leave_the_reserve(small: Small, *, chunked: bool) -> None:
     """All of them can be refused: only what is written takes space, and they write at the same time."""
     assert small.upload(10_000_000, chunked=chunked).status_code == 200
@@ -202,6 +205,7 @@ def test_a_full_disk_accepts_no_part_and_cancelling_frees_space(small: Small) ->
     server.request("POST", "/v1/threads")
 
 
+@pytest.mark.soak
 def test_a_database_that_filled_the_disk_accepts_rows_after_deletions(small: Small) -> None:
     """No other file is removed: the freed space is in the database's own file."""
     server = small.server
@@ -218,6 +222,7 @@ def test_a_database_that_filled_the_disk_accepts_rows_after_deletions(small: Sma
         assert len(server.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 8
 
 
+@pytest.mark.soak
 def test_a_server_starts_on_a_full_disk_and_deletes(small: Small) -> None:
     server = small.server
     threads = [server.request("POST", "/v1/threads")["id"] for _ in range(3)]
@@ -241,6 +246,7 @@ def test_a_server_starts_on_a_full_disk_and_deletes(small: Small) -> None:
         assert database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
 
 
+@pytest.mark.soak
 def test_commands_read_and_prune_on_a_full_disk(small: Small, tmp_path: Path) -> None:
     server = small.server
     for _ in range(3):
@@ -286,6 +292,7 @@ def reading(small: Small) -> Iterator[None]:
         reader.communicate(timeout=10)
 
 
+@pytest.mark.soak
 def test_a_log_kept_by_a_reader_leaves_space_for_the_file(small: Small) -> None:
     """The log cannot be truncated during a read: it grows with each row, and the file will need as much space."""
     server = small.server
@@ -303,6 +310,7 @@ def test_a_log_kept_by_a_reader_leaves_space_for_the_file(small: Small) -> None:
         assert len(server.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 8
 
 
+@pytest.mark.soak
 def test_a_thread_larger_than_the_reserve_can_be_deleted(small: Small) -> None:
     server = small.server
     body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}

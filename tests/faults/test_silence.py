@@ -49,7 +49,7 @@ def test_a_trace_shows_connections_to_other_machines(tmp_path: Path) -> None:
     assert len(outside_calls(tmp_path / "trace")) == 2
 
 
-@pytest.mark.parametrize("engine", ["built-in", "upstream"])
+@pytest.mark.parametrize("engine", ["built-in", pytest.param("upstream", marks=pytest.mark.soak)])
 def test_files_runs_and_engines_connect_to_this_machine_only(tmp_path: Path, engine: str) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
     home.mkdir()

@@ -34,7 +34,7 @@ def refused(upstream: ScriptedUpstream) -> int:
     return sum(upstream._overflow(seen.body) is not None for seen in upstream.requests)
 
 
-@pytest.mark.parametrize("engine", ["tells", "is silent"])
+@pytest.mark.parametrize("engine", ["tells", pytest.param("is silent", marks=pytest.mark.soak)])
 async def test_a_conversation_of_a_hundred_turns_never_fails_for_its_length(
     upstream: ScriptedUpstream, engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -247,7 +247,9 @@ def long_texts() -> int:
     return sum(isinstance(each, HumanMessage) and len(each.content) > 10_000 for each in gc.get_objects())
 
 
-@pytest.mark.parametrize("tools", [[], [TIME]], ids=["without tools", "with tools"])
+@pytest.mark.parametrize(
+    "tools", [pytest.param([], id="without tools", marks=pytest.mark.soak), pytest.param([TIME], id="with tools")]
+)
 @pytest.mark.parametrize(
     "step", [Reply("Hello"), Fail(400), Raw([b'data: {"x":\n\n'])], ids=["completed", "refused", "broken off"]
 )

@@ -467,6 +467,7 @@ def test_a_killed_import_leaves_complete_threads_and_is_resumed(tmp_path: Path) 
     assert rows(folder, "SELECT COUNT(*), COUNT(DISTINCT thread_id) FROM messages") == [(count * each, count)]
 
 
+@pytest.mark.soak
 def test_an_interrupted_import_leaves_complete_threads(tmp_path: Path) -> None:
     dump = big_dump(tmp_path / "dump", 1500, 4)
     folder = tmp_path / "data"

@@ -57,6 +57,7 @@ def inject_faults(folder: Path, *, ends: list[str], seed: int, habits: tuple[str
         return counted
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(540)
 def test_records_are_consistent_after_a_kill_and_a_suspension(tmp_path: Path) -> None:
     counted = inject_faults(tmp_path, ends=["suspend", "kill"], seed=5, habits=HABITS[1:5])

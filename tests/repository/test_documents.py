@@ -1,8 +1,8 @@
 """The documentation agrees with the program: settings, routes, errors, examples, links. No file names a registry."""
 
+import os
 import re
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -13,6 +13,7 @@ import pytest
 
 from docgen.pages import PAGES as GENERATED
 from server import Settings
+from tests.forked import run_forked
 from tests.process import ServerProcess
 from tests.repository.test_packages import SOURCES, TOP
 from tests.upstream import ScriptedUpstream
@@ -219,16 +220,15 @@ def test_every_route_is_served_with_and_without_v1(server: ServerProcess) -> Non
 def test_examples_run_as_printed(
     example: str, server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-W", "ignore", "-c"] if "import " in example else ["bash", "-euo", "pipefail", "-c"]
     example = example.replace("http://127.0.0.1:3000", server.url).replace("http://127.0.0.1:1234/v1", upstream.url)
-    done = subprocess.run(
-        [*command, example],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    if "import " in example:
+        program = tmp_path / "example.py"
+        program.write_text(example)
+        environment = {**os.environ, "PYTHONPATH": str(TOP), "PYTHONWARNINGS": "ignore"}
+        done = run_forked([str(program)], env=environment, cwd=tmp_path, timeout_s=50)
+    else:
+        command = ["bash", "-euo", "pipefail", "-c", example]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
 

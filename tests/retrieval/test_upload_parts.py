@@ -49,13 +49,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, clock: Clock | None = None) -> AsyncIterator[World]:
+async def world(folder: Path, clock: Clock | None = None, *, sweep_s: float = 0.01) -> AsyncIterator[World]:
     clock = clock or Clock()
     store = await open_store(folder / "t.db")
     blobs = FolderBlobs(folder / "files")
     await blobs.open()
     await blobs.sweep(store.library.unknown)
-    uploads = Uploads(store, store.library, blobs, max_bytes=1000, sweep_s=0.01, clock=clock)
+    uploads = Uploads(store, store.library, blobs, max_bytes=1000, sweep_s=sweep_s, clock=clock)
     try:
         async with uploads:
             yield World(store, blobs, uploads, clock, folder / "files")
@@ -81,6 +81,23 @@ async def test_an_upload_expires_after_an_hour_with_its_parts(tmp_path: Path) ->
         await until(are_expired)
         assert await w.status(done) == "completed"
         assert await w.store.get("file", finished["file"]["id"], OWNER)
+
+
+async def test_more_uploads_than_are_read_together_expire_in_one_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.sqlite.files.DUE_AT_ONCE", 2)
+    monkeypatch.setattr("retrieval.upload_parts.DUE_AT_ONCE", 2)
+    clock = Clock()
+    async with world(tmp_path, clock) as w:
+        uploads = [await w.upload() for _ in range(5)]
+    clock.now += 3600
+    async with world(tmp_path, clock, sweep_s=600) as w:
+
+        async def are_expired() -> bool:
+            return {await w.status(upload) for upload in uploads} == {"expired"}
+
+        await until(are_expired)
 
 
 async def test_a_start_keeps_only_parts_of_pending_uploads(tmp_path: Path) -> None:

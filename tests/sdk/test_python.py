@@ -37,7 +37,7 @@ class Program:
         return self._programs.run([self._python, Path(__file__).parent / "programs" / f"{name}.py"])
 
 
-@pytest.fixture(params=["1.20", "1.51", "newest"])
+@pytest.fixture(params=["1.20", pytest.param("1.51", marks=pytest.mark.soak), "newest"])
 def program(request: pytest.FixtureRequest, programs: Programs) -> Program:
     return under(request.param, programs)
 
@@ -208,7 +208,7 @@ def under(version: str, programs: Programs) -> Program:
     return Program(python, programs)
 
 
-@pytest.mark.parametrize("version", ["1.51", "newest"])
+@pytest.mark.parametrize("version", [pytest.param("1.51", marks=pytest.mark.soak), "newest"])
 def test_files_are_indexed_in_a_vector_store(version: str, programs: Programs) -> None:
     assert under(version, programs)("files") == {
         "file": ["file", "cats.txt", 32, "assistants"],
@@ -249,7 +249,7 @@ def test_a_program_for_v1_sees_retrieval(programs: Programs) -> None:
     }
 
 
-@pytest.mark.parametrize("version", ["1.51", "newest"])
+@pytest.mark.parametrize("version", [pytest.param("1.51", marks=pytest.mark.soak), "newest"])
 def test_an_answer_from_files_has_footnotes(version: str, programs: Programs) -> None:
     search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])
     assert under(version, programs)("citations", search, Reply("At seven 【0:0†source】.")) == {

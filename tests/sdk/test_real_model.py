@@ -88,6 +88,7 @@ async def test_a_required_call_is_always_valid_with_any_sampling(times: int) -> 
         assert not list(schema.iter_errors(json.loads(fragment["args"])))
 
 
+@pytest.mark.soak
 def test_walkthrough_002_calls_a_function_with_a_real_model(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, MODEL_CONTEXT_SIZE="2048", MODEL_THREADS="1", MAX_REPLY_TOKENS="160") as server:
         assistant = server.request(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from store.ports import Delete, Insert, PageQuery, Patch, RequireRow, store_file_id
+from store.ports import DUE_AT_ONCE, Delete, Insert, PageQuery, Patch, RequireRow, store_file_id
 from store.sqlite.database import Engine
 from store.sqlite.files import SqliteLibrary
 from store.sqlite.store import SqliteStore, open_store
@@ -189,6 +189,13 @@ async def test_due_objects_are_listed_until_they_are_processed(store: SqliteStor
     pending = upload("bob", expires_at=100)
     await put(store, pending, upload(expires_at=100, status="completed"), upload(expires_at=101))
     assert [row.id for row in await store.library.due("upload", 100)] == [pending.id]
+
+
+async def test_due_objects_are_listed_in_parts_the_earliest_first(store: SqliteStore) -> None:
+    uploads = [upload("ann", expires_at=1_000 - number) for number in range(DUE_AT_ONCE + 20)]
+    await put(store, *uploads)
+    due = [row.id for row in await store.library.due("upload", 1_000)]
+    assert due == [row.id for row in reversed(uploads)][:DUE_AT_ONCE]
 
 
 async def test_thousands_of_unknown_files_are_found(store: SqliteStore) -> None:

@@ -96,7 +96,9 @@ def held_bytes() -> int:
 FILTER = Comparison(type="eq", key="k", value="v")
 
 
-@pytest.mark.parametrize("wanted", [None, FILTER], ids=["plain", "filtered"])
+@pytest.mark.parametrize(
+    "wanted", [pytest.param(None, id="plain", marks=pytest.mark.soak), pytest.param(FILTER, id="filtered")]
+)
 @pytest.mark.usefixtures("traced")
 async def test_a_searched_store_keeps_no_attributes(wanted: Filter | None) -> None:
     store = await open_store()
@@ -114,7 +116,9 @@ async def test_a_searched_store_keeps_no_attributes(wanted: Filter | None) -> No
     await store.close()
 
 
-@pytest.mark.parametrize("way", ["deleted", "expired", "emptied"])
+@pytest.mark.parametrize(
+    "way", ["deleted", *(pytest.param(way, marks=pytest.mark.soak) for way in ("expired", "emptied"))]
+)
 @pytest.mark.usefixtures("traced")
 async def test_a_removed_store_is_not_kept(way: str) -> None:
     store = await open_store()
@@ -148,6 +152,7 @@ async def test_stores_without_vectors_count_towards_the_limit(limited: Limited) 
     await store.close()
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("traced")
 async def test_long_words_of_queries_are_not_cached() -> None:
     store = await open_store()

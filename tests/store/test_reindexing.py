@@ -161,7 +161,7 @@ async def test_the_rewritten_index_equals_a_new_one(store: SqliteStore, tmp_path
     assert await left(store) == 0
 
 
-@pytest.mark.parametrize("commits", [1, 2, 5, 12, 14])
+@pytest.mark.parametrize("commits", [*(pytest.param(each, marks=pytest.mark.soak) for each in (1, 5, 14)), 2, 12])
 async def test_an_interrupted_rewrite_resumes_anywhere(path: Path, tmp_path: Path, commits: int) -> None:
     opened = await open_store(path)
     await refresh(opened, commits)

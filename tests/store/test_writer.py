@@ -89,7 +89,12 @@ LARGE_ROWS: dict[str, Callable[[], tuple[list[Row], Row]]] = {
 }
 
 
-@pytest.mark.parametrize("make", LARGE_ROWS.values(), ids=LARGE_ROWS)
+EACH_ROW = [
+    pytest.param(make, id=name, marks=() if name == "step" else pytest.mark.soak) for name, make in LARGE_ROWS.items()
+]
+
+
+@pytest.mark.parametrize("make", EACH_ROW)
 async def test_small_changes_of_large_rows_delay_no_other_owner(
     tmp_path: Path, make: Callable[[], tuple[list[Row], Row]]
 ) -> None:
@@ -134,6 +139,7 @@ async def test_changes_left_over_by_a_batch_come_before_new_ones(tmp_path: Path)
     await store.close()
 
 
+@pytest.mark.soak
 async def test_an_owner_whose_batch_was_cut_waits_for_others(tmp_path: Path) -> None:
     seen: list[str] = []
     store = await open_store(tmp_path / "t.db", trace=seen.append)

@@ -126,7 +126,14 @@ BROKEN = ("broken.png", "image/png", "SGVsbG8=", 0)
 DRAWING = ("drawing.svg", "image/svg+xml", "PHN2Zy8+", 0)
 
 
-@pytest.mark.parametrize("target", ["human", "compose", "log"], ids=["pasted", "dropped", "dropped outside"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("human", id="pasted"),
+        pytest.param("compose", id="dropped", marks=pytest.mark.soak),
+        pytest.param("log", id="dropped outside", marks=pytest.mark.soak),
+    ],
+)
 def test_an_image_is_sent_to_the_model_instead_of_the_index(page: Page, up: ScriptedUpstream, target: str) -> None:
     assert not _give(page, target, PNG)
     page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
@@ -198,7 +205,10 @@ def catalogue(start_server: Callable[..., ServerProcess]) -> Iterator[ServerProc
         yield start_server(MODEL_URL=upstream.url, MODEL_ALIASES="gpt-4o=mistral")
 
 
-@pytest.mark.parametrize("model", [*BLIND, "gpt-4o"])
+@pytest.mark.parametrize(
+    "model",
+    [*(pytest.param(model, marks=() if model == "llama.cpp" else pytest.mark.soak) for model in BLIND), "gpt-4o"],
+)
 def test_an_image_for_a_model_without_vision_is_refused_before_sending(
     page: Page, catalogue: ServerProcess, model: str
 ) -> None:

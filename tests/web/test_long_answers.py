@@ -24,7 +24,7 @@ _ANSWERS = {
     "code-lines": "```\n" + "a\n" * 200_000,
     "spaces": "# a" + " " * 200_000 + "b",
 }
-_QUICK = ("ticks", "links", "code-lines")
+_QUICK = ("links",)
 _EACH = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.soak) for name in _ANSWERS]
 _LONGEST = """
 window.longest = 0;
@@ -38,9 +38,10 @@ def _answer(unit: str) -> str:
     return (unit * (_SIZE // len(unit) + 1))[:_SIZE] + "\n\n```\n~~~\n\nTHE END"
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(450)
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-@pytest.mark.parametrize("size", [20_000, pytest.param(50_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("size", [20_000, 50_000])
 def test_drawing_time_grows_linearly_with_the_text(size: int) -> None:
     # The garbage collector's time depends on the machine, so it gets no threads, and enough space for the new objects
     # of a measurement.

@@ -64,7 +64,7 @@ def test_an_overflowing_context_is_reported_with_used_and_limit(page: Page, up: 
     _stays(page, "Context: 151 of 60 tokens", "start a new thread")
 
 
-@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("language", [pytest.param("en", marks=pytest.mark.soak), "fr"])
 def test_a_refusal_of_the_server_names_parameter_and_request(page: Page, up: ScriptedUpstream, language: str) -> None:
     page.fresh(language=language)
     page.type("temperature", "9")

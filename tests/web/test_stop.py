@@ -6,7 +6,7 @@ from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import ESCAPE, Page
 
 
-@pytest.mark.parametrize("way", ["button", "Esc in the text", "Esc anywhere"])
+@pytest.mark.parametrize("way", ["button", "Esc in the text", pytest.param("Esc anywhere", marks=pytest.mark.soak)])
 def test_stop_reaches_the_model_and_keeps_the_partial_text(page: Page, up: ScriptedUpstream, way: str) -> None:
     up.script(Reply("one two three four five", pause_after=4))
     page.send("Count")
@@ -53,7 +53,7 @@ def _waiting(page: Page, up: ScriptedUpstream) -> None:
     page.idle()
 
 
-@pytest.mark.parametrize("way", ["button", "Esc"])
+@pytest.mark.parametrize("way", ["button", pytest.param("Esc", marks=pytest.mark.soak)])
 def test_a_run_that_waits_for_the_user_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
     _waiting(page, up)
     if way == "button":

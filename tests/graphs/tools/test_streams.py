@@ -70,6 +70,7 @@ async def test_content_in_chunks_of_one_byte_arrives() -> None:
     await actions.close()
 
 
+@pytest.mark.soak
 async def test_many_streams_of_small_chunks_do_not_block_the_loop() -> None:
     """More streams would block the loop for longer."""
     actions = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=90, max_bytes=20_000)

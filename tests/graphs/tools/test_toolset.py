@@ -10,6 +10,7 @@ import pytest
 from graphs.tools import build_toolset
 from graphs.tools.action import operations_of
 from graphs.tools.operations import METHODS
+from graphs.tools.reading import read_packed
 from graphs.tools.resources import Resources, ToolContext
 from tests.effort import within
 from tests.graphs.tools.apis import document, operation
@@ -237,7 +238,13 @@ def laughs(first: str, line: Callable[[str, str], str]) -> str:
         ("- " * 500_000, "nests deeper than 64"),
         ("- a\n" * 250_000, "more than 50000 values"),
         ("a: !!python/object/apply:os.system [ls]", "neither YAML nor JSON"),
-        ("a: !!binary aGk=", "`#/a` is not a JSON value"),
+        ("a: !!binary aGk=", "neither YAML nor JSON"),
+        ('a: !!timestamp "1"', "neither YAML nor JSON"),
+        ('a: !!float "' + "1:" * 100_000 + '1"', "is not of type float"),
+        ('a: !!int ""', "`` is not of type int"),
+        ('a: !!bool "x"', "`x` is not of type bool"),
+        ("a: !!set {a, b}", "neither YAML nor JSON"),
+        ('{"a\\ud800": NaN}', "`#/a\ufffd` is not a JSON value"),
         ("a: " + "9" * 10_000, "neither YAML nor JSON"),
         ('{"a": NaN}', "`#/a` is not a JSON value"),
         ('{"a": 1]', "it is not JSON: Expecting"),
@@ -254,6 +261,30 @@ def laughs(first: str, line: Callable[[str, str], str]) -> str:
 )
 def test_hostile_and_broken_texts_are_refused_within_a_second(text: Any, words: str) -> None:
     assert words in refusal(text).message
+
+
+@pytest.mark.parametrize("count", [1, 2, 100, 800])
+def test_parts_of_all_of_with_one_property_do_not_nest(count: int) -> None:
+    same = {"allOf": [{"type": "object", "properties": {"a": {"type": "string"}}}] * count}
+    assert operation(schema_document({"s0": same})).parameters["properties"]["a"] == {"type": "string"}
+    different = {"allOf": [{"properties": {"a": {"minLength": number}}} for number in range(count)]}
+    parts = operation(schema_document({"s0": {"allOf": [different, different]}})).parameters["properties"]["a"]
+    assert parts == ({"allOf": [{"minLength": number} for number in range(count)]} if count > 1 else {"minLength": 0})
+
+
+def test_expanded_arguments_have_a_limit_of_levels() -> None:
+    schemas = {f"s{i}": {"type": "object", "properties": {"a": ref(f"s{i + 1}")}} for i in range(90)} | {"s90": {}}
+    assert operation(schema_document(schemas))
+    deep = {name: {"properties": {"b": {"items": schema}}} for name, schema in schemas.items()}
+    assert "nest deeper than 200 levels" in refusal(schema_document(deep)).message
+
+
+def test_a_library_s_error_refuses_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr("graphs.tools.reading.read_document", fail)
+    assert read_packed("{}", None) == {"refused": "it cannot be read (OverflowError)"}
 
 
 def test_a_hostile_pattern_is_not_run() -> None:
@@ -359,7 +390,13 @@ REPEATED: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("make", REPEATED.values(), ids=REPEATED)
+EACH = [
+    pytest.param(make, id=name, marks=() if name == "descriptions" else pytest.mark.soak)
+    for name, make in REPEATED.items()
+]
+
+
+@pytest.mark.parametrize("make", EACH)
 def test_cached_documents_stay_within_their_limit(make: Callable[[int], dict[str, Any]]) -> None:
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
