@@ -58,7 +58,7 @@ class CountedRequest:
 
     async def start(self, group: Group) -> None:
         """Count the request, and wait until it can start. Raises TooManyRequests when it can be refused."""
-        self._scope["state"][GROUP] = group
+        self._scope.setdefault("state", {})[GROUP] = group
         # None if the app runs in process
         limit: ConnectionLimit | None = getattr(self._scope["app"].state, "connection_limit", None)
         if limit is not None:
