@@ -50,7 +50,7 @@ from pydantic_settings import SettingsError
 from ops import Factories, run
 from ops.files import read_text, read_toml
 from ops.owners import describe_inaccessible
-from ops.setting_faults import describe_faults
+from ops.setting_errors import describe_errors
 from ops.settings import DOTENV, TOML, Settings
 from telemetry.version import installed_version
 from wire.errors import InvalidSetting
@@ -108,14 +108,14 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 stack.push_async_callback(embedder.close)
             opening = settings.database.open(disks=disks, has_reserve=True, sharing=sharing)
             backend = await stack.enter_async_context(opening)
-            file_space = disks.at(settings.data_dir)
+            file_space = disks.free_space(settings.data_dir)
             stack.push_async_callback(router.close)
-            store, files = backend.records, backend.files
+            store, file_queries = backend.records, backend.file_queries
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
             processes = backend.processes
             ingestion = Ingestion(
                 store,
-                files,
+                file_queries,
                 blobs,
                 backend.vectors,
                 embedder,
@@ -123,14 +123,14 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 free_space=backend.free_space,
                 processes=processes,
             )
-            uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes, processes=processes)
-            attachments = Attachments(store, files, wake=ingestion.wake)
+            uploads = Uploads(store, file_queries, blobs, max_bytes=settings.max_file_bytes, processes=processes)
+            attachments = Attachments(store, file_queries, wake=ingestion.wake)
             actions = ActionOptions(settings.actions_allow_hosts, settings.action_timeout_s, settings.action_max_bytes)
             tools = ToolDeps(
                 store,
                 backend.vectors,
                 embedder,
-                wait_for_index=ingestion.ready,
+                wait_for_index=ingestion.wait_until_indexed,
                 prompts=Prompts.changed(settings.prompts),
                 options=[actions],
             )
@@ -158,7 +158,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             await router.open()
             if lost := describe_inaccessible(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
-            retention = Retention(store, backend.ages, days=settings.retention_days, processes=processes)
+            retention = Retention(store, backend.thread_activity, days=settings.retention_days, processes=processes)
             tuned = tuned_interpreter()
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield Deps(
@@ -166,7 +166,7 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                     upstream=router,
                     runner=runner,
                     aliases=settings.model_aliases,
-                    library=files,
+                    file_queries=file_queries,
                     vectors=backend.vectors,
                     embedder=embedder,
                     embeddings=EmbeddingRouter(router, embedder, settings.embeddings_model),
@@ -210,13 +210,15 @@ def _router(settings: Settings) -> "ModelRouter":
 
     The built-in engine is used with MODEL_PATH, or if no other upstream is set. Raises ThreadholdError.
     """
-    from chains import ModelRouter, Prompts, Replies, RoutedUpstream, build_upstream
+    from chains import ModelRouter, OpenAIBackend, Prompts, RoutedUpstream, build_upstream
 
     prompts = Prompts.changed(settings.prompts)
     upstreams: list[RoutedUpstream] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
         first = _first_upstream(settings)
-        upstreams.append(RoutedUpstream("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
+        upstreams.append(
+            RoutedUpstream("", first, OpenAIBackend(first, tool_calls=settings.tool_calls, prompts=prompts))
+        )
     for name, one in settings.upstreams.items():
         upstreams.append(
             build_upstream(
@@ -283,7 +285,7 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except (ValidationError, SettingsError) as error:
-        raise InvalidSetting("\n".join(describe_faults(error, Settings))) from error
+        raise InvalidSetting("\n".join(describe_errors(error, Settings))) from error
 
 
 if __name__ == "__main__":

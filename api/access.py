@@ -20,22 +20,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.bodies import read_body
 from api.body_memory import BodyMemory, MemoryClaim
 from api.cycles import BROKEN_OFF
-from api.form_slots import MOST_FORMS, FormSlot
+from api.form_slots import MAX_FORMS, FormSlot
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
-from api.json_response import answer
-from api.large_answers import Answer, BrokenOff
+from api.json_response import json_response
+from api.large_responses import BrokenOff, LargeResponse
 from api.probes import is_probe
-from api.problems import problem_answer
+from api.problems import problem_response
 from api.request_starts import CountedRequest, Group
 from api.uploads import is_form
 from fairness.fair_limits import FairLimit
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
-from wire.paths import shown
+from wire.paths import truncated
 
 __all__ = ["AccessControl"]
 
@@ -73,7 +73,7 @@ class AccessControl:
         self._max_body_bytes = max_body_bytes
         self._is_shared = len(set(keys.values())) > 1
         self._bodies = BodyMemory(max_body_bytes, is_shared=self._is_shared)
-        self._forms = FairLimit(MOST_FORMS, portion=1 if self._is_shared else math.inf)
+        self._forms = FairLimit(MAX_FORMS, portion=1 if self._is_shared else math.inf)
         self._metrics_key = metrics_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +81,7 @@ class AccessControl:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        outgoing = Answer(scope, send, self._bodies)
+        outgoing = LargeResponse(scope, send, self._bodies)
         held: MemoryClaim | FormSlot | None = None
         counted = CountedRequest(scope)
         try:
@@ -99,7 +99,7 @@ class AccessControl:
             if outgoing.refusal is not None:
                 raise outgoing.refusal
         except Problem as problem:
-            await problem_answer(problem)(scope, receive, send)
+            await problem_response(problem)(scope, receive, send)
         except Exception as unexpected:
             request_id = scope["state"]["request_id"]
             logger.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
@@ -108,13 +108,13 @@ class AccessControl:
             clear_tracebacks(unexpected)
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
-            await answer({"error": error}, status=500)(scope, receive, send)
+            await json_response({"error": error}, status=500)(scope, receive, send)
         finally:
             if held is not None:
                 held.release()
             counted.end()
 
-    async def _answer(self, scope: Scope, receive: Receive, outgoing: Answer) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, outgoing: LargeResponse) -> None:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _forbid_frames(message)
@@ -137,10 +137,10 @@ class AccessControl:
         self._check_origin(scope, headers)
         state: dict[str, object] = scope.setdefault("state", {})
         state["owner"] = owner = self._owner(scope, headers)
-        act_for(owner)
+        set_current_owner(owner)
         if scope["method"] in _SAFE:
             return "none"
-        if not scope["app"].state.route_paths.have(scope["method"], scope["path"]):
+        if not scope["app"].state.route_paths.matches(scope["method"], scope["path"]):
             return "none"  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
             return "form"  # it is streamed to disk later, and limited there
@@ -160,11 +160,11 @@ class AccessControl:
         if [name for name, _ in scope["headers"]].count(b"host") > 1:
             raise Forbidden("The request has more than one `Host`.")
         if name is None:
-            raise Forbidden(f"Host '{shown(host)}' is not a name or an address with an optional port.")
+            raise Forbidden(f"Host '{truncated(host)}' is not a name or an address with an optional port.")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):
             return  # `Host` is optional in HTTP/1.0, which no browser uses
         if name not in LOOPBACK and name not in self._hosts:
-            raise Forbidden(f"Host '{shown(host)}' is not allowed; name it in ALLOWED_HOSTS.")
+            raise Forbidden(f"Host '{truncated(host)}' is not allowed; name it in ALLOWED_HOSTS.")
 
     def _check_origin(self, scope: Scope, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
@@ -175,7 +175,7 @@ class AccessControl:
         except ValueError:
             netloc = None
         if netloc is None or netloc != headers.get("host"):
-            raise Forbidden(f"Origin '{shown(origin)}' is not allowed; name it in CORS_ORIGINS.")
+            raise Forbidden(f"Origin '{truncated(origin)}' is not allowed; name it in CORS_ORIGINS.")
 
     def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
         path = scope["path"]

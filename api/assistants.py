@@ -7,16 +7,16 @@ from typing import cast
 from fastapi import Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, must_get
-from api.json_response import answer
+from api.depends import V1, AssistantId, Deps, InjectedDeps, Listing, Owner, get_or_404
+from api.json_response import json_response
 from api.routers import api_router
-from graphs.tools.feasible import check_schemas
+from graphs.tools.schema_checks import check_schemas
 from graphs.tools.secrets import restore_changed
 from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of
 from store.ports import AssistantPrivate, AssistantRow, Change, Delete, Insert, PageQuery, Patch, Row
-from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
-from wire.errors import Missing
+from wire.assistants import Assistant, AssistantCreate, AssistantModify, assistant_changes, new_assistant
+from wire.errors import MissingRow
 from wire.ids import new_id
 from wire.model_options import UNSET_SAMPLING, requested_sampling
 from wire.pages import Deletion, deletion, list_envelope
@@ -24,7 +24,7 @@ from wire.pages import Listing as ListOf
 from wire.resources import resources_body
 from wire.tool_secrets import mask_tools, restore_secrets
 
-__all__ = ["amend", "check_tools", "router", "show_assistant"]
+__all__ = ["check_tools", "router", "show_assistant", "update_assistant"]
 
 router = api_router("assistants", BodyRoute)
 
@@ -46,7 +46,7 @@ async def create_assistant(body: AssistantCreate, deps: InjectedDeps, owner: Own
     row = Row("assistant", made["id"], owner, made, private=private)
     await deps.store.commit([*store_changes, Insert(row)], durable=True)
     deps.ingestion.wake()
-    return answer(show_assistant(row, v1=v1), v1=v1)
+    return json_response(show_assistant(row, v1=v1), v1=v1)
 
 
 @router.get("/assistants", response_model=ListOf[Assistant])
@@ -54,13 +54,13 @@ async def list_assistants(query: Listing, deps: InjectedDeps, owner: Owner, v1: 
     """List assistants, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("assistant", owner, page_query)
-    return answer(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more), v1=v1)
+    return json_response(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more), v1=v1)
 
 
 @router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(assistant_id: AssistantId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read an assistant."""
-    return answer(show_assistant(await must_get(deps, "assistant", assistant_id, owner), v1=v1), v1=v1)
+    return json_response(show_assistant(await get_or_404(deps, "assistant", assistant_id, owner), v1=v1), v1=v1)
 
 
 @router.post("/assistants/{assistant_id}", response_model=Assistant)
@@ -68,21 +68,21 @@ async def modify_assistant(
     assistant_id: AssistantId, body: AssistantModify, deps: InjectedDeps, owner: Owner, v1: V1
 ) -> Response:
     """Change the given fields only."""
-    async with deps.store.changing():
-        row = await must_get(deps, "assistant", assistant_id, owner)
-        return answer(show_assistant(await amend(deps, row, body), v1=v1), v1=v1)
+    async with deps.store.for_update():
+        row = await get_or_404(deps, "assistant", assistant_id, owner)
+        return json_response(show_assistant(await update_assistant(deps, row, body), v1=v1), v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
 async def delete_assistant(assistant_id: AssistantId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete an assistant. Its runs continue and stay readable. Of its vector stores, only the one that was created for
     `file_ids` is deleted."""
-    made = store_of(await must_get(deps, "assistant", assistant_id, owner))
+    made = store_of(await get_or_404(deps, "assistant", assistant_id, owner))
     await deps.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
     if made is not None:
-        with suppress(Missing):
+        with suppress(MissingRow):
             await deps.ingestion.delete_store(owner, made)
-    return answer(deletion(assistant_id, "assistant"))
+    return json_response(deletion(assistant_id, "assistant"))
 
 
 def show_assistant(row: AssistantRow, *, v1: bool) -> Assistant:
@@ -90,12 +90,12 @@ def show_assistant(row: AssistantRow, *, v1: bool) -> Assistant:
     return {**row.body, "file_ids": list(files_of(row))} if v1 else row.body
 
 
-async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> AssistantRow:
+async def update_assistant(deps: Deps, row: AssistantRow, body: AssistantModify) -> AssistantRow:
     """Change an assistant and return its new row. New `file_ids` delete the store of the earlier ones."""
     now = int(time.time())
     if body.file_ids is not None and _keeps_files(body, row):
         body = body.model_copy(update={"file_ids": None})
-    changed = amend_assistant(body, row.body)
+    changed = assistant_changes(body, row.body)
     private: dict[str, object] = {}
     store_changes: list[Change] = []
     if "tools" in changed:
@@ -120,7 +120,7 @@ async def amend(deps: Deps, row: AssistantRow, body: AssistantModify) -> Assista
     changed_row = cast("AssistantRow", rows[-1])  # the row after the Patch of an assistant
     deps.ingestion.wake()
     if (made := store_of(row)) is not None and store_of(changed_row) != made:
-        with suppress(Missing):
+        with suppress(MissingRow):
             await deps.ingestion.delete_store(row.owner, made)
     return changed_row
 

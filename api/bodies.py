@@ -18,7 +18,7 @@ from api.head import head_of
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.nesting import nesting
-from wire.paths import shown
+from wire.paths import truncated
 
 __all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "MAX_VALUES", "decode_filled", "read_body", "receive_block", "replayed"]
 
@@ -77,7 +77,7 @@ async def _read(receive: Receive, max_bytes: int, share: MemoryClaim) -> bytes:
         if size > max_bytes:
             raise _limit(max_bytes).refuse()
         if more or size > LARGE:
-            share.take(len(block))
+            share.acquire(len(block))
         blocks.append(block)
     return b"".join(blocks)
 
@@ -99,10 +99,10 @@ def _check_type(headers: Mapping[str, str]) -> None:
     content_type, coding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         # Compressed data can expand without limit, and no client of the API compresses its requests.
-        raise UnsupportedMedia(f"Unsupported content encoding '{shown(coding)}'. Send the body without one.")
+        raise UnsupportedMedia(f"Unsupported content encoding '{truncated(coding)}'. Send the body without one.")
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise UnsupportedMedia(f"Unsupported content type '{shown(content_type)}'. Send 'application/json'.")
+        raise UnsupportedMedia(f"Unsupported content type '{truncated(content_type)}'. Send 'application/json'.")
 
 
 def _normal(body: bytes, *, model: str | None) -> bytes:

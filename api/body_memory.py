@@ -24,12 +24,12 @@ class BodyMemory:
         most = max(MAX_BYTES, 8 * max_body_bytes)
         self._bytes = FairLimit(most, least=max_body_bytes, portion=1 if is_shared else math.inf)
 
-    def take(self, owner: str, count: int) -> None:
+    def acquire(self, owner: str, count: int) -> None:
         """Count bytes. Raises Unavailable, and counts nothing then."""
-        if not self._bytes.free(owner, count):
+        if not self._bytes.is_free(owner, count):
             message = f"The server has too many large requests and answers in memory. Try again in {_RETRY_S} s."
             raise Unavailable(message, headers={"Retry-After": str(_RETRY_S)})
-        self._bytes.take(owner, count)
+        self._bytes.acquire_nowait(owner, count)
 
     def release(self, owner: str, count: int) -> None:
         """Stop counting bytes."""
@@ -44,9 +44,9 @@ class MemoryClaim:
         self._owner = owner
         self._bytes = 0
 
-    def take(self, count: int) -> None:
+    def acquire(self, count: int) -> None:
         """Count more bytes of the request. Raises Unavailable."""
-        self._memory.take(self._owner, count)
+        self._memory.acquire(self._owner, count)
         self._bytes += count
 
     def release(self) -> None:

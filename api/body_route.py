@@ -17,11 +17,11 @@ from pydantic import BaseModel, ValidationError
 from api.bodies import EMPTY_ARRAY, replayed
 from api.body_threads import is_large, work_on_body
 from api.depends import is_v1
-from api.problems import own_answer
+from api.problems import error_response
 from wire.errors import ThreadholdError
 from wire.leniency import Leniency, Repaired, list_ignored, repair
-from wire.mistakes import MAX_MISTAKES, first_mistake, list_mistakes
 from wire.validation import MAX_EXPLAINED, explain, parse
+from wire.validation_errors import MAX_ERRORS, first_error, list_errors
 
 __all__ = ["IGNORED", "BodyRoute", "Handler", "parse_leniently"]
 
@@ -80,7 +80,7 @@ async def _answer(handle: Handler, repaired: Repaired, request: Request) -> Resp
             raise explain([{**repaired.refused, "loc": (_BODY, *repaired.refused["loc"])}])
         response = await handle(_Checked(request, repaired.data))
     except ThreadholdError as refusal:  # answered here to send the header with the ignored fields
-        response = own_answer(refusal)
+        response = error_response(refusal)
     response.headers.update(_headers(repaired))
     return response
 
@@ -92,10 +92,10 @@ def _check(model: type[BaseModel], body: bytes, leniency: Leniency) -> Repaired:
         return Repaired(model.model_validate(data))
     except ValidationError as error:
         mendable = leniency.repairs_more_than_empty_arrays or EMPTY_ARRAY in body
-        mistakes = list_mistakes(model, data, error, MAX_MISTAKES if mendable else MAX_EXPLAINED)
+        found = list_errors(model, data, error, MAX_ERRORS if mendable else MAX_EXPLAINED)
         if not mendable:
-            return Repaired(data, refused=first_mistake(mistakes.errors))
-    repaired = repair(model, data, leniency, mistakes=mistakes)
+            return Repaired(data, refused=first_error(found.errors))
+    repaired = repair(model, data, leniency, found=found)
     return repaired if repaired.refused is not None else replace(repaired, data=model.model_validate(repaired.data))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 from fairness.fair_limits import REQUESTS, FairThreads
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
 __all__ = ["LARGE", "LARGE_AT_ONCE", "is_large", "work_on_body"]
 
@@ -16,10 +16,10 @@ LARGE: Final = 16 * 1024
 """Bytes. Longer bodies are decoded and checked in a thread; for shorter ones, switching threads takes longer than
 the work."""
 
-_MOST_CONTAINERS: Final = 16
+_MAX_CONTAINERS: Final = 16
 """Maximum objects and arrays in a smaller body that is checked directly; each is work for validation and the store."""
 
-_MOST_COMMAS: Final = 256
+_MAX_COMMAS: Final = 256
 """Maximum commas in a smaller body that is checked directly. Texts of that length rarely have more."""
 
 LARGE_AT_ONCE: Final = 4
@@ -37,12 +37,12 @@ T = TypeVar("T")
 
 def is_large(body: bytes) -> bool:
     """Return whether an encoded body is checked in a thread, where only a few of each owner run at a time."""
-    if len(body) > LARGE or body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
+    if len(body) > LARGE or body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
         return True
-    return body.count(b",") > _MOST_COMMAS
+    return body.count(b",") > _MAX_COMMAS
 
 
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     """Return the result of `work`, called in a thread for a body of `size` bytes when the owner is next."""
     threads = REQUESTS if size <= _SERIAL_BYTES else _SERIAL_THREAD
-    return await threads.run(acting_owner(), work, *args, **named)
+    return await threads.run(current_owner(), work, *args, **named)

@@ -96,7 +96,7 @@ class ConnectionLimit:
     def admit(self, group: Group) -> None:
         """Count a request of a group until `leave`. Raises TooManyRequests."""
         limit = self._limit_of(group)
-        if not (limit.left > 0 if group.is_alone else limit.free(group.owner)):
+        if not (limit.left > 0 if group.is_alone else limit.is_free(group.owner)):
             if group.is_probe:
                 message = "As many requests for health, readiness and metrics are in progress as the server allows"
             else:
@@ -106,7 +106,7 @@ class ConnectionLimit:
                 f"{message}: MAX_CONNECTIONS is {self.limit}. Wait for some of them, or close streams.",
                 headers={"Retry-After": str(_RETRY_S), "Connection": "close"},
             )
-        limit.take(group.owner)
+        limit.acquire_nowait(group.owner)
 
     def leave(self, group: Group) -> None:
         """Note that a request has been answered or its client has left."""

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.body_route import IGNORED
-from api.problems import problem_answer
+from api.problems import problem_response
 from api.request_starts import CountedRequest, Group
 from wire.errors import Problem
 
@@ -66,7 +66,7 @@ class Cors(CORSMiddleware):
             await counted.start(Group())
             await super().__call__(scope, receive, send)
         except Problem as problem:
-            await problem_answer(problem)(scope, receive, send)
+            await problem_response(problem)(scope, receive, send)
         finally:
             counted.end()
 

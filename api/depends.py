@@ -23,8 +23,8 @@ from store.free_space import Disks, FreeSpace
 from store.ports import (
     AssistantRow,
     Blobs,
+    FileQueries,
     Kind,
-    Library,
     MessageRow,
     PageQuery,
     Row,
@@ -35,9 +35,9 @@ from store.ports import (
     ThreadRow,
     Vectors,
 )
-from wire.errors import InvalidRequest, Missing, NotFound
+from wire.errors import InvalidRequest, MissingRow, NotFound
 from wire.pages import ListBody, ListQuery, list_envelope
-from wire.validation import MAX_ID, check_id, shown
+from wire.validation import MAX_ID, check_id, truncated
 
 __all__ = [
     "EXTENSIONS_HEADER",
@@ -58,9 +58,9 @@ __all__ = [
     "UploadId",
     "VectorStoreId",
     "check_include",
+    "get_or_404",
     "is_v1",
     "list_rows",
-    "must_get",
 ]
 
 
@@ -80,7 +80,7 @@ class Deps:
     runner: Runner
     aliases: Mapping[str, str]
     """MODEL_ALIASES, which are listed with the upstream's models."""
-    library: Library
+    file_queries: FileQueries
     vectors: Vectors
     embedder: Embedder | None
     embeddings: EmbeddingRouter
@@ -157,7 +157,7 @@ def check_include(asked: Sequence[str]) -> bool:
     """Check `include[]`, and return whether it has its only possible value: the passages that file searches found."""
     for value in asked:
         if value != INCLUDABLE:
-            message = f"Invalid value: '{shown(value)}'. Supported values are: '{INCLUDABLE}'."
+            message = f"Invalid value: '{truncated(value)}'. Supported values are: '{INCLUDABLE}'."
             raise InvalidRequest(message, param="include[]", code="invalid_value")
     return bool(asked)
 
@@ -180,28 +180,28 @@ Listing = Annotated[ListQuery, Query()]
 
 
 @overload
-async def must_get(deps: Deps, kind: Literal["assistant"], id: str, owner: str) -> AssistantRow: ...
+async def get_or_404(deps: Deps, kind: Literal["assistant"], id: str, owner: str) -> AssistantRow: ...
 @overload
-async def must_get(deps: Deps, kind: Literal["thread"], id: str, owner: str) -> ThreadRow: ...
+async def get_or_404(deps: Deps, kind: Literal["thread"], id: str, owner: str) -> ThreadRow: ...
 @overload
-async def must_get(deps: Deps, kind: Literal["vector_store"], id: str, owner: str) -> StoreRow: ...
+async def get_or_404(deps: Deps, kind: Literal["vector_store"], id: str, owner: str) -> StoreRow: ...
 @overload
-async def must_get(
+async def get_or_404(
     deps: Deps, kind: Literal["message"], id: str, owner: str, *, thread_id: str | None = None
 ) -> MessageRow: ...
 @overload
-async def must_get(
+async def get_or_404(
     deps: Deps, kind: Literal["run"], id: str, owner: str, *, thread_id: str | None = None
 ) -> RunRow: ...
 @overload
-async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row: ...
-async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
+async def get_or_404(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row: ...
+async def get_or_404(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
     """Return a row. Raises NotFound, which names the thread if the thread itself is missing."""
     row = await deps.store.get(kind, id, owner, thread_id=thread_id)
     if row is None:
         if thread_id is not None:
-            await must_get(deps, "thread", thread_id, owner)
-        raise NotFound(Missing(kind, id).message)
+            await get_or_404(deps, "thread", thread_id, owner)
+        raise NotFound(MissingRow(kind, id).message)
     return row
 
 

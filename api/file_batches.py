@@ -5,8 +5,8 @@ import time
 from fastapi import Response
 
 from api.body_route import BodyRoute
-from api.depends import BatchId, Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
-from api.json_response import answer
+from api.depends import BatchId, Deps, InjectedDeps, Listing, Owner, VectorStoreId, get_or_404
+from api.json_response import json_response
 from api.routers import api_router
 from api.store_files import POLL_AFTER, StatusFilter, page_of_store_files
 from retrieval.vector_store_drafts import add_store_files, refuse_expired, renew_expiry
@@ -27,33 +27,33 @@ async def create_batch(
 ) -> Response:
     """Add files to the store; they are indexed in the background."""
     now = int(time.time())
-    store = await must_get(deps, "vector_store", vector_store_id, owner)
+    store = await get_or_404(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     made = new_batch(id=new_id("vsfb"), vector_store_id=vector_store_id, now=now)
     batch = Row("file_batch", made["id"], owner, made, vector_store_id=vector_store_id)
     given = body.store_files()
     await deps.attachments.require(owner, [each.file_id for each in given])
     files = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
-    await deps.ingestion.put(owner, files, Insert(batch), *renew_expiry(store, now=now, at_once=True))
+    await deps.ingestion.add(owner, files, Insert(batch), *renew_expiry(store, now=now, at_once=True))
     return _answer(batch, FileTotals({"in_progress": len(files)}))
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}", response_model=FileBatch)
 async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a batch's status."""
-    return await _read_answer(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
+    return await _read_answer(deps, await _get_batch_or_404(deps, vector_store_id, batch_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel", response_model=FileBatch)
 async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: InjectedDeps, owner: Owner) -> Response:
     """Cancel the files that are not indexed yet."""
-    batch = await _must_get_batch(deps, vector_store_id, batch_id, owner)
-    totals = (await deps.library.file_totals("batch_id", [batch_id]))[batch_id]
+    batch = await _get_batch_or_404(deps, vector_store_id, batch_id, owner)
+    totals = (await deps.file_queries.file_totals("batch_id", [batch_id]))[batch_id]
     status = show_batch(batch.body, totals.counts)["status"]
     if status != "in_progress":
         raise InvalidRequest(f"Cannot cancel file batch with status '{status}'.")
     await deps.ingestion.cancel(owner, vector_store_id, batch_id, Patch("file_batch", batch_id, owner, _CANCELLED))
-    return await _read_answer(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
+    return await _read_answer(deps, await _get_batch_or_404(deps, vector_store_id, batch_id, owner))
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}/files", response_model=ListOf[VectorStoreFile])
@@ -66,25 +66,27 @@ async def list_batch_files(
     status: StatusFilter = None,
 ) -> Response:
     """List the batch's files, newest first; `filter` is a status."""
-    await _must_get_batch(deps, vector_store_id, batch_id, owner)
-    return answer(await page_of_store_files(deps, owner, vector_store_id, query, status=status, batch_id=batch_id))
+    await _get_batch_or_404(deps, vector_store_id, batch_id, owner)
+    return json_response(
+        await page_of_store_files(deps, owner, vector_store_id, query, status=status, batch_id=batch_id)
+    )
 
 
 _CANCELLED = {"status": "cancelled"}
 
 
-async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner: str) -> BatchRow:
+async def _get_batch_or_404(deps: Deps, vector_store_id: str, batch_id: str, owner: str) -> BatchRow:
     row = await deps.store.get("file_batch", batch_id, owner)
     if row is None or row.vector_store_id != vector_store_id:
-        await must_get(deps, "vector_store", vector_store_id, owner)
+        await get_or_404(deps, "vector_store", vector_store_id, owner)
         raise NotFound(f"No file batch found with id '{batch_id}'.")
     return row
 
 
 async def _read_answer(deps: Deps, batch: BatchRow) -> Response:
-    return _answer(batch, (await deps.library.file_totals("batch_id", [batch.id]))[batch.id])
+    return _answer(batch, (await deps.file_queries.file_totals("batch_id", [batch.id]))[batch.id])
 
 
 def _answer(batch: BatchRow, totals: FileTotals) -> Response:
     shown = show_batch(batch.body, totals.counts)
-    return answer(shown, headers=POLL_AFTER if shown["status"] == "in_progress" else None)
+    return json_response(shown, headers=POLL_AFTER if shown["status"] == "in_progress" else None)

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from api.body_route import parse_leniently
 from api.depends import Deps, FileId, InjectedDeps, Owner
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from api.uploads import announced_bytes, file_limit, read_form
 from store.ports import Insert, PageQuery, Row
@@ -19,7 +19,7 @@ from wire.ids import new_id
 from wire.pages import Deletion, list_envelope
 from wire.pages import Listing as ListOf
 
-__all__ = ["must_get_file", "router"]
+__all__ = ["get_file_or_404", "router"]
 
 router = api_router("files")
 
@@ -41,11 +41,11 @@ async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Res
     """Upload a file. The file and its row are on disk before the response is sent."""
     limit = file_limit(deps.max_file_bytes)
     announced = announced_bytes(request, limit.most)
-    async with deps.blobs.writing(limit.most, limit.message(), announced=announced) as writing:
-        upload = await read_form(request, writing, limit)
+    async with deps.blobs.create(limit.most, limit.message(), announced=announced) as writer:
+        upload = await read_form(request, writer, limit)
         asked, headers = parse_leniently(FileCreate, upload.fields, request)
         id = new_id("file")
-        size = await writing.keep(id)
+        size = await writer.commit(id)
     body = new_file(asked, id=id, filename=upload.filename or "file", size=size.bytes, now=int(time.time()))
     try:
         row = Row("file", id, owner, body, private={"sha256": size.sha256})
@@ -53,27 +53,27 @@ async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Res
     except StoreError:
         await deps.blobs.remove(id)
         raise
-    return answer(body, headers=headers)
+    return json_response(body, headers=headers)
 
 
 @router.get("/files", response_model=ListOf[File])
 async def list_files(query: Annotated[FileQuery, Query()], deps: InjectedDeps, owner: Owner) -> Response:
     """List files, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None)
-    page = await deps.library.files(owner, page_query, purpose=query.purpose)
-    return answer(list_envelope([row.body for row in page.rows], page.has_more))
+    page = await deps.file_queries.files(owner, page_query, purpose=query.purpose)
+    return json_response(list_envelope([row.body for row in page.rows], page.has_more))
 
 
 @router.get("/files/{file_id}", response_model=File)
 async def get_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a file's object."""
-    return answer((await must_get_file(deps, file_id, owner)).body)
+    return json_response((await get_file_or_404(deps, file_id, owner)).body)
 
 
 @router.get("/files/{file_id}/content", response_class=Response)
 async def get_content(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Download a file. Files of purpose `assistants` are read through their vector stores instead."""
-    row = await must_get_file(deps, file_id, owner)
+    row = await get_file_or_404(deps, file_id, owner)
     if row.body["purpose"] == "assistants":
         raise InvalidRequest("Not allowed to download files of purpose: assistants")
     if await deps.blobs.size(file_id) is None:
@@ -93,12 +93,12 @@ async def get_content(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Resp
 @router.delete("/files/{file_id}", response_model=Deletion)
 async def delete_file(file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a file, and remove it from every vector store."""
-    await must_get_file(deps, file_id, owner)
+    await get_file_or_404(deps, file_id, owner)
     await deps.ingestion.delete_file(owner, file_id)
-    return answer({"id": file_id, "object": "file", "deleted": True})
+    return json_response({"id": file_id, "object": "file", "deleted": True})
 
 
-async def must_get_file(deps: Deps, file_id: str, owner: str) -> Row:
+async def get_file_or_404(deps: Deps, file_id: str, owner: str) -> Row:
     """Return a file's row. Raises NotFound in OpenAI's wording for files."""
     row = await deps.store.get("file", file_id, owner)
     if row is None:

@@ -10,9 +10,9 @@ from starlette.types import Message, Receive
 
 from fairness.fair_limits import FairLimit
 
-__all__ = ["MOST_FORMS", "FormSlot"]
+__all__ = ["MAX_FORMS", "FormSlot"]
 
-MOST_FORMS: Final = 512
+MAX_FORMS: Final = 512
 
 
 class FormSlot:

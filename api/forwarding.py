@@ -24,7 +24,7 @@ from chains.forwarding import Body, with_model
 from chains.upstream_response import UpstreamResponse
 from wire.empty_objects import fill_forwarded
 from wire.errors import InvalidRequest, UnsupportedMedia
-from wire.paths import shown
+from wire.paths import truncated
 
 __all__ = ["FORM_PATHS", "FORWARDED", "Forwarded", "forward_json", "router"]
 
@@ -112,7 +112,7 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
         if response is None:
             return Response(status_code=499)  # the client has left
         if response.body is not None:
-            response.close()  # from here on, `api.large_answers` counts the answer
+            response.close()  # from here on, `api.large_responses` counts the answer
             return Response(response.body, response.status, response.headers, response.content_type)
         stream = ByteStream(response.blocks(), response.close, response.content_type, response.status, response.headers)
         return _Holding(stream, stack.pop_all())
@@ -123,7 +123,7 @@ def _endpoint(entry: Forwarded) -> Callable[[Request, Deps], Awaitable[Response]
         kind = _FORM if is_form(request.headers) else _JSON
         if kind not in entry.takes:
             sent = request.headers.get("content-type", "")
-            raise UnsupportedMedia(f"Unsupported content type '{shown(sent)}'. Send '{entry.takes[0]}'.")
+            raise UnsupportedMedia(f"Unsupported content type '{truncated(sent)}'. Send '{entry.takes[0]}'.")
         return await (_forward_form if kind == _FORM else forward_json)(request, deps, entry.path)
 
     passed_on.__doc__ = f"{entry.about} If the client disconnects, the upstream request ends."

@@ -2,7 +2,7 @@
 
 from fastapi import Request, Response
 
-from api.json_response import answer
+from api.json_response import json_response
 from api.readiness import Readiness
 from api.routers import api_router
 
@@ -15,7 +15,7 @@ router = api_router("health")
 @router.get("/health")
 async def health() -> Response:
     """Report that the process is up."""
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 @router.head("/ready", include_in_schema=False)
@@ -32,4 +32,4 @@ async def ready(request: Request) -> Response:
     state: dict[str, object] = {"status": "ready" if is_ready else "not ready", "checks": checks}
     if readiness.warnings:
         state["warnings"] = readiness.warnings
-    return answer(state, status=200 if is_ready else 503)
+    return json_response(state, status=200 if is_ready else 503)

@@ -1,4 +1,4 @@
-"""JSON answers, encoded once. Bodies are wire objects already, so they are not validated again."""
+"""JSON responses, encoded once. Bodies are wire objects already, so they are not validated again."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,10 @@ from wire.extensions import without_extensions
 from wire.json import JsonView
 from wire.v1 import as_v1
 
-__all__ = ["answer", "not_offered"]
+__all__ = ["json_response", "not_offered"]
 
 
-def answer(
+def json_response(
     body: Mapping[str, object],
     *,
     v1: bool = False,

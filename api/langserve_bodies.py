@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 
 from api.body_threads import LARGE, work_on_body
 from wire.errors import InvalidRequest
-from wire.mistakes import first_mistake, list_mistakes
 from wire.validation import MAX_EXPLAINED, explain
+from wire.validation_errors import first_error, list_errors
 
 __all__ = ["body_check", "check_config_hash"]
 
@@ -95,11 +95,11 @@ def _validate(model: type[BaseModel], data: object) -> None:
     try:
         model.model_validate(data)
     except ValidationError as error:
-        raise _refusal(list_mistakes(model, data, error, MAX_EXPLAINED).errors, model) from None
+        raise _refusal(list_errors(model, data, error, MAX_EXPLAINED).errors, model) from None
 
 
 def _refusal(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> InvalidRequest:
-    first = first_mistake(errors)  # a misspelt name is both unknown and missing
+    first = first_error(errors)  # a misspelt name is both unknown and missing
     problem = explain([first])
     if first["type"] not in ("missing", "extra_forbidden"):
         return problem

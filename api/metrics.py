@@ -130,7 +130,7 @@ def _of_the_store(deps: Deps) -> "Iterator[Metric]":
     yield _counter("store_commits_refused", "Commits that the store refused.", (), {(): metrics.refused})
     yield _counter("files_indexed", "Files by the result of indexing.", ("status",), ingestion.indexed)
     yield _histogram("file_index_seconds", "Duration of indexing a file.", ingestion.seconds)
-    yield _gauge("files_indexing", "Files being indexed.", ingestion.busy)
+    yield _gauge("files_indexing", "Files being indexed.", ingestion.files_in_progress)
     yield _gauge(
         "files_to_reindex",
         "Files whose word index must still be rewritten after an upgrade.",

@@ -54,8 +54,8 @@ class ModelCalls:
         return lambda: own
 
     async def _begin(self, owner: str) -> None:
-        if self._admission.free(owner):
-            self._admission.begin(owner)
+        if self._admission.is_free(owner):
+            self._admission.admit(owner)
             return
         number = next(self._numbers)
         queued = QueuedRun(f"call {number}", owner, "", number)
@@ -66,10 +66,10 @@ class ModelCalls:
             if self._admission.get(queued.run_id) is None:  # it has just got a slot, which passes to another call
                 self._end(owner)
             else:
-                self._admission.leave(queued.run_id)
+                self._admission.remove(queued.run_id)
             raise
 
     def _end(self, owner: str) -> None:
-        self._admission.end(owner)
+        self._admission.release(owner)
         while (queued := self._admission.admit_next()) is not None:
-            self._admission.leave(queued.run_id)
+            self._admission.remove(queued.run_id)

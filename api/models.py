@@ -6,11 +6,11 @@ from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict
 
 from api.depends import Deps, Extensions, InjectedDeps
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from chains.chat_types import ModelEntry
 from wire.errors import NotFound, Unavailable
-from wire.validation import shown
+from wire.validation import truncated
 
 __all__ = ["router"]
 
@@ -35,7 +35,7 @@ class Models(BaseModel):
 @router.get("/models", response_model=Models)
 async def list_models(deps: InjectedDeps, extensions: Extensions) -> Response:
     """List models. The list is empty if no upstream is set, so that programs that list models at their start work."""
-    return answer({"object": "list", "data": await _models(deps)}, extensions=extensions)
+    return json_response({"object": "list", "data": await _models(deps)}, extensions=extensions)
 
 
 @router.get("/models/{model:path}", response_model=Model)
@@ -43,8 +43,8 @@ async def get_model(model: Annotated[str, Path()], deps: InjectedDeps, extension
     """Read one model, by the name it is listed under or as `upstream/model`."""
     for entry in await _models(deps):
         if model in (entry["id"], entry.get("threadhold", {}).get("model")):
-            return answer(entry, extensions=extensions)
-    raise NotFound(f"The model '{shown(model)}' does not exist", param="model", code="model_not_found")
+            return json_response(entry, extensions=extensions)
+    raise NotFound(f"The model '{truncated(model)}' does not exist", param="model", code="model_not_found")
 
 
 async def _models(deps: Deps) -> list[ModelEntry]:

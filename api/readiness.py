@@ -20,7 +20,7 @@ __all__ = ["Readiness"]
 logger = logging.getLogger("threadhold.ready")
 
 _FRESH_S: Final = 0.5
-_AGAIN_S: Final = 2.0
+_RETRY_S: Final = 2.0
 """The interval after a failure: what hangs or refuses gets a pause."""
 _STORE_S: Final = 2.0
 _DISK_S: Final = 2.0
@@ -56,7 +56,7 @@ class Readiness:
             await asyncio.wait((self._checking,))
 
     def _is_stale(self) -> bool:
-        fresh_s = _AGAIN_S if any(self._found.values()) else _FRESH_S
+        fresh_s = _RETRY_S if any(self._found.values()) else _FRESH_S
         return self._clock() - self._found_at > fresh_s
 
     async def _check(self) -> None:

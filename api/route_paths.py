@@ -25,11 +25,11 @@ class RoutePaths:
                     paths[method].append(_NAME.sub("?:", compile_path(route.path)[0].pattern))
         self._patterns = {method: re.compile("|".join(paths[method])) for method in sorted(paths)}
 
-    def have(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         """Return whether a route for this method and path exists."""
         pattern = self._patterns.get(method)
         return pattern is not None and pattern.match(path) is not None
 
     def methods(self, path: str) -> list[str]:
         """Return the methods of all routes with this path."""
-        return [method for method in self._patterns if self.have(method, path)]
+        return [method for method in self._patterns if self.matches(method, path)]

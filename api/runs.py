@@ -15,20 +15,20 @@ from api.depends import (
     Owner,
     RunId,
     ThreadId,
+    get_or_404,
     list_rows,
-    must_get,
 )
 from api.hot_routes import HotEndpoint
-from api.json_response import answer, not_offered
+from api.json_response import json_response, not_offered
 from api.routers import api_router
 from api.sse import EventStream
 from graphs.drafts import RunChoices
-from graphs.runner import Started
+from graphs.runner import StartedRun
 from wire.errors import InvalidRequest
 from wire.pages import Listing as ListOf
 from wire.runs import Run, RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
 from wire.status import ACTIVE
-from wire.validation import check_id, shown
+from wire.validation import check_id, truncated
 
 __all__ = ["HOT_ENDPOINTS", "router"]
 
@@ -80,8 +80,8 @@ async def list_runs(
     thread_id: ThreadId, query: Listing, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """List runs, newest first."""
-    await must_get(deps, "thread", thread_id, owner)
-    return answer(await list_rows(deps, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
+    await get_or_404(deps, "thread", thread_id, owner)
+    return json_response(await list_rows(deps, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
@@ -89,7 +89,7 @@ async def get_run(
     thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Read a run."""
-    run = await must_get(deps, "run", run_id, owner, thread_id=thread_id)
+    run = await get_or_404(deps, "run", run_id, owner, thread_id=thread_id)
     return _run(run.body, v1=v1, extensions=extensions)
 
 
@@ -106,8 +106,8 @@ async def modify_run(
     """Replace a run's metadata."""
     if "metadata" not in body.model_fields_set:
         return await get_run(thread_id, run_id, deps, owner, v1, extensions)
-    async with deps.store.changing():
-        changed = await deps.runner.amend(owner, thread_id, run_id, body.metadata or {})
+    async with deps.store.for_update():
+        changed = await deps.runner.update_metadata(owner, thread_id, run_id, body.metadata or {})
         return _run(changed, v1=v1, extensions=extensions)
 
 
@@ -116,7 +116,7 @@ async def cancel_run(
     thread_id: ThreadId, run_id: RunId, deps: InjectedDeps, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Cancel a run and its upstream request."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
 
 
@@ -131,7 +131,7 @@ async def submit_tool_outputs(
     extensions: Extensions,
 ) -> Response:
     """Submit all outputs that a run waits for."""
-    async with deps.store.changing():
+    async with deps.store.for_update():
         started = await deps.runner.submit(owner, thread_id, run_id, body.given())
         return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
@@ -155,7 +155,7 @@ async def follow_events(
     The stream ends when the run has paused or ended and everything was sent. It always includes the events and fields
     that OpenAI's API does not have.
     """
-    await must_get(deps, "run", run_id, owner, thread_id=thread_id)
+    await get_or_404(deps, "run", run_id, owner, thread_id=thread_id)
     seen = _number(last_event_id)
     events = deps.runner.follow(run_id, after=min(seen if after is None else after, 2**62))
     return EventStream(events, v1=v1, extensions=True)
@@ -165,12 +165,12 @@ def _number(last_event_id: str | None) -> int:
     if not last_event_id:
         return -1
     if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
-        message = f"Invalid 'Last-Event-ID': '{shown(last_event_id)}'. Expected the number of an event."
+        message = f"Invalid 'Last-Event-ID': '{truncated(last_event_id)}'. Expected the number of an event."
         raise InvalidRequest(message, param="Last-Event-ID", code="invalid_value")
     return int(last_event_id)
 
 
-def _started(deps: Deps, started: Started, *, stream: bool | None, v1: bool, extensions: bool) -> Response:
+def _started(deps: Deps, started: StartedRun, *, stream: bool | None, v1: bool, extensions: bool) -> Response:
     if stream:
         batches = deps.runner.follow(started.run_id, after=started.after)
         events = EventStream(batches, v1=v1, extensions=extensions)
@@ -181,4 +181,4 @@ def _started(deps: Deps, started: Started, *, stream: bool | None, v1: bool, ext
 
 def _run(body: Run, *, v1: bool, extensions: bool) -> Response:
     headers = {"openai-poll-after-ms": _POLL_AFTER_MS} if body["status"] in ACTIVE else None
-    return answer(body, v1=v1, extensions=extensions, headers=headers)
+    return json_response(body, v1=v1, extensions=extensions, headers=headers)

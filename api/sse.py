@@ -16,7 +16,7 @@ from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from fairness.fair_limits import REQUESTS
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Problem, UpstreamFailed
 from wire.events import Event, LastEvents, encode, total_bytes
@@ -126,7 +126,7 @@ async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool, extensions: 
         async with aclosing(batches) as open_batches:  # type: ignore[type-var]
             async for batch in open_batches:
                 if total_bytes(batch) > _LARGE_BYTES:
-                    frames = await REQUESTS.run(acting_owner(), _encoded, batch, v1, extensions)
+                    frames = await REQUESTS.run(current_owner(), _encoded, batch, v1, extensions)
                 else:
                     frames = _encoded(batch, v1, extensions)
                 if isinstance(batch, LastEvents):

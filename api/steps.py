@@ -2,8 +2,8 @@
 
 from fastapi import Response
 
-from api.depends import V1, Include, InjectedDeps, Listing, Owner, RunId, StepId, ThreadId, must_get
-from api.json_response import answer
+from api.depends import V1, Include, InjectedDeps, Listing, Owner, RunId, StepId, ThreadId, get_or_404
+from api.json_response import json_response
 from api.routers import api_router
 from graphs.tools.contents import with_contents
 from store.ports import PageQuery, StepRow
@@ -22,10 +22,10 @@ async def list_steps(
     thread_id: ThreadId, run_id: RunId, query: Listing, deps: InjectedDeps, owner: Owner, v1: V1, contents: Include
 ) -> Response:
     """List steps, newest first."""
-    await must_get(deps, "run", run_id, owner, thread_id=thread_id)
+    await get_or_404(deps, "run", run_id, owner, thread_id=thread_id)
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("step", owner, page_query, thread_id=thread_id, run_id=run_id)
-    return answer(list_envelope([_shown(row, contents) for row in page.rows], page.has_more), v1=v1)
+    return json_response(list_envelope([_step_body(row, contents) for row in page.rows], page.has_more), v1=v1)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", response_model=RunStep)
@@ -33,12 +33,12 @@ async def get_step(
     thread_id: ThreadId, run_id: RunId, step_id: StepId, deps: InjectedDeps, owner: Owner, v1: V1, contents: Include
 ) -> Response:
     """Read a step."""
-    await must_get(deps, "run", run_id, owner, thread_id=thread_id)
+    await get_or_404(deps, "run", run_id, owner, thread_id=thread_id)
     row = await deps.store.get("step", step_id, owner, thread_id=thread_id, run_id=run_id)
     if row is None:
         raise NotFound(f"No step found with id '{step_id}'.")
-    return answer(_shown(row, contents), v1=v1)
+    return json_response(_step_body(row, contents), v1=v1)
 
 
-def _shown(row: StepRow, contents: bool) -> RunStep:
+def _step_body(row: StepRow, contents: bool) -> RunStep:
     return with_contents(row.body, row.private.get("contents", {})) if contents else row.body

@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from api.body_route import BodyRoute
-from api.depends import Deps, FileId, InjectedDeps, Listing, Owner, VectorStoreId, must_get
-from api.json_response import answer
+from api.depends import Deps, FileId, InjectedDeps, Listing, Owner, VectorStoreId, get_or_404
+from api.json_response import json_response
 from api.routers import api_router
 from retrieval.vector_store_drafts import refuse_expired, renew_expiry, store_file_row
 from store.ports import PageQuery, Row, store_file_id
@@ -46,10 +46,10 @@ async def add_store_file(
 ) -> Response:
     """Add a file to the store, or index it again; the work is done in the background."""
     now = int(time.time())
-    store = await must_get(deps, "vector_store", vector_store_id, owner)
+    store = await get_or_404(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     file = store_file_row(owner, vector_store_id, body, now=now)
-    await deps.ingestion.put(owner, [file], *renew_expiry(store, now=now, at_once=True))
+    await deps.ingestion.add(owner, [file], *renew_expiry(store, now=now, at_once=True))
     return _answer(file)
 
 
@@ -58,14 +58,14 @@ async def list_store_files(
     vector_store_id: VectorStoreId, query: Listing, deps: InjectedDeps, owner: Owner, status: StatusFilter = None
 ) -> Response:
     """List the store's files, newest first; `filter` is a status."""
-    await must_get(deps, "vector_store", vector_store_id, owner)
-    return answer(await page_of_store_files(deps, owner, vector_store_id, query, status=status))
+    await get_or_404(deps, "vector_store", vector_store_id, owner)
+    return json_response(await page_of_store_files(deps, owner, vector_store_id, query, status=status))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
 async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a file's status in the store."""
-    return _answer(await _must_get_store_file(deps, vector_store_id, file_id, owner))
+    return _answer(await _get_store_file_or_404(deps, vector_store_id, file_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
@@ -73,7 +73,7 @@ async def modify_store_file(
     vector_store_id: VectorStoreId, file_id: FileId, body: StoreFileModify, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Replace a file's attributes."""
-    await _must_get_store_file(deps, vector_store_id, file_id, owner)
+    await _get_store_file_or_404(deps, vector_store_id, file_id, owner)
     return _answer(await deps.ingestion.set_attributes(owner, vector_store_id, file_id, body.attributes or {}))
 
 
@@ -82,9 +82,9 @@ async def remove_store_file(
     vector_store_id: VectorStoreId, file_id: FileId, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Remove a file from the store; the file itself is kept."""
-    await _must_get_store_file(deps, vector_store_id, file_id, owner)
+    await _get_store_file_or_404(deps, vector_store_id, file_id, owner)
     await deps.ingestion.delete_store_file(owner, vector_store_id, file_id)
-    return answer(deletion(file_id, "vector_store.file"))
+    return json_response(deletion(file_id, "vector_store.file"))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}/content", response_model=Content)
@@ -92,7 +92,7 @@ async def get_store_content(
     vector_store_id: VectorStoreId, file_id: FileId, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Return the file's text as it was indexed. The positions of citations and chunks are characters of this text."""
-    file = await _must_get_store_file(deps, vector_store_id, file_id, owner)
+    file = await _get_store_file_or_404(deps, vector_store_id, file_id, owner)
     if file.body["status"] != "completed":
         raise InvalidRequest(f"The file '{file_id}' is {file.body['status']}; only completed files have content.")
     if await deps.blobs.size(f"{file_id}.text") is None:
@@ -125,19 +125,19 @@ async def page_of_store_files(
         after=store_file_id(vector_store_id, query.after) if query.after else None,
         before=store_file_id(vector_store_id, query.before) if query.before else None,
     )
-    page = await deps.library.store_files(
+    page = await deps.file_queries.store_files(
         owner, page_query, vector_store_id=vector_store_id, batch_id=batch_id, status=status
     )
     return list_envelope([row.body for row in page.rows], page.has_more)
 
 
-async def _must_get_store_file(deps: Deps, vector_store_id: str, file_id: str, owner: str) -> Row:
+async def _get_store_file_or_404(deps: Deps, vector_store_id: str, file_id: str, owner: str) -> Row:
     row = await deps.store.get("vector_store_file", store_file_id(vector_store_id, file_id), owner)
     if row is None:
-        await must_get(deps, "vector_store", vector_store_id, owner)
+        await get_or_404(deps, "vector_store", vector_store_id, owner)
         raise NotFound(f"No file found with id '{file_id}' in vector store '{vector_store_id}'.")
     return row
 
 
 def _answer(file: Row) -> Response:
-    return answer(file.body, headers=POLL_AFTER if file.body["status"] == "in_progress" else None)
+    return json_response(file.body, headers=POLL_AFTER if file.body["status"] == "in_progress" else None)

@@ -5,9 +5,9 @@ import time
 from fastapi import Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, InjectedDeps, Listing, Owner, ThreadId, list_rows, must_get
+from api.depends import V1, InjectedDeps, Listing, Owner, ThreadId, get_or_404, list_rows
 from api.hot_routes import HotEndpoint
-from api.json_response import answer
+from api.json_response import json_response
 from api.routers import api_router
 from graphs.drafts import message_rows
 from retrieval.vector_store_drafts import create_inline_stores
@@ -15,7 +15,7 @@ from store.ports import Insert, Patch, Row
 from wire.ids import new_id
 from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
-from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
+from wire.threads import Thread, ThreadCreate, ThreadModify, new_thread, thread_changes
 
 __all__ = ["HOT_ENDPOINTS", "router"]
 
@@ -30,7 +30,7 @@ async def create_thread(body: ThreadCreate, deps: InjectedDeps, owner: Owner, v1
     messages = message_rows(body.messages or (), owner, made["id"], now=now)
     async with deps.attachments.of_new_thread(thread, messages) as attached:
         await deps.store.commit([*attached, Insert(thread), *(Insert(row) for row in messages)], durable=True)
-    return answer(made, v1=v1)
+    return json_response(made, v1=v1)
 
 
 HOT_ENDPOINTS = (HotEndpoint("/threads", "threads", create_thread, Thread),)
@@ -40,26 +40,26 @@ HOT_ENDPOINTS = (HotEndpoint("/threads", "threads", create_thread, Thread),)
 @router.get("/threads", response_model=ListOf[Thread])
 async def list_threads(query: Listing, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """List this owner's threads, newest first (an extension). A thread's title is its `metadata.title`."""
-    return answer(await list_rows(deps, "thread", owner, query), v1=v1)
+    return json_response(await list_rows(deps, "thread", owner, query), v1=v1)
 
 
 @router.get("/threads/{thread_id}", response_model=Thread)
 async def get_thread(thread_id: ThreadId, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Read a thread."""
-    return answer((await must_get(deps, "thread", thread_id, owner)).body, v1=v1)
+    return json_response((await get_or_404(deps, "thread", thread_id, owner)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}", response_model=Thread)
 async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: InjectedDeps, owner: Owner, v1: V1) -> Response:
     """Change the given fields only."""
-    changed = amend_thread(body)
+    changed = thread_changes(body)
     _, checks = create_inline_stores(owner, changed.get("tool_resources", {}), now=int(time.time()))
     rows = await deps.store.commit([*checks, Patch("thread", thread_id, owner, changed)], durable=True)
-    return answer(rows[0].body, v1=v1)
+    return json_response(rows[0].body, v1=v1)
 
 
 @router.delete("/threads/{thread_id}", response_model=Deletion)
 async def delete_thread(thread_id: ThreadId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a thread and everything in it; its active run is stopped."""
     await deps.runner.delete_thread(owner, thread_id)
-    return answer(deletion(thread_id, "thread"))
+    return json_response(deletion(thread_id, "thread"))

@@ -14,11 +14,11 @@ from starlette.requests import Request
 
 from api.bodies import receive_block
 from api.part_names import MAX_HEADER_BYTES, part_names
-from store.ports import Writing
+from store.ports import BlobWriter
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, UnsupportedMedia
 from wire.files import clean_filename
-from wire.validation import shown
+from wire.validation import truncated
 
 __all__ = ["SLACK", "Upload", "announced_bytes", "boundary_of", "file_limit", "is_form", "read_form"]
 
@@ -154,16 +154,17 @@ def announced_bytes(request: Request, max_bytes: int) -> int:
     return int(length) if length.isdigit() and int(length) <= max_bytes + SLACK else 0
 
 
-async def read_form(request: Request, writing: Writing, limit: ByteLimit, *, file: str = "file") -> Upload:
-    """Read a form, and write its part named `file` to `writing`. The file's name is cleaned.
+async def read_form(request: Request, writer: BlobWriter, limit: ByteLimit, *, file: str = "file") -> Upload:
+    """Read a form, and write its part named `file` to `writer`. The file's name is cleaned.
 
-    `writing` enforces `limit`, the limit of the file. A request that announces more bytes is refused unread.
+    `writer` enforces `limit`, the limit of the file. A request that announces more bytes is refused unread.
 
     Raises TooLarge, UnsupportedMedia (not a form), InvalidRequest (malformed, without a file, or cut off).
     """
     if not is_form(request.headers):
         raise UnsupportedMedia(
-            f"Unsupported content type '{shown(request.headers.get('content-type', ''))}'. Send 'multipart/form-data'."
+            f"Unsupported content type '{truncated(request.headers.get('content-type', ''))}'. "
+            "Send 'multipart/form-data'."
         )
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit.most + SLACK:
@@ -175,7 +176,7 @@ async def read_form(request: Request, writing: Writing, limit: ByteLimit, *, fil
         while more:
             block, more = await receive_block(request.receive)
             if data := form.feed(block):
-                await writing.write(data)
+                await writer.write(data)
     except FormParserError as error:
         raise InvalidRequest(f"We could not parse the multipart form of your request: {error}.") from None
     if not form.ended:
@@ -187,7 +188,7 @@ async def read_form(request: Request, writing: Writing, limit: ByteLimit, *, fil
 
 
 def _twice(name: str) -> InvalidRequest:
-    return InvalidRequest(f"The form has more than one `{shown(name)}`.", param=shown(name))
+    return InvalidRequest(f"The form has more than one `{truncated(name)}`.", param=truncated(name))
 
 
 def _set_field(fields: dict[str, object], name: str, value: str) -> None:

@@ -8,8 +8,8 @@ from typing import cast
 from fastapi import Request, Response
 
 from api.body_route import BodyRoute
-from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, must_get
-from api.json_response import answer
+from api.depends import Deps, InjectedDeps, Listing, Owner, VectorStoreId, get_or_404
+from api.json_response import json_response
 from api.routers import api_router
 from api.sse import while_connected
 from retrieval.vector_store_drafts import draft_store, refuse_expired, renew_expiry
@@ -22,8 +22,8 @@ from wire.vector_stores import (
     VectorStore,
     VectorStoreCreate,
     VectorStoreModify,
-    amend_vector_store,
     show_vector_store,
+    vector_store_changes,
 )
 
 __all__ = ["router"]
@@ -40,8 +40,8 @@ router = api_router("vector stores", BodyRoute)
 async def create_vector_store(body: VectorStoreCreate, deps: InjectedDeps, owner: Owner) -> Response:
     """Create a vector store; its files are indexed in the background."""
     store, files = draft_store(owner, body, now=int(time.time()))
-    await deps.ingestion.put(owner, files, Insert(store))
-    return answer(show_vector_store(store.body, FileTotals({"in_progress": len(files)}).counts, 0))
+    await deps.ingestion.add(owner, files, Insert(store))
+    return json_response(show_vector_store(store.body, FileTotals({"in_progress": len(files)}).counts, 0))
 
 
 @router.get("/vector_stores", response_model=ListOf[VectorStore])
@@ -49,13 +49,15 @@ async def list_vector_stores(query: Listing, deps: InjectedDeps, owner: Owner) -
     """List vector stores, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await deps.store.page("vector_store", owner, page_query)
-    return answer(list_envelope(await _shown(deps, page.rows), page.has_more))
+    return json_response(list_envelope(await _with_totals(deps, page.rows), page.has_more))
 
 
 @router.get("/vector_stores/{vector_store_id}", response_model=VectorStore)
 async def get_vector_store(vector_store_id: VectorStoreId, deps: InjectedDeps, owner: Owner) -> Response:
     """Read a vector store."""
-    return answer((await _shown(deps, [await must_get(deps, "vector_store", vector_store_id, owner)]))[0])
+    return json_response(
+        (await _with_totals(deps, [await get_or_404(deps, "vector_store", vector_store_id, owner)]))[0]
+    )
 
 
 @router.post("/vector_stores/{vector_store_id}", response_model=VectorStore)
@@ -63,18 +65,18 @@ async def modify_vector_store(
     vector_store_id: VectorStoreId, body: VectorStoreModify, deps: InjectedDeps, owner: Owner
 ) -> Response:
     """Change the given fields only."""
-    row = await must_get(deps, "vector_store", vector_store_id, owner)
-    changed = amend_vector_store(body, row.body, now=int(time.time()))
+    row = await get_or_404(deps, "vector_store", vector_store_id, owner)
+    changed = vector_store_changes(body, row.body, now=int(time.time()))
     rows = await deps.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
     changed_row = cast("StoreRow", rows[0])  # the row after the Patch of a vector store
-    return answer((await _shown(deps, [changed_row]))[0])
+    return json_response((await _with_totals(deps, [changed_row]))[0])
 
 
 @router.delete("/vector_stores/{vector_store_id}", response_model=Deletion)
 async def delete_vector_store(vector_store_id: VectorStoreId, deps: InjectedDeps, owner: Owner) -> Response:
     """Delete a vector store; the files themselves are kept."""
     await deps.ingestion.delete_store(owner, vector_store_id)
-    return answer(deletion(vector_store_id, "vector_store"))
+    return json_response(deletion(vector_store_id, "vector_store"))
 
 
 @router.post("/vector_stores/{vector_store_id}/search", response_model=ResultsPage)
@@ -85,11 +87,11 @@ async def search_vector_store(
     found = await while_connected(request.receive, _search(deps, owner, vector_store_id, body))
     if found is None:
         return Response(status_code=499)  # the client has left
-    return answer(found)
+    return json_response(found)
 
 
 async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, object]:
-    store = await must_get(deps, "vector_store", vector_store_id, owner)
+    store = await get_or_404(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     if renewed := renew_expiry(store, now=int(time.time())):
         await deps.store.commit(renewed, durable=False)
@@ -139,6 +141,6 @@ async def _names(deps: Deps, owner: str, file_ids: set[str]) -> dict[str, str]:
     return {row.id: row.body["filename"] for row in rows if row is not None}
 
 
-async def _shown(deps: Deps, rows: Sequence[StoreRow]) -> list[VectorStore]:
-    file_totals = await deps.library.file_totals("vector_store_id", [row.id for row in rows])
+async def _with_totals(deps: Deps, rows: Sequence[StoreRow]) -> list[VectorStore]:
+    file_totals = await deps.file_queries.file_totals("vector_store_id", [row.id for row in rows])
     return [show_vector_store(row.body, file_totals[row.id].counts, file_totals[row.id].usage_bytes) for row in rows]

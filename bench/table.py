@@ -20,15 +20,15 @@ _WORSE: Final = 1.10
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement. `aim` is its intended maximum, in `unit`; `beside` is the client that it is compared with.
+    """One measurement. `target` is its intended maximum, in `unit`; `baseline` is the client that it is compared with.
 
     If `added` is set, the time of a direct call to the model is subtracted.
     """
 
     title: str
     unit: Literal["ms", "µs", "s", "MB"]
-    aim: float
-    beside: str | None = None
+    target: float
+    baseline: str | None = None
     added: bool = False
 
     @property
@@ -70,14 +70,14 @@ def make_table(samples: Samples, server: str, base: str | None = None) -> list[l
         values = [row.values(found, name) for name in servers]
         if base:
             ratios = _ratios(*values)
-        elif row.beside:
-            ratios = _ratios(found[row.beside], found[server])
+        elif row.baseline:
+            ratios = _ratios(found[row.baseline], found[server])
         lines.append(
             [
                 row.title,
-                f"{row.beside} {_format_value(found[row.beside], row.unit)}" if row.beside else "",
+                f"{row.baseline} {_format_value(found[row.baseline], row.unit)}" if row.baseline else "",
                 *(_format_value(each, row.unit, row.plus) for each in values),
-                f"{row.plus}{row.aim:g} {row.unit}",
+                f"{row.plus}{row.target:g} {row.unit}",
                 _ratio(ratios) + (" worse" if base and is_worse(ratios) else ""),
             ]
         )

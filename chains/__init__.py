@@ -11,7 +11,7 @@ from chains.model_router import ModelRouter, RoutedUpstream
 from chains.named_upstreams import build_upstream
 from chains.prompts import Prompts
 from chains.provider import Provider
-from chains.reply import Replies, chat_model
+from chains.reply import OpenAIBackend, chat_model
 from chains.reply_call import ReplyCall
 from chains.retries import RetryPolicy
 from chains.tokens import Calibration
@@ -28,10 +28,10 @@ __all__ = [
     "Endpoint",
     "EngineConfig",
     "ModelRouter",
+    "OpenAIBackend",
     "Prompt",
     "Prompts",
     "Provider",
-    "Replies",
     "ReplyCall",
     "RetryPolicy",
     "RoutedUpstream",

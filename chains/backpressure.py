@@ -15,13 +15,13 @@ from typing import Any, Final, TypeVar
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
-from chains.disconnect import on_leaving
+from chains.disconnect import on_disconnect
 
 __all__ = ["BackpressureRunnable", "Reader", "context_without_reader", "find_reader", "grow_pieces"]
 
 T = TypeVar("T")
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 _READER: Final = "__reader"  # LangChain does not show names that start with these underscores
 
@@ -29,7 +29,7 @@ _PARTS: Final = 32
 """A piece is at least this fraction of the text before it (1/32), so a log repeats each character about 32 times."""
 
 
-class BackpressureRunnable(Runnable[Given, Made]):
+class BackpressureRunnable(Runnable[Input, Output]):
     """A Runnable whose logs and events are bounded. Its source awaits the reader that `find_reader` returns, first and
     after each chunk."""
 
@@ -117,7 +117,7 @@ class Reader:
         """Yield the items, and record when the reader waits for the next one."""
         # The source ends first, because LangChain waits for it when it closes a log.
         async with aclosing(items) as open_items:  # type: ignore[type-var]
-            with on_leaving(self._leave):
+            with on_disconnect(self._leave):
                 self._waits.set()
                 async for item in open_items:
                     self._waits.clear()

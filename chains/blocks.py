@@ -12,11 +12,11 @@ from typing import Final, TypeVar
 
 import aiohttp
 
-from chains.answer_slots import LARGE_BYTES, AnswerSlot
 from chains.block_turns import block_scheduler, work_of
 from chains.endpoint import Endpoint
+from chains.response_slots import LARGE_BYTES, ResponseSlot
 from chains.transport import failure
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
 
@@ -25,10 +25,10 @@ __all__ = [
     "SHORTER_ANSWERS",
     "Blocks",
     "blocks",
+    "read_all",
     "too_long",
     "until_silent",
     "when_closed",
-    "whole",
 ]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as received; about 200,000 tokens of some 300 bytes each
@@ -65,7 +65,7 @@ class Blocks:
         self._content = response.content
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
-        self._owner = acting_owner()
+        self._owner = current_owner()
         self._waits_since: float | None = None
         self._timer = self._schedule_check(idle_s)
         connection = response.connection  # None if the body arrived with the head
@@ -171,7 +171,7 @@ async def until_silent(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGener
             await asyncio.sleep(0)  # a library that has read ahead never waits, which would block other tasks
 
 
-async def whole(
+async def read_all(
     response: aiohttp.ClientResponse,
     endpoint: Endpoint,
     *,
@@ -179,7 +179,7 @@ async def whole(
     max_bytes: int,
     outcomes: Counts,
     advice: str = "See its log.",
-    slot: AnswerSlot | None = None,
+    slot: ResponseSlot | None = None,
 ) -> bytes:
     """Read an answer to its end, and release its connection; close the connection if the end does not arrive.
 

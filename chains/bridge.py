@@ -22,8 +22,8 @@ from langchain_core.runnables.config import get_config_list
 __all__ = ["BATCH_SLOTS", "BridgedRunnable", "SlotFactory", "follow", "iterate", "join", "run"]
 
 T = TypeVar("T")
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 BATCH_SLOTS: Final = "__batch_slots"
 """Key of `config["configurable"]` that has the `SlotFactory` of a batch's inputs; only the server sets it. LangChain
@@ -55,22 +55,22 @@ def run(work: Coroutine[object, object, T]) -> T:
     if _is_on_bridge():
         work.close()
         raise RuntimeError("Called synchronously from asynchronous code on the bridge's own loop: await it instead.")
-    begun = _begin(work)
+    submitted = _submit(work)
     try:
-        return begun.done.result()
+        return submitted.done.result()
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 async def join(work: Coroutine[object, object, T]) -> T:
     """Run a coroutine as `run` does, but from another event loop. On the bridge's own loop, just await it."""
     if _is_on_bridge():
         return await work
-    begun = _begin(work)
+    submitted = _submit(work)
     try:
-        return await asyncio.wrap_future(begun.done)
+        return await asyncio.wrap_future(submitted.done)
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
@@ -78,13 +78,13 @@ def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
     if _is_on_bridge():
         raise RuntimeError("Iterated synchronously on the bridge's own loop: use `async for` instead.")
     chunks: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-    begun = _begin(_pump(make, chunks.put))
+    submitted = _submit(_pump(make, chunks.put))
     try:
         while (item := chunks.get()) is not _END:
             yield item
-        begun.done.result()
+        submitted.done.result()
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
@@ -96,13 +96,13 @@ async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
         return
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[T | _End] = asyncio.Queue()
-    begun = _begin(_pump(make, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)))
+    submitted = _submit(_pump(make, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)))
     try:
         while (chunk := await chunks.get()) is not _END:
             yield chunk
-        await asyncio.wrap_future(begun.done)
+        await asyncio.wrap_future(submitted.done)
     finally:
-        begun.stop()
+        submitted.stop()
 
 
 async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[T | _End], object]) -> None:
@@ -115,7 +115,7 @@ async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[T | _End], 
 
 
 @dataclass(slots=True)
-class _Work(Generic[T]):
+class _BridgedTask(Generic[T]):
     """Work on the bridge's loop: its result, and its task once it has one."""
 
     done: "Future[T]"
@@ -134,20 +134,20 @@ def _is_on_bridge() -> bool:
         return False
 
 
-def _begin(work: Coroutine[object, object, T]) -> _Work[T]:
-    begun: _Work[T] = _Work(Future())
-    begun.done.set_running_or_notify_cancel()  # the caller may leave; only the task sets the result
+def _submit(work: Coroutine[object, object, T]) -> _BridgedTask[T]:
+    submitted: _BridgedTask[T] = _BridgedTask(Future())
+    submitted.done.set_running_or_notify_cancel()  # the caller may leave; only the task sets the result
 
     def begin() -> None:
-        begun.task = asyncio.ensure_future(work)
-        begun.task.add_done_callback(lambda ended: _settle(ended, begun.done))
+        submitted.task = asyncio.ensure_future(work)
+        submitted.task.add_done_callback(lambda ended: _copy_result(ended, submitted.done))
 
     # LangChain and LangGraph keep the run's configuration in the context.
     _loop().call_soon_threadsafe(begin, context=contextvars.copy_context())
-    return begun
+    return submitted
 
 
-def _settle(task: "asyncio.Task[T]", done: "Future[T]") -> None:
+def _copy_result(task: "asyncio.Task[T]", done: "Future[T]") -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if error is not None:
         done.set_exception(error)
@@ -155,39 +155,39 @@ def _settle(task: "asyncio.Task[T]", done: "Future[T]") -> None:
         done.set_result(task.result())
 
 
-class BridgedRunnable(Runnable[Given, Made]):
+class BridgedRunnable(Runnable[Input, Output]):
     """A Runnable that implements only `ainvoke` and `astream`, and can be called from anywhere."""
 
-    def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: object) -> Made:
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: object) -> Output:
         """See `ainvoke`."""
         return run(self.ainvoke(input, config, **kwargs))
 
-    def stream(self, input: Given, config: RunnableConfig | None = None, **kwargs: object) -> Iterator[Made]:
+    def stream(self, input: Input, config: RunnableConfig | None = None, **kwargs: object) -> Iterator[Output]:
         """See `astream`."""
         return iterate(lambda: self.astream(input, config, **kwargs))
 
     async def abatch(
         self,
-        inputs: list[Given],
+        inputs: list[Input],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
         **kwargs: object,
-    ) -> list[Made]:
+    ) -> list[Output]:
         """Process several inputs concurrently, as many at a time as the configuration's `BATCH_SLOTS` allow."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         slots: SlotFactory | None = configs[0].get("configurable", {}).get(BATCH_SLOTS) if configs else None
         if slots is None:
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
-        async def handle(input: Given, config: RunnableConfig) -> Made:
+        async def handle(input: Input, config: RunnableConfig) -> Output:
             async with slots():
                 try:
                     return await self.ainvoke(input, config, **kwargs)
                 except Exception as error:  # of any Runnable; LangChain returns it in place of the output
                     if not return_exceptions:
                         raise
-                    return cast(Made, error)
+                    return cast(Output, error)
 
         try:
             async with asyncio.TaskGroup() as group:

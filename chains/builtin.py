@@ -29,6 +29,7 @@ from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, requ
 from chains.gguf import Gguf
 from chains.installed_models import installed_models, join_names
 from chains.negotiation import Negotiation
+from chains.non_streaming import complete_response, complete_responses
 from chains.relay import relay
 from chains.retries import Retries
 from chains.slots import Slot, Slots
@@ -36,9 +37,8 @@ from chains.suspensions import OwnerSuspended, Suspensions
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream import Upstream
 from chains.upstream_response import UpstreamResponse, with_openai_error
-from chains.whole_answers import answer_each, answer_whole
 from fairness.fair_limits import DISK
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.metrics import Counts
 from wire.errors import (
     InvalidRequest,
@@ -142,11 +142,11 @@ class Builtin(Upstream):
 
     def context_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, by any name that means it; None until it was loaded."""
-        return self._contexts.get(self._known(model))
+        return self._contexts.get(self._known_name(model))
 
     def reply_limit(self, model: str) -> int | None:
         """Return how many tokens a model's answer can have if its request sets no limit."""
-        found = self._files.get(self._known(model))
+        found = self._files.get(self._known_name(model))
         return self._config.reply_limit(found) if found is not None else self._config.max_reply_tokens
 
     def learn_limit(self, model: str, limit: int) -> None:
@@ -154,14 +154,14 @@ class Builtin(Upstream):
 
     async def ask_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, loading the model if necessary. Raises RunError."""
-        await self.at(model)
+        await self.load_upstream(model)
         return self.context_limit(await self.resolve(model))
 
     async def count_tokens(
         self, model: str, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
     ) -> int | None:
         """Return the number of tokens of a prompt. Raises RunError if the model cannot be loaded."""
-        name, upstream = await self.resolve(model), await self.at(model)
+        name, upstream = await self.resolve(model), await self.load_upstream(model)
         await upstream.ask_limit(name)
         return await upstream.count_tokens(
             name, messages, await template_tools(tools, context=self._config.context_size)
@@ -212,8 +212,8 @@ class Builtin(Upstream):
             formed = _FORMED if fitted.get("response_format") else {}
             request, _ = await self._read_ahead(engine, slot, {**engine.complete_request(fitted), **formed}, CHAT)
             response = await engine.upstream.answer(request, negotiation, retries)
-            slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
-            engine.use(response)
+            slot.reduce_to(1)  # its first token has arrived: it is no longer expected to end the engine
+            engine.track_response(response)
         self._answering[negotiation] = engine, slot, exclusive
         when_closed(response, lambda: self._release(slot, engine, broke=response.content.exception() is not None))
         return response
@@ -242,7 +242,7 @@ class Builtin(Upstream):
             if len(singles) == 1 or fitted.get("stream"):
                 return await self._pass_through(name, fitted, path, count=len(singles))
             requests = (self._pass_through(name, single, path) for single in singles)
-            return await answer_each(requests, per_prompt=answer_count(fitted))
+            return await complete_responses(requests, per_prompt=answer_count(fitted))
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except OwnerSuspended as error:
@@ -270,7 +270,7 @@ class Builtin(Upstream):
         In these cases, the owner is suspended if the engine served no other owner, or if the owner already caused a
         recent crash.
         """
-        owner, is_hang = acting_owner(), ended.may_recur(body)
+        owner, is_hang = current_owner(), ended.may_recur(body)
         has_recent_crash = self._suspensions.has_recent_crash(owner)
         if has_recent_crash or (ended.was_sole and (again or is_hang)):
             self._suspensions.count(owner)
@@ -289,11 +289,11 @@ class Builtin(Upstream):
         async with self._engine_slot(name, count, exclusive=exclusive) as (engine, slot):
             request, ahead = await self._read_ahead(engine, slot, engine.complete_request(fitted), path)
             if not fitted.get("stream"):
-                response = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
+                response = await complete_response(engine.upstream, request, path, lambda: slot.reduce_to(count))
             else:
                 response = await engine.upstream.pass_through(request, path)
-                slot.keep(count)
-                engine.use(response)
+                slot.reduce_to(count)
+                engine.track_response(response)
         response.when_closed(lambda: self._release(slot, engine, broke=response.broke))
         slots = self._slots[name]
         return relay(with_openai_error(response), lambda: len(slots) > 0, ahead=ahead)
@@ -311,11 +311,11 @@ class Builtin(Upstream):
     @asynccontextmanager
     async def _engine_slot(self, name: str, count: int = 1, *, exclusive: bool) -> AsyncIterator[tuple[Engine, Slot]]:
         """Wait for a request's slots and its engine. If the block fails, its slots are released. Raises RunError."""
-        self._suspensions.check(acting_owner())
+        self._suspensions.check(current_owner())
         slot = await self._take_slots(name, count, exclusive=exclusive)
         try:
             async with self._engines.asking(name) as engine:
-                self._suspensions.check(acting_owner())  # another of the owner's requests can have ended it meanwhile
+                self._suspensions.check(current_owner())  # another of the owner's requests can have ended it meanwhile
                 yield engine, slot
         except BaseException as error:
             if isinstance(error, EngineEnded):
@@ -342,16 +342,16 @@ class Builtin(Upstream):
             # Only briefly: other requests wait behind it, and it can itself wait for a long answer to end.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_EXCLUSIVE_WAIT_S):
-                    return await slots.take(acting_owner(), exclusive=True)
+                    return await slots.acquire(current_owner(), exclusive=True)
         try:
             async with asyncio.timeout(limit_s):
-                return await slots.take(acting_owner(), count)
+                return await slots.acquire(current_owner(), count)
         except TimeoutError:
             raise UpstreamFailed(
                 f"The built-in engine was busy with other requests for {limit_s:g} s. Try again later.", kind="silent"
             ) from None
 
-    async def at(self, model: str) -> Upstream:
+    async def load_upstream(self, model: str) -> Upstream:
         """Load a model, by any of its names, and return the plain upstream of its engine. Raises RunError.
 
         For queries only (`/props`, `/tokenize`): the model can be unloaded meanwhile.
@@ -375,7 +375,7 @@ class Builtin(Upstream):
 
     async def _refresh(self) -> dict[str, Gguf]:
         """Find the installed models, by name. Raises UpstreamFailed if there is none, or no engine."""
-        self._files = await DISK.run(acting_owner(), installed_models, self._path)
+        self._files = await DISK.run(current_owner(), installed_models, self._path)
         return self._files
 
     async def _find(self, name: str) -> Gguf:
@@ -391,7 +391,7 @@ class Builtin(Upstream):
             "the name with MODEL_ALIASES."
         )
 
-    def _known(self, model: str) -> str:
+    def _known_name(self, model: str) -> str:
         """Return the name that `resolve` would find, as far as it is known without waiting."""
         name = self._models.known_as(model)
         return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name

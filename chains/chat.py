@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict
 from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
 from chains.call_chunks import ChunkSum
-from chains.calls.reshaping import Reshaper, RoleSupport
+from chains.calls.role_negotiation import RoleNegotiator, RoleSupport
 from chains.chat_types import ModelKeywords
-from chains.disconnect import on_leaving
+from chains.disconnect import on_disconnect
 from chains.fast_client import EXCHANGE, Exchange
 from chains.model_facts import ModelFacts
 from chains.model_router import ModelRouter
@@ -100,7 +100,7 @@ class _Chat(
         texts = super().astream(input, held, **kwargs)
         if (reader := find_reader(config)) is not None and reader.logs:
             texts = grow_pieces(texts)
-        with on_leaving(exchange.close):
+        with on_disconnect(exchange.close):
             async for text in texts:
                 yield text
 
@@ -151,7 +151,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
                     if reader is not None:
                         await reader.wait()
                     ask, call = await _target(upstream, request, config, exchange)
-                    async with aclosing(Reshaper(ask, DEFAULT_PROMPTS, self._role_support).ask(call)) as stream:
+                    async with aclosing(RoleNegotiator(ask, DEFAULT_PROMPTS, self._role_support).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
                             if reader is not None:

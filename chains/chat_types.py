@@ -178,7 +178,7 @@ class Delta(TypedDict):
     content: str | list[str]
     reasoning_content: NotRequired[str]
     reclassified: NotRequired[bool]
-    """Whether all text so far was thoughts without an opening tag; see `chains.thoughts`."""
+    """Whether all text so far was reasoning without an opening tag; see `chains.reasoning`."""
     threadhold_extra_fields: NotRequired[str]
     """See `chains.extra_fields`."""
     tool_calls: NotRequired[list[CallDelta]]

@@ -2,7 +2,7 @@
 
 LangChain receives only chunks that are built here, so that nothing an upstream sends can surprise it. Tool calls get
 unique indexes, and their id and name once. A whole completion (from an upstream that ignores `stream`) becomes one
-chunk. Reasoning is moved from the content to `reasoning_content` (see `chains.thoughts`).
+chunk. Reasoning is moved from the content to `reasoning_content` (see `chains.reasoning`).
 """
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -15,27 +15,27 @@ from chains.delta_template import DeltaTemplate
 from chains.error_responses import explain, quoted, read_error_response, unquoted
 from chains.extra_fields import EXTRA_FIELDS, ExtraFields
 from chains.fragments import CallFragments, Fragment, Piece
-from chains.quotes import Words
+from chains.quotes import RequestText
+from chains.reasoning import ReasoningParser, Split
 from chains.surrogates import SurrogatePairs
-from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["MOST_TOGETHER", "AnyChunk", "ChunkReader", "TextChunk", "split_chunk"]
+__all__ = ["MAX_TOGETHER", "AnyChunk", "ChunkReader", "TextChunk", "split_chunk"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
-_MOST_TOKENS: Final = 2**40
+_MAX_TOKENS: Final = 2**40
 """Greater counts are ignored; their sums could be too large to be stored."""
 
 _NOTHING: Final = {"role": "assistant", "content": ""}
-_THOUGHTS: Final = ("reasoning_content", "reasoning")
-_OTHER_CONTENT: Final = ("tool_calls", "function_call", *_THOUGHTS)
+_REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
+_OTHER_CONTENT: Final = ("tool_calls", "function_call", *_REASONING_FIELDS)
 
 _FAILURES: Final = frozenset({"message", "detail", "msg", "error_msg", "errors"})
 """Members of error bodies that have no `error`."""
 
 _PLAIN: Final = frozenset({"role", "content"})
 
-MOST_TOGETHER: Final = 256
+MAX_TOGETHER: Final = 256
 """Maximum texts in one chunk."""
 
 
@@ -59,7 +59,7 @@ class ChunkReader:
         host: str,
         model: str,
         learn_limit: Callable[[str, int], None],
-        begins_with_thoughts: bool = False,
+        begins_with_reasoning: bool = False,
         offered: Collection[str] = (),
         extra: ExtraFields | None = None,
         sent: Mapping[str, object] | None = None,
@@ -67,9 +67,9 @@ class ChunkReader:
         """`learn_limit` is called with (model, tokens) if an overflow error in the stream names the context's length.
         `sent` is the request's body, which that error may quote. `offered` are the names of the functions that the
         request offers. `extra` keeps the fields that go back with calls."""
-        self.begins_with_thoughts = begins_with_thoughts
-        self._thoughts = Thoughts(begins=begins_with_thoughts)
-        self._thought = False
+        self.begins_with_reasoning = begins_with_reasoning
+        self._parser = ReasoningParser(begins=begins_with_reasoning)
+        self._has_reasoning = False
         self._surrogates = SurrogatePairs()
         self._extra = extra
         self._bare_text = _bare_text if extra is None else _lone_text
@@ -102,7 +102,7 @@ class ChunkReader:
                     yield last
                     last = None
                 texts.append(read)
-                if len(texts) < MOST_TOGETHER:
+                if len(texts) < MAX_TOGETHER:
                     continue
             if texts:
                 yield _text_chunk(texts)
@@ -113,7 +113,7 @@ class ChunkReader:
 
     def _read(self, payload: bytes) -> Chunk | str | None:
         """Parse one payload; return the text itself if there is nothing else, as in nearly every payload."""
-        if not self._surrogates.met and (text := self._template.read(payload)) and self._thoughts.is_plain(text):
+        if not self._surrogates.met and (text := self._template.read(payload)) and self._parser.is_plain(text):
             return text
         try:
             data = orjson.loads(payload)
@@ -134,7 +134,7 @@ class ChunkReader:
     def _refused(self, data: Sent) -> RunError:
         error_response = read_error_response(data)
         if error_response.limit_at is not None and self._sent is not None:
-            error_response = unquoted(error_response, Words(self._sent))
+            error_response = unquoted(error_response, RequestText(self._sent))
         if error_response.overflow and error_response.limit:
             self._learn_limit(self._model, error_response.limit)
         return explain(error_response, host=self._host, model=self._model)
@@ -144,7 +144,7 @@ class ChunkReader:
         text = self._bare_text(data)
         if text is not None:
             self._template.learn(payload, text)
-        return text if text is not None and self._thoughts.is_plain(text) else None
+        return text if text is not None and self._parser.is_plain(text) else None
 
     def _chunk(self, data: Sent) -> Chunk | None:
         usage = self._usage(data.get("usage"))
@@ -181,26 +181,29 @@ class ChunkReader:
         """Return a whole message without the text and the reasoning that were already streamed."""
         if self._extra is not None:
             self._extra.add(message, whole=True)
-        gone = [*(("content", "refusal") if self._thoughts.has_text else ()), *(_THOUGHTS if self._thought else ())]
+        gone = [
+            *(("content", "refusal") if self._parser.has_text else ()),
+            *(_REASONING_FIELDS if self._has_reasoning else ()),
+        ]
         return {name: value for name, value in message.items() if name not in gone}
 
     def _delta(self, content: str, sent: Sent, *, ends: bool) -> Delta:
         """Return a delta with the text, and with the reasoning that has its own field or tags."""
         field = sent.get("reasoning_content") or sent.get("reasoning")
-        if not (ends or field) and (not content or self._thoughts.is_plain(content)):
+        if not (ends or field) and (not content or self._parser.is_plain(content)):
             return {"role": "assistant", "content": content}
-        split = self._thoughts.feed(content) if content else Split()
+        split = self._parser.feed(content) if content else Split()
         if split.reclassified:
-            self.begins_with_thoughts = True
+            self.begins_with_reasoning = True
         if ends:
-            rest = self._thoughts.end()
-            split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.reclassified)
-            self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.has_unclosed_reasoning
+            rest = self._parser.end()
+            split = Split(split.text + rest.text, split.reasoning + rest.reasoning, split.reclassified)
+            self.begins_with_reasoning = self.begins_with_reasoning and not self._parser.has_unclosed_reasoning
         delta: Delta = {"role": "assistant", "content": split.text}
-        thoughts = (field if isinstance(field, str) else "") + split.thoughts
-        self._thought = self._thought or bool(thoughts)
-        if thoughts or split.reclassified:
-            delta["reasoning_content"] = thoughts
+        reasoning = (field if isinstance(field, str) else "") + split.reasoning
+        self._has_reasoning = self._has_reasoning or bool(reasoning)
+        if reasoning or split.reclassified:
+            delta["reasoning_content"] = reasoning
         if split.reclassified:
             delta["reclassified"] = True
         return delta
@@ -246,7 +249,7 @@ class ChunkReader:
             return None
         counts: TokenCounts = {}
         for name in _COUNTS:
-            if type(count := reported.get(name)) is int and 0 <= count <= _MOST_TOKENS:
+            if type(count := reported.get(name)) is int and 0 <= count <= _MAX_TOKENS:
                 counts[name] = count
         return counts or None
 
@@ -291,12 +294,12 @@ def split_chunk(chunk: AnyChunk) -> Iterator[AnyChunk]:
         yield chunk
         return
     delta = chunk["choices"][0]["delta"]
-    text, thoughts = delta["content"], delta.get("reasoning_content") or ""
-    if not isinstance(text, str) or len(text) + len(thoughts) <= _PIECE:
+    text, reasoning = delta["content"], delta.get("reasoning_content") or ""
+    if not isinstance(text, str) or len(text) + len(reasoning) <= _PIECE:
         yield chunk
         return
-    if thoughts or delta.get("reclassified"):
-        yield from _thought_chunks(thoughts, reclassified=delta.get("reclassified", False))
+    if reasoning or delta.get("reclassified"):
+        yield from _reasoning_chunks(reasoning, reclassified=delta.get("reclassified", False))
     for start in range(0, len(text), _PIECE):
         yield _text_chunk(text[start : start + _PIECE])
     if not isinstance(chunk, TextChunk):
@@ -306,9 +309,9 @@ def split_chunk(chunk: AnyChunk) -> Iterator[AnyChunk]:
         yield {**chunk, "choices": [{**chunk["choices"][0], "delta": rest}]}
 
 
-def _thought_chunks(thoughts: str, *, reclassified: bool) -> Iterator[Chunk]:
-    for start in range(0, max(1, len(thoughts)), _PIECE):
-        piece: Delta = {"role": "assistant", "content": "", "reasoning_content": thoughts[start : start + _PIECE]}
+def _reasoning_chunks(reasoning: str, *, reclassified: bool) -> Iterator[Chunk]:
+    for start in range(0, max(1, len(reasoning)), _PIECE):
+        piece: Delta = {"role": "assistant", "content": "", "reasoning_content": reasoning[start : start + _PIECE]}
         if reclassified and not start:
             piece["reclassified"] = True
         yield {"choices": [{"index": 0, "delta": piece, "finish_reason": None}]}
@@ -340,7 +343,7 @@ def _text_chunk(content: str | list[str]) -> TextChunk:
 def _part(part: Sent) -> str:
     """Return a part's text; the reasoning of Mistral's models gets tags, as other models send it."""
     if part.get("type") == "thinking":
-        thoughts = part.get("thinking")
-        text = thoughts if isinstance(thoughts, str) else "".join(one.get("text", "") for one in thoughts or ())
+        reasoning = part.get("thinking")
+        text = reasoning if isinstance(reasoning, str) else "".join(one.get("text", "") for one in reasoning or ())
         return f"<think>{text}</think>"
     return part.get("text", "") if part.get("type") == "text" else ""

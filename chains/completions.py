@@ -84,8 +84,8 @@ class _AnswerBuilder:
 
     def chunk(self, chunk: AIMessageChunk) -> AnswerChunk:
         delta: AnswerDelta = {"role": "assistant", "content": chunk.content}
-        if thoughts := chunk.additional_kwargs.get("reasoning_content"):
-            delta["reasoning_content"] = thoughts
+        if reasoning := chunk.additional_kwargs.get("reasoning_content"):
+            delta["reasoning_content"] = reasoning
         if chunk.tool_call_chunks:
             delta["tool_calls"] = [self._fragment(fragment) for fragment in chunk.tool_call_chunks]
         finish = chunk.response_metadata.get("finish_reason")
@@ -97,8 +97,8 @@ class _AnswerBuilder:
 
     def whole(self, whole: AIMessageChunk) -> Answer:
         message: AnswerMessage = {"role": "assistant", "content": whole.content or None, "refusal": None}
-        if thoughts := whole.additional_kwargs.get("reasoning_content"):
-            message["reasoning_content"] = thoughts
+        if reasoning := whole.additional_kwargs.get("reasoning_content"):
+            message["reasoning_content"] = reasoning
         if calls := [self._fragment(fragment) for fragment in whole.tool_call_chunks]:
             message["tool_calls"] = [
                 {"id": call["id"], "type": call["type"], "function": call["function"]} for call in calls

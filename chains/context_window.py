@@ -24,13 +24,13 @@ from chains.model_facts import RecentModels
 from chains.models import Models, listed_limit
 from chains.transport import Transport
 
-__all__ = ["Windows"]
+__all__ = ["ContextWindows"]
 
 _ANSWER_S: Final = 2.0
 """The limit of one request; all requests about a model take at most `_ASK_S`."""
 
 _ASK_S: Final = 4.0
-_AGAIN_S: Final = 600.0
+_RETRY_S: Final = 600.0
 _SOON_S: Final = 30.0
 """How soon an engine is asked again if it did not answer or the model was not loaded."""
 
@@ -49,7 +49,7 @@ class _Window:
     counter: Counter | None = None
 
 
-class Windows:
+class ContextWindows:
     """The context windows of one upstream's models. `close` cancels open requests."""
 
     def __init__(self, transport: Callable[[], Transport | None], models: Models) -> None:
@@ -121,18 +121,18 @@ class Windows:
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with asyncio.timeout(_ASK_S):
                 window = await self._window(transport, model)
-        self._reported[model] = window or _Window(self._known(model), began + _SOON_S)
+        self._reported[model] = window or _Window(self._reported_limit(model), began + _SOON_S)
 
-    def _known(self, model: str) -> int | None:
+    def _reported_limit(self, model: str) -> int | None:
         known = self._reported.get(model)
         return None if known is None else known.limit
 
     async def _window(self, transport: Transport, model: str) -> _Window:
-        later = time.monotonic() + _AGAIN_S
+        later = time.monotonic() + _RETRY_S
         props = await _get(transport, f"/props?model={quote(model, safe='')}")
         if (limit := _number(props, "default_generation_settings", "n_ctx")) is not None:
             return _Window(limit, later, "llama.cpp")
-        await self._models.settle()
+        await self._models.wait_for_listing()
         entry: Mapping[str, object] = self._models.entry(model) or {}
         if (limit := _number(entry, "max_model_len")) is not None:
             return _Window(limit, later, "vllm")
@@ -151,7 +151,7 @@ async def _lm_studio(transport: Transport, model: str) -> _Window | None:
     loaded, most = _number(reported, "loaded_context_length"), _number(reported, "max_context_length")
     if loaded is None and most is None:
         return None
-    return _Window(loaded or most, time.monotonic() + (_AGAIN_S if loaded else _SOON_S))
+    return _Window(loaded or most, time.monotonic() + (_RETRY_S if loaded else _SOON_S))
 
 
 async def _ollama(transport: Transport, model: str) -> _Window | None:
@@ -164,7 +164,7 @@ async def _ollama(transport: Transport, model: str) -> _Window | None:
     names = (model, f"{model}:latest")
     for one in running:
         if isinstance(one, dict) and one.get("name") in names and (limit := _number(one, "context_length")):
-            return _Window(limit, time.monotonic() + _AGAIN_S)
+            return _Window(limit, time.monotonic() + _RETRY_S)
     shown = await _post(transport, "/api/show", {"model": model})
     found = _NUM_CTX.search(str(shown.get("parameters") or "")) if isinstance(shown, dict) else None
     return _Window(int(found[1]) if found else None, time.monotonic() + _SOON_S)

@@ -43,10 +43,10 @@ _LONG_TEXT: Final = re.compile(
 )
 _STRING: Final = 100
 _LONG_STRING: Final = 300
-_UNBOUNDED: Final = 1_900  # the bound that `calls.shapes` gives to strings without one
+_UNBOUNDED: Final = 1_900  # the bound that `calls.call_schemas` gives to strings without one
 _FORMATS: Final = {"date": 10, "time": 20, "date-time": 35, "uuid": 36, "ipv4": 15, "ipv6": 45, "email": 100}
 _ITEMS: Final = 12
-_MOST_NODES: Final = 5_000
+_MAX_NODES: Final = 5_000
 _NAMED_CHILDREN: Final = ("properties", "$defs", "definitions")
 
 
@@ -71,7 +71,7 @@ class _Bounds:
     def write(self, schema: object, name: str) -> object:
         """Return a schema with bounds; nodes beyond the limit stay unchanged."""
         self._nodes += 1
-        if self._nodes > _MOST_NODES:
+        if self._nodes > _MAX_NODES:
             return schema
         if isinstance(schema, list):
             return [self.write(one, name) for one in schema]

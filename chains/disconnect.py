@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["on_leaving"]
+__all__ = ["on_disconnect"]
 
 
 @contextmanager
-def on_leaving(act: Callable[[], None]) -> Iterator[None]:
+def on_disconnect(act: Callable[[], None]) -> Iterator[None]:
     """Call `act` once: when the block is left or the task that entered it has ended, whichever is first."""
     task = asyncio.current_task()
     done = False

@@ -13,7 +13,7 @@ from typing import Final
 from chains.builtin import Builtin
 from chains.chat_types import ModelDetails, ModelEntry
 from chains.embedders import words_only_notice
-from chains.embedding_answers import read_embeddings, write_embeddings
+from chains.embedding_json import read_embeddings, write_embeddings
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.error_responses import read_error_response
 from chains.forwarding import EMBEDDINGS
@@ -174,17 +174,17 @@ async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner:
     if not 200 <= response.status < 300:
         return response
     assert response.body is not None, "answers of this path are read whole"
-    with contextlib.closing(response):  # a large answer has its slot until it is reshaped
+    with contextlib.closing(response):  # a large answer has its slot until it is converted
         small = len(response.body) < _SMALL_BYTES
-        reshaped = (
-            _reshaped(response.body, request, model)
+        converted = (
+            _convert(response.body, request, model)
             if small
-            else await REQUESTS.run(owner, _reshaped, response.body, request, model)
+            else await REQUESTS.run(owner, _convert, response.body, request, model)
         )
-    return UpstreamResponse(200, "application/json", response.headers, reshaped)
+    return UpstreamResponse(200, "application/json", response.headers, converted)
 
 
-def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
+def _convert(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
     """Return an upstream's answer in OpenAI's shape. Raises UpstreamProblem for one without vectors."""
     try:
         answer = read_embeddings(body)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeGuard
 
-from chains.embedding_answers import read_embeddings
+from chains.embedding_json import read_embeddings
 from chains.upstream import Upstream
 from fairness.fair_limits import FairLimit
 from wire.errors import EmbeddingFailed, RunError
@@ -29,7 +29,7 @@ _PARALLEL: Final = 8
 _MAX_DIMENSIONS: Final = 16_384
 """Maximum numbers of a vector. The store's memory and commits are limited for vectors up to this length."""
 
-_SHORTEST: Final = 200
+_MIN_TEXT_CHARS: Final = 200
 """Characters below which a text is not halved again if the upstream refuses it as too long."""
 
 _TOO_LONG: Final = ("too large to process", "too long", "too large", "context", "maximum", "token")
@@ -118,7 +118,7 @@ class UpstreamEmbedder:
         if len(batch) > 1:
             return [vector for text in batch for vector in await self._embed([text], owner, urgent)]
         (text,) = batch
-        if len(text) <= _SHORTEST:
+        if len(text) <= _MIN_TEXT_CHARS:
             raise EmbeddingFailed(error.message) from error
         middle = len(text) // 2
         left, right = [(await self._embed([half], owner, urgent))[0] for half in (text[:middle], text[middle:])]

@@ -30,7 +30,7 @@ from chains.upstream import Upstream
 from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
 
-__all__ = ["OTHER_SERVER_ADVICE", "Engine", "EngineConfig", "EngineEnded", "Use"]
+__all__ = ["OTHER_SERVER_ADVICE", "Engine", "EngineConfig", "EngineEnded", "OpenResponse"]
 
 OTHER_SERVER_ADVICE: Final = "Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 
@@ -83,7 +83,7 @@ class EngineEnded(UpstreamFailed):
     was_sole = False
 
 
-class Use(Protocol):
+class OpenResponse(Protocol):
     """An answer that is being read: it keeps an engine busy until it is closed."""
 
     @property
@@ -105,7 +105,7 @@ class Engine:
         self._config = config
         self._limits = limits
         self._outcomes = outcomes
-        self._uses: list[weakref.ref[Use]] = []
+        self._responses: list[weakref.ref[OpenResponse]] = []
         self._output: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -137,7 +137,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a client waits for an answer or reads one."""
-        return self.asking > 0 or any(map(_is_open, self._uses))
+        return self.asking > 0 or any(map(_is_open, self._responses))
 
     def complete_request(self, body: dict[str, object]) -> dict[str, object]:
         """Return a request with the parameters that its model needs."""
@@ -150,9 +150,9 @@ class Engine:
         transport = self.upstream.require_transport()
         return await read_ahead(transport, body, path, context=self.context, has_other_owners=has_other_owners)
 
-    def use(self, use: Use) -> None:
+    def track_response(self, response: OpenResponse) -> None:
         """Count as busy until this is closed or garbage-collected."""
-        self._uses = [weakref.ref(use), *filter(_is_open, self._uses)]
+        self._responses = [weakref.ref(response), *filter(_is_open, self._responses)]
 
     async def start(self) -> None:
         """Load the model, and wait until it answers. Raises UpstreamFailed; a failure releases all resources."""
@@ -338,6 +338,6 @@ class Engine:
                 _log.debug("%s: %s", self.model.name, text)
 
 
-def _is_open(use: "weakref.ref[Use]") -> bool:
-    held = use()
-    return held is not None and not held.closed
+def _is_open(reference: "weakref.ref[OpenResponse]") -> bool:
+    response = reference()
+    return response is not None and not response.closed

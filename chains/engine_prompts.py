@@ -27,7 +27,7 @@ _PARTS: Final = ("text", "refusal", "image_url", "input_audio", "file")
 def fit_messages(name: str, value: object) -> list[RequestMessage]:
     """Return a chat's messages, without fields that no template uses. Raises InvalidRequest."""
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_MESSAGES:
-        raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages{_count(value)}")
+        raise _invalid(name, f"an array of 1 to {_MAX_MESSAGES} messages{_count(value)}")
     return [_fit_message(f"{name}[{index}]", message) for index, message in enumerate(value)]
 
 
@@ -36,11 +36,11 @@ def fit_prompt_text(name: str, value: object) -> object:
     if isinstance(value, str):
         return value
     if not isinstance(value, list) or not value:
-        raise _wrong(name, "a string, or an array of strings or tokens")
+        raise _invalid(name, "a string, or an array of strings or tokens")
     if type(value[0]) is int:
         return _fit_tokens(name, value)
     if len(value) > _MAX_PROMPTS:
-        raise _wrong(name, f"an array of at most {_MAX_PROMPTS} prompts{_count(value)}")
+        raise _invalid(name, f"an array of at most {_MAX_PROMPTS} prompts{_count(value)}")
     return [each if isinstance(each, str) else _fit_tokens(name, each) for each in value]
 
 
@@ -106,31 +106,31 @@ def require_text(body: Mapping[str, object]) -> None:
 
 def _fit_tokens(name: str, value: object) -> list[int]:
     if not isinstance(value, list) or not value:
-        raise _wrong(name, "a string, or an array of strings or tokens")
+        raise _invalid(name, "a string, or an array of strings or tokens")
     if not all(type(token) is int and 0 <= token <= _MAX_TOKEN for token in value):
-        raise _wrong(name, f"an array of tokens, which are integers from 0 to {_MAX_TOKEN}")
+        raise _invalid(name, f"an array of tokens, which are integers from 0 to {_MAX_TOKEN}")
     return value
 
 
 def _fit_message(param: str, message: object) -> RequestMessage:
     if not isinstance(message, dict):
-        raise _wrong(param, "an object")
+        raise _invalid(param, "an object")
     role = message.get("role")
     if role not in _ROLES:
-        raise _wrong(f"{param}.role", f"one of {', '.join(_ROLES)}")
+        raise _invalid(f"{param}.role", f"one of {', '.join(_ROLES)}")
     fitted: RequestMessage = {"role": role}
     if "content" in message:
         fitted["content"] = _fit_content(f"{param}.content", message["content"])
     for name in _TEXTS:
         if message.get(name) is not None:
             if not isinstance(message[name], str):
-                raise _wrong(f"{param}.{name}", "a string")
+                raise _invalid(f"{param}.{name}", "a string")
             fitted[name] = message[name]
     if message.get("tool_calls") is not None:
         fitted["tool_calls"] = _fit_calls(f"{param}.tool_calls", message["tool_calls"])
     if fitted.get("content") is None and not (role == "assistant" and "tool_calls" in fitted):
         if role != "assistant" or "content" not in fitted:
-            raise _wrong(f"{param}.content", "a string or an array of content parts")
+            raise _invalid(f"{param}.content", "a string or an array of content parts")
         fitted["content"] = ""
     return fitted
 
@@ -139,31 +139,31 @@ def _fit_content(param: str, content: object) -> object:
     if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list) or len(content) > _MAX_PARTS:
-        raise _wrong(param, f"a string or an array of at most {_MAX_PARTS} content parts{_count(content)}")
+        raise _invalid(param, f"a string or an array of at most {_MAX_PARTS} content parts{_count(content)}")
     for index, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _PARTS:
-            raise _wrong(f"{param}[{index}].type", f"one of {', '.join(_PARTS)}")
+            raise _invalid(f"{param}[{index}].type", f"one of {', '.join(_PARTS)}")
         if kind in ("text", "refusal"):
             if not isinstance(part.get(kind), str):
-                raise _wrong(f"{param}[{index}].{kind}", "a string")
+                raise _invalid(f"{param}[{index}].{kind}", "a string")
         elif not isinstance(part.get(kind), dict):
-            raise _wrong(f"{param}[{index}].{kind}", "an object")
+            raise _invalid(f"{param}[{index}].{kind}", "an object")
     return content
 
 
 def _fit_calls(param: str, calls: object) -> list[RequestCall]:
     if not isinstance(calls, list) or len(calls) > _MAX_CALLS:
-        raise _wrong(param, f"an array of at most {_MAX_CALLS} calls{_count(calls)}")
+        raise _invalid(param, f"an array of at most {_MAX_CALLS} calls{_count(calls)}")
     return [_fit_call(f"{param}[{index}]", call) for index, call in enumerate(calls)]
 
 
 def _fit_call(param: str, call: object) -> RequestCall:
     if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
-        raise _wrong(f"{param}.function", "an object")
+        raise _invalid(f"{param}.function", "an object")
     name, arguments, id = function.get("name"), function.get("arguments", ""), call.get("id", "")
     if not isinstance(name, str) or not isinstance(arguments, str) or not isinstance(id, str):
-        raise _wrong(param, "a call whose id, name and arguments are strings")
+        raise _invalid(param, "a call whose id, name and arguments are strings")
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -171,5 +171,5 @@ def _count(value: object) -> str:
     return f"; it has {len(value)}" if isinstance(value, list) else ""
 
 
-def _wrong(param: str, expected: str) -> InvalidRequest:
+def _invalid(param: str, expected: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid '{param}': it must be {expected}.", param=param, code="invalid_value")

@@ -14,7 +14,7 @@ from chains.chat_types import FunctionSpec, FunctionTool, JsonSchema, ResponseFo
 from chains.engine_prompts import fit_messages, fit_prompt_text, split_prompts
 from chains.forwarding import CHAT
 from chains.schema_limits import is_number
-from wire.errors import InvalidRequest, TooCostly, Unavailable
+from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 
 __all__ = ["answer_count", "fit_request", "single_requests", "template_tools"]
 
@@ -121,19 +121,19 @@ def single_requests(fitted: dict[str, object]) -> list[dict[str, object]]:
 
 def _fit_tools(tools: list[object]) -> list[FunctionTool]:
     if len(tools) > _MAX_TOOLS:
-        raise _wrong("tools", f"an array of {len(tools)}", f"an array of at most {_MAX_TOOLS} functions")
+        raise _invalid("tools", f"an array of {len(tools)}", f"an array of at most {_MAX_TOOLS} functions")
     return [_fit_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
 
 
 def _fit_tool(tool: object, param: str) -> FunctionTool:
     function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
     if not isinstance(function, dict):
-        raise _wrong(param, _shown(tool), "`{'type': 'function', 'function': {…}}`")
+        raise _invalid(param, _excerpt(tool), "`{'type': 'function', 'function': {…}}`")
     name, described = function.get("name"), function.get("description") or ""
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_TEXT:
-        raise _wrong(f"{param}.function.name", _shown(name), f"a string of 1 to {_MAX_TEXT} characters")
+        raise _invalid(f"{param}.function.name", _excerpt(name), f"a string of 1 to {_MAX_TEXT} characters")
     if not isinstance(described, str):
-        raise _wrong(f"{param}.function.description", _shown(described), "a string")
+        raise _invalid(f"{param}.function.description", _excerpt(described), "a string")
     fitted: FunctionSpec = {"name": name, "description": described, "parameters": function.get("parameters") or {}}
     return {"type": "function", "function": fitted}
 
@@ -144,7 +144,7 @@ def _fit_format(wanted: dict[str, object]) -> ResponseFormat:
         return {"type": str(kind)}
     described = wanted.get("json_schema") if kind == "json_schema" else {"schema": wanted.get("schema")}
     if kind not in ("json_schema", "json_object") or not isinstance(described, dict):
-        raise _wrong("response_format", _shown(wanted), "an object of type `text`, `json_object` or `json_schema`")
+        raise _invalid("response_format", _excerpt(wanted), "an object of type `text`, `json_object` or `json_schema`")
     name = described.get("name")
     named: SchemaFormat = {"name": name} if isinstance(name, str) else {}
     return {"type": "json_schema", "json_schema": {**named, "strict": True, "schema": described.get("schema", {})}}
@@ -158,7 +158,7 @@ async def _bound_schemas(tools: Sequence[FunctionTool], described: SchemaFormat 
         schemas.append(described["schema"])
     try:
         bounded = await bounded_schemas(schemas)
-    except TooCostly as error:
+    except BudgetExceeded as error:
         message = f"The schemas could not be checked now: {error.message} Try again in a moment."
         raise Unavailable(message, headers={"Retry-After": "5"}) from error
     free: JsonSchema = {"type": "object"}
@@ -186,7 +186,7 @@ async def _bound_schemas(tools: Sequence[FunctionTool], described: SchemaFormat 
 def _number(least: float, most: float) -> Check:
     def check(name: str, value: object) -> float:
         if not is_number(value) or not math.isfinite(value) or not least <= value <= most:
-            raise _wrong(name, _shown(value), f"a number from {least:g} to {most:g}")
+            raise _invalid(name, _excerpt(value), f"a number from {least:g} to {most:g}")
         return value
 
     return check
@@ -197,7 +197,7 @@ def _integer(least: int, most: float, expected: str = "") -> Callable[[str, obje
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int or not least <= value <= most:
-            raise _wrong(name, _shown(value), expected or f"an integer from {least} to {most}")
+            raise _invalid(name, _excerpt(value), expected or f"an integer from {least} to {most}")
         return value
 
     return check
@@ -208,48 +208,48 @@ _tokens: Final = _integer(-1, math.inf, "an integer of at least 0, or -1 for no 
 
 def _seed(name: str, value: object) -> object:
     if type(value) is not int:
-        raise _wrong(name, _shown(value), "an integer")
+        raise _invalid(name, _excerpt(value), "an integer")
     return value & 0xFFFF_FFFF  # llama.cpp has 32 bits, OpenAI 64
 
 
 def _boolean(name: str, value: object) -> object:
     if type(value) is not bool:
-        raise _wrong(name, _shown(value), "a boolean")
+        raise _invalid(name, _excerpt(value), "a boolean")
     return value
 
 
 def _word(name: str, value: object) -> object:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise _wrong(name, _shown(value), f"a string of at most {_MAX_TEXT} characters")
+        raise _invalid(name, _excerpt(value), f"a string of at most {_MAX_TEXT} characters")
     return value
 
 
 def _object(name: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise _wrong(name, _shown(value), "an object")
+        raise _invalid(name, _excerpt(value), "an object")
     return value
 
 
 def _list(name: str, value: object) -> list[object]:
     if not isinstance(value, list):
-        raise _wrong(name, _shown(value), "an array")
+        raise _invalid(name, _excerpt(value), "an array")
     return value
 
 
 def _model(name: str, value: object) -> object:
     if not isinstance(value, str):
-        raise _wrong(name, _shown(value), "a string")
+        raise _invalid(name, _excerpt(value), "a string")
     return value
 
 
 def _stop(name: str, value: object) -> object:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
-        found = f"an array of {len(stops)}" if isinstance(stops, list) else _shown(value)
-        raise _wrong(name, found, f"a string or an array of at most {_MAX_STOPS} strings")
+        found = f"an array of {len(stops)}" if isinstance(stops, list) else _excerpt(value)
+        raise _invalid(name, found, f"a string or an array of at most {_MAX_STOPS} strings")
     for stop in stops:
         if not isinstance(stop, str) or len(stop) > _MAX_STOP_CHARS:
-            raise _wrong(name, _shown(stop), f"a string of at most {_MAX_STOP_CHARS} characters")
+            raise _invalid(name, _excerpt(stop), f"a string of at most {_MAX_STOP_CHARS} characters")
     return [stop for stop in stops if stop]
 
 
@@ -257,12 +257,12 @@ def _logit_bias(name: str, value: object) -> object:
     """OpenAI's object of tokens and numbers, or llama.cpp's list of pairs."""
     pairs = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(pairs, list) or len(pairs) > _MAX_BIASES:
-        raise _wrong(name, _shown(value), f"an object of at most {_MAX_BIASES} tokens")
+        raise _invalid(name, _excerpt(value), f"an object of at most {_MAX_BIASES} tokens")
     for pair in pairs:
         token, bias = pair if isinstance(pair, list | tuple) and len(pair) == 2 else (None, None)
         is_token = (isinstance(token, str) and len(token) <= 64) or (type(token) is int and 0 <= token < 2**31)
         if not is_token or not (bias is False or _is_within(bias, 100)):
-            raise _wrong(name, _shown(pair), "a token with a number from -100 to 100")
+            raise _invalid(name, _excerpt(pair), "a token with a number from -100 to 100")
     return value
 
 
@@ -278,12 +278,12 @@ def _stream_options(name: str, value: object) -> object:
 def _tool_choice(name: str, value: object) -> object:
     if value in ("none", "auto", "required") or isinstance(value, dict):
         return value
-    raise _wrong(name, _shown(value), "`none`, `auto`, `required` or an object")
+    raise _invalid(name, _excerpt(value), "`none`, `auto`, `required` or an object")
 
 
 def _reasoning_format(name: str, value: object) -> object:
     if value not in _REASONING_FORMATS:
-        raise _wrong(name, _shown(value), f"one of {', '.join(_REASONING_FORMATS)}")
+        raise _invalid(name, _excerpt(value), f"one of {', '.join(_REASONING_FORMATS)}")
     return value
 
 
@@ -294,7 +294,7 @@ def _logprobs(name: str, value: object) -> object:
 
 def _modalities(name: str, value: object) -> object:
     if value != ["text"]:
-        raise _wrong(name, _shown(value), '["text"], the only output that the engine produces')
+        raise _invalid(name, _excerpt(value), '["text"], the only output that the engine produces')
     return value
 
 
@@ -303,14 +303,14 @@ def _template_values(name: str, value: object) -> object:
     its input."""
     switches = _object(name, value)
     if len(switches) > _MAX_KWARGS:
-        raise _wrong(name, f"an object of {len(switches)} values", f"an object of at most {_MAX_KWARGS} values")
+        raise _invalid(name, f"an object of {len(switches)} values", f"an object of at most {_MAX_KWARGS} values")
     for key, each in switches.items():
         is_text = isinstance(each, str) and len(each) <= _MAX_TEXT
         is_number = type(each) is int and abs(each) <= 10**6
         if len(key) > _MAX_TEXT or not (is_text or is_number or isinstance(each, bool)):
-            raise _wrong(
+            raise _invalid(
                 f"{name}.{key[:40]}",
-                _shown(each),
+                _excerpt(each),
                 f"a boolean, an integer up to ±10^6 or a string of at most {_MAX_TEXT} characters",
             )
     return switches
@@ -372,13 +372,13 @@ _COMPLETION_CHECKS: Final[dict[str, Check]] = {
 }
 
 
-def _wrong(param: str, found: str, expected: str) -> InvalidRequest:
+def _invalid(param: str, found: str, expected: str) -> InvalidRequest:
     return InvalidRequest(
         f"Invalid '{param}': it is {found}, but must be {expected}.", param=param, code="invalid_value"
     )
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     match value:
         case dict() | list():
             return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"

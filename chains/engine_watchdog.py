@@ -19,7 +19,7 @@ __all__ = ["Watchdog"]
 _POLL_S: Final = 1.0
 _MISSED: Final = 2
 """Consecutive unanswered polls, each of half the limit: a single one can be this server's own delay."""
-_LEAST_S: Final = 20.0
+_MIN_LIMIT_S: Final = 20.0
 _BYTES_PER_S: Final = 10_000_000
 """Progress per second, in bytes of the model: a batch of the demo model (98 MB) takes 0.5 s, under load 4 s."""
 
@@ -37,7 +37,7 @@ class Watchdog:
     @property
     def limit_s(self) -> float:
         """How long a request can be without progress, in seconds."""
-        return min(_LEAST_S + self.model_bytes / _BYTES_PER_S, self.longest_s / 2)
+        return min(_MIN_LIMIT_S + self.model_bytes / _BYTES_PER_S, self.longest_s / 2)
 
     async def until_stuck(self, is_used: Callable[[], bool]) -> str:
         """Return why the engine is given up, as the end of a sentence. Does not return before that."""

@@ -106,7 +106,7 @@ class Engines:
             self._engines[name] = self._engines.pop(name)
             engine.asking += 1
             return engine
-        load = self._loads.get(name) or self._begin(model)
+        load = self._loads.get(name) or self._start_loading(model)
         grant: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
         load.grants.append(grant)
         limit_s = self._limits.idle_s
@@ -124,7 +124,7 @@ class Engines:
         reason = f"; {names} had not finished answering" if held else ""
         raise UpstreamFailed(f"`{name}` was not loaded within {limit_s:g} s{reason}. Try again later.")
 
-    def _begin(self, model: Gguf) -> "_Load":
+    def _start_loading(self, model: Gguf) -> "_Load":
         load = _Load(asyncio.create_task(self._load(model), name=f"load {model.name}"))
         self._loads[model.name] = load
         load.task.add_done_callback(lambda task: self._fail_waiters(model.name, load, task))

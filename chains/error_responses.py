@@ -12,9 +12,7 @@ from typing import Final, TypedDict
 
 import orjson
 
-from chains.fields import OTHER_STATUSES, UNREAD, named_paths
-from chains.quotes import Words
-from chains.wordings import (
+from chains.error_patterns import (
     CERTAINLY_ROLES,
     FINAL,
     LACKS_VISION,
@@ -28,6 +26,8 @@ from chains.wordings import (
     ROLES,
     UNREADABLE,
 )
+from chains.quotes import RequestText
+from chains.refused_fields import OTHER_STATUSES, UNREAD, named_paths
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = [
@@ -46,7 +46,7 @@ _LISTED_MODELS: Final = 20
 _MAX_READ: Final = 8_000
 """Maximum characters of a message that are searched."""
 _MAX_PATHS: Final = 50
-_MOST_NODES: Final = 500
+_MAX_NODES: Final = 500
 _NOT_PROSE: Final = frozenset(
     {*UNREAD, "type", "code", "status", "object", "param", "role", "id", "request_id", "loc", "path", "url", "raw"}
     | {"provider_name"}
@@ -187,9 +187,9 @@ def _error_response(error: dict[str, object], full: str, status: int | None) -> 
     )
 
 
-def unquoted(error_response: ErrorResponse, words: Words) -> ErrorResponse:
+def unquoted(error_response: ErrorResponse, sent: RequestText) -> ErrorResponse:
     """Return the refusal without its limit if that quotes the request: such a limit is not the server's own."""
-    if error_response.limit_at is None or not words.quoted(error_response.message, *error_response.limit_at):
+    if error_response.limit_at is None or not sent.is_quoted(error_response.message, *error_response.limit_at):
         return error_response
     return replace(error_response, limit=None, prompt_limit=None, used=None)
 
@@ -319,9 +319,9 @@ def _words(data: object) -> list[str]:
     for node in nodes:
         if isinstance(node, str):
             words.append(" ".join(node.split()))
-        elif len(nodes) < _MOST_NODES and isinstance(node, list):
-            nodes += node[:_MOST_NODES]
-        elif len(nodes) < _MOST_NODES and isinstance(node, dict):
+        elif len(nodes) < _MAX_NODES and isinstance(node, list):
+            nodes += node[:_MAX_NODES]
+        elif len(nodes) < _MAX_NODES and isinstance(node, dict):
             nodes += [value for name, value in node.items() if name not in _NOT_PROSE]
     return words
 

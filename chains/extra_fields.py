@@ -30,9 +30,9 @@ __all__ = [
     "ExtraFields",
     "engine_id",
     "extra_fields",
-    "keep",
     "replace_call",
     "restore",
+    "serialize_fields",
 ]
 
 EXTRA_FIELDS: Final = "threadhold_extra_fields"
@@ -134,7 +134,7 @@ class ExtraFields:
             return None
         self._has_more = False
         self._serializations += 1
-        return keep({"source": self._source, "message": self._message, "calls": calls}, self._model)
+        return serialize_fields({"source": self._source, "message": self._message, "calls": calls}, self._model)
 
     def _merge(self, kept: Sent, fields: Sent, known: frozenset[str], *, whole: bool) -> None:
         if not self._is_kept or fields.keys() <= known:
@@ -208,7 +208,7 @@ def _to_json(value: object) -> object:
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
-def keep(fields: Mapping[str, object], model: str) -> str | None:
+def serialize_fields(fields: Mapping[str, object], model: str) -> str | None:
     """Return the kept fields of a reply of `model` as text; None if they are too large or not JSON."""
     try:
         text = orjson.dumps(fields, _to_json, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()

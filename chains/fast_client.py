@@ -12,7 +12,7 @@ from typing import Any, Final, Self, cast
 
 import aiohttp
 
-from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, read_all, too_long
 from chains.chat_types import ChatRequest
 from chains.chunks import AnyChunk, ChunkReader, split_chunk
 from chains.error_responses import error_response_of, quoted
@@ -23,7 +23,7 @@ from chains.sse import SseDecoder
 from chains.transport import failure
 from chains.upstream import Upstream
 from fairness.fair_limits import ANSWERS
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["EXCHANGE", "Exchange", "FastCompletions"]
@@ -79,7 +79,7 @@ class FastCompletions:
         assert payload.get("stream"), "ChatOpenAI is configured to stream"
         extra = payload.get("extra_body") or {}
         kept = {name: value for name, value in payload.items() if name not in _NOT_IN_BODY}
-        body = cast("ChatRequest", {**kept, **extra, **exchange.fields})  # written by ChatOpenAI and `Replies`
+        body = cast("ChatRequest", {**kept, **extra, **exchange.fields})  # written by ChatOpenAI and `OpenAIBackend`
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
         if exchange.kept and self._upstream.endpoint is not None:
             url = self._upstream.endpoint.base
@@ -134,12 +134,12 @@ class ChunkStream:
             model=self._model,
             learn_limit=self._upstream.learn_limit,
             sent=self._body,
-            begins_with_thoughts=self._model in self._upstream.reasoning_models,
+            begins_with_reasoning=self._model in self._upstream.reasoning_models,
             offered=[tool["function"]["name"] for tool in tools or ()],
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
         self._decoder = SseDecoder()
-        self._pauses = ReadPauses(self._upstream.pace)
+        self._pauses = ReadPauses(self._upstream.loop_lag)
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,7 +157,7 @@ class ChunkStream:
             self._blocks.close()
         if (response := getattr(self, "_response", None)) is not None:
             response.close()
-            self._upstream.note_reasoning(self._model, begins=self._reader.begins_with_thoughts)
+            self._upstream.note_reasoning(self._model, begins=self._reader.begins_with_reasoning)
 
     def __aiter__(self) -> AsyncIterator[AnyChunk]:
         return self._persistent()
@@ -177,7 +177,7 @@ class ChunkStream:
                     async for chunk in chunks:
                         self._has_output = self._has_output or _has_content(chunk)
                         yield chunk
-                self._negotiation.settle()
+                self._negotiation.record_success()
                 return
             except _BrokeOffError as broken:
                 self.close()
@@ -231,7 +231,7 @@ class ChunkStream:
     async def _read_large(self, payload: bytes) -> AsyncGenerator[AnyChunk]:
         if len(payload) > _MAX_PAYLOAD_BYTES:
             raise too_long(self._endpoint.host, _MAX_PAYLOAD_BYTES)
-        chunk = await ANSWERS.run(acting_owner(), self._reader.read, payload)
+        chunk = await ANSWERS.run(current_owner(), self._reader.read, payload)
         if chunk is not None:
             for piece in split_chunk(chunk):
                 yield piece
@@ -248,7 +248,7 @@ class ChunkStream:
         if self._reader.finished:
             self._blocks.limit(_AFTER_FINISH_S)
         elif self._has_output and self._pauses is not None:
-            await self._pauses.rest(self._newest_bytes, self._blocks.held)
+            await self._pauses.wait(self._newest_bytes, self._blocks.held)
         try:
             block = await self._blocks.next()
             self._newest_bytes = len(block)
@@ -279,7 +279,7 @@ class ChunkStream:
 
     async def _whole(self) -> AsyncGenerator[AnyChunk]:
         """Yield one JSON completion as a chunk: the upstream ignores `stream`."""
-        body = await whole(
+        body = await read_all(
             self._response,
             self._endpoint,
             idle_s=self._idle_s,

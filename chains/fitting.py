@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from chains.context import Prompt
 
-__all__ = ["Uncounted", "Window", "fit_prompt", "tokens_for_answer"]
+__all__ = ["ContextWindow", "Uncounted", "fit_prompt", "tokens_for_answer"]
 
 _SURELY_SMALL: Final = 700
 """Estimated tokens that fit into any context of 2,048, however wrong the estimate is."""
@@ -27,7 +27,7 @@ _ROUNDS: Final = 4
 _SPARE_TOKENS: Final = 16
 
 
-class Window(Protocol):
+class ContextWindow(Protocol):
     """The part of an upstream that fitting uses."""
 
     def context_limit(self, model: str) -> int | None:
@@ -72,7 +72,7 @@ def tokens_for_answer(limit: int, wanted: int | None) -> int:
     return max(1, reserved if wanted is None else min(reserved, wanted))
 
 
-async def fit_prompt(prompt: Prompt, model: str, window: Window, *, ratio: float, answer: int | None) -> Prompt:
+async def fit_prompt(prompt: Prompt, model: str, window: ContextWindow, *, ratio: float, answer: int | None) -> Prompt:
     """Return the prompt without as many of its oldest turns as necessary; `answer` is the answer's limit in tokens."""
     limit = window.context_limit(model)
     estimate = prompt.tokens(ratio)

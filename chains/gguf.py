@@ -25,7 +25,7 @@ DEMO_NOTE: Final = (
 _DEMO_NAME: Final = "SmolLM2-135M-Instruct"
 _DEMO_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _DEPTH: Final = ("*", "*/*", "*/*/*")  # as LM Studio keeps them: publisher/model/file.gguf
-_MOST: Final = 1_000
+_MAX_FILES: Final = 1_000
 """Maximum files that are listed."""
 _MAGIC: Final = b"GGUF"
 _PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
@@ -93,7 +93,7 @@ def _files(folder: Path) -> Iterator[Path]:
             if is_model and (part is None or int(part[1]) == 1) and file.is_file():
                 yield file
                 count += 1
-                if count == _MOST:
+                if count == _MAX_FILES:
                     return
 
 

@@ -10,12 +10,12 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
-__all__ = ["MAX_INTERIM", "FewInterimResponses"]
+__all__ = ["MAX_INTERIM", "LimitedInterimResponses"]
 
 MAX_INTERIM: Final = 100
 
 
-class FewInterimResponses(aiohttp.ClientResponse):
+class LimitedInterimResponses(aiohttp.ClientResponse):
     """A response with at most `MAX_INTERIM` informational responses before it; more raise ClientResponseError."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:

@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
-from chains.calls import Abilities, Modes, concerns_tools
+from chains.calls import Capabilities, Modes, concerns_tools
 from chains.chat_types import ModelKeywords
 from chains.context import Prompt
 from chains.extra_fields import EXTRA_FIELDS
@@ -27,17 +27,17 @@ from chains.reply_call import ReplyCall
 from chains.tokens import Calibration
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
-__all__ = ["LangChainReplies"]
+__all__ = ["LangChainBackend"]
 
 
-class LangChainReplies:
+class LangChainBackend:
     """The `ChatBackend` (see `chains.model_router`) for one LangChain chat model."""
 
     def __init__(self, chat: BaseChatModel) -> None:
         self._chat = chat
         self._calibration = Calibration()
         self._limits: ModelFacts[int] = ModelFacts()
-        self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
+        self._modes = Modes(Capabilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:
         """Return the context length in tokens that a refusal stated, None if none did: a chat model does not report
@@ -61,9 +61,9 @@ class LangChainReplies:
         """Return the estimate, which every answer's usage corrects."""
         return self._calibration.ratio(model)
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
-        self._calibration.learn(model, chars=chars, tokens=prompt_tokens)
+        self._calibration.update(model, chars=chars, tokens=prompt_tokens)
 
     def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer as it arrives; tool calls are checked as for every backend. Raises RunError."""

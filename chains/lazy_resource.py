@@ -33,7 +33,7 @@ class LazyResource(Generic[T]):
         if self._opened is None:
             self._opened = asyncio.get_running_loop().create_future()
             self._leave = asyncio.Event()
-            self._task = asyncio.create_task(self._keep(self._opened, self._leave))
+            self._task = asyncio.create_task(self._hold_open(self._opened, self._leave))
         return await asyncio.shield(self._opened)
 
     async def close(self) -> None:
@@ -43,7 +43,7 @@ class LazyResource(Generic[T]):
             self._leave.set()
             await asyncio.shield(self._task)
 
-    async def _keep(self, opened: "asyncio.Future[T]", leave: asyncio.Event) -> None:
+    async def _hold_open(self, opened: "asyncio.Future[T]", leave: asyncio.Event) -> None:
         try:
             async with self._make() as value:
                 opened.set_result(value)

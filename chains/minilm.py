@@ -51,7 +51,7 @@ _TOKENIZED_CHARS: Final = 64 * 1024
 _TOKENIZED: Final = 64
 """Maximum segments that are tokenized in one batch."""
 
-_MOST_THREADS: Final = 4
+_MAX_THREADS: Final = 4
 
 _UNTRAINED_WEIGHT: Final = 0.1
 """Weight of the vectors in scripts that the model was not trained on. The best full-text match stays first."""
@@ -61,8 +61,8 @@ _LATIN: Final = ("LATIN", "FULLWIDTH LATIN")
 _PACKAGES: Final = ("onnxruntime", "tokenizers", _TOKENIZER[0], _MODEL[0])
 
 Numbers = NDArray[np.float32]
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class MiniLm:
                 tokens[number] += ids
         return tokens
 
-    async def _run_batch(self, owner: str, urgent: bool, work: Callable[[Given], Made], given: Given) -> Made:
+    async def _run_batch(self, owner: str, urgent: bool, work: Callable[[Input], Output], given: Input) -> Output:
         run = self._thread.run_urgently if urgent else self._thread.run
         try:
             return await run(owner, work, given)
@@ -204,7 +204,7 @@ class MiniLm:
             tokenizer.no_truncation()
             tokenizer.no_padding()
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
+            options.intra_op_num_threads = min(_MAX_THREADS, os.cpu_count() or 1)
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             inputs = frozenset(given.name for given in session.get_inputs())

@@ -3,26 +3,26 @@
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar, overload
 
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
-__all__ = ["MOST_MODELS", "ModelFacts", "RecentModels"]
+__all__ = ["MAX_MODELS", "ModelFacts", "RecentModels"]
 
-MOST_MODELS: Final = 1000
-_LONGEST_NAME: Final = 500
+MAX_MODELS: Final = 1000
+_MAX_NAME: Final = 500
 
 T = TypeVar("T")
 
 
 class RecentModels(dict[str, T]):
-    """A dict that holds the latest `MOST_MODELS` names, and no overlong ones. Add items only by assignment."""
+    """A dict that holds the latest `MAX_MODELS` names, and no overlong ones. Add items only by assignment."""
 
     def __setitem__(self, name: str, value: T) -> None:
         """Add a name; drop the oldest one if there are too many."""
-        if len(name) > _LONGEST_NAME:
+        if len(name) > _MAX_NAME:
             return
         self.pop(name, None)
         super().__setitem__(name, value)
-        if len(self) > MOST_MODELS:
+        if len(self) > MAX_MODELS:
             del self[next(iter(self))]
 
 
@@ -30,30 +30,30 @@ class ModelFacts(Generic[T]):
     """Facts learned about models from the answers to one owner, for this owner's requests only.
 
     Answers depend on the request, and errors quote it: what one owner writes must change nothing for another. Each
-    owner has at most `MOST_MODELS` names. The same number of owners is kept, those who learned most recently.
+    owner has at most `MAX_MODELS` names. The same number of owners is kept, those who learned most recently.
     """
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, RecentModels[T]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of the acting owner's names."""
-        return len(self._owners.get(acting_owner(), ()))
+        """Return the number of the current owner's names."""
+        return len(self._owners.get(current_owner(), ()))
 
     def __contains__(self, name: str) -> bool:
         """Return whether anything is known about this model."""
-        return name in self._owners.get(acting_owner(), ())
+        return name in self._owners.get(current_owner(), ())
 
     def __getitem__(self, name: str) -> T:
         """Return what is known about this model. Raises KeyError."""
-        return self._owners[acting_owner()][name]
+        return self._owners[current_owner()][name]
 
     def __setitem__(self, name: str, value: T) -> None:
-        """Store a fact for the acting owner."""
-        owner = acting_owner()
+        """Store a fact for the current owner."""
+        owner = current_owner()
         self._owners.setdefault(owner, RecentModels())[name] = value
         self._owners.move_to_end(owner)
-        if len(self._owners) > MOST_MODELS:
+        if len(self._owners) > MAX_MODELS:
             self._owners.popitem(last=False)
 
     @overload
@@ -64,10 +64,10 @@ class ModelFacts(Generic[T]):
 
     def get(self, name: str, default: T | None = None) -> T | None:
         """Return what is known, or the default."""
-        known = self._owners.get(acting_owner())
+        known = self._owners.get(current_owner())
         return default if known is None else known.get(name, default)
 
     def forget(self, name: str) -> None:
         """Remove what is known about a model."""
-        if (known := self._owners.get(acting_owner())) is not None:
+        if (known := self._owners.get(current_owner())) is not None:
             known.pop(name, None)

@@ -90,16 +90,18 @@ class ModelRouter:
         """
         if (route := self._known_route(name)) is not None:
             return route
-        await asyncio.gather(*(upstream.source.settle() for upstream in self.upstreams if not upstream.models))
-        return self._by_listing(self._meant(name))
+        await asyncio.gather(
+            *(upstream.source.wait_for_listing() for upstream in self.upstreams if not upstream.models)
+        )
+        return self._by_listing(self._resolve_alias(name))
 
-    def _meant(self, name: str) -> str:
+    def _resolve_alias(self, name: str) -> str:
         wanted = name.strip() or self._default
         return self._aliases.target(wanted) or wanted if wanted else ""
 
     def _known_route(self, name: str) -> Route | None:
         """Return the route, None if it depends on a listing that has not arrived yet. Raises PromptRefused."""
-        wanted = self._meant(name)
+        wanted = self._resolve_alias(name)
         first = self.upstreams[0]
         if not self._named:
             return Route(first, wanted)
@@ -108,7 +110,7 @@ class ModelRouter:
         prefix, slash, rest = wanted.partition("/")
         if slash and (upstream := self._named.get(prefix)) is not None:
             return Route(upstream, self._allowed(upstream, rest))
-        if not all(upstream.models or upstream.source.settled for upstream in self.upstreams):
+        if not all(upstream.models or upstream.source.has_listed for upstream in self.upstreams):
             return None
         return self._by_listing(wanted)
 
@@ -148,7 +150,7 @@ class ModelRouter:
             raise PromptRefused(f"Several upstreams have the model `{wanted}`: name one of {candidates}.")
         return Route(having[0], wanted) if having else None
 
-    def _known(self, name: str) -> Route | None:
+    def _known_route_or_none(self, name: str) -> Route | None:
         try:
             return self._known_route(name)
         except RunError:
@@ -172,7 +174,7 @@ class ModelRouter:
 
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens, None if it is unknown."""
-        route = self._known(model)
+        route = self._known_route_or_none(model)
         return None if route is None else route.upstream.backend.context_limit(route.model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
@@ -187,19 +189,19 @@ class ModelRouter:
 
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length, in tokens, that an upstream stated."""
-        if (route := self._known(model)) is not None:
+        if (route := self._known_route_or_none(model)) is not None:
             route.upstream.backend.learn_limit(route.model, limit)
 
     def tokens_per_char(self, model: str) -> float:
         """Return the estimate for this model, which every answer's usage corrects."""
-        route = self._known(model)
+        route = self._known_route_or_none(model)
         upstream, known = (self.upstreams[0], "") if route is None else (route.upstream, route.model)
         return upstream.backend.tokens_per_char(known)
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
-        if (route := self._known(model)) is not None:
-            route.upstream.backend.learn(route.model, chars=chars, prompt_tokens=prompt_tokens)
+        if (route := self._known_route_or_none(model)) is not None:
+            route.upstream.backend.calibrate(route.model, chars=chars, prompt_tokens=prompt_tokens)
 
     # --- requests of clients --------------------------------------------------------------------------------------
 
@@ -264,7 +266,9 @@ class ModelRouter:
         prefix, slash, rest = wanted.partition("/")
         if slash and rest and (upstream := self._named.get(prefix)) is not None:
             return Route(upstream, self._allowed(upstream, rest))
-        await asyncio.gather(*(upstream.source.settle() for upstream in self.upstreams if not upstream.models))
+        await asyncio.gather(
+            *(upstream.source.wait_for_listing() for upstream in self.upstreams if not upstream.models)
+        )
         return self._listed(wanted) if wanted else None
 
 

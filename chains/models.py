@@ -88,13 +88,13 @@ class Models:
         return next((entry for entry in self._listing or () if entry["id"] == model), None)
 
     @property
-    def settled(self) -> bool:
+    def has_listed(self) -> bool:
         """Whether waiting cannot improve `names`: there is a listing, or a fetch has just failed."""
         return self._listing is not None or self._failed_recently()
 
-    async def settle(self) -> None:
+    async def wait_for_listing(self) -> None:
         """Wait for the first listing; later ones are fetched in the background. A listing that fails raises nothing."""
-        if not self.settled:
+        if not self.has_listed:
             with contextlib.suppress(RunError):
                 await asyncio.shield(self._refresh())
         self._keep_fresh()

@@ -6,7 +6,7 @@ from chains.calls import ToolCalls
 from chains.model_router import RoutedUpstream
 from chains.prompts import Prompts
 from chains.provider import Provider
-from chains.reply import Replies
+from chains.reply import OpenAIBackend
 from chains.transport import CallLimits
 from chains.upstream import Upstream
 
@@ -44,8 +44,8 @@ def build_upstream(
     key = given.api_key or None
     if given.provider == "openai":
         upstream = Upstream(given.url, api_key=key, limits=limits, name=name, max_reply_tokens=max_reply_tokens)
-        replies = Replies(upstream, tool_calls=given.tool_calls or tool_calls, prompts=prompts)
-        return RoutedUpstream(name, upstream, replies, given.models)
+        backend = OpenAIBackend(upstream, tool_calls=given.tool_calls or tool_calls, prompts=prompts)
+        return RoutedUpstream(name, upstream, backend, given.models)
     provider = Provider(
         name,
         given.provider,

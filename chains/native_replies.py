@@ -11,7 +11,7 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from chains.call_chunks import sum_chunks
-from chains.extra_fields import engine_id, extra_fields, keep
+from chains.extra_fields import engine_id, extra_fields, serialize_fields
 
 __all__ = ["NativeReply", "restore_native_replies"]
 
@@ -52,7 +52,7 @@ class NativeReply:
         additional = {name: value for name, value in whole.additional_kwargs.items() if name not in _KNOWN_ADDITIONAL}
         if not additional and all(isinstance(block, str) or block.get("type") in ("text", *_CALLS) for block in blocks):
             return ""
-        return keep({"source": self._source, "content": blocks, "beside": additional}, self._model) or ""
+        return serialize_fields({"source": self._source, "content": blocks, "beside": additional}, self._model) or ""
 
 
 def _work(pieces: list[AIMessageChunk]) -> int:

@@ -24,7 +24,7 @@ class ModelSource(Protocol):
         ...
 
     @property
-    def settled(self) -> bool:
+    def has_listed(self) -> bool:
         """Whether `names` is complete without waiting."""
         ...
 
@@ -36,8 +36,8 @@ class ModelSource(Protocol):
         """Close every connection."""
         ...
 
-    async def settle(self) -> None:
-        """Wait, for a limited time, until `settled`. A listing that fails raises nothing."""
+    async def wait_for_listing(self) -> None:
+        """Wait, for a limited time, until `has_listed`. A listing that fails raises nothing."""
         ...
 
     def names(self) -> list[str]:
@@ -58,7 +58,7 @@ class ModelSource(Protocol):
 
 
 class ChatBackend(Protocol):
-    """Answers model calls: `chains.Replies` and `chains.Provider` implement it."""
+    """Answers model calls: `chains.OpenAIBackend` and `chains.Provider` implement it."""
 
     def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer's chunks. Raises RunError only."""
@@ -84,6 +84,6 @@ class ChatBackend(Protocol):
         """Return the calibrated estimate for this model."""
         ...
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with an answer's usage."""
         ...

@@ -16,7 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from chains.anthropic_api import AnthropicApi
 from chains.blocks import until_silent
-from chains.calls import Abilities, Modes, concerns_tools
+from chains.calls import Capabilities, Modes, concerns_tools
 from chains.chat_types import ModelEntry, ModelKeywords
 from chains.completions import open_completion
 from chains.context import Prompt
@@ -36,7 +36,7 @@ from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream_response import UpstreamResponse
 from fairness.fair_limits import FairLimit
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.metrics import Counts
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
@@ -82,7 +82,7 @@ class Provider:
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._making = FairLimit(1)
         self._refused: Known = ModelFacts()
-        self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
+        self._modes = Modes(Capabilities(None, "native"), prompts, self.follow)
 
     @property
     def host(self) -> str:
@@ -101,13 +101,13 @@ class Provider:
     # --- Source ---------------------------------------------------------------------------------------------------
 
     @property
-    def settled(self) -> bool:
+    def has_listed(self) -> bool:
         """Whether `names` is complete without waiting."""
-        return bool(self._named) or self._models.settled
+        return bool(self._named) or self._models.has_listed
 
-    async def settle(self) -> None:
+    async def wait_for_listing(self) -> None:
         """Wait, once and for a limited time, for the first listing."""
-        await self._models.settle()
+        await self._models.wait_for_listing()
 
     def names(self) -> list[str]:
         """Return the model ids that `threadhold.toml` names, else those last listed."""
@@ -162,9 +162,9 @@ class Provider:
         """Return the estimate for this model, which every answer's usage corrects."""
         return self.calibration.ratio(model)
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
-        self.calibration.learn(model, chars=chars, tokens=prompt_tokens)
+        self.calibration.update(model, chars=chars, tokens=prompt_tokens)
 
     async def calls_natively(self, model: str) -> bool:
         """Whether the model's server makes tool calls itself. Raises RunError."""
@@ -196,7 +196,7 @@ class Provider:
                     async for chunk in chunks:
                         has_chunks = True
                         yield chunk
-                negotiation.settle()
+                negotiation.record_success()
                 return
             except RunError as error:
                 error_response = error_response_of(error)
@@ -267,7 +267,7 @@ class Provider:
         """Return the LangChain model of that name, made once. Raises RunError if it cannot be made."""
         if (known := self._chats.get(model)) is not None:
             return known
-        async with self._making.slot(acting_owner()):
+        async with self._making.slot(current_owner()):
             chat = self._chats.get(model)
             if chat is None:
                 chat = self._chats[model] = await asyncio.to_thread(self._api.make, model)

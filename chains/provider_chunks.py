@@ -1,6 +1,6 @@
 """Converts what other providers' LangChain models return to one form: chunks, finish reasons, errors. Pure.
 
-Invariants: content blocks become text; thoughts are kept apart from the text; usage is summed and sent once, at the
+Invariants: content blocks become text; reasoning is kept apart from the text; usage is summed and sent once, at the
 end; whatever a provider's library raises becomes a RunError that names the upstream; an answer's length is limited.
 """
 
@@ -67,9 +67,9 @@ class AnswerSize:
 
     def add(self, chunk: AIMessageChunk) -> None:
         """Count a chunk. Raises UpstreamFailed if the answer exceeds `MAX_ANSWER_BYTES`."""
-        text, thoughts = _texts(chunk)
+        text, reasoning = _texts(chunk)
         calls = sum(len(call.get("args") or "") + len(call.get("name") or "") for call in chunk.tool_call_chunks)
-        self._bytes += _CHUNK_BYTES + len(text) + len(thoughts) + calls
+        self._bytes += _CHUNK_BYTES + len(text) + len(reasoning) + calls
         if self._bytes > MAX_ANSWER_BYTES:
             raise too_long(self._host, MAX_ANSWER_BYTES, self._advice)
 
@@ -86,7 +86,7 @@ class ChunkConverter:
         self._size = AnswerSize(host)
 
     def convert(self, chunk: AIMessageChunk) -> AIMessageChunk | None:
-        """Return the chunk with text, thoughts and calls only; None if it has none of them.
+        """Return the chunk with text, reasoning and calls only; None if it has none of them.
 
         Raises UpstreamFailed if the answer exceeds `MAX_ANSWER_BYTES`.
         """
@@ -100,11 +100,11 @@ class ChunkConverter:
             self.finish = _FINISHES.get(normalized, normalized)
         if chunk.usage_metadata:
             self._usage = add_usage(self._usage, chunk.usage_metadata)
-        text, thoughts = _texts(chunk)
+        text, reasoning = _texts(chunk)
         calls = number_calls(self._calls, chunk).tool_call_chunks
-        if not (text or thoughts or calls):
+        if not (text or reasoning or calls):
             return None
-        additional = {"reasoning_content": thoughts} if thoughts else {}
+        additional = {"reasoning_content": reasoning} if reasoning else {}
         return chunk_of_calls(calls, content=text, additional_kwargs=additional)
 
     def end(self) -> AIMessageChunk:
@@ -122,15 +122,15 @@ def _texts(chunk: AIMessageChunk) -> tuple[str, str]:
     reasoning = str(chunk.additional_kwargs.get("reasoning_content") or "")
     if isinstance(chunk.content, str):
         return chunk.content, reasoning
-    text = thoughts = ""
+    text = ""
     for block in chunk.content:
         if isinstance(block, str):
             text += block
         elif block.get("type") == "text":
             text += block.get("text") or ""
         elif block.get("type") in ("thinking", "reasoning"):
-            thoughts += block.get("thinking") or block.get("reasoning") or ""
-    return text, reasoning + thoughts
+            reasoning += block.get("thinking") or block.get("reasoning") or ""
+    return text, reasoning
 
 
 def explain_provider_error(error: Exception, *, host: str, model: str, key: str) -> RunError:

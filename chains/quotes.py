@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final
 
-from chains.changes import NAMED_CHILDREN
+from chains.request_changes import NAMED_CHILDREN
 
-__all__ = ["Words"]
+__all__ = ["RequestText"]
 
 _WINDOW: Final = 12
 """Characters next to a word: if the request also contains this many of them, the word is a quote."""
@@ -19,7 +19,7 @@ _UNWRITTEN: Final = ("model", "messages")
 """Fields whose keys are the server's own."""
 
 
-class Words:
+class RequestText:
     """Texts and names of one request's body, and of `more_texts` sent with it. Large bodies take 10 ms per megabyte."""
 
     def __init__(self, body: Mapping[str, object], more_texts: object = ()) -> None:
@@ -32,11 +32,11 @@ class Words:
         self._names = _fold("\0".join(names))
         self._all = "\0".join(map(_fold, chain(_strings([body, more_texts]), names, keywords)))
 
-    def have_name(self, name: str) -> bool:
+    def has_name(self, name: str) -> bool:
         """Return whether a name in the request contains this one."""
         return _fold(name) in self._names
 
-    def quoted(self, text: str, start: int, end: int) -> bool:
+    def is_quoted(self, text: str, start: int, end: int) -> bool:
         """Return whether a server's text from `start` to `end` is a quote: the request contains it with the same
         adjacent text."""
         least = end - start + _WINDOW // 2

@@ -17,14 +17,14 @@ from wire.errors import UpstreamFailed
 
 __all__ = ["RelayedResponse", "relay"]
 
-_MOST_BYTES: Final = 4 * 1024 * 1024
+_MAX_BYTES: Final = 4 * 1024 * 1024
 """Per stream; an answer of 8,000 tokens has about 2 MB, unless it has probabilities."""
 
 _IDLE_READER_S: Final = 10.0
 """How long a reader can leave the buffer full while others wait for the slot."""
 
 _TOO_SLOW: Final = (
-    f"The client read the answer so slowly that {_MOST_BYTES >> 20} MB were buffered while other requests waited for "
+    f"The client read the answer so slowly that {_MAX_BYTES >> 20} MB were buffered while other requests waited for "
     "the engine. Read the answer faster, or request a shorter one."
 )
 
@@ -71,7 +71,7 @@ class _Buffer:
             async with aclosing(self._blocks_to_keep()) as blocks:  # type: ignore[type-var]
                 async for block in blocks:
                     self._add(block)
-                    if self._size > _MOST_BYTES and not await self._has_space():
+                    if self._size > _MAX_BYTES and not await self._has_space():
                         self._add(error_frame(_TOO_SLOW, "reader_too_slow"))
                         return
         except UpstreamFailed as error:
@@ -92,7 +92,7 @@ class _Buffer:
 
     async def _has_space(self) -> bool:
         """Wait until the reader has emptied the buffer; return False if others cannot wait so long."""
-        while self._size > _MOST_BYTES:
+        while self._size > _MAX_BYTES:
             self._taken.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_IDLE_READER_S):

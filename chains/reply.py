@@ -20,7 +20,7 @@ from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
 from chains.call_chunks import with_calls
-from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
+from chains.calls import Capabilities, Modes, ToolCalls, concerns_tools
 from chains.chat_types import CallDelta, ChatRequest, ModelKeywords
 from chains.chunks import TextChunk
 from chains.context import Prompt
@@ -31,16 +31,16 @@ from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.reply_call import ReplyCall
 from chains.upstream import Upstream
 
-__all__ = ["RECLASSIFIED", "Replies", "ReplyCall", "chat_model", "is_followed", "request_fields"]
+__all__ = ["RECLASSIFIED", "OpenAIBackend", "ReplyCall", "chat_model", "is_followed", "request_fields"]
 
 RECLASSIFIED = "threadhold_reclassified"
-"""Key of a chunk's `additional_kwargs`: all text before it was thoughts without an opening tag."""
+"""Key of a chunk's `additional_kwargs`: all text before it was reasoning without an opening tag."""
 
 _NAME = "threadhold"
 _NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI without a MODEL_URL
 
 
-class Replies:
+class OpenAIBackend:
     """Model calls at one upstream."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Replies:
     ) -> None:
         self.upstream = upstream
         self._chat = chat_model(upstream)
-        self._modes = Modes(Abilities(upstream, tool_calls), prompts, self._request)
+        self._modes = Modes(Capabilities(upstream, tool_calls), prompts, self._request)
 
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens, None if it is unknown."""
@@ -62,9 +62,9 @@ class Replies:
         """Return the estimate for this model, which every answer's usage corrects."""
         return self.upstream.calibration.ratio(model)
 
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+    def calibrate(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Correct the estimate with the token count of a prompt of `chars` characters."""
-        self.upstream.calibration.learn(model, chars=chars, tokens=prompt_tokens)
+        self.upstream.calibration.update(model, chars=chars, tokens=prompt_tokens)
 
     async def calls_natively(self, model: str) -> bool:
         """Whether the model's server makes tool calls itself; may ask the server the first time. Raises RunError."""

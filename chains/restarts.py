@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["Restarts"]
 
 _FIRST_S: Final = 1.0
-_LONGEST_S: Final = 30.0
+_MAX_DELAY_S: Final = 30.0
 _STABLE_S: Final = 60.0
 """An engine that ran at least this long does not continue a series of ends."""
 
@@ -34,7 +34,7 @@ class Restarts:
         ends, at = self._series.get(name, (0, 0.0))
         if ends < 2:
             return 0.0
-        return max(0.0, at + min(_LONGEST_S, _FIRST_S * 2.0 ** min(ends - 2, 10)) - self._clock())
+        return max(0.0, at + min(_MAX_DELAY_S, _FIRST_S * 2.0 ** min(ends - 2, 10)) - self._clock())
 
     async def wait(self, name: str) -> None:
         """Wait until an engine of this model is allowed to start."""

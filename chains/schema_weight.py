@@ -42,7 +42,7 @@ _MAX_VALUES: Final = 2_000
 """Maximum enum values in total; `MAX_WEIGHT` limits how many can be open at once."""
 _MAX_TEXT: Final = 60_000
 """Maximum characters of all property names and enum values."""
-_MANY: Final = 250
+_MANY_LITERALS: Final = 250
 _MAX_TEXT_OF_MANY: Final = 15_000
 """OpenAI's limit for enums of over 250 values: a longer common beginning makes more tokens evaluate all values."""
 _MAX_REPEATS_TOTAL: Final = 400_000
@@ -227,14 +227,14 @@ class _Weight:
         self._totals.text += sum(lengths)
         advice = "Use fewer or shorter ones."
         limit("characters of names and enum values", self._totals.text, _MAX_TEXT, advice)
-        if len(lengths) > _MANY and what != "required properties":
+        if len(lengths) > _MANY_LITERALS and what != "required properties":
             limit(f"characters of {len(lengths)} {what}", sum(lengths), _MAX_TEXT_OF_MANY, advice)
 
     def _alternatives(self, given: object, key: str, depth: int) -> _Open:
         branches = _list(given, key)
         limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT, "Use fewer.")
         literals = [value for branch in branches for value in _literals(branch)]
-        if len(literals) > _MANY:  # equivalent to one enum
+        if len(literals) > _MANY_LITERALS:  # equivalent to one enum
             length = sum(map(_length, literals))
             limit(f"characters of {len(literals)} enum values", length, _MAX_TEXT_OF_MANY, "Use fewer or shorter ones.")
         heads = [self._heads(branch) for branch in branches]

@@ -41,17 +41,17 @@ class Slot:
         """Return whether another owner holds a slot."""
         return self._slots.is_mixed
 
-    def keep(self, count: int) -> None:
+    def reduce_to(self, count: int) -> None:
         """Release all but `count` slots."""
         rest = self._count - count
         if rest > 0:
             self._is_sole = self.is_sole
             self._count = count
-            self._slots.give_back(self._owner, rest)
+            self._slots.release_slots(self._owner, rest)
 
     def release(self) -> None:
         """Release the slots to the next waiting request. Further calls change nothing."""
-        self.keep(0)
+        self.reduce_to(0)
 
 
 class Slots:
@@ -76,7 +76,7 @@ class Slots:
         """Whether several owners hold slots."""
         return len(self._held) > 1
 
-    async def take(self, owner: str, count: int = 1, *, exclusive: bool = False) -> Slot:
+    async def acquire(self, owner: str, count: int = 1, *, exclusive: bool = False) -> Slot:
         """Return slots for a request when it is next: `count`, or as many as one owner can hold; with `exclusive`, all
         slots."""
         waiting = _Waiting(
@@ -102,7 +102,7 @@ class Slots:
                 self._grant()  # all others may have waited for this request
             raise
 
-    def give_back(self, owner: str, count: int) -> None:
+    def release_slots(self, owner: str, count: int) -> None:
         """Take an owner's slots back and grant them to the next request."""
         self._free += count
         self._held[owner] -= count

@@ -43,7 +43,7 @@ class SseDecoder:
         if not self._begun:
             block = self._joined(block)
             if len(block) < len(_BOM) and _BOM.startswith(block):
-                self._keep(block)
+                self._buffer(block)
                 return []
             self._begun = True
             block = block.removeprefix(_BOM)
@@ -57,8 +57,8 @@ class SseDecoder:
             payloads, block = self._plain(block) if not self._data else ([], block)
             *lines, block = block.split(b"\n")
             for line in lines:
-                self._take(line, payloads)
-        self._keep(block)
+                self._process_line(line, payloads)
+        self._buffer(block)
         self._check(has_event=bool(payloads))
         return payloads
 
@@ -77,7 +77,7 @@ class SseDecoder:
         """Return the data of a last event that lacks its blank line."""
         payloads: list[bytes] = []
         for line in (self._joined(b""), b""):
-            self._take(line, payloads)
+            self._process_line(line, payloads)
         return payloads
 
     @staticmethod
@@ -101,7 +101,7 @@ class SseDecoder:
             self._rest_bytes = 0
         return block
 
-    def _keep(self, block: bytes) -> None:
+    def _buffer(self, block: bytes) -> None:
         if block:
             self._rest.append(block)
             self._rest_bytes += len(block)
@@ -115,7 +115,7 @@ class SseDecoder:
             self._after_cr = True
         return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _take(self, line: bytes, payloads: list[bytes]) -> None:
+    def _process_line(self, line: bytes, payloads: list[bytes]) -> None:
         if not line:
             if self._data:
                 payloads.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))

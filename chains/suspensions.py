@@ -16,7 +16,7 @@ from wire.errors import RateLimited
 __all__ = ["OwnerSuspended", "Suspensions"]
 
 _FIRST_S: Final = 60.0
-_LONGEST_S: Final = 600.0
+_MAX_SUSPENSION_S: Final = 600.0
 _FORGOTTEN_S: Final = 1_800.0
 """How long an owner's record lasts after its last engine end."""
 
@@ -71,4 +71,4 @@ class Suspensions:
 
 
 def _lasts_s(ends: int) -> float:
-    return min(_LONGEST_S, _FIRST_S * 2.0 ** min(ends - 1, 10))
+    return min(_MAX_SUSPENSION_S, _FIRST_S * 2.0 ** min(ends - 1, 10))

@@ -12,7 +12,7 @@ DEFAULT_RATIO: Final = 0.3
 _LOWEST: Final = 0.02
 _HIGHEST: Final = 4.0
 _WEIGHT: Final = 0.5
-_FEWEST_CHARS: Final = 200  # shorter prompts are mostly the template's own tokens
+_MIN_CHARS: Final = 200  # shorter prompts are mostly the template's own tokens
 
 
 class Calibration:
@@ -25,9 +25,9 @@ class Calibration:
         """Return the expected tokens per character."""
         return self._ratios.get(model, DEFAULT_RATIO)
 
-    def learn(self, model: str, *, chars: int, tokens: int) -> None:
+    def update(self, model: str, *, chars: int, tokens: int) -> None:
         """Correct the ratio with a prompt of `chars` characters and `tokens` tokens; short prompts are ignored."""
-        if chars < _FEWEST_CHARS or tokens <= 0:
+        if chars < _MIN_CHARS or tokens <= 0:
             return
         measured = min(max(tokens / chars, _LOWEST), _HIGHEST)
         known = self._ratios.get(model)

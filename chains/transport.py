@@ -18,7 +18,7 @@ from yarl import URL
 from chains.endpoint import Endpoint, proxy_for
 from chains.error_responses import ErrorResponse, read_error_response
 from chains.forwarding import Outgoing
-from chains.interim import FewInterimResponses
+from chains.interim import LimitedInterimResponses
 from chains.retries import Retries, RetryPolicy, is_transient
 from telemetry.metrics import Counts
 from wire.errors import RunError, UpstreamFailed
@@ -29,7 +29,7 @@ MAX_ERROR_BYTES: Final = 256 * 1024
 _ERROR_BODY_S: Final = 5.0
 _KEEPALIVE_S: Final = 15.0
 _LARGE_BYTES: Final = 1024 * 1024
-_MOST_POOLED: Final = 1000
+_MAX_POOLED: Final = 1000
 """Maximum dead pooled connections that one request tries."""
 
 
@@ -97,7 +97,7 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s, sock_read=self.limits.idle_s),
             headers=self._headers,
             auto_decompress=True,
-            response_class=FewInterimResponses,
+            response_class=LimitedInterimResponses,
         )
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class Transport:
             ) as error:
                 # Each iteration discards one pooled connection, so that the loop ends with a new one.
                 failures += 1
-                is_dead = not attempt.connects and failures < _MOST_POOLED
+                is_dead = not attempt.connects and failures < _MAX_POOLED
                 if not is_dead or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise
 

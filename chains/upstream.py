@@ -12,22 +12,22 @@ import aiohttp
 import orjson
 from langchain_core.messages import BaseMessage
 
-from chains.blocks import whole
+from chains.blocks import read_all
 from chains.chat_types import ModelEntry
-from chains.context_window import Windows
+from chains.context_window import ContextWindows
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.error_responses import ErrorResponse, explain
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.model_facts import ModelFacts
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
-from chains.read_batching import Pace
+from chains.read_batching import LoopLag
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
 from chains.upstream_response import UpstreamResponse, normalize_error, open_upstream_response
 from fairness.fair_limits import ANSWERS
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from telemetry.metrics import Counts
 from telemetry.version import installed_version
 from wire.errors import (
@@ -82,14 +82,14 @@ class Upstream:
         """Counts of requests by outcome; see `Transport`."""
         self.overflow_advice = ""
         """Advice, other than shortening, in the refusal of a prompt that is too long."""
-        self.pace = Pace()
+        self.loop_lag = LoopLag()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self.reasoning_models: ModelFacts[bool] = ModelFacts()
-        """Models whose answers begin with thoughts without an opening tag."""
+        """Models whose answers begin with reasoning without an opening tag."""
         self._refused: Known = ModelFacts()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
-        self._windows = Windows(lambda: self._transport, self._models)
+        self._windows = ContextWindows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
         if self.endpoint is not None:
             agent = user_agent or f"threadhold/{installed_version()}"
@@ -135,14 +135,14 @@ class Upstream:
         return None
 
     @property
-    def settled(self) -> bool:
-        """Whether `names` is complete without waiting; see `settle`."""
-        return self._transport is None or self._models.settled
+    def has_listed(self) -> bool:
+        """Whether `names` is complete without waiting; see `wait_for_listing`."""
+        return self._transport is None or self._models.has_listed
 
-    async def settle(self) -> None:
+    async def wait_for_listing(self) -> None:
         """Wait, once and for a limited time, for the first listing. A listing that fails raises nothing."""
         if self._transport is not None:
-            await self._models.settle()
+            await self._models.wait_for_listing()
 
     def names(self) -> list[str]:
         """Return the ids last listed, without waiting."""
@@ -195,7 +195,7 @@ class Upstream:
         self._models.learn_limit(self._models.known_as(model), limit)
 
     def note_reasoning(self, model: str, *, begins: bool) -> None:
-        """Remember whether a model's answers begin with thoughts."""
+        """Remember whether a model's answers begin with reasoning."""
         if begins:
             self.reasoning_models[model] = True
         else:
@@ -236,7 +236,7 @@ class Upstream:
             # hours.
             async with asyncio.timeout(limit_s + _LATE_S):
                 answered = await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES)
-            return await ANSWERS.run(acting_owner(), read, answered)
+            return await ANSWERS.run(current_owner(), read, answered)
         except ValueError as error:
             raise UpstreamFailed(f"{host} did not answer `/embeddings` with JSON.") from error
         except TimeoutError as error:
@@ -307,7 +307,7 @@ class Upstream:
     async def _whole(self, response: aiohttp.ClientResponse, idle_s: float, max_bytes: int) -> bytes:
         endpoint = self.require_transport().endpoint
         idle_s = min(self.limits.idle_s, idle_s)
-        return await whole(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
+        return await read_all(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
 
     def _late(self, what: str, limit_s: float) -> UpstreamFailed:
         """Return the error for an answer that did not arrive in time, its head or its body."""

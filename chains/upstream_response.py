@@ -13,11 +13,11 @@ from typing import Final
 import aiohttp
 import orjson
 
-from chains.answer_slots import AnswerSlot
-from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed, whole
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, read_all, when_closed
 from chains.endpoint import Endpoint
 from chains.error_responses import ErrorResponse, explain, overflow_body, read_error_response
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
+from chains.response_slots import ResponseSlot
 from chains.transport import Transport, failure
 from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProblem
 
@@ -52,7 +52,7 @@ class UpstreamResponse:
     body: bytes | None = None
     _response: aiohttp.ClientResponse | None = None
     _transport: Transport | None = None
-    _slot: AnswerSlot | None = None
+    _slot: ResponseSlot | None = None
 
     @property
     def closed(self) -> bool:
@@ -132,7 +132,7 @@ async def open_upstream_response(
     if 200 <= response.status < 300:
         if "json" not in kind and path != EMBEDDINGS:
             return UpstreamResponse(response.status, kind, headers, _response=response, _transport=transport)
-        slot = AnswerSlot()
+        slot = ResponseSlot()
         whole_body = await _whole(response, transport, path, slot)
         if _ERROR.match(whole_body):
             whole_body = _without_key(whole_body, transport.endpoint)
@@ -204,9 +204,9 @@ def _unknown_path(error_response: ErrorResponse, endpoint: Endpoint, path: str) 
     return not_served(path, responder)
 
 
-async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, slot: AnswerSlot) -> bytes:
+async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str, slot: ResponseSlot) -> bytes:
     try:
-        return await whole(
+        return await read_all(
             response,
             transport.endpoint,
             idle_s=transport.limits.idle_s,

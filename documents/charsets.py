@@ -24,7 +24,7 @@ _MARKS: Final = (
 _WIDE: Final = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _SAMPLE: Final = 64 * 1024
 _PRINTABLE: Final = re.compile(rb"[\t\n\r -~]")
-_MOST_PRINTABLE: Final = 0.75
+_MAX_PRINTABLE: Final = 0.75
 """Above this share of printable bytes, a text with zero bytes is not UTF-16, in which at most half are printable."""
 _HIGH: Final = bytes(range(0x80, 0x100))
 _DECLARATIONS: Final = (
@@ -43,10 +43,10 @@ _WESTERN_FEW: Final = 0.25
 """The same if the result has European words. East Asian texts have up to 0.5 by chance, but not such words."""
 _LINES_FEW: Final = 0.1
 """Least non-ASCII characters in the lines that are UTF-8, per non-ASCII byte in the other lines."""
-_FEWEST_LETTERS: Final = 3
+_MIN_LETTERS: Final = 3
 _CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
 _STRANGE: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
-_MOST_STRANGE: Final = 0.02
+_MAX_STRANGE: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def decode(data: bytes) -> Decoded:
 
 def _is_strange(text: str) -> bool:
     """Return whether a text begins with more control characters than real text has."""
-    return len(_STRANGE.findall(text[:_SAMPLE])) > max(1, _MOST_STRANGE * min(len(text), _SAMPLE))
+    return len(_STRANGE.findall(text[:_SAMPLE])) > max(1, _MAX_STRANGE * min(len(text), _SAMPLE))
 
 
 def _marked(data: bytes) -> Decoded | None:
@@ -103,7 +103,7 @@ def _utf8(data: bytes) -> Decoded | None:
 def _wide(data: bytes) -> Decoded | None:
     """Decode UTF-16 or UTF-32 without a mark, which zero bytes reveal, at least those of line ends and spaces."""
     sample = data[:_SAMPLE]
-    if b"\x00" not in data or len(data) % 2 or len(_PRINTABLE.findall(sample)) > _MOST_PRINTABLE * len(sample):
+    if b"\x00" not in data or len(data) % 2 or len(_PRINTABLE.findall(sample)) > _MAX_PRINTABLE * len(sample):
         return None
     ascii_counts = {encoding: _count_ascii(sample, encoding) for encoding in _WIDE}
     best = max(ascii_counts, key=lambda encoding: ascii_counts[encoding])
@@ -117,7 +117,7 @@ def _count_ascii(data: bytes, encoding: str) -> int:
     except UnicodeDecodeError:
         return 0
     odd = sum(unicodedata.category(letter) in ("Cn", "Co", "Cc") and letter not in "\t\r\n\f" for letter in text)
-    return 0 if odd > _MOST_STRANGE * len(text) else sum(letter <= "\x7f" for letter in text)
+    return 0 if odd > _MAX_STRANGE * len(text) else sum(letter <= "\x7f" for letter in text)
 
 
 def _declared(data: bytes) -> Decoded | None:
@@ -160,7 +160,7 @@ def _has_utf8_lines(data: bytes) -> bool:
     text = "".join(line.decode() for line in lines if not _is_invalid(line))
     others = sum(_count_high(line) for line in lines if _is_invalid(line))
     letters = sum(letter > "\x7f" for letter in text)
-    return letters >= max(_FEWEST_LETTERS, _LINES_FEW * others) and reads_as_western(text)
+    return letters >= max(_MIN_LETTERS, _LINES_FEW * others) and reads_as_western(text)
 
 
 def _mixed(data: bytes) -> Decoded:

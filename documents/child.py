@@ -14,7 +14,7 @@ from typing import Final, Literal, TypedDict
 
 from documents.extraction_errors import ExtractionError, invalid_file
 from documents.kinds import detect_kind
-from documents.readers import Reading
+from documents.readers import FileReader
 
 __all__ = ["REFUSED", "LimitValues", "Report", "main"]
 
@@ -64,10 +64,10 @@ def _limit(limits: LimitValues) -> None:
 def _write(path: Path, suffix: str, limits: LimitValues) -> str | None:
     """Write the text; return a note on what was guessed or replaced, if anything."""
     kind = detect_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
-    reading = Reading(kind, path, limits["chars"] * 4)
+    reader = FileReader(kind, path, limits["chars"] * 4)
     left = limits["chars"]
     replaced = 0
-    for part in reading.parts():
+    for part in reader.parts():
         text = _CONTROLS.sub("", part.translate(_PAGE_BREAKS))
         left -= len(text) + 1
         if left < 0:
@@ -75,10 +75,10 @@ def _write(path: Path, suffix: str, limits: LimitValues) -> str | None:
         replaced += text.count("\ufffd")
         sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()
-    if replaced and reading.note is None:
+    if replaced and reader.note is None:
         count = "1 character" if replaced == 1 else f"{replaced} characters"
         return f"The text has {count} that could not be read (U+FFFD)."
-    return reading.note
+    return reader.note
 
 
 def main(arguments: list[str]) -> int:

@@ -25,7 +25,7 @@ _JAPANESE: Final = ("cp932", "euc-jp")
 """Tried before the detector, which misses katakana."""
 _CASED: Final = ("cp1251", "koi8-r", "koi8-u", "cp866", "iso8859-5", "cp1253", "iso8859-7")
 """Code pages of non-Latin scripts with capitals."""
-_FEWEST_CAPITALS: Final = 5
+_MIN_CAPITALS: Final = 5
 _RARE: Final = {"mac-cyrillic": 0.5, "iso8859-5": 0.5, "iso8859-7": 0.9}
 """Factors on the detector's confidence in code pages that have a commoner rival with the same letters."""
 SUPERSETS: Final = {
@@ -56,16 +56,16 @@ _LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
 }
 _FAMILY: Final = {"cp1250": "central", "iso8859-2": "central", "cp1254": "turkish", "cp1257": "baltic"}
 
-_LONGEST_RUN: Final = {"western": 2, "central": 4, "turkish": 3, "baltic": 3}
+_MAX_RUN: Final = {"western": 2, "central": 4, "turkish": 3, "baltic": 3}
 """Maximum consecutive non-ASCII letters; the words of other scripts have more."""
 
 _WORD: Final = re.compile(rb"[A-Za-z0-9'\x80-\xff]*[\x80-\xff][A-Za-z0-9'\x80-\xff]*")
 _TEXT_WORD: Final = re.compile(r"[A-Za-z0-9'\x80-\U0010ffff]*[\x80-\U0010ffff][A-Za-z0-9'\x80-\U0010ffff]*")
 _FEW_STRANGE: Final = 0.05
 _LINE: Final = re.compile(rb"[^\n]{1,2000}")
-_MOST_WORDS: Final = 20_000
-_MOST_READ: Final = 4_000_000
-_MOST_SAMPLE: Final = 150_000
+_MAX_WORDS: Final = 20_000
+_MAX_READ: Final = 4_000_000
+_MAX_SAMPLE: Final = 150_000
 """Approximate number of bytes that the detector examines, taken evenly from the whole text."""
 _PIECES: Final = re.compile(r"[^\W\d_²³¹¼½¾ªº]+|\d+|[²³¹¼½¾ªº]+|[^\w\s]+|_+|\s+")
 _PUNCTUATION: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿\u00a0")
@@ -83,15 +83,15 @@ _LATIN_KANA: Final = re.compile("[A-Za-z][\u3041-\u30fc]|[\u3041-\u30fc][A-Za-z]
 _MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd|[ךםןףץ][א-ת]|[\u05f0-\u05f2]")
 """Mixed scripts, Hebrew final letters within a word, and the letters of Yiddish."""
 _ASCII: Final = re.compile(r"[\x00-\x7f]")
-_MOST_IMPLAUSIBLE: Final = 0.3
+_MAX_IMPLAUSIBLE_SHARE: Final = 0.3
 """Maximum share of implausible words for a text to be in the Latin script."""
 _TIE: Final = 0.02
 _SURER: Final = 2.0
 """Factor by which the detector's confidence in a rarer code page must exceed that in windows-1252 (plus `_MARGIN`)."""
 _MARGIN: Final = 0.004
-_LEAST_SURE: Final = 0.03
+_MIN_SURE: Final = 0.03
 _MUCH_SURER: Final = 10.0
-"""The detector's confidence in an East Asian code page must exceed `_LEAST_SURE`, and that in Latin ones times this."""
+"""The detector's confidence in an East Asian code page must exceed `_MIN_SURE`, and that in Latin ones times this."""
 _TURKISH: Final = 0.7
 """The same factor for Turkish if its letters would be Nordic: Turkish is commoner than Icelandic."""
 _NORDIC: Final = frozenset("ðþýÐÞÝ")
@@ -102,7 +102,7 @@ _RIVALS: Final = frozenset({"cp1250", "cp1254", "cp1257", "iso8859-2"})
 
 def guess_encoding(data: bytes) -> str:
     """Return Python's name of the encoding that fits `data` best; some bytes may be invalid even in that."""
-    sample = collect_sample(data, _MOST_READ)
+    sample = collect_sample(data, _MAX_READ)
     words = _collect_words(sample)
     strange = {encoding: _implausible(words, encoding) for encoding in _LATIN}
     least = min(strange.values())
@@ -112,7 +112,7 @@ def guess_encoding(data: bytes) -> str:
         if _has_kana(sample.decode(encoding, "replace")):
             return encoding
     sure = _detect(collect_sample(sample))
-    if least <= _MOST_IMPLAUSIBLE and not _is_east_asian(sure):
+    if least <= _MAX_IMPLAUSIBLE_SHARE and not _is_east_asian(sure):
         nordic = any(_NORDIC.intersection(word.decode("cp1252", "replace")) for word in words)
         alike = [name for name in _LATIN if strange[name] <= least + _TIE]
         return _choose_latin(alike, sure, nordic)
@@ -137,7 +137,7 @@ def _is_western(word: str) -> bool:
     if min(letter for letter in word if letter > "\x7f") >= "\u0800":
         return True  # three bytes rarely form a valid character by chance
     letters = {letter for letter in word.lower() if letter > "\x7f" and letter.isalpha()}
-    return _is_plausible_text(word, _LONGEST_RUN["western"]) and any(
+    return _is_plausible_text(word, _MAX_RUN["western"]) and any(
         letters <= {*some, "µ"} for some in _LANGUAGES["western"]
     )
 
@@ -147,7 +147,7 @@ def _is_east_asian(sure: dict[str, float]) -> bool:
     latin, eastern = (
         max((sure.get(name, 0.0) for name in names), default=0.0) for names in (_LATIN_NAMES, _EAST_ASIAN)
     )
-    return eastern > max(_LEAST_SURE, _MUCH_SURER * latin)
+    return eastern > max(_MIN_SURE, _MUCH_SURER * latin)
 
 
 def _is_other_script(name: str, words: Counter[bytes]) -> bool:
@@ -157,7 +157,7 @@ def _is_other_script(name: str, words: Counter[bytes]) -> bool:
     if name in _EAST_ASIAN:
         return True
     odd = sum(count for word, count in words.items() if _is_odd(word.decode(name, "replace")))
-    return odd <= _MOST_IMPLAUSIBLE * words.total()
+    return odd <= _MAX_IMPLAUSIBLE_SHARE * words.total()
 
 
 def _is_odd(word: str) -> bool:
@@ -212,9 +212,9 @@ def _detect_capitals(words: Counter[bytes]) -> dict[str, float]:
     for name in _CASED:
         texts = [word.decode(name, "replace") for word in words]
         letters = "".join(letter for text in texts for letter in text if letter > "\x7f" and letter.isalpha())
-        if len(letters) >= _FEWEST_CAPITALS and letters == letters.upper():
+        if len(letters) >= _MIN_CAPITALS and letters == letters.upper():
             lower = b"\n".join(text.lower().encode(name, "replace") for text in texts)
-            confidences[_plain(name)] = _detect(lower[:_MOST_SAMPLE]).get(_plain(name), 0.0)
+            confidences[_plain(name)] = _detect(lower[:_MAX_SAMPLE]).get(_plain(name), 0.0)
     return confidences
 
 
@@ -224,9 +224,9 @@ def _has_kana(text: str) -> bool:
     beyond = len(text) - len(_ASCII.findall(text))
     strange = text.count("\ufffd") + len(_HALF_WIDTH.findall(text))
     return (
-        kana > _MOST_IMPLAUSIBLE * beyond
+        kana > _MAX_IMPLAUSIBLE_SHARE * beyond
         and strange <= _FEW_STRANGE * beyond
-        and len(_LATIN_KANA.findall(text)) <= _MOST_IMPLAUSIBLE * kana
+        and len(_LATIN_KANA.findall(text)) <= _MAX_IMPLAUSIBLE_SHARE * kana
     )
 
 
@@ -246,12 +246,12 @@ def _collect_words(data: bytes) -> Counter[bytes]:
     words: Counter[bytes] = Counter()
     for found in _WORD.finditer(data):
         word = found[0]
-        if len(words) < _MOST_WORDS or word in words:
+        if len(words) < _MAX_WORDS or word in words:
             words[word[:64]] += 1
     return words
 
 
-def collect_sample(data: bytes, most_bytes: int = _MOST_SAMPLE) -> bytes:
+def collect_sample(data: bytes, most_bytes: int = _MAX_SAMPLE) -> bytes:
     """Return lines with non-ASCII bytes, evenly from the whole text: they reveal most about its encoding."""
     lines = (found[0] for found in _LINE.finditer(data))
     strange = list(dict.fromkeys(line for line in lines if not line.isascii()))  # repetition misleads the detector
@@ -271,7 +271,7 @@ def _implausible(words: Counter[bytes], encoding: str) -> float:
     for word, count in words.items():
         total += count
         text = word.decode(encoding, "replace")
-        if not _is_plausible_text(text, _LONGEST_RUN[family]) or (family == "western" and _NOT_WESTERN.search(text)):
+        if not _is_plausible_text(text, _MAX_RUN[family]) or (family == "western" and _NOT_WESTERN.search(text)):
             strange += count
             continue
         letters = frozenset(letter for letter in text if letter > "\x7f" and letter.isalpha())

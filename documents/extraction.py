@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from documents.child import REFUSED, LimitValues, Report
-from wire.errors import Unreadable
+from wire.errors import UnreadableFile
 from workers import child_environment
 
 __all__ = ["Extracted", "Extractor", "Limits"]
@@ -58,7 +58,7 @@ class Extractor:
         """Return the file's text.
 
         The content determines the file's kind; the suffix of `filename` decides only between kinds of text, and for old
-        Excel files. Raises Unreadable. Cancelling the call ends the process.
+        Excel files. Raises UnreadableFile. Cancelling the call ends the process.
         """
         limits = self._limits
         limit_values: LimitValues = {
@@ -126,14 +126,14 @@ def _note(errors: bytes) -> str | None:
     return str(report["note"]) if isinstance(report, dict) and "note" in report else None
 
 
-def _refusal(code: int, errors: bytes) -> Unreadable:
+def _refusal(code: int, errors: bytes) -> UnreadableFile:
     """Return the error that explains why a process failed."""
     if code == REFUSED:
         report: Report = json.loads(errors.strip().splitlines()[-1])
-        return Unreadable(report["message"], code=report["code"])
+        return UnreadableFile(report["message"], code=report["code"])
     logger.warning("a file reader ended with %d: %s", code, errors[-500:].decode("utf-8", "replace"))
     return _invalid("Reading the file failed: it needs too much time or memory, or is damaged.")
 
 
-def _invalid(message: str) -> Unreadable:
-    return Unreadable(message, code="invalid_file")
+def _invalid(message: str) -> UnreadableFile:
+    return UnreadableFile(message, code="invalid_file")

@@ -15,7 +15,7 @@ _ROMAN: Final = (
     *((9, "ix"), (5, "v"), (4, "iv"), (1, "i")),
 )
 _DEEPEST: Final = 9
-_MOST_ROMAN: Final = 4000
+_MAX_ROMAN: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Numbering:
 
 
 def _format(count: int, kind: str) -> str:
-    if kind in ("lowerRoman", "upperRoman") and 0 < count < _MOST_ROMAN:
+    if kind in ("lowerRoman", "upperRoman") and 0 < count < _MAX_ROMAN:
         text = ""
         for value, letters in _ROMAN:
             text += letters * (count // value)

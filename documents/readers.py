@@ -16,14 +16,14 @@ from documents.extraction_errors import invalid_file
 from documents.kinds import Kind, office_kind
 from documents.package import Package, Part
 
-__all__ = ["Reading", "read_office"]
+__all__ = ["FileReader", "read_office"]
 
-_MOST_EMBEDDED: Final = 3
+_MAX_EMBEDDED: Final = 3
 """Maximum nesting of documents within documents."""
 
 
 @dataclass(slots=True)
-class Reading:
+class FileReader:
     """The text of one file. `note` reports what was guessed or replaced; it is complete after the last part."""
 
     kind: Kind
@@ -91,7 +91,7 @@ def _read_embedded(part: Part, data: bytes, depth: int) -> str:
     from documents.webpages import read_page
 
     kind = part.content_type
-    if depth > _MOST_EMBEDDED:
+    if depth > _MAX_EMBEDDED:
         return ""
     if data.startswith(b"PK"):
         return "\n".join(read_office(io.BytesIO(data), depth))

@@ -20,7 +20,7 @@ _DIGITS: Final = 15
 """Significant digits that Excel keeps of a number."""
 _EXACT: Final = 2.0**53
 """Up to this, floating point represents every whole number: card and account numbers keep all their digits."""
-_MOST_WHOLE: Final = 1e21
+_MAX_WHOLE: Final = 1e21
 _DURATION: Final = re.compile(r"(-?)PT(\d+)H(\d+)M(\d+)(?:[.,]\d+)?S")
 """A duration of a day or more in OpenDocument, which the library returns as a string."""
 
@@ -64,7 +64,7 @@ def _number_text(value: float) -> str:
     if value.is_integer() and abs(value) <= _EXACT:
         return str(int(value))
     text = f"{value:.{_DIGITS}g}"
-    return f"{Decimal(text):f}" if value.is_integer() and abs(value) < _MOST_WHOLE else text
+    return f"{Decimal(text):f}" if value.is_integer() and abs(value) < _MAX_WHOLE else text
 
 
 def _date_text(value: datetime.datetime) -> str:

@@ -25,7 +25,7 @@ _URGENT_STREAK: Final = 4
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_Line = dict[str, dict["asyncio.Future[None]", None]]
+_Queue = dict[str, dict["asyncio.Future[None]", None]]
 """Waiting futures by owner, oldest first; the owner served longest ago comes first."""
 
 
@@ -42,8 +42,8 @@ class FairLimit:
         self._portion = portion
         self._shared = 0
         self._held: Counter[str] = Counter()
-        self._urgent: _Line = {}
-        self._other: _Line = {}
+        self._urgent: _Queue = {}
+        self._other: _Queue = {}
         self._streak = 0
 
     @property
@@ -51,7 +51,7 @@ class FairLimit:
         """The number of waiters for a slot."""
         return sum(map(len, (*self._urgent.values(), *self._other.values())))
 
-    def free(self, owner: str, count: int = 1) -> bool:
+    def is_free(self, owner: str, count: int = 1) -> bool:
         """Return whether the owner can get `count` slots, one after the other."""
         beyond = self._held[owner] + count - self._least - 1
         if beyond < 0:
@@ -64,15 +64,15 @@ class FairLimit:
         """The number of shared slots that nobody holds."""
         return self._size - self._shared
 
-    def take(self, owner: str, count: int = 1) -> None:
-        """Take slots that are free."""
+    def acquire_nowait(self, owner: str, count: int = 1) -> None:
+        """Acquire slots that are free, without waiting."""
         self._change(owner, count)
 
     def release(self, owner: str, count: int = 1) -> None:
         """Release slots, and grant the free ones to waiters."""
         self._change(owner, -count)
-        while (line := self._next_line()) is not None:
-            self._grant(*line)
+        while (queue := self._next_queue()) is not None:
+            self._grant(*queue)
 
     def _change(self, owner: str, count: int) -> None:
         before = self._held[owner]
@@ -83,19 +83,19 @@ class FairLimit:
 
     async def acquire(self, owner: str, *, urgent: bool = False) -> None:
         """Wait for a slot and take it. A cancelled wait takes none."""
-        if self.free(owner):  # no waiter can take this slot
-            self.take(owner)
+        if self.is_free(owner):  # no waiter can take this slot
+            self.acquire_nowait(owner)
             return
-        line = self._urgent if urgent else self._other
+        queue = self._urgent if urgent else self._other
         granted = asyncio.get_running_loop().create_future()
-        line.setdefault(owner, {})[granted] = None
+        queue.setdefault(owner, {})[granted] = None
         try:
             await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled():
                 self.release(owner)
             else:
-                _remove(line, owner, granted)
+                _remove(queue, owner, granted)
             raise
 
     @asynccontextmanager
@@ -107,30 +107,30 @@ class FairLimit:
         finally:
             self.release(owner)
 
-    def _next_line(self) -> tuple[_Line, str] | None:
-        lines = (self._other, self._urgent) if self._streak >= _URGENT_STREAK else (self._urgent, self._other)
-        for line in lines:
-            able = [owner for owner in line if self.free(owner)]
+    def _next_queue(self) -> tuple[_Queue, str] | None:
+        queues = (self._other, self._urgent) if self._streak >= _URGENT_STREAK else (self._urgent, self._other)
+        for queue in queues:
+            able = [owner for owner in queue if self.is_free(owner)]
             if able:
-                return line, min(able, key=self._held.__getitem__)
+                return queue, min(able, key=self._held.__getitem__)
         return None
 
-    def _grant(self, line: _Line, owner: str) -> None:
-        granted = next(iter(line[owner]))
-        _remove(line, owner, granted)
-        if owner in line:
-            line[owner] = line.pop(owner)  # to the end of the queue: other owners come before this owner's next waiter
-        self._streak = self._streak + 1 if line is self._urgent and self._other else 0
+    def _grant(self, queue: _Queue, owner: str) -> None:
+        granted = next(iter(queue[owner]))
+        _remove(queue, owner, granted)
+        if owner in queue:
+            queue[owner] = queue.pop(owner)  # to the end: other owners come before this owner's next waiter
+        self._streak = self._streak + 1 if queue is self._urgent and self._other else 0
         if not granted.done():
-            self.take(owner)
+            self.acquire_nowait(owner)
             granted.set_result(None)
 
 
-def _remove(line: _Line, owner: str, granted: "asyncio.Future[None]") -> None:
-    waiting = line.get(owner, {})
+def _remove(queue: _Queue, owner: str, granted: "asyncio.Future[None]") -> None:
+    waiting = queue.get(owner, {})
     waiting.pop(granted, None)
     if not waiting:
-        line.pop(owner, None)
+        queue.pop(owner, None)
 
 
 class FairThreads:

@@ -30,7 +30,7 @@ class LoopScheduler:
         """Complete futures, each of which starts one unit of work: immediately up to the limit, the others in turn."""
         for waiter in waiters:
             if self._left > 0 and not self._queues:
-                self._spend(1)
+                self._count_work(1)
                 _complete(waiter)
             else:
                 self._append(owner, key, waiter, 1)
@@ -38,7 +38,7 @@ class LoopScheduler:
     async def wait_to_start(self, owner: str, key: object = None, work: int = 1) -> None:
         """Wait until `work` units of this owner and key can start."""
         if self._left > 0 and not self._queues:
-            self._spend(work)
+            self._count_work(work)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._append(owner, key, waiter, work)
@@ -47,13 +47,13 @@ class LoopScheduler:
     def _append(self, owner: str, key: object, waiter: "asyncio.Future[None]", work: int) -> None:
         self._queues.setdefault(owner, {}).setdefault(key, deque()).append((waiter, work))
 
-    def _spend(self, work: int) -> None:
+    def _count_work(self, work: int) -> None:
         self._left -= work
         if not self._is_scheduled:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pass)
+            asyncio.get_running_loop().call_soon(self._run_iteration)
 
-    def _pass(self) -> None:
+    def _run_iteration(self) -> None:
         """Start the work of this iteration. Work by which earlier iterations exceeded their limit is subtracted."""
         self._left = min(self._work, self._left + self._work)
         while self._left > 0 and self._queues:
@@ -62,7 +62,7 @@ class LoopScheduler:
                 self._left -= work
         self._is_scheduled = self._left < self._work or bool(self._queues)
         if self._is_scheduled:
-            asyncio.get_running_loop().call_soon(self._pass)
+            asyncio.get_running_loop().call_soon(self._run_iteration)
 
     def _next(self) -> "tuple[asyncio.Future[None], int]":
         """Remove the next waiter. Its owner and its key then come after all others."""

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ["cut_blocks"]
+__all__ = ["split_into_blocks"]
 
 T = TypeVar("T")
 
 
-def cut_blocks(
+def split_into_blocks(
     items: Sequence[T], length: Callable[[T], int], *, max_items: int, max_length: int
 ) -> Iterator[Sequence[T]]:
     """Yield the items in order, in blocks of at most `max_items` items and a total length of at most `max_length`.

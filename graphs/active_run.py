@@ -24,7 +24,7 @@ from graphs.machine.stream_parts import Call, MessageClosed, RunEnded, StreamPar
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
 from store.ports import Append, Change, DropCheckpoints, MessageRow, Patch, Row, RunProgress, StepRow, Store
-from wire.errors import LeaseLost, Missing, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
+from wire.errors import LeaseLost, MissingRow, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
 from wire.events import Event, NewEvent
 from wire.runs import LastError, RequiredAction, Run, RunOutcome, WantedCall
 from wire.status import RunEnd
@@ -64,11 +64,11 @@ class ActiveRun:
     """Whether checkpoints can exist that the end must drop."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     weight: int = 1
-    """The number of runs that it counts as (see `Admission.weigh`)."""
+    """The number of runs that it counts as (see `Admission.weight_of`)."""
     size: int = 0
     """The bytes of its object."""
     number: int = 0
-    """The number of its start (see `Admission.begin`)."""
+    """The number of its start (see `Admission.admit`)."""
     memory: int = 0
     """Bytes that `graphs.admission` counts for the run."""
     history_memory: int = 0
@@ -150,7 +150,7 @@ class ActiveRun:
         except StatusConflict as conflict:
             if conflict.status != "cancelling" or self.run["status"] == "cancelled":
                 raise
-            self.log.take_back(len(recorded.events))
+            self.log.release_numbers(len(recorded.events))
             self._unstored = unstored
             await self._commit_last(cancelled_instead(self.recorder, recorded), *self._dropped())
         self._report()
@@ -188,7 +188,7 @@ class ActiveRun:
             recorded = self._last_close()
         elif self._held is not None:  # the reply is complete, so its tokens count
             self.recorder.count_usage(self._held.usage)
-        recorded.extend(self.recorder.move(status, **fields))
+        recorded.extend(self.recorder.transition(status, **fields))
         await self.commit_end(recorded, *self._dropped())
 
     def _last_close(self) -> Recorded:
@@ -238,7 +238,7 @@ class ActiveRun:
     def start(self) -> None:
         """Move a queued run to `in_progress`."""
         if self.run["status"] == "queued" and self.stop is None:
-            self.commit_progress(self.recorder.move("in_progress"))
+            self.commit_progress(self.recorder.transition("in_progress"))
 
     async def drive(self, graph: CompiledRun, given: GraphInput, config: RunnableConfig, context: RunContext) -> None:
         """Execute the graph until it pauses, ends or fails, and commit a pause or an end."""
@@ -313,7 +313,7 @@ class ActiveRun:
         ]
         self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
         action: RequiredAction = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
-        await self.commit_end(self.recorder.move("requires_action", required_action=action))
+        await self.commit_end(self.recorder.transition("requires_action", required_action=action))
 
     async def stopped(self) -> None:
         """Write what the stop means for the run. Called once the graph is closed."""
@@ -332,7 +332,7 @@ class ActiveRun:
             case "deleted":
                 self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
             case "lost":
-                self.log.close(moved(self.run_id, self.log.next - 1))
+                self.log.close(handed_over_error(self.run_id, self.log.next - 1))
             case "refused" | None:
                 pass
 
@@ -349,7 +349,7 @@ def shutdown_error(run_id: str, after: int) -> Unavailable:
     )
 
 
-def moved(run_id: str, after: int) -> Unavailable:
+def handed_over_error(run_id: str, after: int) -> Unavailable:
     """Return the error for readers of a run that another process continues."""
     return Unavailable(
         f"Another server process continues run {run_id}: read its events from number {after}.",
@@ -362,7 +362,7 @@ def lost_stop(error: BaseException) -> Stop | None:
     match error:
         case LeaseLost():
             return "lost"
-        case Missing(kind="run" | "step" | "thread"):  # they leave the store only with the thread
+        case MissingRow(kind="run" | "step" | "thread"):  # they leave the store only with the thread
             return "deleted"
         case _:
             return None

@@ -28,7 +28,7 @@ __all__ = ["Admission", "Limits", "QueuedRun"]
 _ENDS: Final = 32
 """The number of recent run ends from which the time to the next one is estimated."""
 
-_LONGEST_S: Final = 60
+_MAX_RETRY_AFTER_S: Final = 60
 """Longest `Retry-After`: official clients do not wait longer, but retry immediately instead."""
 
 _HEAVY_BYTES: Final = 16 * 1024
@@ -67,7 +67,7 @@ class Limits:
 @dataclass(slots=True)
 class QueuedRun:
     """A run that waits for admission. `left` is set when it leaves the queue for any reason; `weight` is the number of
-    runs that it counts as (see `Admission.weigh`)."""
+    runs that it counts as (see `Admission.weight_of`)."""
 
     run_id: str
     owner: str
@@ -82,7 +82,7 @@ class QueuedRun:
     context: Context = field(default_factory=copy_context)
     """The context of its own request: another task starts it from the queue."""
     number: int = 0
-    """The number of its start, once it was admitted (see `Admission.begin`)."""
+    """The number of its start, once it was admitted (see `Admission.admit`)."""
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Admission:
         self._weights: Counter[str] = Counter()
         self._memory: Counter[str] = Counter()
         self._held = 0
-        self._entering: Counter[str] = Counter()
+        self._reserved: Counter[str] = Counter()
         self._queued: Counter[str] = Counter()
         self._known: dict[str, QueuedRun] = {}
         self._queues: dict[str, list[tuple[int, int, QueuedRun]]] = {}
@@ -134,7 +134,7 @@ class Admission:
 
     # --- executing ------------------------------------------------------------------------------------------------
 
-    def free(self, owner: str, weight: int = 1, memory: int = 0) -> bool:
+    def is_free(self, owner: str, weight: int = 1, memory: int = 0) -> bool:
         """Return whether a run of this owner can start now. Queued runs start as soon as the limits allow.
 
         A run that needs much memory does not overtake the owner's queued runs, which can be waiting for that memory.
@@ -182,12 +182,12 @@ class Admission:
         own = self._memory[owner] - held
         return own + memory <= self._limits.share * self._limits.memory_bytes or not own
 
-    def weigh(self, size: int) -> int:
+    def weight_of(self, size: int) -> int:
         """Return how many runs a run with an object of `size` bytes counts as: one, and one more for each 16 KB."""
         return min(1 + size // _HEAVY_BYTES, max(1, self._limits.max_executing // _LARGEST))
 
     @property
-    def unread(self) -> int:
+    def unread_memory(self) -> int:
         """Bytes counted for a run whose history has not been read. If the limit is low, histories are read one at a
         time."""
         return min(UNKNOWN_BYTES, int(self._limits.share * self._limits.memory_bytes) // 2 + 1)
@@ -198,7 +198,7 @@ class Admission:
         _take(self._memory, owner, -change)
 
     @contextmanager
-    def reading(self, owner: str, memory: int) -> Iterator[None]:
+    def count_memory(self, owner: str, memory: int) -> Iterator[None]:
         """Count bytes for a starting run while its history is read."""
         self.resize(owner, memory)
         try:
@@ -206,7 +206,7 @@ class Admission:
         finally:
             self.resize(owner, -memory)
 
-    def begin(self, owner: str, weight: int = 1, memory: int = 0) -> int:
+    def admit(self, owner: str, weight: int = 1, memory: int = 0) -> int:
         """Count a run that starts; returns its number, which rises with every start."""
         self.resize(owner, memory)
         self._total += weight
@@ -215,7 +215,7 @@ class Admission:
         self._starts += 1
         return self._starts
 
-    def end(self, owner: str, weight: int = 1, memory: int = 0, *, number: int = 0) -> None:
+    def release(self, owner: str, weight: int = 1, memory: int = 0, *, number: int = 0) -> None:
         """Stop counting a run that has ended or waits for the client; another run can then be admitted."""
         self.resize(owner, -memory)
         self._total -= weight
@@ -231,11 +231,11 @@ class Admission:
 
     def check(self, owner: str, weight: int = 1, memory: int = 0) -> None:
         """Raise TooManyRequests if a run of this owner can neither start nor be queued."""
-        if self.free(owner, weight, memory):
+        if self.is_free(owner, weight, memory):
             return
         limits = self._limits
         wait_s = self._until_next_s()
-        own = self._queued[owner] + self._entering[owner]
+        own = self._queued[owner] + self._reserved[owner]
         most = limits.max_queued_per_owner
         if most is not None and own >= most:
             raise _too_many(
@@ -249,20 +249,20 @@ class Admission:
                 f"({limits.max_queued}) for one of several owners",
                 wait_s,
             )
-        if (own or not has_others) and len(self._known) + self._entering.total() >= limits.max_queued:
+        if (own or not has_others) and len(self._known) + self._reserved.total() >= limits.max_queued:
             raise _too_many(
                 f"{limits.max_queued} {self._counted} are already queued, as many as MAX_QUEUED_RUNS", wait_s
             )
 
     @contextmanager
-    def entering(self, owner: str, weight: int = 1, memory: int = 0) -> Iterator[None]:
+    def reserve_place(self, owner: str, weight: int = 1, memory: int = 0) -> Iterator[None]:
         """Reserve a place in the queue while a run is committed. Raises TooManyRequests."""
         self.check(owner, weight, memory)
-        self._entering[owner] += 1
+        self._reserved[owner] += 1
         try:
             yield
         finally:
-            _take(self._entering, owner)
+            _take(self._reserved, owner)
 
     def enqueue(self, run: QueuedRun) -> None:
         """Queue a run regardless of the limits, as it is already committed."""
@@ -297,7 +297,7 @@ class Admission:
         """Return the ids of the queued runs, and of those that were admitted but have not started yet."""
         return list(self._known)
 
-    def leave(self, run_id: str) -> None:
+    def remove(self, run_id: str) -> None:
         """Remove a run that has started, ended or been deleted; does nothing if it is not queued."""
         run = self._known.pop(run_id, None)
         if run is not None:
@@ -311,7 +311,7 @@ class Admission:
                 heapq.heapify(queue)
 
     def admit_next(self) -> QueuedRun | None:
-        """Return the next run, counted as executing, or None. It stays queued until it `leave`s."""
+        """Return the next run, counted as executing, or None. It stays queued until `remove`."""
         for _ in range(len(self._order)):
             owner = self._order.popleft()
             queue = self._queues[owner]
@@ -325,7 +325,7 @@ class Admission:
             collects = self._collecting is not None and run is self._collecting.run
             if (collects or self._leaves_enough(run.weight, run.memory)) and self._fits(owner, run.weight, run.memory):
                 heapq.heappop(queue)
-                run.number = self.begin(owner, run.weight, run.memory)
+                run.number = self.admit(owner, run.weight, run.memory)
                 return run
             if self._collecting is None and self._has_share(owner, run.weight, run.memory):
                 self._collecting = _Collecting(run, self._clock())
@@ -336,7 +336,7 @@ class Admission:
         if len(self._ends) < 2:
             return 1
         each_s = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        return min(_LONGEST_S, max(1, math.ceil(each_s)))
+        return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(each_s)))
 
 
 def _take(counts: Counter[str], owner: str, count: int = 1) -> None:

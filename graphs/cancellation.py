@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from graphs.record import Recorded, Recorder
-from store.ports import Patch, RunRow, Store, Wake
+from store.ports import Notify, Patch, RunRow, Store
 from wire.errors import InvalidRequest, StatusConflict
 from wire.events import NewEvent, encode
 from wire.runs import Run, RunChange
@@ -40,10 +40,10 @@ _CANCELLING: Final[RunChange] = {
 
 async def cancel_elsewhere(store: Store, owner: str, run_id: str) -> Run:
     """Commit that a run is `cancelling`, and return it; the process that executes it ends it. Raises InvalidRequest."""
-    moved = {"status": "cancelling", "required_action": None}
-    change = Patch("run", run_id, owner, moved, {UNANNOUNCED: True}, only_if=CANCELLABLE)
+    changed = {"status": "cancelling", "required_action": None}
+    change = Patch("run", run_id, owner, changed, {UNANNOUNCED: True}, only_if=CANCELLABLE)
     try:
-        rows = await store.commit([change, Wake("runs")], durable=True)
+        rows = await store.commit([change, Notify("runs")], durable=True)
     except StatusConflict as conflict:
         raise not_cancellable(conflict.status) from conflict
     return cast("RunRow", rows[0]).body  # the row after the Patch of a run
@@ -55,17 +55,17 @@ def not_cancellable(status: str) -> InvalidRequest:
 
 
 def cancelling(recorder: Recorder) -> Recorded:
-    """Move a run that this process holds to `cancelling`; another process can have committed this already."""
-    moved = recorder.move("cancelling")
-    last = moved.changes[-1]
-    assert isinstance(last, Patch), "the last change of a move is the run's status"
-    moved.changes[-1] = replace(last, only_if=CANCELLABLE | {"cancelling"}, private={UNANNOUNCED: False})
-    return moved
+    """Transition a run that this process holds to `cancelling`; another process can have committed this already."""
+    recorded = recorder.transition("cancelling")
+    last = recorded.changes[-1]
+    assert isinstance(last, Patch), "the last change of a transition is the run's status"
+    recorded.changes[-1] = replace(last, only_if=CANCELLABLE | {"cancelling"}, private={UNANNOUNCED: False})
+    return recorded
 
 
 def announced(recorder: Recorder, owner: str) -> Recorded:
     """Return the event of a cancellation that is already committed."""
-    event = _move(recorder)
+    event = _cancelling_event(recorder)
     return Recorded([Patch("run", recorder.run["id"], owner, private={UNANNOUNCED: False})], [event])
 
 
@@ -74,11 +74,11 @@ def cancelled_instead(recorder: Recorder, refused: Recorded) -> Recorded:
 
     `refused` is the end or pause that came too late; its last change and event are those of the run.
     """
-    instead = Recorded(refused.changes[:-1], [*refused.events[:-1], _move(recorder)])
-    instead.extend(recorder.move("cancelled"))
+    instead = Recorded(refused.changes[:-1], [*refused.events[:-1], _cancelling_event(recorder)])
+    instead.extend(recorder.transition("cancelled"))
     return instead
 
 
-def _move(recorder: Recorder) -> NewEvent:
+def _cancelling_event(recorder: Recorder) -> NewEvent:
     recorder.run.update(_CANCELLING)  # type: ignore[typeddict-item]  # there is no type for some keys of a TypedDict
     return "thread.run.cancelling", encode(recorder.run)

@@ -21,11 +21,11 @@ from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
-from graphs.started import Started
+from graphs.started import StartedRun
 from graphs.stored_events import StoredEvents
 from store.ports import Processes, Row, Store
 from store.single_process import single_process
-from telemetry.context import act_for, acting_owner, bind
+from telemetry.context import bind, current_owner, set_current_owner
 from telemetry.tracebacks import clear_tracebacks
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
@@ -56,21 +56,21 @@ class Execution:
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
         self._processes = processes or single_process(store)
-        self._processes.presence.on_loss(self._lose_all)
+        self._processes.liveness.on_loss(self._stop_after_lease_loss)
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._active_runs: dict[str, ActiveRun] = {}
         self._stored = StoredEvents(store)
         self._tasks = asyncio.TaskGroup()
-        self._starting: set[asyncio.Task[Started]] = set()
+        self._starting: set[asyncio.Task[StartedRun]] = set()
         self._releases: dict[RunLog, asyncio.TimerHandle] = {}
         """Logs of runs that have paused or ended → the timer that releases them."""
 
-    async def enter(self) -> None:
+    async def start(self) -> None:
         """Start to accept runs."""
         await self._tasks.__aenter__()
         self.open = True
 
-    async def leave(self) -> None:
+    async def stop(self) -> None:
         """Stop the runs that still execute, and wait for every task."""
         await self.drain(0)
         if self._starting:
@@ -87,22 +87,22 @@ class Execution:
     def __len__(self) -> int:
         return len(self._active_runs)
 
-    def executed(self) -> list[ActiveRun]:
+    def active_runs(self) -> list[ActiveRun]:
         """Return the runs that this process executes."""
         return list(self._active_runs.values())
 
-    def lasting(self, longer_than_s: float) -> list[ActiveRun]:
+    def executing_longer_than(self, longer_than_s: float) -> list[ActiveRun]:
         """Return the runs that this process has executed for longer than that."""
         since = asyncio.get_running_loop().time() - longer_than_s
         return [active for active in self._active_runs.values() if active.begun_at < since]
 
-    def own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def create_task(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a task of the server; it is awaited when the server stops."""
         return self._tasks.create_task(work)
 
-    def own_start(
-        self, work: Coroutine[object, object, Started], context: Context | None = None
-    ) -> "asyncio.Task[Started]":
+    def create_start_task(
+        self, work: Coroutine[object, object, StartedRun], context: Context | None = None
+    ) -> "asyncio.Task[StartedRun]":
         """Run the start of a run in a task of the server: a caller that leaves does not end it. It can fail."""
         task = asyncio.create_task(work, context=context)
         self._starting.add(task)
@@ -121,7 +121,7 @@ class Execution:
             active.stop_for("shutdown")
         await self._wait(_CLOSE_S)
 
-    async def _lose_all(self) -> None:
+    async def _stop_after_lease_loss(self) -> None:
         """Stop every run, because other processes can take it over. Returns once all have stopped."""
         active_runs = list(self._active_runs.values())
         for active in active_runs:
@@ -138,10 +138,10 @@ class Execution:
                 wait.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def begin(self, active: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
+    def start_run(self, active: ActiveRun, work: Coroutine[object, object, None], *, is_admitted: bool = False) -> None:
         """Execute a run that `work` drives. A run that was admitted from the queue has been counted already."""
         if not is_admitted:
-            active.number = self.admission.begin(active.owner, active.weight, active.memory)
+            active.number = self.admission.admit(active.owner, active.weight, active.memory)
         active.resize = partial(self._resize, active)
         self._active_runs[active.run_id] = active
         active.begun_at = asyncio.get_running_loop().time()
@@ -159,22 +159,22 @@ class Execution:
         assert self.resume_queued is not None, "set before the first run is queued"
         try:
             if await self.resume_queued(run):
-                self.admission.leave(run.run_id)
+                self.admission.remove(run.run_id)
                 return
-            self.admission.leave(run.run_id)
+            self.admission.remove(run.run_id)
         except StoreError as error:
             logger.error("run %s could not be continued and is queued again: %s", run.run_id, error)
             self.admission.requeue(run)
-            self.admission.end(run.owner, run.weight, run.memory, number=run.number)
+            self.admission.release(run.owner, run.weight, run.memory, number=run.number)
             return  # the sweep starts queued runs again
         except Exception as error:  # the outermost frame of a task
             logger.exception("run %s could not be continued", run.run_id)
             self.broken[run.run_id] = error
-            self.admission.leave(run.run_id)
+            self.admission.remove(run.run_id)
         self._ended(run)
 
     def _ended(self, run: ActiveRun | QueuedRun) -> None:
-        self.admission.end(run.owner, run.weight, run.memory, number=run.number)
+        self.admission.release(run.owner, run.weight, run.memory, number=run.number)
         self.start_queued()
 
     def _resize(self, active: ActiveRun, memory: int, only_if_free: bool) -> bool:
@@ -201,7 +201,7 @@ class Execution:
         `commit` is the start's, if it is not awaited. Until it stands, another process can have continued the run, so a
         run that resumes waits for it.
         """
-        if resumed and commit is not None and not self._processes.presence.is_single_process:
+        if resumed and commit is not None and not self._processes.liveness.is_single_process:
             await asyncio.shield(commit)
         active.checkpointed = resumed or bool(context.tools.specs) or context.tools.discover is not None
         graph = self.graph if active.checkpointed else self._reply_graph
@@ -217,7 +217,7 @@ class Execution:
     async def _supervise(self, active: ActiveRun, work: Coroutine[object, object, None]) -> None:
         """The outermost frame of a run: no error in it affects other runs, and the run always ends or pauses with a
         valid status, if need be only once the store accepts writes again (see `broken`)."""
-        act_for(active.owner)
+        set_current_owner(active.owner)
         try:
             with run_span(active.run) as span:
                 try:
@@ -281,13 +281,13 @@ class Execution:
             if stored.events:
                 with stored:
                     after = stored.events[-1].number
-                    await fanout().wait_to_start(acting_owner(), run_id, work_of(len(stored.events)))
+                    await fanout().wait_to_start(current_owner(), run_id, work_of(len(stored.events)))
                     yield stored.events
             elif log is not None:
                 after = log.first - 1
             elif has_stopped:
                 return
-            elif (tail := await self._grown(run_id, after)) is None:
+            elif (tail := await self._wait_for_stored_events(run_id, after)) is None:
                 has_stopped = True  # perhaps since the last read, so there can be events
             elif tail:
                 after = tail[-1].number
@@ -297,12 +297,12 @@ class Execution:
         active = self._active_runs.get(run_id)
         return None if active is None else active.log
 
-    async def _grown(self, run_id: str, after: int) -> list[Event] | None:
+    async def _wait_for_stored_events(self, run_id: str, after: int) -> list[Event] | None:
         """Wait until the log of a run that is not executed here can have grown; returns its new events if they are
         available. None if it no longer grows. Raises Unavailable if the server stops."""
         if await self._wait_for_admission(run_id, after) or self._log(run_id) is not None:
             return []
-        if not await self._processes.presence.is_progressing(run_id):
+        if not await self._processes.liveness.is_progressing(run_id):
             return None
         if not self.open:
             raise shutdown_error(run_id, after)
@@ -337,5 +337,5 @@ async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
                 raise log.error
             return
         else:
-            await log.grown(after)
+            await log.wait_for_events(after)
             can_read = True

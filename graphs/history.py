@@ -56,7 +56,7 @@ class History:
     """The answered calls of earlier runs, by the id of the message that they follow (see `PastCalls`)."""
 
 
-class _Reading:
+class _HistoryReader:
     """The entries of a thread that were read so far, newest first."""
 
     def __init__(self, max_chars: int) -> None:
@@ -94,7 +94,7 @@ class _Reading:
 
 def history_of(entries: Sequence[Row]) -> History:
     """Return the history of a new thread with these entries, within the same limits as a stored one's."""
-    reading = _Reading(MAX_CHARS)
+    reading = _HistoryReader(MAX_CHARS)
     left = reading.add_newer(entries)
     return reading.history(clipped=bool(left), whole=not left)
 
@@ -118,7 +118,7 @@ async def load_history(
     ones, oldest first; they have the limits of a thread whose model's context is unknown, and `last` does not count
     them.
     """
-    reading = _Reading(max_chars)
+    reading = _HistoryReader(max_chars)
     page = first or await store.page("entry", owner, FIRST_PAGE, thread_id=thread_id)
     if (left := reading.add_newer(newer)) is not None:
         return reading.history(clipped=bool(left or page.rows))
@@ -165,7 +165,7 @@ async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) ->
             f"`replaces` can replace at most {limit} '{message_id}'. Delete the newest ones first.",
             param="replaces",
         )
-    gone = [Delete(entry.kind, entry.id, owner, if_there=True) for entry in found]
+    gone = [Delete(entry.kind, entry.id, owner, if_exists=True) for entry in found]
     before = await store.page("entry", owner, replace(FIRST_PAGE, after=message_id), thread_id=thread_id)
     return before, gone
 

@@ -7,7 +7,7 @@ which outcomes have an item. A run without calls and reasoning has no items.
 from collections.abc import Mapping
 
 from graphs.machine.exchange import MAX_REPLY_CHARS
-from graphs.machine.stream_parts import CallsMade, ThoughtDelta
+from graphs.machine.stream_parts import CallsMade, ReasoningDelta
 from graphs.open_calls import OpenCalls
 from graphs.tools.kinds import STEP_CALLS
 from store.ports import Change, Insert, Patch, Row
@@ -24,22 +24,22 @@ class RunItems:
         self._run_id = run_id
         self._owner = owner
         self._message_id = ""
-        self._thoughts: list[str] = []
+        self._reasoning: list[str] = []
         self._chars = 0
         self._has_item = self._is_behind = False
 
     # --- reasoning ------------------------------------------------------------------------------------------------
 
-    def add_thoughts(self, part: ThoughtDelta) -> None:
+    def add_reasoning(self, part: ReasoningDelta) -> None:
         """Collect the reasoning of a reply, up to the length that its text can have."""
         if part.message_id != self._message_id:
             self._message_id = part.message_id
-            self._thoughts = []
+            self._reasoning = []
             self._chars = 0
             self._has_item = False
         self._chars += len(part.text)
         if self._chars <= MAX_REPLY_CHARS:
-            self._thoughts.append(part.text)
+            self._reasoning.append(part.text)
             self._is_behind = True
 
     def write_reasoning(self, message_id: str) -> list[Change]:
@@ -47,7 +47,7 @@ class RunItems:
         if not self._is_behind or message_id != self._message_id:
             return []
         self._is_behind = False
-        item = reasoning_item(message_id, "".join(self._thoughts))
+        item = reasoning_item(message_id, "".join(self._reasoning))
         if self._has_item:
             return [self._patch(item["id"], {"content": item["content"]})]
         self._has_item = True
@@ -92,4 +92,4 @@ class RunItems:
         return Insert(Row("item", id, self._owner, dict(item), self._thread_id, self._run_id, dict(private)))
 
     def _patch(self, id: str, fields: Mapping[str, object]) -> Patch:
-        return Patch("item", id, self._owner, dict(fields), if_there=True)
+        return Patch("item", id, self._owner, dict(fields), if_exists=True)

@@ -19,19 +19,19 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from chains import Replies, Upstream
+from chains import OpenAIBackend, Upstream
 from chains.bridge import BridgedRunnable, follow, join, run
-from chains.disconnect import on_leaving
-from chains.langchain_model import LangChainReplies
+from chains.disconnect import on_disconnect
+from chains.langchain_model import LangChainBackend
 from chains.lazy_resource import LazyResource
 from graphs.drafts import RunChoices
 from graphs.machine.build import compile_run_graph
 from graphs.machine.spec import ClientCalls, RunSpec
-from graphs.run_runnable import RunChunk, RunInput, RunRunnable, whole
+from graphs.run_runnable import RunChunk, RunInput, RunRunnable, collect_output
 from graphs.runner import Runner
 from graphs.tools.kinds import open_resources
 from graphs.tools.lazy_caller import ActionOptions
-from graphs.tools.local_functions import Given, LocalFunctions
+from graphs.tools.local_functions import LocalFunctions, LocalTool
 from graphs.tools.resources import ToolDeps
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
@@ -52,7 +52,7 @@ __all__ = ["RunGraph", "build_run_graph"]
 def build_run_graph(
     model: str | Upstream | BaseChatModel,
     *,
-    tools: Iterable[Given] = (),
+    tools: Iterable[LocalTool] = (),
     instructions: str = "",
     model_name: str = "",
     api_key: str | None = None,
@@ -104,12 +104,12 @@ def build_run_graph(
             if isinstance(upstream, Upstream):
                 stack.push_async_callback(upstream.close)
                 await upstream.open()
-            replies = Replies(upstream) if isinstance(upstream, Upstream) else LangChainReplies(upstream)
+            chat_backend = OpenAIBackend(upstream) if isinstance(upstream, Upstream) else LangChainBackend(upstream)
             runner = Runner(
                 opened,
-                replies,
+                chat_backend,
                 resources,
-                attachments=Attachments(opened, backend.files),
+                attachments=Attachments(opened, backend.file_queries),
                 expiry_s=expiry_s,
                 max_tool_rounds=max_tool_rounds,
                 processes=backend.processes,
@@ -198,7 +198,7 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
         self, input: JsonObject | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> JsonObject:
         """Run until the run ends or waits for outputs; returns the run's last event, and the `text`."""
-        return await join(whole(self._events(input, config, kwargs)))
+        return await join(collect_output(self._events(input, config, kwargs)))
 
     async def astream(
         self, input: JsonObject | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
@@ -238,7 +238,7 @@ class RunGraph(BridgedRunnable[JsonObject | Command[Any], JsonObject]):
             if cancels and not made:
                 deps.runner.abandon(DEFAULT_OWNER, waiting["thread_id"], waiting["id"])
 
-        with on_leaving(left):
+        with on_disconnect(left):
             outputs = await self._functions.outputs(calls)
             made = True
         return {
@@ -264,7 +264,9 @@ async def _run_input(
     if run_input.get("run_id"):
         return run_input
     if not run_input.get("thread_id") and named:
-        await _keep(deps.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
+        await _insert_if_missing(
+            deps.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now()))
+        )
         run_input["thread_id"] = named
     return run_input
 
@@ -299,7 +301,7 @@ def _calls(run: Run) -> list[WantedCall]:
     return [] if action is None else action["submit_tool_outputs"]["tool_calls"]
 
 
-async def _keep(store: Store, row: Row) -> None:
+async def _insert_if_missing(store: Store, row: Row) -> None:
     """Insert a row unless it exists."""
     if await store.get(row.kind, row.id, row.owner) is None:
         try:

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Final
 
 from graphs.fanout import fanout, work_of
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import ThreadholdError
 from wire.events import Event, NewEvent
 
@@ -51,7 +51,7 @@ class RunLog:
         self.next += len(numbered)
         return numbered
 
-    def take_back(self, count: int) -> None:
+    def release_numbers(self, count: int) -> None:
         """Make the last `count` numbers free again; they must not be published."""
         self.next -= count
 
@@ -95,9 +95,9 @@ class RunLog:
 
     async def wait_to_read(self, events: int) -> None:
         """Wait until a reader can take a batch of so many events; see `graphs.fanout`."""
-        await fanout().wait_to_start(acting_owner(), self, work_of(events))
+        await fanout().wait_to_start(current_owner(), self, work_of(events))
 
-    async def grown(self, after: int) -> None:
+    async def wait_for_events(self, after: int) -> None:
         """Wait until there is an event above `after` or the log is closed, and the reader is scheduled."""
         while not self.closed and after + 1 - self.first >= len(self._events):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -114,4 +114,4 @@ class RunLog:
             if not waiter.done():
                 waiter.set_result(None)
         elif waiting:
-            fanout().wake(acting_owner(), self, waiting)
+            fanout().wake(current_owner(), self, waiting)

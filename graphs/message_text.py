@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from graphs.machine.pieces import Pieces
 from graphs.machine.stream_parts import Citation
+from graphs.machine.text_buffer import TextBuffer
 from wire.events import Event
 from wire.messages import Annotation, MessageContent, TextValue, annotation
 
@@ -14,7 +14,7 @@ class MessageText:
     """What was received of a message so far."""
 
     def __init__(self) -> None:
-        self._text = Pieces()
+        self._text = TextBuffer()
         self._annotations: list[Annotation] = []
         self._refusals: list[str] = []
 
@@ -40,7 +40,7 @@ class MessageText:
 
     def clear_text(self) -> None:
         """Remove the text, which was reasoning."""
-        self._text, self._annotations = Pieces(), []
+        self._text, self._annotations = TextBuffer(), []
 
     def restore(self, event: Event, message_id: str) -> None:
         """Add what an event of the log says about the message; nothing if it is about something else."""

@@ -18,7 +18,7 @@ from graphs.recovery import Plan, load_rows, make_active_run, plan_recovery, res
 from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, object_memory
 from store.ports import Append, Hold, Patch, Processes, RunRow, Store, Unfinished
-from wire.errors import HeldByOther, Missing, StatusConflict, StoreError
+from wire.errors import HeldByOther, MissingRow, StatusConflict, StoreError
 
 __all__ = ["OrphanedRuns"]
 
@@ -49,8 +49,8 @@ class OrphanedRuns:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._run_queue = processes.run_queue
         self._woken = asyncio.Event()
-        processes.signals.subscribe("runs", self._woken.set)
-        execution.resume_queued = self.begin
+        processes.notifications.subscribe("runs", self._woken.set)
+        execution.resume_queued = self.resume_queued
 
     def lock(self, run_id: str) -> asyncio.Lock:
         """Return the lock that must be held to change a run that no task executes."""
@@ -66,14 +66,14 @@ class OrphanedRuns:
         """
         try:
             await self._store.commit([Hold("run", id, owner, only_if)], durable=False)
-        except (Missing, StatusConflict, HeldByOther):
+        except (MissingRow, StatusConflict, HeldByOther):
             return None
         return await self._store.get("run", id, owner)
 
     async def queue_orphans(self) -> None:
         """Queue every run that is to be executed and that no live process holds; those that wait for the client keep
         waiting. Stop the runs of this process that another one has cancelled, deleted or taken over."""
-        executed, queued = self._execution.executed(), self._execution.admission.queued()
+        executed, queued = self._execution.active_runs(), self._execution.admission.queued()
         listed = set()
         for run in await self._run_queue.runs():
             listed.add(run.id)
@@ -89,14 +89,14 @@ class OrphanedRuns:
                 active.stop_for("deleted" if row is None else "lost")
         for run_id in queued:
             if run_id not in listed:
-                self._execution.admission.leave(run_id)
+                self._execution.admission.remove(run_id)
         self._execution.start_queued()
 
     async def _queue_or_cancel(self, run: Unfinished) -> None:
         if run.status != "cancelling":
             if self._execution.open:
                 admission = self._execution.admission
-                needs = admission.weigh(run.size), admission.unread + object_memory(run.size), run.size
+                needs = admission.weight_of(run.size), admission.unread_memory + object_memory(run.size), run.size
                 admission.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, *needs))
             return
         async with self.lock(run.id):
@@ -120,7 +120,7 @@ class OrphanedRuns:
                 self._woken.set()
                 await asyncio.sleep(_SWEEP_S)
 
-    async def begin(self, run: QueuedRun) -> bool:
+    async def resume_queued(self, run: QueuedRun) -> bool:
         """Continue a run that was admitted; returns False if it has ended or moved meanwhile. Raises StoreError."""
         async with self.lock(run.run_id):
             row = await self.claim(run.run_id, run.owner, _STARTABLE)
@@ -128,7 +128,7 @@ class OrphanedRuns:
                 return False
             active = make_active_run(self._store, row, self._clock, self._contexts.metrics)
             active.weight, active.memory, active.size, active.number = run.weight, run.memory, run.size, run.number
-            self._execution.begin(active, self._resume(active, row), is_admitted=True)
+            self._execution.start_run(active, self._resume(active, row), is_admitted=True)
             return True
 
     async def _resume(self, active: ActiveRun, row: RunRow) -> None:
@@ -156,7 +156,8 @@ class OrphanedRuns:
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
-                for active in self._execution.lasting(self._expiry_s):  # does not depend on the system clock
+                # This does not depend on the system clock.
+                for active in self._execution.executing_longer_than(self._expiry_s):
                     active.stop_for("expired")
                 for run in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(run)
@@ -200,4 +201,4 @@ class OrphanedRuns:
         active.stop = stop
         await active.stopped()
         active.log.close()
-        self._execution.admission.leave(run_id)
+        self._execution.admission.remove(run_id)

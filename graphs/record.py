@@ -23,11 +23,11 @@ from graphs.machine.stream_parts import (
     CustomEvent,
     MessageClosed,
     MessageOpened,
+    ReasoningDelta,
     RefusalDelta,
     RunEnded,
     StreamPart,
     TextDeltas,
-    ThoughtDelta,
     Usage,
 )
 from graphs.message_text import MessageText
@@ -138,8 +138,8 @@ class Recorder:
                 done.events.extend(self.text_deltas(part.texts))
             case Citation():
                 self._cite(part, done)
-            case ThoughtDelta():
-                self._think(part, done)
+            case ReasoningDelta():
+                self._record_reasoning(part, done)
             case CustomEvent():
                 self._record_custom(part, done)
             case RefusalDelta() | MessageOpened() | MessageClosed():
@@ -223,8 +223,8 @@ class Recorder:
             done.changes.append(Patch("run", self.run["id"], self._owner, changed))
         done.add_own(part.name, {"id": part.message_id, "run_id": self.run["id"], **part.fields})
 
-    def _think(self, part: ThoughtDelta, done: Recorded) -> None:
-        self._items.add_thoughts(part)
+    def _record_reasoning(self, part: ReasoningDelta, done: Recorded) -> None:
+        self._items.add_reasoning(part)
         fields: dict[str, object] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
         if part.reclassified:
             self._text.clear_text()
@@ -263,7 +263,7 @@ class Recorder:
 
     def _calls_made(self, part: CallsMade, done: Recorded) -> None:
         step = self._open(part.step_id)
-        step["step_details"] = {"type": "tool_calls", "tool_calls": [_shown(call) for call in part.calls]}
+        step["step_details"] = {"type": "tool_calls", "tool_calls": [_open_call(call) for call in part.calls]}
         self._calls = OpenCalls(step["step_details"])
         done.changes += self._items.add_calls(part)
         if part.cut_off:
@@ -310,7 +310,7 @@ class Recorder:
         changed = _part_of(message, *_CLOSED)
         done.changes += self._items.write_reasoning(message["id"])
         # The client may have deleted the message meanwhile, which is no error of the run.
-        done.changes.append(Patch("message", message["id"], self._owner, changed, if_there=True))
+        done.changes.append(Patch("message", message["id"], self._owner, changed, if_exists=True))
         done.add(message_event(status), message)
         self._message = None
 
@@ -339,7 +339,7 @@ class Recorder:
 
     # --- the run itself -------------------------------------------------------------------------------------------
 
-    def move(self, status: Status, **fields: Unpack[RunOutcome]) -> Recorded:
+    def transition(self, status: Status, **fields: Unpack[RunOutcome]) -> Recorded:
         """Move the run to a status. An end first closes what is open and sets the end's own fields."""
         done = Recorded()
         now = self._clock()
@@ -381,7 +381,7 @@ def _part_of(body: Mapping[str, object], *keys: str) -> dict[str, object]:
     return {key: body[key] for key in keys}
 
 
-def _shown(call: Call) -> JsonObject:
+def _open_call(call: Call) -> JsonObject:
     """Return the wire object of a call that has no output yet."""
     kind = call.get("kind", "function")
     return {"id": call["id"], "type": kind, kind: STEP_CALLS[kind].show(call)}

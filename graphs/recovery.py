@@ -100,7 +100,9 @@ async def plan_recovery(graph: CompiledRun, active: ActiveRun, row: RunRow) -> P
     """Compare the run's rows with its newest checkpoint, and restore the recorder from the rows that are kept."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
     values = cast("RunState", snapshot.values or {})
-    plan = Plan(given=_given(snapshot, row), resumed=bool(values)) if values else Plan(given={}, resumed=False)
+    plan = (
+        Plan(given=_pending_outputs(snapshot, row), resumed=bool(values)) if values else Plan(given={}, resumed=False)
+    )
     newest: Reply | None = values.get("reply")
     discarded: set[str] = set()
     if not values or set(snapshot.next) & {"reply", "prepare"}:
@@ -121,7 +123,7 @@ async def plan_recovery(graph: CompiledRun, active: ActiveRun, row: RunRow) -> P
     return plan
 
 
-def _given(snapshot: StateSnapshot, row: RunRow) -> GraphInput:
+def _pending_outputs(snapshot: StateSnapshot, row: RunRow) -> GraphInput:
     """Return the input for outputs that were acknowledged but had not reached the graph; None if there are none."""
     waiting = {call["id"] for interrupt in snapshot.interrupts for call in interrupt.value["calls"]}
     submitted = row.private.get("submitted") or {}
@@ -156,13 +158,13 @@ def _is_recorded(reply: Reply, active: ActiveRun) -> bool:
     message_id, _, calls_step = reply_ids(active.run_id, reply["number"])
     message = next((row for row in active.messages if row.id == message_id), None)
     step = next((row for row in active.steps if row.id == calls_step), None)
-    shown = _shown(reply, active.run_id)
-    has_calls = not shown or (step is not None and len(step.body["step_details"]["tool_calls"]) == len(shown))
+    visible = _visible_calls(reply, active.run_id)
+    has_calls = not visible or (step is not None and len(step.body["step_details"]["tool_calls"]) == len(visible))
     has_text = not reply["text"] or (message is not None and message.body["status"] != "in_progress")
     return has_calls and has_text
 
 
-def _shown(reply: Reply, run_id: str) -> list[Call]:
+def _visible_calls(reply: Reply, run_id: str) -> list[Call]:
     """The calls that are on the wire: not those of tools that were not offered, nor the invalid ones."""
     ids = {call_id(run_id, reply["number"], index) for index in range(len(reply["calls"]))}
     return [call for call in reply["calls"] if call["id"] in ids]
@@ -171,20 +173,20 @@ def _shown(reply: Reply, run_id: str) -> list[Call]:
 def _parts(reply: Reply, run_id: str, sources: dict[str, Source], extra: str) -> list[StreamPart]:
     """Return the parts of the whole checkpointed reply; `extra` is what its engine requires back."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
-    shown = _shown(reply, run_id)
+    visible = _visible_calls(reply, run_id)
     parts: list[StreamPart] = []
     if reply["text"]:
-        usage = NO_USAGE if shown else reply["usage"]
+        usage = NO_USAGE if visible else reply["usage"]
         parts += [
             MessageOpened(message_step, message_id),
-            *text_parts(message_id, reply["text"], sources, is_answer=not shown),
+            *text_parts(message_id, reply["text"], sources, is_answer=not visible),
         ]
         parts.append(MessageClosed(message_step, message_id, usage))
-    if shown:
+    if visible:
         parts.append(CallsOpened(calls_step))
         parts += [
             CallDelta(calls_step, index, call["id"], call["name"], call["arguments"], call.get("kind", "function"))
-            for index, call in enumerate(shown)
+            for index, call in enumerate(visible)
         ]
-        parts.append(CallsMade(calls_step, tuple(shown), reply["usage"], message_id=message_id, extra_fields=extra))
+        parts.append(CallsMade(calls_step, tuple(visible), reply["usage"], message_id=message_id, extra_fields=extra))
     return parts

@@ -14,10 +14,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from store.ports import Delete, Idleness, Processes, RequireNewest, RequireNoActiveRun, Store, ThreadAges
+from store.ports import (
+    Delete,
+    Processes,
+    RequireNewest,
+    RequireNoActiveRun,
+    Store,
+    ThreadActivity,
+    ThreadActivityQueries,
+)
 from store.single_process import single_process
-from telemetry.background import keep_running
-from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
+from telemetry.background import restart_on_error
+from wire.errors import MissingRow, StaleThread, StoreError, ThreadBusy
 
 __all__ = ["DAY_S", "Pruned", "Retention", "prune"]
 
@@ -43,7 +51,7 @@ class Pruned:
 
 async def prune(
     store: Store,
-    ages: ThreadAges,
+    thread_activity: ThreadActivityQueries,
     *,
     before: int,
     pause_s: float = _PAUSE_S,
@@ -54,7 +62,7 @@ async def prune(
     Pauses for `pause_s` between groups of deletions; calls `on_progress` with the number of threads examined so far.
     """
     done, looked, after = Pruned(), 0, 0
-    while page := await ages.threads(after=after, limit=_PAGE):
+    while page := await thread_activity.threads(after=after, limit=_PAGE):
         after = page[-1].seq
         old = [each for each in page if each.used_at < before]
         for number, thread in enumerate(old, 1):
@@ -73,10 +81,10 @@ async def prune(
     return done
 
 
-async def _delete(store: Store, thread: Idleness) -> bool:
+async def _delete(store: Store, thread: ThreadActivity) -> bool:
     id, owner = thread.thread_id, thread.owner
     still = (RequireNoActiveRun(id, owner), RequireNewest(id, owner, thread.newest_id))
-    with suppress(ThreadBusy, ThreadMoved, Missing):
+    with suppress(ThreadBusy, StaleThread, MissingRow):
         await store.commit([*still, Delete("thread", id, owner)], durable=False)
         return True
     return False
@@ -88,7 +96,7 @@ class Retention:
     def __init__(
         self,
         store: Store,
-        ages: ThreadAges,
+        thread_activity: ThreadActivityQueries,
         *,
         days: float,
         first_s: float = _FIRST_S,
@@ -97,9 +105,9 @@ class Retention:
         processes: Processes | None = None,
     ) -> None:
         """`processes` are the other processes on the store; None: there are none."""
-        self._duties = (processes or single_process(store)).duties
+        self._leadership = (processes or single_process(store)).leadership
         self._store = store
-        self._ages = ages
+        self._thread_activity = thread_activity
         self._days = days
         self._first_s = first_s
         self._every_s = every_s
@@ -110,7 +118,7 @@ class Retention:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         if self._days:
-            self._work = self._tasks.create_task(keep_running(self._prune_forever))
+            self._work = self._tasks.create_task(restart_on_error(self._prune_forever))
         return self
 
     async def __aexit__(
@@ -134,13 +142,13 @@ class Retention:
                 await asyncio.sleep(self._every_s)
                 continue
             try:
-                if await self._duties.has("retention"):
+                if await self._leadership.is_leader("retention"):
                     await self._prune()
             except StoreError as error:
                 logger.error("old threads could not be deleted, next try in %g s: %s", self._every_s, error)
             await asyncio.sleep(self._every_s)
 
     async def _prune(self) -> None:
-        done = await prune(self._store, self._ages, before=int(self._clock() - self._days * DAY_S))
+        done = await prune(self._store, self._thread_activity, before=int(self._clock() - self._days * DAY_S))
         if done.threads:
             logger.info("deleted %d threads not used for %g days", done.threads, self._days)

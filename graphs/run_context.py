@@ -16,8 +16,8 @@ from graphs.machine.spec import RunSpec
 from graphs.machine.state import RunContext
 from graphs.past_calls import past_chars
 from graphs.run_memory import exchange_memory, history_memory, object_memory, picture_memory
-from graphs.tools.feasible import check_schemas
 from graphs.tools.resources import Resources, ToolContext
+from graphs.tools.schema_checks import check_schemas
 from graphs.tools.toolset import ToolSet, make_toolset
 from retrieval.images import Images
 from store.ports import Page, Row, RunPrivate, RunRow, Store
@@ -122,7 +122,7 @@ class RunContexts:
                 return history.messages
             async with loading:  # concurrent tool calls ask for the history concurrently
                 if not seen:
-                    seen.extend(await self._pictures.show(active.owner, history.messages))
+                    seen.extend(await self._pictures.inline(active.owner, history.messages))
             return seen
 
         return RunContext(

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chains.backpressure import BackpressureRunnable, context_without_reader, find_reader
 from chains.bridge import BridgedRunnable
-from chains.disconnect import on_leaving
+from chains.disconnect import on_disconnect
 from graphs.drafts import DEFAULTS, RunChoices, SpecRun, spec_assistant_id
 from graphs.machine.spec import RunSpec
-from graphs.runner import Runner, Started
+from graphs.runner import Runner, StartedRun
 from store.ports import RunRow, Store
 from telemetry.tracebacks import clear_tracebacks
 from wire.assistants import ModelName
@@ -33,7 +33,7 @@ from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
 from wire.validation import parse
 
-__all__ = ["OWNER", "RunChunk", "RunInput", "RunRunnable", "whole"]
+__all__ = ["OWNER", "RunChunk", "RunInput", "RunRunnable", "collect_output"]
 
 OWNER: Final = "__owner"
 """Key of `config["configurable"]` with the owner of the objects; only the server is allowed to set it."""
@@ -96,9 +96,9 @@ class _Follower:
 
     run_input: RunInput
     owner: str
-    started: Started | None = None
-    starting: "asyncio.Future[Started] | None" = None
-    settled: bool = False
+    started: StartedRun | None = None
+    starting: "asyncio.Future[StartedRun] | None" = None
+    is_finished: bool = False
     number: int = -1
     logged: bool = False
     """Whether a log or events are read. The run does not wait for their reader, so it does not report to it."""
@@ -141,7 +141,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
 
         An error is returned as `error`.
         """
-        return await whole(self.astream(input, config, **kwargs))
+        return await collect_output(self.astream(input, config, **kwargs))
 
     async def astream(
         self, input: JsonObject, config: RunnableConfig | None = None, **kwargs: Any
@@ -170,7 +170,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         async def given() -> AsyncIterator[JsonObject]:
             yield input
 
-        with on_leaving(lambda: self._on_disconnect(follower)):
+        with on_disconnect(lambda: self._on_disconnect(follower)):
             async for chunk in self._atransform_stream_with_config(given(), chunks, config, **kwargs):
                 yield chunk
 
@@ -182,7 +182,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         except InvalidRequest as error:
             yield (_error_event(error, -1),)
             return
-        with on_leaving(lambda: self._on_disconnect(follower)):
+        with on_disconnect(lambda: self._on_disconnect(follower)):
             async for batch in self._batches(follower):
                 yield batch
 
@@ -198,9 +198,9 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             async with aclosing(self._runner.follow(run_id, after=follower.number)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
                     follower.number = batch[-1].number
-                    follower.settled = batch[-1].name in _PAUSES
+                    follower.is_finished = batch[-1].name in _PAUSES
                     yield batch
-            follower.settled = True
+            follower.is_finished = True
         except ThreadholdError as error:
             if not self._returns_errors:
                 raise
@@ -209,12 +209,12 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             yield (event,)
 
     def _on_disconnect(self, follower: _Follower) -> None:
-        """Stop the run that a reader started, when the reader leaves; not if the run is settled or is to continue."""
-        if follower.settled or follower.run_input.on_disconnect == "continue" or follower.starting is None:
+        """Stop the run that a reader started, when the reader leaves, unless it has ended, paused or is to continue."""
+        if follower.is_finished or follower.run_input.on_disconnect == "continue" or follower.starting is None:
             return
         owner = follower.owner
 
-        def stop(starting: "asyncio.Future[Started]") -> None:
+        def stop(starting: "asyncio.Future[StartedRun]") -> None:
             if not starting.cancelled() and starting.exception() is None:
                 run = starting.result().run
                 self._runner.abandon(owner, run["thread_id"], run["id"])
@@ -237,18 +237,18 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             return (await self._row(run_input.run_id, follower.owner)).id
         work = self._resume(follower) if run_input.run_id else self._start(follower)
         context = context_without_reader() if follower.logged else None
-        follower.starting = self._runner.own_start(work, context)
+        follower.starting = self._runner.create_start_task(work, context)
         started = await asyncio.shield(follower.starting)
         follower.number = max(follower.number, started.after)
         return started.run_id
 
-    async def _resume(self, follower: _Follower) -> Started:
+    async def _resume(self, follower: _Follower) -> StartedRun:
         given = {"tool_outputs": [output.model_dump() for output in follower.run_input.tool_outputs]}
         outputs = parse(SubmitToolOutputs, given)
         row = await self._row(follower.run_input.run_id, follower.owner)
         return await self._runner.submit(follower.owner, row.body["thread_id"], row.id, outputs.given())
 
-    async def _start(self, follower: _Follower) -> Started:
+    async def _start(self, follower: _Follower) -> StartedRun:
         run_input, owner = follower.run_input, follower.owner
         attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in run_input.file_ids]
         message = {"role": "user", "content": _content(run_input), "attachments": attachments}
@@ -272,7 +272,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
         return await self._runner.create_and_start(owner, begun, self._choices)
 
-    async def _start_spec(self, run_input: RunInput, owner: str, messages: Sequence[MessageCreate]) -> Started:
+    async def _start_spec(self, run_input: RunInput, owner: str, messages: Sequence[MessageCreate]) -> StartedRun:
         """Start a run without a stored assistant."""
         spec = replace(
             self._spec,
@@ -311,7 +311,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
         return row
 
 
-async def whole(chunks: AsyncIterator[JsonObject]) -> JsonObject:
+async def collect_output(chunks: AsyncIterator[JsonObject]) -> JsonObject:
     """Return the run's own last event, or `error`, with the `text` of all its messages."""
     last: JsonObject = {}
     texts: dict[str, str] = {}

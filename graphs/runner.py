@@ -20,23 +20,23 @@ from graphs.admission import Limits
 from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
 from graphs.drafts import DEFAULTS, RunChoices, SpecRun
 from graphs.execution import Execution
+from graphs.history_memory import read_context_if_free, require_run
 from graphs.machine.metrics import RunMetrics
 from graphs.orphans import OrphanedRuns
-from graphs.reading import must_get_run, read_if_free
 from graphs.record import Recorded
 from graphs.recovery import restore_run
 from graphs.run_context import RunContexts
-from graphs.started import Started
-from graphs.starts import RunStarts
+from graphs.started import StartedRun
+from graphs.starts import RunStarter
 from graphs.tool_outputs import check_outputs, not_waiting
 from graphs.tools.resources import Resources
 from retrieval.attachments import Attachments
 from retrieval.images import Images
-from store.ports import Delete, Hold, Patch, Processes, RunRow, Store, Wake
+from store.ports import Delete, Hold, Notify, Patch, Processes, RunRow, Store
 from store.single_process import single_process
-from telemetry.background import contain, keep_running
+from telemetry.background import log_errors, restart_on_error
 from wire.errors import (
-    Missing,
+    MissingRow,
     NotFound,
     Problem,
     StatusConflict,
@@ -45,7 +45,7 @@ from wire.errors import (
 from wire.events import Event
 from wire.runs import Run, RunCreate, SubmittedOutput, ThreadRunCreate
 
-__all__ = ["Runner", "Started"]
+__all__ = ["Runner", "StartedRun"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -77,14 +77,14 @@ class Runner:
         self._orphans = OrphanedRuns(
             store, self._execution, self.contexts, self._now, expiry_s=expiry_s, processes=processes
         )
-        self._starts = RunStarts(store, attachments, self.contexts, self._execution, now=self._now, expiry_s=expiry_s)
+        self._starts = RunStarter(store, attachments, self.contexts, self._execution, now=self._now, expiry_s=expiry_s)
         self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        await self._execution.enter()
+        await self._execution.start()
         await self._orphans.queue_orphans()
         watches = (self._orphans.sweep, self._orphans.queue_orphans_forever)
-        self._watching = [self._execution.own(keep_running(watch)) for watch in watches]
+        self._watching = [self._execution.create_task(restart_on_error(watch)) for watch in watches]
         return self
 
     async def __aexit__(
@@ -92,7 +92,7 @@ class Runner:
     ) -> None:
         for task in self._watching:
             task.cancel()
-        await self._execution.leave()
+        await self._execution.stop()
 
     async def drain(self, limit_s: float) -> None:
         """Accept no new runs, wait up to `limit_s` for the executing ones, then stop the rest until the next start."""
@@ -123,7 +123,7 @@ class Runner:
         choices: RunChoices = DEFAULTS,
         *,
         replaces: str = "",
-    ) -> Started:
+    ) -> StartedRun:
         """Start a run on a thread: of a stored assistant, or of a spec alone.
 
         The message `replaces` and all later entries are deleted in the run's commit: if the run is refused, they stay.
@@ -135,18 +135,18 @@ class Runner:
 
     async def create_and_start(
         self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices = DEFAULTS
-    ) -> Started:
+    ) -> StartedRun:
         """Create a thread with its messages and items, and start a run on it, in one commit."""
         return await self._starts.create_and_start(owner, request, choices)
 
-    async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[SubmittedOutput]) -> Started:
+    async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[SubmittedOutput]) -> StartedRun:
         """Give a waiting run all of its tool outputs, and continue it."""
         self._starts.require_accepting()
         async with self._orphans.lock(run_id):
-            row = await must_get_run(self._store, owner, thread_id, run_id)
+            row = await require_run(self._store, owner, thread_id, run_id)
             if row.body["status"] == "requires_action" and (row.body["expires_at"] or 0) <= self._now():
                 await self._orphans.finish(run_id, owner, "requires_action", "expired")
-                row = await must_get_run(self._store, owner, thread_id, run_id)
+                row = await require_run(self._store, owner, thread_id, run_id)
             action = row.body["required_action"]
             if row.body["status"] != "requires_action" or action is None:
                 raise not_waiting(row.body["status"])
@@ -154,12 +154,12 @@ class Runner:
             given = check_outputs(action, outputs, used=used)
             active = await restore_run(self._store, row, self._now, self.metrics)
             toolset, admission = await self.contexts.toolset(row), self._execution.admission
-            context = await read_if_free(admission, self.contexts, active, row, toolset, given)
+            context = await read_context_if_free(admission, self.contexts, active, row, toolset, given)
             calls = action["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
             if all(call["function"]["name"] in toolset.functions for call in calls):
                 active.recorder.answer_all(given, recorded)
-            recorded.extend(active.recorder.move("queued"))
+            recorded.extend(active.recorder.transition("queued"))
             next_event = active.log.next + len(recorded.events) if context is None else active.log.ceiling
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The status comes first: if another request was faster, its compare-and-set refuses the whole commit.
@@ -180,7 +180,7 @@ class Runner:
         if active is not None and active.ending:
             await active.ended.wait()
         async with self._orphans.lock(run_id):
-            row = await must_get_run(self._store, owner, thread_id, run_id)
+            row = await require_run(self._store, owner, thread_id, run_id)
             active = self._execution.get(run_id)
             status = active.run["status"] if active is not None else row.body["status"]
             stopping = active is not None and (active.ending or active.stop is not None)
@@ -200,14 +200,14 @@ class Runner:
             if not executed:
                 await active.stopped()
                 active.log.close()
-                self._execution.admission.leave(run_id)
+                self._execution.admission.remove(run_id)
             return body
 
-    def own_start(
-        self, work: Coroutine[object, object, Started], context: Context | None = None
-    ) -> "asyncio.Task[Started]":
+    def create_start_task(
+        self, work: Coroutine[object, object, StartedRun], context: Context | None = None
+    ) -> "asyncio.Task[StartedRun]":
         """Run one of these operations in a task of the server, which ends even if its caller leaves."""
-        return self._execution.own_start(work, context)
+        return self._execution.create_start_task(work, context)
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
         """Cancel a run that is no longer needed, in a task of the server; does nothing if it has ended."""
@@ -218,12 +218,12 @@ class Runner:
             except (Problem, StoreError) as error:
                 logger.info("run %s was abandoned, and not cancelled: %s", run_id, error.message)
 
-        self._execution.own(contain(f"cancelling {run_id}", cancel))
+        self._execution.create_task(log_errors(f"cancelling {run_id}", cancel))
 
-    async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
+    async def update_metadata(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> Run:
         """Replace a run's metadata, in any status."""
         async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
-            await must_get_run(self._store, owner, thread_id, run_id)
+            await require_run(self._store, owner, thread_id, run_id)
             if (active := self._execution.get(run_id)) is not None:
                 active.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
@@ -245,11 +245,11 @@ class Runner:
                 active.stop_for("deleted")
                 await active.ended.wait()
             try:
-                await self._store.commit([Delete("thread", thread_id, owner), Wake("runs")], durable=True)
-            except Missing as missing:
+                await self._store.commit([Delete("thread", thread_id, owner), Notify("runs")], durable=True)
+            except MissingRow as missing:
                 raise NotFound(f"No thread found with id '{thread_id}'.") from missing
             if active_id is not None:
-                self._execution.admission.leave(active_id)
+                self._execution.admission.remove(active_id)
 
     def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`; see `Execution.follow`."""

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import orjson
 
 from fairness.fair_limits import FairLimit
-from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
+from wire.errors import InvalidRequest, MissingRow, NotFound, ThreadBusy
 from wire.json import JsonView
 
 __all__ = ["StartDeferred", "busy", "no_assistant", "refused", "require_slot", "start_with_slot"]
@@ -43,7 +43,7 @@ def refused() -> Iterator[None]:
         yield
     except ThreadBusy as error:
         raise busy(error) from error
-    except Missing as missing:
+    except MissingRow as missing:
         raise NotFound(missing.message) from missing
 
 

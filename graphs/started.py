@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from wire.runs import Run
 
-__all__ = ["Started"]
+__all__ = ["StartedRun"]
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedRun:
     """A run that was just started or continued: its committed body, and the number that its new events follow."""
 
     run: Run

@@ -21,20 +21,20 @@ from graphs.admission import QueuedRun
 from graphs.drafts import Draft, RunChoices, SpecRun, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from, history_of
+from graphs.history_memory import count_history_memory
 from graphs.log import RunLog
 from graphs.machine.state import GraphInput, RunContext
-from graphs.reading import count_reading
 from graphs.record import Recorder
 from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_slot, start_with_slot
-from graphs.started import Started
+from graphs.started import StartedRun
 from retrieval.attachments import Attachments, searched_stores
-from store.ports import Append, AssistantRow, Change, RequireNewest, Row, Store, Wake
-from wire.errors import Changed, InvalidRequest, NotFound, StoreError, ThreadBusy, Unavailable
+from store.ports import Append, AssistantRow, Change, Notify, RequireNewest, Row, Store
+from wire.errors import InvalidRequest, NotFound, StaleRow, StoreError, ThreadBusy, Unavailable
 from wire.events import NewEvent
 from wire.runs import RunCreate, ThreadRunCreate
 
-__all__ = ["RunStarts"]
+__all__ = ["RunStarter"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -42,7 +42,7 @@ _TRIES: Final = 20
 """Maximum attempts at a start. An attempt fails if entries are added or deleted between its read and its commit."""
 
 
-class RunStarts:
+class RunStarter:
     """Starts runs. `now` returns Unix seconds."""
 
     def __init__(
@@ -67,10 +67,10 @@ class RunStarts:
 
     async def start(
         self, owner: str, thread_id: str, request: RunCreate | SpecRun, choices: RunChoices, *, replaces: str
-    ) -> Started:
+    ) -> StartedRun:
         """See `Runner.start`."""
         for _ in range(_TRIES):
-            with suppress(Changed):
+            with suppress(StaleRow):
                 start = partial(self._try_to_start, owner, thread_id, request, replaces, choices)
                 return await start_with_slot(self._start_slots, owner, start)
         raise InvalidRequest(f"{thread_id} was changed during all {_TRIES} attempts to start a run on it. Try again.")
@@ -84,10 +84,10 @@ class RunStarts:
         choices: RunChoices,
         *,
         has_slot: bool = False,
-    ) -> Started:
+    ) -> StartedRun:
         """Start a run on the thread as it is now, up to the message `cut`.
 
-        Raises Changed if a message was added or deleted meanwhile, as the model would not be shown the current thread;
+        Raises StaleRow if a message was added or deleted meanwhile, as the model would not be shown the current thread;
         StartDeferred if it needs a slot and has none."""
         self.require_accepting(owner)
         assistant_id = None if isinstance(request, SpecRun) else request.assistant_id
@@ -104,19 +104,19 @@ class RunStarts:
             guards += gone
         draft = draft_run(request, found.assistant, owner, thread_id, choices, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
-        with count_reading(self._execution.admission, owner, first, has_slot=has_slot) as read:
+        with count_history_memory(self._execution.admission, owner, first, has_slot=has_slot) as read:
             history = await self._contexts.history(draft.run, owner, first=first, newer=draft.entries)
             async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
                 draft.row.private["vector_store_ids"] = searched_stores(draft.run, thread.body, attached)
                 return await self._launch_new(draft, history, read, *guards, *attached)
 
-    async def create_and_start(self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices) -> Started:
+    async def create_and_start(self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices) -> StartedRun:
         """See `Runner.create_and_start`."""
         return await start_with_slot(self._start_slots, owner, partial(self._create_and_start, owner, request, choices))
 
     async def _create_and_start(
         self, owner: str, request: ThreadRunCreate | SpecRun, choices: RunChoices, *, has_slot: bool = False
-    ) -> Started:
+    ) -> StartedRun:
         self.require_accepting(owner)
         assistant: AssistantRow | None = None
         if not isinstance(request, SpecRun):
@@ -129,7 +129,7 @@ class RunStarts:
             draft.row.private["vector_store_ids"] = searched_stores(draft.run, draft.thread.body)
             return await self._launch_new(draft, history_of(draft.entries), ExitStack(), *attached)
 
-    async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
+    async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> StartedRun:
         """Start a drafted run, or queue it. Until then, `read` counts the memory of its history."""
         toolset = await self._contexts.toolset(draft.row)
         # A copy: the writer encodes the row later, while the run's body keeps changing.
@@ -139,17 +139,17 @@ class RunStarts:
         events = draft.events()
         queued = draft.run
         active.size = len(orjson.dumps(draft.run))
-        active.weight = self._execution.admission.weigh(active.size)
+        active.weight = self._execution.admission.weight_of(active.size)
         active.memory = active.history_memory = await self._contexts.memory(active, history)
         read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, active.weight, active.memory
-        if not self._execution.admission.free(*needs):
+        if not self._execution.admission.is_free(*needs):
             draft.row.private["next_event"] = len(events)
-            with refused(), self._execution.admission.entering(*needs):
+            with refused(), self._execution.admission.reserve_place(*needs):
                 return await self.enqueue(active, [*guards, *draft.changes(held=False)], events)
         draft.row.private["next_event"] = active.log.ceiling
         # No reader sees the row while it is `queued`, so it is stored with the status that follows.
-        events += recorder.move("in_progress").events
+        events += recorder.transition("in_progress").events
         row = replace(draft.row, body=recorder.run.copy())
         if toolset.not_offered:
             logger.info("run %s: this server cannot offer %s", draft.row.id, ", ".join(toolset.not_offered))
@@ -168,7 +168,7 @@ class RunStarts:
         events: Sequence[NewEvent],
         given: tuple[GraphInput, bool],
         context: RunContext,
-    ) -> Started:
+    ) -> StartedRun:
         """Queue the commit, start the model call without waiting for it, and return when the commit is synced.
 
         `given` is the graph's input, and whether it resumes. Raises StoreError, after the call is stopped.
@@ -181,15 +181,15 @@ class RunStarts:
         commit = self._store.commit(changed, durable=True, failed=lambda: active.stop_for("refused"))
         active.log.publish(numbered)
         work = self._execution.drive(active, given[0], context, resumed=given[1], commit=commit)
-        self._execution.begin(active, work)
+        self._execution.start_run(active, work)
         try:
             await asyncio.shield(commit)
         except StoreError:
             await active.ended.wait()
             raise
-        return Started(run, after)
+        return StartedRun(run, after)
 
-    async def enqueue(self, active: ActiveRun, changes: Sequence[Change], events: Sequence[NewEvent]) -> Started:
+    async def enqueue(self, active: ActiveRun, changes: Sequence[Change], events: Sequence[NewEvent]) -> StartedRun:
         """Commit a queued run durably, then queue it. Its history is read when it leaves the queue."""
         after = active.log.next - 1
         run = active.run.copy()
@@ -202,10 +202,10 @@ class RunStarts:
                 self._execution.start_queued()
 
         appended = Append(active.run_id, active.log.number(events))
-        commit = self._store.commit([*changes, appended, Wake("runs")], durable=True)
+        commit = self._store.commit([*changes, appended, Notify("runs")], durable=True)
         commit.add_done_callback(enqueue)  # even if the client's request is gone
         await asyncio.shield(commit)
-        return Started(run, after)
+        return StartedRun(run, after)
 
     def require_accepting(self, owner: str | None = None) -> None:
         """Raise if the server is shutting down, or if a new run of this `owner` can neither start nor be queued."""

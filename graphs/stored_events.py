@@ -8,7 +8,7 @@ from typing import Final
 
 from fairness.fair_limits import FairLimit
 from store.ports import Store
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.events import Event, total_bytes
 
 __all__ = ["StoredBatch", "StoredEvents"]
@@ -52,12 +52,12 @@ class StoredEvents:
     async def next(self, run_id: str, after: int, below: int | None) -> StoredBatch:
         """Read events with numbers above `after`, and below `below` if given; none if there are no more. A batch with
         events must be entered, so that it ends."""
-        owner = acting_owner()
+        owner = current_owner()
         events = await self._read(run_id, after, below)
         if total_bytes(events) <= _LARGE_BYTES:
             return StoredBatch(events)
-        if self._limit.free(owner):
-            self._limit.take(owner)
+        if self._limit.is_free(owner):
+            self._limit.acquire_nowait(owner)
             return StoredBatch(events, self._limit, owner)
         del events
         await self._limit.acquire(owner)

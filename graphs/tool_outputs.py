@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from graphs.machine.exchange import check_submitted
 from wire.errors import InvalidRequest
 from wire.runs import RequiredAction, SubmittedOutput
-from wire.validation import shown
+from wire.validation import truncated
 
 __all__ = ["check_outputs", "not_waiting"]
 
@@ -24,7 +24,7 @@ def check_outputs(
     wanted = [call["id"] for call in required_action["submit_tool_outputs"]["tool_calls"]]
     given = [output.get("tool_call_id") or "" for output in outputs]
     if set(given) != set(wanted) or len(given) != len(set(given)):
-        named = [shown(id) for id in given[: len(wanted) + 1]] + ["…"] * (len(given) > len(wanted) + 1)
+        named = [truncated(id) for id in given[: len(wanted) + 1]] + ["…"] * (len(given) > len(wanted) + 1)
         raise InvalidRequest(f"Expected tool outputs for call_ids {wanted}, got {named}", param="tool_outputs")
     by_call = {output["tool_call_id"]: output.get("output") or "" for output in outputs}
     check_submitted(by_call, used)

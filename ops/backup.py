@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ops.factories import Configured
+from ops.factories import ServerSettings
 from ops.progress import progress
 from ops.terminal import print_error, print_line
 
@@ -11,7 +11,7 @@ __all__ = ["run_backup"]
 _NAMED = 10
 
 
-def run_backup(settings: Configured, target: Path) -> int:
+def run_backup(settings: ServerSettings, target: Path) -> int:
     """Make the copy and print its size. The exit code is 1 if bytes of files are missing in the server's own folder."""
     with progress() as on_progress:
         made = settings.database.maintenance.back_up(settings.data_dir / "files", target, on_progress=on_progress)

@@ -17,11 +17,11 @@ from api.serving import open_port
 from chains import Builtin, RoutedUpstream
 from chains.embedders import choose_embedder, words_only_notice
 from chains.gguf import check_content, find_models
-from ops.factories import Configured, Factories
+from ops.factories import Factories, ServerSettings
 from ops.owners import describe_inaccessible
 from ops.question import ask
 from ops.terminal import print_line
-from store.obstacles import find_obstacle, nearest_existing
+from store.path_conflicts import find_path_conflict, nearest_existing
 from store.ports import Maintenance
 from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
@@ -48,7 +48,7 @@ class Finding:
     text: str
 
 
-def run_check(settings: Configured, factories: Factories, *, ask_model: bool = False) -> int:
+def run_check(settings: ServerSettings, factories: Factories, *, ask_model: bool = False) -> int:
     """Print a line per finding; return exit code 1 if a check failed. `ask_model` also asks the model one question."""
     logging.basicConfig(level=logging.CRITICAL)  # the findings below report what upstreams would log
     findings, mask = [], mask_secrets(settings.secrets)
@@ -60,7 +60,7 @@ def run_check(settings: Configured, factories: Factories, *, ask_model: bool = F
     return 1 if wrong else 0
 
 
-def _findings(settings: Configured, factories: Factories, *, ask_model: bool) -> Iterator[Finding]:
+def _findings(settings: ServerSettings, factories: Factories, *, ask_model: bool) -> Iterator[Finding]:
     yield from _settings(settings)
     yield from (Finding("settings", "warning", warning) for warning in settings.ignored_entries)
     yield from asyncio.run(_models(settings, factories, ask_model=ask_model))
@@ -77,7 +77,7 @@ def _findings(settings: Configured, factories: Factories, *, ask_model: bool) ->
     yield _port(settings.host, settings.port, served=served)
 
 
-def _settings(settings: Configured) -> Iterator[Finding]:
+def _settings(settings: ServerSettings) -> Iterator[Finding]:
     try:
         settings.check()
     except InvalidSetting as error:
@@ -86,7 +86,7 @@ def _settings(settings: Configured) -> Iterator[Finding]:
         yield _usable(settings)
 
 
-def _app(settings: Configured, factories: Factories) -> Iterator[Finding]:
+def _app(settings: ServerSettings, factories: Factories) -> Iterator[Finding]:
     """Build the app as a start does, unless an earlier finding already prevents that."""
     try:
         settings.check()
@@ -99,7 +99,7 @@ def _app(settings: Configured, factories: Factories) -> Iterator[Finding]:
         yield from (Finding("start", "wrong", fault) for fault in error.message.splitlines())
 
 
-def _usable(settings: Configured) -> Finding:
+def _usable(settings: ServerSettings) -> Finding:
     if settings.unused:
         return Finding("settings", "warning", f"{', '.join(settings.unused)}: not built yet, and not used")
     if settings.model_url and settings.model_path is not None:
@@ -113,7 +113,7 @@ def _usable(settings: Configured) -> Finding:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-async def _models(settings: Configured, factories: Factories, *, ask_model: bool) -> list[Finding]:
+async def _models(settings: ServerSettings, factories: Factories, *, ask_model: bool) -> list[Finding]:
     try:
         router = factories.router(settings)
     except ThreadholdError as error:
@@ -133,7 +133,7 @@ async def _models(settings: Configured, factories: Factories, *, ask_model: bool
         await router.close()
 
 
-async def _upstream(upstream: RoutedUpstream, settings: Configured) -> Finding:
+async def _upstream(upstream: RoutedUpstream, settings: ServerSettings) -> Finding:
     about = upstream.name or ("engine" if isinstance(upstream.source, Builtin) else "models")
     try:
         async with asyncio.timeout(_LISTING_S):
@@ -179,22 +179,22 @@ def _embeddings(setting: str, router: "ModelRouter") -> Finding | None:
 
 
 def _store(maintenance: Maintenance, api_keys: Mapping[str, str]) -> Iterator[Finding]:
-    condition = maintenance.condition()
-    if condition.state != "present":
-        yield Finding("store", "ok" if condition.state == "new" else "wrong", condition.text)
+    status = maintenance.status()
+    if status.state != "present":
+        yield Finding("store", "ok" if status.state == "new" else "wrong", status.text)
         return
     with maintenance.snapshot(any_schema=True, untouched=True) as snapshot:
         threads, messages = snapshot.counts()
         lost = describe_inaccessible(snapshot.owners(), api_keys)
     used = "in use by a server" if maintenance.in_use() else "not in use"
-    yield Finding("store", "ok", f"{condition.text}: {threads} threads, {messages} messages, {used}")
+    yield Finding("store", "ok", f"{status.text}: {threads} threads, {messages} messages, {used}")
     if lost is not None:
         yield Finding("store", "warning", lost)
 
 
 def _folder(about: str, folder: Path) -> Finding:
-    if (obstacle := find_obstacle("The folder", folder.expanduser().absolute(), is_folder=True)) is not None:
-        return Finding(about, "wrong", obstacle)
+    if (conflict := find_path_conflict("The folder", folder.expanduser().absolute(), is_folder=True)) is not None:
+        return Finding(about, "wrong", conflict)
     nearest = nearest_existing(folder.expanduser().absolute())
     if not os.access(nearest, os.W_OK | os.X_OK):
         return Finding(about, "wrong", f"no permission to write in {nearest}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ops.durations import duration
-from ops.factories import Configured, Factories
+from ops.factories import Factories, ServerSettings
 from ops.terminal import print_error
 from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, ThreadholdError
@@ -43,7 +43,7 @@ _CHECK = "check the settings, the models, the store, the disk and the port"
 
 _LICENSES_MORE = "All licenses except LangServe's are open source; docs/operate.md says what LangServe's forbids."
 
-Command = Callable[[argparse.Namespace, Configured, Factories], int]
+Command = Callable[[argparse.Namespace, ServerSettings, Factories], int]
 
 
 def run(factories: Factories, arguments: Sequence[str] | None = None) -> int:
@@ -132,38 +132,38 @@ def _add_address(parser: argparse.ArgumentParser, default: object = argparse.SUP
 # --- one function per command, which imports what it needs ----------------------------------------------------------
 
 
-def _serve(_: argparse.Namespace, settings: Configured, factories: Factories) -> int:
+def _serve(_: argparse.Namespace, settings: ServerSettings, factories: Factories) -> int:
     from ops.start import start
 
     start(settings, factories)
     return 0
 
 
-def _backup(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
+def _backup(options: argparse.Namespace, settings: ServerSettings, _: Factories) -> int:
     from ops.backup import run_backup
 
     return run_backup(settings, options.folder)
 
 
-def _check(options: argparse.Namespace, settings: Configured, factories: Factories) -> int:
+def _check(options: argparse.Namespace, settings: ServerSettings, factories: Factories) -> int:
     from ops.check import run_check
 
     return run_check(settings, factories, ask_model=options.ask)
 
 
-def _licenses(_: argparse.Namespace, _settings: Configured, _parts: Factories) -> int:
+def _licenses(_: argparse.Namespace, _settings: ServerSettings, _parts: Factories) -> int:
     from ops.licenses import run_licenses
 
     return run_licenses()
 
 
-def _export(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
+def _export(options: argparse.Namespace, settings: ServerSettings, _: Factories) -> int:
     from ops.exporting import run_export
 
     return run_export(settings, options.file, owner=options.owner, thread_ids=options.thread)
 
 
-def _import(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
+def _import(options: argparse.Namespace, settings: ServerSettings, _: Factories) -> int:
     from ops.importing import run_import
 
     return run_import(
@@ -171,7 +171,7 @@ def _import(options: argparse.Namespace, settings: Configured, _: Factories) -> 
     )
 
 
-def _prune(options: argparse.Namespace, settings: Configured, _: Factories) -> int:
+def _prune(options: argparse.Namespace, settings: ServerSettings, _: Factories) -> int:
     from ops.prune import run_prune
 
     return run_prune(settings, older_s=options.older_than, dry_run=options.dry_run, shrink=options.shrink)

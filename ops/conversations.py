@@ -34,7 +34,7 @@ from wire.ids import derive_id
 from wire.items import item_body
 from wire.tool_secrets import drop_masked
 
-__all__ = ["Conversation", "DumpContents", "InvalidEntry", "assistant_rows", "rows_of", "survey"]
+__all__ = ["Conversation", "DumpContents", "InvalidEntry", "assistant_rows", "read_dump", "rows_of"]
 
 Item = tuple[DumpKind, dict[str, object]]
 
@@ -73,13 +73,13 @@ class DumpContents:
     """Pages whose listing is incomplete."""
 
 
-def survey(dump: Dump, *, now: int, on_progress: ProgressCallback) -> DumpContents:
+def read_dump(dump: Dump, *, now: int, on_progress: ProgressCallback) -> DumpContents:
     """Read and check every entry, and keep only its position; `now` in Unix seconds. Blocks."""
-    surveyor = _DumpReader(now)
+    reader = _DumpReader(now)
     for entry, line in dump.entries():
-        surveyor.read(entry, line)
+        reader.read(entry, line)
         on_progress("reading", entry.start + entry.length, dump.size)
-    found = surveyor.found()
+    found = reader.found()
     if dump.has_more:
         found.pages.insert(0, Page(None))
     return found
@@ -107,7 +107,7 @@ class _DumpReader:
         for index, data in enumerate(found):
             try:
                 with _naming(found, data, "data"):
-                    self._take(entry, index, data, whole)
+                    self._add_entry(entry, index, data, whole)
             except InvalidRequest as error:
                 self._found.invalid.append(InvalidEntry(entry.number, error.message))
 
@@ -118,7 +118,7 @@ class _DumpReader:
         self._found.pages = self._pages.unfinished(self._broken)
         return self._found
 
-    def _take(self, entry: Entry, index: int, data: object, whole: object) -> None:
+    def _add_entry(self, entry: Entry, index: int, data: object, whole: object) -> None:
         kind = kind_of(data)
         assert isinstance(data, dict)  # an object of a known kind
         thread_id = None if kind == "assistant" else thread_id_of(kind, data)
@@ -128,7 +128,7 @@ class _DumpReader:
             self._take_assistant(entry, index, data)
             return
         try:
-            _take(self._by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
+            _add_entry(self._by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
             _check(kind, data, thread_id)
         except InvalidRequest:
             self._broken.add(thread_id)
@@ -176,7 +176,7 @@ def assistant_rows(found: DumpContents, dump: Dump, owner: str, *, now: int) -> 
         objects = _objects(dump.read(entry))
         for index in indexes:
             data = objects[index]
-            assert isinstance(data, dict)  # as the survey has found
+            assert isinstance(data, dict)  # as `read_dump` has found
             body, tools, sampling = assistant_parts(data, now=now)
             private = AssistantPrivate(tools=tools, sampling=sampling)
             rows.append(Row("assistant", body["id"], owner, body, private=private))
@@ -203,7 +203,7 @@ def _kind_within(thread_id: str, data: object) -> DumpKind | None:
     return None
 
 
-def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, object]) -> None:
+def _add_entry(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, object]) -> None:
     if conversation.entries[-1:] != [entry]:
         conversation.entries.append(entry)
     if kind == "thread":

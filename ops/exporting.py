@@ -15,7 +15,7 @@ from typing import IO
 import orjson
 from typing_extensions import Buffer
 
-from ops.factories import Configured
+from ops.factories import ServerSettings
 from ops.owners import owner_of_export
 from ops.progress import progress
 from ops.terminal import print_error
@@ -25,7 +25,7 @@ from wire.errors import ThreadholdError
 __all__ = ["run_export"]
 
 
-def run_export(settings: Configured, target: str, *, owner: str | None, thread_ids: Sequence[str]) -> int:
+def run_export(settings: ServerSettings, target: str, *, owner: str | None, thread_ids: Sequence[str]) -> int:
     """Write a line per object to the file `target`, or to standard output for `-`. Raises ThreadholdError, OSError."""
     seen: set[str] = set()
     count = keys = 0
@@ -41,7 +41,7 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             on_progress("exporting", count, total)
         if missing := [id for id in thread_ids if id not in seen]:
             raise ThreadholdError(f"There is no thread {', '.join(missing)}. The export was not saved.")
-        left = snapshot.left_out(whose, thread_ids)
+        left = snapshot.count_excluded(whose, thread_ids)
         counts = {
             "files": left.files,
             "vector stores": left.vector_stores,

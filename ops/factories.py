@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # takes a second to import, so commands import it when they n
 
     from chains import ModelRouter
 
-__all__ = ["Configured", "Factories"]
+__all__ = ["Factories", "ServerSettings"]
 
 
 class NamedUpstream(Protocol):
@@ -25,7 +25,7 @@ class NamedUpstream(Protocol):
     def provider(self) -> str: ...
 
 
-class Configured(Protocol):
+class ServerSettings(Protocol):
     """A read-only view of `server.Settings`. docs/settings.md describes each setting."""
 
     @property
@@ -89,8 +89,8 @@ class Configured(Protocol):
 class Factories:
     """`settings` takes the options of the command line and raises InvalidSetting."""
 
-    settings: Callable[..., Configured]
-    # `Any`: they take what `settings` returns, which has more than `Configured`.
+    settings: Callable[..., ServerSettings]
+    # `Any`: they take what `settings` returns, which has more than `ServerSettings`.
     app: Callable[[Any], "FastAPI"]
     router: Callable[[Any], "ModelRouter"]
     version: str

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ops.conversations import DumpContents, assistant_rows, rows_of, survey
+from ops.conversations import DumpContents, assistant_rows, read_dump, rows_of
 from ops.dump import Dump, open_dump
-from ops.factories import Configured
+from ops.factories import ServerSettings
 from ops.owners import owner_of_import
 from ops.progress import progress
 from ops.terminal import print_error, print_line
@@ -37,7 +37,7 @@ class _Outcome:
     failed: list[str] = field(default_factory=list)
 
 
-def run_import(settings: Configured, source: str, *, owner: str | None, skip_refused: bool, dry_run: bool) -> int:
+def run_import(settings: ServerSettings, source: str, *, owner: str | None, skip_refused: bool, dry_run: bool) -> int:
     """Import a dump and return the exit code. Raises ThreadholdError, OSError."""
     whose = owner_of_import(owner, settings.api_keys)
     now = int(time.time())
@@ -48,7 +48,7 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             "only reads the dump and works while the server runs."
         )
     with open_dump(source) as dump, progress() as on_progress:
-        found = survey(dump, now=now, on_progress=on_progress)
+        found = read_dump(dump, now=now, on_progress=on_progress)
         _report_refusals(found, dump.unit)
         _report_pages(found, dump.unit)
         incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""
@@ -112,7 +112,7 @@ def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: st
 
 
 async def _write_all(
-    settings: Configured, dump: Dump, found: DumpContents, owner: str, *, now: int, on_progress: ProgressCallback
+    settings: ServerSettings, dump: Dump, found: DumpContents, owner: str, *, now: int, on_progress: ProgressCallback
 ) -> _Outcome:
     """Write the objects that do not exist yet."""
     outcome = _Outcome()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from graphs.retention import DAY_S, Pruned, prune
-from ops.factories import Configured
+from ops.factories import ServerSettings
 from ops.progress import progress
 from ops.terminal import print_line
 from store.ports import Maintenance
@@ -20,7 +20,7 @@ __all__ = ["run_prune"]
 _PAGE: Final = 1000
 
 
-def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shrink: bool) -> int:
+def run_prune(settings: ServerSettings, *, older_s: float | None, dry_run: bool, shrink: bool) -> int:
     """Delete threads last used more than `older_s` seconds ago; None stands for RETENTION_DAYS.
 
     Raises ThreadholdError if neither is set, or if a server uses the store.
@@ -53,18 +53,18 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
 def _count(maintenance: Maintenance, before: int) -> int:
     count, after = 0, 0
     with maintenance.snapshot() as snapshot:
-        while page := snapshot.idleness(after, _PAGE):
+        while page := snapshot.thread_activity(after, _PAGE):
             after = page[-1].seq
             count += sum(each.used_at < before for each in page)
     return count
 
 
-async def _prune(settings: Configured, before: int, total: int) -> Pruned:
+async def _prune(settings: ServerSettings, before: int, total: int) -> Pruned:
     async with settings.database.open(has_reserve=True) as backend:
         with progress() as on_progress:
             return await prune(
                 backend.records,
-                backend.ages,
+                backend.thread_activity,
                 before=before,
                 pause_s=0,
                 on_progress=lambda looked: on_progress("threads", looked, total),

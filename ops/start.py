@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from api.connection_limit import limit_connections
 from api.serving import open_port, serve
-from ops.factories import Configured, Factories
+from ops.factories import Factories, ServerSettings
 from telemetry.log import open_log
 from telemetry.masking import public_url
 
@@ -22,7 +22,7 @@ __all__ = ["start"]
 logger = logging.getLogger("threadhold")
 
 
-def start(settings: Configured, factories: Factories) -> None:
+def start(settings: ServerSettings, factories: Factories) -> None:
     """Serve. Raises ThreadholdError or OSError if the server cannot start."""
     settings.check()
     with open_log(
@@ -35,7 +35,7 @@ def start(settings: Configured, factories: Factories) -> None:
         _start(settings, factories)
 
 
-def _start(settings: Configured, factories: Factories) -> None:
+def _start(settings: ServerSettings, factories: Factories) -> None:
     listening = open_port(settings.host, settings.port)
     url = f"http://{_browsable(settings.host)}:{listening.getsockname()[1]}"
     # uvicorn raises the signals that stopped it again at its end; a requested stop is not a failure.
@@ -66,7 +66,7 @@ def _announce_ready(url: str, models: str) -> None:
     logger.info("model: %s", models)
 
 
-def _models(settings: Configured, router: "ModelRouter") -> str:
+def _models(settings: ServerSettings, router: "ModelRouter") -> str:
     """Describe the model that answers if a request does not name one."""
     from chains.gguf import DEMO_NOTE
 
@@ -84,7 +84,7 @@ def _models(settings: Configured, router: "ModelRouter") -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _announce(settings: Configured) -> None:
+def _announce(settings: ServerSettings) -> None:
     """Log the configuration, and the settings that are not used."""
     for warning in settings.ignored_entries:
         logger.warning(warning)

@@ -19,19 +19,19 @@ from retrieval.vector_store_drafts import add_store_files, create_inline_stores,
 from store.ports import (
     Change,
     Delete,
+    FileQueries,
     Insert,
-    Library,
     MessageRow,
+    Notify,
     Patch,
     RequireRow,
     RequireUnchanged,
     Row,
     Store,
     ThreadRow,
-    Wake,
     store_file_id,
 )
-from wire.errors import Missing
+from wire.errors import MissingRow
 from wire.messages import Message
 from wire.resources import Resources
 from wire.runs import Run
@@ -98,29 +98,29 @@ class Attachments:
     def __init__(
         self,
         store: Store,
-        library: Library,
+        file_queries: FileQueries,
         *,
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._library = library
+        self._file_queries = file_queries
         self._wake = wake
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def require(self, owner: str, file_ids: Sequence[str]) -> None:
-        """Raise Missing if one of many files does not exist. The commit checks all files anyway; this check avoids the
-        work before the commit."""
+        """Raise MissingRow if one of many files does not exist. The commit checks all files anyway; this check avoids
+        the work before the commit."""
         if len(file_ids) > _FEW:
-            known = await self._library.statuses("file", owner, file_ids)
+            known = await self._file_queries.statuses("file", owner, file_ids)
             if (missing := next((id for id in file_ids if id not in known), None)) is not None:
-                raise Missing("file", missing)
+                raise MissingRow("file", missing)
 
     async def create_inline_stores(self, owner: str, resources: Resources) -> tuple[Resources, list[Change]]:
         """Do what `vector_store_drafts.create_inline_stores` does, off the event loop.
 
-        Raises InvalidRequest, Missing for a file that does not exist.
+        Raises InvalidRequest, MissingRow for a file that does not exist.
         """
         stores = resources.get("file_search", {}).get("vector_stores", ())
         file_ids = [file_id for store in stores for file_id in store.get("file_ids", ())]
@@ -132,7 +132,7 @@ class Attachments:
     async def of_new_thread(self, thread: ThreadRow, messages: Sequence[MessageRow]) -> AsyncIterator[list[Change]]:
         """Create the vector stores of the thread's `tool_resources`, and yield the changes to commit with the thread.
 
-        Raises InvalidRequest, Missing for a file that does not exist.
+        Raises InvalidRequest, MissingRow for a file that does not exist.
         """
         bodies = [message.body for message in messages]
         resources, changes = await self.create_inline_stores(thread.owner, thread.body["tool_resources"])
@@ -149,8 +149,8 @@ class Attachments:
     ) -> AsyncIterator[list[Change]]:
         """Yield the changes to commit with new messages of a thread. Meanwhile, no other call attaches to the thread.
 
-        If another process changes the thread's resources meanwhile, the commit is refused with Changed: call this again
-        then. Raises Missing if the thread or a file does not exist.
+        If another process changes the thread's resources meanwhile, the commit is refused with StaleRow. Then call
+        this again. Raises MissingRow if the thread or a file does not exist.
         """
         bodies = [message.body for message in messages]
         if not named_files(bodies):
@@ -162,7 +162,7 @@ class Attachments:
         async with lock:
             thread = await self._store.get("thread", thread_id, owner)
             if thread is None:
-                raise Missing("thread", thread_id)
+                raise MissingRow("thread", thread_id)
             draft = _ResourceDraft(thread.body["tool_resources"])
             await self._fill(draft, owner, bodies)
             if draft.resources != thread.body["tool_resources"]:
@@ -200,16 +200,16 @@ class Attachments:
         present = draft.inserted("vector_store_file")
         wanted = [file_id for file_id in file_ids if store_file_id(store.id, file_id) not in present]
         ids = [] if is_new else [store_file_id(store.id, id) for id in wanted]
-        statuses = await self._library.statuses("vector_store_file", owner, ids)
+        statuses = await self._file_queries.statuses("vector_store_file", owner, ids)
         again = [id for id in wanted if statuses.get(store_file_id(store.id, id), "failed") in ("failed", "cancelled")]
         given = (NewStoreFile(file_id=id) for id in again)
         rows = await _in_thread(len(again), owner, lambda: add_store_files(owner, store.id, given, now=now))
         for row in rows:
             if not is_new:
-                draft.changes.append(Delete("vector_store_file", row.id, owner, if_there=True))
+                draft.changes.append(Delete("vector_store_file", row.id, owner, if_exists=True))
             draft.changes.append(Insert(row))
         if rows:
-            draft.changes.append(Wake("files"))
+            draft.changes.append(Notify("files"))
 
 
 async def _in_thread(count: int, owner: str, work: Callable[[], T]) -> T:

@@ -15,15 +15,15 @@ from store.folding import fold, without_long_marks
 
 __all__ = ["Source", "supporting_passages"]
 
-_MOST: Final = 3
+_MAX_PASSAGES: Final = 3
 """Maximum passages cited for one answer; more would not help a reader."""
 
-_MOST_WEIGHT: Final = 200_000
+_MAX_WEIGHT: Final = 200_000
 """Maximum weight of an answer and its passages that are compared, see `_weigh`: a quarter of a second. The latest
 searches take precedence."""
-_MOST_COMPARED: Final = 20_000
+_MAX_COMPARED: Final = 20_000
 """Maximum sentences times passages: another 30 ms. The rest of the answer is not examined."""
-_HEAVY: Final = 3
+_NON_ASCII_WEIGHT: Final = 3
 """What a character beyond ASCII weighs more: in a script without spaces, each is a word."""
 _BLOCK: Final = 1000
 
@@ -50,23 +50,23 @@ class Source(TypedDict):
 
 def supporting_passages(answer: str, sources: Mapping[str, Source]) -> list[str]:
     """Return the numbers (`search:passage`) of the passages that support the answer, in its order, at most three."""
-    answer, weight = _shorten(answer, _MOST_WEIGHT)
+    answer, weight = _shorten(answer, _MAX_WEIGHT)
     passages = {
         number: (_content(source["text"]), _content(source["asked"]))
-        for number, source in _latest(sources, _MOST_WEIGHT - weight // 2).items()
+        for number, source in _latest(sources, _MAX_WEIGHT - weight // 2).items()
     }
     found: dict[str, None] = {}
-    left = _MOST_COMPARED
+    left = _MAX_COMPARED
     for sentence in _SENTENCE.split(answer):
         words = _content(sentence)
         left -= len(passages) if words else 0
-        if left < 0 or len(found) >= _MOST:
+        if left < 0 or len(found) >= _MAX_PASSAGES:
             break
         rated = [(_support(words, passage, asked), number) for number, (passage, asked) in passages.items()]
         best, number = max(rated, key=lambda each: each[0], default=(0.0, ""))
         if best > 0:
             found[number] = None
-    return list(found)[:_MOST]
+    return list(found)[:_MAX_PASSAGES]
 
 
 def _shorten(text: str, most: int) -> tuple[str, int]:
@@ -85,7 +85,7 @@ def _weigh(text: str) -> int:
     if text.isascii():
         return len(text)
     whole = unicodedata.normalize("NFKC", without_long_marks(text))
-    return len(whole) + _HEAVY * (len(whole) - len(whole.encode("ascii", "ignore")))
+    return len(whole) + _NON_ASCII_WEIGHT * (len(whole) - len(whole.encode("ascii", "ignore")))
 
 
 def _latest(sources: Mapping[str, Source], most: int) -> dict[str, Source]:

@@ -37,7 +37,7 @@ class Images:
         self._store = store
         self._blobs = blobs
 
-    async def show(self, owner: str, messages: Sequence[Message]) -> list[Message]:
+    async def inline(self, owner: str, messages: Sequence[Message]) -> list[Message]:
         """Return the messages, in their order (oldest first), with `image_url` instead of `image_file`."""
         shown = list(messages)
         left = _MAX_TOTAL

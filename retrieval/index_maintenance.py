@@ -8,7 +8,7 @@ import logging
 import time
 from typing import Final
 
-from store.ports import Blobs, Library, Processes, Vectors
+from store.ports import Blobs, FileQueries, Processes, Vectors
 from wire.errors import StoreError
 
 __all__ = ["IndexMaintenance"]
@@ -22,21 +22,21 @@ class IndexMaintenance:
     """The work of `sweep_forever` and `refresh`, which the caller runs as tasks."""
 
     def __init__(
-        self, library: Library, blobs: Blobs, vectors: Vectors, processes: Processes, *, again_s: float
+        self, file_queries: FileQueries, blobs: Blobs, vectors: Vectors, processes: Processes, *, retry_s: float
     ) -> None:
-        """After an error of the store, the work is repeated after `again_s`."""
-        self._library = library
+        """After an error of the store, the work is repeated after `retry_s`."""
+        self._file_queries = file_queries
         self._blobs = blobs
         self._vectors = vectors
         self._processes = processes
-        self._again_s = again_s
+        self._retry_s = retry_s
         self.outdated = 0
         """Files whose words are still indexed in an older version's form."""
 
     async def start(self) -> None:
         """Remove what a crash left. Call this before anything is written. Raises StoreError."""
         # Without other processes, nothing is being written: bytes without a row are from a dead process.
-        await self._sweep(0.0 if self._processes.presence.is_single_process else _DAY_S)
+        await self._sweep(0.0 if self._processes.liveness.is_single_process else _DAY_S)
 
     async def sweep_forever(self) -> None:
         """Once a day, remove bytes that are older than a day and that no row refers to."""
@@ -48,8 +48,8 @@ class IndexMaintenance:
                 logger.error("unused blobs could not be removed: %s", error)
 
     async def _sweep(self, min_age_s: float) -> None:
-        if await self._processes.duties.has("blobs"):
-            left = await self._blobs.sweep(self._library.unknown, min_age_s=min_age_s)
+        if await self._processes.leadership.is_leader("blobs"):
+            left = await self._blobs.sweep(self._file_queries.unknown, min_age_s=min_age_s)
             if left:
                 logger.info("removed %d blobs that a crash left", left)
 
@@ -57,12 +57,12 @@ class IndexMaintenance:
         """Rewrite, once, the words that an older version indexed."""
         while True:
             try:
-                if await self._processes.duties.has("reindexing"):
+                if await self._processes.leadership.is_leader("reindexing"):
                     await self._rewrite()
                     return
             except StoreError as error:
-                logger.error("the index could not be rewritten, next try in %g s: %s", self._again_s, error)
-            await asyncio.sleep(self._again_s)
+                logger.error("the index could not be rewritten, next try in %g s: %s", self._retry_s, error)
+            await asyncio.sleep(self._retry_s)
 
     async def _rewrite(self) -> None:
         total, since = 0, time.monotonic()

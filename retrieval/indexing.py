@@ -17,12 +17,12 @@ from typing import Final
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
-from documents.pieces import cut
+from documents.text_splitter import split_text
 from fairness.fair_limits import INDEXING, FairLimit
-from fairness.work_blocks import cut_blocks
+from fairness.work_blocks import split_into_blocks
 from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
-from wire.errors import Missing, Unreadable
-from wire.vector_stores import StoreFileEnd
+from wire.errors import MissingRow, UnreadableFile
+from wire.vector_stores import StoreFileResult
 
 __all__ = ["Indexer", "Limits"]
 
@@ -35,8 +35,8 @@ _LARGE_BYTES: Final = 1024 * 1024
 _LARGE_FILES: Final = 4
 """Maximum texts of more than `_LARGE_BYTES` in memory; one owner gets two of them. Smaller ones do not wait."""
 
-_CUT: Final = 256
-"""Pieces that are cut in one block, a few milliseconds of work."""
+_CHUNKS_PER_BLOCK: Final = 256
+"""Chunks that are split off in one block, a few milliseconds of work."""
 
 _EMBEDDED: Final = 64
 _EMBEDDED_CHARS: Final = 64 * 1024
@@ -84,22 +84,22 @@ class Indexer:
         self._readers = FairLimit(_READERS, portion=1)
         self._large = FairLimit(_LARGE_FILES, portion=1)
 
-    async def index(self, store_file: Row) -> StoreFileEnd:
+    async def index(self, store_file: Row) -> StoreFileResult:
         """Index the file of `store_file`, and return the changes to the body of `store_file`.
 
-        Raises Missing if the file is deleted, Unreadable, EmbeddingFailed, StoreError.
+        Raises MissingRow if the file is deleted, UnreadableFile, EmbeddingFailed, StoreError.
         """
         owner, file_id = store_file.owner, str(store_file.file_id)
         file = await self._store.get("file", file_id, owner)
         if file is None:
-            raise Missing("file", file_id)
+            raise MissingRow("file", file_id)
         size = await self._extract(file)
         async with self._large.slot(owner) if size > _LARGE_BYTES else nullcontext():
             sizes = store_file.body["chunking_strategy"]["static"]
             text = await self._text(owner, file_id)
-            spans = await self._cut(owner, text, sizes)
+            spans = await self._split(owner, text, sizes)
             if not spans:
-                raise Unreadable("The file has no text. Text in images is not read.", code="invalid_file")
+                raise UnreadableFile("The file has no text. Text in images is not read.", code="invalid_file")
             progress = _Progress()
             await self._add(store_file, text, spans, progress)
         return {"status": "completed", "usage_bytes": progress.usage_bytes, "last_error": None}
@@ -115,38 +115,40 @@ class Indexer:
         if done is not None:
             return done
         if await self._blobs.size(file.id) is None:
-            raise Unreadable(
+            raise UnreadableFile(
                 "The contents of the file are no longer in this server's data folder.", code="server_error"
             )
         async with self._readers.slot(file.owner), self._blobs.local_file(file.id) as path:
             extracted = await self._extractor.read(path, file.body["filename"])
             if extracted.note is not None:
                 logger.info("file %s: %s", file.id, extracted.note)
-                change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_there=True)
+                change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_exists=True)
                 await self._store.commit([change], durable=False)
-            async with self._blobs.writing(_MAX_TEXT_BYTES, "The file's text is too long.") as writing:
+            async with self._blobs.create(_MAX_TEXT_BYTES, "The file's text is too long.") as writer:
                 for block in extracted.blocks:
-                    await writing.write(block)
-                return (await writing.keep(name)).bytes
+                    await writer.write(block)
+                return (await writer.commit(name)).bytes
 
     async def _text(self, owner: str, file_id: str) -> str:
         blocks = [block async for block in self._blobs.read(f"{file_id}.text")]
         # In blocks, because no other thread runs while a block is decoded.
         return await INDEXING.run(owner, lambda: "".join(codecs.iterdecode(blocks, "utf-8")))
 
-    async def _cut(self, owner: str, text: str, sizes: dict[str, int]) -> Sequence[tuple[int, int]]:
+    async def _split(self, owner: str, text: str, sizes: dict[str, int]) -> Sequence[tuple[int, int]]:
         """Return the start and end of each piece."""
         most = self._limits.chunks
-        cutting = cut(text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"])
+        chunks = split_text(
+            text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"]
+        )
 
         def some() -> list[tuple[int, int]]:
-            return [(piece.start, piece.end) for piece in islice(cutting, _CUT)]
+            return [(chunk.start, chunk.end) for chunk in islice(chunks, _CHUNKS_PER_BLOCK)]
 
         spans: list[tuple[int, int]] = []
         while found := await INDEXING.run(owner, some):
             spans += found
             if len(spans) > most:
-                raise Unreadable(
+                raise UnreadableFile(
                     f"The file has more than {most} chunks of {sizes['max_chunk_size_tokens']} tokens. Split the file, "
                     "or choose larger chunks in `chunking_strategy`.",
                     code="invalid_file",
@@ -154,7 +156,7 @@ class Indexer:
         return spans
 
     async def _add(self, store_file: Row, text: str, spans: Sequence[tuple[int, int]], progress: _Progress) -> None:
-        """Embed and write one block after the other. Raises Unreadable if a block takes longer than `stall_s`."""
+        """Embed and write one block after the other. Raises UnreadableFile if a block takes longer than `stall_s`."""
         owner, store_id = store_file.owner, str(store_file.vector_store_id)
         limit_s = self._limits.stall_s
         try:
@@ -173,7 +175,7 @@ class Indexer:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise Unreadable(
+            raise UnreadableFile(
                 f"Indexing made no progress for {limit_s:g} seconds, with {progress.chunks} of {len(spans)} chunks "
                 "done. Split the file into smaller ones, or add it again when the server is less busy.",
                 code="server_error",
@@ -188,7 +190,7 @@ class Indexer:
         limit: asyncio.Timeout,
     ) -> AsyncGenerator[Sequence[Chunk]]:
         """Yield the chunks with their vectors, in blocks; each block has the whole time limit."""
-        for some in cut_blocks(spans, _length, max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):
+        for some in split_into_blocks(spans, _length, max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):
             texts = [text[start:end] for start, end in some]
             vectors: Sequence[Sequence[float] | None] = [None] * len(some)
             if self._embedder is not None:

@@ -20,8 +20,9 @@ from store.ports import (
     DUE_AT_ONCE,
     Blobs,
     BlobSize,
+    BlobWriter,
+    FileQueries,
     Insert,
-    Library,
     Patch,
     Processes,
     RequireUnchanged,
@@ -29,13 +30,12 @@ from store.ports import (
     Store,
     UploadPrivate,
     UploadRow,
-    Writing,
 )
 from store.single_process import single_process
-from telemetry.background import keep_running
-from telemetry.context import acting_owner
+from telemetry.background import restart_on_error
+from telemetry.context import current_owner
 from wire.byte_limits import ByteLimit
-from wire.errors import Changed, InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
+from wire.errors import InvalidRequest, MissingRow, NotFound, Problem, StaleRow, StatusConflict, StoreError, TooLarge
 from wire.files import File, FileCreate, FileExpiry, new_file
 from wire.ids import new_id
 from wire.uploads import (
@@ -56,7 +56,7 @@ logger = logging.getLogger("threadhold.uploads")
 
 _SWEEP_S: Final = 20.0
 _MORE_S: Final = 0.05  # between two parts of a sweep
-_MOST_TIMES: Final = 3
+_MAX_TIMES: Final = 3
 """The parts of an upload can total this many times its bytes, as a part whose answer was lost is sent again."""
 
 _NOTHING: Final[Mapping[str, object]] = {}
@@ -72,7 +72,7 @@ class Uploads:
     def __init__(
         self,
         store: Store,
-        library: Library,
+        file_queries: FileQueries,
         blobs: Blobs,
         *,
         max_bytes: int,
@@ -82,9 +82,9 @@ class Uploads:
     ) -> None:
         """`max_bytes` is the maximum size of a file that an upload can become. `processes` are the other processes on
         the store; None: there are none."""
-        self._duties = (processes or single_process(store)).duties
+        self._leadership = (processes or single_process(store)).leadership
         self._store = store
-        self._library = library
+        self._file_queries = file_queries
         self._blobs = blobs
         self._max_bytes = max_bytes
         self._sweep_s = sweep_s
@@ -95,7 +95,7 @@ class Uploads:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._sweeping = self._tasks.create_task(keep_running(self._sweep))
+        self._sweeping = self._tasks.create_task(restart_on_error(self._sweep))
         return self
 
     async def __aexit__(
@@ -113,7 +113,7 @@ class Uploads:
                 "a smaller file or raise MAX_FILE_BYTES.",
                 param="bytes",
             )
-        async with self._blobs.writing(self._max_bytes, "", announced=asked.bytes):
+        async with self._blobs.create(self._max_bytes, "", announced=asked.bytes):
             pass  # refuses a file without disk space before its parts are sent
         body = new_upload(asked, id=new_id("upload"), now=self._now())
         lifetime_s = None if asked.expires_after is None else asked.expires_after.seconds
@@ -122,7 +122,7 @@ class Uploads:
         return body
 
     async def add_part(
-        self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
+        self, owner: str, id: str, receive: Callable[[BlobWriter], Awaitable[object]], *, announced: int = 0
     ) -> UploadPart:
         """Return a new part, whose bytes `receive` writes. `announced` is their number, 0 if unknown. The part is on
         disk when this returns.
@@ -131,9 +131,9 @@ class Uploads:
         """
         await self._pending(owner, id)  # refused before its bytes are received
         part_id = new_id("part")
-        async with self._blobs.writing(MAX_PART_BYTES, PART_LIMIT.message(), announced=announced) as writing:
-            await receive(writing)
-            size = await writing.keep(part_id)
+        async with self._blobs.create(MAX_PART_BYTES, PART_LIMIT.message(), announced=announced) as writer:
+            await receive(writer)
+            size = await writer.commit(part_id)
         try:
             await self._keep_part(owner, id, part_id, size.bytes)
         except (StoreError, Problem):  # no row refers to the part
@@ -147,7 +147,7 @@ class Uploads:
                 row = await self._pending(owner, id)
                 parts = _with_part(row, part_id, size)
                 unchanged = RequireUnchanged("upload", id, owner, "parts", row.private["parts"], is_private=True)
-                with suppress(Changed):  # another process has added a part meanwhile
+                with suppress(StaleRow):  # another process has added a part meanwhile
                     await self._change(row, private={"parts": parts}, guard=unchanged)
                     return
         raise InvalidRequest(f"Parts keep being added to the upload '{id}'; add the part again.")
@@ -159,7 +159,7 @@ class Uploads:
         """
         of = hashlib.sha256("\n".join(asked.part_ids).encode()).hexdigest()
         async with self._lock(id):
-            row = await self._must_get(owner, id)
+            row = await self._get_or_404(owner, id)
             if row.body["status"] == "completed" and row.private.get("completed_of") == of:
                 return row.body
             self._check_pending(row)
@@ -186,14 +186,14 @@ class Uploads:
 
     # --- states ---------------------------------------------------------------------------------------------------
 
-    async def _must_get(self, owner: str, id: str) -> UploadRow:
+    async def _get_or_404(self, owner: str, id: str) -> UploadRow:
         row = await self._store.get("upload", id, owner)
         if row is None:
-            raise NotFound(Missing("upload", id).message, param="upload_id")
+            raise NotFound(MissingRow("upload", id).message, param="upload_id")
         return row
 
     async def _pending(self, owner: str, id: str) -> UploadRow:
-        row = await self._must_get(owner, id)
+        row = await self._get_or_404(owner, id)
         self._check_pending(row)
         return row
 
@@ -247,14 +247,14 @@ class Uploads:
         """Write the parts, in order, as the bytes of a file. Raises InvalidRequest if the MD5 differs, StoreError."""
         md5 = hashlib.md5(usedforsecurity=False)
         limit = ByteLimit("The upload", self._max_bytes, "MAX_FILE_BYTES", "send a smaller file")
-        async with self._blobs.writing(limit.most, limit.message(announced), announced=announced) as writing:
+        async with self._blobs.create(limit.most, limit.message(announced), announced=announced) as writer:
             for part_id in asked.part_ids:
                 if await self._blobs.size(part_id) is None:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
                 async for block in self._blobs.read(part_id):
                     if asked.md5 is not None:
-                        await DISK.run(acting_owner(), md5.update, block)
-                    await writing.write(block)
+                        await DISK.run(current_owner(), md5.update, block)
+                    await writer.write(block)
             if asked.md5 is not None and asked.md5.strip().lower() != md5.hexdigest():
                 raise InvalidRequest(
                     f"The MD5 of the parts is {md5.hexdigest()}, but `md5` is '{asked.md5[:64]}'. "
@@ -262,7 +262,7 @@ class Uploads:
                     param="md5",
                     code="invalid_value",
                 )
-            return await writing.keep(file_id)
+            return await writer.commit(file_id)
 
     def _new_file(self, row: UploadRow, file_id: str, size: BlobSize) -> File:
         lifetime_s = row.private["file_lifetime_s"]
@@ -277,8 +277,8 @@ class Uploads:
         while True:
             more = False
             try:
-                if await self._duties.has("expiry"):
-                    due = await self._library.due("upload", self._now())
+                if await self._leadership.is_leader("expiry"):
+                    due = await self._file_queries.due("upload", self._now())
                     for row in due:
                         await self._expire(row)
                     more = len(due) == DUE_AT_ONCE
@@ -302,9 +302,9 @@ def _with_part(row: UploadRow, part_id: str, size: int) -> dict[str, int]:
         raise InvalidRequest(
             f"The part has {size} bytes, but the whole upload has only {whole}. Send a smaller part.", param="data"
         )
-    if (total := sum(parts.values()) + size) > _MOST_TIMES * whole:
+    if (total := sum(parts.values()) + size) > _MAX_TIMES * whole:
         raise InvalidRequest(
-            f"The parts have {total} bytes in total, which is more than {_MOST_TIMES} times the {whole} bytes of the "
+            f"The parts have {total} bytes in total, which is more than {_MAX_TIMES} times the {whole} bytes of the "
             "upload. Start another one."
         )
     if len(parts) >= MAX_PARTS:

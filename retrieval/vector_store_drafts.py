@@ -90,7 +90,7 @@ def renew_expiry(store: StoreRow, *, now: int, at_once: bool = False) -> list[Ch
     if not at_once and now - (store.body["last_active_at"] or 0) < _STALE_S:
         return []
     body: StoreChanges = {"last_active_at": now, "expires_at": expiry(store.body["expires_after"], now)}
-    return [Patch("vector_store", store.id, store.owner, body, if_there=True)]
+    return [Patch("vector_store", store.id, store.owner, body, if_exists=True)]
 
 
 def refuse_expired(store: StoreRow) -> None:

@@ -18,8 +18,8 @@ from typing import IO, Final
 
 from store.disk import Disk
 from store.free_space import Claim, FreeSpace
-from store.obstacles import find_obstacle
-from store.ports import BlobSize, Writing
+from store.path_conflicts import find_path_conflict
+from store.ports import BlobSize, BlobWriter
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -46,17 +46,17 @@ class FolderBlobs:
 
         def make() -> None:
             self._folder = self._folder.expanduser().absolute()  # child processes have other working directories
-            if (obstacle := find_obstacle("The folder", self._folder, is_folder=True)) is not None:
-                raise StoreFailed(obstacle)
+            if (conflict := find_path_conflict("The folder", self._folder, is_folder=True)) is not None:
+                raise StoreFailed(conflict)
             self._aside = self._folder / "incoming"
             self._aside.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder.chmod(0o700)
 
         await _DISK.call(make)
 
-    def writing(self, max_bytes: int, too_large: str, *, announced: int = 0) -> Writing:
+    def create(self, max_bytes: int, too_large: str, *, announced: int = 0) -> BlobWriter:
         claimed = nullcontext() if self._free_space is None else self._free_space.claimed(announced=announced)
-        return _FolderWriting(self._aside / new_id("req"), self._path, max_bytes, too_large, claimed)
+        return _FolderBlobWriter(self._aside / new_id("req"), self._path, max_bytes, too_large, claimed)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
         file = await _DISK.open(self._path(name).open, "rb")
@@ -122,8 +122,8 @@ def _is_older(path: Path, before: float) -> bool:
         return False
 
 
-class _FolderWriting:
-    """See `Writing`."""
+class _FolderBlobWriter:
+    """See `BlobWriter`."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class _FolderWriting:
         self._blocks: list[bytes] = []
         self._waiting = 0
 
-    async def __aenter__(self) -> "_FolderWriting":
+    async def __aenter__(self) -> "_FolderBlobWriter":
         async with AsyncExitStack() as stack:
             self._claim = await stack.enter_async_context(self._claimed)
             self._file = await _DISK.open(self._aside.open, "xb")
@@ -161,7 +161,7 @@ class _FolderWriting:
         if self._waiting >= _BLOCK:
             await self._flush()
 
-    async def keep(self, name: str) -> BlobSize:
+    async def commit(self, name: str) -> BlobSize:
         await self._flush()
         await _DISK.call(self._seal, self._path(name))
         return BlobSize(self._size, self._hash.hexdigest())

@@ -8,7 +8,7 @@ from typing import IO, ParamSpec, TypeVar
 
 from fairness.fair_limits import DISK
 from store.os_errors import os_failure
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import StoreFailed
 
 __all__ = ["Disk"]
@@ -26,7 +26,7 @@ class Disk:
     async def call(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `work` in a thread. Raises StoreFailed if the disk fails."""
         try:
-            return await DISK.run(acting_owner(), work, *args, **kwargs)
+            return await DISK.run(current_owner(), work, *args, **kwargs)
         except OSError as error:
             raise os_failure(self.failure, error) from error
 

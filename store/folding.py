@@ -78,10 +78,10 @@ _MAY_JOIN: Final = re.compile(
 _MINOR: Final = re.compile("[^\\w\\s\0-\x7f]")
 """Marks, format characters and signs: `\\w` matches no marks."""
 
-_MOST_MARKS: Final = 30
+_MAX_MARKS: Final = 30
 _TO_MARKS: Final = "\u0f73\u0f75\u0f81\u309b\u309c\uff9e\uff9f"
 """Characters that become combining marks when they are normalized."""
-_LONG_RUN: Final = re.compile(rf"(?:[^\w\s\0-\x7f]|[{_TO_MARKS}]){{{_MOST_MARKS + 1},}}")
+_LONG_RUN: Final = re.compile(rf"(?:[^\w\s\0-\x7f]|[{_TO_MARKS}]){{{_MAX_MARKS + 1},}}")
 """Where a character can have too many marks."""
 
 _OPTIONAL_MARKS: Final = re.compile(
@@ -174,7 +174,7 @@ def _with_few_marks(run: str) -> str:
     marks = 0
     for char in run:
         marks = marks + 1 if unicodedata.combining(char) or char in _TO_MARKS else 0
-        if marks <= _MOST_MARKS:
+        if marks <= _MAX_MARKS:
             kept.append(char)
     return "".join(kept)
 

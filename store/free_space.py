@@ -14,7 +14,7 @@ from typing import IO, Final
 
 from fairness.fair_limits import DISK
 from store.os_errors import os_failure
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import ReserveReached
 
 __all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Disks", "FreeSpace", "free_bytes"]
@@ -45,7 +45,7 @@ class FreeSpace:
         """
         claim = Claim(self)
         try:
-            await DISK.run(acting_owner(), claim.extend, size, announced)
+            await DISK.run(current_owner(), claim.extend, size, announced)
             yield claim
         finally:
             claim.release()
@@ -125,7 +125,7 @@ class Disks:
         """The folders of data, one or more on each disk."""
         return self._folders
 
-    def at(self, folder: Path) -> FreeSpace:
+    def free_space(self, folder: Path) -> FreeSpace:
         """Return the free space for a folder of data, one object for all folders on a disk; blocks. Raises OSError."""
         disk = _nearest(folder).stat().st_dev
         self._folders.append(folder)

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from store.ports import Duty, Processes, Store, Topic, Unfinished
+from store.ports import Processes, SharedTask, Store, Topic, Unfinished
 from wire.events import Event
 
 __all__ = ["single_process"]
@@ -11,7 +11,7 @@ __all__ = ["single_process"]
 def single_process(store: Store) -> Processes:
     """Return the ports for the only process of this store."""
     only = _SingleProcess(store)
-    return Processes(presence=only, run_queue=only, tail=only, signals=only, duties=only)
+    return Processes(liveness=only, run_queue=only, tail=only, notifications=only, leadership=only)
 
 
 class _SingleProcess:
@@ -37,5 +37,5 @@ class _SingleProcess:
     def subscribe(self, topic: Topic, wake: Callable[[], None]) -> None:
         """Do nothing: no other process commits."""
 
-    async def has(self, duty: Duty) -> bool:  # noqa: ARG002
+    async def is_leader(self, task: SharedTask) -> bool:  # noqa: ARG002
         return True

@@ -8,14 +8,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-__all__ = ["contain", "keep_running"]
+__all__ = ["log_errors", "restart_on_error"]
 
 logger = logging.getLogger("threadhold")
 
-_AGAIN_S: Final = 5.0
+_RETRY_S: Final = 5.0
 
 
-async def contain(what: str, work: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
+async def log_errors(what: str, work: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
     """Run `work`, and log its error if it fails. `what` names the work in the log.
 
     `work` is a function, not a coroutine: a task that is cancelled before it starts would leave a coroutine unawaited.
@@ -29,13 +29,13 @@ async def contain(what: str, work: Callable[[], Awaitable[None]], *, pause_s: fl
         await asyncio.sleep(pause_s)
 
 
-async def keep_running(work: Callable[[], Awaitable[None]], *, again_s: float = _AGAIN_S) -> None:
+async def restart_on_error(work: Callable[[], Awaitable[None]], *, retry_s: float = _RETRY_S) -> None:
     """Run background work until it returns; start it again after an unexpected error."""
     while True:
         try:
             await work()
         except Exception:  # the outermost frame of a task
-            logger.exception("%s failed unexpectedly, next try in %g s", getattr(work, "__qualname__", work), again_s)
-            await asyncio.sleep(again_s)
+            logger.exception("%s failed unexpectedly, next try in %g s", getattr(work, "__qualname__", work), retry_s)
+            await asyncio.sleep(retry_s)
         else:
             return

@@ -6,7 +6,7 @@ A task inherits both from the task that starts it, so a run's lines name the req
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-__all__ = ["act_for", "acting_owner", "bind", "bound"]
+__all__ = ["bind", "bound", "current_owner", "set_current_owner"]
 
 _BOUND: ContextVar[Mapping[str, str]] = ContextVar("threadhold_bound")
 _OWNER: ContextVar[str] = ContextVar("threadhold_owner")
@@ -33,11 +33,11 @@ def bound() -> Mapping[str, str]:
     return _BOUND.get(_NOTHING)
 
 
-def act_for(owner: str) -> None:
+def set_current_owner(owner: str) -> None:
     """Set the owner that this task, and the tasks that it starts, work for."""
     _OWNER.set(owner)
 
 
-def acting_owner() -> str:
+def current_owner() -> str:
     """Return the owner that this task works for; empty outside of requests and runs."""
     return _OWNER.get("")

@@ -1,8 +1,8 @@
 """Writes log lines to a stream, in a separate thread.
 
 Invariant: logging never waits for the reader of the stream. Each line is formatted immediately and queued. If the
-stream is not read and `_MOST` lines are queued, new lines are dropped and counted; the count is logged as soon as the
-queue has space.
+stream is not read and `_MAX_QUEUED` lines are queued, new lines are dropped and counted; the count is logged as soon as
+the queue has space.
 """
 
 import logging
@@ -20,7 +20,7 @@ __all__ = ["Format", "Level", "open_log"]
 Format = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-_MOST: Final = 10_000
+_MAX_QUEUED: Final = 10_000
 _FLUSH_S: Final = 2.0
 _GATHER_S: Final = 0.05
 """How long lines are collected before they are written. Waking the thread for each line would cost the caller 24 µs,
@@ -90,7 +90,7 @@ class _Writing(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record's line; never waits."""
-        if self._queue.qsize() >= _MOST:
+        if self._queue.qsize() >= _MAX_QUEUED:
             self._dropped += 1
             return
         try:
@@ -118,7 +118,7 @@ class _Writing(logging.Handler):
         while (line := self._queue.get()) is not None:
             lines = [line]
             with suppress(Empty):
-                while len(lines) < _MOST and (line := self._queue.get_nowait()) is not None:
+                while len(lines) < _MAX_QUEUED and (line := self._queue.get_nowait()) is not None:
                     lines.append(line)
             with suppress(OSError, ValueError):
                 self._stream.write("\n".join(lines) + "\n")

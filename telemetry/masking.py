@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 __all__ = ["mask_secrets", "public_url", "url_secrets"]
 
 _MASK: Final = "[secret]"
-_SHORTEST_SECRET: Final = 6
+_MIN_SECRET: Final = 6
 """Characters. A shorter secret would also mask unrelated words."""
 
 _URL: Final = re.compile(
@@ -25,7 +25,7 @@ _SECRET_NAME: Final = re.compile("key|token|secret|sig|pass|credential", re.IGNO
 
 def mask_secrets(secrets: Collection[str]) -> Callable[[str], str]:
     """Return a function that replaces these secrets in a text, including their forms in JSON strings."""
-    spelled = {form for one in secrets if len(one) >= _SHORTEST_SECRET for form in (one, json.dumps(one)[1:-1])}
+    spelled = {form for one in secrets if len(one) >= _MIN_SECRET for form in (one, json.dumps(one)[1:-1])}
     if not spelled:
         return str
     pattern = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))))

@@ -32,7 +32,7 @@ class MessageReply:
 
     text: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
-    thoughts: str = ""
+    reasoning: str = ""
     signature: str = ""
     redacted: str = ""
     stop: str = "end_turn"
@@ -159,8 +159,8 @@ class ScriptedAnthropic:
         message |= {"model": body["model"], "stop_reason": None, "stop_sequence": None, "usage": usage}
         events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
         blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
-        if reply.thoughts:
-            pieces = [{"type": "thinking_delta", "thinking": word} for word in re.findall(r"\s*\S+", reply.thoughts)]
+        if reply.reasoning:
+            pieces = [{"type": "thinking_delta", "thinking": word} for word in re.findall(r"\s*\S+", reply.reasoning)]
             if reply.signature:
                 pieces.append({"type": "signature_delta", "signature": reply.signature})
             blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, pieces))

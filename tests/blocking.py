@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from blockbuster import blockbuster_ctx
 
-__all__ = ["unblocked"]
+__all__ = ["no_blocking_calls"]
 
 
 @contextmanager
-def unblocked(modules: Sequence[str] | None = None) -> Iterator[None]:
+def no_blocking_calls(modules: Sequence[str] | None = None) -> Iterator[None]:
     """Raise when these modules, or any module, make a blocking call on an event loop."""
     with blockbuster_ctx(modules):
         yield

@@ -45,7 +45,7 @@ def upload(server: ServerProcess, said: str, name: str) -> str:
     return made
 
 
-def settled(server: ServerProcess, path: str) -> Any:
+def wait_processed(server: ServerProcess, path: str) -> Any:
     end = time.monotonic() + 60
     while (found := server.request("GET", path))["status"] == "in_progress" and time.monotonic() < end:
         time.sleep(0.05)
@@ -65,7 +65,7 @@ def test_a_batch_resumes_after_crashes(server: ServerProcess) -> None:
         server.start()
         seen.append(httpx2.get(server.url + path, timeout=30).json()["file_counts"]["completed"])
     assert seen[0] < 6, "the server was killed after the batch was complete"
-    done = settled(server, path)
+    done = wait_processed(server, path)
     assert done["file_counts"] == {"in_progress": 0, "completed": 6, "failed": 0, "cancelled": 0, "total": 6}
     found = server.request("POST", f"/v1/vector_stores/{store}/search", {"query": "cat", "max_num_results": 50})
     hits = [(hit["file_id"], hit["content"][0]["text"]) for hit in found["data"]]

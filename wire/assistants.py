@@ -23,7 +23,7 @@ from wire.tools import Tool, echo
 from wire.v1_requests import rename_retrieval
 from wire.validation import Id, Request
 
-__all__ = ["Assistant", "AssistantCreate", "AssistantModify", "amend_assistant", "new_assistant"]
+__all__ = ["Assistant", "AssistantCreate", "AssistantModify", "assistant_changes", "new_assistant"]
 
 Instructions = Annotated[str, StringConstraints(max_length=256_000)]
 FileIds = Annotated[list[Id], Field(max_length=20)]
@@ -117,7 +117,7 @@ def new_assistant(request: AssistantCreate, *, id: str, now: int) -> Assistant:
     }
 
 
-def amend_assistant(request: AssistantModify, body: Assistant) -> JsonObject:
+def assistant_changes(request: AssistantModify, body: Assistant) -> JsonObject:
     """Return the keys of `body` that the request changes, with their new values."""
     changes: JsonObject = {}
     for name in request.model_fields_set - {"file_ids", "tool_resources", "tools", "model"}:

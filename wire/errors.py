@@ -16,10 +16,10 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │   └── InsufficientStorage     507: the server's disk is full
     ├── InvalidSetting              a setting that cannot be used; nothing is served
     ├── StoreError                  a commit that the store refused; none of its changes was kept
-    │   ├── Missing                 a row that a change names does not exist (for this owner)
+    │   ├── MissingRow              a row that a change names does not exist (for this owner)
     │   ├── ThreadBusy              the thread has an active run
-    │   ├── Changed                 the row is not as it was read; read it again
-    │   │   └── ThreadMoved         the thread's newest message is not the one that was read
+    │   ├── StaleRow                the row is not as it was read; read it again
+    │   │   └── StaleThread         the thread's newest message is not the one that was read
     │   ├── HeldByOther             another process works on the row
     │   ├── StatusConflict          the row's status does not allow the change
     │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
@@ -28,8 +28,8 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │       ├── StoreLocked         another program holds a lock on the database
     │       └── LeaseLost           this process was declared dead
     ├── EmbeddingFailed             texts could not be embedded; a search continues with words
-    ├── TooCostly                   work in a child process that exceeded its budget or could not be done
-    ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
+    ├── BudgetExceeded              work in a child process that exceeded its budget or could not be done
+    ├── UnreadableFile              a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot continue; becomes `last_error`
         ├── RateLimited             upstream answered 429 after all retries    → rate_limit_exceeded
         ├── PromptRefused           upstream refused the request               → invalid_prompt
@@ -43,7 +43,7 @@ from typing import ClassVar, Final, Literal
 from wire.json import JsonObject
 
 __all__ = [
-    "Changed",
+    "BudgetExceeded",
     "ContextOverflow",
     "EmbeddingFailed",
     "Forbidden",
@@ -53,27 +53,27 @@ __all__ = [
     "InvalidSetting",
     "LeaseLost",
     "MalformedCall",
-    "Missing",
+    "MissingRow",
     "NotFound",
     "Problem",
     "PromptRefused",
     "RateLimited",
     "ReserveReached",
     "RunError",
+    "StaleRow",
+    "StaleThread",
     "StatusConflict",
     "StoreError",
     "StoreFailed",
     "StoreFull",
     "StoreLocked",
     "ThreadBusy",
-    "ThreadMoved",
     "ThreadholdError",
-    "TooCostly",
     "TooLarge",
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",
-    "Unreadable",
+    "UnreadableFile",
     "UnsupportedMedia",
     "UpstreamFailed",
     "UpstreamProblem",
@@ -214,7 +214,7 @@ class StoreError(ThreadholdError):
     """The store refused a commit; none of its changes was kept."""
 
 
-class Missing(StoreError):
+class MissingRow(StoreError):
     """A change names a row that does not exist or belongs to another owner."""
 
     def __init__(self, kind: str, id: str) -> None:
@@ -236,7 +236,7 @@ class ThreadBusy(StoreError):
         self.run_id = run_id
 
 
-class Changed(StoreError):
+class StaleRow(StoreError):
     """Compare-and-set failed: the row is not as it was read."""
 
 
@@ -247,7 +247,7 @@ class HeldByOther(StoreError):
         super().__init__(f"Another process works on the {kind.replace('_', ' ')} '{id}'.")
 
 
-class ThreadMoved(Changed):
+class StaleThread(StaleRow):
     """The thread's newest message is not the one that the change was prepared for."""
 
     def __init__(self, thread_id: str) -> None:
@@ -292,7 +292,7 @@ class EmbeddingFailed(ThreadholdError):
     """Texts could not be embedded: no model, no connection, a refusal, or an invalid answer."""
 
 
-class Unreadable(ThreadholdError):
+class UnreadableFile(ThreadholdError):
     """A file cannot be indexed; `code` is one of OpenAI's three codes."""
 
     def __init__(self, message: str, *, code: Literal["unsupported_file", "invalid_file", "server_error"]) -> None:
@@ -300,7 +300,7 @@ class Unreadable(ThreadholdError):
         self.code = code
 
 
-class TooCostly(ThreadholdError):
+class BudgetExceeded(ThreadholdError):
     """Work on untrusted input exceeded its budget.
 
     `why`: it used up its `time` or `memory`, its `size` is too large for an attempt, it crashed its process (`crash`),
@@ -379,7 +379,7 @@ def as_problem(error: ThreadholdError) -> Problem:
     match error:
         case Problem():
             return error
-        case Missing():
+        case MissingRow():
             return NotFound(error.message, param="id" if error.kind == "file" else None)
         case ThreadBusy():
             return InvalidRequest(error.message)

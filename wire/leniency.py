@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from wire.json import Json, UncheckedJson
-from wire.mistakes import Mistakes, find_mistakes, first_mistake
-from wire.paths import Location, find_place, format_path
+from wire.paths import Location, find_container, format_path
+from wire.validation_errors import ValidationErrors, first_error, validation_errors
 
 __all__ = ["STRICT", "Leniency", "Repaired", "list_ignored", "repair"]
 
@@ -65,20 +65,20 @@ def repair(
     data: Json,
     leniency: Leniency = STRICT,
     *,
-    mistakes: Mistakes | None = None,
+    found: ValidationErrors | None = None,
     start: int = 0,
 ) -> Repaired:
     """Return the data repaired so that the model accepts it, as far as leniency allows.
 
-    `mistakes` are pydantic's errors for this data, if they are known; the data begins at part `start` of their
-    locations. Data with more than `MAX_MISTAKES` errors is refused unrepaired. The data itself is not changed.
+    `found` are pydantic's errors for this data, if they are known; the data begins at part `start` of their
+    locations. Data with more than `MAX_ERRORS` errors is refused unrepaired. The data itself is not changed.
     """
     repairing, refused = _Repair(data, leniency), None
-    left = find_mistakes(model, data) if mistakes is None else mistakes
+    left = validation_errors(model, data) if found is None else found
     for _ in range(_MAX_PASSES):
         if not left.errors or (refused := repairing.apply(left, start)) is not None:
             break
-        left, start = find_mistakes(model, repairing.data), 0
+        left, start = validation_errors(model, repairing.data), 0
     return Repaired(repairing.data, repairing.changed, repairing.ignored, refused)
 
 
@@ -118,13 +118,13 @@ class _Repair:
         """The data as it is now."""
         return self._holder[0]
 
-    def apply(self, mistakes: Mistakes, start: int) -> ErrorDetails | None:
+    def apply(self, found: ValidationErrors, start: int) -> ErrorDetails | None:
         """Repair the positions that pydantic's errors name; return the error to report if one remains.
 
         The first `start` parts of the errors' locations are not part of the data; the returned error omits them.
         """
-        errors = mistakes.errors
-        unrepairable = self._find_unrepairable(mistakes)
+        errors = found.errors
+        unrepairable = self._find_unrepairable(found)
         if unrepairable is not None:
             return {**unrepairable, "loc": unrepairable["loc"][start:]}
         if not self.changed:
@@ -139,18 +139,18 @@ class _Repair:
                 refused["loc"] = tuple(loc)
         return refused
 
-    def _find_unrepairable(self, mistakes: Mistakes) -> ErrorDetails | None:
+    def _find_unrepairable(self, found: ValidationErrors) -> ErrorDetails | None:
         """Return the error to report if examining every error would be useless or take too long, else None."""
-        errors = mistakes.errors
-        if not mistakes.complete:
-            return first_mistake(errors)
+        errors = found.errors
+        if not found.complete:
+            return first_error(errors)
         if self._leniency.ignore_unknown:
             return None  # the answer lists what was ignored, even if it is a refusal
         repairable = _OBJECT_EXPECTED | {"missing"} | ({"string_type"} if self._leniency.v1 else set())
         return next((error for error in errors if error["type"] not in repairable), None)
 
     def _repair(self, loc: Location, kind: str) -> bool:
-        place = find_place(self._holder, (0, *loc))
+        place = find_container(self._holder, (0, *loc))
         if place is None:
             return False
         within, key = place
@@ -170,7 +170,7 @@ class _Repair:
         if not isinstance(given, bool | int | float):
             return False
         text = json.dumps(given)
-        if not isinstance(given, bool) and (place := find_place(self._sent, (0, *loc))) is not None:
+        if not isinstance(given, bool) and (place := find_container(self._sent, (0, *loc))) is not None:
             text = place[0][place[1]]
         within[key] = text
         return True

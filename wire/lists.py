@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from wire.ids import DEFAULT_OWNER
-from wire.paths import shown
+from wire.paths import truncated
 
 __all__ = ["split_aliases", "split_hosts", "split_keys", "split_names", "split_networks", "split_origins"]
 
@@ -24,7 +24,7 @@ def split_aliases(text: str) -> dict[str, str]:
     for part in split_names(text):
         name, equals, target = (piece.strip() for piece in part.partition("="))
         if not (name and equals and target):
-            raise ValueError(f"`{shown(part)}` is not an alias. Write name=target, and commas between several.")
+            raise ValueError(f"`{truncated(part)}` is not an alias. Write name=target, and commas between several.")
         aliases[name] = target
     return aliases
 
@@ -47,7 +47,7 @@ def split_keys(text: str) -> dict[str, str]:
             )
         if keys.setdefault(key, owner) != owner:
             raise ValueError(
-                f"`{shown(owner)}` and `{shown(keys[key])}` have the same key. Give each owner a different key."
+                f"`{truncated(owner)}` and `{truncated(keys[key])}` have the same key. Give each owner a different key."
             )
     if text.strip() and not keys:
         raise ValueError(
@@ -67,7 +67,7 @@ def split_origins(text: str) -> tuple[str, ...]:
     for origin in origins:
         if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
             raise ValueError(
-                f"`{shown(origin)}` is not an origin. Write scheme://host or scheme://host:port, such as "
+                f"`{truncated(origin)}` is not an origin. Write scheme://host or scheme://host:port, such as "
                 "https://app.example.com, or `null` or `*`."
             )
     return origins
@@ -79,8 +79,8 @@ def split_hosts(text: str) -> tuple[str, ...]:
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise ValueError(
-                f"`{shown(host)}` is not a host. Write a name or an address without scheme, port and path, and IPv6 "
-                "addresses in brackets."
+                f"`{truncated(host)}` is not a host. Write a name or an address without scheme, port and path, and "
+                "IPv6 addresses in brackets."
             )
     return hosts
 
@@ -94,7 +94,7 @@ def split_networks(text: str) -> tuple[str, ...]:
         except ValueError:
             if not _HOST.fullmatch(entry) or entry.startswith("["):
                 raise ValueError(
-                    f"`{shown(entry)}` is not a host or network. Write a name, an address or a CIDR such as "
+                    f"`{truncated(entry)}` is not a host or network. Write a name, an address or a CIDR such as "
                     "10.0.0.0/8, without scheme and port."
                 ) from None
     return entries

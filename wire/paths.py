@@ -5,7 +5,7 @@ from typing import Final
 
 from wire.json import Json, UncheckedJson
 
-__all__ = ["KEY", "TAG", "Location", "find_place", "format_path", "shown"]
+__all__ = ["KEY", "TAG", "Location", "find_container", "format_path", "truncated"]
 
 TAG: Final = "~"
 """First character of our unions' tags, which pydantic includes in its locations."""
@@ -19,7 +19,7 @@ Location = Sequence[int | str]
 """Keys, indexes and tags, from the outside in."""
 
 
-def shown(value: Json) -> str:
+def truncated(value: Json) -> str:
     """Return a client's own text as an error repeats it; long text is truncated."""
     text = str(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
@@ -32,11 +32,11 @@ def format_path(loc: Location) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not part.startswith(TAG) and part != KEY:
-            path += f".{shown(part)}" if path else shown(part)
+            path += f".{truncated(part)}" if path else truncated(part)
     return path
 
 
-def find_place(root: UncheckedJson, loc: Location) -> tuple[UncheckedJson, UncheckedJson] | None:
+def find_container(root: UncheckedJson, loc: Location) -> tuple[UncheckedJson, UncheckedJson] | None:
     """Return the dict or list that holds a location, and its key or index there; None if the data does not have it.
 
     A part that looks like a tag and is not a key of the data is skipped.

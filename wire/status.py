@@ -15,7 +15,7 @@ The store makes every transition by compare-and-set: the row's status must be on
 
 from typing import Final, Literal, get_args
 
-__all__ = ["ACTIVE", "TERMINAL", "TRANSITIONS", "RunEnd", "Status", "may_move", "sources"]
+__all__ = ["ACTIVE", "TERMINAL", "TRANSITIONS", "RunEnd", "Status", "can_transition", "sources"]
 
 Status = Literal[
     "queued",
@@ -52,7 +52,7 @@ ACTIVE: Final = frozenset(get_args(Status)) - TERMINAL
 """Statuses that lock the thread."""
 
 
-def may_move(source: Status, target: Status) -> bool:
+def can_transition(source: Status, target: Status) -> bool:
     """Return whether the table allows the transition."""
     return target in TRANSITIONS[source]
 

@@ -12,7 +12,7 @@ from wire.metadata import Metadata
 from wire.resources import NewToolResources, Resources, ToolResources, resources_body
 from wire.validation import Request
 
-__all__ = ["Thread", "ThreadChanges", "ThreadCreate", "ThreadModify", "amend_thread", "new_thread"]
+__all__ = ["Thread", "ThreadChanges", "ThreadCreate", "ThreadModify", "new_thread", "thread_changes"]
 
 
 class ThreadCreate(Request):
@@ -59,7 +59,7 @@ def new_thread(request: ThreadCreate, *, id: str, now: int) -> Thread:
     }
 
 
-def amend_thread(request: ThreadModify) -> ThreadChanges:
+def thread_changes(request: ThreadModify) -> ThreadChanges:
     """Return the keys that the request changes, with their new values."""
     changes: ThreadChanges = {}
     if "metadata" in request.model_fields_set:

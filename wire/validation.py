@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from wire.errors import InvalidRequest
 from wire.json import Json, JsonObject, UncheckedJson
 from wire.leniency import STRICT, Leniency, repair
-from wire.mistakes import first_mistake, list_mistakes
-from wire.paths import KEY, TAG, Location, format_path, shown
+from wire.paths import KEY, TAG, Location, format_path, truncated
+from wire.validation_errors import first_error, list_errors
 
 __all__ = [
     "MAX_EXPLAINED",
@@ -27,7 +27,7 @@ __all__ = [
     "invalid_value",
     "one_of",
     "parse",
-    "shown",
+    "truncated",
 ]
 
 MAX_ID: Final = 64
@@ -116,7 +116,7 @@ def parse(model: type[M], data: Json, leniency: Leniency = STRICT) -> M:
     try:
         return model.model_validate(repaired)
     except ValidationError as error:
-        raise explain(list_mistakes(model, repaired, error, MAX_EXPLAINED).errors) from None
+        raise explain(list_errors(model, repaired, error, MAX_EXPLAINED).errors) from None
 
 
 def check_id(param: str, value: str, prefix: str) -> None:
@@ -141,7 +141,7 @@ def invalid_value(reason: str) -> PydanticCustomError:
 
 def explain(errors: Sequence[ErrorDetails]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
-    error = first_mistake(errors)
+    error = first_error(errors)
     loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",), ("header",)) else error["loc"]
     where = format_path(loc)
     kind: str = error["type"]
@@ -256,7 +256,7 @@ def _beyond(where: str, given: Json, limit: float, words: tuple[str, str, str]) 
     side, end, sign = words
     message = (
         f"Invalid '{where}': {kind} {side} {end} value. "
-        f"Expected a value {sign} {limit:g}, but got {shown(given)} instead."
+        f"Expected a value {sign} {limit:g}, but got {truncated(given)} instead."
     )
     return InvalidRequest(message, param=where, code=f"{kind}_{side}_{end[:3]}_value")
 
@@ -296,7 +296,7 @@ def _wrong_type(where: str, expected: str, given: Json) -> InvalidRequest:
 def _unsupported(where: str, given: Json, supported: Sequence[str]) -> InvalidRequest:
     quoted = [f"'{value}'" for value in supported]
     listed = " and ".join(quoted) if len(quoted) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
-    message = f"Invalid value: '{shown(given)}'. Supported values are: {listed}."
+    message = f"Invalid value: '{truncated(given)}'. Supported values are: {listed}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 

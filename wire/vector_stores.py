@@ -27,23 +27,23 @@ __all__ = [
     "LastError",
     "NewStoreFile",
     "StoreChanges",
-    "StoreFileEnd",
     "StoreFileModify",
+    "StoreFileResult",
     "StoredBatch",
     "StoredStore",
     "VectorStore",
     "VectorStoreCreate",
     "VectorStoreFile",
     "VectorStoreModify",
-    "amend_vector_store",
     "chunking",
     "expiry",
-    "failed_end",
+    "failed_result",
     "new_batch",
     "new_store_file",
     "new_vector_store",
     "show_batch",
     "show_vector_store",
+    "vector_store_changes",
 ]
 
 _DAY_S: Final = 86_400
@@ -269,7 +269,7 @@ class VectorStoreFile(TypedDict):
     attributes: dict[str, str | float | bool]
 
 
-class StoreFileEnd(TypedDict):
+class StoreFileResult(TypedDict):
     """The fields of a vector store file that change once it is indexed."""
 
     status: Literal["completed", "failed"]
@@ -277,7 +277,7 @@ class StoreFileEnd(TypedDict):
     last_error: LastError | None
 
 
-def failed_end(code: Literal["server_error", "unsupported_file", "invalid_file"], message: str) -> StoreFileEnd:
+def failed_result(code: Literal["server_error", "unsupported_file", "invalid_file"], message: str) -> StoreFileResult:
     """Return the end of a vector store file that could not be indexed."""
     return {"status": "failed", "last_error": {"code": code, "message": message}}
 
@@ -334,7 +334,7 @@ def new_vector_store(request: VectorStoreCreate, *, id: str, now: int) -> Stored
     }
 
 
-def amend_vector_store(request: VectorStoreModify, body: StoredStore, *, now: int) -> StoreChanges:
+def vector_store_changes(request: VectorStoreModify, body: StoredStore, *, now: int) -> StoreChanges:
     """Return the keys of `body` that the request changes, with their new values."""
     changes: StoreChanges = {}
     if "name" in request.model_fields_set:

@@ -29,7 +29,7 @@ _MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 
 def main(arguments: list[str]) -> int:
     """Serve requests until the input ends; returns the exit code."""
-    _limit(int(arguments[0]))
+    _limit_memory(int(arguments[0]))
     sys.meta_path.insert(0, _BarePackages())
     while (request := read_frame(lambda size: os.read(0, size), _MAX_REQUEST_BYTES)) is not None:
         reply = frame(_reply(request))
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit_memory(memory_bytes: int) -> None:
     """Limit this process: its address space, no file writes, no core dump, low priority."""
     if sys.platform == "win32":
         return
@@ -60,12 +60,12 @@ def _reply(request: bytes) -> bytes:
     try:
         task = json.loads(request)
         function = _function(task["function"])  # imports do not count as the task's time
-        _spend(task["cpu_s"])
+        _limit_cpu(task["cpu_s"])
         try:
             value = function(*task["arguments"], **task["options"])
             reply = json.dumps({"value": value}).encode()
         finally:
-            _spend(0)
+            _limit_cpu(0)
     except MemoryError:
         return b'{"failed": "memory"}'
     except Exception as error:  # one of our functions has a defect, or receives unforeseen input
@@ -73,7 +73,7 @@ def _reply(request: bytes) -> bytes:
     return reply if len(reply) <= MAX_REPLY_BYTES else b'{"failed": "size"}'
 
 
-def _spend(cpu_s: float) -> None:
+def _limit_cpu(cpu_s: float) -> None:
     """Make the kernel end this process after this much processor time; 0 removes the limit."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, cpu_s)

@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from telemetry.context import acting_owner
-from wire.errors import TooCostly
+from telemetry.context import current_owner
+from wire.errors import BudgetExceeded
 from workers.budgets import CHECK, MEMORY_BYTES, Budget
 from workers.process import ChildProcess
 
@@ -85,23 +85,23 @@ class Pool:
         Cancelling the call ends its child.
 
         Raises:
-            TooCostly: the task used up its budget or crashed its child, or too many tasks wait.
+            BudgetExceeded: the task used up its budget or crashed its child, or too many tasks wait.
             RuntimeError: the function itself failed.
         """
-        task = _Task(acting_owner(), function, arguments, options, budget)
-        self._put(task)
+        task = _Task(current_owner(), function, arguments, options, budget)
+        self._enqueue(task)
         try:
             async with asyncio.timeout(self._patience_s + budget.wall_s):
                 return await asyncio.wrap_future(task.done)
         except TimeoutError:
-            raise TooCostly("There was no answer in time.", why="late") from None
+            raise BudgetExceeded("There was no answer in time.", why="late") from None
         finally:
             self._abandon(task)
 
     def call(self, function: str, *arguments: object, budget: Budget = CHECK, **options: object) -> Any:
         """Do the same as `run`, but block the calling thread."""
-        task = _Task(acting_owner(), function, arguments, options, budget)
-        self._put(task)
+        task = _Task(current_owner(), function, arguments, options, budget)
+        self._enqueue(task)
         return task.done.result()
 
     @property
@@ -116,7 +116,7 @@ class Pool:
             self._closing = True
             for queue in self._waiting.values():
                 for task in queue:
-                    _fail(task, TooCostly("The server is shutting down.", why="late"))
+                    _fail(task, BudgetExceeded("The server is shutting down.", why="late"))
             self._waiting.clear()
             for child in self._children:
                 child.kill()
@@ -129,14 +129,14 @@ class Pool:
 
     # --- the queue ----------------------------------------------------------------------------------------------------
 
-    def _put(self, task: _Task) -> None:
+    def _enqueue(self, task: _Task) -> None:
         with self._changed:
             queue = self._waiting.get(task.owner, ())
             if self._closing or len(queue) >= self._most_waiting:
                 message = (
                     f"{len(queue)} of your checks are already waiting." if queue else "The server is shutting down."
                 )
-                raise TooCostly(message, why="late")
+                raise BudgetExceeded(message, why="late")
             self._waiting.setdefault(task.owner, deque()).append(task)
             if sum(map(len, self._waiting.values())) > self._free and len(self._threads) < self._size:
                 thread = threading.Thread(target=self._serve, name="threadhold worker", daemon=True)
@@ -158,7 +158,7 @@ class Pool:
             elif task.child is not None:
                 task.child.kill()
 
-    def _take(self, child: ChildProcess) -> _Task | None:
+    def _dequeue(self, child: ChildProcess) -> _Task | None:
         """Return the next task: owners are scheduled fairly, and an owner whose share is in use is skipped.
 
         The last child is reserved for checks: documents of other owners could occupy all children for many seconds.
@@ -187,7 +187,7 @@ class Pool:
             self._children.add(child)
         try:
             while (task := self._next(child)) is not None:
-                self._work(child, task)
+                self._run_task(child, task)
                 if child.tasks >= self._most_tasks:
                     child.end()
         finally:
@@ -200,7 +200,7 @@ class Pool:
         with self._changed:
             until = time.monotonic() + self._idle_s
             while not self._closing:
-                if (task := self._take(child)) is not None:
+                if (task := self._dequeue(child)) is not None:
                     self._free -= 1
                     return task
                 self._changed.wait(max(until - time.monotonic(), 0.0))
@@ -210,7 +210,7 @@ class Pool:
             self._threads.discard(threading.current_thread())
             return None
 
-    def _work(self, child: ChildProcess, task: _Task) -> None:
+    def _run_task(self, child: ChildProcess, task: _Task) -> None:
         value, error = None, None
         try:
             value = child.ask(task.function, task.arguments, task.options, task.budget)

@@ -12,7 +12,7 @@ from typing import Any, Final, TypedDict
 
 import orjson
 
-from wire.errors import TooCostly
+from wire.errors import BudgetExceeded
 from workers.budgets import MAX_REPLY_BYTES, Budget
 from workers.frames import frame, read_frame
 
@@ -53,7 +53,7 @@ class ChildProcess:
         """Return the function's result, as JSON represents it.
 
         Raises:
-            TooCostly: the task used up its time or memory, its result is too large, or the child crashed or could
+            BudgetExceeded: the task used up its time or memory, its result is too large, or the child crashed or could
                 not be started.
             RuntimeError: the function itself failed.
         """
@@ -61,28 +61,28 @@ class ChildProcess:
         try:
             framed = frame(json.dumps(request).encode())
         except (RecursionError, ValueError):
-            raise TooCostly("It nests too deeply.", why="size") from None
+            raise BudgetExceeded("It nests too deeply.", why="size") from None
         patience = budget.wall_s if self.tasks else budget.wall_s + _START_S
         try:
             self._start()
             reply = self._exchange(framed, time.monotonic() + patience)
         except TimeoutError:
             self.end()
-            raise TooCostly(f"There was no answer within {budget.wall_s:g} s.", why="late") from None
+            raise BudgetExceeded(f"There was no answer within {budget.wall_s:g} s.", why="late") from None
         except (OSError, ValueError):
             reply = None
         if reply is None:
-            raise self._gone(budget)
+            raise self._exit_reason(budget)
         self.tasks += 1
         decoded: Reply = _decode(reply)
         if "failed" not in decoded:
             return decoded["value"]
         if decoded["failed"] == "size":
-            raise TooCostly(f"Its result has more than {MAX_REPLY_BYTES >> 20} MB.", why="size")
+            raise BudgetExceeded(f"Its result has more than {MAX_REPLY_BYTES >> 20} MB.", why="size")
         if decoded["failed"] != "memory":
             raise RuntimeError(f"a check failed: {decoded['failed']}")
         self.end()  # its remaining memory can be fragmented
-        raise TooCostly(f"It takes more than {self._memory_bytes >> 20} MB of memory.", why="memory")
+        raise BudgetExceeded(f"It takes more than {self._memory_bytes >> 20} MB of memory.", why="memory")
 
     @property
     def pid(self) -> int | None:
@@ -140,7 +140,7 @@ class ChildProcess:
         connection.sendall(framed)
         return read_frame(receive, MAX_REPLY_BYTES + 1024)
 
-    def _gone(self, budget: Budget) -> TooCostly:
+    def _exit_reason(self, budget: Budget) -> BudgetExceeded:
         """Collect a child that ended during a task, and return the reason."""
         code = None
         if self._process is not None:
@@ -152,8 +152,8 @@ class ChildProcess:
                 code = None
         self.end()
         if code is not None and code == -getattr(signal, "SIGPROF", 0):
-            return TooCostly(f"It takes more than {budget.cpu_s:g} s of processor time.", why="time")
-        return TooCostly("It crashed the process that executes it.", why="crash")
+            return BudgetExceeded(f"It takes more than {budget.cpu_s:g} s of processor time.", why="time")
+        return BudgetExceeded("It crashed the process that executes it.", why="crash")
 
 
 def _decode(reply: bytes) -> Any:  # as of `json.loads`

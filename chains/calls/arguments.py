@@ -17,8 +17,8 @@ __all__ = ["MAX_ARGUMENTS", "find_problems", "nests", "parse_arguments", "portab
 
 MAX_ARGUMENTS: Final = 1_048_576  # characters
 _MAX_NESTING: Final = 200
-_LEAST: Final = -(2**63)
-_MOST: Final = 2**64 - 1
+_MIN_INTEGER: Final = -(2**63)
+_MAX_INTEGER: Final = 2**64 - 1
 _MAX_LISTED: Final = 8
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped surrogate
 _MAX_PRUNINGS: Final = 4  # later alternatives reveal their nulls only after earlier nulls are removed
@@ -84,7 +84,7 @@ def portable(value: object, depth: int = 1) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int):
-        return value if _LEAST <= value <= _MOST else portable(float(str(value)))
+        return value if _MIN_INTEGER <= value <= _MAX_INTEGER else portable(float(str(value)))
     if isinstance(value, list):
         return [portable(each, depth + 1) for each in value]
     if isinstance(value, dict):

@@ -19,14 +19,14 @@ from typing import Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.calls.abilities import Form
 from chains.calls.call_detector import CallDetector
-from chains.calls.checks import calls_in, object_in, shape_call
-from chains.calls.offer import Checked, Offer, call_chunk
+from chains.calls.call_schemas import MAX_CALLS, NONE, calls_schema, choice_schema
+from chains.calls.capabilities import Form
+from chains.calls.checks import bounded_call_schema, calls_in, object_in
+from chains.calls.offered_tools import Checked, OfferedTools, call_chunk
 from chains.calls.parser import Written
 from chains.calls.plain import answered_calls, canonical, current_turn, plain_messages, transcript
 from chains.calls.reply_usage import ReplyUsage, texts_of
-from chains.calls.shapes import MAX_CALLS, NONE, calls_shape, choice_shape
 from chains.chat_types import FunctionTool, JsonSchema, ResponseFormat
 from chains.prompts import Prompts, fill
 from chains.reply_call import Ask, ReplyCall
@@ -53,7 +53,7 @@ class Constrained:
     call: ReplyCall
     ask: Ask
     reply_usage: ReplyUsage
-    offer: Offer
+    offer: OfferedTools
     prompts: Prompts
     form: Form
     reply_limit: int | None = None
@@ -122,7 +122,7 @@ class Constrained:
         names = names if self._binds else [NONE, *(name for name in names if name != NONE)]
         request = replace(
             self._without_tools(self._choice_messages()),
-            response_format=self._format("choice", choice_shape(names, counted=not self._is_single)),
+            response_format=self._format("choice", choice_schema(names, counted=not self._is_single)),
             options=replace(self.call.options, temperature=0.0, top_p=None),
             max_tokens=_least(_CHOICE_TOKENS, self.reply_usage.tokens_left),
         )
@@ -159,8 +159,8 @@ class Constrained:
     async def _call(self, name: str, count: int) -> list[Checked]:
         """Return calls of one function; empty if a limit cut them off."""
         tool = self.offer.tools[name]
-        shape = await shape_call(tool)
-        schema = shape if count == 1 else calls_shape(shape, count)
+        shape = await bounded_call_schema(tool)
+        schema = shape if count == 1 else calls_schema(shape, count)
         one = '{"name": ' + json.dumps(name) + ', "arguments": {…}}'
         example = one if count == 1 else '{"calls": [' + ", ".join([one] * count) + "]}"
         system = fill(self.prompts.call, functions=_json_lines([tool]), example=example)
@@ -172,7 +172,7 @@ class Constrained:
         if (
             not calls and self.reply_usage.finish == "length" and self.reply_usage.tokens_left != 0
         ):  # mostly in an endless string
-            tight = self._format("call", await shape_call(tool, tight=True))
+            tight = self._format("call", await bounded_call_schema(tool, tight=True))
             options = replace(request.options, temperature=0.0)
             text, calls = await self._calls(replace(request, response_format=tight, options=options), only=name)
         if not calls and self.reply_usage.finish != "length":

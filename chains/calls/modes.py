@@ -1,8 +1,8 @@
 """Generates replies with functions, each in the mode of its model; all modes yield the same kinds of chunks.
 
-Invariants: the mode is chosen here, by model (see `abilities`). If a server cannot parse its model's call, the reply is
-requested once more, then in mode schema. A server that does not obey a form is asked in the next one, down to prompts.
-A model that repeats the same calls with the same outputs is offered no functions.
+Invariants: the mode is chosen here, by model (see `capabilities`). If a server cannot parse its model's call, the reply
+is requested once more, then in mode schema. A server that does not obey a form is asked in the next one, down to
+prompts. A model that repeats the same calls with the same outputs is offered no functions.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from typing import Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 
-from chains.calls.abilities import Abilities, Form
+from chains.calls.capabilities import Capabilities, Form
 from chains.calls.constrained import Constrained, FormatIgnored
 from chains.calls.native import stream_native
-from chains.calls.offer import Offer
+from chains.calls.offered_tools import OfferedTools
 from chains.calls.plain import canonical
 from chains.calls.reply_usage import ReplyUsage
-from chains.calls.reshaping import Reshaper
+from chains.calls.role_negotiation import RoleNegotiator
 from chains.error_responses import error_response_of
 from chains.prompts import Prompts
-from chains.quotes import Words
+from chains.quotes import RequestText
 from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
@@ -65,19 +65,19 @@ class _Native:
 class Modes:
     """Generates replies with functions at one upstream."""
 
-    def __init__(self, abilities: Abilities, prompts: Prompts, ask: Ask) -> None:
-        self._abilities = abilities
+    def __init__(self, capabilities: Capabilities, prompts: Prompts, ask: Ask) -> None:
+        self._capabilities = capabilities
         self._prompts = prompts
-        self._reshaper = Reshaper(ask, prompts)
+        self._role_negotiator = RoleNegotiator(ask, prompts)
         self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request, with roles that its server accepts; see `Reshaper`. Raises RunError."""
-        return self._reshaper.ask(call)
+        """Make one request, with roles that its server accepts; see `RoleNegotiator`. Raises RunError."""
+        return self._role_negotiator.ask(call)
 
     async def are_native(self, model: str) -> bool:
         """Whether the model's server supports tool calls, as far as is known; may probe it the first time."""
-        return await self._abilities.mode(model, self.ask) == "native"
+        return await self._capabilities.mode(model, self.ask) == "native"
 
     async def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield a reply. Raises RunError."""
@@ -92,7 +92,7 @@ class Modes:
         yield reply_usage.last()
 
     async def _steps(self, call: ReplyCall, reply_usage: ReplyUsage) -> AsyncGenerator[AIMessageChunk]:
-        if await self._abilities.mode(call.model, self.ask) == "native":
+        if await self._capabilities.mode(call.model, self.ask) == "native":
             native = _Native(call)
             for _ in range(_NATIVE_TRIES):
                 async with aclosing(self._native(native, reply_usage)) as chunks:
@@ -103,9 +103,9 @@ class Modes:
                 if native.wrote or native.refused is not None:
                     break
             if native.refused is None:
-                self._abilities.count_unreadable(call.model)
+                self._capabilities.count_unreadable(call.model)
             else:
-                self._abilities.gives_up_native(call.model)
+                self._capabilities.disable_native(call.model)
             # The model was about to make a call, so after its text only a call is missing.
             call = replace(call, tool_choice=call.tool_choice or "required") if native.wrote else call
         lower = self._constrained(call, reply_usage)
@@ -117,7 +117,7 @@ class Modes:
         """Make one native attempt, and record its outcome in `native`. Raises errors that no other mode can avoid."""
         call = native.call
         offered = replace(call, tools=[], tool_choice=None) if _repeats_itself(call.messages) else call
-        offer = Offer(offered.tools, self._prompts, lenient=call.lenient)
+        offer = OfferedTools(offered.tools, self._prompts, lenient=call.lenient)
         steps = stream_native(offered, self._natively, reply_usage, offer)
         try:
             async with aclosing(steps):
@@ -127,7 +127,7 @@ class Modes:
                     yield chunk
             native.ended = True
             if offered.tools:
-                self._abilities.forget_unreadable(call.model)
+                self._capabilities.reset_unreadable(call.model)
         except MalformedCall:
             native.tries += 1
             if native.called:  # valid calls were already sent: they are the reply
@@ -135,7 +135,7 @@ class Modes:
             elif not call.tools and (native.wrote or native.tries == _NATIVE_TRIES):
                 raise
         except PromptRefused as error:
-            refuses = self._abilities.setting == "auto" and _refuses_tools(error, call)
+            refuses = self._capabilities.setting == "auto" and _refuses_tools(error, call)
             if native.wrote or native.called or not refuses:
                 raise
             native.refused = error
@@ -143,28 +143,28 @@ class Modes:
     def _natively(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request with tools. If the server supports no named choice, offer only the named function, with
         `required`."""
-        unnamed = self._abilities.unnamed
+        unnamed = self._capabilities.unnamed
 
         def retry(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
             if not isinstance(error, PromptRefused) or not _NO_NAMES.search(error.message):
                 return None
             unnamed[call.model] = True
-            return self._reshaper.ask(_narrowed(call), once=True)
+            return self._role_negotiator.ask(_narrowed(call), once=True)
 
         if not isinstance(call.tool_choice, dict) or call.model in unnamed:
-            return self._reshaper.ask(_narrowed(call), once=True)
-        return _or_retry(self._reshaper.ask(call, once=True), retry)
+            return self._role_negotiator.ask(_narrowed(call), once=True)
+        return _or_retry(self._role_negotiator.ask(call, once=True), retry)
 
     async def _constrained(self, call: ReplyCall, reply_usage: ReplyUsage) -> AsyncGenerator[AIMessageChunk]:
         """Try the forms in order until the server obeys one."""
-        offer = Offer(call.tools, self._prompts)
-        first = self._abilities.form(call.model)
+        offer = OfferedTools(call.tools, self._prompts)
+        first = self._capabilities.form(call.model)
         form: Form | None = first
         refused: RunError | None = None
         while form is not None:
             started = False
             constrained = Constrained(
-                call, self.ask, reply_usage, offer, self._prompts, form, self._abilities.reply_limit(call.model)
+                call, self.ask, reply_usage, offer, self._prompts, form, self._capabilities.reply_limit(call.model)
             )
             steps = constrained.stream()
             try:
@@ -174,13 +174,13 @@ class Modes:
                         yield chunk
                 return
             except FormatIgnored:
-                form = self._abilities.lacks(call.model, form)
+                form = self._capabilities.reject_form(call.model, form)
             except PromptRefused as error:
                 refused = refused or error
                 if started or not call.tools or form == "prompt" or not _is_about_form(error):
                     break
-                form = self._abilities.lacks(call.model, form)
-        self._abilities.settle(call.model, first)  # it was not the form that was refused
+                form = self._capabilities.reject_form(call.model, form)
+        self._capabilities.restore_form(call.model, first)  # it was not the form that was refused
         assert refused is not None
         raise refused
 
@@ -190,8 +190,8 @@ def _refuses_tools(error: RunError, call: ReplyCall) -> bool:
     found = _NO_TOOLS.search(error.message)
     if found is None:
         return False
-    words = Words({"tools": call.tools}, [message.content for message in call.messages])
-    return not words.quoted(error.message, *found.span())
+    sent = RequestText({"tools": call.tools}, [message.content for message in call.messages])
+    return not sent.is_quoted(error.message, *found.span())
 
 
 def _is_about_form(error: RunError) -> bool:

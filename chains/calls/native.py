@@ -18,7 +18,7 @@ from langchain_core.messages.tool import tool_call, tool_call_chunk
 
 from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
-from chains.calls.offer import Checked, Offer, call_chunk
+from chains.calls.offered_tools import Checked, OfferedTools, call_chunk
 from chains.calls.reply_usage import ReplyUsage
 from chains.extra_fields import EXTRA_FIELDS, extra_fields, replace_call
 from chains.reply_call import Ask, ReplyCall
@@ -72,7 +72,7 @@ class _Held:
 class _Buffer:
     """Holds calls, and releases the valid ones in order."""
 
-    offer: Offer
+    offer: OfferedTools
     kept: str = ""
     """The extra fields of the reply."""
     calls: list[_Held] = field(default_factory=list)
@@ -144,7 +144,7 @@ class _Buffer:
 
 
 async def stream_native(
-    call: ReplyCall, ask: Ask, reply_usage: ReplyUsage, offer: Offer
+    call: ReplyCall, ask: Ask, reply_usage: ReplyUsage, offer: OfferedTools
 ) -> AsyncGenerator[AIMessageChunk]:
     """Yield a reply's chunks; the caller adds the tally's last chunk. Raises RunError."""
     buffer = _Buffer(offer)
@@ -193,7 +193,7 @@ class _Repairs:
     call: ReplyCall
     ask: Ask
     reply_usage: ReplyUsage
-    offer: Offer
+    offer: OfferedTools
     kept: str
 
     async def repair(self, held: _Held, checked: Checked) -> AIMessageChunk:

@@ -14,6 +14,7 @@ from chains.chat_types import MessageContent
 from chains.prompts import Prompts, fill
 
 __all__ = [
+    "alternating_turns",
     "answered_calls",
     "canonical",
     "current_turn",
@@ -22,7 +23,6 @@ __all__ = [
     "plain_messages",
     "side",
     "transcript",
-    "usual_turns",
 ]
 
 _SHOWN: Final = 6  # last messages of the conversation that the choice of a function sees
@@ -47,7 +47,7 @@ def fold_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     return merge_turns(folded)
 
 
-def usual_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def alternating_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the messages in the order that every server accepts: the user first and last, no role twice in a row.
 
     Without a user message, the system message becomes one.

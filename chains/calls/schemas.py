@@ -28,8 +28,8 @@ from chains.chat_types import JsonSchema
 __all__ = ["DATA", "MAX_STEPS", "StepLimitExceeded", "find_errors", "try_errors"]
 
 MAX_STEPS: Final = 50_000
-"""Maximum keywords applied in one check. It counts calls, not work, which `chains.calls.extent` and the budget of the
-child process bound; this limit ends endless expansion early."""
+"""Maximum keywords applied in one check. It counts calls, not work, which `chains.calls.schema_size` and the budget of
+the child process bound; this limit ends endless expansion early."""
 
 DATA: Final = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords that hold values, not schemas."""
@@ -55,7 +55,7 @@ class _Check:
     left = 0
     malformed = False
 
-    def spend(self, steps: int) -> None:
+    def count_steps(self, steps: int) -> None:
         self.left -= steps
         if self.left < 0:
             raise StepLimitExceeded
@@ -69,7 +69,7 @@ def _guarded(keyword: str, check: Keyword) -> Keyword:
         steps = 1 + (len(value) if isinstance(value, list) else 0)
         if keyword == "uniqueItems" and isinstance(instance, list):
             steps += len(instance) ** 2 // 8
-        _check.spend(steps)
+        _check.count_steps(steps)
         if instance is None and is_nullable(schema):
             return
         if keyword == "additionalProperties" and "patternProperties" in schema:

@@ -16,7 +16,6 @@ from chains.extra_fields import extra_fields
 from chains.prompts import UNKNOWN_FUNCTION, fill
 from chains.reply import RECLASSIFIED
 from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
-from graphs.machine.pieces import Pieces
 from graphs.machine.stream_parts import (
     Call,
     CallDelta,
@@ -26,12 +25,13 @@ from graphs.machine.stream_parts import (
     CutReason,
     MessageClosed,
     MessageOpened,
+    ReasoningDelta,
     RefusalDelta,
     StreamPart,
     TextDeltas,
-    ThoughtDelta,
     Usage,
 )
+from graphs.machine.text_buffer import TextBuffer
 from retrieval.citations import Citations, Cited
 from retrieval.grounding import Source
 from wire.ids import derive_id
@@ -106,8 +106,8 @@ class ReplyParts:
         self._calls_bytes = self._chars = 0
         self._citations = Citations(sources) if sources else None
         self.message_id, self.message_step, self.calls_step = reply_ids(run_id, reply)
-        self._text = Pieces()
-        self._thought = False
+        self._text = TextBuffer()
+        self._has_reasoning = False
         self._message: str = "none"  # none → open → closed
         self._slots: list[_Slot] = []
         self._by_index: dict[int, _Slot] = {}
@@ -122,7 +122,7 @@ class ReplyParts:
     @property
     def started(self) -> bool:
         """Whether anything of the reply has been received; after that, the request must not be repeated."""
-        return bool(self._message != "none" or bool(self._text) or self._slots or self._thought)
+        return bool(self._message != "none" or bool(self._text) or self._slots or self._has_reasoning)
 
     @property
     def silent(self) -> bool:
@@ -144,7 +144,7 @@ class ReplyParts:
         texts = _texts(chunk.content)
         if chunk.additional_kwargs:
             self.extra_fields = extra_fields(chunk) or self.extra_fields
-            yield from self._feed_thoughts(chunk.additional_kwargs)
+            yield from self._feed_reasoning(chunk.additional_kwargs)
         if texts:
             yield from self._feed_texts(texts)
         if chunk.additional_kwargs:
@@ -195,17 +195,17 @@ class ReplyParts:
                 yield _text_part(self.message_id, piece)
         yield MessageClosed(self.message_step, self.message_id, usage, reason=reason)
 
-    def _feed_thoughts(self, kwargs: JsonObject) -> Iterator[StreamPart]:
-        """Thoughts are shown as they arrive. They are part neither of the message nor of any prompt."""
-        thoughts, reclassified = kwargs.get("reasoning_content") or "", bool(kwargs.get(RECLASSIFIED))
+    def _feed_reasoning(self, kwargs: JsonObject) -> Iterator[StreamPart]:
+        """Reasoning is shown as it arrives. It is part neither of the message nor of any prompt."""
+        reasoning, reclassified = kwargs.get("reasoning_content") or "", bool(kwargs.get(RECLASSIFIED))
         if reclassified:
-            thoughts = self.text + thoughts
-            self._text = Pieces()
+            reasoning = self.text + reasoning
+            self._text = TextBuffer()
             if self._citations is not None:
                 self._citations.drop()
-        if thoughts or reclassified:
-            self._thought = True
-            yield ThoughtDelta(self.message_id, thoughts, reclassified)
+        if reasoning or reclassified:
+            self._has_reasoning = True
+            yield ReasoningDelta(self.message_id, reasoning, reclassified)
 
     def _feed_refusal(self, refusal: str) -> Iterator[StreamPart]:
         self._chars += len(refusal)

@@ -18,7 +18,8 @@ def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Sen
     ready = [
         call
         for call in _open_calls(state)
-        if call["name"] not in runtime.context.tools.functions and not runtime.context.tools.asks_first(call["name"])
+        if call["name"] not in runtime.context.tools.functions
+        and not runtime.context.tools.requires_approval(call["name"])
     ]
     return _sends(state, runtime.context, ready) or after_act(state, runtime)
 
@@ -42,7 +43,7 @@ def calls_for_client(state: RunState, context: RunContext) -> list[Call]:
         call
         for call in _open_calls(state)
         if call["name"] in context.tools.functions
-        or (context.tools.asks_first(call["name"]) and call["id"] not in state.get("approved", ()))
+        or (context.tools.requires_approval(call["name"]) and call["id"] not in state.get("approved", ()))
     ]
 
 

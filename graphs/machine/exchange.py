@@ -51,7 +51,7 @@ MAX_REPLY_CHARS: Final = 4 * 1024 * 1024
 """Maximum characters of a reply's text, which is one row and, after calls, part of a checkpoint: about a million
 tokens."""
 
-_LEAST_LEFT: Final = 8 * 1024
+_MIN_LEFT: Final = 8 * 1024
 """With fewer bytes left, the model is offered no tools, so the run ends with an answer."""
 
 LEFT_OUT: Final = (
@@ -96,7 +96,7 @@ def count_calls(used: int, text: str, calls: Iterable[Call], extra_fields: str) 
 
 def can_call(used: int) -> bool:
     """Whether a run whose exchange has `used` bytes can make more calls."""
-    return MAX_EXCHANGE_BYTES - used >= _LEAST_LEFT
+    return MAX_EXCHANGE_BYTES - used >= _MIN_LEFT
 
 
 def share_of_left(used: int, calls: int) -> int:

@@ -26,7 +26,7 @@ class RunMetrics:
         self.run_seconds = Histogram()
         """From the time at which a process starts or continues a run until the run ends or pauses."""
         self.first_token_seconds = Histogram()
-        """From the same time until the model's first output: text, a refusal, a thought or a tool call. The server's
+        """From the same time until the model's first output: text, a refusal, reasoning or a tool call. The server's
         own events and runs without any output do not count."""
         self.replies = Counts()
         """Model calls by outcome: ok, left (stopped by the server or the client), failed, or a kind of RunError."""
@@ -37,7 +37,7 @@ class RunMetrics:
         """Calls that the server made itself, by kind: action or file_search."""
         self.tool_seconds = Histogram()
 
-    def spend(self, prompt: int, completion: int) -> None:
+    def count_tokens(self, prompt: int, completion: int) -> None:
         """Count a reply's tokens."""
         self.tokens["prompt",] += prompt
         self.tokens["completion",] += completion

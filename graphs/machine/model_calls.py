@@ -105,9 +105,9 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
 
 def _count_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
     """Count the tokens of an aborted reply, as the upstream will not report them."""
-    spent = parts.usage or estimate_usage(context, prompt, parts)
-    context.metrics.spend(spent["prompt_tokens"], spent["completion_tokens"])
-    context.count_usage(spent)
+    call_usage = parts.usage or estimate_usage(context, prompt, parts)
+    context.metrics.count_tokens(call_usage["prompt_tokens"], call_usage["completion_tokens"])
+    context.count_usage(call_usage)
 
 
 def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> CustomEvent:

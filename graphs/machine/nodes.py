@@ -28,13 +28,13 @@ from graphs.machine.exchange import (
 )
 from graphs.machine.log_lines import log_reply
 from graphs.machine.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
-from graphs.machine.spans import reply_span, spend, tool_span
+from graphs.machine.spans import reply_span, set_usage, tool_span
 from graphs.machine.spec import WireMessage
 from graphs.machine.state import Act, Reply, RunContext, RunState
 from graphs.machine.stream_parts import Call, CallAnswered, CallsAnswered, EndReason, RunEnded, StreamPart, Usage
 from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import RunError
 
 __all__ = ["act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
@@ -73,31 +73,31 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         used=used,
     )
     if read_first is not None:
-        spent = NO_USAGE
+        call_usage = NO_USAGE
         for part in parts.feed(read_first):
             emit(part)
     else:
         with context.metrics.reply(), reply_span(context.spec) as span:
             sent = await ask_model(context, prompt, parts, call_parameters(state, context, usage, tools))
-            spent = parts.usage or estimate_usage(context, sent, parts)
-            spend(span, spent)
-        context.metrics.spend(spent["prompt_tokens"], spent["completion_tokens"])
+            call_usage = parts.usage or estimate_usage(context, sent, parts)
+            set_usage(span, call_usage)
+        context.metrics.count_tokens(call_usage["prompt_tokens"], call_usage["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
-            context.model.learn(context.spec.model, chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
+            context.model.calibrate(context.spec.model, chars=sent.chars, prompt_tokens=call_usage["prompt_tokens"])
     calls = parts.calls() if tools.specs else []
     try:
         added = count_calls(used, parts.text, calls, parts.extra_fields) if calls else 0
     except RunError:
-        context.count_usage(spent)
+        context.count_usage(call_usage)
         raise
     log_reply(context.spec.id, parts.text, parts.calls())
-    reply_usage = add_usage(state.get("owed", NO_USAGE), spent)
+    reply_usage = add_usage(state.get("unreported_usage", NO_USAGE), call_usage)
     for part in await _ending(parts, reply_usage):
         emit(part)
     update: RunState = {
         "replies": number + 1,
-        "usage": add_usage(usage, spent),
-        "owed": reply_usage if parts.silent else NO_USAGE,
+        "usage": add_usage(usage, call_usage),
+        "unreported_usage": reply_usage if parts.silent else NO_USAGE,
         "reply": Reply(number=number, text=parts.text, calls=calls, usage=reply_usage, finish=parts.finish),
         "ended": _ended(parts.finish),
     }
@@ -112,7 +112,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 async def _ending(parts: ReplyParts, reply_usage: Usage) -> Iterable[StreamPart]:
     """Return the parts that end the reply. The comparison of a long answer with passages can take 0.5 s."""
     ending = parts.close(reply_usage)
-    return await COMPARING.run(acting_owner(), list, ending) if parts.compares else ending
+    return await COMPARING.run(current_owner(), list, ending) if parts.compares else ending
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
@@ -143,7 +143,7 @@ async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     given: dict[str, str] = interrupt({"calls": calls_for_client(state, runtime.context), "exchange_bytes": used})
     tools, calls = runtime.context.tools, state["reply"]["calls"]
     gone = {call["id"]: GONE for call in calls if call["id"] in given and call["name"] not in tools.names}
-    consequential = {call["id"] for call in calls if tools.asks_first(call["name"])}
+    consequential = {call["id"] for call in calls if tools.requires_approval(call["name"])}
     approved = [id for id, output in given.items() if id in consequential and _approves(output)]
     outputs = {
         id: DENIED if id in consequential else output for id, output in (given | gone).items() if id not in approved
@@ -184,7 +184,7 @@ async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessa
     if without is tools or await context.model.calls_natively(context.spec.model):
         return tools, None
     question = "" if number or context.spec.tool_choice == "none" else _newest_question(await context.history())
-    first = tools.called_first(question) if question else None
+    first = tools.forced_call(question) if question else None
     if first is None:
         return without, None
     name, arguments = first

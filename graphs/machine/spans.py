@@ -15,7 +15,7 @@ from graphs.machine.spec import RunSpec, WireRun
 from graphs.machine.stream_parts import Call, Usage
 from wire.errors import RunError
 
-__all__ = ["end_run", "reply_span", "run_span", "spend", "tool_span"]
+__all__ = ["end_run", "reply_span", "run_span", "set_usage", "tool_span"]
 
 _NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
@@ -37,14 +37,14 @@ def end_run(span: Span, run: WireRun) -> None:
     if span.is_recording():
         span.set_attribute("threadhold.run.status", run["status"])
         if run["usage"]:
-            spend(span, run["usage"])
+            set_usage(span, run["usage"])
         if run["status"] == "failed":
             span.set_attribute("error.type", (run["last_error"] or {}).get("code", "server_error"))
             span.set_status(StatusCode.ERROR)
 
 
 def reply_span(spec: RunSpec) -> AbstractContextManager[Span]:
-    """Open the span of one model call; `spend` sets its tokens."""
+    """Open the span of one model call; `set_usage` sets its tokens."""
     attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": spec.model,
@@ -64,7 +64,7 @@ def tool_span(call: Call, kind: str) -> AbstractContextManager[Span]:
     return _span(f"execute_tool {call['name']}", SpanKind.INTERNAL, attributes)
 
 
-def spend(span: Span, usage: Usage) -> None:
+def set_usage(span: Span, usage: Usage) -> None:
     """Set the tokens on a span."""
     span.set_attribute("gen_ai.usage.input_tokens", usage["prompt_tokens"])
     span.set_attribute("gen_ai.usage.output_tokens", usage["completion_tokens"])

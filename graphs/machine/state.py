@@ -57,7 +57,7 @@ class RunState(TypedDict, total=False):
     """Ids of consequential calls that the client approved and that have yet to be executed."""
     usage: Usage
     """Tokens of all replies so far."""
-    owed: Usage
+    unreported_usage: Usage
     """The part of `usage` that no step shows yet: tokens of replies with invalid calls only. The next step shows it."""
     ended: EndReason | None
     """The wire's incomplete reason if the run ends early, otherwise None."""
@@ -94,7 +94,7 @@ class RunContext:
     backpressure: Callable[[], Awaitable[None]]
     """Waits, in rare cases, until the store has caught up; to be awaited between reads of a reply."""
     note_output: Callable[[], None] = lambda: None
-    """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""
+    """Called when a reply's first output comes from the model: text, a refusal, reasoning or a tool call."""
     reserve: Callable[[int], bool] = lambda _: True
     """Counts memory for an output of so many bytes; returns False if none is free, and the output is then omitted."""
     clipped: bool = False

@@ -27,11 +27,11 @@ __all__ = [
     "EndReason",
     "MessageClosed",
     "MessageOpened",
+    "ReasoningDelta",
     "RefusalDelta",
     "RunEnded",
     "StreamPart",
     "TextDeltas",
-    "ThoughtDelta",
     "Usage",
 ]
 
@@ -88,7 +88,7 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
-class ThoughtDelta:
+class ReasoningDelta:
     """A fragment of the model's reasoning, which is no part of the message. The message comes later or not at all.
 
     `reclassified`: all text of the message so far was reasoning, too, and is removed from the message.
@@ -194,7 +194,7 @@ StreamPart: TypeAlias = (
     MessageOpened
     | TextDeltas
     | Citation
-    | ThoughtDelta
+    | ReasoningDelta
     | RefusalDelta
     | MessageClosed
     | CallsOpened

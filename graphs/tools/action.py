@@ -17,17 +17,17 @@ from graphs.machine.stream_parts import Call
 from graphs.tools.action_previews import preview_call
 from graphs.tools.credentials import read_credentials
 from graphs.tools.document import MAX_DOCUMENT_BYTES, ErrorFactory
+from graphs.tools.document_worker import operations_from_json, refused
 from graphs.tools.lazy_caller import CALLER, Caller
 from graphs.tools.names import free_name
 from graphs.tools.operations import Operation
 from graphs.tools.port import CallInput, Kind, Offer, Outcome, PreviewCall, ServerTool, Tools
-from graphs.tools.reading import refused, unpack
 from graphs.tools.resources import ToolContext
 from graphs.tools.urls import check_url, split_url
-from telemetry.context import acting_owner
-from wire.errors import InvalidRequest, TooCostly, Unavailable
+from telemetry.context import current_owner
+from wire.errors import BudgetExceeded, InvalidRequest, Unavailable
 from wire.json import Json, JsonObject
-from wire.validation import shown
+from wire.validation import truncated
 from workers import DOCUMENT, workers
 
 __all__ = ["ACTION", "ActionTool", "operations_of"]
@@ -36,7 +36,7 @@ _MAX_WRITTEN: Final = 2 * 1_048_576
 """Maximum characters of all operations' parameters, as JSON with references expanded. Each model call sends them, and
 no model's context has space for more; a short document can expand to megabytes."""
 
-_READ: Final = "graphs.tools.reading:read_packed"
+_READ: Final = "graphs.tools.document_worker:parse_to_json"
 _DATA: Final = frozenset({"openapi_spec", "headers", "auth", "is_consequential", "base_url"})
 
 
@@ -117,7 +117,9 @@ def operations_of(served: Mapping[str, ServerTool]) -> dict[str, Operation]:
 def _read_action(data: JsonObject, param: str) -> list[Operation]:
     for key in data.keys() - _DATA:
         raise InvalidRequest(
-            f"Unknown parameter: '{param}.{shown(key)}'.", param=f"{param}.{shown(key)}", code="unknown_parameter"
+            f"Unknown parameter: '{param}.{truncated(key)}'.",
+            param=f"{param}.{truncated(key)}",
+            code="unknown_parameter",
         )
     flag = data.get("is_consequential")
     if flag is not None and not isinstance(flag, bool):
@@ -144,11 +146,11 @@ class _Documents:
         """Return a document's operations; blocks while a child parses an unknown one. Raises InvalidRequest."""
         refuse = partial(_refusal, param)
         key = _key(source, base_url, refuse)
-        if (known := self._cache.get(acting_owner(), key)) is not None:
+        if (known := self._cache.get(current_owner(), key)) is not None:
             return known
         try:
             packed = workers().call(_READ, source, base_url, budget=DOCUMENT)
-        except TooCostly as error:
+        except BudgetExceeded as error:
             raise _too_costly(error, refuse) from None
         return self._keep(key, packed, refuse)
 
@@ -156,20 +158,20 @@ class _Documents:
         """Parse an action's document, so that `operations` finds it cached. Raises InvalidRequest."""
         source, base_url = data.get("openapi_spec"), data.get("base_url")
         refuse = partial(_refusal, param)
-        key = await REQUESTS.run(acting_owner(), _key, source, base_url, refuse)
-        if self._cache.get(acting_owner(), key) is not None:
+        key = await REQUESTS.run(current_owner(), _key, source, base_url, refuse)
+        if self._cache.get(current_owner(), key) is not None:
             return
         if base_url is not None and (not isinstance(base_url, str) or check_url(base_url)):
             return  # `build_toolset` reports it
         try:
             packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
-        except TooCostly as error:
+        except BudgetExceeded as error:
             raise _too_costly(error, refuse) from None
-        await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
+        await REQUESTS.run(current_owner(), self._keep, key, packed, refuse)
 
     def _keep(self, key: bytes, packed: JsonObject, refuse: ErrorFactory) -> tuple[Operation, ...]:
-        read = unpack(packed, refuse)
-        self._cache.put(acting_owner(), key, read, _length(read))
+        read = operations_from_json(packed, refuse)
+        self._cache.put(current_owner(), key, read, _length(read))
         return read
 
 
@@ -184,7 +186,7 @@ def _refusal(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value")
 
 
-def _too_costly(error: TooCostly, refuse: ErrorFactory) -> Exception:
+def _too_costly(error: BudgetExceeded, refuse: ErrorFactory) -> Exception:
     if error.why == "late":
         return Unavailable(f"The OpenAPI document could not be read now: {error.message}", headers={"Retry-After": "5"})
     return refused(error, refuse)

@@ -18,14 +18,14 @@ import httpcore2
 import httpx2
 
 from fairness.fair_limits import REQUESTS, FairLimit
-from graphs.tools.answers import Answer, read_answer
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.http_requests import MAX_URL_BYTES, Pairs, build_request
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
-from graphs.tools.streams import read_at_most
+from graphs.tools.responses import ApiResponse, read_response
+from graphs.tools.streams import limit_reads
 from graphs.tools.urls import check_url, join_url
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import ThreadholdError
 from wire.json import JsonObject
 
@@ -34,9 +34,9 @@ __all__ = ["ActionCaller"]
 MAX_REDIRECTS = 5
 
 _CONNECTIONS: Final = 120
-"""Concurrent requests of all owners, in addition to `_LEAST` that each owner can always have."""
+"""Concurrent requests of all owners, in addition to `_MIN_CALLS` that each owner can always have."""
 
-_LEAST: Final = 4
+_MIN_CALLS: Final = 4
 
 _PORTION: Final = 4
 """A lone owner can use four fifths of `_CONNECTIONS`: four times as many as are left for others."""
@@ -92,7 +92,7 @@ class ActionCaller:
             keepalive_expiry=15.0,
             network_backend=GuardedNetwork(AllowList(allow_hosts), resolve),
         )
-        self._connections = FairLimit(_CONNECTIONS, least=_LEAST, portion=_PORTION)
+        self._connections = FairLimit(_CONNECTIONS, least=_MIN_CALLS, portion=_PORTION)
         self._hosts = FairLimit(0, least=_PER_HOST)
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
@@ -105,7 +105,7 @@ class ActionCaller:
             values, unknown = await read_arguments(operation, arguments)
             async with asyncio.timeout(self._timeout_s):
                 # In a thread, because a request of the maximum size takes a few tenths of a second.
-                request = await REQUESTS.run(acting_owner(), _first_request, operation, values, call_id)
+                request = await REQUESTS.run(current_owner(), _first_request, operation, values, call_id)
                 answer = await self._follow(operation, request, progress)
             text = answer.text
         except BadArguments as error:
@@ -130,18 +130,18 @@ class ActionCaller:
         """Close every connection; calls that are still waiting fail."""
         await self._pool.aclose()
 
-    async def _follow(self, operation: Operation, request: httpx2.Request, progress: _Progress) -> Answer:
+    async def _follow(self, operation: Operation, request: httpx2.Request, progress: _Progress) -> ApiResponse:
         credentials = operation.credentials
         first_origin = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             async with self._connection(request.url.netloc.decode("ascii"), progress):
-                allowance = read_at_most(_HEAD_BYTES)
+                read_limit = limit_reads(_HEAD_BYTES)
                 response = await self._send(request)
-                allowance.left = _FRAMING * (self._max_bytes + credentials.longest()) + _HEAD_BYTES
+                read_limit.left = _FRAMING * (self._max_bytes + credentials.longest()) + _HEAD_BYTES
                 try:
                     location = next((value for name, value in response.headers if name.lower() == b"location"), None)
                     if location is None or response.status not in (301, 302, 303, 307, 308):
-                        return await read_answer(response, max_bytes=self._max_bytes, credentials=credentials)
+                        return await read_response(response, max_bytes=self._max_bytes, credentials=credentials)
                 finally:
                     await response.aclose()
             request = _next_request(request, response.status, location, first_origin)
@@ -149,9 +149,9 @@ class ActionCaller:
 
     @asynccontextmanager
     async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
-        """Hold one of the acting owner's connections. The host's share comes first, so that a wait for one host delays
+        """Hold one of the current owner's connections. The host's share comes first, so that a wait for one host delays
         no other."""
-        owner = acting_owner()
+        owner = current_owner()
         progress.waits = True
         async with self._hosts.slot(f"{owner} {host}"), self._connections.slot(owner):
             progress.waits = False

@@ -10,7 +10,7 @@ from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.http_requests import HttpRequest, build_request
 from graphs.tools.operations import Operation
 from graphs.tools.port import TOO_LONG, Preview
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.json import JsonObject
 
 __all__ = ["preview_call"]
@@ -25,19 +25,19 @@ async def preview_call(operation: Operation, arguments: str, max_chars: int) -> 
     try:
         if max_chars > 0:
             values, _ = await read_arguments(operation, arguments)
-            preview = await REQUESTS.run(acting_owner(), _build, operation, values)
+            preview = await REQUESTS.run(current_owner(), _build, operation, values)
             if preview.size <= max_chars:
                 return preview
     except BadArguments as error:
         problem = str(error)
-    return _shown(HttpRequest(operation.method, (operation.server + operation.path)[:_MAX_PATH], []), problem)
+    return _preview_of(HttpRequest(operation.method, (operation.server + operation.path)[:_MAX_PATH], []), problem)
 
 
 def _build(operation: Operation, values: JsonObject) -> Preview:
-    return _shown(build_request(operation, values), None)
+    return _preview_of(build_request(operation, values), None)
 
 
-def _shown(call: HttpRequest, problem: str | None) -> Preview:
+def _preview_of(call: HttpRequest, problem: str | None) -> Preview:
     return Preview(call.method, call.url, dict(call.headers), _body(call), problem)
 
 

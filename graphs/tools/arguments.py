@@ -6,8 +6,8 @@ from chains.calls.arguments import parse_arguments
 from chains.calls.checks import check_arguments
 from fairness.fair_limits import REQUESTS
 from graphs.tools.operations import Operation
-from telemetry.context import acting_owner
-from wire.errors import ThreadholdError, TooCostly
+from telemetry.context import current_owner
+from wire.errors import BudgetExceeded, ThreadholdError
 from wire.json import JsonObject
 
 __all__ = ["BadArguments", "read_arguments"]
@@ -28,10 +28,10 @@ async def read_arguments(operation: Operation, text: str) -> tuple[JsonObject, l
     Raises:
         BadArguments: not a JSON object, invalid by the operation's schema, or too much work to check.
     """
-    arguments, unknown = await REQUESTS.run(acting_owner(), _read, operation, text)
+    arguments, unknown = await REQUESTS.run(current_owner(), _read, operation, text)
     try:
         problems = await check_arguments(operation.parameters, arguments)
-    except TooCostly as error:
+    except BudgetExceeded as error:
         raise BadArguments(f"they could not be checked against its schema: {error.clause}") from None
     if problems:
         raise BadArguments("; ".join(problems))

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 from wire.errors import InvalidRequest
 from wire.json import Json, JsonObject
-from wire.validation import shown
+from wire.validation import truncated
 
 __all__ = ["Credentials", "read_credentials"]
 
@@ -23,7 +23,7 @@ _FORBIDDEN = frozenset({"host", "content-length", "transfer-encoding", "connecti
 _OPEN_HEADERS = frozenset(
     {"accept", "accept-language", "content-type", "user-agent", "cache-control", "prefer", "origin"}
 )
-_SHORTEST_SECRET = 4  # characters; replacing shorter ones would make the text unreadable
+_MIN_SECRET = 4  # characters; replacing shorter ones would make the text unreadable
 _MAX_HEADERS = 32
 _MAX_VALUE_CHARS = 8_192
 _MAX_HEADER_CHARS = 32_768  # of all names and values together
@@ -70,7 +70,7 @@ def _encodings(secrets: tuple[str, ...]) -> tuple[str, ...]:
     for secret in secrets:
         found |= {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
         found |= {base64.b64encode(secret.encode()).decode()}
-    return tuple(sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True))
+    return tuple(sorted((each for each in found if len(each) >= _MIN_SECRET), key=len, reverse=True))
 
 
 def read_credentials(data: JsonObject, *, param: str) -> Credentials:
@@ -161,11 +161,13 @@ def _read_auth(auth: Json, param: str) -> tuple[Literal["bearer", "basic", "api_
         raise InvalidRequest(f"Invalid type for '{param}': expected an object.", param=param, code="invalid_type")
     kind = auth.get("type")
     if not isinstance(kind, str) or kind not in _FIELDS:
-        message = f"Invalid value: '{shown(kind)}'. Supported values are: 'bearer', 'basic', and 'api_key'."
+        message = f"Invalid value: '{truncated(kind)}'. Supported values are: 'bearer', 'basic', and 'api_key'."
         raise InvalidRequest(message, param=f"{param}.type", code="invalid_value")
     for key in auth.keys() - {"type", *_FIELDS[kind]}:
         raise InvalidRequest(
-            f"Unknown parameter: '{param}.{shown(key)}'.", param=f"{param}.{shown(key)}", code="unknown_parameter"
+            f"Unknown parameter: '{param}.{truncated(key)}'.",
+            param=f"{param}.{truncated(key)}",
+            code="unknown_parameter",
         )
     for key in _FIELDS[kind]:
         if key not in auth:
@@ -179,7 +181,7 @@ def _read_auth(auth: Json, param: str) -> tuple[Literal["bearer", "basic", "api_
 
 def _check_api_key(auth: dict[str, str], param: str) -> None:
     if auth["in"] not in ("header", "query", "cookie"):
-        message = f"Invalid value: '{shown(auth['in'])}'. Supported values are: 'header', 'query', and 'cookie'."
+        message = f"Invalid value: '{truncated(auth['in'])}'. Supported values are: 'header', 'query', and 'cookie'."
         raise InvalidRequest(message, param=f"{param}.in", code="invalid_value")
     if auth["in"] == "header":
         _check_header(auth["name"], auth["value"], f"{param}.name")

@@ -16,18 +16,18 @@ from chains.prompts import FAILED, fill
 from wire.json import Json, JsonObject
 from wire.runs import WantedCall
 
-__all__ = ["Given", "LocalFunctions"]
+__all__ = ["LocalFunctions", "LocalTool"]
 
 logger = logging.getLogger("threadhold.tools")
 
-Given = BaseTool | Callable[..., Any] | JsonObject
+LocalTool = BaseTool | Callable[..., Any] | JsonObject
 """A LangChain tool or a Python function, called here; or a tool in the API's form, for the caller or an API."""
 
 
 class LocalFunctions:
     """The tools in the form that assistants have (`specs`), and the functions that are called here."""
 
-    def __init__(self, tools: Iterable[Given]) -> None:
+    def __init__(self, tools: Iterable[LocalTool]) -> None:
         """Read the schemas. Raises ValueError for a function that has no docstring."""
         self.specs: list[JsonObject] = []
         self._tools: dict[str, BaseTool] = {}

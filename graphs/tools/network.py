@@ -16,8 +16,8 @@ from typing import Final
 import httpcore2
 
 from fairness.fair_limits import FairLimit, FairThreads
-from graphs.tools.streams import PacedStream
-from telemetry.context import acting_owner
+from graphs.tools.streams import FairStream
+from telemetry.context import current_owner
 from wire.errors import ThreadholdError
 from wire.json import UncheckedJson
 
@@ -98,7 +98,7 @@ def _fold(name: str) -> str:
 
 async def look_up(host: str, port: int) -> list[str]:
     """Ask the system's resolver, in a thread. It also accepts `2130706433`, `0x7f.1` and the like."""
-    found = await _RESOLVING.run(acting_owner(), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await _RESOLVING.run(current_owner(), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
@@ -136,7 +136,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
             _log.warning("action refused: %r is %s, which is not public; ACTIONS_ALLOW_HOSTS can allow it", host, found)
             raise AddressRefused(f"`{host}` is {found}")
         stream = await self._connect(permitted, port, timeout, local_address, socket_options)
-        return PacedStream(stream, self._blocks)
+        return FairStream(stream, self._blocks)
 
     async def _connect(
         self,

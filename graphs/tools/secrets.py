@@ -6,7 +6,7 @@ from contextlib import suppress
 from fairness.fair_limits import REQUESTS
 from graphs.tools.kinds import KINDS
 from graphs.tools.toolset import prepare_tools
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import Problem
 from wire.json import JsonObject
 from wire.tool_secrets import restore_secrets
@@ -21,7 +21,7 @@ async def restore_changed(tools: list[JsonObject], stored: Sequence[JsonObject])
     """
     with suppress(Problem):  # `check_tools` reports an invalid tool; a stored one can have become invalid
         await prepare_tools([*stored, *tools])
-    return await REQUESTS.run(acting_owner(), restore_secrets, tools, list(stored), origins=_origins)
+    return await REQUESTS.run(current_owner(), restore_secrets, tools, list(stored), origins=_origins)
 
 
 def _origins(tool: JsonObject) -> frozenset[str] | None:

@@ -14,33 +14,33 @@ from typing import Final
 import httpcore2
 
 from fairness.fair_limits import FairLimit
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.json import Json
 
-__all__ = ["Allowance", "PacedStream", "read_at_most"]
+__all__ = ["FairStream", "ReadLimit", "limit_reads"]
 
 _BLOCK: Final = 4 * 1024
 """Bytes, which take at most ten milliseconds to parse."""
 
 
 @dataclass(slots=True)
-class Allowance:
+class ReadLimit:
     """The bytes that the task's call can still read: heads, content and framing."""
 
     left: int
 
 
-_ALLOWANCE: Final[ContextVar[Allowance | None]] = ContextVar("allowance", default=None)
+_READ_LIMIT: Final[ContextVar[ReadLimit | None]] = ContextVar("read_limit", default=None)
 
 
-def read_at_most(count: int) -> Allowance:
+def limit_reads(count: int) -> ReadLimit:
     """Limit what the current task reads from now on. Returns the limit, which can be changed."""
-    allowance = Allowance(count)
-    _ALLOWANCE.set(allowance)
-    return allowance
+    read_limit = ReadLimit(count)
+    _READ_LIMIT.set(read_limit)
+    return read_limit
 
 
-class PacedStream(httpcore2.AsyncNetworkStream):
+class FairStream(httpcore2.AsyncNetworkStream):
     """A stream whose blocks alternate with those of all other streams that share `limit`, which has one slot."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, limit: FairLimit) -> None:
@@ -48,13 +48,13 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         self._limit = limit
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - the library's
-        """Return the next block. Raises RemoteProtocolError if more arrives than `read_at_most` allows."""
+        """Return the next block. Raises RemoteProtocolError if more arrives than `limit_reads` allows."""
         block = await self._stream.read(min(max_bytes, _BLOCK), timeout)
-        if (allowance := _ALLOWANCE.get()) is not None:
-            allowance.left -= len(block)
-            if allowance.left < 0:
+        if (read_limit := _READ_LIMIT.get()) is not None:
+            read_limit.left -= len(block)
+            if read_limit.left < 0:
                 raise httpcore2.RemoteProtocolError("the answer has too many bytes besides its content")
-        async with self._limit.slot(acting_owner()):
+        async with self._limit.slot(current_owner()):
             await asyncio.sleep(0)
         return block
 
@@ -73,7 +73,7 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore2.AsyncNetworkStream:
         """Return the encrypted stream, which is read in the same way."""
-        return PacedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limit)
+        return FairStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limit)
 
     def get_extra_info(self, info: str) -> Json:
         """Return information about the connection."""

@@ -11,7 +11,7 @@ from fairness.fair_limits import REQUESTS
 from graphs.tools.kinds import KINDS
 from graphs.tools.port import Discovered, Offer, ServerTool, Tools
 from graphs.tools.resources import VALIDATION, ToolContext
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import InvalidRequest, PromptRefused, RunError
 from wire.json import JsonObject
 
@@ -58,7 +58,7 @@ class ToolSet:
         """Return the name of the first function whose calls have this type; None if there is none."""
         return next((name for name, tool in self.served.items() if tool.step_type == step_type), None)
 
-    def asks_first(self, name: str) -> bool:
+    def requires_approval(self, name: str) -> bool:
         """Whether a call of this name waits for the client's approval."""
         tool = self.served.get(name)
         return tool is not None and tool.preview is not None
@@ -67,7 +67,7 @@ class ToolSet:
         """Return these tools and those that only other servers know. Raises RunError."""
         return self if self.discover is None else await self.discover()
 
-    def called_first(self, question: str) -> tuple[str, str] | None:
+    def forced_call(self, question: str) -> tuple[str, str] | None:
         """Return the name and the arguments of the call that is made for a model that makes no tool calls."""
         for name, tool in self.served.items():
             if (arguments := tool.arguments_for(question)) is not None:
@@ -95,7 +95,7 @@ async def make_toolset(tools: Sequence[JsonObject], context: ToolContext = VALID
     await prepare_tools(tools, context)
     if not any(KINDS[kind].blocks for kind in _by_kind(tools)):
         return build_toolset(tools, context)
-    return await REQUESTS.run(acting_owner(), build_toolset, tools, context)
+    return await REQUESTS.run(current_owner(), build_toolset, tools, context)
 
 
 async def prepare_tools(tools: Sequence[JsonObject], context: ToolContext = VALIDATION) -> None:

@@ -1,11 +1,20 @@
 """The ports of persistence: the protocols of every backend, and the values that they take and return."""
 
-from store.ports.blobs import Blobs, BlobSize, Writing
+from store.ports.blobs import Blobs, BlobSize, BlobWriter
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.databases import Backend, Database
-from store.ports.files import DUE_AT_ONCE, Expiring, FileTotals, Idleness, Library, ThreadAges, Whole, store_file_id
+from store.ports.files import (
+    DUE_AT_ONCE,
+    Expiring,
+    FileQueries,
+    FileTotals,
+    ThreadActivity,
+    ThreadActivityQueries,
+    Whole,
+    store_file_id,
+)
 from store.ports.health import StoreHealth, StoreMetrics
-from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, ProgressCallback, Snapshot
+from store.ports.maintenance import Backup, DatabaseStatus, ExcludedCounts, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
     AssistantPrivate,
     FilePrivate,
@@ -15,7 +24,7 @@ from store.ports.private import (
     StepPrivate,
     UploadPrivate,
 )
-from store.ports.processes import Duties, Duty, Presence, Processes, RunQueue, Sharing, Signals, Tail
+from store.ports.processes import Leadership, Liveness, Notifications, Processes, RunQueue, SharedTask, Sharing, Tail
 from store.ports.records import (
     Append,
     Change,
@@ -24,6 +33,7 @@ from store.ports.records import (
     HeldKind,
     Hold,
     Insert,
+    Notify,
     Page,
     PageQuery,
     Patch,
@@ -36,7 +46,6 @@ from store.ports.records import (
     RunStart,
     Store,
     Topic,
-    Wake,
 )
 from store.ports.rows import (
     AssistantRow,
@@ -47,6 +56,7 @@ from store.ports.rows import (
     Kind,
     ListKind,
     MessageRow,
+    ParentIds,
     Row,
     RunRow,
     StepRow,
@@ -55,7 +65,6 @@ from store.ports.rows import (
     ThreadRow,
     Unfinished,
     UploadRow,
-    Within,
     is_item,
     is_message,
 )
@@ -70,42 +79,44 @@ __all__ = [
     "Backup",
     "BatchRow",
     "BlobSize",
+    "BlobWriter",
     "Blobs",
     "Change",
     "CheckpointKey",
     "CheckpointWrite",
     "Checkpoints",
     "Chunk",
-    "Condition",
     "Database",
+    "DatabaseStatus",
     "Delete",
     "DropCheckpoints",
-    "Duties",
-    "Duty",
     "Encoded",
     "EntrySize",
+    "ExcludedCounts",
     "Expiring",
     "FilePrivate",
+    "FileQueries",
     "FileRow",
     "FileTotals",
     "Found",
     "HeldKind",
     "Hit",
     "Hold",
-    "Idleness",
     "Insert",
     "ItemPrivate",
     "ItemRow",
     "Kind",
-    "LeftOut",
-    "Library",
+    "Leadership",
     "ListKind",
+    "Liveness",
     "Maintenance",
     "MessageRow",
+    "Notifications",
+    "Notify",
     "Page",
     "PageQuery",
+    "ParentIds",
     "Patch",
-    "Presence",
     "Processes",
     "ProgressCallback",
     "Query",
@@ -121,8 +132,8 @@ __all__ = [
     "RunQueue",
     "RunRow",
     "RunStart",
+    "SharedTask",
     "Sharing",
-    "Signals",
     "Snapshot",
     "StepPrivate",
     "StepRow",
@@ -133,17 +144,15 @@ __all__ = [
     "StoreRow",
     "StoredCheckpoint",
     "Tail",
-    "ThreadAges",
+    "ThreadActivity",
+    "ThreadActivityQueries",
     "ThreadRow",
     "Topic",
     "Unfinished",
     "UploadPrivate",
     "UploadRow",
     "Vectors",
-    "Wake",
     "Whole",
-    "Within",
-    "Writing",
     "is_item",
     "is_message",
     "store_file_id",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["BlobSize", "Blobs", "Writing"]
+__all__ = ["BlobSize", "BlobWriter", "Blobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +17,18 @@ class BlobSize:
     sha256: str
 
 
-class Writing(Protocol):
-    """A blob that is being written. An async context manager: leaving it without `keep` discards the blob."""
+class BlobWriter(Protocol):
+    """A blob that is being written. An async context manager: leaving it without `commit` discards the blob."""
 
     async def write(self, block: bytes) -> None:
         """Add bytes. Raises TooLarge beyond the limit, StoreFull if the disk has no space for them, StoreFailed."""
         ...
 
-    async def keep(self, name: str) -> BlobSize:
+    async def commit(self, name: str) -> BlobSize:
         """Store the blob on disk with this name, replacing an existing one."""
         ...
 
-    async def __aenter__(self) -> "Writing": ...
+    async def __aenter__(self) -> "BlobWriter": ...
 
     async def __aexit__(self, *error: object) -> None: ...
 
@@ -36,7 +36,7 @@ class Writing(Protocol):
 class Blobs(Protocol):
     """Six methods. Names are ids; the extracted text of a file has its id and `.text`."""
 
-    def writing(self, max_bytes: int, too_large: str, *, announced: int = 0) -> Writing:
+    def create(self, max_bytes: int, too_large: str, *, announced: int = 0) -> BlobWriter:
         """Start a blob; `too_large` is the error message if the blob exceeds `max_bytes`. Entering it raises StoreFull
         if the disk has no space for the `announced` bytes."""
         ...

@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from store.ports.files import Library, ThreadAges
+from store.ports.files import FileQueries, ThreadActivityQueries
 from store.ports.health import StoreHealth
 from store.ports.maintenance import Maintenance
 from store.ports.processes import Processes, Sharing
@@ -22,9 +22,9 @@ class Backend:
     """Everything that is stored, except the bytes of files."""
 
     records: Store
-    files: Library
+    file_queries: FileQueries
     vectors: Vectors
-    ages: ThreadAges
+    thread_activity: ThreadActivityQueries
     health: StoreHealth
     processes: Processes
     free_space: "FreeSpace | None" = None

@@ -1,4 +1,5 @@
-"""The ports of files and vector stores, and of what expires: lists, counts and ages that `Store.page` does not give."""
+"""The ports of files and vector stores, and of what expires: lists, counts and last uses that `Store.page` does not
+give."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,16 @@ from store.ports.records import Page, PageQuery
 from store.ports.rows import FileRow, Kind, Row, StoreFileRow, StoreRow, UploadRow
 from wire.vector_stores import FileCounts
 
-__all__ = ["DUE_AT_ONCE", "Expiring", "FileTotals", "Idleness", "Library", "ThreadAges", "Whole", "store_file_id"]
+__all__ = [
+    "DUE_AT_ONCE",
+    "Expiring",
+    "FileQueries",
+    "FileTotals",
+    "ThreadActivity",
+    "ThreadActivityQueries",
+    "Whole",
+    "store_file_id",
+]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """The column of the object whose files are counted: a vector store or a batch."""
@@ -44,8 +54,8 @@ class FileTotals:
         )
 
 
-class Library(Protocol):
-    """Eight reads of committed data."""
+class FileQueries(Protocol):
+    """Eight queries of committed data."""
 
     async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page[FileRow]:
         """Return a page of files. Raises InvalidRequest for a cursor that was never in the list."""
@@ -64,7 +74,7 @@ class Library(Protocol):
         ...
 
     async def file_totals(self, whole: Whole, ids: Sequence[str]) -> dict[str, FileTotals]:
-        """Count the files of vector stores or batches of the acting owner; the result contains every id."""
+        """Count the files of vector stores or batches of the current owner; the result contains every id."""
         ...
 
     async def waiting(
@@ -106,7 +116,7 @@ DUE_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Idleness:
+class ThreadActivity:
     """A thread, when it was last used (Unix seconds), and its newest entry at that time. `seq` is its row number."""
 
     seq: int
@@ -116,9 +126,9 @@ class Idleness:
     newest_id: str | None
 
 
-class ThreadAges(Protocol):
-    """The ages of all threads."""
+class ThreadActivityQueries(Protocol):
+    """When all threads were last used."""
 
-    async def threads(self, *, after: int, limit: int) -> list[Idleness]:
+    async def threads(self, *, after: int, limit: int) -> list[ThreadActivity]:
         """Return up to `limit` threads of all owners with a `seq` above `after`, in order."""
         ...

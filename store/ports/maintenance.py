@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from store.ports.files import Idleness
+from store.ports.files import ThreadActivity
 from wire.json import JsonView
 
-__all__ = ["Backup", "Condition", "LeftOut", "Maintenance", "ProgressCallback", "Snapshot"]
+__all__ = ["Backup", "DatabaseStatus", "ExcludedCounts", "Maintenance", "ProgressCallback", "Snapshot"]
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the progress of some work: its name, the amount done, and the total."""
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class DatabaseStatus:
     """Whether a server could open the database. `state` is `new` if the first start creates it; `text` describes it."""
 
     state: Literal["unusable", "new", "present"]
@@ -27,7 +27,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class ExcludedCounts:
     """How much of an owner's data a dump does not contain."""
 
     files: int
@@ -56,8 +56,8 @@ class Snapshot(Protocol):
         """Return the owners who have assistants or threads, sorted."""
         ...
 
-    def idleness(self, after: int, limit: int) -> list[Idleness]:
-        """Return what `ThreadAges.threads` returns."""
+    def thread_activity(self, after: int, limit: int) -> list[ThreadActivity]:
+        """Return what `ThreadActivityQueries.threads` returns."""
         ...
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
@@ -72,7 +72,7 @@ class Snapshot(Protocol):
         """Return how many objects `exported` yields without `thread_ids`."""
         ...
 
-    def left_out(self, owner: str, thread_ids: Sequence[str] = ()) -> LeftOut:
+    def count_excluded(self, owner: str, thread_ids: Sequence[str] = ()) -> ExcludedCounts:
         """Return how much `exported` leaves out."""
         ...
 
@@ -94,7 +94,7 @@ class Maintenance(Protocol):
         """Return whether a process, most likely a server, has the database open for writing."""
         ...
 
-    def condition(self) -> Condition:
+    def status(self) -> DatabaseStatus:
         """Examine the database without opening it."""
         ...
 

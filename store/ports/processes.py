@@ -15,9 +15,9 @@ from store.ports.records import Topic
 from store.ports.rows import Unfinished
 from wire.events import Event
 
-__all__ = ["Duties", "Duty", "Presence", "Processes", "RunQueue", "Sharing", "Signals", "Tail"]
+__all__ = ["Leadership", "Liveness", "Notifications", "Processes", "RunQueue", "SharedTask", "Sharing", "Tail"]
 
-Duty = Literal["blobs", "expiry", "reindexing", "retention"]
+SharedTask = Literal["blobs", "expiry", "reindexing", "retention"]
 """Work that one process does for all: removing the bytes that no row refers to; ending what has expired; rewriting what
 an older version indexed; deleting old threads."""
 
@@ -34,7 +34,7 @@ class Sharing:
     """How often a process asks for what others committed, where the store cannot notify it."""
 
 
-class Presence(Protocol):
+class Liveness(Protocol):
     """Which processes are alive, and whether one executes a run."""
 
     @property
@@ -71,8 +71,8 @@ class Tail(Protocol):
         ...
 
 
-class Signals(Protocol):
-    """What other processes have committed. The other half is the change `Wake`."""
+class Notifications(Protocol):
+    """What other processes have committed. The other half is the change `Notify`."""
 
     def subscribe(self, topic: Topic, wake: Callable[[], None]) -> None:
         """Call `wake`, on the event loop, after other processes committed something of this topic; possibly also
@@ -80,12 +80,12 @@ class Signals(Protocol):
         ...
 
 
-class Duties(Protocol):
+class Leadership(Protocol):
     """Work that only one process does at a time."""
 
-    async def has(self, duty: Duty) -> bool:
-        """Return whether this process has the duty; takes it if no live process has it. It is kept until the process
-        ends or is declared dead. Ask before each piece of work. Raises StoreError."""
+    async def is_leader(self, task: SharedTask) -> bool:
+        """Return whether this process leads the task; it takes the lead if no live process has it, and keeps it until
+        the process ends or is declared dead. Ask before each piece of work. Raises StoreError."""
         ...
 
 
@@ -93,8 +93,8 @@ class Duties(Protocol):
 class Processes:
     """The ports of one store."""
 
-    presence: Presence
+    liveness: Liveness
     run_queue: RunQueue
     tail: Tail
-    signals: Signals
-    duties: Duties
+    notifications: Notifications
+    leadership: Leadership

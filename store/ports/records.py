@@ -23,6 +23,7 @@ from store.ports.rows import (
     Kind,
     ListKind,
     MessageRow,
+    ParentIds,
     Row,
     RunRow,
     StepRow,
@@ -31,7 +32,6 @@ from store.ports.rows import (
     ThreadRow,
     Unfinished,
     UploadRow,
-    Within,
 )
 from wire.events import Event
 
@@ -43,6 +43,7 @@ __all__ = [
     "HeldKind",
     "Hold",
     "Insert",
+    "Notify",
     "Page",
     "PageQuery",
     "Patch",
@@ -55,7 +56,6 @@ __all__ = [
     "RunStart",
     "Store",
     "Topic",
-    "Wake",
 ]
 
 
@@ -111,8 +111,9 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Add a row. Refused with ThreadBusy for a run whose thread has an active one, and with Missing if this owner has
-    no such thread for a message, item, run or step, or no such vector store or file for a vector store file or batch.
+    """Add a row. Refused with ThreadBusy for a run whose thread has an active one, and with MissingRow if this owner
+    has no such thread for a message, item, run or step, or no such vector store or file for a vector store file or
+    batch.
     """
 
     row: Row
@@ -125,7 +126,7 @@ class Hold:
     """Make this process the holder of a run or vector store file: the only process that works on it.
 
     A process holds a run until the run pauses or ends, and a vector store file until it is indexed. What a dead process
-    held is free. Raises Missing, StatusConflict if the status is not in `only_if`, and
+    held is free. Raises MissingRow, StatusConflict if the status is not in `only_if`, and
     HeldByOther if another live process holds the row.
     """
 
@@ -139,7 +140,7 @@ class Hold:
 class Patch:
     """Merge top-level keys into a row's body and private part (None values are stored, not removed).
 
-    Raises Missing, or StatusConflict if `only_if` is given and body["status"] is not in it.
+    Raises MissingRow, or StatusConflict if `only_if` is given and body["status"] is not in it.
     """
 
     kind: Kind
@@ -148,14 +149,14 @@ class Patch:
     body: Mapping[str, object] = field(default_factory=dict)
     private: Mapping[str, object] = field(default_factory=dict)
     only_if: frozenset[str] | None = None
-    if_there: bool = False
-    """Do nothing, instead of raising Missing, if the row does not exist; no row is returned for it then."""
+    if_exists: bool = False
+    """Do nothing, instead of raising MissingRow, if the row does not exist; no row is returned for it then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Remove a row and everything that belongs to it (a thread's messages, items, runs, steps, events, checkpoints; a
-    vector store's files and batches; a file's vector store files). Raises Missing.
+    vector store's files and batches; a file's vector store files). Raises MissingRow.
 
     The parts of threads and vector stores are hidden immediately, and removed later, in short commits.
     """
@@ -163,13 +164,13 @@ class Delete:
     kind: Kind
     id: str
     owner: str
-    if_there: bool = False
-    """Do nothing, instead of raising Missing, if the row does not exist."""
+    if_exists: bool = False
+    """Do nothing, instead of raising MissingRow, if the row does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequireRow:
-    """Refuse the commit with Missing unless the row exists."""
+    """Refuse the commit with MissingRow unless the row exists."""
 
     kind: Kind
     id: str
@@ -178,7 +179,7 @@ class RequireRow:
 
 @dataclass(frozen=True, slots=True)
 class RequireHeld:
-    """Refuse the commit unless this process holds the row: with HeldByOther, or with Missing if there is no row."""
+    """Refuse the commit unless this process holds the row: with HeldByOther, or with MissingRow if there is no row."""
 
     kind: HeldKind
     id: str
@@ -187,7 +188,7 @@ class RequireHeld:
 
 @dataclass(frozen=True, slots=True)
 class RequireUnchanged:
-    """Refuse the commit with Changed unless the row still has this value, and with Missing if there is no row.
+    """Refuse the commit with StaleRow unless the row still has this value, and with MissingRow if there is no row.
 
     `key` is one of the body, or of the private part if `is_private`. Read, change and commit again after a refusal.
     """
@@ -202,7 +203,7 @@ class RequireUnchanged:
 
 @dataclass(frozen=True, slots=True)
 class RequireNoActiveRun:
-    """Refuse the commit with ThreadBusy while the thread has an active run, with Missing if it does not exist."""
+    """Refuse the commit with ThreadBusy while the thread has an active run, with MissingRow if it does not exist."""
 
     thread_id: str
     owner: str
@@ -210,7 +211,7 @@ class RequireNoActiveRun:
 
 @dataclass(frozen=True, slots=True)
 class RequireNewest:
-    """Refuse the commit with ThreadMoved unless this is the thread's newest entry (None: it has none)."""
+    """Refuse the commit with StaleThread unless this is the thread's newest entry (None: it has none)."""
 
     thread_id: str
     owner: str
@@ -241,14 +242,14 @@ class DropCheckpoints:
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
-    """Wake the subscribers of other processes once this is committed (see `Signals`)."""
+class Notify:
+    """Notify the subscribers of other processes once this is committed (see `Notifications`)."""
 
     topic: Topic
 
 
 _Required = RequireRow | RequireHeld | RequireUnchanged | RequireNoActiveRun | RequireNewest
-Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropCheckpoints | Wake
+Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropCheckpoints | Notify
 
 
 class Store(Protocol):
@@ -271,79 +272,83 @@ class Store(Protocol):
 
     @overload
     async def get(
-        self, kind: Literal["assistant"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["assistant"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> AssistantRow | None: ...
     @overload
-    async def get(self, kind: Literal["thread"], id: str, owner: str, **within: Unpack[Within]) -> ThreadRow | None: ...
+    async def get(
+        self, kind: Literal["thread"], id: str, owner: str, **parents: Unpack[ParentIds]
+    ) -> ThreadRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["message"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["message"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> MessageRow | None: ...
     @overload
-    async def get(self, kind: Literal["item"], id: str, owner: str, **within: Unpack[Within]) -> ItemRow | None: ...
+    async def get(self, kind: Literal["item"], id: str, owner: str, **parents: Unpack[ParentIds]) -> ItemRow | None: ...
     @overload
-    async def get(self, kind: Literal["run"], id: str, owner: str, **within: Unpack[Within]) -> RunRow | None: ...
+    async def get(self, kind: Literal["run"], id: str, owner: str, **parents: Unpack[ParentIds]) -> RunRow | None: ...
     @overload
-    async def get(self, kind: Literal["step"], id: str, owner: str, **within: Unpack[Within]) -> StepRow | None: ...
+    async def get(self, kind: Literal["step"], id: str, owner: str, **parents: Unpack[ParentIds]) -> StepRow | None: ...
     @overload
-    async def get(self, kind: Literal["file"], id: str, owner: str, **within: Unpack[Within]) -> FileRow | None: ...
+    async def get(self, kind: Literal["file"], id: str, owner: str, **parents: Unpack[ParentIds]) -> FileRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["vector_store"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["vector_store"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> StoreRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["vector_store_file"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["vector_store_file"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> StoreFileRow | None: ...
     @overload
     async def get(
-        self, kind: Literal["file_batch"], id: str, owner: str, **within: Unpack[Within]
+        self, kind: Literal["file_batch"], id: str, owner: str, **parents: Unpack[ParentIds]
     ) -> BatchRow | None: ...
     @overload
-    async def get(self, kind: Literal["upload"], id: str, owner: str, **within: Unpack[Within]) -> UploadRow | None: ...
+    async def get(
+        self, kind: Literal["upload"], id: str, owner: str, **parents: Unpack[ParentIds]
+    ) -> UploadRow | None: ...
     @overload
-    async def get(self, kind: Kind, id: str, owner: str, **within: Unpack[Within]) -> Row | None: ...
+    async def get(self, kind: Kind, id: str, owner: str, **parents: Unpack[ParentIds]) -> Row | None: ...
 
-    async def get(self, kind: Kind, id: str, owner: str, **within: Unpack[Within]) -> Row | None:
+    async def get(self, kind: Kind, id: str, owner: str, **parents: Unpack[ParentIds]) -> Row | None:
         """Return one row of this owner (and, if given, of this thread and run), or None."""
         ...
 
     @overload
     async def page(
-        self, kind: Literal["assistant"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["assistant"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[AssistantRow]: ...
     @overload
     async def page(
-        self, kind: Literal["thread"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["thread"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[ThreadRow]: ...
     @overload
     async def page(
-        self, kind: Literal["message"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["message"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[MessageRow]: ...
     @overload
     async def page(
-        self, kind: Literal["item"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["item"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[ItemRow]: ...
     @overload
     async def page(
-        self, kind: Literal["run"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["run"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[RunRow]: ...
     @overload
     async def page(
-        self, kind: Literal["step"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["step"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[StepRow]: ...
     @overload
     async def page(
-        self, kind: Literal["vector_store"], owner: str, query: PageQuery, **within: Unpack[Within]
+        self, kind: Literal["vector_store"], owner: str, query: PageQuery, **parents: Unpack[ParentIds]
     ) -> Page[StoreRow]: ...
     @overload
-    async def page(self, kind: ListKind, owner: str, query: PageQuery, **within: Unpack[Within]) -> Page: ...
+    async def page(self, kind: ListKind, owner: str, query: PageQuery, **parents: Unpack[ParentIds]) -> Page: ...
 
-    async def page(self, kind: ListKind, owner: str, query: PageQuery, **within: Unpack[Within]) -> Page:
+    async def page(self, kind: ListKind, owner: str, query: PageQuery, **parents: Unpack[ParentIds]) -> Page:
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
 
-    def changing(self) -> AbstractAsyncContextManager[None]:
+    def for_update(self) -> AbstractAsyncContextManager[None]:
         """Enclose a change that reads a row and keeps it until its commit.
 
         If a row that is read in the block is large, the owner's other such blocks wait until this one ends: otherwise

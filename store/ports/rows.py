@@ -35,6 +35,7 @@ __all__ = [
     "Kind",
     "ListKind",
     "MessageRow",
+    "ParentIds",
     "Row",
     "RunRow",
     "StepRow",
@@ -43,7 +44,6 @@ __all__ = [
     "ThreadRow",
     "Unfinished",
     "UploadRow",
-    "Within",
     "is_item",
     "is_message",
 ]
@@ -98,7 +98,7 @@ UploadRow: TypeAlias = Row[Upload, UploadPrivate]
 AnyRow = TypeVar("AnyRow", bound=Row, covariant=True, default=Row)
 
 
-class Within(TypedDict, total=False):
+class ParentIds(TypedDict, total=False):
     """The thread and the run that a row must belong to; None is any."""
 
     thread_id: str | None

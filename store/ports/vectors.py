@@ -87,7 +87,7 @@ class Vectors(Protocol):
         vectors (None: there are none). `set_attributes` applies to a file that is being added, too.
 
         Raises:
-            Missing: the file or the store was removed meanwhile; nothing is kept.
+            MissingRow: the file or the store was removed meanwhile; nothing is kept.
             StoreError: vectors of unequal length, or of another length than that model's were before.
             ReserveReached: the disk has no space for the file.
         """
@@ -117,7 +117,7 @@ class Vectors(Protocol):
         ...
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> None:
-        """Replace a file's attributes. Raises Missing if it is not indexed there."""
+        """Replace a file's attributes. Raises MissingRow if it is not indexed there."""
         ...
 
     async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:

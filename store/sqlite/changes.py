@@ -20,6 +20,7 @@ from store.ports import (
     Hold,
     Insert,
     Kind,
+    Notify,
     Patch,
     RequireHeld,
     RequireNewest,
@@ -28,12 +29,11 @@ from store.ports import (
     RequireUnchanged,
     Retract,
     Row,
-    Wake,
 )
 from store.sqlite.event_log import append, retract
-from store.sqlite.owned_parts import leave
+from store.sqlite.owned_parts import remove_or_defer_parts
 from store.sqlite.tables import ACTIVE_SQL, FREE_SQL, TABLES, decode, insert_values, update_values
-from wire.errors import Changed, HeldByOther, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from wire.errors import HeldByOther, MissingRow, StaleRow, StaleThread, StatusConflict, StoreError, ThreadBusy
 
 __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "write_unchanged_page"]
 
@@ -61,15 +61,15 @@ def prepare(change: Change, process: int) -> Prepared:
             return Prepared(_hold(change, process), 0)
         case Patch():
             return _patch(change)
-        case Delete(kind, id, owner, if_there):
-            return Prepared(_delete(kind, id, owner, if_there=if_there))
+        case Delete(kind, id, owner, if_exists):
+            return Prepared(_delete(kind, id, owner, if_exists=if_exists))
         case Append(run_id, events):
             return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
         case Retract(run_id, object_ids):
             return Prepared(retract(run_id, sorted(object_ids)))
         case DropCheckpoints(run_id):
             return Prepared(drop_checkpoints(run_id))
-        case Wake():
+        case Notify():
             return Prepared(_do_nothing, 0)  # other processes look at the store themselves
         case _:
             return Prepared(_require(change, process), 0)
@@ -92,7 +92,7 @@ def _require(change: _Requirement, process: int) -> Operation:
 
 
 def _do_nothing(conn: sqlite3.Connection) -> None:
-    """See `Wake`."""
+    """See `Notify`."""
 
 
 def write_unchanged_page(conn: sqlite3.Connection) -> None:
@@ -128,13 +128,13 @@ def _insert(row: Row, holder: int | None) -> Prepared:
     return Prepared(run, len(body) + len(private))
 
 
-def _missing_parent(conn: sqlite3.Connection, row: Row) -> Missing:
+def _missing_parent(conn: sqlite3.Connection, row: Row) -> MissingRow:
     """Return the error for the object that a row belongs to and that does not exist."""
     above = [(kind, str(getattr(row, column))) for kind, column in TABLES[row.kind].above]
     for kind, id in above:
         if conn.execute(_exists_sql(kind), (id, row.owner)).fetchone() is None:
-            return Missing(kind, id)
-    return Missing(*above[0])
+            return MissingRow(kind, id)
+    return MissingRow(*above[0])
 
 
 def _exists_sql(kind: Kind) -> str:
@@ -146,7 +146,7 @@ def _require_row(kind: Kind, id: str, owner: str) -> Operation:
 
     def run(conn: sqlite3.Connection) -> None:
         if conn.execute(sql, (id, owner)).fetchone() is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
 
     return run
 
@@ -160,9 +160,9 @@ def _patch(change: Patch) -> Prepared:
     def run(conn: sqlite3.Connection) -> Row | None:
         found = conn.execute(select, (id, owner)).fetchone()
         if found is None:
-            if change.if_there:
+            if change.if_exists:
                 return None
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         row = decode(kind, found)
         if only_if is not None and row.body.get("status") not in only_if:
             raise StatusConflict(kind, id, str(row.body.get("status")))
@@ -192,7 +192,7 @@ def _hold(change: Hold, process: int) -> Operation:
             return
         status = conn.execute(f"SELECT status {found}", (id, owner)).fetchone()
         if status is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         if status[0] not in statuses:
             raise StatusConflict(kind, id, status[0])
         raise HeldByOther(kind, id)
@@ -206,7 +206,7 @@ def _require_held(kind: HeldKind, id: str, owner: str, process: int) -> Operatio
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(sql, (id, owner)).fetchone()
         if found is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         if found[0] != process:
             raise HeldByOther(kind, id)
 
@@ -221,10 +221,10 @@ def _require_unchanged(change: RequireUnchanged) -> Operation:
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(select, (id, owner)).fetchone()
         if found is None:
-            raise Missing(kind, id)
+            raise MissingRow(kind, id)
         row = decode(kind, found)
         if (row.private if change.is_private else row.body).get(key) != orjson.loads(value):
-            raise Changed(f"The {kind.replace('_', ' ')} '{id}' has changed since it was read.")
+            raise StaleRow(f"The {kind.replace('_', ' ')} '{id}' has changed since it was read.")
 
     return run
 
@@ -244,7 +244,7 @@ def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
+def _delete(kind: Kind, id: str, owner: str, *, if_exists: bool) -> Operation:
     table = TABLES[kind]
     parents = "".join(f"{column}, " for column in table.parents if column != "file_id")
     insert_tombstone = (
@@ -255,10 +255,10 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
 
     def operation(conn: sqlite3.Connection) -> None:
         if not conn.execute(insert_tombstone, (kind, id, owner)).rowcount:
-            if if_there:
+            if if_exists:
                 return
-            raise Missing(kind, id)
-        leave(conn, kind, id, owner)
+            raise MissingRow(kind, id)
+        remove_or_defer_parts(conn, kind, id, owner)
         conn.execute(remove, (id, owner))
 
     return operation
@@ -267,7 +267,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
 def _require_no_active_run(thread_id: str, owner: str) -> Operation:
     def run(conn: sqlite3.Connection) -> None:
         if conn.execute("SELECT 1 FROM threads WHERE id = ? AND owner = ?", (thread_id, owner)).fetchone() is None:
-            raise Missing("thread", thread_id)
+            raise MissingRow("thread", thread_id)
         active = _active_run_id(conn, thread_id)
         if active is not None:
             raise ThreadBusy(thread_id, active)
@@ -281,6 +281,6 @@ def _require_newest(thread_id: str, owner: str, entry_id: str | None) -> Operati
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(sql, (owner, thread_id)).fetchone()
         if (None if found is None else found[0]) != entry_id:
-            raise ThreadMoved(thread_id)
+            raise StaleThread(thread_id)
 
     return run

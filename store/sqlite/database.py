@@ -18,7 +18,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from store.obstacles import find_obstacle
+from store.path_conflicts import find_path_conflict
 from store.ports import Row, StoreMetrics
 from store.sqlite.changes import Operation, write_unchanged_page
 from store.sqlite.disk_reserve import DiskReserve, reserve_path
@@ -31,7 +31,7 @@ from store.sqlite.readers import Readers
 from store.sqlite.registration import Fence, register
 from store.sqlite.transactions import Commit, Outcomes, never
 from store.sqlite.writer import Writer
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import LeaseLost, StoreError, StoreFailed, ThreadholdError
 
 __all__ = ["Engine", "LargeRead", "Trace"]
@@ -136,8 +136,8 @@ class Engine:
                 return _Temporary(loop=loop, busy_timeout_s=busy_timeout_s, trace=trace)
             try:
                 whole = path.expanduser().resolve()
-                if (obstacle := find_obstacle("The database", whole)) is not None:
-                    raise StoreFailed(obstacle)
+                if (conflict := find_path_conflict("The database", whole)) is not None:
+                    raise StoreFailed(conflict)
                 whole.parent.mkdir(parents=True, exist_ok=True)
                 return cls(
                     whole,
@@ -184,7 +184,7 @@ class Engine:
             saves,
             renews,
             failed,
-            owner=acting_owner(),
+            owner=current_owner(),
             frees_space=frees_space,
             process=None if registers else self.fence.process,
         )
@@ -266,7 +266,7 @@ class Engine:
                 _fail(commit, outcome)
                 continue
             for row in outcome:
-                self.pending.learn(row)
+                self.pending.remember_thread(row)
             if not commit.future.done():
                 commit.future.set_result(outcome)
 
@@ -304,11 +304,11 @@ def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, reserv
     try:
         connection = _prepared(path, busy_timeout_s, trace)
     except sqlite3.OperationalError:
-        for _ in reserve.portions():
+        for _ in reserve.release_in_portions():
             with suppress(sqlite3.OperationalError):
                 return _prepared(path, busy_timeout_s, trace)
         raise
-    reserve.keep()
+    reserve.refill()
     return connection
 
 

@@ -16,8 +16,8 @@ from typing import Final
 from store.ports import Kind
 from store.sqlite.database import Engine
 from store.sqlite.owned_parts import remove_parts
-from telemetry.background import keep_running
-from telemetry.context import act_for
+from telemetry.background import restart_on_error
+from telemetry.context import set_current_owner
 from wire.errors import StoreError
 
 __all__ = ["DeferredDeletes"]
@@ -48,7 +48,7 @@ class DeferredDeletes:
         """Start the removal if it is not running. Called when a deletion is queued, and at startup."""
         self._wanted += 1
         if not self._is_stopped and (self._task is None or self._task.done()):
-            work = keep_running(self._work, again_s=self._retry_s)
+            work = restart_on_error(self._work, retry_s=self._retry_s)
             self._task = asyncio.create_task(work, name="deferred deletes", context=Context())
 
     async def remove(self) -> None:
@@ -85,7 +85,7 @@ class DeferredDeletes:
 
     async def _remove_slice(self, kind: Kind, id: str, owner: str) -> None:
         """Remove some parts when it is the owner's turn: large deletions delay only their own owner."""
-        act_for(owner)
+        set_current_owner(owner)
         await self._engine.queue([_slice(kind, id)], touches=frozenset(), frees_space=lambda: True)
 
 

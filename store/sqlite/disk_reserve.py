@@ -26,7 +26,7 @@ _SHARE: Final = 8
 """The file takes at most this fraction (one in so many) of the disk's bytes, so it is smaller on a small disk."""
 
 _SUFFIX: Final = ".reserve"
-_AGAIN_S: Final = 5.0
+_RETRY_S: Final = 5.0
 _BLOCK: Final = 64 * 1024
 
 
@@ -44,9 +44,9 @@ class DiskReserve:
         with suppress(OSError):
             self._held = path.stat().st_size
 
-    def keep(self) -> None:
+    def refill(self) -> None:
         """Grow the file to its full size if the disk has space. Cheap: it checks at most once in a few seconds."""
-        if self._held >= self._max_bytes or time.monotonic() - self._looked_at < _AGAIN_S:
+        if self._held >= self._max_bytes or time.monotonic() - self._looked_at < _RETRY_S:
             return
         self._looked_at = time.monotonic()
         with suppress(OSError):
@@ -77,7 +77,7 @@ class DiskReserve:
         pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         return max(0, int(pages * page_bytes) - os.stat(self._database).st_size)
 
-    def portions(self) -> Iterator[int]:
+    def release_in_portions(self) -> Iterator[int]:
         """Release half of the file, then the rest; yield how many bytes have been released so far.
 
         The caller retries after each portion. When the iteration ends, the file reclaims what space it can.
@@ -90,9 +90,9 @@ class DiskReserve:
                     self._held = left
                     yield before - left
         finally:
-            self._take_back(before)
+            self._restore(before)
 
-    def _take_back(self, size: int) -> None:
+    def _restore(self, size: int) -> None:
         step = size - self._held
         while step > 0:  # all of it, or as much as there is
             try:

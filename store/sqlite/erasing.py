@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fairness.fair_limits import INDEXING
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
-from store.sqlite.folded_words import MAX_PASSAGES, Words, delete_words, fold_slice
+from store.sqlite.fulltext_rows import MAX_PASSAGES, FulltextRow, delete_rows, fold_slice
 from store.sqlite.vector_slices import FILE_BITS
 
 __all__ = ["erase"]
@@ -53,12 +53,12 @@ def _bounds(file: int) -> tuple[int, int]:
     return file << FILE_BITS, (file + 1) << FILE_BITS
 
 
-def _erase(store: int, file: int, words: Sequence[Words]) -> Operation:
+def _erase(store: int, file: int, words: Sequence[FulltextRow]) -> Operation:
     """Erase passages that have these words, and the file if it has no others."""
 
     def run(conn: sqlite3.Connection) -> None:
         sql = "DELETE FROM index_chunks WHERE seq = ?"
-        delete_words(conn, [each for each in words if conn.execute(sql, (each[0],)).rowcount])
+        delete_rows(conn, [each for each in words if conn.execute(sql, (each[0],)).rowcount])
         if words:
             conn.execute("DELETE FROM index_vector_slices WHERE seq BETWEEN ? AND ?", (words[0][0], words[-1][0]))
         sql = "SELECT 1 FROM index_chunks WHERE seq >= ? AND seq < ? LIMIT 1"

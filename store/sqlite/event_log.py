@@ -11,15 +11,15 @@ from itertools import accumulate
 from typing import Final
 
 from store.sqlite.tables import TABLES
-from wire.errors import Missing, StoreError
+from wire.errors import MissingRow, StoreError
 from wire.events import Event
 
 __all__ = ["append", "read_events", "retract"]
 
-_MOST: Final = 256
+_MAX_EVENTS: Final = 256
 """Maximum events of a block, and of a reader's request."""
 
-_MOST_BYTES: Final = 1024 * 1024
+_MAX_BYTES: Final = 1024 * 1024
 """Bytes after which a block ends, and the answer to a reader; one event can have more. A run with 9 MB of functions has
 them in each event about the run, and can have sixty of these."""
 
@@ -40,7 +40,7 @@ Block = tuple[int, int, str, bytes]
 
 
 def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection], None]:
-    """Return the addition of events to a run's log. It raises Missing if there is no such run, and StoreError for a
+    """Return the addition of events to a run's log. It raises MissingRow if there is no such run, and StoreError for a
     number that exists."""
     rows = [(first, last, names, data, run_id, run_id, last, first) for first, last, names, data in _blocks(events)]
 
@@ -49,7 +49,7 @@ def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection
             if conn.execute(_INSERT, values).rowcount:
                 continue
             if conn.execute(f"SELECT 1 FROM runs WHERE id = ?{_VISIBLE}", (run_id,)).fetchone() is None:
-                raise Missing("run", run_id)
+                raise MissingRow("run", run_id)
             raise StoreError(f"The log of the run '{run_id}' has an event with one of these numbers.")
 
     return run
@@ -83,7 +83,7 @@ def read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -
                 continue
             found.append(event)
             size += len(event.json)
-            if len(found) >= limit or size >= _MOST_BYTES:  # a block of an older version can have any size
+            if len(found) >= limit or size >= _MAX_BYTES:  # a block of an older version can have any size
                 return found
     return found
 
@@ -92,7 +92,7 @@ def _blocks(events: Sequence[Event]) -> Iterator[Block]:
     """Yield the events as blocks, which end at a gap in the numbers, or when they are full."""
     start = 0
     while start < len(events):
-        most = _first_bytes(events[start : start + _MOST])
+        most = _first_bytes(events[start : start + _MAX_EVENTS])
         if most[-1].number - most[0].number != len(most) - 1:  # rare
             gaps = (at for at, event in enumerate(most) if event.number - at != most[0].number)
             most = most[: next(gaps)]
@@ -101,9 +101,9 @@ def _blocks(events: Sequence[Event]) -> Iterator[Block]:
 
 
 def _first_bytes(events: Sequence[Event]) -> Sequence[Event]:
-    """Return the first events, up to the one with which they have `_MOST_BYTES`."""
+    """Return the first events, up to the one with which they have `_MAX_BYTES`."""
     for count, size in enumerate(accumulate(len(event.json) for event in events), 1):
-        if size >= _MOST_BYTES:
+        if size >= _MAX_BYTES:
             return events[:count]
     return events
 

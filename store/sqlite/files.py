@@ -15,9 +15,9 @@ from store.ports import DUE_AT_ONCE, Expiring, FileTotals, Kind, Page, PageQuery
 from store.sqlite.database import Engine
 from store.sqlite.pages import read_page
 from store.sqlite.tables import FREE_SQL, TABLES, StoredRow, decode
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 
-__all__ = ["SqliteLibrary"]
+__all__ = ["SqliteFileQueries"]
 
 _STILL: Final[dict[Expiring, str]] = {
     "file": "",
@@ -29,12 +29,12 @@ _STILL: Final[dict[Expiring, str]] = {
 _OLDEST: Final = 1000
 """Maximum waiting files of an owner that are looked through."""
 
-_MOST: Final = 500
+_MAX_ROWS: Final = 500
 """Maximum values in one statement; older SQLites accept 999."""
 
 
-class SqliteLibrary:
-    """See `Library`."""
+class SqliteFileQueries:
+    """See `FileQueries`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -55,7 +55,7 @@ class SqliteLibrary:
         return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
 
     async def file_totals(self, whole: Whole, ids: Sequence[str]) -> dict[str, FileTotals]:
-        return await self._engine.read_long(acting_owner(), _file_totals, whole, ids)
+        return await self._engine.read_long(current_owner(), _file_totals, whole, ids)
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[StoredRow]:
         return await self._engine.read(_waiting, self._engine.fence.process, limit, besides, full)
@@ -90,8 +90,8 @@ def _due(conn: sqlite3.Connection, kind: Expiring, before: int) -> list[StoredRo
 def _statuses(conn: sqlite3.Connection, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
     table = TABLES[kind]
     found: dict[str, str | None] = {}
-    for start in range(0, len(ids), _MOST):
-        asked = ids[start : start + _MOST]
+    for start in range(0, len(ids), _MAX_ROWS):
+        asked = ids[start : start + _MAX_ROWS]
         among = f"owner = ? AND id IN ({', '.join('?' * len(asked))}){table.visible}"
         found.update(
             conn.execute(f"SELECT id, json_extract(body, '$.status') FROM {table.name} WHERE {among}", (owner, *asked))
@@ -142,8 +142,8 @@ def _file_totals(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> 
 
 def _unknown(conn: sqlite3.Connection, blob_ids: Sequence[str]) -> list[str]:
     known: set[str] = set()
-    for start in range(0, len(blob_ids), _MOST):
-        asked = blob_ids[start : start + _MOST]
+    for start in range(0, len(blob_ids), _MAX_ROWS):
+        asked = blob_ids[start : start + _MAX_ROWS]
         sql = f"SELECT id FROM files WHERE id IN ({', '.join('?' * len(asked))})"
         known.update(id for (id,) in conn.execute(sql, asked))
     for (private,) in conn.execute("SELECT private FROM uploads WHERE status = 'pending'"):

@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from store.folding import fold_query, fold_query_v2, fold_v1
-from store.questions import without_phrasing
-from store.sqlite.folded_words import mark
+from store.sqlite.fulltext_rows import store_token
+from store.stop_words import without_stop_words
 
-__all__ = ["TOKENIZE", "Words", "split", "split_former"]
+__all__ = ["TOKENIZE", "MatchQueryBuilder", "split", "split_former"]
 
 TOKENIZE: Final = "porter unicode61 remove_diacritics 2"
 
-_MOST: Final = 64
+_MAX_WORDS: Final = 64
 """Maximum different words of one query that are searched for; a longer query needs no more to be specific."""
 
 _BUDGET: Final = 8000
 """Maximum occurrences of words that one query visits, besides its rarest word; each takes some microseconds."""
 
-_MANY: Final = 1000
+_MANY_CHUNKS: Final = 1000
 """From this number of chunks in the searched stores on, words that are in half of the index are left out, because they
 have no weight. Only if these stores make up half of the index: what others have must not decide which words count."""
 
@@ -38,8 +38,11 @@ _MAX_TERM: Final = 200
 _STALE_S: Final = 30.0
 
 
-class Words:
-    """Counts how often a word is in the index. A count is cached until the size of the index has changed by a fifth."""
+class MatchQueryBuilder:
+    """Builds MATCH expressions from the rarest words of a query.
+
+    The count of a word in the index is cached until the size of the index has changed by a fifth.
+    """
 
     def __init__(self) -> None:
         self._size: tuple[int, float | None] = (0, None)
@@ -53,12 +56,12 @@ class Words:
             if self._scratch is not None:
                 self._scratch.close()
 
-    def forget(self) -> None:
+    def clear_counts(self) -> None:
         """Drop the cached counts, because the words of many passages changed although their number did not."""
         with self._lock:
             self._counts.clear()
 
-    def expression(
+    def build(
         self, conn: sqlite3.Connection, text: str, *, stores: Sequence[int], total: int, outdated: bool = False
     ) -> str | None:
         """Return the MATCH expression for the words of `text` in any of the stores, which have `total` chunks.
@@ -66,11 +69,11 @@ class Words:
         None if the index has none of its words. With `outdated`, passages whose words are still in a former form are
         found, too.
         """
-        text = without_phrasing(text)
+        text = without_stop_words(text)
         words = split_former(text) if outdated else split(text)
         size = self._ask_size(conn, total)
         counted = sorted((count, at, word) for at, (word, count) in enumerate(self._count(conn, words, size)) if count)
-        common = size / 2 if total >= max(_MANY, size / 2) else size
+        common = size / 2 if total >= max(_MANY_CHUNKS, size / 2) else size
         chosen: list[tuple[int, str]] = []
         spent = 0
         for count, at, word in counted:
@@ -82,7 +85,7 @@ class Words:
         if not chosen:
             return None
         wanted = " OR ".join(_quote(word) for _, word in sorted(chosen))
-        marks = " OR ".join(f'"{mark(store)}"' for store in stores)
+        marks = " OR ".join(f'"{store_token(store)}"' for store in stores)
         return f"store : ({marks}) AND text : ({wanted})"
 
     def _ask_size(self, conn: sqlite3.Connection, least: int) -> int:
@@ -153,7 +156,7 @@ def split_former(text: str) -> list[str]:
 
 def _split(text: str) -> list[str]:
     spaced = "".join(char if char == "*" or _is_of_word(char) else " " for char in text)
-    return list(dict.fromkeys(spaced.casefold().split()))[:_MOST]
+    return list(dict.fromkeys(spaced.casefold().split()))[:_MAX_WORDS]
 
 
 def _is_of_word(char: str) -> bool:

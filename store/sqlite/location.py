@@ -47,9 +47,9 @@ class SqliteFile:
         from store.sqlite.health import SqliteHealth
         from store.sqlite.processes import SharedFile
         from store.sqlite.store import open_store
-        from store.sqlite.thread_ages import SqliteAges
+        from store.sqlite.thread_activity import SqliteThreadActivity
 
-        free_space = None if disks is None else disks.at(Path(self._path).parent)
+        free_space = None if disks is None else disks.free_space(Path(self._path).parent)
         async with AsyncExitStack() as stack:
             store = await open_store(
                 self._path,
@@ -63,9 +63,9 @@ class SqliteFile:
                 processes = (await stack.enter_async_context(SharedFile(store.engine, sharing))).ports
             yield Backend(
                 records=store,
-                files=store.library,
+                file_queries=store.file_queries,
                 vectors=store.vectors,
-                ages=SqliteAges(store.engine),
+                thread_activity=SqliteThreadActivity(store.engine),
                 health=SqliteHealth(store.engine),
                 processes=processes,
                 free_space=free_space,

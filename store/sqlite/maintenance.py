@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.obstacles import find_obstacle, nearest_existing
-from store.ports import Backup, Condition, Idleness, LeftOut, ProgressCallback, Snapshot
+from store.path_conflicts import find_path_conflict, nearest_existing
+from store.ports import Backup, DatabaseStatus, ExcludedCounts, ProgressCallback, Snapshot, ThreadActivity
 from store.sqlite.backup import back_up
 from store.sqlite.compaction import compact
 from store.sqlite.export import count_exported, count_left_out, count_under_way, exported, owners
 from store.sqlite.offline import in_use, open_read_only, snapshot
-from store.sqlite.thread_ages import idleness
+from store.sqlite.thread_activity import thread_activity
 from wire.json import JsonView
 
 __all__ = ["SqliteMaintenance"]
@@ -33,22 +33,22 @@ class SqliteMaintenance:
     def in_use(self) -> bool:
         return in_use(self._path)
 
-    def condition(self) -> Condition:
+    def status(self) -> DatabaseStatus:
         path = self._path
-        if (obstacle := find_obstacle("The database", path.resolve())) is not None:
-            return Condition("unusable", obstacle)
+        if (conflict := find_path_conflict("The database", path.resolve())) is not None:
+            return DatabaseStatus("unusable", conflict)
         if not path.exists():
             folder = nearest_existing(path.parent)
             if not os.access(folder, os.W_OK | os.X_OK):
-                return Condition("unusable", f"{path} cannot be created: no permission to write in {folder}")
-            return Condition("new", f"{path} does not exist yet; the first start creates it")
+                return DatabaseStatus("unusable", f"{path} cannot be created: no permission to write in {folder}")
+            return DatabaseStatus("new", f"{path} does not exist yet; the first start creates it")
         if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
-            return Condition("unusable", f"this user has no permission to write {path} or its folder")
+            return DatabaseStatus("unusable", f"this user has no permission to write {path} or its folder")
         if not path.stat().st_size:
-            return Condition("new", f"{path} is empty; the first start fills it")
+            return DatabaseStatus("new", f"{path} is empty; the first start fills it")
         log = path.with_name(f"{path.name}-wal")
         size = path.stat().st_size + (log.stat().st_size if log.exists() else 0)
-        return Condition("present", f"{path}, {size / 1e6:.1f} MB")
+        return DatabaseStatus("present", f"{path}, {size / 1e6:.1f} MB")
 
     @contextmanager
     def snapshot(self, *, any_schema: bool = False, untouched: bool = False) -> Iterator[Snapshot]:
@@ -74,8 +74,8 @@ class _Snapshot:
     def owners(self) -> list[str]:
         return owners(self._connection)
 
-    def idleness(self, after: int, limit: int) -> list[Idleness]:
-        return idleness(self._connection, after, limit)
+    def thread_activity(self, after: int, limit: int) -> list[ThreadActivity]:
+        return thread_activity(self._connection, after, limit)
 
     def exported(self, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[JsonView]:
         return exported(self._connection, owner, thread_ids)
@@ -83,6 +83,6 @@ class _Snapshot:
     def count_exported(self, owner: str) -> int:
         return count_exported(self._connection, owner)
 
-    def left_out(self, owner: str, thread_ids: Sequence[str] = ()) -> LeftOut:
+    def count_excluded(self, owner: str, thread_ids: Sequence[str] = ()) -> ExcludedCounts:
         files, vector_stores = count_left_out(self._connection, owner)
-        return LeftOut(files, vector_stores, count_under_way(self._connection, owner, thread_ids))
+        return ExcludedCounts(files, vector_stores, count_under_way(self._connection, owner, thread_ids))

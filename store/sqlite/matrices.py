@@ -31,7 +31,7 @@ __all__ = ["File", "LoadedStore", "Matrices"]
 _MAX_BYTES: Final = 1 << 30
 _STORE_BYTES: Final = 2_048
 _FILE_BYTES: Final = 512
-"""What a store and each of its files take in memory beside the vectors, rounded up."""
+"""What a store and each of its files takes in memory besides the vectors, rounded up."""
 
 _IDLE_S: Final = 600.0
 """A store that was not searched for so long gives up its memory for anybody."""

@@ -72,7 +72,7 @@ def _connect(uri: str, path: Path) -> sqlite3.Connection:
         return _open_readable(uri)
     except sqlite3.OperationalError:
         if not is_locked(path):  # a running server has created it, and uses the reserve itself
-            for _ in DiskReserve(reserve_path(path), 0).portions():
+            for _ in DiskReserve(reserve_path(path), 0).release_in_portions():
                 with suppress(sqlite3.OperationalError):
                     return _open_readable(uri)
         raise

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from store.ports import Kind
 from store.sqlite.tables import DEFERRED
 
-__all__ = ["leave", "remove_parts"]
+__all__ = ["remove_or_defer_parts", "remove_parts"]
 
 _ROWS: Final = 16
 """Rows that are removed between two checks of the time."""
@@ -46,7 +46,7 @@ _PARTS: Final[dict[Kind, tuple[_Part, ...]]] = {
 }
 
 
-def leave(conn: sqlite3.Connection, kind: Kind, id: str, owner: str) -> None:
+def remove_or_defer_parts(conn: sqlite3.Connection, kind: Kind, id: str, owner: str) -> None:
     """Remove the parts of an object that is being deleted. If there can be many, `store.sqlite.deferred_deletes` does
     it."""
     if kind in DEFERRED:

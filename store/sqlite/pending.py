@@ -16,6 +16,7 @@ from store.ports import (
     DropCheckpoints,
     Hold,
     Insert,
+    Notify,
     Patch,
     RequireHeld,
     RequireNewest,
@@ -24,7 +25,6 @@ from store.ports import (
     RequireUnchanged,
     Retract,
     Row,
-    Wake,
 )
 from store.sqlite.transactions import Commit
 from wire.errors import StoreFailed
@@ -51,7 +51,7 @@ class Pending:
         self._count = 0
         self._threads: dict[str, str] = {}
 
-    def learn(self, row: Row) -> None:
+    def remember_thread(self, row: Row) -> None:
         """Remember the thread of an object."""
         if row.thread_id is not None and row.id not in self._threads:
             if len(self._threads) >= _MAX_THREADS:
@@ -64,7 +64,7 @@ class Pending:
         for change in changes:
             match change:
                 case Insert(row):
-                    self.learn(row)
+                    self.remember_thread(row)
                     touched.add(row.id)
                     if row.thread_id is not None:
                         touched.add(row.thread_id)
@@ -77,7 +77,7 @@ class Pending:
                     touched.add(run_id)
                 case RequireNoActiveRun() | RequireNewest() | RequireRow() | RequireHeld() | RequireUnchanged():
                     pass
-                case Wake():
+                case Notify():
                     pass
         return frozenset(touched)
 
@@ -94,8 +94,8 @@ class Pending:
         for part in commit.touches:
             if self._youngest.get(part) is commit:
                 del self._youngest[part]
-        if commit.settled is not None and not commit.settled.done():
-            commit.settled.set_result(None)
+        if commit.finished is not None and not commit.finished.done():
+            commit.finished.set_result(None)
 
     async def wait_for(self, *parts: str | None) -> None:
         """Wait until nothing that was queued before now touches any of `parts`. Raises StoreFailed after a minute."""
@@ -116,8 +116,8 @@ class Pending:
         if not commits:
             return
         commit = max(commits, key=self._order.__getitem__)
-        if commit.settled is None:
-            commit.settled = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait([commit.settled], timeout=_MAX_WAIT_S)
+        if commit.finished is None:
+            commit.finished = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait([commit.finished], timeout=_MAX_WAIT_S)
         if not done:
             raise StoreFailed(f"The store did not commit within {_MAX_WAIT_S:.0f} s.")

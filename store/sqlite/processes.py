@@ -17,12 +17,12 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from store.ports import Duty, Processes, Sharing, Topic, Unfinished
+from store.ports import Processes, SharedTask, Sharing, Topic, Unfinished
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.registration import NOBODY, machine_time, register
 from store.sqlite.tables import EXECUTED_SQL, FREE_SQL, UNFINISHED
-from telemetry.background import keep_running
+from telemetry.background import restart_on_error
 from wire.errors import LeaseLost, StoreError
 from wire.events import Event
 
@@ -32,7 +32,7 @@ logger = logging.getLogger("threadhold.processes")
 
 _NEAR: Final = 0.7
 """The part of a lease after which a process without a heartbeat ends its work."""
-_AGAIN_S: Final = 0.5
+_RETRY_S: Final = 0.5
 
 
 class SharedFile:
@@ -46,7 +46,7 @@ class SharedFile:
         self._sharing = sharing
         self._stops: list[Callable[[], Awaitable[None]]] = []
         self._wakes: list[Callable[[], None]] = []
-        self._duties: set[Duty] = set()
+        self._leads: set[SharedTask] = set()
         self._registered_at = self._beaten_at = machine_time()
         self._tasks = asyncio.TaskGroup()
         self._work: list[asyncio.Task[None]] = []
@@ -54,12 +54,12 @@ class SharedFile:
     @property
     def ports(self) -> Processes:
         """The ports, which this object implements."""
-        return Processes(presence=self, run_queue=self, tail=self, signals=self, duties=self)
+        return Processes(liveness=self, run_queue=self, tail=self, notifications=self, leadership=self)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         works = (self._send_heartbeats, self._wake_forever)
-        self._work = [self._tasks.create_task(keep_running(work, again_s=self._sharing.poll_s)) for work in works]
+        self._work = [self._tasks.create_task(restart_on_error(work, retry_s=self._sharing.poll_s)) for work in works]
         return self
 
     async def __aexit__(
@@ -71,7 +71,7 @@ class SharedFile:
         with suppress(StoreError):  # otherwise the others wait for the lease
             await self._queue(_leave(self._engine.fence.process), durable=True)
 
-    # --- presence -----------------------------------------------------------------------------------------------------
+    # --- liveness -----------------------------------------------------------------------------------------------------
 
     def on_loss(self, stop: Callable[[], Awaitable[None]]) -> None:
         self._stops.append(stop)
@@ -122,7 +122,7 @@ class SharedFile:
         """End all work on what is held, and register as a new process. Returns once the store accepts it."""
         logger.error("this process had no heartbeat for too long: its work is stopped, and it registers again")
         former, self._engine.fence.process = self._engine.fence.process, NOBODY
-        self._duties.clear()
+        self._leads.clear()
         await asyncio.gather(*(stop() for stop in self._stops))
         while True:
             numbers: list[int] = []
@@ -130,8 +130,8 @@ class SharedFile:
                 await self._queue(partial(_replace, former, numbers), registers=True)
                 break
             except StoreError as error:
-                logger.error("this process cannot register, next try in %g s: %s", _AGAIN_S, error)
-                await asyncio.sleep(_AGAIN_S)
+                logger.error("this process cannot register, next try in %g s: %s", _RETRY_S, error)
+                await asyncio.sleep(_RETRY_S)
         self._engine.fence.process = numbers[0]
         self._engine.lost.clear()
         self._registered_at = self._beaten_at = machine_time()
@@ -158,17 +158,17 @@ class SharedFile:
             for wake in self._wakes:
                 wake()
 
-    async def has(self, duty: Duty) -> bool:
-        if duty in self._duties:
+    async def is_leader(self, task: SharedTask) -> bool:
+        if task in self._leads:
             return True
         process = self._engine.fence.process
         sql = "SELECT 1 FROM duties WHERE name = ? AND holder <> ? AND holder IN (SELECT id FROM processes)"
-        if await self._engine.read(lambda conn: conn.execute(sql, (duty, process)).fetchone() is not None):
+        if await self._engine.read(lambda conn: conn.execute(sql, (task, process)).fetchone() is not None):
             return False
         taken: list[int] = []
-        await self._queue(partial(_take, duty, process, taken))
+        await self._queue(partial(_take, task, process, taken))
         if taken and process == self._engine.fence.process:
-            self._duties.add(duty)
+            self._leads.add(task)
         return bool(taken)
 
     async def _queue(self, operation: Operation, *, durable: bool = False, registers: bool = False) -> None:
@@ -191,8 +191,8 @@ def _replace(process: int, numbers: list[int], conn: sqlite3.Connection) -> None
     numbers[:] = [register(conn, is_single_process=False)]
 
 
-def _take(duty: Duty, process: int, taken: list[int], conn: sqlite3.Connection) -> None:
+def _take(task: SharedTask, process: int, taken: list[int], conn: sqlite3.Connection) -> None:
     sql = """INSERT INTO duties (name, holder) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET holder = ?2
              WHERE holder NOT IN (SELECT id FROM processes)"""
-    conn.execute(sql, (duty, process))
-    taken[:] = conn.execute("SELECT 1 FROM duties WHERE name = ? AND holder = ?", (duty, process)).fetchone() or ()
+    conn.execute(sql, (task, process))
+    taken[:] = conn.execute("SELECT 1 FROM duties WHERE name = ? AND holder = ?", (task, process)).fetchone() or ()

@@ -18,7 +18,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from fairness.fair_limits import FairLimit
 from store.sqlite.failures import failed
-from telemetry.context import acting_owner
+from telemetry.context import current_owner
 from wire.errors import InvalidRequest, StoreFailed, ThreadholdError
 
 __all__ = ["Readers", "check_time", "untimed"]
@@ -52,11 +52,11 @@ class Readers:
         self._long = FairLimit(max(1, len(connections) - _KEPT_FREE), portion=1)
 
     async def run(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `read(connection, …)`, called on a reader thread when the acting owner is next.
+        """Return `read(connection, …)`, called on a reader thread when the current owner is next.
 
         Raises StoreFailed if the database fails.
         """
-        return await self._run(acting_owner(), lambda connection: read(connection, *args, **kwargs))
+        return await self._run(current_owner(), lambda connection: read(connection, *args, **kwargs))
 
     async def run_long(
         self,
@@ -123,7 +123,7 @@ class Readers:
         def work() -> None:
             value, error = self._call(read)
             with suppress(RuntimeError):  # the loop is closed, so nothing awaits the result
-                loop.call_soon_threadsafe(_settle, future, value, error, done)
+                loop.call_soon_threadsafe(_set_result, future, value, error, done)
 
         started = self._executor.submit(work)
         self._under_way.add(started)
@@ -154,7 +154,7 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _settle(
+def _set_result(
     future: "asyncio.Future[R]", value: R | None, error: BaseException | None, done: Callable[[], None]
 ) -> None:
     done()

@@ -15,7 +15,7 @@ from typing import Final
 from store.folding import FORM
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
-from store.sqlite.folded_words import MAX_BYTES, Words, delete_words, insert_words, size, stored_words
+from store.sqlite.fulltext_rows import MAX_BYTES, FulltextRow, delete_rows, fulltext_row, insert_rows, row_bytes
 
 __all__ = ["is_outdated", "reindex"]
 
@@ -38,8 +38,8 @@ class _Slice:
     start: int
     stop: int
     whole: bool
-    old: Sequence[Words]
-    new: Sequence[Words]
+    old: Sequence[FulltextRow]
+    new: Sequence[FulltextRow]
 
 
 def is_outdated(conn: sqlite3.Connection, stores: Sequence[int]) -> bool:
@@ -83,16 +83,16 @@ def _fold_slice(conn: sqlite3.Connection, file: int) -> _Slice | None:
     store, form, start = found
     sql = "SELECT seq, text FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
     rows = conn.execute(sql, ((file << 20) + start, (file + 1) << 20, _READ)).fetchall()
-    old: list[Words] = []
-    new: list[Words] = []
+    old: list[FulltextRow] = []
+    new: list[FulltextRow] = []
     stop = compared = rewritten = 0
     for seq, text in rows:
-        before, after = (stored_words(store, seq, text, form=each) for each in (form, form + 1))
-        stop, compared = stop + 1, compared + size(after)
+        before, after = (fulltext_row(store, seq, text, form=each) for each in (form, form + 1))
+        stop, compared = stop + 1, compared + row_bytes(after)
         if before != after:
             old.append(before)
             new.append(after)
-            rewritten += size(before) + size(after)
+            rewritten += row_bytes(before) + row_bytes(after)
         if len(new) == _REWRITTEN or rewritten >= MAX_BYTES or compared >= _COMPARED:
             break
     return _Slice(file, form, start, start + stop, stop == len(rows) < _READ, old, new)
@@ -105,7 +105,7 @@ def _rewrite(part: _Slice) -> Operation:
                  WHERE seq = ? AND form = ? AND refolded = ? AND state = 'whole'"""
         if not conn.execute(sql, (form, done, part.file, part.form, part.start)).rowcount:
             return  # removed meanwhile; the removal uses the same row to find the words
-        delete_words(conn, part.old)
-        insert_words(conn, part.new)
+        delete_rows(conn, part.old)
+        insert_rows(conn, part.new)
 
     return run

@@ -14,7 +14,7 @@ import orjson
 
 from store.ports import Chunk, Found, Hit, Query
 from store.ranking import fuse
-from store.sqlite.fulltext import Words
+from store.sqlite.fulltext import MatchQueryBuilder
 from store.sqlite.matrices import File, LoadedStore, Matrices
 from store.sqlite.readers import check_time
 from store.sqlite.reindexing import is_outdated
@@ -44,19 +44,19 @@ class IndexSearch:
 
     def __init__(self) -> None:
         self._matrices = Matrices()
-        self._words = Words()
+        self._match_queries = MatchQueryBuilder()
 
     def close(self) -> None:
         """Close what is kept between searches."""
-        self._words.close()
+        self._match_queries.close()
 
     def drop_deleted(self, conn: sqlite3.Connection) -> None:
         """Let go of what is kept of stores that are not there any more."""
         self._matrices.drop_deleted(conn)
 
-    def forget_counts(self) -> None:
+    def clear_counts(self) -> None:
         """Drop cached word counts, because passages were rewritten."""
-        self._words.forget()
+        self._match_queries.clear_counts()
 
     def search(self, conn: sqlite3.Connection, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
         """See `store.ports.Vectors.search`."""
@@ -125,7 +125,7 @@ class IndexSearch:
         if not total:
             return []
         outdated = is_outdated(conn, numbers)
-        expression = self._words.expression(conn, query.text, stores=numbers, total=total, outdated=outdated)
+        expression = self._match_queries.build(conn, query.text, stores=numbers, total=total, outdated=outdated)
         if expression is None:
             return []
         sql, values = "SELECT rowid FROM index_words WHERE index_words MATCH ?", [expression]

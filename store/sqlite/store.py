@@ -38,7 +38,7 @@ from store.sqlite.checkpoints import SqliteCheckpoints
 from store.sqlite.database import Engine, LargeRead, Trace
 from store.sqlite.deferred_deletes import DeferredDeletes
 from store.sqlite.event_log import read_events
-from store.sqlite.files import SqliteLibrary
+from store.sqlite.files import SqliteFileQueries
 from store.sqlite.pages import MAX_BYTES, read_page, read_sizes
 from store.sqlite.pending import unknown_thread
 from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, SqlRow, StoredRow, decode
@@ -93,7 +93,7 @@ class SqliteStore:
         self.engine = engine
         self.vectors = SqliteVectors(engine, free_space)
         self._checkpoints = SqliteCheckpoints(engine)
-        self.library = SqliteLibrary(engine)
+        self.file_queries = SqliteFileQueries(engine)
         self.deferred_deletes = DeferredDeletes(engine)
 
     def commit(
@@ -131,10 +131,10 @@ class SqliteStore:
         pins = {"thread_id": thread_id, "run_id": run_id}
         page = await self.engine.read_long(owner, read_page, kind, owner, query, pins)
         for row in page.rows:
-            self.engine.pending.learn(row)
+            self.engine.pending.remember_thread(row)
         return page
 
-    def changing(self) -> AbstractAsyncContextManager[None]:
+    def for_update(self) -> AbstractAsyncContextManager[None]:
         return self.engine.large_reads.held()
 
     async def active_run(self, thread_id: str, owner: str) -> StoredRow | None:
@@ -177,7 +177,7 @@ class SqliteStore:
 
     def _learned(self, row: StoredRow | None) -> StoredRow | None:
         if row is not None:
-            self.engine.pending.learn(row)
+            self.engine.pending.remember_thread(row)
         return row
 
 

@@ -91,7 +91,7 @@ class Commit:
     """The number of this process when it made the commit; None if the commit registers it."""
     took_s: float = 0.0
     """The time that it took, including its share of the transaction's overhead; set after it has run."""
-    settled: "Future[None] | None" = field(default=None)
+    finished: "Future[None] | None" = field(default=None)
     """Made by the first read that has to wait. The caller's own future can be cancelled, this one is not."""
 
     @property
@@ -166,7 +166,7 @@ class Transactions:
         for commit, _ in outcomes:
             commit.took_s *= batch_s / statements_s
         if self._reserve is not None:
-            self._reserve.keep()
+            self._reserve.refill()
         self._log_limit.enforce()
         return outcomes
 
@@ -189,7 +189,7 @@ class Transactions:
     def _write_with_reserve(self, batch: Sequence[Commit], reserve: DiskReserve) -> Outcomes | None:
         """Run commits that free space, using the reserve's space; None if that is not enough."""
         begun_at, unsaved = time.perf_counter(), set(self._unsaved)
-        for space in reserve.portions():
+        for space in reserve.release_in_portions():
             try:
                 self._set(durable=any(commit.durable for commit in batch), wait_ms=_SHORT_WAIT_MS)
                 if reserve.growth(self._conn) < space // 2:

@@ -16,18 +16,18 @@ from typing import Final
 import orjson
 
 from fairness.fair_limits import INDEXING
-from fairness.work_blocks import cut_blocks
+from fairness.work_blocks import split_into_blocks
 from store.folding import FORM
 from store.free_space import FreeSpace
 from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.erasing import erase
-from store.sqlite.folded_words import MAX_PASSAGES, fold_slice, insert_words
+from store.sqlite.fulltext_rows import MAX_PASSAGES, fold_slice, insert_rows
 from store.sqlite.reindexing import reindex
 from store.sqlite.search import IndexSearch
 from store.sqlite.vector_slices import FILE_BITS, pack
-from wire.errors import Missing, StoreError
+from wire.errors import MissingRow, StoreError
 from wire.filters import Attributes
 
 __all__ = ["SqliteVectors"]
@@ -85,7 +85,9 @@ class SqliteVectors:
             await self._commit(_begin(adding, vector_store_id, attributes or {}, self._engine.fence.process))
             rest: Sequence[Chunk] = ()
             async for block in _blocks(chunks):
-                slices = list(cut_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=_SLICE_WEIGHT))
+                slices = list(
+                    split_into_blocks([*rest, *block], _weight, max_items=MAX_PASSAGES, max_length=_SLICE_WEIGHT)
+                )
                 rest = slices.pop() if slices else ()  # it can be filled from the next block
                 await self._write(adding, slices, total)
             await self._write(adding, [rest], total)
@@ -103,7 +105,7 @@ class SqliteVectors:
             store = _store(conn, owner, vector_store_id)
             sql = "UPDATE index_files SET attributes = ? WHERE store = ? AND file_id = ? AND state <> 'gone'"
             if store is None or not conn.execute(sql, (written, store, file_id)).rowcount:
-                raise Missing("vector store file", file_id)
+                raise MissingRow("vector store file", file_id)
             _revise(conn, store)
 
         await self._commit(run, durable=True)
@@ -120,7 +122,7 @@ class SqliteVectors:
                     await erase(self._engine, file)
 
     async def refresh(self) -> AsyncIterator[int]:
-        async for left in reindex(self._engine, self._lookup.forget_counts):
+        async for left in reindex(self._engine, self._lookup.clear_counts):
             yield left
 
     async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
@@ -224,7 +226,7 @@ def _begin(adding: _Adding, vector_store_id: str, attributes: Attributes, proces
         conn.execute(sql, (vector_store_id, adding.owner))
         store = _store(conn, adding.owner, vector_store_id)
         if store is None:  # deleted, while its files are still being removed
-            raise Missing("vector store", vector_store_id)
+            raise MissingRow("vector store", vector_store_id)
         adding.store = store
         sql = """INSERT INTO index_files (store, form, state, file_id, owner, chunks, attributes, holder)
                  VALUES (?, ?, 'adding', ?, ?, 0, ?, ?)"""
@@ -237,7 +239,7 @@ def _check(conn: sqlite3.Connection, adding: _Adding) -> int:
     sql = "SELECT seq FROM index_files WHERE seq = ? AND state = 'adding'"
     found: tuple[int] | None = conn.execute(sql, (adding.file,)).fetchone()
     if found is None:
-        raise Missing("vector store file", adding.file_id)
+        raise MissingRow("vector store file", adding.file_id)
     return found[0]
 
 
@@ -269,7 +271,7 @@ def _write(adding: _Adding, chunks: Sequence[Chunk]) -> tuple[int, Operation]:
         if not chunks[0].index:
             _check_dimensions(conn, adding)
         conn.executemany("INSERT INTO index_chunks (seq, owner, start, stop, text) VALUES (?, ?, ?, ?, ?)", rows)
-        insert_words(conn, words)
+        insert_rows(conn, words)
         if vectors is not None:
             sql = "INSERT INTO index_vector_slices (seq, owner, vectors) VALUES (?, ?, ?)"
             conn.execute(sql, (rows[0][0], adding.owner, vectors))

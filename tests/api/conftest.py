@@ -125,7 +125,7 @@ class World:
         made: str = answer.json()["id"]
         return made
 
-    def settled(self, path: str) -> Any:
+    def wait_processed(self, path: str) -> Any:
         """Wait until nothing of a vector store, its file or a batch is in progress; returns the object."""
         end = time.monotonic() + 60
         while (found := self.get(path))["status"] == "in_progress" and time.monotonic() < end:
@@ -143,7 +143,7 @@ class World:
         made: dict[str, Any] = self.post(f"/threads/{self.thread('Hello')}/runs", {"assistant_id": assistant, **fields})
         return made
 
-    def ended(self, run: dict[str, Any]) -> dict[str, Any]:
+    def wait_ended(self, run: dict[str, Any]) -> dict[str, Any]:
         """Return the run once it has paused or ended."""
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
         with self.client.stream("GET", f"{path}/events") as answer:

@@ -47,7 +47,7 @@ def test_an_owner_cannot_see_another_owner_s_objects(keyed: ServerProcess) -> No
 
 
 def cross_every_route(ann: World, bob: World) -> None:
-    run = ann.ended(ann.run())
+    run = ann.wait_ended(ann.run())
     thread, assistant = run["thread_id"], run["assistant_id"]
     message = ann.get(f"/threads/{thread}/messages")["data"][0]["id"]
     step = ann.get(f"/threads/{thread}/runs/{run['id']}/steps")["data"][0]["id"]

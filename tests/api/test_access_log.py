@@ -69,7 +69,7 @@ def test_a_queued_run_s_line_has_its_own_request_s_id(tmp_path: Path) -> None:
         first = answers[0].json()
         world.post(f"/threads/{first['thread_id']}/runs/{first['id']}/cancel")
         for answer in answers[1:]:
-            assert world.ended(answer.json())["status"] == "completed"
+            assert world.wait_ended(answer.json())["status"] == "completed"
         found = [line for id in asked for line in lines(server, run_id=id, logger="threadhold.runs")]
     assert [line["status"] for line in found] == ["cancelled", "completed", "completed"]
     assert {line["run_id"]: line["request_id"] for line in found} == asked

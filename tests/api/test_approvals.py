@@ -61,7 +61,7 @@ def test_an_approval_shows_the_request_that_is_sent(
     with Api() as api:
         given = {"shop": "a/b", "rush": True, "X-Count": 2, "item": "tea & salt"}
         script(Reply(tool_calls=[("order", given)]), Reply("Done."))
-        run = world.ended(world.run(tools=[order_api(api.url, media_type)]))
+        run = world.wait_ended(world.run(tools=[order_api(api.url, media_type)]))
         assert run["status"] == "requires_action"
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
         (approval,) = world.get(f"{path}/approvals")["data"]
@@ -78,7 +78,7 @@ def test_an_approval_shows_the_request_that_is_sent(
         }
         outputs = [{"tool_call_id": call["id"], "output": "approved"}]
         world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
-        world.ended(run)
+        world.wait_ended(run)
         (seen,) = api.seen
         assert seen.path == f"/shops/a%2Fb/orders?rush=true&key={KEY}"
         assert world.get(f"{path}/approvals")["data"] == []
@@ -87,7 +87,7 @@ def test_an_approval_shows_the_request_that_is_sent(
 def test_arguments_that_make_no_request_are_reported(world: World, script: Callable[..., None]) -> None:
     with Api() as api:
         script(Reply(tool_calls=[("order", {"shop": "..", "item": "tea"})]), Reply("Done."))
-        run = world.ended(world.run(tools=[order_api(api.url, "application/json")]))
+        run = world.wait_ended(world.run(tools=[order_api(api.url, "application/json")]))
         (approval,) = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
         assert "path" in approval["problem"]
         assert (approval["method"], approval["body"]) == ("POST", "")
@@ -98,20 +98,20 @@ def test_an_unpaired_surrogate_in_the_url_is_replaced(world: World, script: Call
     with Api() as api:
         given = json.dumps({"shop": "a", "note": "b", "item": "tea"} | {name: "c\ud83d"})
         script(Reply(tool_calls=[("order", given)]), Reply("Done."))
-        run = world.ended(world.run(tools=[order_api(api.url, "application/json")]))
+        run = world.wait_ended(world.run(tools=[order_api(api.url, "application/json")]))
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
         (approval,) = world.get(f"{path}/approvals")["data"]
         assert "c%EF%BF%BD" in approval["url"]
         outputs = [{"tool_call_id": approval["tool_call_id"], "output": "approved"}]
         world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
-        assert world.ended(run)["status"] == "completed"
+        assert world.wait_ended(run)["status"] == "completed"
         (seen,) = api.seen
         assert "c%EF%BF%BD" in seen.path
 
 
 def test_another_thread_s_run_has_no_approvals(world: World, script: Callable[..., None]) -> None:
     script(Reply("Hi."))
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     other = world.thread("Hello")
     world.get(f"/threads/{other}/runs/{run['id']}/approvals", status=404)
 
@@ -120,7 +120,7 @@ def test_previews_share_one_size_limit(world: World, script: Callable[..., None]
     long, short = {"shop": "a", "item": "é" * 3_000}, {"shop": "a", "item": "tea", "note": "b"}
     script(Reply(tool_calls=[("order", long)] * 127 + [("order", short)]))
     tool = order_api("http://api.test", "application/x-www-form-urlencoded", note="é" * 9_000)
-    run = world.ended(world.run(tools=[tool]))
+    run = world.wait_ended(world.run(tools=[tool]))
     approvals = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
     shown = [each for each in approvals if each["problem"] is None]
     assert 100 < len(shown) < 128

@@ -18,7 +18,7 @@ def store_of(holder: Any) -> str:
 
 
 def files_in(world: World, store: str) -> set[str]:
-    world.settled(f"/vector_stores/{store}")
+    world.wait_processed(f"/vector_stores/{store}")
     return {one["id"] for one in world.get(f"/vector_stores/{store}/files")["data"]}
 
 
@@ -49,10 +49,10 @@ def test_attachments_of_new_threads_and_runs_are_indexed(world: World) -> None:
     run = world.post(
         f"/threads/{thread['id']}/runs", {"assistant_id": assistant, "additional_messages": [user(files[2])]}
     )
-    world.ended(run)
+    world.wait_ended(run)
     assert files_in(world, store) == set(files[:3])
     run = world.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": [user(files[3])]}})
-    world.ended(run)
+    world.wait_ended(run)
     assert files_in(world, store_of(world.get(f"/threads/{run['thread_id']}"))) == {files[3]}
 
 

@@ -27,14 +27,14 @@ def azure(server: ServerProcess, prefix: str = "/openai", key: str = "any") -> W
 def test_azure_s_addresses_serve_the_complete_api(server: ServerProcess, prefix: str) -> None:
     world = azure(server, prefix)
     with world.client:
-        run = world.ended(world.run())
+        run = world.wait_ended(world.run())
         assert run["status"] == "completed"
         assert world.get(f"/threads/{run['thread_id']}/messages")["data"][0]["run_id"] == run["id"]
         assert world.get("/models")["object"] == "list"
         file = world.file()
         assert world.get(f"/files/{file}")["id"] == file
         store = world.post("/vector_stores", {"file_ids": [file]})
-        assert world.settled(f"/vector_stores/{store['id']}")["file_counts"]["completed"] == 1
+        assert world.wait_processed(f"/vector_stores/{store['id']}")["file_counts"]["completed"] == 1
         assert world.delete(f"/threads/{run['thread_id']}")["deleted"]
 
 
@@ -150,7 +150,7 @@ def test_an_api_version_selects_the_api_s_version(
 
 
 def test_an_api_version_is_ignored_on_other_routes(client: httpx2.Client, world: World) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     thread = f"/threads/{run['thread_id']}"
     paths = [
         "/assistants",

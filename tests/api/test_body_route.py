@@ -87,7 +87,7 @@ def test_a_php_client_s_turn_is_answered(world: World) -> None:
         "metadata": [],
         "tool_resources": {"code_interpreter": []},
     }
-    run = world.ended(world.post("/threads/runs", asked))
+    run = world.wait_ended(world.post("/threads/runs", asked))
     assert (run["status"], run["metadata"]) == ("completed", {})
 
 
@@ -159,7 +159,7 @@ def test_v1_metadata_is_converted_on_every_route(world: World) -> None:
         )
     ]
     run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant["id"], **number}, headers=V1)
-    world.ended(run)
+    world.wait_ended(run)
     made += [run, world.post(f"/threads/{thread}/runs/{run['id']}", number, headers=V1)]
     made += [world.post("/threads/runs", {"assistant_id": assistant["id"], "thread": number, **number}, headers=V1)]
     made += [world.get(f"/threads/{made[-1]['thread_id']}")]
@@ -223,7 +223,7 @@ def test_an_unknown_field_called_body_is_named(world: World) -> None:
 
 
 def test_a_thread_is_created_from_response_objects(lenient: World) -> None:
-    run = lenient.ended(lenient.run())
+    run = lenient.wait_ended(lenient.run())
     listed = lenient.get(f"/threads/{run['thread_id']}/messages", params={"order": "asc"})["data"]
     answer = lenient.client.post("/threads", json={"messages": listed})
     copied = lenient.get(f"/threads/{answer.json()['id']}/messages", params={"order": "asc"})["data"]
@@ -251,7 +251,7 @@ def test_response_objects_can_be_sent_back(lenient: World, beta: dict[str, str],
     assistant = lenient.post("/assistants", asked, headers=beta)
     same(f"/assistants/{assistant['id']}", assistant)
     store = lenient.post("/vector_stores", {"name": "s", "file_ids": [file]})
-    store = lenient.settled(f"/vector_stores/{store['id']}")
+    store = lenient.wait_processed(f"/vector_stores/{store['id']}")
     same(f"/vector_stores/{store['id']}", store)
     resources = {"file_search": {"vector_store_ids": [store["id"]]}}
     searching = lenient.post("/assistants", {**asked, "tool_resources": resources}, headers=beta)
@@ -265,13 +265,13 @@ def test_response_objects_can_be_sent_back(lenient: World, beta: dict[str, str],
     shown = ("file_ids" if beta == V1 else "attachments", "content")
     assert [again[name] for name in shown] == [message[name] for name in shown]
     run = lenient.post(f"/threads/{lenient.thread('Hi')}/runs", {"assistant_id": searching["id"]}, headers=beta)
-    lenient.ended(run)
+    lenient.wait_ended(run)
     second = lenient.post(f"/threads/{run['thread_id']}/runs", back(run), headers=beta)
     kept = ("assistant_id", "model", "tools", "metadata", "truncation_strategy", "tool_choice", "response_format")
     assert {name: second.get(name) for name in kept} == {name: run.get(name) for name in kept}
-    lenient.ended(second)
+    lenient.wait_ended(second)
     both = {**back(run), "thread": {**back(thread), "messages": [back(message)]}}
-    lenient.ended(lenient.post("/threads/runs", both, headers=beta))
+    lenient.wait_ended(lenient.post("/threads/runs", both, headers=beta))
 
 
 def test_other_errors_are_refused_where_unknown_fields_are_ignored(lenient: World) -> None:

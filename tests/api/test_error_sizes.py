@@ -153,7 +153,7 @@ def test_no_failure_in_a_stream_grows(field: str, roomy: ServerProcess, world: W
 def test_wrong_outputs_are_named_briefly(count: int, world: World, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Reply(tool_calls=[("now", "{}")])
     function = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
-    run = world.ended(world.run(tools=[function]))
+    run = world.wait_ended(world.run(tools=[function]))
     assert run["status"] == "requires_action"
     outputs = [{"tool_call_id": LONG[: 9_000_000 // count], "output": "a"}] * count
     answer = world.client.post(

@@ -154,7 +154,7 @@ def test_stored_objects_have_only_openai_s_fields(world: World) -> None:
     store = world.post("/vector_stores", {"name": "n", "description": "mine", "file_ids": [file]})
     path = f"/vector_stores/{store['id']}"
     batch = world.post(f"{path}/file_batches", {"file_ids": [world.file("Dogs bark.")]})
-    world.settled(path)
+    world.wait_processed(path)
     search = {"type": "file_search"}
     fields = {"tools": [search, TIME], "tool_resources": {"file_search": {"vector_store_ids": [store["id"]]}}}
     assistant = world.post("/assistants", {"model": "m", **fields})

@@ -25,7 +25,7 @@ def store(api: World, *texts: str, name: str = "notes") -> str:
     """Create a vector store with an indexed file for each text."""
     files = [api.file(text, name=f"{name}{number}.txt") for number, text in enumerate(texts)]
     made: str = api.post("/vector_stores", {"name": name, "file_ids": files})["id"]
-    assert api.settled(f"/vector_stores/{made}")["file_counts"]["completed"] == len(texts)
+    assert api.wait_processed(f"/vector_stores/{made}")["file_counts"]["completed"] == len(texts)
     return made
 
 

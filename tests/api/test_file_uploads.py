@@ -64,7 +64,7 @@ def test_an_uploaded_file_is_searched_like_any_other(world: World) -> None:
     part = add(world, upload["id"], TEXT)
     file = world.post(f"/uploads/{upload['id']}/complete", {"part_ids": [part["id"]]})["file"]["id"]
     store_id = world.post("/vector_stores", {"file_ids": [file]})["id"]
-    assert world.settled(f"/vector_stores/{store_id}")["file_counts"]["completed"] == 1
+    assert world.wait_processed(f"/vector_stores/{store_id}")["file_counts"]["completed"] == 1
     found = world.post(f"/vector_stores/{store_id}/search", {"query": "purr"})
     assert [hit["file_id"] for hit in found["data"]] == [file]
 

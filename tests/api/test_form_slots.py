@@ -48,7 +48,7 @@ async def test_an_owner_receives_few_forms_at_a_time_without_delaying_others() -
 
 async def test_short_forms_and_clients_that_left_need_no_turn() -> None:
     limit = FairLimit(1)
-    limit.take("ann")
+    limit.acquire_nowait("ann")
     async with asyncio.timeout(1):
         assert await Client(limit, "ann", LAST).receive() == LAST
         assert await Client(limit, "ann", LEFT).receive() == LEFT
@@ -63,6 +63,6 @@ async def test_a_form_cancelled_while_it_waits_takes_no_turn() -> None:
     waiting.cancel()
     await asyncio.wait([waiting])
     waiter.turn.release()
-    assert not limit.free("ann")
+    assert not limit.is_free("ann")
     holder.turn.release()
-    assert limit.free("ann")
+    assert limit.is_free("ann")

@@ -23,7 +23,7 @@ def test_headers_and_log_lines_cannot_be_forged(
         with httpx2.Client(base_url=f"{wait_loaded(server).url}/v1", timeout=10) as client:
             world = World(client)
             script(Fail(400, {"error": {"message": FORGED, "type": FORGED, "code": FORGED}}))
-            assert world.ended(world.run(model=FORGED))["status"] == "failed"
+            assert world.wait_ended(world.run(model=FORGED))["status"] == "failed"
             answers = [
                 client.get(f"/threads/thread_{QUOTED}"),
                 client.get(f"/{QUOTED}"),

@@ -84,9 +84,9 @@ def make_objects(world: World, upstream: ScriptedUpstream) -> Ids:
     upstream.default = lambda body: Reply(tool_calls=[("getWeather", {})])
     file = world.file("Cats purr.", purpose="user_data")
     store = world.post("/vector_stores", {"file_ids": [file]})["id"]
-    world.settled(f"/vector_stores/{store}")
+    world.wait_processed(f"/vector_stores/{store}")
     batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
-    world.settled(f"/vector_stores/{store}/file_batches/{batch}")
+    world.wait_processed(f"/vector_stores/{store}/file_batches/{batch}")
     asked = {"filename": "a.txt", "purpose": "user_data", "bytes": 4, "mime_type": "text/plain"}
     upload = world.post("/uploads", asked)["id"]
     part = world.client.post(f"/uploads/{upload}/parts", files={"data": b"data"}).json()["id"]
@@ -95,7 +95,7 @@ def make_objects(world: World, upstream: ScriptedUpstream) -> Ids:
     thread = world.thread("Hello")
     message = world.post(f"/threads/{thread}/messages", {"role": "user", "content": "Hi", "file_ids": [file]})["id"]
     run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
-    assert world.ended(run)["status"] == "requires_action"
+    assert world.wait_ended(run)["status"] == "requires_action"
     (step,) = world.get(f"/threads/{thread}/runs/{run['id']}/steps")["data"]
     return {
         "assistant_id": assistant,

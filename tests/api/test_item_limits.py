@@ -15,8 +15,8 @@ from api.bodies import MAX_VALUES
 from api.body_threads import LARGE
 from api.forwarding import FORWARDED
 from tests.api.conftest import World
+from tests.loop_delays import longest_wait
 from tests.process import ServerProcess, resident_mb
-from tests.stalls import worst_wait
 
 MESSAGE = {"role": "user", "content": "a"}
 TEXT = {"type": "text", "text": "a"}
@@ -292,11 +292,11 @@ def test_no_body_on_any_route_delays_other_requests(
     roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
 ) -> None:
     """The limits are generous, because tests share two cores."""
-    idle = worst_wait(roomy, lambda: time.sleep(0.5))
+    idle = longest_wait(roomy, lambda: time.sleep(0.5))
     before, waits = resident_mb(roomy.pid), dict[str, float]()
     with httpx2.Client(base_url=roomy.url, timeout=60) as client:
         for body in bodies_of(world, [*(f"/v1{path}" for path in ROUTES), *QUICK]):
-            waits[body[0]] = max(waits.get(body[0], 0), worst_wait(roomy, lambda body=body: post(client, body)))  # type: ignore[misc]
+            waits[body[0]] = max(waits.get(body[0], 0), longest_wait(roomy, lambda body=body: post(client, body)))  # type: ignore[misc]
     worst = max(waits, key=lambda name: waits[name])
     record_property("idle, worst", f"{idle * 1e3:.0f} ms, {waits[worst] * 1e3:.0f} ms at {worst}")
     assert waits[worst] < 0.5 + 3 * idle, worst
@@ -316,11 +316,11 @@ def test_no_body_on_any_address_delays_others_by_50_ms(
         *bodies_of(world, [path for path in ROUTES if not path.endswith(PASSED_ON)], **V1),
         *forms(),
     ]
-    idle = worst_wait(roomy, lambda: time.sleep(2))
+    idle = longest_wait(roomy, lambda: time.sleep(2))
     found = dict[str, float]()
     with httpx2.Client(base_url=roomy.url, timeout=60) as client:
         for body in bodies:
-            best = worst_wait(roomy, lambda body=body: post(client, body), limit_s=0.03, tries=3)  # type: ignore[misc]
+            best = longest_wait(roomy, lambda body=body: post(client, body), limit_s=0.03, tries=3)  # type: ignore[misc]
             found[f"{body[0]} {len(body[1])} {body[1][:40]!r}"] = best
     worst = max(found, key=lambda name: found[name])
     record_property("idle, worst", f"{idle * 1e3:.0f} ms, {found[worst] * 1e3:.0f} ms at {worst}")

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from api.app import Access, build_app
 from api.depends import Deps
-from chains import EmbeddingRouter, ModelRouter, Replies, RoutedUpstream, Upstream
+from chains import EmbeddingRouter, ModelRouter, OpenAIBackend, RoutedUpstream, Upstream
 from chains.minilm import MiniLm
 from documents.extraction import Extractor
 from graphs.run_runnable import RunRunnable
@@ -61,18 +61,20 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         for part in (store, model):
             stack.push_async_callback(part.close)
         await model.open()
-        attachments = Attachments(store, store.library)
+        attachments = Attachments(store, store.file_queries)
         resources = await stack.enter_async_context(open_resources(ToolDeps(store)))
-        runner = await stack.enter_async_context(Runner(store, Replies(model), resources, attachments=attachments))
-        blobs, library, vectors = FolderBlobs(folder / "files"), store.library, store.vectors
+        runner = await stack.enter_async_context(
+            Runner(store, OpenAIBackend(model), resources, attachments=attachments)
+        )
+        blobs, file_queries, vectors = FolderBlobs(folder / "files"), store.file_queries, store.vectors
         await blobs.open()
-        ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
+        ingestion = Ingestion(store, file_queries, blobs, vectors, None, Extractor())
         await stack.enter_async_context(ingestion)
-        embeddings = EmbeddingRouter(ModelRouter([RoutedUpstream("", model, Replies(model))]), MiniLm())
-        uploads = Uploads(store, library, blobs, max_bytes=1000)
+        embeddings = EmbeddingRouter(ModelRouter([RoutedUpstream("", model, OpenAIBackend(model))]), MiniLm())
+        uploads = Uploads(store, file_queries, blobs, max_bytes=1000)
         health, disks = SqliteHealth(store.engine), Disks()
-        files = (library, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
-        yield Deps(store, model, runner, {}, *files, health, disks, folder, disks.at(folder))
+        files = (file_queries, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
+        yield Deps(store, model, runner, {}, *files, health, disks, folder, disks.free_space(folder))
 
 
 @pytest.fixture

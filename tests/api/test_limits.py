@@ -120,7 +120,7 @@ def test_a_stalled_reader_delays_neither_its_run_nor_others(
         here = world(server)
         stall_readers(server, here, upstream, stack, 2)
         upstream.default = lambda body: Reply("quick")
-        assert here.ended(here.run())["status"] == "completed"
+        assert here.wait_ended(here.run())["status"] == "completed"
 
 
 @pytest.mark.soak

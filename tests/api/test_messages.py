@@ -67,12 +67,12 @@ def test_no_message_is_added_while_a_run_is_active(world: World, script: Callabl
         "code": None,
     }
     world.post(f"/threads/{thread}/runs/{run['id']}/cancel")
-    world.ended(run)
+    world.wait_ended(run)
     world.post(f"/threads/{thread}/messages", {"role": "user", "content": "x"})
 
 
 def test_the_messages_of_one_run_can_be_listed(world: World) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     listed = world.get(f"/threads/{run['thread_id']}/messages", params={"run_id": run["id"]})
     assert [(one["role"], one["run_id"]) for one in listed["data"]] == [("assistant", run["id"])]
 

@@ -51,7 +51,7 @@ def test_a_run_is_counted_with_its_tokens_and_first_token_time(
 ) -> None:
     script(Reply("Hello there", usage={"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}))
     before = metrics(server)
-    world.ended(world.run())
+    world.wait_ended(world.run())
     grown = risen(server, before)
     assert grown["runs_total", "completed"] == 1
     assert (grown["tokens_total", "prompt"], grown["tokens_total", "completion"]) == (11, 3)
@@ -73,7 +73,7 @@ CALLING = Reply(tool_calls=[("getTime", {}, "c1")], start_s=SLOW_S)
         Reply(chunks=["", "late"], delay_s=SLOW_S),
         CALLING,
     ],
-    ids=["text", "thought", "after an empty chunk", "tool call"],
+    ids=["text", "reasoning", "after an empty chunk", "tool call"],
 )
 @pytest.mark.parametrize("fits", [True, False], ids=["complete prompt", "shortened prompt"])
 def test_the_first_token_is_the_model_s_and_not_a_notice(
@@ -83,7 +83,7 @@ def test_the_first_token_is_the_model_s_and_not_a_notice(
     before = metrics(server)
     thread = world.thread(*(() if fits else ("word " * 1_000 for _ in range(5))), "short")
     body = {"assistant_id": world.assistant(tools=[TIME]), "max_prompt_tokens": 500}
-    run = world.ended(world.post(f"/threads/{thread}/runs", body))
+    run = world.wait_ended(world.post(f"/threads/{thread}/runs", body))
     shown = world.get(f"/threads/{thread}/runs/{run['id']}", params={"extensions": "true"})
     assert ("threadhold" in shown) is not fits
     grown = risen(server, before)
@@ -97,11 +97,11 @@ def test_a_resumed_run_has_its_own_first_token(
     server: ServerProcess, world: World, script: Callable[..., None]
 ) -> None:
     script(Reply(tool_calls=[("getTime", {}, "c1")]), Reply("It is noon.", start_s=SLOW_S))
-    run = world.ended(world.run(tools=[TIME]))
+    run = world.wait_ended(world.run(tools=[TIME]))
     (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}]}
     before = metrics(server)
-    world.ended(world.post(f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", outputs))
+    world.wait_ended(world.post(f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", outputs))
     grown = risen(server, before)
     assert grown["first_token_seconds_count",] == 1
     assert grown["first_token_seconds_sum",] >= SLOW_S
@@ -116,10 +116,10 @@ def test_a_search_by_the_server_is_not_a_first_token(tmp_path: Path) -> None:
         upstream.default = lambda body: Reply("Cats do.", start_s=SLOW_S)
         world = World(client)
         store = world.post("/vector_stores", {"file_ids": [world.file("Cats purr.")]})["id"]
-        world.settled(f"/vector_stores/{store}")
+        world.wait_processed(f"/vector_stores/{store}")
         resources = {"file_search": {"vector_store_ids": [store]}}
         assistant = world.assistant(tools=[{"type": "file_search"}], tool_resources=resources)
-        run = world.ended(world.post(f"/threads/{world.thread('Who purrs?')}/runs", {"assistant_id": assistant}))
+        run = world.wait_ended(world.post(f"/threads/{world.thread('Who purrs?')}/runs", {"assistant_id": assistant}))
         steps = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps")["data"]
         assert [step["type"] for step in steps] == ["message_creation", "tool_calls"]
         assert metrics(server)["first_token_seconds_sum",] >= SLOW_S
@@ -129,7 +129,7 @@ def test_every_concurrent_run_has_its_own_first_token(server: ServerProcess, wor
     upstream.default = lambda body: Reply("late", start_s=SLOW_S)
     before = metrics(server)
     for run in [world.run() for _ in range(12)]:
-        world.ended(run)
+        world.wait_ended(run)
     grown = risen(server, before)
     assert grown["first_token_seconds_count",] == 12
     assert grown["first_token_seconds_sum",] >= 12 * SLOW_S
@@ -141,7 +141,7 @@ def test_a_run_without_output_has_no_first_token(
 ) -> None:
     script(reply)
     before = metrics(server)
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     assert ("first_token_seconds_count",) not in risen(server, before)
     (line,) = lines(server, run_id=run["id"], logger="threadhold.runs", status=run["status"])
     assert line.get("first_token_ms") is None
@@ -181,7 +181,7 @@ def served_metrics(server: ServerProcess) -> set[str]:
 
 
 def test_the_documentation_describes_every_metric(server: ServerProcess, world: World) -> None:
-    world.ended(world.run())
+    world.wait_ended(world.run())
     ours = {name.removeprefix("threadhold_") for name in served_metrics(server) if name.startswith("threadhold_")}
     section = (OBSERVE / "../observe.md").read_text().partition("## Metrics")[2].partition("### Dashboard")[0]
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
@@ -190,7 +190,7 @@ def test_the_documentation_describes_every_metric(server: ServerProcess, world: 
 
 @pytest.mark.parametrize("name", ["alerts.yaml", "grafana-dashboard.json"])
 def test_alerts_and_dashboard_use_only_metrics_that_exist(name: str, server: ServerProcess, world: World) -> None:
-    world.ended(world.run())
+    world.wait_ended(world.run())
     used = set(re.findall(r"\b(?:threadhold|process)_[a-z_]+", (OBSERVE / name).read_text()))
     assert len(used) > 5
     assert {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in used} - served_metrics(server) == set()
@@ -241,9 +241,9 @@ def test_an_upstream_failure_and_recovery_are_seen_without_loss(tmp_path: Path) 
             until(lambda: ready(server)["status"] == "ready")
             thread, assistant = world.thread("Hello"), world.assistant()
             run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
-            assert world.ended(run)["status"] == "completed"
+            assert world.wait_ended(run)["status"] == "completed"
         until(lambda: "cannot be reached" in ready(server)["checks"]["upstream"])
-        broken = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+        broken = world.wait_ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
         assert broken["status"] == "failed"
         seen = metrics(server)
         assert (seen["ready", "upstream"], seen["ready", "store"]) == (0, 1)
@@ -252,7 +252,7 @@ def test_an_upstream_failure_and_recovery_are_seen_without_loss(tmp_path: Path) 
         with ScriptedUpstream(port=port) as up:
             up.script(Fail(503))
             until(lambda: ready(server)["status"] == "ready")
-            again = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+            again = world.wait_ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
             assert again["status"] == "completed"
             seen = metrics(server)
             assert (seen["ready", "upstream"], seen["upstream_requests_total", "failed", "default"]) == (1, 1)

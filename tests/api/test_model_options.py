@@ -17,7 +17,7 @@ EVERY = pytest.mark.parametrize(("name", "value"), OPTION_VALUES.items(), ids=OP
 
 def sent(world: World, upstream: ScriptedUpstream, run: dict[str, Any]) -> dict[str, Any]:
     """The options in the request for the run's answer."""
-    assert world.ended(run)["status"] == "completed"
+    assert world.wait_ended(run)["status"] == "completed"
     return {name: value for name, value in upstream.requests[-1].body.items() if name in OPTIONS}
 
 

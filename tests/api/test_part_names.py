@@ -9,7 +9,7 @@ import pytest
 
 from api.part_names import part_names
 from tests.api.conftest import World
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from wire.errors import InvalidRequest
 
 RUSSIAN = "отчёт.txt"
@@ -145,7 +145,7 @@ def test_a_header_of_a_part_takes_little_time(disposition: bytes) -> None:
                 b'form-data; name="file"' + disposition, b"text/plain" + disposition.replace(b"filename", b"name")
             )
 
-    within(0.015, read)
+    limit_cpu_time(0.015, read)
 
 
 @pytest.mark.parametrize("semicolons", [255, 301])

@@ -21,7 +21,7 @@ def look(file: str) -> dict[str, Any]:
 
 def run(world: World, *messages: dict[str, Any]) -> Any:
     thread = world.post("/threads", {"messages": list(messages)})["id"]
-    return world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": world.assistant()}))
+    return world.wait_ended(world.post(f"/threads/{thread}/runs", {"assistant_id": world.assistant()}))
 
 
 def test_an_image_file_is_sent_as_data(world: World, upstream: ScriptedUpstream) -> None:
@@ -40,10 +40,10 @@ def test_a_missing_or_invalid_new_image_is_an_invalid_prompt(world: World) -> No
     thread = world.post("/threads", {"messages": [look(gone)]})["id"]
     world.delete(f"/files/{gone}")
     assistant = world.assistant()
-    ended = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+    ended = world.wait_ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
     assert ended["last_error"]["code"] == "invalid_prompt"
     world.post(f"/threads/{thread}/messages", {"role": "user", "content": "Never mind."})
-    ended = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+    ended = world.wait_ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
     assert ended["status"] == "completed"
 
 

@@ -43,7 +43,7 @@ def test_a_run_has_every_field_in_every_status(world: World) -> None:
     assert (made["status"], made["usage"], made["started_at"]) == ("queued", None, None)
     assert made["expires_at"] == made["created_at"] + 600
     assert made["max_completion_tokens"] is None
-    ended = world.ended(made)
+    ended = world.wait_ended(made)
     check(Run, ended)
     assert (ended["status"], ended["expires_at"], ended["metadata"]) == ("completed", None, {"a": "b"})
     for step in world.get(f"/threads/{made['thread_id']}/runs/{made['id']}/steps")["data"]:
@@ -56,7 +56,7 @@ def test_an_active_run_has_a_polling_interval(world: World, script: Callable[...
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
     assert int(world.client.get(path).headers["openai-poll-after-ms"]) < 1000
     world.post(f"{path}/cancel")
-    world.ended(run)
+    world.wait_ended(run)
     assert "openai-poll-after-ms" not in world.client.get(path).headers
 
 
@@ -79,7 +79,7 @@ def test_create_and_run_streams_the_thread_first(world: World) -> None:
 
 
 def test_the_events_of_an_ended_run_replay_from_any_number(world: World) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     path = f"/threads/{run['thread_id']}/runs/{run['id']}/events"
     complete = stream(world, path)
     assert complete[-2][1] == "thread.run.completed"
@@ -91,7 +91,7 @@ def test_the_events_of_an_ended_run_replay_from_any_number(world: World) -> None
 
 @pytest.mark.parametrize("after", ["-2", "x", "1.5"])
 def test_an_invalid_event_number_is_refused(world: World, after: str) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     path = f"/threads/{run['thread_id']}/runs/{run['id']}/events"
     assert world.get(f"{path}?after={after}", 400)["error"]["param"] == "after"
 
@@ -120,7 +120,7 @@ def test_a_second_run_is_refused_with_the_expected_message(world: World, script:
     error = world.post(f"/threads/{thread}/runs", {"assistant_id": run["assistant_id"]}, 400)["error"]
     assert error["message"] == f"Thread {thread} already has an active run {run['id']}."
     world.post(f"/threads/{thread}/runs/{run['id']}/cancel")
-    world.ended(run)
+    world.wait_ended(run)
 
 
 def test_cancel_answers_cancelling_and_cannot_be_repeated(world: World, script: Callable[..., None]) -> None:
@@ -128,12 +128,12 @@ def test_cancel_answers_cancelling_and_cannot_be_repeated(world: World, script: 
     run = world.run()
     path = f"/threads/{run['thread_id']}/runs/{run['id']}/cancel"
     assert world.client.post(path).json()["status"] == "cancelling"
-    assert world.ended(run)["status"] == "cancelled"
+    assert world.wait_ended(run)["status"] == "cancelled"
     assert world.post(path, status=400)["error"]["message"] == "Cannot cancel run with status 'cancelled'."
 
 
 def test_metadata_of_a_run_changes_in_any_status(world: World) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
     assert world.post(path, {"metadata": {"a": "b"}}) == {**run, "metadata": {"a": "b"}}
     assert world.post(path, {}) == {**run, "metadata": {"a": "b"}}
@@ -146,7 +146,7 @@ def test_overrides_of_a_run_reach_the_model(world: World, upstream: ScriptedUpst
         tools=[TIME], tool_choice={"type": "function", "function": {"name": "getTime"}}, parallel_tool_calls=False,
         reasoning_effort="low", max_completion_tokens=77,
     )  # fmt: skip
-    world.ended(run)
+    world.wait_ended(run)
     sent = upstream.requests[-1].body
     assert sent["model"] == "test-model"
     assert sent["messages"][0] == {"role": "system", "content": "New."}
@@ -157,21 +157,21 @@ def test_overrides_of_a_run_reach_the_model(world: World, upstream: ScriptedUpst
 
 
 def test_unset_sampling_is_left_to_the_upstream(world: World, upstream: ScriptedUpstream) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     assert (run["temperature"], run["top_p"]) == (1.0, 1.0)
     assert not {"temperature", "top_p", "tools", "tool_choice", "max_tokens"} & upstream.requests[-1].body.keys()
 
 
 @pytest.mark.parametrize("value", ["auto", "step_details"])
 def test_include_has_one_value(world: World, value: str) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     path = f"/threads/{run['thread_id']}/runs/{run['id']}/steps"
     world.get(path, params={"include[]": "step_details.tool_calls[*].file_search.results[*].content"})
     assert world.get(path, 400, params={"include[]": value})["error"]["param"] == "include[]"
 
 
 def test_a_step_is_found_under_its_run_only(world: World) -> None:
-    one, other = world.ended(world.run()), world.ended(world.run())
+    one, other = world.wait_ended(world.run()), world.wait_ended(world.run())
     path = f"/threads/{one['thread_id']}/runs/{one['id']}/steps"
     step = world.get(path)["data"][0]
     assert world.get(f"{path}/{step['id']}") == step
@@ -192,4 +192,4 @@ def test_a_reader_that_leaves_does_not_stop_the_run(world: World, script: Callab
         "POST", f"/threads/{thread}/runs", json={"assistant_id": assistant, "stream": True}
     ) as answer:
         run = json.loads(next(frames(answer))[2])
-    assert world.ended(run)["status"] == "completed"
+    assert world.wait_ended(run)["status"] == "completed"

@@ -43,7 +43,9 @@ def called(
     assert [streamed[index] for index in sorted(streamed)] == stored
     assert stored == [call["function"]["arguments"] for call in waiting]
     outputs = [{"tool_call_id": call["id"], "output": "out"} for call in waiting]
-    assert world.ended(world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs}))["status"] == "completed"
+    assert (
+        world.wait_ended(world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs}))["status"] == "completed"
+    )
     return [(call["function"]["name"], call["function"]["arguments"]) for call in waiting]
 
 
@@ -79,4 +81,4 @@ def test_odd_arguments_of_a_strict_function_fail_no_run(
     world: World, script: Callable[..., None], arguments: str
 ) -> None:
     script(Reply(tool_calls=[("f", arguments)]), Reply(tool_calls=[("f", arguments)]))
-    assert world.ended(world.run(tools=[function("f", strict=True)]))["status"] == "completed"
+    assert world.wait_ended(world.run(tools=[function("f", strict=True)]))["status"] == "completed"

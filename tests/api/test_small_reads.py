@@ -12,7 +12,7 @@ from tests.process import ServerProcess
 
 CONNECTIONS = 500
 PASSES = 60
-MOST_READS = 4 * PASSES
+MAX_READS = 4 * PASSES
 """Small reads in so many passes of the loop; without turns it is `CONNECTIONS` in each pass."""
 
 
@@ -49,7 +49,7 @@ async def run_passes(connections: list[SlowSender], passes: int) -> int:
 async def test_a_pass_reads_few_small_pieces() -> None:
     connections = [SlowSender("") for _ in range(CONNECTIONS)]
     await run_passes(connections, 20)  # each connection has some small reads without turns
-    assert await run_passes(connections, PASSES) <= MOST_READS
+    assert await run_passes(connections, PASSES) <= MAX_READS
 
 
 async def test_another_owner_s_connection_is_read_soon() -> None:

@@ -20,7 +20,7 @@ class Client:
         self.left = asyncio.Event()
         self.free = asyncio.Event()
         self.free.set()
-        self.ended = False
+        self.wait_ended = False
 
     async def receive(self) -> dict[str, Any]:
         await self.left.wait()
@@ -30,7 +30,7 @@ class Client:
         await self.free.wait()
         if message["type"] == "http.response.body":
             self.bodies += [message["body"]] if message["body"] else []
-            self.ended = not message["more_body"]
+            self.wait_ended = not message["more_body"]
 
     async def take(self, stream: ByteStream) -> None:
         await stream({}, self.receive, self.send)
@@ -67,7 +67,7 @@ async def test_pings_are_sent_only_when_no_events_are() -> None:
     assert set(client.bodies[40:]) == {PING}
     blocks.release(40, last=True)
     await taking
-    assert client.ended
+    assert client.wait_ended
     assert client.bodies[-2:] == [Event(40, "thread.message.delta", b"{}").frame(), b"event: done\ndata: [DONE]\n\n"]
     assert len(asyncio.all_tasks()) == 1
 
@@ -109,7 +109,7 @@ async def test_a_client_that_leaves_ends_its_stream_and_closes_the_source(slow: 
     client.left.set()
     await asyncio.wait_for(taking, 0.5)
     assert blocks.closed
-    assert not client.ended
+    assert not client.wait_ended
     assert len(asyncio.all_tasks()) == 1
 
 

@@ -33,7 +33,7 @@ def test_threads_are_listed_newest_first(world: World) -> None:
 
 
 def test_deleting_a_thread_deletes_its_contents(world: World) -> None:
-    run = world.ended(world.run())
+    run = world.wait_ended(world.run())
     thread = run["thread_id"]
     assert world.delete(f"/threads/{thread}") == {"id": thread, "object": "thread.deleted", "deleted": True}
     for path in (

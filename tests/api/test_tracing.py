@@ -97,7 +97,7 @@ def converse(server: ServerProcess, *, tools: tuple[Any, ...] = (), **headers: s
         world = World(client)
         thread = {"messages": [{"role": "user", "content": QUESTION}]}
         body = {"assistant_id": world.assistant(tools=list(tools)), "thread": thread}
-        return world.ended(world.post("/threads/runs", body))
+        return world.wait_ended(world.post("/threads/runs", body))
 
 
 def test_a_run_is_part_of_the_trace_that_the_client_names(
@@ -115,12 +115,12 @@ def test_a_run_is_part_of_the_trace_that_the_client_names(
         with httpx2.Client(base_url=f"{server.url}/v1", timeout=20) as client:
             world = World(client)
             vectors = world.post("/vector_stores", {"file_ids": [world.file("Cats are private.")]})["id"]
-            world.settled(f"/vector_stores/{vectors}")
+            world.wait_processed(f"/vector_stores/{vectors}")
             found = {"file_search": {"vector_store_ids": [vectors]}}
             assistant = world.assistant(tools=[store], tool_resources=found)
             body = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": QUESTION}]}}
             client.headers["traceparent"] = f"00-{TRACE}-{PARENT}-01"
-            run = world.ended(world.post("/threads/runs", body))
+            run = world.wait_ended(world.post("/threads/runs", body))
         spans = collector.until("POST /v1/threads/runs", "invoke_agent", "chat m", "execute_tool file_search")
         log = [json.loads(line) for line in server.log.read_text().splitlines()]
     request, complete = spans["POST /v1/threads/runs"], spans["invoke_agent"]

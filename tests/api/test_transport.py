@@ -12,14 +12,14 @@ class Collects(asyncio.Protocol):
     def __init__(self) -> None:
         self.data = b""
         self.longest = 0
-        self.ended = False
+        self.wait_ended = False
 
     def data_received(self, data: bytes) -> None:
         self.data += data
         self.longest = max(self.longest, len(data))
 
     def eof_received(self) -> None:
-        self.ended = True
+        self.wait_ended = True
 
 
 async def exchange() -> list[Collects]:
@@ -44,7 +44,7 @@ async def exchange() -> list[Collects]:
 
     async with server, asyncio.timeout(20):
         await asyncio.gather(*(send(mark) for mark in range(10)))
-        while not all(each.ended for each in made):
+        while not all(each.wait_ended for each in made):
             await asyncio.sleep(0.01)
     return made
 

@@ -119,10 +119,10 @@ def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: Sc
 
         runs = [run(ann, anns) for _ in range(26)]
         time.sleep(1)
-        assert took(lambda: bob.ended(run(bob, bobs))) < SOON_S
+        assert took(lambda: bob.wait_ended(run(bob, bobs))) < SOON_S
         own = action(ann, quick)
-        assert took(lambda: ann.ended(run(ann, own))) < SOON_S, "another host of the same owner"
-        ended = ann.ended(runs[-1])
+        assert took(lambda: ann.wait_ended(run(ann, own))) < SOON_S, "another host of the same owner"
+        ended = ann.wait_ended(runs[-1])
         assert ended["status"] == "completed"
         steps = ann.get(f"/threads/{ended['thread_id']}/runs/{ended['id']}/steps")["data"]
         assert json.dumps(steps).count("4 seconds") == 8, "waiting for the host counts as well"
@@ -135,7 +135,7 @@ def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) ->
     time.sleep(2)
     since = time.monotonic()
     small = store(bob, "Cats purr when they are glad, and sleep long hours.")
-    assert bob.settled(f"/vector_stores/{small}")["file_counts"]["completed"] == 1
+    assert bob.wait_processed(f"/vector_stores/{small}")["file_counts"]["completed"] == 1
     assert time.monotonic() - since < 2 * SOON_S
     found = bob.post(f"/vector_stores/{small}/search", {"query": "glad cats"})
     assert found["data"]
@@ -197,7 +197,7 @@ def test_a_flood_of_one_owner_does_not_stop_another(name: str, ann: World, bob: 
     stores = {}
     for world in (ann, bob):
         stores[world] = store(world, SENTENCE * 100)
-        assert world.settled(f"/vector_stores/{stores[world]}")["status"] == "completed"
+        assert world.wait_processed(f"/vector_stores/{stores[world]}")["status"] == "completed"
     data = json.dumps(body)
     path = path.replace("{store}", stores[ann])
     with flood(

@@ -19,9 +19,9 @@ SLOW = "<p></p>" * 100_000 + "cats"
 
 
 def made(world: World, *file_ids: str, **fields: Any) -> str:
-    """Return a vector store whose files are all settled."""
+    """Return a vector store whose files are all processed."""
     store: str = world.post("/vector_stores", {"file_ids": list(file_ids), **fields})["id"]
-    world.settled(f"/vector_stores/{store}")
+    world.wait_processed(f"/vector_stores/{store}")
     return store
 
 
@@ -40,7 +40,7 @@ def test_a_vector_store_has_every_field_and_expires(world: World) -> None:
     assert store["file_counts"] == {"in_progress": 1, "completed": 0, "failed": 0, "cancelled": 0, "total": 1}
     assert (store["status"], store["name"], store["description"]) == ("in_progress", "docs", None)
     assert store["expires_at"] == store["last_active_at"] + 3 * 86_400
-    done = world.settled(f"/vector_stores/{store['id']}")
+    done = world.wait_processed(f"/vector_stores/{store['id']}")
     assert done["file_counts"] == {"in_progress": 0, "completed": 1, "failed": 0, "cancelled": 0, "total": 1}
     assert done["usage_bytes"] > 0
     listed = world.get("/vector_stores", params={"limit": 1})["data"]
@@ -97,7 +97,7 @@ def test_a_removed_file_is_no_longer_found_and_stays_a_file(world: World) -> Non
     world.get(f"/vector_stores/{store}/files/{file}", 404)
     world.get(f"/files/{file}")
     world.post(f"/vector_stores/{store}/files", {"file_id": file})
-    assert world.settled(f"/vector_stores/{store}/files/{file}")["status"] == "completed"
+    assert world.wait_processed(f"/vector_stores/{store}/files/{file}")["status"] == "completed"
     assert found(world, store)
 
 
@@ -126,7 +126,7 @@ def test_attributes_are_kept_changed_and_filter_a_search(world: World) -> None:
     attributes = {"year": 2020, "kind": "pet", "wild": False, "weight": 4.5}
     entry = world.post(f"/vector_stores/{store}/files", {"file_id": file, "attributes": attributes})
     assert entry["attributes"] == attributes
-    world.settled(f"/vector_stores/{store}/files/{file}")
+    world.wait_processed(f"/vector_stores/{store}/files/{file}")
     only = {"type": "eq", "key": "year", "value": 2020}
     assert [hit["file_id"] for hit in found(world, store, filters=only)] == [file]
     changed = world.post(f"/vector_stores/{store}/files/{file}", {"attributes": {"year": 2021}})
@@ -150,10 +150,10 @@ def test_a_batch_completes_with_settings_for_each_file(world: World) -> None:
     batch = world.post(f"/vector_stores/{store}/file_batches", {"files": given})
     check(FileBatch, batch)
     path = f"/vector_stores/{store}/file_batches/{batch['id']}"
-    done = world.settled(path)
+    done = world.wait_processed(path)
     assert (done["status"], done["file_counts"]["completed"], done["file_counts"]["total"]) == ("completed", 2, 2)
     world.post(f"/vector_stores/{store}/files", {"file_id": files[2]})
-    world.settled(f"/vector_stores/{store}")
+    world.wait_processed(f"/vector_stores/{store}")
     listed = world.get(f"{path}/files", params={"order": "asc"})["data"]
     assert [one["id"] for one in listed] == files[:2]
     assert [one["chunking_strategy"]["static"]["max_chunk_size_tokens"] for one in listed] == [100, 800]
@@ -167,7 +167,7 @@ def test_a_batch_completes_with_settings_for_each_file(world: World) -> None:
 def test_a_batch_of_broken_files_has_failed(world: World) -> None:
     store = made(world)
     batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": [world.file(b"")]})
-    assert world.settled(f"/vector_stores/{store}/file_batches/{batch['id']}")["status"] == "failed"
+    assert world.wait_processed(f"/vector_stores/{store}/file_batches/{batch['id']}")["status"] == "failed"
 
 
 def test_a_cancelled_batch_indexes_no_more(world: World) -> None:
@@ -181,7 +181,7 @@ def test_a_cancelled_batch_indexes_no_more(world: World) -> None:
     assert (counts["in_progress"], counts["total"]) == (0, 6)
     assert counts["cancelled"] >= 4
     assert world.get(path) == cancelled
-    assert world.settled(f"/vector_stores/{store}")["file_counts"] == counts
+    assert world.wait_processed(f"/vector_stores/{store}")["file_counts"] == counts
 
 
 def test_a_store_or_file_deleted_during_ingestion_leaves_nothing(world: World) -> None:
@@ -190,7 +190,7 @@ def test_a_store_or_file_deleted_during_ingestion_leaves_nothing(world: World) -
     other = world.post("/vector_stores", {"file_ids": slow})["id"]
     world.delete(f"/vector_stores/{store}")
     world.delete(f"/files/{slow[0]}")
-    assert world.settled(f"/vector_stores/{other}")["file_counts"]["completed"] == 1
+    assert world.wait_processed(f"/vector_stores/{other}")["file_counts"]["completed"] == 1
     assert {hit["file_id"] for hit in found(world, other)} == {slow[1]}
     world.get(f"/vector_stores/{store}", 404)
 
@@ -268,7 +268,7 @@ def test_owners_cannot_see_each_other_s_stores(ann_and_bob: tuple[World, World])
     file = ann.file()
     store = made(ann, file)
     batch = ann.post(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
-    ann.settled(f"/vector_stores/{store}/file_batches/{batch}")
+    ann.wait_processed(f"/vector_stores/{store}/file_batches/{batch}")
     at = f"/vector_stores/{store}"
     assert store not in [other["id"] for other in bob.get("/vector_stores?limit=100")["data"]]
     for path in (

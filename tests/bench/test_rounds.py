@@ -33,8 +33,8 @@ async def test_every_client_has_a_number_for_every_round(model: Process, server:
         samples = await measure_clients([server, replace(server, name="base")], model, passthrough, SMALL)
     assert {*samples, "start", "memory"} == set(ROWS)
     for key, found in samples.items():
-        beside = ROWS[key].beside
-        assert set(found) == {"server", "base"} | ({beside} if beside else set()), key
+        baseline = ROWS[key].baseline
+        assert set(found) == {"server", "base"} | ({baseline} if baseline else set()), key
         assert len({len(numbers) for numbers in found.values()}) == 1, key
         assert key == "long_thread" or min(min(numbers) for numbers in found.values()) > 0, key
 

@@ -8,8 +8,8 @@ from tests.process import ROOT
 
 def samples(**servers: list[float]) -> dict[str, dict[str, list[float]]]:
     """Return the same rounds for every row."""
-    beside = {"direct": [1.0, 2.0], "pass-through": [2.0, 4.0]}
-    return {key: {**beside, **servers} for key in ROWS}
+    baseline = {"direct": [1.0, 2.0], "pass-through": [2.0, 4.0]}
+    return {key: {**baseline, **servers} for key in ROWS}
 
 
 def cells(lines: list[list[str]], title: str) -> list[str]:
@@ -22,14 +22,14 @@ def test_every_row_has_a_value_a_target_and_any_ratio() -> None:
     assert heading == ["", "compared with", "Threadhold", "target", "ratio"]
     assert [line[0] for line in lines] == [row.title for row in ROWS.values()]
     assert all(line[2] and line[3] for line in lines)
-    assert [bool(line[1] and line[4]) for line in lines] == [row.beside is not None for row in ROWS.values()]
+    assert [bool(line[1] and line[4]) for line in lines] == [row.baseline is not None for row in ROWS.values()]
 
 
 def test_added_time_is_a_difference_within_a_round() -> None:
     lines = make_table(samples(Threadhold=[3.0, 8.0]), "Threadhold")
-    beside, figure, aim, ratio = cells(lines, ROWS["first_1"].title)
-    assert (figure, aim) == ("+4 ms (+3 to +5)", "+4 ms")
-    assert (beside, ratio) == ("direct 1.5 ms (1.25 to 1.75)", "3.50 (3.25 to 3.75)")
+    baseline, figure, target, ratio = cells(lines, ROWS["first_1"].title)
+    assert (figure, target) == ("+4 ms (+3 to +5)", "+4 ms")
+    assert (baseline, ratio) == ("direct 1.5 ms (1.25 to 1.75)", "3.50 (3.25 to 3.75)")
 
 
 def test_a_ratio_to_a_revision_is_computed_per_round() -> None:
@@ -84,4 +84,4 @@ def test_the_page_shows_every_row_with_its_target() -> None:
     lines = next(block for block in blocks if block.startswith("|")).splitlines()
     heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     shown = [(row[0], row[heading.index("target")]) for row in rows]
-    assert shown == [(row.title, f"{row.plus}{row.aim:g} {row.unit}") for row in ROWS.values()]
+    assert shown == [(row.title, f"{row.plus}{row.target:g} {row.unit}") for row in ROWS.values()]

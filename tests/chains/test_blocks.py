@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import CallLimits, Replies, ReplyCall, RetryPolicy, Upstream
+from chains import CallLimits, OpenAIBackend, ReplyCall, RetryPolicy, Upstream
 from chains.blocks import Blocks
-from chains.embedding_answers import read_embeddings
-from telemetry.context import act_for
+from chains.embedding_json import read_embeddings
+from telemetry.context import set_current_owner
 from tests.chains.conftest import Connect
 from tests.faults.hostile import HostileUpstream, Wire, head
 from wire.errors import ThreadholdError
@@ -69,7 +69,7 @@ def hostile() -> Iterator[HostileUpstream]:
 
 async def reply(upstream: Upstream) -> None:
     call = ReplyCall(model="whole", messages=[HumanMessage("Well?")])
-    async for _ in Replies(upstream).stream(call):
+    async for _ in OpenAIBackend(upstream).stream(call):
         pass
 
 
@@ -131,7 +131,7 @@ async def test_a_compressed_answer_does_not_delay_other_tasks(
     call = ReplyCall(model=model, messages=[HumanMessage("Well?")])
 
     async def answer() -> None:
-        async for _ in Replies(upstream).stream(call):
+        async for _ in OpenAIBackend(upstream).stream(call):
             pass
 
     answering = asyncio.create_task(answer())
@@ -169,7 +169,7 @@ async def test_blocks_of_many_streams_take_turns_by_owner() -> None:
             ticking.cancel()
 
     async def read(owner: str) -> None:
-        act_for(owner)
+        set_current_owner(owner)
         blocks = Blocks(cast("aiohttp.ClientResponse", Buffered()), idle_s=5)
         try:
             assert len(await blocks.next()) == 65_536

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from chains import Builtin, CallLimits, EngineConfig, Replies, ReplyCall, Upstream
+from chains import Builtin, CallLimits, EngineConfig, OpenAIBackend, ReplyCall, Upstream
 from chains.demo import DEMO_REPLY_TOKENS
 from chains.engines import MAX_LOADED
 from chains.forwarding import CHAT, COMPLETIONS
@@ -54,7 +54,7 @@ async def loaded() -> AsyncIterator[Builtin]:
     """An engine with its model loaded, for tests of single requests."""
     builtin = Builtin(config=SMALL, limits=PATIENT)
     await builtin.open()
-    await builtin.at("")
+    await builtin.load_upstream("")
     yield builtin
     await builtin.close()
 
@@ -163,7 +163,7 @@ async def test_a_setting_overrides_the_demo_s_own_limit(engine: Open) -> None:
 async def test_the_demo_s_answers_end_without_repetition(engine: Open, system: str, human: str) -> None:
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1))
     call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], options=ModelOptions(temperature=0.0))
-    chunks = [chunk async for chunk in Replies(builtin).stream(call)]
+    chunks = [chunk async for chunk in OpenAIBackend(builtin).stream(call)]
     assert "stop" in [chunk.response_metadata.get("finish_reason") for chunk in chunks]
     lines = re.split(r"[.!?\n]+", "".join(str(chunk.content) for chunk in chunks))
     assert all(lines.count(line) < 3 for line in lines if line.strip())
@@ -172,7 +172,7 @@ async def test_the_demo_s_answers_end_without_repetition(engine: Open, system: s
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool) -> None:
     builtin = await engine()
-    upstream = await builtin.at("")
+    upstream = await builtin.load_upstream("")
     asked = asyncio.create_task(builtin.pass_through({**ENDLESS, "stream": stream}))
 
     async def is_busy() -> bool:
@@ -197,7 +197,7 @@ async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool)
 @pytest.mark.soak
 async def test_leaving_before_the_first_token_stops_the_engine(engine: Open) -> None:
     builtin = await engine(config=EngineConfig(context_size=1024, parallel=1, threads=1))
-    upstream = await builtin.at("")
+    upstream = await builtin.load_upstream("")
     long = {"messages": [{"role": "user", "content": "word " * 720}], "max_tokens": 1}
     response = await builtin.pass_through({**long, "stream": True})
     async with contextlib.aclosing(response.blocks()) as blocks:  # type: ignore[type-var]
@@ -217,14 +217,14 @@ async def test_only_idle_models_are_unloaded_beyond_the_limit(engine: Open, fold
     builtin = await engine(folder)
     assert states(await builtin.models()) == {"one": "on disk", "two": "on disk", "three": "on disk"}
     reading = await builtin.pass_through({**ENDLESS, "model": "one", "stream": True})
-    await builtin.at("two")
+    await builtin.load_upstream("two")
     assert states(await builtin.models()) == {"one": "loaded", "two": "loaded", "three": "on disk"}
-    await builtin.at("three")  # `one` was used longer ago, but is in use
+    await builtin.load_upstream("three")  # `one` was used longer ago, but is in use
     assert states(await builtin.models()) == {"one": "loaded", "two": "on disk", "three": "loaded"}
     assert len(children()) >= MAX_LOADED
     async with contextlib.aclosing(reading.blocks()) as blocks:  # type: ignore[type-var]
         assert b"".join([await anext(blocks) for _ in range(3)]).startswith(b"data: {")
-    await builtin.at("two")
+    await builtin.load_upstream("two")
     assert states(await builtin.models()) == {"one": "on disk", "two": "loaded", "three": "loaded"}
     with pytest.raises(PromptRefused, match=r"no model `four`.*`one`"):
         await builtin.resolve("four")
@@ -261,7 +261,7 @@ async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: 
             reading = await builtin.pass_through({**ENDLESS, "model": name, "stream": True})
             blocks = await readings.enter_async_context(contextlib.aclosing(reading.blocks()))  # type: ignore[type-var]
             await anext(blocks)
-        waiting = asyncio.create_task(builtin.at("three"))
+        waiting = asyncio.create_task(builtin.load_upstream("three"))
         await asyncio.sleep(drain_s / 10)
         asked = {"messages": ASK, "model": "one", "max_tokens": 1}
         response = await asyncio.wait_for(builtin.pass_through(asked), drain_s + 5)
@@ -278,12 +278,12 @@ async def all_loaded(builtin: Builtin, *names: str) -> bool:
 async def test_a_cancelled_call_leaves_the_load_to_others(engine: Open) -> None:
     before = children()
     builtin = await engine()
-    first = asyncio.create_task(builtin.at(""))
+    first = asyncio.create_task(builtin.load_upstream(""))
     await eventually(10, lambda: has_started(before))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    await builtin.at("")
+    await builtin.load_upstream("")
     assert len(children()) == len(before) + 1
     await builtin.close()
     assert children() == before
@@ -296,7 +296,7 @@ async def has_started(before: list[int]) -> bool:
 async def test_closing_cancels_a_load_immediately(engine: Open) -> None:
     before = children()
     builtin = await engine()
-    asked = asyncio.create_task(builtin.at(""))
+    asked = asyncio.create_task(builtin.load_upstream(""))
     await eventually(10, lambda: has_started(before))
     started = time.monotonic()
     await builtin.close()
@@ -308,7 +308,7 @@ async def test_closing_cancels_a_load_immediately(engine: Open) -> None:
 
 async def kill_newest_child(builtin: Builtin) -> None:
     """Kill the engine as soon as it works on a request."""
-    upstream = await builtin.at("")
+    upstream = await builtin.load_upstream("")
 
     async def is_busy() -> bool:
         return await busy_slots(upstream) == 1
@@ -356,7 +356,7 @@ async def test_a_model_that_cannot_be_loaded_reports_the_reason(
     file.write_bytes(content)
     builtin = await engine(file)
     with pytest.raises(UpstreamFailed, match=reason):
-        await builtin.at("m")
+        await builtin.load_upstream("m")
     assert reason in str(await builtin.check())
     with pytest.raises(UpstreamProblem, match=reason):
         await builtin.pass_through({"model": "m", "messages": ASK})
@@ -365,7 +365,7 @@ async def test_a_model_that_cannot_be_loaded_reports_the_reason(
 async def test_the_wait_for_a_model_has_a_limit(engine: Open) -> None:
     builtin = await engine(limits=CallLimits(idle_s=0.05))
     with pytest.raises(UpstreamFailed, match=r"not loaded within 0\.05 s"):
-        await builtin.at("")
+        await builtin.load_upstream("")
 
 
 async def test_an_overlong_prompt_is_refused_with_the_context_length(loaded: Builtin) -> None:
@@ -373,7 +373,7 @@ async def test_an_overlong_prompt_is_refused_with_the_context_length(loaded: Bui
 
     long = ReplyCall(model="any", messages=[HumanMessage("word " * 3000)])
     with pytest.raises(ContextOverflow) as caught:
-        async for _ in Replies(loaded).stream(long):
+        async for _ in OpenAIBackend(loaded).stream(long):
             pass
     assert caught.value.limit == 1024
 
@@ -452,7 +452,9 @@ async def test_context_is_known_and_tokens_are_counted_by_llama_cpp(engine: Open
     assert builtin.context_limit("gpt-4") is None
     assert await builtin.ask_limit("gpt-4") == builtin.context_limit("") == builtin.context_limit("gpt-4") == 1024
     count = await builtin.count_tokens("gpt-4", talk, ())
-    chunks = [chunk async for chunk in Replies(builtin).stream(ReplyCall(model="gpt-4", messages=talk, max_tokens=1))]
+    chunks = [
+        chunk async for chunk in OpenAIBackend(builtin).stream(ReplyCall(model="gpt-4", messages=talk, max_tokens=1))
+    ]
     (usage,) = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
     assert count == usage["input_tokens"]
 
@@ -487,7 +489,7 @@ async def test_a_function_call_has_the_token_limit_of_an_answer(engine: Open) ->
     tool = {"type": "function", "function": {"name": "take_note", "parameters": note}}
     named = {"type": "function", "function": {"name": "take_note"}}  # so that no request chooses a function
     call = ReplyCall(model="", messages=[HumanMessage("Take a note.")], tools=[tool], tool_choice=named)
-    chunks = [chunk async for chunk in Replies(builtin, tool_calls="schema").stream(call)]
+    chunks = [chunk async for chunk in OpenAIBackend(builtin, tool_calls="schema").stream(call)]
     assert chunks[-1].response_metadata["finish_reason"] == "length"
     assert chunks[-1].usage_metadata is not None
     assert chunks[-1].usage_metadata["output_tokens"] == 14  # two attempts

@@ -11,7 +11,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from chains import Upstream
 from chains.call_chunks import ChunkSum, chunk_of_calls
 from chains.reply import chat_model
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 HOSTILE = {
     "single quotes": '{"a":[' + "'b'," * 45_000,
@@ -27,7 +27,7 @@ async def test_a_call_in_one_piece_is_converted_quickly(arguments: str) -> None:
     chat: Any = chat_model(Upstream("http://127.0.0.1:9/v1"))
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
     frame = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
-    found = within(0.1, lambda: chat._convert_chunk_to_generation_chunk(frame, AIMessageChunk, None))
+    found = limit_cpu_time(0.1, lambda: chat._convert_chunk_to_generation_chunk(frame, AIMessageChunk, None))
     assert found.message.tool_call_chunks == [tool_call_chunk(name="f", args=arguments, id="c", index=0)]
 
 
@@ -43,7 +43,7 @@ def test_fragments_are_joined_in_linear_time(arguments: str) -> None:
             whole.add(chunk_of_calls([tool_call_chunk(args=part, index=0, **first)]))
         return whole.chunk()
 
-    found = within(3, join_fragments)
+    found = limit_cpu_time(3, join_fragments)
     assert found.content == "I call."
     assert found.tool_call_chunks == [tool_call_chunk(name="f", args=arguments, id="c", index=0)]
 
@@ -79,4 +79,4 @@ def test_long_answers_are_combined_in_linear_time() -> None:
             whole.add(piece)
         return whole.chunk()
 
-    assert len(within(2, join_fragments).content) == 20_000_000
+    assert len(limit_cpu_time(2, join_fragments).content) == 20_000_000

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from chains import Prompt, build_prompt
 from chains.context import PastCall, PastRound
 from chains.extra_fields import extra_fields
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from wire.errors import ContextOverflow, PromptRefused
 
 AUTO = {"type": "auto", "last_messages": None}
@@ -161,7 +161,7 @@ def test_fitting_takes_time_in_proportion_to_the_turns() -> None:
         lambda: prompt.shrink(ContextOverflow("too long", limit=100, used=100_000)),
         prompt.shortest,
     ):
-        within(0.15, fitted)
+        limit_cpu_time(0.15, fitted)
 
 
 @given(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3), st.integers(0, 600))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Prompt, Replies, build_prompt
+from chains import OpenAIBackend, Prompt, build_prompt
 from chains.fitting import tokens_for_answer
 from tests.chains.conftest import Connect
 from tests.upstream import Hang, ScriptedUpstream
@@ -115,7 +115,7 @@ async def test_an_engine_that_hangs_is_waited_for_briefly_and_once(up: ScriptedU
     started = time.monotonic()
     assert await upstream.ask_limit("m") is None
     assert time.monotonic() - started < 5
-    replies, small = Replies(upstream), prompt(2)
+    replies, small = OpenAIBackend(upstream), prompt(2)
     started = time.monotonic()
     assert await upstream.ask_limit("m") is None
     assert await replies.fit("m", small, answer=None) is small
@@ -125,7 +125,7 @@ async def test_an_engine_that_hangs_is_waited_for_briefly_and_once(up: ScriptedU
 async def test_a_small_prompt_asks_and_waits_for_nothing(up: ScriptedUpstream, connect: Connect) -> None:
     serve_llama(up, 8192)
     up.extra["/props"] = lambda _: Hang()
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     small = prompt(4)
     started = time.monotonic()
     assert await replies.fit("m", small, answer=None) is small
@@ -159,7 +159,7 @@ async def test_vllm_counts_messages(up: ScriptedUpstream, connect: Connect) -> N
 async def test_the_engine_s_count_outranks_the_estimate(up: ScriptedUpstream, connect: Connect) -> None:
     long = prompt(40, 200)
     serve_llama(up, 4096, chars_per_token=10)
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     assert long.tokens(replies.tokens_per_char("m")) > 4096  # by the estimate it would not fit
     assert await replies.fit("m", long, answer=None) is long
     serve_llama(up, 4096, chars_per_token=1)

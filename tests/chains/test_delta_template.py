@@ -50,7 +50,7 @@ def test_comparing_and_parsing_have_the_same_result(texts: list[str], ascii_only
         chunk("b").replace(b'"content":"b"', b'"content":"\\ud83e"'),
         chunk("<think>"),
     ],
-    ids=["usage", "index", "finish", "empty", "null", "number", "thoughts", "twice", "half", "tag"],
+    ids=["usage", "index", "finish", "empty", "null", "number", "reasoning", "twice", "half", "tag"],
 )
 def test_a_chunk_that_differs_otherwise_is_parsed(odd: bytes) -> None:
     one, other = reader(), reader(parses=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chains import Builtin, ModelRouter, Replies, RoutedUpstream, Upstream
+from chains import Builtin, ModelRouter, OpenAIBackend, RoutedUpstream, Upstream
 from chains.embedders import choose_embedder
 from chains.embeddings import UpstreamEmbedder
 from chains.minilm import MiniLm
@@ -11,7 +11,9 @@ from wire.errors import ThreadholdError
 
 def router(first: Upstream, *names: str) -> ModelRouter:
     others = [(name, Upstream(f"http://127.0.0.1:9/{name}")) for name in names]
-    return ModelRouter([RoutedUpstream(name, upstream, Replies(upstream)) for name, upstream in [("", first), *others]])
+    return ModelRouter(
+        [RoutedUpstream(name, upstream, OpenAIBackend(upstream)) for name, upstream in [("", first), *others]]
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Builtin, CallLimits, EngineConfig, Replies, ReplyCall
-from telemetry.context import act_for
+from chains import Builtin, CallLimits, EngineConfig, OpenAIBackend, ReplyCall
+from telemetry.context import set_current_owner
 from tests.chains.test_builtin import busy_slots, children, eventually
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
 
@@ -34,7 +34,7 @@ async def opened(*, parallel: int = 2, idle_s: float = 60.0, is_shared: bool = F
 
 
 async def busy(builtin: Builtin, count: int) -> None:
-    upstream = await builtin.at("")
+    upstream = await builtin.load_upstream("")
 
     async def are_busy() -> bool:
         return await busy_slots(upstream) == count
@@ -56,13 +56,13 @@ async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
 async def finished(builtin: Builtin, text: str, **fields: Any) -> bool:
     """Send a request as a run does, and return whether the answer is complete."""
     call = ReplyCall(model="", messages=[HumanMessage(text)], max_tokens=8, **fields)
-    chunks = [chunk async for chunk in Replies(builtin).stream(call)]
+    chunks = [chunk async for chunk in OpenAIBackend(builtin).stream(call)]
     return any(chunk.response_metadata.get("finish_reason") for chunk in chunks)
 
 
 async def test_a_crash_fails_no_run_that_has_shown_nothing() -> None:
     async with opened() as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         runs = [asyncio.create_task(finished(builtin, f"{LONG}{number}")) for number in range(3)]
         await busy(builtin, 2)
         await crash(builtin)
@@ -73,7 +73,7 @@ async def test_a_crash_fails_no_run_that_has_shown_nothing() -> None:
 @pytest.mark.soak
 async def test_a_run_whose_engine_crashes_twice_fails_with_a_message() -> None:
     async with opened() as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         run = asyncio.create_task(finished(builtin, LONG))
         for _ in range(2):
             await busy(builtin, 1)
@@ -85,7 +85,7 @@ async def test_a_run_whose_engine_crashes_twice_fails_with_a_message() -> None:
 
 
 async def ask_as(owner: str, builtin: Builtin, way: str, text: str = "Say hello.") -> None:
-    act_for(owner)
+    set_current_owner(owner)
     if way == "run":
         await finished(builtin, text)
         return
@@ -101,7 +101,7 @@ async def crash_under(builtin: Builtin, requests: int) -> None:
 @pytest.mark.parametrize("way", ["run", pytest.param("whole", marks=pytest.mark.soak)])
 async def test_an_owner_whose_request_ends_the_engine_twice_is_suspended(way: str) -> None:
     async with opened(is_shared=True) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         asked = asyncio.create_task(ask_as("alice", builtin, way, LONG))
         for _ in range(2):
             await crash_under(builtin, 1)
@@ -120,7 +120,7 @@ async def test_an_owner_whose_request_ends_the_engine_twice_is_suspended(way: st
 @pytest.mark.soak
 async def test_waiting_requests_of_a_suspended_owner_do_not_reach_the_engine() -> None:
     async with opened(parallel=1, is_shared=True) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         asked = [asyncio.create_task(ask_as("alice", builtin, "run", f"{LONG}{n}")) for n in range(5)]
         together = asyncio.gather(*asked, return_exceptions=True)
         while not together.done():
@@ -136,7 +136,7 @@ async def test_waiting_requests_of_a_suspended_owner_do_not_reach_the_engine() -
 @pytest.mark.soak
 async def test_an_end_under_two_owners_suspends_neither() -> None:
     async with opened(parallel=3, is_shared=True) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         os.kill(children()[-1], signal.SIGSTOP)  # so that both are in progress when it ends
         asked = [asyncio.create_task(ask_as(owner, builtin, "run")) for owner in ("alice", "bob")]
         await asyncio.sleep(0.5)
@@ -149,7 +149,7 @@ async def test_an_end_under_two_owners_suspends_neither() -> None:
 @pytest.mark.soak
 async def test_a_single_owner_is_not_suspended() -> None:
     async with opened() as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         asked = asyncio.create_task(ask_as("alice", builtin, "whole", LONG))
         for _ in range(2):
             await crash_under(builtin, 1)
@@ -161,7 +161,7 @@ async def test_a_single_owner_is_not_suspended() -> None:
 @pytest.mark.soak
 async def test_concurrent_retries_keep_their_slots() -> None:
     async with opened(parallel=3, is_shared=True) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         os.kill(children()[-1], signal.SIGSTOP)  # so that nothing is shown before the crash
         long = {"messages": ASK, "max_tokens": 900, "ignore_eos": True, "stream": True}
         both = asyncio.create_task(builtin.pass_through({**long, "n": 2}))
@@ -178,7 +178,7 @@ async def test_concurrent_retries_keep_their_slots() -> None:
 @pytest.mark.soak
 async def test_a_hanging_engine_is_ended_and_its_work_repeated() -> None:
     async with opened(idle_s=8) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         asked = asyncio.create_task(finished(builtin, LONG))
         await busy(builtin, 1)
         os.kill(children()[-1], signal.SIGSTOP)
@@ -189,7 +189,7 @@ async def test_a_hanging_engine_is_ended_and_its_work_repeated() -> None:
 @pytest.mark.soak
 async def test_requests_that_can_hang_the_engine_are_not_retried() -> None:
     async with opened(idle_s=8) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
         asked = asyncio.create_task(finished(builtin, LONG, response_format=wanted))
         await busy(builtin, 1)
@@ -201,11 +201,11 @@ async def test_requests_that_can_hang_the_engine_are_not_retried() -> None:
 
 async def test_one_owner_s_requests_do_not_delay_another_s() -> None:
     async with opened(parallel=1) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         ended: list[str] = []
 
         async def ask(owner: str, *, client: bool) -> None:
-            act_for(owner)
+            set_current_owner(owner)
             if client:
                 await builtin.pass_through({"messages": ASK, "max_tokens": 4})
             else:
@@ -279,7 +279,7 @@ async def test_parallel_completions_release_their_slots(fields: dict[str, Any]) 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_readers_that_leave_give_their_slots_back(stream: bool) -> None:
     async with opened(parallel=1) as builtin:
-        await builtin.at("")
+        await builtin.load_upstream("")
         for _ in range(2):
             asked = asyncio.create_task(builtin.pass_through({"messages": ASK, "stream": stream}))
             if stream:

@@ -7,10 +7,10 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 
-from chains import Replies, ReplyCall
+from chains import OpenAIBackend, ReplyCall
 from chains.extra_fields import EXTRA_FIELDS, MAX_CHARS, ExtraFields
 from tests.chains.conftest import Connect
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
 from wire.errors import PromptRefused
 
@@ -38,7 +38,7 @@ def asked(*messages: BaseMessage, **fields: Any) -> ReplyCall:
     return ReplyCall(**{"model": "m", "messages": [HumanMessage("?"), *messages], "tools": [TOOL], **fields})
 
 
-async def made(replies: Replies, call: ReplyCall | None = None) -> AIMessageChunk:
+async def made(replies: OpenAIBackend, call: ReplyCall | None = None) -> AIMessageChunk:
     message = AIMessageChunk(content="")
     async for chunk in replies.stream(call or asked()):
         message += chunk
@@ -68,7 +68,7 @@ BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         [{"content": None, "reasoning_content": "I "}, {"content": "", "reasoning_content": "think"}, called()],
         {"reasoning_content": "I think"},
     ),
-    "empty thoughts": ([{"content": "", "reasoning_content": ""}, called()], {"reasoning_content": ""}),
+    "empty reasoning": ([{"content": "", "reasoning_content": ""}, called()], {"reasoning_content": ""}),
     "null is nothing": ([{"content": "a", "reasoning_content": None, "x": None}, called()], {}),
     "OpenRouter": (
         [
@@ -140,7 +140,7 @@ BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 async def test_unknown_fields_are_sent_back_at_their_position(
     up: ScriptedUpstream, connect: Connect, deltas: Any, back: Any
 ) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream(*deltas))
     message = await made(replies)
     await made(replies, asked(*answered(message)))
@@ -148,14 +148,14 @@ async def test_unknown_fields_are_sent_back_at_their_position(
 
 
 async def test_an_answer_that_is_not_streamed_is_kept_too(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(whole({"content": None, "reasoning_content": "I think", **called(extra_content=SIGNED)}))
     await made(replies, asked(*answered(await made(replies))))
     assert turn(up) == {"reasoning_content": "I think", "tool_calls": [{**CALL, "extra_content": SIGNED}]}
 
 
 async def test_a_complete_message_after_its_stream_doubles_nothing(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     *parts, _, done = stream({"reasoning_content": "I "}, {"reasoning_content": "think"}, called()).parts
     message = {"reasoning_content": "I think", "x": "new", **called(extra_content=SIGNED)}
     last = {"choices": [{"index": 0, "delta": {}, "message": message, "finish_reason": "tool_calls"}]}
@@ -171,14 +171,14 @@ async def test_fields_are_yielded_once_and_last_if_a_stream_finishes_twice(
     deltas = [({"reasoning_content": "a"}, None), (called(), "tool_calls"), ({"reasoning_content": "b"}, "tool_calls")]
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in deltas]
     up.script(Raw([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]))
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     await made(replies, asked(*answered(await made(replies))))
     assert turn(up)["reasoning_content"] == "ab"
 
 
 async def test_each_parallel_call_gets_its_own_fields_back(up: ScriptedUpstream, connect: Connect) -> None:
     """Gemini's calls have neither index nor id, and only the first one is signed."""
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     calls = [{"id": "", "function": {"name": "f", "arguments": f'{{"place":"{city}"}}'}} for city in ("Rome", "Pau")]
     up.script(stream({"tool_calls": [{**calls[0], "extra_content": SIGNED}]}, {"tool_calls": [calls[1]]}))
     message = await made(replies)
@@ -189,25 +189,25 @@ async def test_each_parallel_call_gets_its_own_fields_back(up: ScriptedUpstream,
 
 
 async def test_only_the_same_engine_and_model_get_the_fields_back(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_content": "I think"}, called(extra_content=SIGNED)))
     messages = answered(await made(replies))
     await made(replies, asked(*messages, model="other"))
     assert turn(up) == {"tool_calls": [CALL]}
     with ScriptedUpstream() as elsewhere:
-        await made(Replies(await connect(elsewhere.url), tool_calls="native"), asked(*messages))
+        await made(OpenAIBackend(await connect(elsewhere.url), tool_calls="native"), asked(*messages))
         assert turn(elsewhere) == {"tool_calls": [CALL]}
 
 
 async def test_replies_without_calls_or_without_functions_keep_nothing(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_details": [1]}, {"content": "20"}, finish="stop"), stream({"x": 1}, called()))
     assert EXTRA_FIELDS not in (await made(replies)).additional_kwargs
     assert EXTRA_FIELDS not in (await made(replies, asked(tools=[]))).additional_kwargs
 
 
 async def test_a_repair_request_has_the_fields_and_adds_its_own(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_content": "I think"}, called("{}", extra_content=SIGNED)))
     up.script(stream({"reasoning_content": "Oh"}, called(extra_content={"google": {"thought_signature": "bmV3"}})))
     message = AIMessageChunk(content="")
@@ -233,7 +233,7 @@ REFUSALS = {
 async def test_a_field_its_own_engine_refuses_is_left_out_later(
     up: ScriptedUpstream, connect: Connect, refusal: Any
 ) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning": "I", "channel": "analysis"}, {"reasoning": "!", "channel": "analysis"}, called()))
     messages = answered(await made(replies))
     up.script(Fail(400, refusal))
@@ -256,7 +256,7 @@ UNNAMED = (
 
 @pytest.mark.parametrize("words", UNNAMED)
 async def test_a_refusal_that_names_no_field_removes_all(up: ScriptedUpstream, connect: Connect, words: str) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream({"a": "1"}, called(b={"c": 1})))
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}
     messages = [*answered(await made(replies)), HumanMessage([image])]
@@ -271,7 +271,7 @@ async def test_a_refusal_that_names_no_field_removes_all(up: ScriptedUpstream, c
 
 
 async def test_own_fields_stay_if_a_refusal_does_not_refuse_them(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream({"thought": "I"}, called(b=1)))
     messages = answered(await made(replies))
     up.script(Fail(400, {"error": {"message": "Invalid property order: thought comes before content"}}))
@@ -281,7 +281,7 @@ async def test_own_fields_stay_if_a_refusal_does_not_refuse_them(up: ScriptedUps
 
 
 async def test_a_repeated_refusal_is_reported_and_not_remembered(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_content": "I"}, called()))
     messages = answered(await made(replies))
     must = Fail(400, {"error": {"message": "The `reasoning_content` must be passed back to the API."}})
@@ -306,7 +306,7 @@ async def test_a_repeated_refusal_is_reported_and_not_remembered(up: ScriptedUps
 async def test_fields_beyond_the_limit_are_not_kept_and_the_run_continues(
     up: ScriptedUpstream, connect: Connect, deltas: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.script(stream(*deltas, called()))
     await made(replies, asked(*answered(await made(replies))))
     assert turn(up) == {"tool_calls": [CALL]}
@@ -320,7 +320,7 @@ async def test_modes_without_native_calls_send_no_fields_back(up: ScriptedUpstre
     beside = {EXTRA_FIELDS: json.dumps({"source": "s", "message": {"x": 1}, "calls": {}})}
     call = {"name": "f", "args": {"place": "Rome"}, "id": "c1", "type": "tool_call"}
     turn = AIMessage("", tool_calls=[call], additional_kwargs=beside)  # type: ignore[list-item]
-    replies = Replies(await connect(up.url), tool_calls="prompt")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="prompt")
     await made(replies, asked(turn, ToolMessage("20", tool_call_id="c1")))
     assert "x" not in str(up.requests[-1].body["messages"][-2:])
 
@@ -357,7 +357,7 @@ def test_many_items_are_merged_quickly(deltas: list[dict[str, Any]]) -> None:
             extra.add_call(0, delta)
         extra.to_json(["c1"])
 
-    within(0.25, merge)
+    limit_cpu_time(0.25, merge)
 
 
 def test_entries_are_merged_by_index_type_and_id() -> None:
@@ -376,7 +376,7 @@ def test_deltas_after_the_end_do_not_serialize_the_fields_again() -> None:
     extra = ExtraFields("http://h", "m")
     extra.add({"x": "a" * 1_000_000})
     assert extra.to_json(["c1"])
-    assert within(0.1, lambda: [extra.to_json(["c1"]) for _ in range(1_000)]) == [None] * 1_000
+    assert limit_cpu_time(0.1, lambda: [extra.to_json(["c1"]) for _ in range(1_000)]) == [None] * 1_000
     spelled = 0
     for _ in range(1_000):
         extra.add({"x": "a"})

@@ -8,11 +8,11 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
-from chains import Replies, ReplyCall
+from chains import OpenAIBackend, ReplyCall
 from chains.chunks import ChunkReader
 from chains.fragments import CallFragments, Fragment
 from tests.chains.conftest import Connect
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from tests.upstream import Raw, ScriptedUpstream
 from wire.errors import UpstreamFailed
 
@@ -277,7 +277,7 @@ async def test_calls_of_both_kinds_of_answers_reach_the_client(up: ScriptedUpstr
         Raw([orjson.dumps(whole)], content_type="application/json"),
         Raw([b"data: " + orjson.dumps(delta) + b"\n\n", b"data: [DONE]\n\n"]),
     )
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     for _ in range(2):
         made = AIMessageChunk(content="")
         async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("?")], tools=TOOLS)):
@@ -328,7 +328,7 @@ def test_too_many_calls_end_the_reply_quickly(make: Callable[[], list[dict[str, 
         with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
             read(*choices)
 
-    within(0.25, fail)
+    limit_cpu_time(0.25, fail)
 
 
 HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -350,7 +350,7 @@ HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
     ],
     "choices": lambda: [{"delta": {"content": "x"}}] * 20_000,
     "parts of content": lambda: [{"delta": {"content": [{"type": "text", "text": "x"}] * 100_000}}],
-    "parts of thoughts": lambda: [
+    "parts of reasoning": lambda: [
         {"delta": {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "x"}] * 100_000}]}}
     ],
     "annotations": lambda: [{"delta": {"content": "x", "annotations": [{"index": n} for n in range(50_000)]}}],
@@ -361,13 +361,13 @@ HEAVY: dict[str, Callable[[], list[dict[str, Any]]]] = {
 @pytest.mark.parametrize("make", HEAVY.values(), ids=HEAVY)
 def test_replies_of_many_items_are_read_in_linear_time(make: Callable[[], list[dict[str, Any]]]) -> None:
     choices = make()
-    within(1, lambda: read(*choices))
+    limit_cpu_time(1, lambda: read(*choices))
 
 
 async def test_a_reply_with_the_maximum_number_of_calls_is_complete(up: ScriptedUpstream, connect: Connect) -> None:
     delta = {"choices": [{"index": 0, "delta": {"tool_calls": many(128, **NUMBERED)}, "finish_reason": "tool_calls"}]}
     up.script(Raw([b"data: " + orjson.dumps(delta) + b"\n\n", b"data: [DONE]\n\n"]))
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     ids = [
         call["id"]
         async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("?")], tools=TOOLS))
@@ -381,7 +381,7 @@ async def test_too_many_calls_fail_the_run_once(up: ScriptedUpstream, connect: C
     choices = TOO_MANY[name]()
     frames = [b"data: " + orjson.dumps({"choices": [{"index": 0, **choice}]}) + b"\n\n" for choice in choices]
     up.script(Raw([b"".join(frames)]))
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
         async for _ in replies.stream(ReplyCall(model="m", messages=[HumanMessage("?")], tools=TOOLS)):
             pass

@@ -12,7 +12,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from chains.extra_fields import EXTRA_FIELDS
-from chains.langchain_model import LangChainReplies
+from chains.langchain_model import LangChainBackend
 from chains.reply import ReplyCall
 from tests.upstream import Fail, Reply, ScriptedUpstream
 from wire.errors import PromptRefused, UpstreamFailed
@@ -27,7 +27,7 @@ def call(**fields: Any) -> ReplyCall:
 
 async def whole(chat: Any, asked: ReplyCall) -> AIMessageChunk:
     made = AIMessageChunk(content="")
-    async for chunk in LangChainReplies(chat).stream(asked):
+    async for chunk in LangChainBackend(chat).stream(asked):
         assert isinstance(chunk, AIMessageChunk)
         made += chunk
     return made

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
-from chains import Replies, ReplyCall
+from chains import OpenAIBackend, ReplyCall
 from chains.chunks import ChunkReader, split_chunk
 from tests.chains.conftest import Connect
 from tests.upstream import Raw, ScriptedUpstream
 from wire.errors import UpstreamFailed
 
-MOST_CHARS = 4096
+MAX_CHARS = 4096
 
 TEXTS = {
     "plain": "word " * 60_000,
@@ -66,7 +66,7 @@ async def longest_pause() -> AsyncIterator[list[float]]:
         watching.cancel()
 
 
-async def read(replies: Replies) -> tuple[str, int]:
+async def read(replies: OpenAIBackend) -> tuple[str, int]:
     """Return the text, and the length of the longest chunk."""
     texts = []
     async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("hi")])):
@@ -81,8 +81,8 @@ async def test_a_large_text_arrives_in_small_chunks(
     up: ScriptedUpstream, connect: Connect, name: str, form: Any
 ) -> None:
     up.script(form(TEXTS[name]))
-    text, longest = await read(Replies(await connect(up.url)))
-    assert longest <= MOST_CHARS
+    text, longest = await read(OpenAIBackend(await connect(up.url)))
+    assert longest <= MAX_CHARS
     if name == "plain":
         assert text == TEXTS[name]
 
@@ -90,7 +90,7 @@ async def test_a_large_text_arrives_in_small_chunks(
 async def test_a_large_answer_does_not_stop_the_event_loop(up: ScriptedUpstream, connect: Connect) -> None:
     """Splitting this answer takes over a second of processor time."""
     up.script(whole("\n<think></think>" * 400_000))
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     async with longest_pause() as pauses:
         await read(replies)
     assert pauses[0] < 0.5
@@ -100,7 +100,7 @@ async def test_an_answer_without_an_end_is_refused(up: ScriptedUpstream, connect
     for reply in (whole("x" * 9_000_000), streamed("x" * 9_000_000)):
         up.script(reply)
         with pytest.raises(UpstreamFailed, match="8"):
-            await read(Replies(await connect(up.url)))
+            await read(OpenAIBackend(await connect(up.url)))
 
 
 def reader() -> ChunkReader:
@@ -108,13 +108,13 @@ def reader() -> ChunkReader:
 
 
 @given(
-    st.integers(0, 3 * MOST_CHARS),
-    st.integers(0, 3 * MOST_CHARS),
+    st.integers(0, 3 * MAX_CHARS),
+    st.integers(0, 3 * MAX_CHARS),
     st.booleans(),
     st.booleans(),
 )
-def test_pieces_of_a_chunk_add_up_to_it(text: int, thoughts: int, has_call: bool, ends: bool) -> None:
-    delta: dict[str, Any] = {"content": "ab " * (text // 3), "reasoning_content": "xy" * (thoughts // 2)}
+def test_pieces_of_a_chunk_add_up_to_it(text: int, reasoning: int, has_call: bool, ends: bool) -> None:
+    delta: dict[str, Any] = {"content": "ab " * (text // 3), "reasoning_content": "xy" * (reasoning // 2)}
     if has_call:
         delta["tool_calls"] = [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]
     choice = {"index": 0, "delta": delta, "finish_reason": "stop" if ends else None}
@@ -130,4 +130,4 @@ def test_pieces_of_a_chunk_add_up_to_it(text: int, thoughts: int, has_call: bool
     assert pieces[-1]["choices"][0]["finish_reason"] == ("stop" if ends else None)
     assert dict(pieces[-1]).get("usage") == dict(chunk).get("usage")
     if len(pieces) > 1:
-        assert max(len(str(each["content"])) + len(each.get("reasoning_content", "")) for each in deltas) <= MOST_CHARS
+        assert max(len(str(each["content"])) + len(each.get("reasoning_content", "")) for each in deltas) <= MAX_CHARS

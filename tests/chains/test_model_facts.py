@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Replies, ReplyCall
-from chains.model_facts import MOST_MODELS, RecentModels
-from telemetry.context import act_for
+from chains import OpenAIBackend, ReplyCall
+from chains.model_facts import MAX_MODELS, RecentModels
+from telemetry.context import set_current_owner
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
 from wire.errors import RunError
@@ -21,36 +21,36 @@ T = TypeVar("T")
 
 def test_the_latest_names_are_known() -> None:
     recent: RecentModels[int] = RecentModels()
-    for number in range(MOST_MODELS):
+    for number in range(MAX_MODELS):
         recent[f"model {number}"] = number
     recent["model 0"] = 0
     recent["one more"] = 1
-    assert len(recent) == MOST_MODELS
+    assert len(recent) == MAX_MODELS
     assert "model 0" in recent
     assert "model 1" not in recent
     recent["x" * 10_000] = 1
     assert "x" * 10_000 not in recent
-    assert len(recent) == MOST_MODELS
+    assert len(recent) == MAX_MODELS
 
 
 async def test_invented_names_do_not_fill_the_memory(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     up.default = lambda body: Reply("<think>Hm.</think>So.")
-    for number in range(MOST_MODELS + 50):
+    for number in range(MAX_MODELS + 50):
         upstream.learn_limit(f"made up {number}", 4096)
         upstream.note_reasoning(f"made up {number}", begins=True)
-        upstream.calibration.learn(f"made up {number}", chars=1000, tokens=300)
+        upstream.calibration.update(f"made up {number}", chars=1000, tokens=300)
     assert (upstream.context_limit("made up 49"), upstream.context_limit("made up 50")) == (None, 4096)
-    assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MOST_MODELS
+    assert len(upstream.reasoning_models) == len(upstream.calibration._ratios) == MAX_MODELS
     call = ReplyCall(model="made up 1049", messages=[HumanMessage("Well?")])
-    assert [chunk async for chunk in Replies(upstream).stream(call)]
+    assert [chunk async for chunk in OpenAIBackend(upstream).stream(call)]
 
 
 async def acting(owner: str, work: Coroutine[Any, Any, T]) -> T:
     """Call a function for an owner, as a request's task does."""
 
     async def do() -> T:
-        act_for(owner)
+        set_current_owner(owner)
         return await work
 
     return await asyncio.create_task(do())
@@ -72,15 +72,15 @@ WEATHER = {"type": "function", "function": {"name": "w", "parameters": {"type": 
         (refusing("Unrecognized request argument supplied: temperature", "temperature"), "field"),
         (OVERFLOW, "context"),
         (NO_TOOLS, "mode"),
-        (lambda _: Reply("Hm.</think>So."), "thoughts"),
+        (lambda _: Reply("Hm.</think>So."), "reasoning"),
     ],
-    ids=["a field", "a context", "function calls", "thoughts"],
+    ids=["a field", "a context", "function calls", "reasoning"],
 )
 async def test_facts_learned_from_one_owner_apply_to_no_other(
     up: ScriptedUpstream, connect: Connect, server: Any, learned: str
 ) -> None:
     upstream = await connect(up.url)
-    replies = Replies(upstream, tool_calls="auto")
+    replies = OpenAIBackend(upstream, tool_calls="auto")
     up.default = server
 
     async def request(**fields: Any) -> None:
@@ -89,7 +89,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
             [chunk async for chunk in replies.stream(call)]
 
     async def remember(mode: Any) -> None:
-        replies._modes._abilities._modes["m"] = mode
+        replies._modes._capabilities._modes["m"] = mode
 
     async def know() -> bool:
         match learned:
@@ -100,7 +100,7 @@ async def test_facts_learned_from_one_owner_apply_to_no_other(
             case "context":
                 return upstream.context_limit("m") is not None
             case "mode":
-                return replies._modes._abilities._known("m") == "schema"
+                return replies._modes._capabilities._known("m") == "schema"
         return "m" in upstream.reasoning_models
 
     if learned == "mode":

@@ -8,11 +8,11 @@ from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from chains import Provider, Replies, ReplyCall
+from chains import OpenAIBackend, Provider, ReplyCall
 from chains.completions import open_completion
 from chains.engine_requests import fit_request
 from chains.forwarding import CHAT
-from chains.langchain_model import LangChainReplies
+from chains.langchain_model import LangChainBackend
 from chains.ports import ChatBackend
 from tests.anthropic import ScriptedAnthropic
 from tests.chains.conftest import FAST, Connect
@@ -44,13 +44,13 @@ async def sent(backend: ChatBackend, up: ScriptedUpstream, options: ModelOptions
 
 
 async def test_an_openai_compatible_upstream_gets_every_option(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     assert await sent(replies, up, EVERY) == OPTION_VALUES
     assert await sent(replies, up, ModelOptions()) == {}
 
 
 async def test_a_program_s_own_chat_model_gets_every_option(up: ScriptedUpstream, chat: ChatOpenAI) -> None:
-    replies = LangChainReplies(chat)
+    replies = LangChainBackend(chat)
     assert await sent(replies, up, EVERY) == OPTION_VALUES
     assert await sent(replies, up, ModelOptions()) == {}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import ModelRouter, Replies, ReplyCall, RoutedUpstream, Upstream, build_chat_chain
+from chains import ModelRouter, OpenAIBackend, ReplyCall, RoutedUpstream, Upstream, build_chat_chain
 from tests.chains.conftest import FAST
 from tests.upstream import Fail, Hang, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, PromptRefused, UpstreamProblem
@@ -39,7 +39,9 @@ class Deps:
                     continue
                 named = "" if name == "first" else name
                 upstream = Upstream(up.url, api_key=f"key-of-{name}", limits=FAST, name=named)
-                members.append(RoutedUpstream(named, upstream, Replies(upstream), tuple((models or {}).get(name, ()))))
+                members.append(
+                    RoutedUpstream(named, upstream, OpenAIBackend(upstream), tuple((models or {}).get(name, ())))
+                )
             router = ModelRouter(members, **options)
             await router.open()
             stack.push_async_callback(router.close)
@@ -198,6 +200,6 @@ async def test_limits_and_ratios_are_kept_per_upstream(deps: Deps) -> None:
         assert [router.context_limit(name) for name in ("y", "b/y", "short", "local")] == [4096, 4096, 4096, None]
         router.learn_limit("y", 2048)
         assert router.context_limit("b/y") == 2048
-        router.learn("short", chars=1000, prompt_tokens=500)
+        router.calibrate("short", chars=1000, prompt_tokens=500)
         assert router.tokens_per_char("y") == 0.5
         assert router.tokens_per_char("local") != 0.5

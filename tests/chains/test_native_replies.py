@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from chains.native_replies import NativeReply
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 
 def spelled(chunks: list[AIMessageChunk]) -> str:
@@ -36,11 +36,11 @@ MANY: dict[str, list[AIMessageChunk]] = {
     * 2,
     "no index": [AIMessageChunk(content=[{"type": "thinking"}] * 40_000), block(0)],
     "one block each": [block(position) for position in range(4_000)],
-    "long thoughts": [block(0, "x" * 2_000) for _ in range(2_000)],
+    "long reasoning": [block(0, "x" * 2_000) for _ in range(2_000)],
     "long fields": [AIMessageChunk(content="", additional_kwargs={"x": "y" * 2_000}) for _ in range(2_000)],
 }
 
 
 @pytest.mark.parametrize("chunks", MANY.values(), ids=MANY)
 def test_a_turn_of_many_items_is_joined_quickly(chunks: list[Any]) -> None:
-    within(1, lambda: spelled(chunks))
+    limit_cpu_time(1, lambda: spelled(chunks))

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tracers import BaseTracer
 
-from chains import Replies, ReplyCall, build_chat_chain
+from chains import OpenAIBackend, ReplyCall, build_chat_chain
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import PromptRefused
@@ -30,7 +30,7 @@ def asked(**fields: Any) -> ReplyCall:
     return ReplyCall(**{"model": "test-model", "messages": [HumanMessage("Hi")], **fields})
 
 
-async def ask(replies: Replies, call: ReplyCall | None = None) -> str:
+async def ask(replies: OpenAIBackend, call: ReplyCall | None = None) -> str:
     return "".join([str(chunk.content) async for chunk in replies.stream(call or asked())])
 
 
@@ -66,7 +66,7 @@ async def test_a_refused_field_is_left_out_remembered_and_logged_once(
 ) -> None:
     caplog.set_level(logging.INFO, "threadhold.chains")
     up.default = picky("stream_options", how=how)
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     for _ in range(3):
         assert await ask(replies) == "Fine."
     assert len(up.requests) == 4
@@ -78,7 +78,7 @@ async def test_a_refused_field_is_left_out_remembered_and_logged_once(
 async def test_several_refused_fields_are_left_out_one_by_one(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky("stream_options", "temperature", "top_p", "reasoning_effort")
     call = asked(options=ModelOptions(temperature=0.5, top_p=0.5, reasoning_effort="low"), max_tokens=9)
-    assert await ask(Replies(await connect(up.url)), call) == "Fine."
+    assert await ask(OpenAIBackend(await connect(up.url)), call) == "Fine."
     assert len(up.requests) == 5
     assert up.requests[-1].body.keys() == {"model", "messages", "stream", "max_tokens"}
 
@@ -87,12 +87,12 @@ async def test_a_field_that_stays_refused_fails_with_the_first_refusal(up: Scrip
     numbers = iter(range(100))
     up.default = lambda _: Fail(400, error(f"stream_options is not supported, time {next(numbers)}"))
     with pytest.raises(PromptRefused, match="time 0"):
-        await ask(Replies(await connect(up.url)))
+        await ask(OpenAIBackend(await connect(up.url)))
     assert len(up.requests) == 2
 
 
 async def test_a_change_that_did_not_help_is_not_remembered(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     up.script(Fail(400, error("stream_options is not supported")), Fail(400, error("No.")), Reply("Fine."))
     with pytest.raises(PromptRefused):
         await ask(replies)
@@ -104,27 +104,27 @@ async def test_nothing_is_resent_after_the_first_token(up: ScriptedUpstream, con
     words = b'data: {"choices": [{"index": 0, "delta": {"content": "Well"}}]}\n\n'
     up.script(Raw([words, b"data: " + json.dumps(error("stream_options is not supported")).encode() + b"\n\n"]))
     with pytest.raises(Exception, match="stream_options"):
-        await ask(Replies(await connect(up.url)))
+        await ask(OpenAIBackend(await connect(up.url)))
     assert len(up.requests) == 1
 
 
 async def test_a_refused_limit_is_renamed_and_never_left_out(up: ScriptedUpstream, connect: Connect) -> None:
     refusal = Fail(400, error("'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."))
     up.default = lambda body: refusal if "max_tokens" in body else Reply("Fine.")
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     for _ in range(2):
         assert await ask(replies, asked(max_tokens=7)) == "Fine."
     assert [seen.body.get("max_completion_tokens") for seen in up.requests] == [None, 7, 7]
     up.default = picky("max_tokens", "max_completion_tokens")
     with pytest.raises(PromptRefused, match="max_"):
-        await ask(Replies(await connect(up.url)), asked(max_tokens=7))
+        await ask(OpenAIBackend(await connect(up.url)), asked(max_tokens=7))
 
 
 async def test_a_refused_value_is_left_out_and_others_are_sent(up: ScriptedUpstream, connect: Connect) -> None:
     message = "'temperature' does not support 0.2 with this model. Only the default (1) value is supported."
     refusal = Fail(400, error(message, param="temperature", code="unsupported_value"))
     up.default = lambda body: refusal if body.get("temperature") == 0.2 else Reply("Fine.")
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     for temperature in (0.2, 0.2, 1.0):
         assert await ask(replies, asked(options=ModelOptions(temperature=temperature))) == "Fine."
     assert [seen.body.get("temperature") for seen in up.requests] == [0.2, None, None, 1.0]
@@ -140,7 +140,7 @@ async def test_null_content_with_calls_is_sent_as_servers_accept_it(
         return Reply("Fine.") if good else Fail(422, error("messages.1.content: must be a non-empty string"))
 
     up.default = refuse_null
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     assert await ask(replies, asked(messages=CALLED, tools=[WEATHER])) == "Fine."
     before = len(up.requests)
     assert await ask(replies, asked(messages=CALLED, tools=[WEATHER])) == "Fine."
@@ -150,7 +150,7 @@ async def test_null_content_with_calls_is_sent_as_servers_accept_it(
 async def test_functions_lose_only_their_refused_fields(up: ScriptedUpstream, connect: Connect) -> None:
     refusal = Fail(400, error("'strict' is not a recognized parameter"))
     up.default = lambda body: refusal if "strict" in body["tools"][0]["function"] else Reply("Fine.")
-    assert await ask(Replies(await connect(up.url), tool_calls="native"), asked(tools=[WEATHER])) == "Fine."
+    assert await ask(OpenAIBackend(await connect(up.url), tool_calls="native"), asked(tools=[WEATHER])) == "Fine."
     assert up.requests[-1].body["tools"][0]["function"].keys() == {"name", "parameters"}
 
 
@@ -158,7 +158,7 @@ async def test_a_refused_required_tool_choice_is_weakened(up: ScriptedUpstream, 
     refusal = Fail(400, error("tool_choice 'required' is not supported"))
     call = Reply(tool_calls=[("w", {})])
     up.default = lambda body: refusal if body.get("tool_choice") not in (None, "auto") else call
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     for choice in ("required", {"type": "function", "function": {"name": "w"}}):
         chunks = [chunk async for chunk in replies.stream(asked(tools=[WEATHER], tool_choice=choice))]
         assert any(chunk.tool_call_chunks for chunk in chunks)
@@ -167,7 +167,7 @@ async def test_a_refused_required_tool_choice_is_weakened(up: ScriptedUpstream, 
 async def test_a_refused_format_fails_and_is_named(up: ScriptedUpstream, connect: Connect) -> None:
     up.formats = ()
     with pytest.raises(PromptRefused, match="response_format"):
-        await ask(Replies(await connect(up.url)), asked(response_format={"type": "json_object"}))
+        await ask(OpenAIBackend(await connect(up.url)), asked(response_format={"type": "json_object"}))
     assert len(up.requests) == 1
 
 
@@ -185,7 +185,7 @@ async def test_traced_chains_are_resent_too(up: ScriptedUpstream, connect: Conne
 async def test_requests_of_clients_pass_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky("stream_options")
     upstream = await connect(up.url)
-    assert await ask(Replies(upstream)) == "Fine."
+    assert await ask(OpenAIBackend(upstream)) == "Fine."
     body = {"model": "test-model", "messages": [], "stream": True, "stream_options": {"include_usage": True}}
     response = await upstream.pass_through(body)
     assert response.status == 400

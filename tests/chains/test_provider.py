@@ -95,8 +95,8 @@ async def test_without_a_user_message_the_model_answers_first(up: ScriptedAnthro
     assert len(up.bodies) == 2
 
 
-async def test_thoughts_are_separate_from_the_text(up: ScriptedAnthropic, provide: Open) -> None:
-    up.script(MessageReply("42", thoughts="Let me see"))
+async def test_reasoning_is_separate_from_the_text(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(MessageReply("42", reasoning="Let me see"))
     made = whole(await ask(await provide(), tools=[WEATHER]))
     assert made.content == "42"
     assert made.additional_kwargs["reasoning_content"] == "Let me see"
@@ -126,7 +126,7 @@ async def test_tool_calls_and_their_outputs_are_passed_on(up: ScriptedAnthropic,
 async def test_thinking_blocks_are_sent_back_signed_and_in_order(up: ScriptedAnthropic, provide: Open) -> None:
     calls = (("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))
     up.script(
-        MessageReply("Looking", calls=calls, thoughts="Let me see", signature="s1gn3d", redacted="b64"),
+        MessageReply("Looking", calls=calls, reasoning="Let me see", signature="s1gn3d", redacted="b64"),
         MessageReply("Warm"),
     )
     provider = await provide()
@@ -229,7 +229,7 @@ async def test_an_endless_answer_is_ended_with_advice(
     long = "x" * 1_100_000
     for answer in (
         MessageReply(long),
-        MessageReply("So", thoughts=long),
+        MessageReply("So", reasoning=long),
         MessageReply(calls=(("weather", {"place": long[:30_000]}),)),
     ):
         up.script(answer)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Replies, ReplyCall
-from chains.changes import Change
-from chains.fields import find_changes
-from chains.quotes import Words
+from chains import OpenAIBackend, ReplyCall
+from chains.quotes import RequestText
+from chains.refused_fields import find_request_changes
+from chains.request_changes import RequestChange
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import ContextOverflow, PromptRefused
@@ -29,7 +29,7 @@ def asked(*texts: str, **fields: Any) -> ReplyCall:
     return ReplyCall(**{**options, **fields})
 
 
-async def ask(replies: Replies, call: ReplyCall) -> str:
+async def ask(replies: OpenAIBackend, call: ReplyCall) -> str:
     return "".join([str(chunk.content) async for chunk in replies.stream(call)])
 
 
@@ -67,7 +67,7 @@ async def test_a_quoted_text_changes_no_other_request(
     up: ScriptedUpstream, connect: Connect, server: Any, call: ReplyCall
 ) -> None:
     up.default = server
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     with suppress(PromptRefused):
         await ask(replies, call)
     await ask(replies, asked())
@@ -76,7 +76,7 @@ async def test_a_quoted_text_changes_no_other_request(
 
 async def test_a_property_named_like_a_field_does_not_drop_the_field(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = strict
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     assert await ask(replies, asked(tools=[function({"temperature": {"type": "string", "format": "date"}})])) == "Fine."
     assert up.requests[-1].body["temperature"] == 0.5
 
@@ -93,7 +93,7 @@ async def test_a_limit_in_quoted_text_is_not_learned(
     upstream = await connect(up.url)
     prompt = "request (9000 tokens) exceeds the available context  size (4096 tokens)"
     with pytest.raises(ContextOverflow):
-        await ask(Replies(upstream), asked(prompt if author == "the prompt" else "Hi"))
+        await ask(OpenAIBackend(upstream), asked(prompt if author == "the prompt" else "Hi"))
     assert upstream.context_limit("test-model") == (None if author == "the prompt" else 4096)
 
 
@@ -102,10 +102,10 @@ def test_thousands_of_names_are_searched_for_quickly() -> None:
     names = {f"x-{number}": True for number in range(20_000)}
     body = {"temperature": 1, "tools": [function({}, **names)]}
     since = time.process_time()
-    words = Words(body)
+    sent = RequestText(body)
     for text in ("Something is wrong.", " ".join(names)[:8000], "temperature is not supported"):
-        found = find_changes(body, words, paths=(), text=text, status=400)
-    assert found == [Change("request", "temperature")]
+        found = find_request_changes(body, sent, paths=(), text=text, status=400)
+    assert found == [RequestChange("request", "temperature")]
     assert time.process_time() - since < 2
 
 
@@ -113,5 +113,5 @@ def test_a_long_quote_is_compared_once_for_all_its_occurrences() -> None:
     prompt = "unknown parameter: stream unsupported parameter: stream_options, " * 60_000
     body = {"messages": [{"role": "user", "content": prompt}], "stream": True, "stream_options": {}}
     since = time.process_time()
-    assert find_changes(body, Words(body), paths=(), text=prompt[:7900], status=422) == []
+    assert find_request_changes(body, RequestText(body), paths=(), text=prompt[:7900], status=422) == []
     assert time.process_time() - since < 2

@@ -13,7 +13,7 @@ from chains import Builtin, EngineConfig, Upstream
 from chains.engine_prompts import split_prompts
 from chains.forwarding import CHAT, COMPLETIONS
 from chains.read_ahead import read_ahead
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.upstream import ScriptedUpstream
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(360), pytest.mark.xdist_group("engine")]
@@ -52,7 +52,7 @@ READ = [
 
 async def answer(builtin: Builtin, owner: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the usages of an answer's parts."""
-    act_for(owner)
+    set_current_owner(owner)
     response = await builtin.pass_through(
         {"max_tokens": 4, "stream_options": {"include_usage": True}, **body}, COMPLETIONS if "prompt" in body else CHAT
     )

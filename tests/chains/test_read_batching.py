@@ -7,15 +7,15 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from chains.read_batching import Pace, ReadPauses
+from chains.read_batching import LoopLag, ReadPauses
 
 LARGE = 64 * 1024
 
 
-async def took_s(rests: ReadPauses, newest_bytes: int = 100) -> float:
+async def took_s(pauses: ReadPauses, newest_bytes: int = 100) -> float:
     """Return how long a stream pauses."""
     started = time.perf_counter()
-    await rests.rest(newest_bytes, nullcontext)
+    await pauses.wait(newest_bytes, nullcontext)
     return time.perf_counter() - started
 
 
@@ -27,8 +27,8 @@ async def fall_behind(seconds: float, *, times: int = 10) -> None:
 
 
 async def test_streams_do_not_pause_while_the_loop_keeps_up() -> None:
-    pace = Pace()
-    streams = [ReadPauses(pace) for _ in range(1_000)]
+    loop_lag = LoopLag()
+    streams = [ReadPauses(loop_lag) for _ in range(1_000)]
     await asyncio.sleep(0.1)
     pauses = [await took_s(one) for one in streams[:50]]
     assert sorted(pauses)[25] < 0.001
@@ -39,7 +39,7 @@ async def test_streams_do_not_pause_while_the_loop_keeps_up() -> None:
 async def test_streams_pause_longer_if_the_loop_is_later() -> None:
     pauses = []
     for behind_s in (0.01, 0.05):
-        stream = ReadPauses(Pace())
+        stream = ReadPauses(LoopLag())
         await fall_behind(behind_s)
         pauses.append(await took_s(stream))
         stream.close()
@@ -48,7 +48,7 @@ async def test_streams_pause_longer_if_the_loop_is_later() -> None:
 
 
 async def test_streams_do_not_pause_after_the_loop_has_caught_up() -> None:
-    stream = ReadPauses(Pace())
+    stream = ReadPauses(LoopLag())
     await fall_behind(0.05)
     for _ in range(20):  # other programs can keep this loop late
         await asyncio.sleep(0.5)
@@ -60,14 +60,14 @@ async def test_streams_do_not_pause_after_the_loop_has_caught_up() -> None:
 
 
 async def test_a_stream_with_large_reads_does_not_pause() -> None:
-    stream = ReadPauses(Pace())
+    stream = ReadPauses(LoopLag())
     await fall_behind(0.05)
     assert await took_s(stream, LARGE) < 0.01
     stream.close()
 
 
 async def test_a_paused_stream_is_released_when_cancelled() -> None:
-    stream, moments = ReadPauses(Pace()), []
+    stream, moments = ReadPauses(LoopLag()), []
 
     @contextmanager
     def held() -> Iterator[None]:
@@ -78,24 +78,24 @@ async def test_a_paused_stream_is_released_when_cancelled() -> None:
             moments.append("let go")
 
     await fall_behind(0.05)
-    resting = asyncio.create_task(stream.rest(100, held))
+    paused = asyncio.create_task(stream.wait(100, held))
     await asyncio.sleep(0)
     assert moments == ["held"]
-    resting.cancel()
+    paused.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await resting
+        await paused
     assert moments == ["held", "let go"]
     stream.close()
 
 
 async def test_the_end_of_the_last_stream_ends_the_measuring() -> None:
-    pace = Pace()
-    one, other = ReadPauses(pace), ReadPauses(pace)
+    loop_lag = LoopLag()
+    one, other = ReadPauses(loop_lag), ReadPauses(loop_lag)
     await fall_behind(0.05)
-    assert pace.streams == 2
+    assert loop_lag.streams == 2
     for stream in (one, one, other):
-        assert pace.late_s > 0
+        assert loop_lag.lag_s > 0
         stream.close()
-    assert pace.streams == 0
+    assert loop_lag.streams == 0
     await fall_behind(0.05)
-    assert pace.late_s == 0
+    assert loop_lag.lag_s == 0

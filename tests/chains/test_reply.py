@@ -8,7 +8,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 
-from chains import Replies, ReplyCall, Upstream
+from chains import OpenAIBackend, ReplyCall, Upstream
 from chains.chunks import TextChunk
 from chains.reply import chat_model
 from tests.chains.conftest import Connect
@@ -27,7 +27,7 @@ def call(text: str = "hello there", **settings: Any) -> ReplyCall:
 
 
 async def chunks(upstream: Upstream, asked: ReplyCall | None = None) -> list[AIMessageChunk]:
-    return [chunk async for chunk in Replies(upstream).stream(asked or call())]
+    return [chunk async for chunk in OpenAIBackend(upstream).stream(asked or call())]
 
 
 async def whole(upstream: Upstream, asked: ReplyCall | None = None) -> AIMessageChunk:
@@ -75,12 +75,12 @@ async def test_a_chunk_of_text_equals_langchain_s_and_shares_nothing(
 
 
 async def test_texts_of_one_read_are_one_chunk_if_requested(up: ScriptedUpstream, connect: Connect) -> None:
-    thought = event(choices=[{"index": 0, "delta": {"content": "d", "reasoning_content": "hm"}}])
+    reasoning = event(choices=[{"index": 0, "delta": {"content": "d", "reasoning_content": "hm"}}])
     parts = [
         text_event("a"),
         text_event("b"),
         text_event("c"),
-        thought,
+        reasoning,
         text_event("e"),
         text_event("f"),
         b"data: {\n\n",
@@ -89,9 +89,9 @@ async def test_texts_of_one_read_are_one_chunk_if_requested(up: ScriptedUpstream
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
     got: list[Any] = []
     with pytest.raises(UpstreamFailed, match="not JSON"):
-        async for chunk in Replies(await connect(up.url)).stream(call):
+        async for chunk in OpenAIBackend(await connect(up.url)).stream(call):
             got.append(chunk.content)  # noqa: PERF401 - chunks before the failure must be kept
-    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could start a block of thoughts
+    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could start a block of reasoning
 
 
 async def test_an_answer_in_one_read_has_text_reason_and_usage(up: ScriptedUpstream, connect: Connect) -> None:
@@ -106,7 +106,7 @@ async def test_an_answer_in_one_read_has_text_reason_and_usage(up: ScriptedUpstr
     ]
     up.script(Raw([b"".join(parts)]))
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
-    got = [chunk async for chunk in Replies(await connect(up.url)).stream(call)]
+    got = [chunk async for chunk in OpenAIBackend(await connect(up.url)).stream(call)]
     assert [chunk.content for chunk in got] == ["a", ["b"], ""]
     assert got[-1].response_metadata["finish_reason"] == "length"
     assert got[-1].usage_metadata is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Provider, Replies, ReplyCall, RetryPolicy, Upstream
+from chains import OpenAIBackend, Provider, ReplyCall, RetryPolicy, Upstream
 from chains.retries import retry_after_s
 from tests.anthropic import ErrorReply, MessageReply, ScriptedAnthropic
 from tests.chains.conftest import FAST, Connect
@@ -23,7 +23,7 @@ BROKEN = Reply("never", cut_after=0)  # the connection ends before the first tex
 
 
 async def text(upstream: Upstream) -> str:
-    return "".join([str(chunk.content) async for chunk in Replies(upstream).stream(CALL)])
+    return "".join([str(chunk.content) async for chunk in OpenAIBackend(upstream).stream(CALL)])
 
 
 @pytest.fixture

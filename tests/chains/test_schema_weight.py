@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from chains.calls.checks import bounded_schemas, shape_call
+from chains.calls.checks import bounded_call_schema, bounded_schemas
 from chains.schema_limits import SchemaRefused, without_long_limits
 from chains.schema_weight import bound_schemas, check_schema
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 TEXT = {"type": "string"}
 
@@ -406,6 +406,6 @@ REPEATED: dict[str, dict[str, Any]] = {
 def test_schemas_with_repeated_references_are_weighed_in_a_child_process(repeated: dict[str, Any]) -> None:
     uses = {f"p{index}": {"$ref": "#/$defs/s"} for index in range(1_400)}
     schema = {"$defs": {"s": repeated}, "properties": uses, "required": list(uses), "anyOf": [*uses.values()][:900]}
-    assert within(0.1, lambda: asyncio.run(bounded_schemas([schema])))
+    assert limit_cpu_time(0.1, lambda: asyncio.run(bounded_schemas([schema])))
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
-    assert within(0.1, lambda: asyncio.run(shape_call(tool)))
+    assert limit_cpu_time(0.1, lambda: asyncio.run(bounded_call_schema(tool)))

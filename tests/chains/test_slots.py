@@ -14,10 +14,10 @@ async def settled() -> None:
 
 async def test_owners_take_turns_however_many_one_sends() -> None:
     slots, order = Slots(1), list[str]()
-    first = await slots.take("alice")
+    first = await slots.acquire("alice")
 
     async def ask(owner: str) -> None:
-        slot = await slots.take(owner)
+        slot = await slots.acquire(owner)
         order.append(owner)
         slot.release()
 
@@ -32,10 +32,10 @@ async def test_owners_take_turns_however_many_one_sends() -> None:
 
 async def test_no_request_overtakes_one_for_all_slots() -> None:
     slots, held = Slots(2), list[Slot]()
-    one, two = await slots.take("a"), await slots.take("a")
-    all_of_them = asyncio.create_task(slots.take("a", 9, exclusive=True))
+    one, two = await slots.acquire("a"), await slots.acquire("a")
+    all_of_them = asyncio.create_task(slots.acquire("a", 9, exclusive=True))
     await settled()
-    later = asyncio.create_task(slots.take("b"))
+    later = asyncio.create_task(slots.acquire("b"))
     one.release()
     await settled()
     assert not all_of_them.done()
@@ -50,8 +50,8 @@ async def test_no_request_overtakes_one_for_all_slots() -> None:
 @pytest.mark.parametrize("when", ["waiting", "granted"])
 async def test_a_cancelled_wait_leaves_no_slot_taken(when: str) -> None:
     slots = Slots(1)
-    first = await slots.take("a")
-    leaver = asyncio.create_task(slots.take("b"))
+    first = await slots.acquire("a")
+    leaver = asyncio.create_task(slots.acquire("b"))
     await settled()
     if when == "granted":
         first.release()
@@ -60,16 +60,16 @@ async def test_a_cancelled_wait_leaves_no_slot_taken(when: str) -> None:
         await leaver
     first.release()
     first.release()  # a second call changes nothing
-    (await asyncio.wait_for(slots.take("c"), 1)).release()
+    (await asyncio.wait_for(slots.acquire("c"), 1)).release()
     assert len(slots) == 0
 
 
 async def test_a_cancelled_request_for_all_slots_unblocks_others() -> None:
     slots = Slots(2)
-    first = await slots.take("a")
-    wide = asyncio.create_task(slots.take("b", 2))
+    first = await slots.acquire("a")
+    wide = asyncio.create_task(slots.acquire("b", 2))
     await settled()
-    narrow = asyncio.create_task(slots.take("c"))
+    narrow = asyncio.create_task(slots.acquire("c"))
     await settled()
     wide.cancel()
     (await asyncio.wait_for(narrow, 1)).release()
@@ -78,11 +78,11 @@ async def test_a_cancelled_request_for_all_slots_unblocks_others() -> None:
 
 async def test_no_owner_holds_the_last_slot_of_several_owners() -> None:
     slots = Slots(3, per_owner=2)
-    one, two = await slots.take("a"), await slots.take("a")
-    third = asyncio.create_task(slots.take("a"))
+    one, two = await slots.acquire("a"), await slots.acquire("a")
+    third = asyncio.create_task(slots.acquire("a"))
     await settled()
     assert not third.done()
-    other = await asyncio.wait_for(slots.take("b"), 1)
+    other = await asyncio.wait_for(slots.acquire("b"), 1)
     other.release()
     await settled()
     assert not third.done()
@@ -93,11 +93,11 @@ async def test_no_owner_holds_the_last_slot_of_several_owners() -> None:
 
 async def test_an_owner_with_a_full_share_does_not_delay_others() -> None:
     slots = Slots(2, per_owner=1)
-    first = await slots.take("a")
-    waiting = [asyncio.create_task(slots.take("a")) for _ in range(3)]
+    first = await slots.acquire("a")
+    waiting = [asyncio.create_task(slots.acquire("a")) for _ in range(3)]
     await settled()
     for _ in range(3):
-        (await asyncio.wait_for(slots.take("b"), 1)).release()
+        (await asyncio.wait_for(slots.acquire("b"), 1)).release()
     first.release()
     for task in waiting:
         (await asyncio.wait_for(task, 1)).release()
@@ -105,8 +105,8 @@ async def test_an_owner_with_a_full_share_does_not_delay_others() -> None:
 
 async def test_a_request_that_must_be_alone_gets_every_slot() -> None:
     slots = Slots(2, per_owner=1)
-    exclusive = await slots.take("a", exclusive=True)
-    other = asyncio.create_task(slots.take("b"))
+    exclusive = await slots.acquire("a", exclusive=True)
+    other = asyncio.create_task(slots.acquire("b"))
     await settled()
     assert not other.done()
     exclusive.release()
@@ -115,32 +115,32 @@ async def test_a_request_that_must_be_alone_gets_every_slot() -> None:
 
 async def test_an_exclusive_request_releases_unneeded_slots() -> None:
     slots = Slots(3)
-    exclusive = await slots.take("a", exclusive=True)
-    others = [asyncio.create_task(slots.take("b")) for _ in range(2)]
+    exclusive = await slots.acquire("a", exclusive=True)
+    others = [asyncio.create_task(slots.acquire("b")) for _ in range(2)]
     await settled()
     assert not any(other.done() for other in others)
-    exclusive.keep(1)
+    exclusive.reduce_to(1)
     for other in await asyncio.gather(*others):
         other.release()
-    exclusive.keep(1)
+    exclusive.reduce_to(1)
     exclusive.release()
-    (await asyncio.wait_for(slots.take("c", 3), 1)).release()
+    (await asyncio.wait_for(slots.acquire("c", 3), 1)).release()
 
 
 async def test_a_slot_knows_whether_other_owners_held_one_meanwhile() -> None:
     slots = Slots(3)
-    one, two = await slots.take("a"), await slots.take("a")
+    one, two = await slots.acquire("a"), await slots.acquire("a")
     assert one.is_sole
     assert two.is_sole
     one.release()
-    other = await slots.take("b")
+    other = await slots.acquire("b")
     assert not two.is_sole
     assert not other.is_sole
     assert one.is_sole, "released before"
     other.release()
     assert not two.is_sole, "shared for a time"
-    third = await slots.take("a")
+    third = await slots.acquire("a")
     assert third.is_sole
     third.release()
-    await slots.take("b")
+    await slots.acquire("b")
     assert third.is_sole

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.sse import SseDecoder
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from wire.errors import UpstreamFailed
 
 STREAMS = {
@@ -91,7 +91,7 @@ def test_an_event_of_many_lines_is_refused() -> None:
 
 def test_blank_lines_take_little_time() -> None:
     decoder, block = SseDecoder(), b"data: a\n" + b"\n" * 60_000
-    within(1, lambda: [decoder.feed(block) for _ in range(500)])  # line by line, it takes 4 s
+    limit_cpu_time(1, lambda: [decoder.feed(block) for _ in range(500)])  # line by line, it takes 4 s
 
 
 def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
@@ -102,4 +102,4 @@ def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
             decoder.feed(piece)
         assert len(decoder.feed(b"\n\n")[0]) == 20_000_000
 
-    within(1, feed)  # 20 MB; joining again for every piece would take half a minute
+    limit_cpu_time(1, feed)  # 20 MB; joining again for every piece would take half a minute

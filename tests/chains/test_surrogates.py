@@ -42,7 +42,7 @@ def test_text_split_between_any_two_units_is_joined(text: str, data: Any) -> Non
     assert text_of(reader(), *(payload(content=piece) for piece in pieces), payload("stop")) == whole
 
 
-def test_thoughts_and_arguments_are_joined_separately() -> None:
+def test_reasoning_and_arguments_are_joined_separately() -> None:
     read = reader()
     assert (
         text_of(read, payload(reasoning_content="\ud83d"), payload(content="a\ud83c"), field="reasoning_content") == ""

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
-from chains import Replies, ReplyCall, RetryPolicy, Upstream
+from chains import OpenAIBackend, ReplyCall, RetryPolicy, Upstream
 from chains.forwarding import Outgoing
 from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
@@ -25,7 +25,7 @@ CLOSED_WITHIN_S = 0.02
 
 
 async def text(upstream: Upstream) -> str:
-    return "".join([str(chunk.content) async for chunk in Replies(upstream).stream(CALL)])
+    return "".join([str(chunk.content) async for chunk in OpenAIBackend(upstream).stream(CALL)])
 
 
 async def error_of(upstream: Upstream) -> RunError:
@@ -130,7 +130,7 @@ async def test_a_slow_reader_causes_no_silence(up: ScriptedUpstream, connect: Co
     up.script(Reply("a b c d e f", delay_s=0.05))
     received = ""
     asked = ReplyCall(model="m", messages=[HumanMessage("hello")])
-    async for chunk in Replies(await connect(up.url, limits=replace(FAST, idle_s=0.15))).stream(asked):
+    async for chunk in OpenAIBackend(await connect(up.url, limits=replace(FAST, idle_s=0.15))).stream(asked):
         received += str(chunk.content)
         if received in ("a ", "a b c "):
             await asyncio.sleep(0.4)
@@ -181,7 +181,7 @@ async def test_cancelling_closes_the_upstream_immediately(up: ScriptedUpstream, 
 
 async def test_closing_the_iterator_closes_the_upstream_immediately(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("one two three", pause_after=2))
-    stream = Replies(await connect(up.url)).stream(CALL)
+    stream = OpenAIBackend(await connect(up.url)).stream(CALL)
     async with aclosing(stream):  # type: ignore[type-var]
         async for chunk in stream:
             assert isinstance(chunk, AIMessageChunk)

@@ -9,7 +9,7 @@ import pytest
 from documents.extraction import Extractor, Limits
 from tests.documents.files import docx_file, pdf_file, pptx_file, xlsx_file, zip_bomb, zip_file
 from tests.documents.packages import Related, package
-from wire.errors import Unreadable
+from wire.errors import UnreadableFile
 
 LONG = "Le café où j'étais hier était fermé à cause de la fête. Les élèves préfèrent l'été, et Noël à Pâques. " * 5
 
@@ -20,8 +20,8 @@ async def text_of(tmp_path: Path, data: bytes, name: str, limits: Limits | None 
     return b"".join((await Extractor(limits).read(path, name)).blocks).decode()
 
 
-async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> Unreadable:
-    with pytest.raises(Unreadable) as caught:
+async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> UnreadableFile:
+    with pytest.raises(UnreadableFile) as caught:
         await text_of(tmp_path, data, name, limits)
     return caught.value
 

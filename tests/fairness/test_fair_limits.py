@@ -36,8 +36,8 @@ def test_no_owner_can_take_all_slots(size: int, least: int, portion: float, held
     limit, taken = FairLimit(size, least=least, portion=portion), []
     for owner in "abcde":
         taken.append(0)
-        while limit.free(owner):
-            limit.take(owner)
+        while limit.is_free(owner):
+            limit.acquire_nowait(owner)
             taken[-1] += 1
     assert taken == held
 
@@ -67,7 +67,7 @@ async def test_a_cancelled_wait_takes_no_slot() -> None:
     assert waits[2].done()
     assert not waits[2].cancelled()
     limit.release("ann")
-    assert limit.free("bob")
+    assert limit.is_free("bob")
     assert limit.waiting == 0
 
 
@@ -100,12 +100,12 @@ async def test_an_error_in_a_thread_reaches_the_caller() -> None:
 
 def test_bytes_are_shared_like_slots() -> None:
     limit = FairLimit(100, least=10, portion=1)
-    assert limit.free("ann", 60)
-    assert not limit.free("ann", 61)
-    limit.take("ann", 60)
-    assert [count for count in (30, 35, 36) if limit.free("bob", count)] == [30, 35]
-    limit.take("bob", 35)
-    assert [limit.free(owner, count) for owner, count in (("ann", 1), ("cid", 10), ("cid", 23), ("cid", 24))] == [
+    assert limit.is_free("ann", 60)
+    assert not limit.is_free("ann", 61)
+    limit.acquire_nowait("ann", 60)
+    assert [count for count in (30, 35, 36) if limit.is_free("bob", count)] == [30, 35]
+    limit.acquire_nowait("bob", 35)
+    assert [limit.is_free(owner, count) for owner, count in (("ann", 1), ("cid", 10), ("cid", 23), ("cid", 24))] == [
         False,
         True,
         True,
@@ -113,4 +113,4 @@ def test_bytes_are_shared_like_slots() -> None:
     ]
     limit.release("ann", 60)
     limit.release("bob", 35)
-    assert limit.free("cid", 60)
+    assert limit.is_free("cid", 60)

@@ -1,6 +1,6 @@
 import pytest
 
-from fairness.work_blocks import cut_blocks
+from fairness.work_blocks import split_into_blocks
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from fairness.work_blocks import cut_blocks
     ids=["nothing", "one", "too many", "too long together", "one too long", "one too long between", "empty"],
 )
 def test_blocks_keep_the_order_and_both_limits(texts: list[str], blocks: list[list[str]]) -> None:
-    assert list(cut_blocks(texts, len, max_items=3, max_length=5)) == blocks
+    assert list(split_into_blocks(texts, len, max_items=3, max_length=5)) == blocks

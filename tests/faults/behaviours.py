@@ -142,7 +142,7 @@ FLOODS = {
 
 LONG_FLOODS = {
     "endless tokens": Case(forever(head(), again=chunk("token ") * 100), "more than"),
-    "endless thoughts": Case(forever(head(), chunk("<think>"), again=chunk("hm ") * 100), "more than"),
+    "endless reasoning": Case(forever(head(), chunk("<think>"), again=chunk("hm ") * 100), "more than"),
     "endless empty chunks": Case(forever(head(), again=chunk("") * 100), "more than"),
 }
 """Endless answers that take longer to reach their limit."""

@@ -20,137 +20,140 @@ def queued_run(owner: str, number: int, created_at: int = 1) -> QueuedRun:
     return QueuedRun(f"run_{owner}{number}", owner, "thread_1", created_at)
 
 
-def admitted(turns: Admission) -> list[str]:
+def admitted(admission: Admission) -> list[str]:
     """Call one run after the other, until the queue is empty."""
     order = []
-    while (run := turns.admit_next()) is not None:
+    while (run := admission.admit_next()) is not None:
         order.append(run.run_id)
-        turns.leave(run.run_id)
-        turns.end(run.owner)
+        admission.remove(run.run_id)
+        admission.release(run.owner)
     return order
 
 
 def test_owners_take_turns_with_their_oldest_run_first() -> None:
-    turns = Admission(ONE)
+    admission = Admission(ONE)
     for number in range(4):
-        turns.enqueue(queued_run("ann", number, created_at=10 - number))
-    turns.enqueue(queued_run("bob", 0, created_at=99))
-    turns.enqueue(queued_run("bob", 1, created_at=99))
-    assert admitted(turns) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
+        admission.enqueue(queued_run("ann", number, created_at=10 - number))
+    admission.enqueue(queued_run("bob", 0, created_at=99))
+    admission.enqueue(queued_run("bob", 1, created_at=99))
+    assert admitted(admission) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
 
 
 def test_a_run_with_a_large_object_counts_as_several() -> None:
-    turns = Admission(Limits(max_executing=32))
-    heavy = turns.weigh(3 * 16 * 1024)
-    assert (turns.weigh(100), heavy) == (1, 4)
-    turns.begin("bob", 24)
+    admission = Admission(Limits(max_executing=32))
+    heavy = admission.weight_of(3 * 16 * 1024)
+    assert (admission.weight_of(100), heavy) == (1, 4)
+    admission.admit("bob", 24)
     for number in range(4):
-        turns.enqueue(replace(queued_run("ann", number), weight=heavy))
-    started = [turns.admit_next() for _ in range(4)]
+        admission.enqueue(replace(queued_run("ann", number), weight=heavy))
+    started = [admission.admit_next() for _ in range(4)]
     assert [run is not None for run in started] == [True, True, False, False]
-    assert not turns.free("bob")
-    turns.end("ann", heavy)
-    assert turns.admit_next() is not None
+    assert not admission.is_free("bob")
+    admission.release("ann", heavy)
+    assert admission.admit_next() is not None
 
 
 def test_an_owner_leaves_a_part_to_others() -> None:
-    turns = Admission(Limits(max_executing=8, share=0.75))
-    turns.begin("ann", 4)
-    assert not turns.free("ann", 3)
-    assert turns.free("ann", 2)
-    turns.begin("ann", 2)
-    assert (turns.free("ann"), turns.free("bob", 2), turns.free("bob", 3)) == (False, True, False)
-    turns.end("ann", 4)
-    assert turns.free("ann", 4)
+    admission = Admission(Limits(max_executing=8, share=0.75))
+    admission.admit("ann", 4)
+    assert not admission.is_free("ann", 3)
+    assert admission.is_free("ann", 2)
+    admission.admit("ann", 2)
+    assert (admission.is_free("ann"), admission.is_free("bob", 2), admission.is_free("bob", 3)) == (False, True, False)
+    admission.release("ann", 4)
+    assert admission.is_free("ann", 4)
 
 
 def test_a_run_heavier_than_the_limit_runs_alone() -> None:
-    turns = Admission(Limits(max_executing=2))
-    assert turns.free("ann", 9)
-    turns.begin("ann", 9)
-    assert not turns.free("bob")
-    turns.end("ann", 9)
-    assert turns.free("bob")
+    admission = Admission(Limits(max_executing=2))
+    assert admission.is_free("ann", 9)
+    admission.admit("ann", 9)
+    assert not admission.is_free("bob")
+    admission.release("ann", 9)
+    assert admission.is_free("bob")
 
 
 def test_executing_runs_never_exceed_the_limits() -> None:
-    turns = Admission(Limits(max_executing=3, max_executing_per_owner=2))
+    admission = Admission(Limits(max_executing=3, max_executing_per_owner=2))
     for number in range(3):
-        turns.enqueue(queued_run("ann", number))
-    first, second = turns.admit_next(), turns.admit_next()
+        admission.enqueue(queued_run("ann", number))
+    first, second = admission.admit_next(), admission.admit_next()
     assert [run.run_id for run in (first, second) if run] == ["run_ann0", "run_ann1"]
-    assert turns.admit_next() is None, "one owner has more than two runs"
-    turns.enqueue(queued_run("bob", 0))
-    turns.enqueue(queued_run("eve", 0))
-    assert (run := turns.admit_next()) is not None
+    assert admission.admit_next() is None, "one owner has more than two runs"
+    admission.enqueue(queued_run("bob", 0))
+    admission.enqueue(queued_run("eve", 0))
+    assert (run := admission.admit_next()) is not None
     assert run.owner == "bob"
-    assert turns.admit_next() is None, "more than three runs are executed"
-    assert not turns.free("eve")
-    turns.end("ann")
-    assert (run := turns.admit_next()) is not None
+    assert admission.admit_next() is None, "more than three runs are executed"
+    assert not admission.is_free("eve")
+    admission.release("ann")
+    assert (run := admission.admit_next()) is not None
     assert run.owner == "eve", "the next owner's run is admitted, not one of the owner whose run ended"
 
 
 def test_a_run_that_left_the_queue_is_never_admitted() -> None:
-    turns = Admission(ONE)
-    turns.enqueue(queued_run("ann", 0))
+    admission = Admission(ONE)
+    admission.enqueue(queued_run("ann", 0))
     for number in range(1, 10_000):
-        turns.enqueue(queued_run("ann", number))
-        turns.leave(f"run_ann{number}")
-    assert len(turns) == 1
-    assert sum(map(len, turns._queues.values())) < 200
-    assert admitted(turns) == ["run_ann0"]
-    assert not turns._queues
-    assert not turns._queued
-    assert not turns._executing
+        admission.enqueue(queued_run("ann", number))
+        admission.remove(f"run_ann{number}")
+    assert len(admission) == 1
+    assert sum(map(len, admission._queues.values())) < 200
+    assert admitted(admission) == ["run_ann0"]
+    assert not admission._queues
+    assert not admission._queued
+    assert not admission._executing
 
 
 def test_a_full_queue_refuses_runs_and_states_when_to_retry() -> None:
     now = [0.0]
-    turns = Admission(Limits(max_executing=1, max_queued=2, max_queued_per_owner=1), clock=lambda: now[0])
-    turns.begin("ann")
-    with turns.entering("ann"), pytest.raises(TooManyRequests, match="1 of your runs are already queued") as refused:
-        turns.check("ann")
+    admission = Admission(Limits(max_executing=1, max_queued=2, max_queued_per_owner=1), clock=lambda: now[0])
+    admission.admit("ann")
+    with (
+        admission.reserve_place("ann"),
+        pytest.raises(TooManyRequests, match="1 of your runs are already queued") as refused,
+    ):
+        admission.check("ann")
     assert refused.value.headers == {"Retry-After": "1"}
-    turns.check("ann")  # the reserved position is free again
-    turns.enqueue(queued_run("bob", 0))
-    turns.enqueue(queued_run("eve", 0))
+    admission.check("ann")  # the reserved position is free again
+    admission.enqueue(queued_run("bob", 0))
+    admission.enqueue(queued_run("eve", 0))
     with pytest.raises(TooManyRequests, match="2 runs are already queued"):
-        turns.check("ann")
+        admission.check("ann")
     for _ in range(4):
         now[0] += 7.5
-        turns.end("ann")
-        turns.begin("ann")
+        admission.release("ann")
+        admission.admit("ann")
     with pytest.raises(TooManyRequests) as refused:
-        turns.check("ann")
+        admission.check("ann")
     assert refused.value.headers == {"Retry-After": "8"}
 
 
 def test_no_owner_excludes_others_from_the_queue() -> None:
-    turns = Admission(Limits(max_executing=1, max_queued=8, share=0.75))
-    turns.begin("ann")
+    admission = Admission(Limits(max_executing=1, max_queued=8, share=0.75))
+    admission.admit("ann")
     for number in range(6):
-        turns.enqueue(queued_run("ann", number))
+        admission.enqueue(queued_run("ann", number))
     with pytest.raises(TooManyRequests, match=r"6 of your runs are already queued, .* one of several owners"):
-        turns.check("ann")
+        admission.check("ann")
     for number in range(2):
-        turns.enqueue(queued_run("bob", number))
+        admission.enqueue(queued_run("bob", number))
     with pytest.raises(TooManyRequests, match="8 runs are already queued"):
-        turns.check("bob")
-    turns.check("eve")  # an owner without a queued run, however full the queue is
-    with turns.entering("eve"), pytest.raises(TooManyRequests):
-        turns.check("eve")
+        admission.check("bob")
+    admission.check("eve")  # an owner without a queued run, however full the queue is
+    with admission.reserve_place("eve"), pytest.raises(TooManyRequests):
+        admission.check("eve")
     no_queue = Admission(Limits(max_executing=1, max_queued=0, share=0.75))
-    no_queue.begin("ann")
+    no_queue.admit("ann")
     with pytest.raises(TooManyRequests):
         no_queue.check("bob")
 
 
 def test_a_run_without_memory_can_exceed_an_owner_s_share() -> None:
-    turns = Admission(Limits(memory_bytes=1000, share=0.75))
-    turns.begin("ann", memory=900)  # more than the share, because it was alone
-    assert turns.free("ann")
-    assert not turns.free("ann", memory=1)
+    admission = Admission(Limits(memory_bytes=1000, share=0.75))
+    admission.admit("ann", memory=900)  # more than the share, because it was alone
+    assert admission.is_free("ann")
+    assert not admission.is_free("ann", memory=1)
 
 
 LARGE = pytest.mark.parametrize(
@@ -163,17 +166,17 @@ LARGE = pytest.mark.parametrize(
 @LARGE
 def test_a_larger_run_starts_although_smaller_ones_overtake_it(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
-    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
+    admission = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     light = {"weight": 2, "memory": 200}
-    working = [("ann", turns.begin("ann", **light)) for _ in range(24)]
-    turns.enqueue(replace(queued_run("eve", 0), **large))
+    working = [("ann", admission.admit("ann", **light)) for _ in range(24)]
+    admission.enqueue(replace(queued_run("eve", 0), **large))
     while "eve" not in dict(working):
-        turns.enqueue(replace(queued_run("bob", int(now[0])), **light))
+        admission.enqueue(replace(queued_run("bob", int(now[0])), **light))
         now[0] += 1.0
         owner, number = working.pop(0)
-        turns.end(owner, **light, number=number)
-        while (run := turns.admit_next()) is not None:
-            turns.leave(run.run_id)
+        admission.release(owner, **light, number=number)
+        while (run := admission.admit_next()) is not None:
+            admission.remove(run.run_id)
             working.append((run.owner, run.number))
     assert 5 <= now[0] <= 15
 
@@ -181,35 +184,35 @@ def test_a_larger_run_starts_although_smaller_ones_overtake_it(large: dict[str, 
 @LARGE
 def test_a_larger_waiting_run_leaves_others_their_free_capacity(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
-    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
+    admission = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     for owner in ("ann", "bob"):  # they do not end
-        turns.begin(owner, 22, 2200)
-    turns.enqueue(replace(queued_run("eve", 0), **large))
-    assert turns.admit_next() is None
+        admission.admit(owner, 22, 2200)
+    admission.enqueue(replace(queued_run("eve", 0), **large))
+    assert admission.admit_next() is None
     for _ in range(100):
         now[0] += 1.0
-        assert turns.free("dan", 2, 200)
-        number = turns.begin("dan", 2, 200)
-        assert turns.admit_next() is None
-        turns.end("dan", 2, 200, number=number)
+        assert admission.is_free("dan", 2, 200)
+        number = admission.admit("dan", 2, 200)
+        assert admission.admit_next() is None
+        admission.release("dan", 2, 200, number=number)
 
 
 @LARGE
 def test_others_get_half_of_the_capacity_that_becomes_free(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
-    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
-    numbers = [turns.begin(owner, 4, 400) for owner in ["ann"] * 6 + ["bob"] * 6]
-    turns.enqueue(replace(queued_run("eve", 0), **large))
-    assert turns.admit_next() is None
+    admission = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
+    numbers = [admission.admit(owner, 4, 400) for owner in ["ann"] * 6 + ["bob"] * 6]
+    admission.enqueue(replace(queued_run("eve", 0), **large))
+    assert admission.admit_next() is None
     now[0] += 10.0
-    turns.end("ann", 4, 400, number=numbers[0])
-    assert turns.free("dan", 2, 200)
-    assert not turns.free("dan", 3, 300)
+    admission.release("ann", 4, 400, number=numbers[0])
+    assert admission.is_free("dan", 2, 200)
+    assert not admission.is_free("dan", 3, 300)
 
 
 @pytest.mark.parametrize(("most", "weight"), [(8, 1), (64, 8), (1024, 128)])
 def test_a_run_counts_as_at_most_an_eighth_of_the_capacity(most: int, weight: int) -> None:
-    assert Admission(Limits(max_executing=most)).weigh(10**9) == weight
+    assert Admission(Limits(max_executing=most)).weight_of(10**9) == weight
 
 
 @pytest.mark.parametrize(
@@ -223,19 +226,19 @@ def test_a_run_counts_as_at_most_an_eighth_of_the_capacity(most: int, weight: in
 )
 def test_nothing_is_reserved_for_a_run_that_its_owner_delays(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
-    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
+    admission = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     light = {"weight": 1, "memory": 100}
     for _ in range(5):
-        turns.begin("bob", **light)
-    turns.enqueue(replace(queued_run("eve", 0), **large))
-    assert turns.admit_next() is None
-    turns.begin("eve", **light)  # a light run passes the large one of the same owner
+        admission.admit("bob", **light)
+    admission.enqueue(replace(queued_run("eve", 0), **large))
+    assert admission.admit_next() is None
+    admission.admit("eve", **light)  # a light run passes the large one of the same owner
     now[0] += 60.0
-    assert turns.admit_next() is None
-    assert turns.free("dan", **light)
+    assert admission.admit_next() is None
+    assert admission.is_free("dan", **light)
     for owner in ("eve", *["bob"] * 5):
-        turns.end(owner, **light)
-    assert turns.admit_next() is not None
+        admission.release(owner, **light)
+    assert admission.admit_next() is not None
 
 
 async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -401,7 +404,7 @@ async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
         first, second = await w.start_run(), await w.start_run()
-        await w.runner.amend(OWNER, second.run["thread_id"], second.run_id, {"a": "b"})
+        await w.runner.update_metadata(OWNER, second.run["thread_id"], second.run_id, {"a": "b"})
         await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
         last = (await w.events(second.run_id))[-1]
         assert last.data()["metadata"] == {"a": "b"}

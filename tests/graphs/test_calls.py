@@ -180,7 +180,7 @@ def test_the_first_call_of_a_process_does_not_block_the_loop() -> None:
     assert done.returncode == 0, done.stdout
 
 
-SECRET = "s3cret-thought"
+SECRET = "s3cret-reasoning"
 
 
 def thinking(number: int, *, ends: bool = False) -> Raw:
@@ -216,9 +216,11 @@ async def test_an_engine_s_fields_are_sent_back_within_the_run(
             later = await small.start(thread_id, await small.assistant(tools=[WEATHER]))
             await small.events(later.run_id)
     for number in range(rounds + 1):
-        turns = [message for message in upstream.requests[number].body["messages"] if message["role"] == "assistant"]
-        assert len(turns) == number
-        for index, turn in enumerate(turns):
+        admission = [
+            message for message in upstream.requests[number].body["messages"] if message["role"] == "assistant"
+        ]
+        assert len(admission) == number
+        for index, turn in enumerate(admission):
             assert turn["x_state"] == f"{SECRET}-{index}"
             assert turn["details"] == [{"index": 0, "data": f"{SECRET}-d{index}"}]
             assert turn["tool_calls"][0]["extra_content"] == {"signature": f"{SECRET}-s{index}"}

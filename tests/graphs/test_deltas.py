@@ -13,9 +13,9 @@ from graphs.machine.stream_parts import (
     Citation,
     MessageClosed,
     MessageOpened,
+    ReasoningDelta,
     StreamPart,
     TextDeltas,
-    ThoughtDelta,
     Usage,
 )
 from retrieval.grounding import Source
@@ -195,13 +195,13 @@ def test_markers_become_citations_and_held_text_is_released() -> None:
     assert parts.text == "a 【0:0】 b 【1"
 
 
-def test_text_reclassified_as_thoughts_leaves_no_partial_marker() -> None:
+def test_text_reclassified_as_reasoning_leaves_no_partial_marker() -> None:
     parts = ReplyParts("run_1", 0, (), sources=SOURCES)
     list(parts.feed(AIMessageChunk(content="Look at 【0:")))
-    (thought,) = parts.feed(
+    (reasoning,) = parts.feed(
         AIMessageChunk(content="", additional_kwargs={RECLASSIFIED: True, "reasoning_content": "0】?"})
     )
-    assert thought == ThoughtDelta(parts.message_id, "Look at 【0:0】?", True)
+    assert reasoning == ReasoningDelta(parts.message_id, "Look at 【0:0】?", True)
     assert [part for part in parts.close(NO_USAGE) if not isinstance(part, MessageClosed)] == []
 
 

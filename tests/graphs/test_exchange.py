@@ -187,7 +187,7 @@ def test_writes_of_a_step_are_linear_in_its_size(kind: Any) -> None:
         written += sum(json_bytes([each.body, each.private]) for each in done.changes if isinstance(each, Patch))
         rows_after.apply(done)
     assert written < 8 * 300 * 6_000
-    rows_after.apply(books.move("requires_action"))
+    rows_after.apply(books.transition("requires_action"))
     key = "output" if kind == "function" else "results"
     assert all(call[kind][key] for call in rows_after.bodies["step_1"]["step_details"]["tool_calls"]), (
         "a pause did not write all outputs"

@@ -75,13 +75,13 @@ async def test_a_stop_before_the_first_step_ends_the_run_too(upstream: ScriptedU
     upstream.script(Reply("Yes."))
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hello"), await small.assistant(tools=tools)
-        begin = small.runner._execution.begin
+        start_run = small.runner._execution.start_run
 
         def start_and_stop(active: Any, *args: Any, **options: Any) -> None:
-            begin(active, *args, **options)
+            start_run(active, *args, **options)
             active.stop_for("expired")
 
-        small.runner._execution.begin = start_and_stop  # type: ignore[method-assign]
+        small.runner._execution.start_run = start_and_stop  # type: ignore[method-assign]
         started = await small.start(thread, assistant)
         await until(lambda: not small.runner.executing)
         assert (await small.run(started))["status"] == "expired"
@@ -94,10 +94,10 @@ class SlowImages(Images):
     waits: Sequence[float] = (0.1, 0.05)
     looks = 0
 
-    async def show(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def inline(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         self.looks += 1
         await asyncio.sleep(self.waits[self.looks % 2])
-        return await super().show(owner, messages)
+        return await super().inline(owner, messages)
 
 
 @pytest.mark.parametrize("stands_in_line", [False, True], ids=["immediate", "from the queue"])

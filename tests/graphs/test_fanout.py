@@ -11,7 +11,7 @@ from graphs.log import RunLog
 
 READERS = 500
 MOST = 40
-"""Batches in one pass of the event loop; 500 without turns."""
+"""Batches in one pass of the event loop; 500 without admission."""
 
 
 class LoopScheduler:

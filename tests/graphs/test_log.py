@@ -23,7 +23,7 @@ async def read(log: RunLog, after: int) -> list[int]:
         elif log.closed:
             return seen
         else:
-            await log.grown(after)
+            await log.wait_for_events(after)
 
 
 @pytest.mark.parametrize("first", [0, 17])

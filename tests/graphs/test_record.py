@@ -16,10 +16,10 @@ from graphs.machine.stream_parts import (
     CustomEvent,
     MessageClosed,
     MessageOpened,
+    ReasoningDelta,
     RefusalDelta,
     StreamPart,
     TextDeltas,
-    ThoughtDelta,
     Usage,
 )
 from graphs.record import Recorded, Recorder
@@ -141,7 +141,7 @@ def test_an_ended_step_has_its_usage_and_the_run_the_sum() -> None:
     (closed,) = [data for name, data in events_of(answered) if name == "thread.run.step.completed"]
     assert closed["usage"] == USAGE
     record(books, *TEXT)
-    ended = books.move("completed")
+    ended = books.transition("completed")
     assert events_of(ended)[-1][1]["usage"] == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
 
 
@@ -152,7 +152,7 @@ def test_open_objects_are_closed_before_the_run_ends(status: Any, reason: str) -
     books = recorder()
     record(books, *TEXT[:2])
     error = {"code": "invalid_prompt", "message": "no"} if status == "failed" else None
-    done = books.move(status, **({"last_error": error} if error else {}))
+    done = books.transition(status, **({"last_error": error} if error else {}))
     names = [name for name, _ in events_of(done)]
     assert names == ["thread.message.incomplete", f"thread.run.step.{status}", f"thread.run.{status}"]
     message, step, run = (data for _, data in events_of(done))
@@ -166,7 +166,7 @@ def test_open_objects_are_closed_before_the_run_ends(status: Any, reason: str) -
 
 
 def test_a_status_change_names_the_statuses_it_starts_from() -> None:
-    (patch,) = recorder().move("completed").changes
+    (patch,) = recorder().transition("completed").changes
     assert isinstance(patch, Patch)
     assert patch.only_if == {"in_progress"}
 
@@ -208,7 +208,7 @@ def test_a_citation_has_the_position_of_its_marker() -> None:
         MessageOpened("step_1", "msg_1"),
         TextDeltas("msg_1", ["gone", " soon"]),
         CITES,
-        ThoughtDelta("msg_1", "gone soon", reclassified=True),
+        ReasoningDelta("msg_1", "gone soon", reclassified=True),
         TextDeltas("msg_1", ["Hé", "llo"]),
         CITES,
         CITES,

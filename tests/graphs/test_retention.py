@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from graphs.retention import DAY_S, Retention, prune
-from store.ports import Idleness, Insert, PageQuery, Row, ThreadAges
+from store.ports import Insert, PageQuery, Row, ThreadActivity, ThreadActivityQueries
 from store.sqlite.store import SqliteStore, open_store
-from store.sqlite.thread_ages import SqliteAges
+from store.sqlite.thread_activity import SqliteThreadActivity
 from wire.messages import MessageCreate, new_message
 from wire.threads import ThreadCreate, new_thread
 
@@ -56,7 +56,7 @@ async def left(store: SqliteStore, owner: str = "default") -> list[str]:
 
 
 async def pruned(store: SqliteStore, days: float = 30) -> tuple[int, int]:
-    done = await prune(store, SqliteAges(store.engine), before=int(NOW - days * DAY_S), pause_s=0)
+    done = await prune(store, SqliteThreadActivity(store.engine), before=int(NOW - days * DAY_S), pause_s=0)
     return done.threads, done.kept
 
 
@@ -90,16 +90,16 @@ async def test_every_owner_s_old_threads_are_deleted(store: SqliteStore) -> None
 
 
 async def test_a_thread_used_before_its_deletion_stays(store: SqliteStore) -> None:
-    class Slow(SqliteAges):
-        async def threads(self, *, after: int, limit: int) -> list[Idleness]:
+    class Slow(SqliteThreadActivity):
+        async def threads(self, *, after: int, limit: int) -> list[ThreadActivity]:
             found = await super().threads(after=after, limit=limit)
             if found:
                 await put(store, message("old", 0))
             return found
 
     await put(store, thread("old", 400), message("old", 399))
-    ages: ThreadAges = Slow(store.engine)
-    done = await prune(store, ages, before=NOW - 30 * DAY_S)
+    thread_activity: ThreadActivityQueries = Slow(store.engine)
+    done = await prune(store, thread_activity, before=NOW - 30 * DAY_S)
     assert (done.threads, done.kept) == (0, 1)
     assert await left(store) == ["old"]
 
@@ -123,7 +123,9 @@ async def test_threads_are_pruned_after_the_start_and_repeatedly(
 ) -> None:
     caplog.set_level(logging.INFO)
     await put(store, thread("first", 40))
-    async with Retention(store, SqliteAges(store.engine), days=30, first_s=0, every_s=0.05, clock=lambda: NOW):
+    async with Retention(
+        store, SqliteThreadActivity(store.engine), days=30, first_s=0, every_s=0.05, clock=lambda: NOW
+    ):
         await until_left(store, [])
         await asyncio.sleep(0.2)  # the first pass is over
         await put(store, thread("second", 40), thread("new", 1))
@@ -139,7 +141,7 @@ async def until_left(store: SqliteStore, wanted: list[str]) -> None:
 
 async def test_without_a_limit_nothing_is_deleted(store: SqliteStore) -> None:
     await put(store, thread("old", 4000))
-    async with Retention(store, SqliteAges(store.engine), days=0, first_s=0, every_s=0.01):
+    async with Retention(store, SqliteThreadActivity(store.engine), days=0, first_s=0, every_s=0.01):
         await asyncio.sleep(0.1)
     assert await left(store) == ["old"]
 
@@ -149,8 +151,8 @@ async def test_a_clock_that_jumps_ahead_deletes_nothing_at_first(
 ) -> None:
     await put(store, thread("young", 1))
     times: list[Any] = [NOW]
-    ages = SqliteAges(store.engine)
-    async with Retention(store, ages, days=30, first_s=0.05, every_s=0.3, clock=lambda: times[-1]):
+    thread_activity = SqliteThreadActivity(store.engine)
+    async with Retention(store, thread_activity, days=30, first_s=0.05, every_s=0.3, clock=lambda: times[-1]):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         times.append(NOW + 365 * DAY_S)
@@ -161,7 +163,7 @@ async def test_a_clock_that_jumps_ahead_deletes_nothing_at_first(
 
 
 async def test_a_failed_deletion_is_repeated(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
-    async with Retention(store, SqliteAges(store.engine), days=30, first_s=0, every_s=0.02):
+    async with Retention(store, SqliteThreadActivity(store.engine), days=30, first_s=0, every_s=0.02):
         await store.close()
         await asyncio.sleep(0.1)
     assert caplog.text.count("could not be deleted, next try in 0.02 s") >= 2

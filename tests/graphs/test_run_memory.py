@@ -62,62 +62,62 @@ def test_a_history_counts_with_all_its_contents(messages: list[dict[str, Any]], 
 
 
 def test_memory_is_limited_per_owner_and_in_total() -> None:
-    turns = Admission(TEN)
-    turns.begin("ann", memory=4 * MB)
-    assert [turns.free("ann", memory=size * MB) for size in (1, 2)] == [True, False]
-    turns.begin("bob", memory=5 * MB)
-    assert [turns.free("eve", memory=size * MB) for size in (1, 2)] == [True, False]
-    assert turns.free("eve"), "a run without memory was not allowed"
-    turns.end("ann", memory=4 * MB)
-    assert turns.free("eve", memory=5 * MB)
+    admission = Admission(TEN)
+    admission.admit("ann", memory=4 * MB)
+    assert [admission.is_free("ann", memory=size * MB) for size in (1, 2)] == [True, False]
+    admission.admit("bob", memory=5 * MB)
+    assert [admission.is_free("eve", memory=size * MB) for size in (1, 2)] == [True, False]
+    assert admission.is_free("eve"), "a run without memory was not allowed"
+    admission.release("ann", memory=4 * MB)
+    assert admission.is_free("eve", memory=5 * MB)
 
 
 def test_a_run_larger_than_a_share_runs_alone() -> None:
-    turns = Admission(TEN)
-    assert turns.free("ann", memory=90 * MB)
-    turns.begin("ann", memory=90 * MB)
-    assert not turns.free("bob", memory=1)
-    turns.end("ann", memory=90 * MB)
-    turns.begin("bob", memory=1)
-    assert not turns.free("ann", memory=90 * MB)
-    turns.end("bob", memory=1)
-    assert turns.free("ann", memory=90 * MB)
+    admission = Admission(TEN)
+    assert admission.is_free("ann", memory=90 * MB)
+    admission.admit("ann", memory=90 * MB)
+    assert not admission.is_free("bob", memory=1)
+    admission.release("ann", memory=90 * MB)
+    admission.admit("bob", memory=1)
+    assert not admission.is_free("ann", memory=90 * MB)
+    admission.release("bob", memory=1)
+    assert admission.is_free("ann", memory=90 * MB)
 
 
 @pytest.mark.parametrize("sizes", [[90, 90, 90], [1, 90, 1], [6, 6, 6, 6], [0, 90, 0]], ids=str)
 def test_every_queued_run_gets_its_turn(sizes: list[int]) -> None:
-    turns = Admission(TEN)
+    admission = Admission(TEN)
     for number, size in enumerate(sizes):
-        turns.enqueue(QueuedRun(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
+        admission.enqueue(QueuedRun(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
     order = []
-    while (run := turns.admit_next()) is not None:
+    while (run := admission.admit_next()) is not None:
         order.append(run.run_id)
-        turns.leave(run.run_id)
-        turns.end(run.owner, run.weight, run.memory)
+        admission.remove(run.run_id)
+        admission.release(run.owner, run.weight, run.memory)
     assert len(order) == len(sizes)
-    assert turns.free("ann", memory=5 * MB)
-    assert turns.free("bob", memory=5 * MB)
+    assert admission.is_free("ann", memory=5 * MB)
+    assert admission.is_free("bob", memory=5 * MB)
 
 
 def test_a_large_run_does_not_overtake_queued_runs() -> None:
-    turns = Admission(TEN)
-    turns.begin("ann", memory=4 * MB)
-    turns.enqueue(QueuedRun("run_1", "ann", "thread_1", 1, memory=5 * MB))
-    assert not turns.free("ann", memory=MB + 1)
-    assert turns.free("ann", memory=MB)
-    assert turns.free("bob", memory=2 * MB)
+    admission = Admission(TEN)
+    admission.admit("ann", memory=4 * MB)
+    admission.enqueue(QueuedRun("run_1", "ann", "thread_1", 1, memory=5 * MB))
+    assert not admission.is_free("ann", memory=MB + 1)
+    assert admission.is_free("ann", memory=MB)
+    assert admission.is_free("bob", memory=2 * MB)
 
 
 def test_a_run_smaller_than_expected_frees_memory() -> None:
-    turns = Admission(TEN)
+    admission = Admission(TEN)
     for number in range(2):
-        turns.enqueue(QueuedRun(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
-    assert turns.admit_next() is not None
-    assert turns.admit_next() is None, "two histories are read at a time"
-    turns.resize("ann", MB - UNKNOWN_BYTES)
-    assert turns.admit_next() is None, "the owner got more than a share"
-    turns.resize("ann", -MB)
-    assert turns.admit_next() is not None
+        admission.enqueue(QueuedRun(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
+    assert admission.admit_next() is not None
+    assert admission.admit_next() is None, "two histories are read at a time"
+    admission.resize("ann", MB - UNKNOWN_BYTES)
+    assert admission.admit_next() is None, "the owner got more than a share"
+    admission.resize("ann", -MB)
+    assert admission.admit_next() is not None
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from graphs.log import BLOCK
-from graphs.runner import Started
+from graphs.runner import StartedRun
 from store.ports import Delete, Insert, Patch, RequireNoActiveRun, Row
 from tests.graphs.world import OWNER, TIME, WEATHER, Clock, World, names, text_of, until, world
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
@@ -28,7 +28,7 @@ def wanted(run: dict[str, Any]) -> list[dict[str, Any]]:
     return calls
 
 
-async def answer(small: World, started: Started, *outputs: str) -> Started:
+async def answer(small: World, started: StartedRun, *outputs: str) -> StartedRun:
     calls = wanted(await small.run(started))
     given = [{"tool_call_id": call["id"], "output": text} for call, text in zip(calls, outputs, strict=True)]
     return await small.runner.submit(OWNER, started.run["thread_id"], started.run_id, given)
@@ -262,7 +262,7 @@ async def test_two_concurrent_submissions_count_once(upstream: ScriptedUpstream)
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         results = await asyncio.gather(*(answer(small, started, "noon") for _ in range(3)), return_exceptions=True)
-        assert sum(isinstance(result, Started) for result in results) == 1
+        assert sum(isinstance(result, StartedRun) for result in results) == 1
         await small.events(started.run_id)
         assert len(upstream.requests) == 2
 
@@ -277,7 +277,7 @@ async def test_a_second_run_is_refused_and_its_call_is_stopped(
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hi"), await small.assistant()
         results = await asyncio.gather(*(small.start(thread, assistant) for _ in range(8)), return_exceptions=True)
-        (won,) = [result for result in results if isinstance(result, Started)]
+        (won,) = [result for result in results if isinstance(result, StartedRun)]
         for result in results:
             if isinstance(result, ThreadholdError):
                 assert result.message == f"Thread {thread} already has an active run {won.run_id}."

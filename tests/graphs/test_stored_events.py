@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.graphs.world import WEATHER, World, world
 from tests.upstream import Reply, ScriptedUpstream
 from wire.events import Event
@@ -39,7 +39,7 @@ class Reader:
         self.task = asyncio.create_task(self._read(owner))
 
     async def _read(self, owner: str) -> None:
-        act_for(owner)
+        set_current_owner(owner)
         async for batch in self._batches:
             self.events += batch
             await self._go.acquire()

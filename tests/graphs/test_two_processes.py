@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chains import CallLimits, Replies, Upstream
+from chains import CallLimits, OpenAIBackend, Upstream
 from graphs.admission import Limits
-from graphs.runner import Runner, Started
+from graphs.runner import Runner, StartedRun
 from graphs.tools.kinds import open_resources
 from graphs.tools.resources import ToolDeps
 from retrieval.attachments import Attachments
@@ -39,11 +39,11 @@ async def two(
             backend = await stack.enter_async_context(open_backend(folder / "store.db", sharing=sharing))
             store = backend.records
             assert isinstance(store, SqliteStore)
-            attachments = Attachments(store, backend.files)
+            attachments = Attachments(store, backend.file_queries)
             processes = backend.processes
             resources = await stack.enter_async_context(open_resources(ToolDeps(store)))
             runner = Runner(
-                store, Replies(model), resources, attachments=attachments, processes=processes, limits=limits
+                store, OpenAIBackend(model), resources, attachments=attachments, processes=processes, limits=limits
             )
             worlds.append(World(store, await stack.enter_async_context(runner), upstream))
         yield worlds[0], worlds[1]
@@ -118,7 +118,7 @@ async def test_a_dead_holder_s_cancellation_is_completed_by_another(upstream: Sc
         assert await a.events(started.run_id) == events
 
 
-async def start_once_registered(world: World) -> Started:
+async def start_once_registered(world: World) -> StartedRun:
     """Start a run when the process has registered again."""
     async with asyncio.timeout(5):
         while True:

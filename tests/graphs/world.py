@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chains import CallLimits, Replies, Upstream
-from graphs.runner import Runner, Started
+from chains import CallLimits, OpenAIBackend, Upstream
+from graphs.runner import Runner, StartedRun
 from graphs.tools.action_caller import ActionCaller
 from graphs.tools.lazy_caller import CALLER
 from graphs.tools.resources import Resources
@@ -17,7 +17,7 @@ from retrieval.attachments import Attachments
 from store.ports import Insert, PageQuery, Row
 from store.sqlite.database import Trace
 from store.sqlite.store import SqliteStore, open_store
-from tests.blocking import unblocked
+from tests.blocking import no_blocking_calls
 from tests.upstream import ScriptedUpstream
 from wire.assistants import AssistantCreate, new_assistant
 from wire.events import Event
@@ -78,11 +78,11 @@ class World:
         thread_id: str = body["id"]
         return thread_id
 
-    async def start(self, thread_id: str, assistant_id: str, **fields: Any) -> Started:
+    async def start(self, thread_id: str, assistant_id: str, **fields: Any) -> StartedRun:
         """Start a run."""
         return await self.runner.start(OWNER, thread_id, RunCreate(assistant_id=assistant_id, **fields))
 
-    async def start_run(self, text: str = "Hello", tools: Sequence[Any] = (), **fields: Any) -> Started:
+    async def start_run(self, text: str = "Hello", tools: Sequence[Any] = (), **fields: Any) -> StartedRun:
         """Start a run on a new thread with a new assistant."""
         return await self.start(await self.thread(text), await self.assistant(tools=list(tools)), **fields)
 
@@ -90,13 +90,13 @@ class World:
         """Follow until the run pauses or has ended."""
         return [event async for batch in self.runner.follow(run_id, after=after) for event in batch]
 
-    async def run(self, started: Started) -> dict[str, Any]:
+    async def run(self, started: StartedRun) -> dict[str, Any]:
         """Return the run's current row."""
         row = await self.store.get("run", started.run_id, OWNER, thread_id=started.run["thread_id"])
         assert row is not None
         return row.body
 
-    async def rows(self, kind: Any, started: Started) -> list[dict[str, Any]]:
+    async def rows(self, kind: Any, started: StartedRun) -> list[dict[str, Any]]:
         """Return a run's steps, or its thread's messages, oldest first."""
         run_id = started.run_id if kind == "step" else None
         query = PageQuery(limit=100, order="asc")
@@ -119,11 +119,11 @@ async def world(
     await model.open()
     caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=60, max_bytes=100_000, tls=_TRUST)
     try:
-        attachments = Attachments(store, store.library, clock=clock)
+        attachments = Attachments(store, store.file_queries, clock=clock)
         async with Runner(
-            store, Replies(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
+            store, OpenAIBackend(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
         ) as runner:
-            with unblocked(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
+            with no_blocking_calls(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
                 yield World(store, runner, upstream, clock)
     finally:
         await caller.close()

@@ -7,7 +7,7 @@ import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ops.conversations import rows_of, survey
+from ops.conversations import read_dump, rows_of
 from ops.dump import Dump
 from tests.objects import check
 from wire.messages import Message
@@ -74,7 +74,7 @@ def test_accepted_objects_become_the_same_valid_rows_each_time(objects: list[Any
     with tempfile.TemporaryFile() as file:
         file.write(b"".join(orjson.dumps(each) + b"\n" for each in objects))
         dump = Dump(file, "line", file.tell())
-        found = survey(dump, now=9, on_progress=lambda *_: None)
+        found = read_dump(dump, now=9, on_progress=lambda *_: None)
         assert all(1 <= refusal.number <= len(objects) and refusal.why for refusal in found.invalid)
         for conversation in found.conversations:
             rows = rows_of(conversation, dump, "ann", now=9)

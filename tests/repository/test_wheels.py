@@ -22,7 +22,7 @@ from tests.sdk.conftest import absent
 
 DEMO = TOP / "demo_model"
 HATCHLING = Path(sys.executable).parent / "hatchling"
-MOST_BYTES = 100_000_000  # the limit of package indexes
+MAX_BYTES = 100_000_000  # the limit of package indexes
 GGUF = b"GGUF a small model"
 PLAIN = "threadhold-demo-model>="
 UNTOUCHED = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
@@ -244,7 +244,7 @@ def demo_wheel(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_the_demo_s_wheel_has_the_exact_model_and_fits_an_index(demo_wheel: Path) -> None:
-    assert demo_wheel.stat().st_size < MOST_BYTES
+    assert demo_wheel.stat().st_size < MAX_BYTES
     with zipfile.ZipFile(demo_wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".gguf")]
         with archive.open(name) as file:

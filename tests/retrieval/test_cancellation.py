@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from retrieval.cancellation import MOST_CHANGED, cancel_files
+from retrieval.cancellation import MAX_CHANGED, cancel_files
 from retrieval.vector_store_drafts import draft_store
 from store.ports import Delete, Insert, PageQuery, Patch, Row, store_file_id
 from store.sqlite.store import SqliteStore, open_store
@@ -24,13 +24,13 @@ async def files_in_progress(store: SqliteStore, count: int) -> tuple[str, list[s
 
 async def test_many_files_are_cancelled_in_few_commits(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
-    vector_store_id, _ = await files_in_progress(store, 4 * MOST_CHANGED + 50)
+    vector_store_id, _ = await files_in_progress(store, 4 * MAX_CHANGED + 50)
     before = store.engine.metrics.batch_commits.total
-    cancelled = await cancel_files(store, store.library, OWNER, vector_store_id, None)
+    cancelled = await cancel_files(store, store.file_queries, OWNER, vector_store_id, None)
     assert store.engine.metrics.batch_commits.total - before <= 6
-    assert len(cancelled) == 4 * MOST_CHANGED + 50
-    totals = await store.library.file_totals("vector_store_id", [vector_store_id])
-    assert totals[vector_store_id].by_status == {"cancelled": 4 * MOST_CHANGED + 50}
+    assert len(cancelled) == 4 * MAX_CHANGED + 50
+    totals = await store.file_queries.file_totals("vector_store_id", [vector_store_id])
+    assert totals[vector_store_id].by_status == {"cancelled": 4 * MAX_CHANGED + 50}
     await store.close()
 
 
@@ -39,16 +39,16 @@ async def test_files_that_end_meanwhile_keep_their_status_and_stop_no_others(tmp
     vector_store_id, ids = await files_in_progress(store, 150)
 
     class Racing:
-        """The library; a file ends, and one is removed, after they are listed."""
+        """The queries; a file ends, and one is removed, after they are listed."""
 
         async def store_files(self, owner: str, query: PageQuery, **at: str | None) -> object:
-            page = await store.library.store_files(owner, query, **at)  # type: ignore[arg-type]
+            page = await store.file_queries.store_files(owner, query, **at)  # type: ignore[arg-type]
             ended, gone = (store_file_id(vector_store_id, ids[number]) for number in (3, 120))
             changes = [Patch("vector_store_file", ended, OWNER, {"status": "completed"})]
             await store.commit([*changes, Delete("vector_store_file", gone, OWNER)], durable=False)
             return page
 
     await cancel_files(store, Racing(), OWNER, vector_store_id, None)  # type: ignore[arg-type]
-    totals = await store.library.file_totals("vector_store_id", [vector_store_id])
+    totals = await store.file_queries.file_totals("vector_store_id", [vector_store_id])
     assert totals[vector_store_id].by_status == {"cancelled": 148, "completed": 1}
     await store.close()

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from retrieval.grounding import Source, supporting_passages
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 FERRY = "The ferry to Naxos leaves Piraeus at seven in the morning, on every day but Monday."
 WARRANTY = "Pumps of the Solvanic 3 series carry a warranty of 24 months from the day of purchase."
@@ -78,7 +78,7 @@ def test_the_longest_answers_and_passages_are_compared_in_time(unit: str) -> Non
     unit = unit or "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(20_000))
     text = unit * (200_000 // len(unit) + 1)
     sources = {f"0:{at}": Source(file_id="f", text=text[at * 3200 : at * 3200 + 3200], asked="q") for at in range(20)}
-    within(1.5, lambda: supporting_passages(text, sources))
+    limit_cpu_time(1.5, lambda: supporting_passages(text, sources))
 
 
 def test_a_long_answer_in_chinese_is_compared_from_its_start() -> None:

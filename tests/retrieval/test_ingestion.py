@@ -22,7 +22,7 @@ from store.ports import Delete, Insert, Query, Row, store_file_id
 from store.sqlite import files as store_files
 from store.sqlite.store import SqliteStore, open_store
 from tests.graphs.world import Clock
-from wire.errors import EmbeddingFailed, Missing
+from wire.errors import EmbeddingFailed, MissingRow
 from wire.files import FileCreate, new_file
 from wire.ids import new_id
 from wire.threads import ThreadCreate, new_thread
@@ -60,9 +60,9 @@ class World:
 
     async def file(self, content: str | bytes = "Cats purr.", name: str = "a.txt", **fields: Any) -> str:
         id = new_id("file")
-        async with self.blobs.writing(10**9, "") as writing:
-            await writing.write(content.encode() if isinstance(content, str) else content)
-            size = await writing.keep(id)
+        async with self.blobs.create(10**9, "") as writer:
+            await writer.write(content.encode() if isinstance(content, str) else content)
+            size = await writer.commit(id)
         request = FileCreate.model_validate({"purpose": "assistants", **fields})
         body = new_file(request, id=id, filename=name, size=size.bytes, now=int(self.clock()))
         await self.store.commit([Insert(Row("file", id, OWNER, body))], durable=True)
@@ -71,7 +71,7 @@ class World:
     async def vector_store(self, *file_ids: str, **fields: Any) -> str:
         request = VectorStoreCreate.model_validate({"file_ids": list(file_ids), **fields})
         store, places = draft_store(OWNER, request, now=int(self.clock()))
-        await self.ingestion.put(OWNER, places, Insert(store))
+        await self.ingestion.add(OWNER, places, Insert(store))
         return store.id
 
     async def store_file(self, vector_store_id: str, file_id: str) -> dict[str, Any]:
@@ -91,7 +91,9 @@ async def world(
     store = await open_store(folder / "t.db")
     blobs = FolderBlobs(folder / "files")
     await blobs.open()
-    ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor(), clock=clock, **options)
+    ingestion = Ingestion(
+        store, store.file_queries, blobs, store.vectors, embedder, Extractor(), clock=clock, **options
+    )
     try:
         async with ingestion:
             yield World(store, blobs, ingestion, clock)
@@ -117,7 +119,7 @@ async def test_interrupted_files_are_indexed_after_the_next_start(tmp_path: Path
         store = await w.vector_store(*files)
         await stuck.wait()
     async with world(tmp_path, Scripted()) as w:
-        assert await w.ingestion.ready([store], 10)
+        assert await w.ingestion.wait_until_indexed([store], 10)
         assert [(await w.store_file(store, file))["status"] for file in files] == ["completed"] * 3
         assert await w.found(store, "cat") == set(files)
 
@@ -132,7 +134,7 @@ async def test_a_failing_embedder_fails_its_file_only(tmp_path: Path) -> None:
     async with world(tmp_path, Scripted(fail)) as w:
         files = [await w.file(content) for content in ("a bad cat", "a good cat", "a worse cat")]
         store = await w.vector_store(*files)
-        assert await w.ingestion.ready([store], 10)
+        assert await w.ingestion.wait_until_indexed([store], 10)
         bodies = [await w.store_file(store, file) for file in files]
         assert [body["status"] for body in bodies] == ["failed", "completed", "failed"]
         assert bodies[0]["last_error"] == {"code": "server_error", "message": "The model is down."}
@@ -154,7 +156,7 @@ async def test_guessed_encodings_are_in_the_status_details(tmp_path: Path, conte
     async with world(tmp_path) as w:
         file = await w.file(content)
         vector_store = await w.vector_store(file)
-        assert await w.ingestion.ready([vector_store], 10)
+        assert await w.ingestion.wait_until_indexed([vector_store], 10)
         store_file = await w.store_file(vector_store, file)
         assert (store_file["status"], store_file["last_error"]) == ("completed", None)
         row = await w.store.get("file", file, OWNER)
@@ -167,11 +169,11 @@ async def test_guessed_encodings_are_in_the_status_details(tmp_path: Path, conte
 async def test_a_file_is_read_once_for_all_stores(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         file = await w.file("Cats purr.")
-        assert await w.ingestion.ready([await w.vector_store(file)], 10)
+        assert await w.ingestion.wait_until_indexed([await w.vector_store(file)], 10)
         async with w.blobs.local_file(file) as path:
             await asyncio.to_thread(path.write_bytes, b"")  # reading it again would fail
         second = await w.vector_store(file)
-        assert await w.ingestion.ready([second], 10)
+        assert await w.ingestion.wait_until_indexed([second], 10)
         assert (await w.store_file(second, file))["status"] == "completed"
 
 
@@ -197,9 +199,9 @@ async def test_objects_deleted_during_embedding_leave_nothing(tmp_path: Path, wh
             case _:  # without notice to the ingestion, which detects it at its end
                 await w.store.commit([Delete("vector_store_file", store_file_id(store, file), OWNER)], durable=True)
         go_on.set()
-        assert await w.ingestion.ready([store], 10)
+        assert await w.ingestion.wait_until_indexed([store], 10)
         other = await w.vector_store(await w.file("Cats sleep."))
-        assert await w.ingestion.ready([other], 10)
+        assert await w.ingestion.wait_until_indexed([other], 10)
         assert await w.found(store) == set()
         assert await w.store_file(store, file) == {}
 
@@ -226,10 +228,10 @@ async def test_indexing_of_deleted_or_cancelled_files_stops_immediately(tmp_path
         else:
             store_file = await w.store.get("vector_store_file", store_file_id(store, file), OWNER)
             assert store_file is not None
-            await w.ingestion.put(OWNER, [store_file])
+            await w.ingestion.add(OWNER, [store_file])
         assert stopped.is_set()
         other = await w.vector_store(await w.file("Cats sleep."))
-        assert await w.ingestion.ready([store, other], 10)
+        assert await w.ingestion.wait_until_indexed([store, other], 10)
         assert (await w.store_file(store, file))["status"] == ("cancelled" if how == "cancel" else "completed")
 
 
@@ -250,7 +252,7 @@ async def test_indexing_uses_memory_for_one_block_of_vectors(tmp_path: Path) -> 
         file = await w.file(TEXT_OF_800_CHUNKS)
         tracemalloc.start()
         store = await w.vector_store(file, chunking_strategy=SMALL_CHUNKS)
-        assert await w.ingestion.ready([store], 60)
+        assert await w.ingestion.wait_until_indexed([store], 60)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         body = await w.store_file(store, file)
@@ -298,7 +300,7 @@ async def test_a_file_that_fails_half_way_leaves_no_index_rows(tmp_path: Path, h
             await w.ingestion.cancel(OWNER, store, None)
         if how == "delete":
             await w.ingestion.delete_store_file(OWNER, store, file)
-        assert await w.ingestion.ready([store], 10)
+        assert await w.ingestion.wait_until_indexed([store], 10)
         error = (await w.store_file(store, file)).get("last_error")
         message = "" if error is None else error["message"]
         expected = {"fail": "is down", "stall": "no progress for 1 seconds, with ", "length": "3 after 2 numbers"}
@@ -328,7 +330,7 @@ async def test_files_of_a_deleted_store_do_not_hide_waiting_ones(
         await stuck.wait()
         go_on.set()
         await w.ingestion.delete_store(OWNER, deleted)
-        assert await w.ingestion.ready([other], 10)
+        assert await w.ingestion.wait_until_indexed([other], 10)
         assert (await w.store_file(other, files[0]))["status"] == "completed"
 
 
@@ -338,8 +340,8 @@ async def test_ready_waits_up_to_its_timeout(tmp_path: Path) -> None:
 
     async with world(tmp_path, Scripted(hang), Clock(0)) as w:
         store = await w.vector_store(await w.file())
-        assert await w.ingestion.ready([], 0)
-        assert not await w.ingestion.ready([store], 0)
+        assert await w.ingestion.wait_until_indexed([], 0)
+        assert not await w.ingestion.wait_until_indexed([store], 0)
 
 
 async def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
@@ -348,7 +350,7 @@ async def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
         short = await w.file(expires_after={"anchor": "created_at", "seconds": 3600})
         store = await w.vector_store(file, expires_after={"anchor": "last_active_at", "days": 2})
         lasting = await w.vector_store(file)
-        assert await w.ingestion.ready([store, lasting], 10)
+        assert await w.ingestion.wait_until_indexed([store, lasting], 10)
         w.clock.now += DAY_S
 
         async def gone() -> bool:
@@ -376,8 +378,8 @@ async def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
 async def test_bytes_without_a_row_are_removed_at_the_start(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         file = await w.file()
-        async with w.blobs.writing(100, "") as writing:
-            await writing.keep("file-orphan")
+        async with w.blobs.create(100, "") as writer:
+            await writer.commit("file-orphan")
     async with world(tmp_path) as w:
         assert await w.blobs.size("file-orphan") is None
         assert await w.blobs.size(file) is not None
@@ -385,7 +387,7 @@ async def test_bytes_without_a_row_are_removed_at_the_start(tmp_path: Path) -> N
 
 async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        attachments = Attachments(w.store, w.store.library, wake=w.ingestion.wake, clock=w.clock)
+        attachments = Attachments(w.store, w.store.file_queries, wake=w.ingestion.wake, clock=w.clock)
         body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)
         await w.store.commit([Insert(Row("thread", body["id"], OWNER, body))], durable=True)
         files = [await w.file(f"Cat {number}.") for number in range(4)]
@@ -400,15 +402,15 @@ async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path:
         thread = await w.store.get("thread", body["id"], OWNER)
         assert thread is not None
         (store,) = thread.body["tool_resources"]["file_search"]["vector_store_ids"]
-        assert await w.ingestion.ready([store], 10)
+        assert await w.ingestion.wait_until_indexed([store], 10)
         assert await w.found(store, "cat") == set(files)
 
 
 async def test_thousands_of_missing_files_are_handled_quickly(tmp_path: Path) -> None:
     ids = [f"file-{number}" for number in range(10_000)]
     async with world(tmp_path) as w:
-        attachments = Attachments(w.store, w.store.library)
+        attachments = Attachments(w.store, w.store.file_queries)
         since = time.process_time()
-        with pytest.raises(Missing):
+        with pytest.raises(MissingRow):
             await attachments.create_inline_stores(OWNER, {"file_search": {"vector_stores": [{"file_ids": ids}]}})
         assert time.process_time() - since < 0.1  # their rows alone take 0.2 s

@@ -24,7 +24,7 @@ async def join(stack: AsyncExitStack, folder: Path, embedder: Scripted) -> World
     assert isinstance(store, SqliteStore)
     await blobs.open()
     ingestion = Ingestion(
-        store, backend.files, blobs, backend.vectors, embedder, Extractor(), processes=backend.processes
+        store, backend.file_queries, blobs, backend.vectors, embedder, Extractor(), processes=backend.processes
     )
     return World(store, blobs, await stack.enter_async_context(ingestion), Clock())
 
@@ -35,7 +35,7 @@ async def test_each_file_is_indexed_by_one_process(tmp_path: Path) -> None:
         a, b = [await join(stack, tmp_path, embedder) for embedder in embedders]
         files = [await a.file(f"Cat {number}.") for number in range(16)]
         store = await a.vector_store(*files)
-        assert await b.ingestion.ready([store], 20)
+        assert await b.ingestion.wait_until_indexed([store], 20)
         assert sorted(embedders[0].asked + embedders[1].asked) == sorted(f"Cat {number}." for number in range(16))
         assert await b.found(store, "cat") == set(files)
         await b.ingestion.delete_store_file(OWNER, store, files[0])
@@ -63,11 +63,11 @@ async def test_a_dead_process_s_files_are_indexed_once_by_another(tmp_path: Path
         await asyncio.sleep(0.3)
         assert second.asked == []  # a live process indexes it
         await asyncio.to_thread(declare_oldest_dead)
-        assert await b.ingestion.ready([store], 10)
+        assert await b.ingestion.wait_until_indexed([store], 10)
         resume.set()
 
         async def stopped() -> bool:
-            return a.ingestion.busy == 0
+            return a.ingestion.files_in_progress == 0
 
         await until(stopped)
         assert (first.asked, second.asked) == (["Cats purr."], ["Cats purr."])

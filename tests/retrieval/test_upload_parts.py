@@ -9,7 +9,7 @@ import pytest
 
 from retrieval.upload_parts import Uploads
 from store.blobs import FolderBlobs
-from store.ports import PageQuery, Writing
+from store.ports import BlobWriter, PageQuery
 from store.sqlite.store import SqliteStore, open_store
 from tests.graphs.world import Clock
 from tests.retrieval.test_ingestion import until
@@ -33,8 +33,8 @@ class World:
         return made
 
     async def part(self, upload: str, data: bytes = b"data") -> str:
-        async def receive(writing: Writing) -> None:
-            await writing.write(data)
+        async def receive(writer: BlobWriter) -> None:
+            await writer.write(data)
 
         made: str = (await self.uploads.add_part(OWNER, upload, receive))["id"]
         return made
@@ -54,8 +54,8 @@ async def world(folder: Path, clock: Clock | None = None, *, sweep_s: float = 0.
     store = await open_store(folder / "t.db")
     blobs = FolderBlobs(folder / "files")
     await blobs.open()
-    await blobs.sweep(store.library.unknown)
-    uploads = Uploads(store, store.library, blobs, max_bytes=1000, sweep_s=sweep_s, clock=clock)
+    await blobs.sweep(store.file_queries.unknown)
+    uploads = Uploads(store, store.file_queries, blobs, max_bytes=1000, sweep_s=sweep_s, clock=clock)
     try:
         async with uploads:
             yield World(store, blobs, uploads, clock, folder / "files")
@@ -104,9 +104,9 @@ async def test_a_start_keeps_only_parts_of_pending_uploads(tmp_path: Path) -> No
     async with world(tmp_path) as w:
         upload = await w.upload()
         part = await w.part(upload)
-        async with w.blobs.writing(10, "") as writing:  # a crash between the bytes and their row
-            await writing.write(b"lost")
-            await writing.keep("part_lost")
+        async with w.blobs.create(10, "") as writer:  # a crash between the bytes and their row
+            await writer.write(b"lost")
+            await writer.commit("part_lost")
         assert w.kept() == sorted(["part_lost", part])
     async with world(tmp_path) as w:
         assert w.kept() == [part]
@@ -117,8 +117,8 @@ async def test_a_part_that_the_store_refuses_leaves_no_bytes(tmp_path: Path) -> 
     async with world(tmp_path) as w:
         upload = await w.upload()
 
-        async def receive(writing: Writing) -> None:
-            await writing.write(b"data")
+        async def receive(writer: BlobWriter) -> None:
+            await writer.write(b"data")
             await w.uploads.cancel(OWNER, upload)
 
         with pytest.raises(InvalidRequest, match="is cancelled"):

@@ -74,7 +74,7 @@ def test_an_assistant_stream_shows_the_answer_as_it_arrives(program: Program) ->
     assert [event for event in events if not event.startswith("thread.")] == ["message created", f"text: {answer}"]
 
 
-def test_thoughts_of_a_model_do_not_disturb_the_program(program: Program) -> None:
+def test_reasoning_of_a_model_does_not_disturb_the_program(program: Program) -> None:
     seen = program("streaming", *[Reply(chunks=["<think>let me", " see</think>", "4", "2"])] * 2)
     assert not [event for event in seen["events"] if event.startswith("threadhold.")]
     assert (seen["written"], seen["final"], seen["run"]) == ("42", ["42"], "completed")

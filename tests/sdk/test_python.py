@@ -112,7 +112,7 @@ def test_an_event_handler_sees_the_answer_as_it_arrives(program: Program) -> Non
     }
 
 
-def test_thoughts_of_a_model_do_not_disturb_the_program(program: Program) -> None:
+def test_reasoning_of_a_model_does_not_disturb_the_program(program: Program) -> None:
     thinking = Reply(chunks=["<think>let me", " see</think>", "4", "2"])
     assert program("reasoning", *[thinking] * 3) == {
         "shown": "42",

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from chains import Builtin, EngineConfig, Replies, ReplyCall
+from chains import Builtin, EngineConfig, OpenAIBackend, ReplyCall
 from tests.process import ServerProcess
 from tests.sdk.test_seeds import follow_001
 from wire.model_options import ModelOptions
@@ -58,7 +58,7 @@ ASKED = "What's the weather in San Francisco?"
 @pytest.mark.parametrize("times", [3, pytest.param(40, marks=pytest.mark.soak)])
 async def test_a_required_call_is_always_valid_with_any_sampling(times: int) -> None:
     builtin = Builtin(config=EngineConfig(context_size=4096, parallel=4, threads=1))
-    replies = Replies(builtin)
+    replies = OpenAIBackend(builtin)
     messages = [SystemMessage("You are a weather bot. Use the provided functions."), HumanMessage(ASKED)]
     schema: Any = Draft202012Validator(WEATHER["function"]["parameters"])
     few = asyncio.Semaphore(4)

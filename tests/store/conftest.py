@@ -8,14 +8,14 @@ import pytest
 
 from store.ports import Store
 from store.sqlite.store import SqliteStore, open_store
-from tests.blocking import unblocked
+from tests.blocking import no_blocking_calls
 
 Opener = Callable[[], Awaitable[Store]]
 
 
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_loop() -> Iterator[None]:
-    with unblocked():
+    with no_blocking_calls():
         yield
 
 

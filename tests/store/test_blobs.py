@@ -36,10 +36,10 @@ async def files(folder: Path) -> list[str]:
 
 
 async def put(blobs: Blobs, name: str, *blocks: bytes) -> None:
-    async with blobs.writing(3_000_000, TOLD) as writing:
+    async with blobs.create(3_000_000, TOLD) as writer:
         for block in blocks:
-            await writing.write(block)
-        await writing.keep(name)
+            await writer.write(block)
+        await writer.commit(name)
 
 
 async def got(blobs: Blobs, name: str) -> bytes:
@@ -48,10 +48,10 @@ async def got(blobs: Blobs, name: str) -> bytes:
 
 async def test_a_blob_is_returned_complete_and_measured(blobs: Blobs) -> None:
     blocks = [bytes([number]) * 300_000 for number in range(9)]
-    async with blobs.writing(3_000_000, TOLD) as writing:
+    async with blobs.create(3_000_000, TOLD) as writer:
         for block in blocks:
-            await writing.write(block)
-        size = await writing.keep(ID)
+            await writer.write(block)
+        size = await writer.commit(ID)
     assert (size.bytes, size.sha256) == (2_700_000, hashlib.sha256(b"".join(blocks)).hexdigest())
     assert await got(blobs, ID) == b"".join(blocks)
     assert await blobs.size(ID) == 2_700_000
@@ -79,8 +79,8 @@ async def test_an_empty_blob_can_be_kept(blobs: Blobs) -> None:
 
 async def test_a_failed_write_leaves_nothing(blobs: Blobs, folder: Path) -> None:
     with pytest.raises(RuntimeError):
-        async with blobs.writing(3_000_000, TOLD) as writing:
-            await writing.write(b"x" * 2_000_000)
+        async with blobs.create(3_000_000, TOLD) as writer:
+            await writer.write(b"x" * 2_000_000)
             raise RuntimeError
     assert await files(folder) == []
     assert await blobs.size(ID) is None
@@ -89,10 +89,10 @@ async def test_a_failed_write_leaves_nothing(blobs: Blobs, folder: Path) -> None
 
 
 async def test_one_byte_over_the_limit_is_refused_and_leaves_nothing(blobs: Blobs, folder: Path) -> None:
-    async with blobs.writing(3, TOLD) as writing:
-        await writing.write(b"abc")
+    async with blobs.create(3, TOLD) as writer:
+        await writer.write(b"abc")
         with pytest.raises(TooLarge, match="MAX_FILE_BYTES"):
-            await writing.write(b"d")
+            await writer.write(b"d")
     assert await files(folder) == []
 
 
@@ -107,7 +107,7 @@ async def test_removing_includes_the_text_and_can_be_repeated(blobs: Blobs, fold
 async def test_a_sweep_removes_unreferenced_and_unfinished_blobs(blobs: Blobs, folder: Path) -> None:
     for name in (ID, f"{ID}.text", "file-gone", "file-gone.text"):
         await put(blobs, name, b"x")
-    async with blobs.writing(10, TOLD) as left:
+    async with blobs.create(10, TOLD) as left:
         await left.write(b"x")
         assert len(await files(folder)) == 5
 
@@ -121,9 +121,9 @@ async def test_a_sweep_removes_unreferenced_and_unfinished_blobs(blobs: Blobs, f
 async def test_a_sweep_keeps_recent_blobs(blobs: Blobs, folder: Path) -> None:
     for name in (ID, f"{ID}.text", "file-old"):
         await put(blobs, name, b"x")
-    async with blobs.writing(10, TOLD) as left, blobs.writing(10, TOLD) as old:
-        for writing in (left, old):
-            await writing.write(b"x")
+    async with blobs.create(10, TOLD) as left, blobs.create(10, TOLD) as old:
+        for writer in (left, old):
+            await writer.write(b"x")
 
         def age() -> list[str]:
             first, *others = sorted((folder / "incoming").iterdir())
@@ -170,7 +170,7 @@ async def test_only_the_owner_of_the_process_has_access(blobs: Blobs, folder: Pa
 async def test_a_disk_error_becomes_the_store_s_error(blobs: Blobs, folder: Path) -> None:
     await asyncio.to_thread((folder / "incoming").rmdir)
     with pytest.raises(StoreFailed, match="The disk refused"):
-        async with blobs.writing(10, TOLD):
+        async with blobs.create(10, TOLD):
             pass
 
 
@@ -180,7 +180,7 @@ async def test_cancelling_while_a_file_opens_leaves_none_open(blobs: FolderBlobs
         return len(os.listdir("/proc/self/fd"))
 
     async def write() -> None:
-        async with blobs.writing(1, TOLD):
+        async with blobs.create(1, TOLD):
             await asyncio.sleep(60)
 
     async def read() -> None:

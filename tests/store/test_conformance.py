@@ -40,7 +40,7 @@ from tests.store.rows import (
     upload,
     vector_store,
 )
-from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from wire.errors import InvalidRequest, MissingRow, StaleThread, StatusConflict, StoreError, ThreadBusy
 from wire.status import ACTIVE
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ async def test_a_row_of_another_owner_looks_unknown(store: Store, kind: Kind) ->
     listed = await store.page(kind, "bob", PageQuery(), thread_id=row.thread_id, run_id=row.run_id)
     assert listed.rows == []
     for change in (Patch(kind, row.id, "bob", {"x": 1}), Delete(kind, row.id, "bob")):
-        with pytest.raises(Missing) as missed:
+        with pytest.raises(MissingRow) as missed:
             await store.commit([change], durable=False)
         assert (missed.value.kind, missed.value.id) == (kind, row.id)
     assert await store.get(kind, row.id, "ann") == row
@@ -162,7 +162,7 @@ async def test_a_refused_change_refuses_the_complete_commit(store: Store) -> Non
     t, other = thread(), thread()
     await put(store, t)
     refused = [Insert(other), Patch("thread", t.id, "ann", {"x": 1}), Delete("message", "msg_none", "ann")]
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await store.commit(refused, durable=True)
     assert await store.get("thread", other.id, "ann") is None
     assert await store.get("thread", t.id, "ann") == t
@@ -275,7 +275,7 @@ async def test_entries_are_measured_from_a_message_on(store: Store) -> None:
 async def test_an_active_run_is_visible_to_its_owner_only(store: Store) -> None:
     t, _ = await put_run(store)
     assert await store.active_run(t.id, "bob") is None
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await store.commit([RequireNoActiveRun(t.id, "bob")], durable=False)
 
 
@@ -286,7 +286,7 @@ async def test_nothing_is_added_to_a_missing_thread(store: Store, owner: str) ->
         await put(store, t)
     r = Row("run", run(t).id, owner, run(t).body, thread_id=t.id)
     for row in (message(t, owner=owner), r, step(r)):
-        with pytest.raises(Missing) as missed:
+        with pytest.raises(MissingRow) as missed:
             await put(store, row)
         assert (missed.value.kind, missed.value.id) == ("thread", t.id)
 
@@ -452,7 +452,7 @@ async def test_a_cursor_of_another_kind_is_refused(store: Store, kind: Any) -> N
 async def test_an_item_is_the_newest_entry_of_its_thread(store: Store) -> None:
     t, rows = await entries(store)
     await store.commit([RequireNewest(t.id, "ann", rows[-1].id)], durable=False)
-    with pytest.raises(ThreadMoved):
+    with pytest.raises(StaleThread):
         await store.commit([RequireNewest(t.id, "ann", rows[-2].id)], durable=False)
 
 
@@ -557,7 +557,7 @@ async def test_a_number_is_used_once_in_a_log(store: Store) -> None:
 
 
 async def test_a_log_needs_an_existing_run(store: Store) -> None:
-    with pytest.raises(Missing) as missed:
+    with pytest.raises(MissingRow) as missed:
         await store.commit([Append("run_none", [event(0)])], durable=False)
     assert missed.value.kind == "run"
 
@@ -586,19 +586,19 @@ async def test_retract_removes_exactly_the_events_of_the_named_objects(store: St
 
 async def test_a_commit_for_a_thread_that_has_changed_is_refused(store: Store) -> None:
     t, r = await put_run(store)
-    with pytest.raises(ThreadMoved):
+    with pytest.raises(StaleThread):
         await store.commit(
             [RequireNewest(t.id, t.owner, "msg_other"), Patch("run", r.id, t.owner, {"x": 1})], durable=False
         )
     await store.commit([RequireNewest(t.id, t.owner, None), Patch("run", r.id, t.owner, {"x": 2})], durable=False)
     first = message(t)
-    with pytest.raises(ThreadMoved):
+    with pytest.raises(StaleThread):
         await store.commit([Insert(first), RequireNewest(t.id, t.owner, None)], durable=False)
     await store.commit([Insert(first), RequireNewest(t.id, t.owner, first.id)], durable=False)
 
 
 async def test_a_tolerant_patch_of_a_missing_row_does_nothing(store: Store) -> None:
-    assert await store.commit([Patch("message", "msg_gone", "ann", {"x": 1}, if_there=True)], durable=False) == []
+    assert await store.commit([Patch("message", "msg_gone", "ann", {"x": 1}, if_exists=True)], durable=False) == []
 
 
 # --- order and visibility ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from store.sqlite.database import Engine
 from store.sqlite.deferred_deletes import DeferredDeletes
 from store.sqlite.store import SqliteStore, open_store
 from tests.store.rows import event, file, file_batch, message, put, run, step, store_file, thread, vector_store
-from wire.errors import Missing, StoreError
+from wire.errors import MissingRow, StoreError
 from wire.status import ACTIVE
 
 TABLES = ("remains", "messages", "runs", "steps", "events", "vector_store_files", "file_batches")
@@ -44,12 +44,12 @@ async def test_a_deletion_hides_all_parts_before_they_are_removed() -> None:
         assert await store.get(row.kind, row.id, "ann") is None
         assert (await store.page(row.kind, "ann", PageQuery(), thread_id=of.id)).rows == []
         for change in (Patch(row.kind, row.id, "ann", {"x": 1}), Delete(row.kind, row.id, "ann")):
-            with pytest.raises(Missing):
+            with pytest.raises(MissingRow):
                 await store.commit([change], durable=False)
-        with pytest.raises(Missing):
+        with pytest.raises(MissingRow):
             await store.commit([RequireRow(row.kind, row.id, "ann")], durable=False)
     for refused in (Insert(message(of)), Insert(step(r)), Append(r.id, [event(1)]), RequireNoActiveRun(of.id, "ann")):
-        with pytest.raises(Missing):
+        with pytest.raises(MissingRow):
             await store.commit([refused], durable=False)
     assert await store.events(r.id, after=-1, limit=10) == []
     assert await store.active_run(of.id, "ann") is None
@@ -75,10 +75,10 @@ async def test_a_deleted_vector_store_is_not_searched_during_removal() -> None:
     found = await store.vectors.search("ann", [gone.id, kept.id], Query("ferry"))
     assert [hit.vector_store_id for hit in found.hits] == [kept.id]
     assert await store.vectors.chunks("ann", gone.id, f.id) == []
-    assert [row.id for row in await store.library.waiting(10)] == [waiting[1].id]
-    assert [row.id for row in await store.library.store_files_of(f.id)] == [waiting[1].id]
+    assert [row.id for row in await store.file_queries.waiting(10)] == [waiting[1].id]
+    assert [row.id for row in await store.file_queries.store_files_of(f.id)] == [waiting[1].id]
     assert await store.get("file_batch", batch.id, "ann") is None
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await store.vectors.add("ann", gone.id, f.id, [Chunk(0, "again", 0, 5)], model=None)
     store.deferred_deletes._removing.release()
     await store.purge()

@@ -14,9 +14,9 @@ import pytest
 from retrieval.grounding import supporting_passages
 from store.folding import fold, fold_passage, fold_query, fold_v1, without_long_marks
 from store.ports import Chunk, Query
-from store.questions import without_phrasing
 from store.sqlite.fulltext import TOKENIZE
 from store.sqlite.store import SqliteStore, open_store
+from store.stop_words import without_stop_words
 
 
 @pytest.fixture
@@ -208,7 +208,9 @@ MARKS = {
 
 
 @pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS)
-@pytest.mark.parametrize("fold_it", [fold, fold_passage, without_phrasing, lambda text: supporting_passages(text, {})])
+@pytest.mark.parametrize(
+    "fold_it", [fold, fold_passage, without_stop_words, lambda text: supporting_passages(text, {})]
+)
 def test_marks_on_one_character_are_normalized_in_linear_time(fold_it: Callable[[str], Any], marks: str) -> None:
     """Sorting 90,000 of them takes a minute."""
     half = marks * (90_000 // len(marks))

@@ -112,12 +112,12 @@ def test_a_released_claim_claims_nothing(tmp_path: Path) -> None:
 def test_a_disk_reserve_releases_half_then_all_and_is_restored(tmp_path: Path) -> None:
     path = tmp_path / "x.reserve"
     reserve = DiskReserve(path, MB)
-    reserve.keep()
+    reserve.refill()
     assert path.stat().st_size == MB
     assert path.stat().st_blocks * 512 >= MB
-    assert [(given, path.stat().st_size) for given in reserve.portions()] == [(MB // 2, MB // 2), (MB, 0)]
+    assert [(given, path.stat().st_size) for given in reserve.release_in_portions()] == [(MB // 2, MB // 2), (MB, 0)]
     assert path.stat().st_size == MB
-    for _ in reserve.portions():
+    for _ in reserve.release_in_portions():
         break
     assert path.stat().st_blocks * 512 >= MB
 

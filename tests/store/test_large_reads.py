@@ -73,7 +73,7 @@ async def store() -> AsyncIterator[SqliteStore]:
 
 
 async def change(store: SqliteStore, row: Row, going: list[str], *, most: list[int]) -> None:
-    async with store.changing():
+    async with store.for_update():
         kept = await store.get("message", row.id, "ann")
         assert kept is not None
         going.append(row.id)

@@ -134,7 +134,7 @@ def former(db: Database) -> tuple[str, str]:
 async def test_a_file_of_the_last_revision_is_migrated_and_resumed(tmp_path: Path, former: tuple[str, str]) -> None:
     async with open_backend(tmp_path / "t.db") as backend:
         assert [run.id for run in await backend.processes.run_queue.runs()] == [former[0]]
-        assert [row.id for row in await backend.files.waiting(5)] == [former[1]]
+        assert [row.id for row in await backend.file_queries.waiting(5)] == [former[1]]
         held = [
             Hold("run", former[0], "ann", frozenset({"in_progress"})),
             Hold("vector_store_file", former[1], "ann", frozenset({"in_progress"})),

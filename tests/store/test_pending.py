@@ -77,7 +77,7 @@ def test_a_patch_of_an_unknown_object_affects_every_thread(known: bool) -> None:
     pending, of = Pending(), thread()
     r = run(of)
     if known:
-        pending.learn(r)
+        pending.remember_thread(r)
     assert pending.touched_by([Patch("run", r.id, "ann")]) == {r.id, of.id if known else unknown_thread("ann")}
 
 

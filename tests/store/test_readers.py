@@ -15,7 +15,7 @@ from store.ports import Delete, PageQuery, Row
 from store.sqlite import readers
 from store.sqlite.readers import Readers, check_time, untimed
 from store.sqlite.store import open_store
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.store.rows import put, thread
 from wire.errors import InvalidRequest, StoreFailed
 
@@ -122,7 +122,7 @@ async def test_short_reads_of_one_owner_delay_no_other_owner() -> None:
         return go.wait(10)
 
     async def read(owner: str) -> bool:
-        act_for(owner)
+        set_current_owner(owner)
         return await store.engine.read(wait)
 
     reads = [asyncio.create_task(read("ann")) for _ in range(50)]

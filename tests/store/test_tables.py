@@ -62,7 +62,7 @@ async def everything_once(path: Path) -> list[str]:
     await store.unfinished()
     await store.unfinished(due_before=1)
     await store.commit([RequireRow("file", f.id, "ann")], durable=False)
-    await read_library(store, v.id, b.id, p, f.id)
+    await query_files(store, v.id, b.id, p, f.id)
     for row in (a, t, r, m, s, f, v, b, p, u):
         await store.get(row.kind, row.id, "ann", thread_id=row.thread_id, run_id=row.run_id)
         await store.commit([Patch(row.kind, row.id, "ann", {"n": 1})], durable=False)
@@ -78,25 +78,25 @@ async def everything_once(path: Path) -> list[str]:
     return seen
 
 
-async def read_library(
+async def query_files(
     store: SqliteStore, vector_store_id: str, batch_id: str, store_file_row: Row, file_id: str
 ) -> None:
-    """Call every method of the library."""
-    library = store.library
+    """Call every method of `FileQueries`."""
+    file_queries = store.file_queries
     for after in (None, file_id):
-        await library.files("ann", PageQuery(after=after), purpose="assistants")
+        await file_queries.files("ann", PageQuery(after=after), purpose="assistants")
     for after, batch, status in product((None, store_file_row.id), (None, batch_id), (None, "completed")):
         at = {"vector_store_id": vector_store_id, "batch_id": batch, "status": status}
-        await library.store_files("ann", PageQuery(after=after), **at)
-        await library.store_files("ann", PageQuery(before=after, order="asc"), **at)
-    await library.file_totals("vector_store_id", [vector_store_id])
-    await library.file_totals("batch_id", [batch_id])
-    await library.waiting(10, besides=[store_file_row])
-    await library.store_files_of(file_id)
-    await library.due("file", 1)
-    await library.due("vector_store", 1)
-    await library.due("upload", 1)
-    await library.unknown([file_id])
+        await file_queries.store_files("ann", PageQuery(after=after), **at)
+        await file_queries.store_files("ann", PageQuery(before=after, order="asc"), **at)
+    await file_queries.file_totals("vector_store_id", [vector_store_id])
+    await file_queries.file_totals("batch_id", [batch_id])
+    await file_queries.waiting(10, besides=[store_file_row])
+    await file_queries.store_files_of(file_id)
+    await file_queries.due("file", 1)
+    await file_queries.due("vector_store", 1)
+    await file_queries.due("upload", 1)
+    await file_queries.unknown([file_id])
 
 
 async def test_no_statement_scans_a_table_or_sorts_one(tmp_path: Path) -> None:

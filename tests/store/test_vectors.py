@@ -14,7 +14,7 @@ from store.ports import Chunk, Found, Query, Vectors
 from store.sqlite.store import SqliteStore
 from store.sqlite.vectors import SqliteVectors
 from tests.store.conftest import Opener
-from wire.errors import EmbeddingFailed, Missing, StoreError
+from wire.errors import EmbeddingFailed, MissingRow, StoreError
 from wire.filters import Filter
 from wire.validation import Request, parse
 
@@ -189,7 +189,7 @@ async def test_no_owner_can_remove_or_change_another_s_files(vectors: Vectors) -
     await put(vectors, "file-1", *TEXTS)
     await vectors.remove("bob", "vs_1", "file-1")
     await vectors.remove("bob", "vs_1")
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await vectors.set_attributes("bob", "vs_1", "file-1", {"x": 1})
     assert files(await look(vectors, "ferry")) == ["file-1"]
 
@@ -265,7 +265,7 @@ async def test_new_attributes_apply_immediately(vectors: Vectors) -> None:
     await vectors.set_attributes("ann", "vs_1", "file-1", {"b": "x"})
     (hit,) = (await look(vectors, "ferry")).hits
     assert hit.attributes == {"b": "x"}
-    with pytest.raises(Missing, match="file-2"):
+    with pytest.raises(MissingRow, match="file-2"):
         await vectors.set_attributes("ann", "vs_1", "file-2", {})
 
 
@@ -317,7 +317,7 @@ async def test_a_file_removed_while_it_is_added_stays_removed(vectors: Vectors, 
     adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", watched(300, under_way), model=None))
     await under_way.wait()
     await vectors.remove("ann", "vs_1", None if whole_store else "file-1")
-    with pytest.raises(Missing, match="file-1"):
+    with pytest.raises(MissingRow, match="file-1"):
         await adding
     await vectors.purge()
     assert files(await look(vectors, "ferry")) == []

@@ -13,9 +13,9 @@ import pytest
 
 from store.ports import Append, CheckpointKey, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
 from store.sqlite.store import open_store
-from telemetry.context import act_for
+from telemetry.context import set_current_owner
 from tests.store.rows import assistant, checkpoint, checkpoint_write, event, message, put, put_run, run, step, thread
-from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
+from wire.errors import MissingRow, StoreError, StoreFailed, StoreLocked
 
 
 @contextmanager
@@ -67,7 +67,7 @@ async def test_one_owner_s_many_changes_do_not_delay_another_s(tmp_path: Path) -
     ended: list[str] = []
 
     def ask(owner: str, count: int) -> "list[asyncio.Future[list[Row]]]":
-        act_for(owner)
+        set_current_owner(owner)
         asked = [store.commit([Insert(thread(owner, text="x" * 500_000))], durable=True) for _ in range(count)]
         for one in asked:
             one.add_done_callback(lambda _: ended.append(owner))
@@ -104,7 +104,7 @@ async def test_small_changes_of_large_rows_delay_no_other_owner(
     ended: list[str] = []
 
     def ask(owner: str, change: Insert | Patch) -> "asyncio.Future[list[Row]]":
-        act_for(owner)
+        set_current_owner(owner)
         asked = store.commit([change], durable=False)
         asked.add_done_callback(lambda _: ended.append(owner))
         return asked
@@ -131,7 +131,7 @@ async def test_changes_left_over_by_a_batch_come_before_new_ones(tmp_path: Path)
         *((row.owner, Patch("thread", row.id, row.owner, {"metadata": {}})) for _ in range(8) for row in rows),
         ("bob", Insert(thread("bob"))),
     ]:
-        act_for(owner)
+        set_current_owner(owner)
         asked.append(store.commit([change], durable=False))
         asked[-1].add_done_callback(lambda _, owner=owner: ended.append(owner))
     await asyncio.gather(*asked)
@@ -148,7 +148,7 @@ async def test_an_owner_whose_batch_was_cut_waits_for_others(tmp_path: Path) -> 
     served = asyncio.Event()
 
     def ask(owner: str, change: Insert | Patch) -> "asyncio.Future[list[Row]]":
-        act_for(owner)
+        set_current_owner(owner)
         asked = store.commit([change], durable=False)
         asked.add_done_callback(lambda _: served.set())
         return asked
@@ -166,7 +166,7 @@ async def test_closing_keeps_changes_that_take_long(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     row = thread("ann", text=LARGE)
     await store.commit([Insert(row)], durable=True)
-    act_for("ann")
+    set_current_owner("ann")
     changes = [
         store.commit([Patch("thread", row.id, "ann", {"metadata": {"n": str(number)}})], durable=False)
         for number in range(30)
@@ -187,7 +187,7 @@ async def test_changes_of_an_owner_keep_their_order_among_others(tmp_path: Path)
     asked = []
     for number in range(400):
         for owner, row in rows.items():
-            act_for(owner)
+            set_current_owner(owner)
             change = Patch("thread", row.id, owner, {"metadata": {"n": str(number)}}) if number else Insert(row)
             asked.append(store.commit([change], durable=False))
     await asyncio.gather(*asked)
@@ -217,7 +217,7 @@ async def test_a_refused_commit_leaves_the_others_of_its_batch() -> None:
         asked.append(store.commit([Insert(row)], durable=True))
         asked.append(store.commit([Insert(thread("eve")), Delete("thread", "thread_none", "ann")], durable=True))
     results = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(result) for result in results] == [list, Missing] * 50
+    assert [type(result) for result in results] == [list, MissingRow] * 50
     page = await store.page("thread", "ann", PageQuery(limit=100, order="asc"))
     assert [row.id for row in page.rows] == [row.id for row in threads]
     assert (await store.page("thread", "eve", PageQuery())).rows == []
@@ -236,7 +236,7 @@ async def test_non_json_is_refused_at_the_call_and_oversized_values_alone() -> N
         put(store, too_large),
         return_exceptions=True,
     )
-    assert [type(result) for result in results] == [StoreFailed, list, Missing]
+    assert [type(result) for result in results] == [StoreFailed, list, MissingRow]
     await store.close()
 
 
@@ -347,7 +347,7 @@ async def test_owners_get_equal_shares_of_the_time(tmp_path: Path) -> None:
     ended: list[str] = []
 
     def ask(owner: str, rows: int) -> "asyncio.Future[list[Row]]":
-        act_for(owner)
+        set_current_owner(owner)
         asked = store.commit([Insert(thread(owner)) for _ in range(rows)], durable=False)
         asked.add_done_callback(lambda _: ended.append(owner))
         return asked

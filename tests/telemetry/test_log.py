@@ -12,7 +12,7 @@ from typing import TextIO
 
 import pytest
 
-from telemetry import log as house_log
+from telemetry import log as log_module
 from telemetry.log import open_log
 
 logger = logging.getLogger("threadhold.x")
@@ -49,7 +49,7 @@ def test_a_terminal_gets_text_and_other_streams_json() -> None:
 def test_a_stalled_reader_delays_nothing_and_gets_the_loss_count(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(house_log, "_MOST", 100)
+    monkeypatch.setattr(log_module, "_MAX_QUEUED", 100)
     reading, stream = pipe
     received: list[bytes] = []
 

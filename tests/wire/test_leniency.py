@@ -15,10 +15,10 @@ from wire.assistants import AssistantCreate, AssistantModify
 from wire.errors import InvalidRequest
 from wire.leniency import Leniency, list_ignored, repair
 from wire.messages import MessageCreate, MessageModify
-from wire.mistakes import MAX_MISTAKES
 from wire.runs import RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate, ThreadModify
 from wire.validation import Request, parse
+from wire.validation_errors import MAX_ERRORS
 from wire.vector_stores import StoreFileModify, VectorStoreCreate, VectorStoreModify
 
 IGNORE = Leniency(ignore_unknown=True)
@@ -328,12 +328,12 @@ def test_a_refused_request_is_not_copied() -> None:
 
 @pytest.mark.parametrize("leniency", [Leniency(), Leniency(v1=True), IGNORE], ids=["php", "v1", "ignoring"])
 def test_data_with_too_many_errors_is_refused_without_repair(leniency: Leniency) -> None:
-    fields = {f"k{number}": number for number in range(MAX_MISTAKES)}
+    fields = {f"k{number}": number for number in range(MAX_ERRORS)}
     repaired = repair(ThreadCreate, {**fields, "one more": 1}, leniency)
     assert (repaired.changed, repaired.refused["type"], repaired.refused["loc"]) == (False, "extra_forbidden", ("k0",))
 
 
 def test_unknown_fields_are_ignored_up_to_the_limit() -> None:
-    repaired = repair(ThreadCreate, {f"k{number}": number for number in range(MAX_MISTAKES)}, IGNORE)
+    repaired = repair(ThreadCreate, {f"k{number}": number for number in range(MAX_ERRORS)}, IGNORE)
     assert (repaired.data, repaired.refused) == ({}, None)
     assert list_ignored(repaired.ignored).endswith(", ...")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.objects import OPTION_VALUES
-from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
+from wire.assistants import Assistant, AssistantCreate, AssistantModify, assistant_changes, new_assistant
 from wire.dumps import assistant_parts, run_body
 from wire.model_options import (
     NO_OPTIONS,
@@ -52,9 +52,9 @@ def test_objects_have_every_option_set_or_not() -> None:
 
 
 def test_a_modification_sets_and_resets_every_option() -> None:
-    assert amend_assistant(parse(AssistantModify, OPTION_VALUES), assistant()) == OPTION_VALUES
+    assert assistant_changes(parse(AssistantModify, OPTION_VALUES), assistant()) == OPTION_VALUES
     nulls = parse(AssistantModify, dict.fromkeys(OPTIONS))
-    assert amend_assistant(nulls, assistant(**OPTION_VALUES)) == UNSET
+    assert assistant_changes(nulls, assistant(**OPTION_VALUES)) == UNSET
 
 
 def test_a_call_has_the_options_that_were_set_and_no_others() -> None:

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from tests.objects import check
-from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
+from wire.assistants import Assistant, AssistantCreate, AssistantModify, assistant_changes, new_assistant
 from wire.messages import Message, MessageCreate, annotation, new_message, open_message
 from wire.pages import deletion, list_envelope
 from wire.runs import Run, RunCreate, ThreadRunCreate, new_run
 from wire.steps import RunStep, open_step
-from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
+from wire.threads import Thread, ThreadCreate, ThreadModify, new_thread, thread_changes
 from wire.v1 import as_v1
 from wire.validation import parse
 
@@ -61,16 +61,16 @@ def test_tools_and_schemas_are_returned_as_sent() -> None:
 
 def test_modifying_an_assistant_changes_only_the_given_fields() -> None:
     body = assistant(name="A", metadata={"k": "v"})
-    assert amend_assistant(parse(AssistantModify, {}), body) == {}
-    assert amend_assistant(parse(AssistantModify, {"name": None}), body) == {"name": None}
-    assert amend_assistant(parse(AssistantModify, {"metadata": {"a": "b"}}), body) == {"metadata": {"a": "b"}}
-    assert amend_assistant(parse(AssistantModify, {"temperature": None}), body) == {"temperature": 1.0}
-    assert amend_assistant(parse(AssistantModify, {"model": None, "tools": None}), body) == {}
+    assert assistant_changes(parse(AssistantModify, {}), body) == {}
+    assert assistant_changes(parse(AssistantModify, {"name": None}), body) == {"name": None}
+    assert assistant_changes(parse(AssistantModify, {"metadata": {"a": "b"}}), body) == {"metadata": {"a": "b"}}
+    assert assistant_changes(parse(AssistantModify, {"temperature": None}), body) == {"temperature": 1.0}
+    assert assistant_changes(parse(AssistantModify, {"model": None, "tools": None}), body) == {}
 
 
 def test_modifying_a_thread_changes_only_the_given_fields() -> None:
-    assert amend_thread(parse(ThreadModify, {})) == {}
-    assert amend_thread(parse(ThreadModify, {"metadata": None})) == {"metadata": {}}
+    assert thread_changes(parse(ThreadModify, {})) == {}
+    assert thread_changes(parse(ThreadModify, {"metadata": None})) == {"metadata": {}}
 
 
 def test_a_run_uses_the_assistant_s_values_unless_overridden() -> None:
@@ -145,7 +145,7 @@ def test_v1_file_ids_of_an_assistant_are_returned(tools: list[str]) -> None:
     assert [tool["type"] for tool in made["tools"]] == [kind.replace("retrieval", "file_search") for kind in tools]
     assert as_v1(made)["file_ids"] == ["file-1", "file-2"]
     assert "file_ids" not in made
-    changed = made | amend_assistant(parse(AssistantModify, {"file_ids": ["file-3"]}), made)
+    changed = made | assistant_changes(parse(AssistantModify, {"file_ids": ["file-3"]}), made)
     assert as_v1(changed)["file_ids"] == ["file-3"]
 
 

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from wire.status import ACTIVE, TERMINAL, TRANSITIONS, Status, may_move, sources
+from wire.status import ACTIVE, TERMINAL, TRANSITIONS, Status, can_transition, sources
 
 STATUSES = get_args(Status)
 
@@ -25,7 +25,7 @@ MOVES = {
 
 @pytest.mark.parametrize(("source", "target"), list(product(STATUSES, STATUSES)), ids=lambda status: status)
 def test_a_run_s_status_changes_only_along_the_table(source: Status, target: Status) -> None:
-    assert may_move(source, target) is ((source, target) in MOVES)
+    assert can_transition(source, target) is ((source, target) in MOVES)
     assert (source in sources(target)) is ((source, target) in MOVES)
 
 

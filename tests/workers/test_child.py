@@ -24,7 +24,7 @@ FUNCTIONS: Final = sorted(
 
 
 def test_the_functions_are_found() -> None:
-    assert {"chains.calls.arguments:find_problems", "graphs.tools.reading:read_packed"} <= set(FUNCTIONS)
+    assert {"chains.calls.arguments:find_problems", "graphs.tools.document_worker:parse_to_json"} <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from telemetry.context import act_for
-from wire.errors import TooCostly
+from telemetry.context import set_current_owner
+from wire.errors import BudgetExceeded
 from workers import Budget, Pool
 
 FIND = "chains.calls.arguments:find_problems"
@@ -79,7 +79,7 @@ async def test_a_child_is_used_for_the_next_task(pool: Pool) -> None:
     ("work", "why"), [(slow(), "time"), (heavy(), "memory")], ids=["over its time", "over its memory"]
 )
 async def test_a_task_over_its_budget_ends_alone(pool: Pool, work: tuple[Any, Any], why: str) -> None:
-    with pytest.raises(TooCostly) as caught:
+    with pytest.raises(BudgetExceeded) as caught:
         await pool.run(FIND, *work, budget=SHORT if why == "time" else LONG)
     assert caught.value.why == why
     assert await pool.run(FIND, PLACE, {}) == WRONG
@@ -87,7 +87,7 @@ async def test_a_task_over_its_budget_ends_alone(pool: Pool, work: tuple[Any, An
 
 async def test_a_waiting_task_is_ended_by_wall_time(pool: Pool) -> None:
     await pool.run(FIND, PLACE, {})  # exclude the start of a child
-    with pytest.raises(TooCostly) as caught:
+    with pytest.raises(BudgetExceeded) as caught:
         await pool.run(FIND, *slow(), budget=Budget(cpu_s=60, wall_s=0.3))
     assert caught.value.why == "late"
     assert await pool.run(FIND, PLACE, {}) == WRONG
@@ -100,7 +100,7 @@ async def test_a_crash_fails_only_its_task(pool: Pool) -> None:
     task = asyncio.create_task(pool.run(FIND, *slow(), budget=LONG))
     await until_busy(pid, idle_ticks)
     os.kill(pid, 6)  # as a failed assertion in native code does
-    with pytest.raises(TooCostly) as caught:
+    with pytest.raises(BudgetExceeded) as caught:
         await task
     assert caught.value.why == "crash"
     assert await pool.run(FIND, PLACE, {}) == WRONG
@@ -133,17 +133,17 @@ async def test_a_task_cancelled_in_the_queue_is_removed(pool: Pool) -> None:
     waiting = asyncio.create_task(pool.run(FIND, PLACE, {}))
     await asyncio.sleep(0.05)
     waiting.cancel()
-    with pytest.raises(TooCostly):
+    with pytest.raises(BudgetExceeded):
         await first
     assert waiting.cancelled()
     assert await pool.run(FIND, PLACE, {}) == WRONG
 
 
 async def test_one_owners_slow_tasks_do_not_delay_anothers(pool: Pool) -> None:
-    act_for("ann")
+    set_current_owner("ann")
     slow_ones = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(1, 30))) for _ in range(6)]
     await asyncio.sleep(0.2)
-    act_for("bob")
+    set_current_owner("bob")
     assert await pool.run(FIND, PLACE, {}) == WRONG
     assert sum(task.done() for task in slow_ones) <= 2
     for task in slow_ones:
@@ -153,13 +153,13 @@ async def test_one_owners_slow_tasks_do_not_delay_anothers(pool: Pool) -> None:
 
 async def test_each_owner_has_a_queue_limit_of_their_own() -> None:
     pool = Pool(size=1, share=1, most_waiting=2)
-    act_for("ann")
+    set_current_owner("ann")
     tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT)) for _ in range(9)]
     await asyncio.sleep(0.1)
     refused = [task.exception() for task in tasks if task.done()]
     assert 6 <= len(refused) <= 7
     assert {getattr(error, "why", None) for error in refused} == {"late"}
-    act_for("bob")
+    set_current_owner("bob")
     assert await pool.run(FIND, PLACE, {}) == WRONG
     for task in tasks:
         task.cancel()
@@ -196,7 +196,7 @@ async def test_closing_ends_running_and_waiting_tasks(pool: Pool) -> None:
     started = time.monotonic()
     await asyncio.to_thread(pool.close)
     assert time.monotonic() - started < 5
-    assert [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)] == [TooCostly] * 3
+    assert [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)] == [BudgetExceeded] * 3
     assert all([await is_gone(pid) for pid in pids])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.workers.test_pool import FIND, PLACE, SHORT, WRONG, slow
-from wire.errors import TooCostly
+from wire.errors import BudgetExceeded
 from workers.budgets import CHECK, MEMORY_BYTES, Budget
 from workers.process import ChildProcess
 
@@ -23,7 +23,7 @@ def child() -> Iterator[ChildProcess]:
 def ended_at_once(child: ChildProcess) -> bool:
     """Return whether a long task fails sooner than the child could run it."""
     before = time.monotonic()
-    with pytest.raises(TooCostly):
+    with pytest.raises(BudgetExceeded):
         child.ask(FIND, slow(), {}, LONG)
     return time.monotonic() - before < LONG.cpu_s / 4
 
@@ -45,7 +45,7 @@ def test_a_kill_before_the_process_exists_ends_the_task(child: ChildProcess) -> 
 def test_a_kill_does_not_affect_the_next_task(child: ChildProcess) -> None:
     child.assign()
     child.kill()
-    with pytest.raises(TooCostly):
+    with pytest.raises(BudgetExceeded):
         child.ask(FIND, (PLACE, {}), {}, SHORT)
     child.assign()
     assert child.ask(FIND, (PLACE, {}), {}, CHECK) == WRONG

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from chains.calls.arguments import find_problems
+from chains.calls.call_schemas import MAX_STRING, call_schema
 from chains.calls.dialects import modernize, named_draft, write_nullable
-from chains.calls.shapes import MAX_STRING, call_shape
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 
 OPTIONAL = {"type": "string", "nullable": True}
 POINT = {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]}
@@ -157,7 +157,7 @@ def test_a_nested_schema_is_bounded_too(uri: str) -> None:
         of({"allOf": [inner]}, **{"$schema": uri}),
         of({"$ref": "#/definitions/I"}, definitions={"I": inner}),
     ):
-        assert not within(1.0, partial(find_problems, schema, {"a": "a" * 40 + "!"}))
+        assert not limit_cpu_time(1.0, partial(find_problems, schema, {"a": "a" * 40 + "!"}))
 
 
 OFFERED: dict[str, tuple[Any, Any]] = {
@@ -208,7 +208,7 @@ OFFERED: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize(("schema", "made"), OFFERED.values(), ids=OFFERED)
 def test_constrained_decoding_gets_a_form_that_engines_support(schema: Any, made: Any) -> None:
     parameters = of(schema, definitions={"P": POINT}, nullable=True, required=None)
-    shape = call_shape({"type": "function", "function": {"name": "f", "parameters": parameters}})
+    shape = call_schema({"type": "function", "function": {"name": "f", "parameters": parameters}})
     arguments = shape["properties"]["arguments"]
     assert arguments == {"type": "object", "properties": {"a": made}, "additionalProperties": False}
 

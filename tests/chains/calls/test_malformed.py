@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Replies, ReplyCall
+from chains import OpenAIBackend, ReplyCall
 from chains.extra_fields import extra_fields
 from tests.chains.calls.test_modes import CALL, CHOSEN, NAMED, PEG, ROME, answered, asked, collect, sent
 from tests.chains.conftest import Connect
@@ -66,7 +66,7 @@ WORDINGS: dict[str, Step] = {
 @pytest.mark.parametrize("broken", WORDINGS.values(), ids=WORDINGS)
 async def test_an_unreadable_call_is_requested_once_more(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
     up.script(broken, Reply(tool_calls=ROME))
-    result = await collect(Replies(await connect(up.url), tool_calls="native"))
+    result = await collect(OpenAIBackend(await connect(up.url), tool_calls="native"))
     assert result.calls == ROME
     assert len(up.requests) == 2
     assert up.requests[0].body == up.requests[1].body
@@ -75,7 +75,7 @@ async def test_an_unreadable_call_is_requested_once_more(up: ScriptedUpstream, c
 @pytest.mark.parametrize("broken", WORDINGS.values(), ids=WORDINGS)
 async def test_a_second_unreadable_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
     up.script(broken, broken, CHOSEN, CALL, Reply(tool_calls=ROME))
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     assert (await collect(replies)).calls == ROME
     assert len(up.requests) == 4
     assert "tools" not in sent(up)
@@ -84,7 +84,7 @@ async def test_a_second_unreadable_call_is_made_by_schema(up: ScriptedUpstream, 
 
 
 async def test_mode_schema_stays_after_three_unreadable_in_a_row(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     for _ in range(3):
         up.script(Fail(500, PEG), Fail(500, PEG), CHOSEN, CALL)
         await collect(replies)
@@ -94,7 +94,7 @@ async def test_mode_schema_stays_after_three_unreadable_in_a_row(up: ScriptedUps
 
 
 async def test_a_native_success_between_unreadable_keeps_the_mode(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     for _ in range(4):
         up.script(Fail(400, GROQ), Fail(400, GROQ), CHOSEN, CALL, Reply(tool_calls=ROME))
         await collect(replies)
@@ -104,7 +104,7 @@ async def test_a_native_success_between_unreadable_keeps_the_mode(up: ScriptedUp
 
 async def test_a_constrained_request_is_repeated_once_too(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(*[Fail(500, OLLAMA)] * 3, CHOSEN, Fail(500, OLLAMA), CALL)
-    assert (await collect(Replies(await connect(up.url), tool_calls="native"))).calls == ROME
+    assert (await collect(OpenAIBackend(await connect(up.url), tool_calls="native"))).calls == ROME
     assert len(up.requests) == 6
 
 
@@ -115,7 +115,7 @@ async def test_calls_that_were_already_sent_are_the_reply(up: ScriptedUpstream, 
 
     good, other = frame(0, "getWeather", '{"place": "Rome"}'), frame(1, "getTime", "")
     up.script(Raw([good, other, b"data: " + json.dumps(GROQ).encode() + b"\n\n"]))
-    result = await collect(Replies(await connect(up.url), tool_calls="native"))
+    result = await collect(OpenAIBackend(await connect(up.url), tool_calls="native"))
     assert result.calls == ROME
     assert result.last.response_metadata["finish_reason"] == "tool_calls"
     assert len(up.requests) == 1
@@ -127,7 +127,7 @@ async def test_valid_calls_after_those_already_sent_are_sent_too(up: ScriptedUps
         return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
 
     up.script(Raw([frame("Rome"), frame("Oslo"), b"data: " + json.dumps(GROQ).encode() + b"\n\n"]))
-    result = await collect(Replies(await connect(up.url), tool_calls="native"))
+    result = await collect(OpenAIBackend(await connect(up.url), tool_calls="native"))
     assert [arguments for _, arguments in result.calls] == [{"place": "Rome"}, {"place": "Oslo"}]
 
 
@@ -142,20 +142,22 @@ async def test_fields_to_send_back_of_a_broken_reply_are_not_emitted(
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in frames]
     broken = Raw([b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks])
     up.script(*[broken] * tries, *([CHOSEN, CALL] if tries == 2 else [Reply(tool_calls=ROME)]))
-    chunks_heard = Replies(await connect(up.url), tool_calls="native").stream(asked())
+    chunks_heard = OpenAIBackend(await connect(up.url), tool_calls="native").stream(asked())
     assert not [chunk async for chunk in chunks_heard if extra_fields(chunk)]
 
 
 async def test_without_functions_the_reply_fails_after_two_attempts(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(500, PEG), Fail(500, PEG))
     with pytest.raises(MalformedCall):
-        await collect(Replies(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68")))
+        await collect(
+            OpenAIBackend(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68"))
+        )
     assert len(up.requests) == 2
 
 
 async def test_a_plain_reply_is_requested_once_more(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(400, GROQ), Reply("Fine."))
-    stream = Replies(await connect(up.url)).stream(ReplyCall("test-model", [HumanMessage("Hi")]))
+    stream = OpenAIBackend(await connect(up.url)).stream(ReplyCall("test-model", [HumanMessage("Hi")]))
     assert "".join([str(chunk.content) async for chunk in stream]) == "Fine."
 
 
@@ -178,6 +180,6 @@ async def test_an_invalid_request_is_not_an_unreadable_call(
 ) -> None:
     up.default = lambda _: Fail(400, failure(message))
     with pytest.raises((PromptRefused, UpstreamFailed)) as caught:
-        await collect(Replies(await connect(up.url), tool_calls="native"), asked(tool_choice=NAMED))
+        await collect(OpenAIBackend(await connect(up.url), tool_calls="native"), asked(tool_choice=NAMED))
     assert not isinstance(caught.value, MalformedCall)
     assert all("response_format" not in seen.body for seen in up.requests)

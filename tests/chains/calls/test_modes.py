@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains import Prompts, Replies, ReplyCall, Upstream
+from chains import OpenAIBackend, Prompts, ReplyCall, Upstream
 from tests.chains.conftest import Connect
 from tests.process import free_port
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
@@ -82,7 +82,7 @@ class Result:
         return count
 
 
-async def collect(replies: Replies, call: ReplyCall | None = None) -> Result:
+async def collect(replies: OpenAIBackend, call: ReplyCall | None = None) -> Result:
     return Result([chunk async for chunk in replies.stream(call or asked())])
 
 
@@ -90,7 +90,7 @@ async def reply(
     up: ScriptedUpstream, connect: Connect, mode: Any, *steps: Step, call: ReplyCall | None = None
 ) -> Result:
     up.script(*steps)
-    return await collect(Replies(await connect(up.url), tool_calls=mode), call)
+    return await collect(OpenAIBackend(await connect(up.url), tool_calls=mode), call)
 
 
 def sent(up: ScriptedUpstream, number: int = -1) -> dict[str, Any]:
@@ -138,7 +138,7 @@ async def test_a_call_in_thousands_of_pieces_is_sent_in_few(
 
 async def test_a_call_is_held_until_complete_and_text_is_not(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(chunks=["Let", " me"], tool_calls=[*ROME, ("getTime", {})], pause_after=6))
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     result: list[AIMessageChunk] = []
 
     async def collect_text() -> None:
@@ -246,7 +246,7 @@ async def test_after_text_only_the_call_is_made_by_schema(up: ScriptedUpstream, 
 
 
 async def test_a_looping_model_is_offered_no_functions(up: ScriptedUpstream, connect: Connect) -> None:
-    replies = Replies(await connect(up.url), tool_calls="native")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="native")
     up.default = lambda _: Reply("It is 68.", tool_calls=ROME)
     result = await collect(replies, asked(messages=answered("68", "68")))
     assert (result.text, result.calls) == ("It is 68.", [])
@@ -388,7 +388,7 @@ async def test_a_call_uses_the_limit_and_no_more(
     await upstream.open()
     try:
         call = asked(tool_choice=NAMED, max_tokens=given.get("max_tokens"))
-        result = await collect(Replies(upstream, tool_calls="schema"), call)
+        result = await collect(OpenAIBackend(upstream, tool_calls="schema"), call)
     finally:
         await upstream.close()
     assert [request.body["max_tokens"] for request in up.requests] == limits
@@ -407,7 +407,8 @@ async def test_no_request_follows_when_the_choice_used_up_the_limit(
     assert result.last.response_metadata["finish_reason"] == "length"
 
 
-# --- servers with fewer abilities -------------------------------------------------------------------------------------
+# --- servers with fewer capabilities
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
@@ -416,17 +417,17 @@ async def test_a_choice_truncated_by_the_run_s_limit_is_not_learned(
 ) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
     up.default = lambda body: Reply('{"fu', finish="length", usage=usage)
-    replies = Replies(await connect(up.url), tool_calls="schema")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="schema")
     result = await collect(replies, asked(max_tokens=1, tool_choice=choice, tools=[WEATHER, TIME]))
     assert result.last.response_metadata["finish_reason"] == "length"
     assert len(up.requests) == 1
-    assert replies._modes._abilities.form("test-model") == "json_schema"
+    assert replies._modes._capabilities.form("test-model") == "json_schema"
 
 
 async def test_json_object_is_used_and_remembered_if_nothing_else_works(up: ScriptedUpstream, connect: Connect) -> None:
     up.formats = ("json_object",)
     up.script(CHOSEN, CALL, CHOSEN, CALL)
-    replies = Replies(await connect(up.url), tool_calls="schema")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="schema")
     for _ in range(2):
         assert (await collect(replies)).calls == ROME
     assert [seen.body["response_format"]["type"] for seen in up.requests] == ["json_schema"] + ["json_object"] * 4
@@ -438,7 +439,7 @@ async def test_a_server_without_formats_is_prompted_and_remembered(
 ) -> None:
     up.formats = () if refuses else up.formats
     up.script(*([] if refuses else [Reply("Well, I think"), Reply("I would")]), CALL, CALL)
-    replies = Replies(await connect(up.url), tool_calls="schema")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="schema")
     for _ in range(2):
         assert (await collect(replies)).calls == ROME
     assert len(up.requests) == 4
@@ -448,7 +449,7 @@ async def test_a_server_without_formats_is_prompted_and_remembered(
 
 async def test_an_unrelated_refusal_is_reported_and_not_remembered(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(*[Fail(400, {"error": {"message": "the image is broken"}})] * 3, CHOSEN, CALL)
-    replies = Replies(await connect(up.url), tool_calls="schema")
+    replies = OpenAIBackend(await connect(up.url), tool_calls="schema")
     with pytest.raises(PromptRefused, match="the image is broken"):
         await collect(replies)
     assert (await collect(replies)).calls == ROME
@@ -471,11 +472,11 @@ async def test_text_and_unrelated_braces_are_streamed_immediately(up: ScriptedUp
 
 
 @pytest.mark.parametrize("mode", ["native", "prompt"])
-async def test_thoughts_are_streamed(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
-    thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
+async def test_reasoning_is_streamed(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+    reasoning = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
     answer = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}\n\n'
-    up.script(Raw([thought, answer]))
-    replies = Replies(await connect(up.url), tool_calls=mode)
+    up.script(Raw([reasoning, answer]))
+    replies = OpenAIBackend(await connect(up.url), tool_calls=mode)
     chunks = [chunk async for chunk in replies.stream(asked())]
     assert chunks[0].additional_kwargs.get("reasoning_content") == "Hm."
     assert "".join(str(chunk.content) for chunk in chunks) == "Hi."
@@ -502,7 +503,7 @@ async def test_strict_turns_are_sent_where_required_and_remembered(
     up: ScriptedUpstream, connect: Connect, mode: Any
 ) -> None:
     up.strict_turns = True
-    replies = Replies(await connect(up.url), tool_calls=mode)
+    replies = OpenAIBackend(await connect(up.url), tool_calls=mode)
     up.script(*([CHOSEN, CALL] if mode == "schema" else [CALL]))
     assert (await collect(replies)).calls == ROME
     refused = len(up.requests)
@@ -520,14 +521,14 @@ async def test_a_prompt_without_user_message_is_resent_as_the_user_s(
 ) -> None:
     status, message = refusal
     up.script(Fail(status, {"error": {"message": message}}), Reply("Welcome!"))
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     call = ReplyCall("test-model", [SystemMessage("Greet them.")])
     assert "".join([str(chunk.content) async for chunk in replies.stream(call)]) == "Welcome!"
     assert up.requests[0].body["messages"] == [{"role": "system", "content": "Greet them."}]
     assert up.requests[-1].body["messages"] == [{"role": "user", "content": "Greet them."}]
 
 
-async def stream_user_turns(replies: Replies) -> str:
+async def stream_user_turns(replies: OpenAIBackend) -> str:
     call = ReplyCall("test-model", [SystemMessage("S"), HumanMessage("a"), HumanMessage("b")])
     return "".join([str(chunk.content) async for chunk in replies.stream(call)])
 
@@ -537,7 +538,7 @@ async def stream_user_turns(replies: Replies) -> str:
 
 async def test_one_probe_decides_and_is_remembered(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(tool_calls=ROME), Reply(tool_calls=ROME), Reply(tool_calls=ROME))
-    replies = Replies(await connect(up.url))
+    replies = OpenAIBackend(await connect(up.url))
     await stream_without_functions(replies)
     assert up.probes == 0
     for result in await asyncio.gather(collect(replies), collect(replies)):
@@ -545,7 +546,7 @@ async def test_one_probe_decides_and_is_remembered(up: ScriptedUpstream, connect
     assert up.probes == 1
 
 
-async def stream_without_functions(replies: Replies) -> None:
+async def stream_without_functions(replies: OpenAIBackend) -> None:
     _ = [chunk async for chunk in replies.stream(asked(tools=[]))]
 
 
@@ -583,17 +584,17 @@ async def test_known_hosts_are_native_without_a_probe(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{up.port}")  # the upstream itself is the proxy
     up.script(Reply(tool_calls=ROME))
-    assert (await collect(Replies(await connect("http://api.openai.com/v1")))).calls == ROME
+    assert (await collect(OpenAIBackend(await connect("http://api.openai.com/v1")))).calls == ROME
     assert up.probes == 0
 
 
 async def test_a_probe_that_fails_by_the_network_decides_nothing(connect: Connect) -> None:
     port = free_port()
     upstream = await connect(f"http://127.0.0.1:{port}/v1")
-    replies = Replies(upstream)
+    replies = OpenAIBackend(upstream)
     with pytest.raises(UpstreamFailed):
         await collect(replies)
-    replies._modes._abilities._undecided.forget("test-model")  # a minute later
+    replies._modes._capabilities._undecided.forget("test-model")  # a minute later
     with ScriptedUpstream(port=port) as again:
         again.tools = "ignored"
         again.script(CHOSEN, CALL)
@@ -615,7 +616,7 @@ async def test_a_late_refusal_of_tools_is_remembered_under_auto(up: ScriptedUpst
 @pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
 async def test_leaving_stops_the_upstream_in_every_mode(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
     up.script(Hang())
-    replies = Replies(await connect(up.url), tool_calls=mode)
+    replies = OpenAIBackend(await connect(up.url), tool_calls=mode)
     task = asyncio.create_task(collect(replies))
     await up.eventually(lambda seen: seen.open_streams == 1)
     task.cancel()
@@ -634,7 +635,7 @@ async def test_only_run_errors_are_raised(up: ScriptedUpstream, connect: Connect
 async def test_prompts_can_be_replaced_and_unknown_names_are_reported(up: ScriptedUpstream, connect: Connect) -> None:
     prompts = Prompts.changed({"offer": "FUNCTIONS: {functions} {other}"})
     up.script(CALL)
-    await collect(Replies(await connect(up.url), tool_calls="prompt", prompts=prompts))
+    await collect(OpenAIBackend(await connect(up.url), tool_calls="prompt", prompts=prompts))
     system = sent(up)["messages"][0]["content"]
     assert "FUNCTIONS: {" in system
     assert "{other}" in system
@@ -654,7 +655,7 @@ async def test_a_budget_is_shared_by_all_requests_of_a_reply(up: ScriptedUpstrea
     assert len(up.requests) == 1
 
 
-def test_the_upstream_has_what_abilities_need() -> None:
-    from chains.calls.abilities import UpstreamInfo
+def test_the_upstream_has_what_capabilities_need() -> None:
+    from chains.calls.capabilities import UpstreamInfo
 
     _: UpstreamInfo = Upstream(None)

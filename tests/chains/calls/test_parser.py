@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chains.calls.call_detector import CallDetector
 from chains.calls.parser import Written, find_calls, is_quick, read_object
-from tests.effort import slowness, within
+from tests.cpu_time import limit_cpu_time, slowness
 
 NAMES = ("getWeather", "getTime")
 ROME = Written("getWeather", '{"place":"Rome"}')
@@ -127,7 +127,7 @@ def test_no_nesting_breaks_the_parser(text: str) -> None:
             detector.feed(text[start : start + 5_000])
         return detector.text
 
-    assert within(2, hold) == text
+    assert limit_cpu_time(2, hold) == text
 
 
 @settings(max_examples=200)
@@ -155,7 +155,7 @@ def test_prose_is_released_except_for_a_possible_call(text: str) -> None:
 def test_a_text_of_many_objects_is_searched_quickly(one: str) -> None:
     text = "[" + ",".join([one] * (190_000 // (len(one) + 1))) + "]"
     offered = [f"Function{index}" for index in range(128)] + ["f"]
-    found = within(0.25, lambda: find_calls(text, offered))
+    found = limit_cpu_time(0.25, lambda: find_calls(text, offered))
     assert len(found) in (0, 128)
 
 

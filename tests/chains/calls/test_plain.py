@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.calls.plain import answered_calls, fold_system, plain_messages, transcript, usual_turns
+from chains.calls.plain import alternating_turns, answered_calls, fold_system, plain_messages, transcript
 from chains.prompts import DEFAULT_PROMPTS as PROMPTS
 
 
@@ -51,12 +51,12 @@ def test_text_next_to_a_call_stays_the_assistants() -> None:
     ],
 )
 def test_the_user_is_first_and_last_where_required(messages: list[BaseMessage], usual: list[tuple[str, Any]]) -> None:
-    assert shown(usual_turns(messages)) == usual
-    assert usual_turns(usual_turns(messages)) == usual_turns(messages)
+    assert shown(alternating_turns(messages)) == usual
+    assert alternating_turns(alternating_turns(messages)) == alternating_turns(messages)
 
 
 def test_usual_messages_stay_unchanged() -> None:
-    assert usual_turns(ASKED) == ASKED
+    assert alternating_turns(ASKED) == ASKED
 
 
 def test_a_lone_question_is_its_own_transcript() -> None:

@@ -82,7 +82,7 @@ def steps(world: World, run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_a_run_calls_the_functions_that_were_listed(world: World, upstream: ScriptedUpstream, api: Api) -> None:
     upstream.script(Reply(tool_calls=[("look_up", {"name": "bob"})]), Reply("Done."))
-    run = world.ended(world.run(tools=[tool(api)]))
+    run = world.wait_ended(world.run(tools=[tool(api)]))
     assert run["status"] == "completed", run["last_error"]
     assert [(seen.method, seen.path) for seen in api.seen] == [("GET", "/functions"), ("POST", "/functions/look%20up")]
     (call,) = steps(world, run)[0]["step_details"]["tool_calls"]
@@ -96,7 +96,7 @@ def test_its_secret_is_masked_and_kept_out_of_dumps(
     world: World, server: ServerProcess, upstream: ScriptedUpstream, api: Api
 ) -> None:
     upstream.script(Reply("Hello."))
-    run = world.ended(world.run(tools=[tool(api)]))
+    run = world.wait_ended(world.run(tools=[tool(api)]))
     read = world.get(f"/assistants/{run['assistant_id']}")
     assert (read["tools"], run["tools"]) == ([tool(api, token=MASK)], [tool(api, token=MASK)])
     dump = command(server.log.parent, "export")
@@ -117,7 +117,7 @@ def test_its_secret_is_restored_for_the_same_origin_only(world: World, upstream:
         assert "the directory calls another address now" in refused["error"]["message"]
     upstream.script(Reply("Hello."))
     run = world.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": []}})
-    assert world.ended(run)["status"] == "completed"
+    assert world.wait_ended(run)["status"] == "completed"
     assert [(seen.path, seen.headers["Authorization"]) for seen in api.seen] == [("/v2/functions", f"Bearer {TOKEN}")]
 
 
@@ -140,7 +140,7 @@ def test_its_calls_wait_for_approval(
     result: str,
 ) -> None:
     upstream.script(Reply(tool_calls=[("look_up", {})]), Reply("Done."))
-    run = world.ended(world.run(tools=[tool(api, require_approval=True)]))
+    run = world.wait_ended(world.run(tools=[tool(api, require_approval=True)]))
     assert run["status"] == "requires_action"
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
     (approval,) = world.get(f"{path}/approvals")["data"]
@@ -149,7 +149,7 @@ def test_its_calls_wait_for_approval(
     directory.functions[:] = functions
     outputs = [{"tool_call_id": approval["tool_call_id"], "output": decision}]
     world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
-    assert world.ended(run)["status"] == "completed"
+    assert world.wait_ended(run)["status"] == "completed"
     (call,) = steps(world, run)[0]["step_details"]["tool_calls"]
     assert call["directory"]["result"] == result
     called = [seen.path for seen in api.seen if seen.method == "POST"]
@@ -158,7 +158,7 @@ def test_its_calls_wait_for_approval(
 
 def test_a_list_that_fails_fails_the_run(world: World, directory: Directory, api: Api) -> None:
     directory.status = 503
-    run = world.ended(world.run(tools=[tool(api)]))
+    run = world.wait_ended(world.run(tools=[tool(api)]))
     assert (run["status"], run["last_error"]) == (
         "failed",
         {"code": "server_error", "message": "The directory `people` answered with status 503."},

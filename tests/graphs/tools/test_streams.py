@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from graphs.tools.action_caller import ActionCaller
-from tests.effort import slowness
+from tests.cpu_time import slowness
 from tests.graphs.tools.apis import simple
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -9,10 +9,10 @@ import pytest
 
 from graphs.tools import build_toolset
 from graphs.tools.action import operations_of
+from graphs.tools.document_worker import parse_to_json
 from graphs.tools.operations import METHODS
-from graphs.tools.reading import read_packed
 from graphs.tools.resources import Resources, ToolContext
-from tests.effort import within
+from tests.cpu_time import limit_cpu_time
 from tests.graphs.tools.apis import document, operation
 from wire.errors import InvalidRequest
 
@@ -24,7 +24,7 @@ def action(spec: Any, **data: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def library() -> None:
+def file_queries() -> None:
     """The first document of a process loads the validator, which is not part of the work on that document."""
     build_toolset([action(schema_document({"s0": {}}))])
 
@@ -37,7 +37,7 @@ def refusal(spec: Any, **data: Any) -> InvalidRequest:
             build_toolset([{"type": "file_search"}, action(spec, **data)])
         return caught.value
 
-    return within(1, refused)
+    return limit_cpu_time(1, refused)
 
 
 def schema_document(schemas: dict[str, Any], version: str = "3.0.3") -> dict[str, Any]:
@@ -283,8 +283,8 @@ def test_a_library_s_error_refuses_the_document(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise OverflowError
 
-    monkeypatch.setattr("graphs.tools.reading.read_document", fail)
-    assert read_packed("{}", None) == {"refused": "it cannot be read (OverflowError)"}
+    monkeypatch.setattr("graphs.tools.document_worker.read_document", fail)
+    assert parse_to_json("{}", None) == {"refused": "it cannot be read (OverflowError)"}
 
 
 def test_a_hostile_pattern_is_not_run() -> None:

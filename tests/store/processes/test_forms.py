@@ -31,13 +31,13 @@ async def test_the_queue_has_all_runs_that_are_not_waiting_for_clients(only: Bac
 async def test_a_run_that_has_ended_is_not_progressing(only: Backend) -> None:
     row = await queued_run(only, held=True)
     await only.records.commit([Patch("run", row.id, row.owner, {"status": "completed"})], durable=True)
-    assert not await only.processes.presence.is_progressing(row.id)
+    assert not await only.processes.liveness.is_progressing(row.id)
 
 
 async def test_a_single_process_has_every_duty(only: Backend) -> None:
     for _ in range(2):
-        for duty in ("blobs", "expiry", "reindexing", "retention"):
-            assert await only.processes.duties.has(duty)
+        for task in ("blobs", "expiry", "reindexing", "retention"):
+            assert await only.processes.leadership.is_leader(task)
 
 
 async def test_a_tail_does_not_wait_for_long(only: Backend) -> None:

@@ -6,7 +6,7 @@ from store.backend import Backend
 from store.ports import Hold, Insert, Patch, RequireHeld, RequireUnchanged, Row
 from tests.store.processes.conftest import Pair, SharedStore
 from tests.store.rows import file, put, run, store_file, thread, vector_store
-from wire.errors import Changed, HeldByOther, Missing, StatusConflict
+from wire.errors import HeldByOther, MissingRow, StaleRow, StatusConflict
 from wire.status import ACTIVE
 
 QUEUED = frozenset({"queued"})
@@ -66,7 +66,7 @@ async def test_a_hold_checks_the_status(pair: Pair) -> None:
 
 async def test_a_missing_row_cannot_be_held(pair: Pair) -> None:
     for change in (Hold("run", "run_x", "ann", QUEUED), RequireHeld("run", "run_x", "ann")):
-        with pytest.raises(Missing):
+        with pytest.raises(MissingRow):
             await pair[0].records.commit([change], durable=True)
 
 
@@ -97,8 +97,8 @@ async def test_files_that_others_index_are_not_listed(pair: Pair) -> None:
     row = store_file(of, stored, status="in_progress")
     await put(a.records, stored, of, row)
     await a.records.commit([hold(row)], durable=True)
-    assert await a.files.waiting(5) == [row]
-    assert await b.files.waiting(5) == []
+    assert await a.file_queries.waiting(5) == [row]
+    assert await b.file_queries.waiting(5) == []
 
 
 @pytest.mark.parametrize("is_private", [False, True], ids=["body", "private"])
@@ -117,7 +117,7 @@ async def test_a_changed_value_refuses_the_commit(pair: Pair, *, is_private: boo
 
     await a.records.commit([change(first)], durable=True)
     await b.records.commit([unchanged(first), change(second)], durable=True)
-    with pytest.raises(Changed):
+    with pytest.raises(StaleRow):
         await a.records.commit([unchanged(first), change(first)], durable=True)
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRow):
         await a.records.commit([RequireUnchanged("thread", "thread_x", "ann", "metadata", {})], durable=True)
