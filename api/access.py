@@ -17,10 +17,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.access_log import PROBES
 from api.bodies import read_body
 from api.body_memory import BodyMemory, MemoryClaim
-from api.connection_limit import ConnectionLimit
 from api.cycles import BROKEN_OFF
 from api.form_slots import MAX_FORMS, FormSlot
 from api.forwarding import FORM_PATHS
@@ -28,8 +26,9 @@ from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.json_response import json_response
 from api.large_responses import BrokenOff, LargeResponse
+from api.probes import is_probe
 from api.problems import problem_response
-from api.request_starts import request_scheduler
+from api.request_starts import CountedRequest, Group
 from api.uploads import is_form
 from fairness.fair_limits import FairLimit
 from telemetry.context import set_current_owner
@@ -84,13 +83,12 @@ class AccessControl:
             return
         outgoing = LargeResponse(scope, send, self._bodies)
         held: MemoryClaim | FormSlot | None = None
-        limit: ConnectionLimit | None = None
+        counted = CountedRequest(scope)
         try:
             try:
                 body = self._admit(scope)
             finally:  # refusals are counted and scheduled, too
-                limit = self._counted(scope)
-                await _wait_to_start(scope)
+                await counted.start(self._group(scope))
             if body == "json":
                 held = MemoryClaim(self._bodies, scope["state"]["owner"])
                 receive = await read_body(scope, receive, self._max_body_bytes, held)
@@ -114,8 +112,7 @@ class AccessControl:
         finally:
             if held is not None:
                 held.release()
-            if limit is not None:
-                limit.leave(scope["state"].get("owner", ""))
+            counted.end()
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: LargeResponse) -> None:
         async def send(message: Message) -> None:
@@ -149,17 +146,11 @@ class AccessControl:
             return "form"  # it is streamed to disk later, and limited there
         return "json"
 
-    def _counted(self, scope: Scope) -> ConnectionLimit | None:
-        """Count a request as its owner's, or as one without a key, and return where; None if there is one owner, or for
-        probes, which are answered in any case. Raises Problem."""
+    def _group(self, scope: Scope) -> Group:
+        if is_probe(scope["path"]):
+            return Group(is_probe=True)
         owner: str = scope["state"].get("owner", "")
-        if (owner and not self._is_shared) or (not owner and _is_probe(scope)):
-            return None
-        # None if the app runs in process
-        limit: ConnectionLimit | None = getattr(scope["app"].state, "connection_limit", None)
-        if limit is not None:
-            limit.admit(owner)
-        return limit
+        return Group(owner, is_alone=bool(owner) and not self._is_shared)
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """Refuse unknown host names: an attacker's name that resolves to this address would give the attacker's page
@@ -217,15 +208,6 @@ class AccessControl:
         if self._keys and not self._metrics_key:
             raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
         return ""
-
-
-async def _wait_to_start(scope: Scope) -> None:
-    """Wait until a request of this owner can start. Probes alternate with the other requests without a key."""
-    await request_scheduler().wait_to_start(scope["state"].get("owner", ""), _is_probe(scope))
-
-
-def _is_probe(scope: Scope) -> bool:
-    return scope["path"].removeprefix("/v1") in PROBES
 
 
 def _forbid_frames(start: Message) -> None:

@@ -12,17 +12,17 @@ from typing import Final
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.probes import PROBES
 from telemetry.context import bind
 from telemetry.lines import fields
 from telemetry.metrics import Clock, Counts, Histogram
 from wire.ids import new_id
 
-__all__ = ["PROBES", "AccessLog", "RequestMetrics"]
+__all__ = ["AccessLog", "RequestMetrics"]
 
 logger = logging.getLogger("threadhold.requests")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
 _NO_ROUTE: Final = "none"
 
 

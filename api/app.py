@@ -34,7 +34,7 @@ from api import (
     vector_stores,
 )
 from api.access import AccessControl
-from api.access_log import PROBES, AccessLog, RequestMetrics
+from api.access_log import AccessLog, RequestMetrics
 from api.azure import AzureAddresses
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
@@ -42,6 +42,7 @@ from api.depends import Deps
 from api.docs_files import serve_in_small_blocks
 from api.hot_routes import build_hot_router
 from api.page import build_page
+from api.probes import is_probe
 from api.readiness import Readiness
 from api.route_paths import RoutePaths
 from api.routers import operation_id
@@ -84,7 +85,7 @@ _TELEMETRY: TelemetryConfig = {
     "logs": False,  # they would contain error messages
     "operation_spans": False,
     "auto_configure": False,  # `api.tracing` does it
-    "exclude": lambda scope: scope.get("path", "").removeprefix("/v1") in PROBES,
+    "exclude": lambda scope: is_probe(scope.get("path", "")),
 }
 """If OpenTelemetry is set up, FastAPI makes a span of each request, in the trace of the client's `traceparent`."""
 

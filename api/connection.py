@@ -8,12 +8,10 @@ Invariants:
 - Progress has a minimum average rate: for a body that the server waits for, and for an answer that the client reads
   late. The time that a body or an answer can take therefore depends on its length only.
 - Answers are sent in the order of their requests. Broken HTTP is answered in OpenAI's shape after the requests before
-  it, and nothing after it is read.
+  it, and nothing after it is read. Such refusals are scheduled like the starts of requests.
 - The end of a connection is noticed while requests of it wait: their bytes are kept unparsed, up to a limit.
 - A connection that closes before it has read a whole body lets the client read the answer first.
 - Small pieces of requests are read fairly by owner: see `api.small_reads`.
-
-No request waits for any of this. A request costs a few assignments, and a timer checks every 30 s.
 """
 
 import asyncio
@@ -23,9 +21,10 @@ from typing import Any, ClassVar, Final, NoReturn
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.broken_http import TooMuchError, refusal
-from api.cycles import CancelOnDisconnect, end_by_closing, end_if_refused, restore_send
+from api.broken_http import BROKEN, TooMuchError, refusal
+from api.cycles import CancelOnDisconnect, end_by_closing, end_if_refused, expects_100_continue, restore_send
 from api.request_parser import RequestParser
+from api.request_starts import call_in_turn
 from api.small_reads import SmallReads
 from api.transport import Flow, JoiningTransport
 
@@ -84,7 +83,6 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._seen_body_bytes: int | None = None
         self._body_start = 0
-        """The value of `_body_bytes` before the latest body."""
         self._pieces = 0
         """Chunks, or parts of them, of the latest body."""
         self._trailers = 0
@@ -102,8 +100,8 @@ class Connection(HttpToolsProtocol):
         """Unparsed bytes after requests that wait."""
         self._small_reads = SmallReads(self._resume_reading)
         self._refusal: bytes | None = None
-        """The last answer, to an unreadable request; can be empty. It is sent after those that are due, and nothing
-        more is read."""
+        """The last answer, to an unreadable request; can be empty. It is sent after those that are due."""
+        self._refusal_turn: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the checks."""
@@ -115,25 +113,21 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the request that is being answered, and those that wait."""
-        if self._check_timer is not None:
-            self._check_timer.cancel()
+        for waiting in (self._check_timer, self._refusal_turn):
+            if waiting is not None:
+                waiting.cancel()
         self._small_reads.close()
         self._unset_keepalive_if_required()
         self.transport.lost()  # type: ignore[attr-defined]
-        for waiting, _ in self.pipeline:
-            restore_send(waiting)
+        restore_send(*(cycle for cycle, _ in self.pipeline))
         self.pipeline.clear()
         self._keep(b"")
         self._disconnect()
         super().connection_lost(exc)
-        self._drop_references()
-
-    def _drop_references(self) -> None:
-        """Drop what refers to this connection, so that it is freed now. Otherwise only the garbage collector frees it:
-        10 KB for each connection, of which a client can open thousands a second. A request that is still executed does
-        not need the connection any more: its client has left."""
+        # So the connection is freed now, and not by the garbage collector: a client can open thousands a second, each
+        # with 10 KB. A request that is still executed does not need its connection.
         self.flow.detach()  # type: ignore[attr-defined]
-        self.cycle = self._answering = self._running = None  # type: ignore[assignment]
+        self.cycle = self._answering = self._running = self._refusal_turn = None  # type: ignore[assignment]
 
     def on_message_begin(self) -> None:
         """Start a head."""
@@ -192,16 +186,11 @@ class Connection(HttpToolsProtocol):
         is_old = self.scope["http_version"] < "1.1"
         if b"expect" in dict(self.headers):
             # HTTP/1.0 has no status 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
-            self.cycle.waiting_for_100_continue = not is_old and self._expects_100_continue()
+            self.cycle.waiting_for_100_continue = not is_old and expects_100_continue(self.headers)
             if self.cycle.waiting_for_100_continue:
                 end_if_refused(self.cycle)
         if is_old:
             end_by_closing(self.cycle)
-
-    def _expects_100_continue(self) -> bool:
-        """Uvicorn itself recognises the expectation only if the header contains nothing else, not even a space."""
-        expected = b",".join(value for name, value in self.headers if name == b"expect")
-        return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's type of apps is private
         self._answering, self._running = cycle, CancelOnDisconnect(app, cycle)
@@ -224,12 +213,9 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, and continue to read when this connection is scheduled."""
         self._parse(data)
-        self._small_reads.add(len(data), self._owner_of_request())
+        self._small_reads.add(len(data), self._owner)
         if self._small_reads.waits:
             self.flow.pause_reading()
-
-    def _owner_of_request(self) -> str:
-        return "" if self.cycle is None else str(self.cycle.scope["state"].get("owner", ""))
 
     def _resume_reading(self) -> None:
         if not self._waits_for_app():
@@ -257,9 +243,9 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.logger.warning("Invalid HTTP request received.")
             if self._refusal is None:  # see `_stop_parsing`
-                self.send_400_response("Invalid HTTP request received.")
+                BROKEN.add()
+                self._refuse(HTTPStatus.BAD_REQUEST, "We could not parse your request as HTTP.")
             return
         self._idle_bytes += len(data)
         if self._idle_bytes > self.MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -285,10 +271,6 @@ class Connection(HttpToolsProtocol):
 
     def _is_full(self) -> bool:
         return len(self._held) > self.MAX_HEAD_BYTES
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer a request that is not valid HTTP."""
-        self._refuse(HTTPStatus.BAD_REQUEST, f"We could not parse your request as HTTP: {msg}")
 
     def _refuse_idle_bytes(self) -> None:
         if self._in_head:
@@ -347,6 +329,10 @@ class Connection(HttpToolsProtocol):
         return self._is_full() and seen is self._answering
 
     @property
+    def _owner(self) -> str:
+        return "" if self.cycle is None else str(self.cycle.scope["state"].get("owner", ""))
+
+    @property
     def _min_bytes(self) -> float:
         return self.CHECK_S * self.MIN_RATE
 
@@ -379,10 +365,8 @@ class Connection(HttpToolsProtocol):
         return unread
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer and close the connection, after the answers to earlier requests. A request that has received its
-        answer, or a part of it, gets no other."""
-        is_answered = self._in_body and self.cycle.response_started
-        self._end_reading(b"" if is_answered else refusal(status, message))
+        """Answer and close the connection, after the answers to earlier requests."""
+        self._end_reading(refusal(status, message))
 
     def _end_reading(self, last: bytes) -> None:
         """Discard further input, and close the connection after the answers that are due and this one."""
@@ -392,10 +376,16 @@ class Connection(HttpToolsProtocol):
         if self._in_body and self.pipeline:
             self.pipeline.popleft()  # the latest request, whose body will never be complete
         elif self._in_body or self._is_idle():
-            self._disconnect_client()
+            self._wait_for_refusal()
+            self._refusal_turn = call_in_turn(self._owner, self._disconnect_client)
+
+    def _wait_for_refusal(self) -> None:
+        """Note that the connection will be closed when its turn comes."""
 
     def _disconnect_client(self) -> None:
-        if self._refusal:
+        """Send the last answer, and close. A request that has received an answer, or a part of it, gets no other."""
+        is_lost = self.transport.is_closing()  # after its turn had come
+        if self._refusal and not is_lost and not (self._in_body and self.cycle.response_started):
             self.transport.write(self._refusal)
         self.transport.close()
         self._disconnect()

@@ -1,26 +1,36 @@
 """Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
-Invariants: a connection beyond the limit replaces one that has received its answer but not sent all of its request. If
-there is none, it replaces the one that has been idle longest. If all are in use again and again, it replaces one of the
-group that has more than half of them: one of several owners, or all clients without a key. If none is idle, its request
-gets 503 with `Retry-After`. Health probes and metrics are still answered, on a few extra connections that close soon;
-connections beyond these are aborted. A connection that waits for an answer is never closed for a new one, so one of
-several owners can have at most three quarters of the free connections wait for answers.
+Invariants: a connection beyond the limit replaces another one, the first that there is of these:
+
+1. one that has received its answer but not sent all of its request, or that only waits for a refusal;
+2. the oldest one that has not sent a whole head in half a second;
+3. the one that has been idle longest, for at least 5 s;
+4. if one group (see `api.request_starts`) has more than half of all connections idle, its longest idle one.
+
+If there is none of these, its request gets 503 with `Retry-After`. Probes are still answered, on a few extra
+connections that close soon; connections beyond these are aborted.
+
+A connection that waits for another answer is never closed for a new one. Therefore, each group can have only a portion
+of the connections wait for answers: one of several owners, and all clients without a key, three times as many as the
+other groups leave; probes a sixteenth of all; a lone owner all but this sixteenth.
 """
 
 import asyncio
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sized
 from typing import TYPE_CHECKING, ClassVar, Final
+from weakref import WeakMethod
 
 import orjson
 
 from api.connection import Connection
 from api.file_limit import allow_files
+from api.probes import is_probe
+from api.request_starts import GROUP, ON_REFUSAL, Group
 from api.transport import READ_BYTES, ShortReads
 from fairness.fair_limits import FairLimit
+from telemetry.repeated_warnings import RepeatedWarning
 from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
 
@@ -31,11 +41,13 @@ __all__ = ["ConnectionLimit", "limit_connections"]
 
 logger = logging.getLogger("threadhold")
 
-_PROBES: Final = frozenset({b"/health", b"/v1/health", b"/ready", b"/v1/ready", b"/metrics"})
 _RETRY_S: Final = 5
 _PORTION: Final = 3
 """How many times as many requests an owner can have as are free: three quarters of all for the first one."""
-_LOG_EVERY_S: Final = 60.0
+_PROBE_PORTION: Final = 16
+"""The part of all connections that only probes can have wait for answers."""
+_FEWEST_PROBES: Final = 16
+"""Probes that can always be answered at once; if the limit is low, on the extra connections."""
 _FEWEST: Final = 16
 _OWN_FILES: Final = 100  # for the database, uploads and files being indexed; an idle server has 25 open
 
@@ -61,55 +73,64 @@ class ConnectionLimit:
     requests."""
 
     BRIEFLY_IDLE_S: ClassVar[float] = 0.5
-    """The same for the connections of an owner, or of clients without a key, with more than half of all."""
+    """The same for a connection that has sent no whole head yet, and for those of a group that has more than half."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.refused = 0
         """Refused connections."""
         self.open_connections: Sized = ()
-        self._idle: dict[str, OrderedDict[Connection, float]] = {}
-        """Idle connections by the owner of their last request → since when (monotonic seconds), longest idle first."""
+        self._idle: dict[Group | None, OrderedDict[Connection, float]] = {}
+        """Idle connections by the group of their last request → since when (monotonic seconds), longest idle first. The
+        group is None if a connection has not sent a request yet."""
         self._discarding: OrderedDict[Connection, None] = OrderedDict()
-        """Connections that have sent their answer and discard the rest of the request, oldest first."""
-        self._logged_at = -math.inf
-        self._unlogged = 0
-        self._requests = FairLimit(limit, portion=_PORTION)
-        self._is_shared = False
-        """Whether there are several owners."""
+        """Connections that have sent their answer and discard the rest of the request, or that wait for a refusal; the
+        oldest ones first."""
+        self._refused = RepeatedWarning(
+            logger, "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
+        )
+        self._requests = FairLimit(limit - limit // _PROBE_PORTION, portion=_PORTION)
+        self._probes = FairLimit(max(_FEWEST_PROBES, limit // _PROBE_PORTION))
         self._buffer = memoryview(bytearray(READ_BYTES))
 
-    def admit(self, owner: str) -> None:
-        """Count a request of one of several owners, or without a key, until `leave`. Raises TooManyRequests."""
-        self._is_shared = self._is_shared or bool(owner)
-        if not self._requests.is_free(owner):
+    def admit(self, group: Group) -> None:
+        """Count a request of a group until `leave`. Raises TooManyRequests."""
+        limit = self._limit_of(group)
+        if not (limit.left > 0 if group.is_alone else limit.is_free(group.owner)):
+            if group.is_probe:
+                message = "As many requests for health, readiness and metrics are in progress as the server allows"
+            else:
+                who = "an owner" if group.is_alone else "one of several owners"
+                message = f"You have as many requests in progress, streams included, as {who} can have"
             raise TooManyRequests(
-                f"You have as many requests in progress, streams included, as one of several owners can have: "
-                f"MAX_CONNECTIONS is {self.limit}. Wait for some of them, or close streams.",
+                f"{message}: MAX_CONNECTIONS is {self.limit}. Wait for some of them, or close streams.",
                 headers={"Retry-After": str(_RETRY_S), "Connection": "close"},
             )
-        self._requests.acquire_nowait(owner)
+        limit.acquire_nowait(group.owner)
 
-    def leave(self, owner: str) -> None:
+    def leave(self, group: Group) -> None:
         """Note that a request has been answered or its client has left."""
-        self._requests.release(owner)
+        self._limit_of(group).release(group.owner)
+
+    def _limit_of(self, group: Group) -> FairLimit:
+        return self._probes if group.is_probe else self._requests
 
     def connection(self, *args: object, **kwargs: object) -> ShortReads:
         """Return a connection that counts toward this limit."""
         return ShortReads(_Counted(self, *args, **kwargs), self._buffer)
 
-    def add_idle(self, connection: Connection, owner: str, now: float) -> None:
-        """Note that a connection is idle."""
-        self._idle.setdefault(owner, OrderedDict())[connection] = now
+    def add_idle(self, connection: Connection, group: Group | None, now: float) -> None:
+        """Note that a connection is idle. `group` is that of its last request, if there was one."""
+        self._idle.setdefault(group, OrderedDict())[connection] = now
 
-    def remove_idle(self, connection: Connection, owner: str) -> None:
+    def remove_idle(self, connection: Connection, group: Group | None) -> None:
         """Note that a connection has a request or is closed."""
-        idle = self._idle.get(owner)
+        idle = self._idle.get(group)
         if idle is not None and idle.pop(connection, None) is not None and not idle:
-            del self._idle[owner]
+            del self._idle[group]
 
     def add_discarding(self, connection: Connection) -> None:
-        """Note that a connection has sent its answer and discards the rest of the request."""
+        """Note that a connection has sent its answer and discards the rest of the request, or waits for a refusal."""
         self._discarding[connection] = None
 
     def remove_discarding(self, connection: Connection) -> None:
@@ -122,35 +143,34 @@ class ConnectionLimit:
             connection, _ = self._discarding.popitem(last=False)
             connection.transport.abort()
             return True
-        for owner, idle_s in self._replaceable():
-            connection, since = next(iter(self._idle[owner].items()))
+        for group, idle_s in self._replaceable():
+            connection, since = next(iter(self._idle[group].items()))
             if now - since >= idle_s:
-                self.remove_idle(connection, owner)
+                self.remove_idle(connection, group)
                 connection.transport.close()
                 return True
         return False
 
-    def _replaceable(self) -> Iterator[tuple[str, float]]:
+    def _replaceable(self) -> Iterator[tuple[Group | None, float]]:
         """Yield whose longest idle connection can be replaced, and how long it must have been idle."""
+        if None in self._idle:
+            yield None, self.BRIEFLY_IDLE_S
         if self._idle:
-            yield min(self._idle, key=lambda owner: next(iter(self._idle[owner].values()))), self.IDLE_S
-            owner = max(self._idle, key=lambda owner: len(self._idle[owner]))
-            if len(self._idle[owner]) > self.limit / 2 and (self._is_shared or not owner):
-                yield owner, self.BRIEFLY_IDLE_S
+            yield min(self._idle, key=lambda group: next(iter(self._idle[group].values()))), self.IDLE_S
+            group = max(self._idle, key=lambda group: len(self._idle[group]))
+            is_alone = group is not None and group.is_alone
+            if len(self._idle[group]) > self.limit / 2 and not is_alone:
+                yield group, self.BRIEFLY_IDLE_S
 
-    def refuse(self, now: float) -> None:
-        """Count a refused connection; log a flood of them once a minute (`now`: monotonic seconds)."""
+    def refuse(self) -> None:
+        """Count a refused connection."""
         self.refused += 1
-        self._unlogged += 1
-        if now - self._logged_at >= _LOG_EVERY_S:
-            message = "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
-            logger.warning(message, self.limit, self._unlogged)
-            self._logged_at, self._unlogged = now, 0
+        self._refused.add(self.limit)
 
     async def respond_unavailable(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Refuse a request on a connection beyond the limit. This is an ASGI app; the connection discards the body."""
         del scope, receive
-        self.refuse(asyncio.get_running_loop().time())
+        self.refuse()
         message = (
             f"{self.limit} connections to this server are open, as many as MAX_CONNECTIONS allows. "
             f"Try again in {_RETRY_S} s."
@@ -180,8 +200,8 @@ class _Counted(Connection):
         super().__init__(*args, **kwargs)
         self._limit = limit
         self._waiting: asyncio.TimerHandle | None = None
-        self._owner = ""
-        """The owner of the last request; empty without a key."""
+        self._group: Group | None = None
+        """The group of the last request."""
         limit.open_connections = self.connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -189,9 +209,9 @@ class _Counted(Connection):
         super().connection_made(transport)
         beyond = len(self.connections) - self._limit.limit
         if beyond <= 0 or self._limit.replace(self.loop.time()):
-            self._limit.add_idle(self, self._owner, self.loop.time())
+            self._limit.add_idle(self, self._group, self.loop.time())
         elif beyond > self.SPARE:
-            self._limit.refuse(self.loop.time())
+            self._limit.refuse()
             transport.abort()
         else:
             self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
@@ -199,14 +219,16 @@ class _Counted(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the connection."""
         self._stop_waiting()
-        self._limit.remove_idle(self, self._owner)
+        self._limit.remove_idle(self, self._group)
         self._limit.remove_discarding(self)
         super().connection_lost(exc)
 
     def start_request(self) -> None:
         """Refuse the request while the limit is still exceeded, unless it is a probe."""
-        self._limit.remove_idle(self, self._owner)
-        self._limit.remove_discarding(self)
+        self._limit.remove_idle(self, self._group)
+        if self._is_idle():
+            self._limit.remove_discarding(self)
+        self.scope["state"][ON_REFUSAL] = WeakMethod(self._note_refusal)
         if self._waiting is None:
             super().start_request()
             return
@@ -214,7 +236,7 @@ class _Counted(Connection):
         if len(self.connections) <= self._limit.limit:
             super().start_request()
             return
-        if self.url.partition(b"?")[0] not in _PROBES:
+        if not is_probe(self.url.partition(b"?")[0].decode("latin-1")):
             self.app = self._limit.respond_unavailable
         super().start_request()
         self.cycle.keep_alive = False
@@ -223,11 +245,22 @@ class _Counted(Connection):
         """Become idle, unless another request has arrived."""
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
-            self._owner = self.cycle.scope["state"].get("owner", "")
+            self._group = self.cycle.scope["state"].get(GROUP, Group())
             if self._in_body:
                 self._limit.add_discarding(self)
             else:
-                self._limit.add_idle(self, self._owner, self.loop.time())
+                self._limit.add_idle(self, self._group, self.loop.time())
+
+    def _note_refusal(self) -> None:
+        """Note that the request that is being answered only waits for its refusal."""
+        if self._running is not None:
+            self._running.is_refused = True
+        self._wait_for_refusal()
+
+    def _wait_for_refusal(self) -> None:
+        """Let a new connection replace this one."""
+        self._limit.remove_idle(self, self._group)
+        self._limit.add_discarding(self)
 
     def _lingers(self) -> bool:
         lingers = super()._lingers()

@@ -4,11 +4,19 @@ Invariant: each change uses only what the `RequestResponseCycle` of uvicorn 0.54
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-__all__ = ["BROKEN_OFF", "CancelOnDisconnect", "end_by_closing", "end_if_refused", "restore_send"]
+__all__ = [
+    "BROKEN_OFF",
+    "CancelOnDisconnect",
+    "end_by_closing",
+    "end_if_refused",
+    "expects_100_continue",
+    "restore_send",
+]
 
 BROKEN_OFF: Final = "broken_off"
 """The key of a request's state that is true if its answer was broken off because memory was short."""
@@ -20,9 +28,13 @@ class CancelOnDisconnect:
     """An app whose call for one request is cancelled if its client disconnects before the answer has started. An answer
     that the app has aborted keeps no bytes.
 
-    This holds for GET and HEAD only, which change nothing: a client that repeats them and disconnects would otherwise
-    keep all threads busy with unread answers. All other requests are carried out.
+    This holds for GET and HEAD, which change nothing: a client that repeats them and disconnects would otherwise keep
+    all threads busy with unread answers. It also holds for requests that wait for their refusal. All other requests are
+    carried out.
     """
+
+    is_refused = False
+    """Whether the request only waits for its refusal."""
 
     def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:  # uvicorn's types of apps are private
         self._app = app
@@ -51,13 +63,22 @@ class CancelOnDisconnect:
 
     def _is_cancellable(self) -> bool:
         cycle = self._cycle
-        return cycle.disconnected and not cycle.response_started and cycle.scope["method"] in _SAFE
+        is_harmless = self.is_refused or cycle.scope["method"] in _SAFE
+        return cycle.disconnected and not cycle.response_started and is_harmless
 
 
-def restore_send(cycle: RequestResponseCycle) -> None:
+def expects_100_continue(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Return whether a client waits for status 100. Uvicorn itself recognises the expectation only if the header
+    contains nothing else, not even a space."""
+    expected = b",".join(value for name, value in headers if name == b"expect")
+    return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
+
+
+def restore_send(*cycles: RequestResponseCycle) -> None:
     """Undo the changes to `send` below: their functions and the cycle refer to each other, which only the garbage
     collector could free."""
-    vars(cycle).pop("send", None)
+    for cycle in cycles:
+        vars(cycle).pop("send", None)
 
 
 def end_if_refused(cycle: RequestResponseCycle) -> None:

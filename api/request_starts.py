@@ -1,22 +1,96 @@
-"""Schedules the starts of requests fairly by owner, so that one owner's requests, however many, delay those of others
-only slightly.
+"""Counts requests and schedules their starts fairly by group, so that one group's requests, however many, delay those
+of others only slightly.
 
-A request that needs nothing but the event loop (such as one for an unknown path) waits for no other shared resource.
-Without a scheduler, all connections of one owner would start such requests in the same iteration of the loop, and
-other requests would wait that long in each iteration.
+Invariants: every request belongs to one group, which is counted from its arrival to its end. A request that needs
+nothing but the event loop (such as one for an unknown path) waits for no other shared resource. Without a scheduler,
+all connections of one owner would start such requests in the same iteration of the loop, and other requests would wait
+that long in each iteration. Refusals are scheduled, too. A request that waits for its refusal is not counted, but a new
+connection can replace its own.
 """
 
-from typing import Final
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakMethod
 
 from fairness.loop_scheduler import LoopScheduler
 from fairness.per_loop import PerLoop
+from wire.errors import TooManyRequests
 
-__all__ = ["request_scheduler"]
+if TYPE_CHECKING:  # the port opens before Starlette is imported
+    from starlette.types import Scope
+
+    from api.connection_limit import ConnectionLimit
+
+__all__ = ["GROUP", "ON_REFUSAL", "CountedRequest", "Group", "call_in_turn", "request_scheduler"]
+
+GROUP: Final = "group"
+"""The key of a request's state that has its group."""
+
+ON_REFUSAL: Final = "on_refusal"
+"""The key of a request's state that has a weak reference to a method of its connection, which notes that the request
+only waits for its refusal."""
 
 _STARTS: Final = 3
 """Requests that start in one iteration of the event loop, each of which takes 0.3 to 1 ms there."""
 
 _SCHEDULERS: Final = PerLoop(lambda: LoopScheduler(_STARTS))
+
+
+class Group(NamedTuple):
+    """Requests that share connections and starts with the other groups: an owner's, those without a key, or probes."""
+
+    owner: str = ""
+    """Empty for requests without a key, and for probes."""
+
+    is_probe: bool = False
+
+    is_alone: bool = False
+    """Whether there is only one owner, who can use what the other groups leave."""
+
+
+class CountedRequest:
+    """The count of one request in the server's limit of connections, and its start."""
+
+    def __init__(self, scope: "Scope") -> None:
+        self._scope = scope
+        self._counted: tuple[ConnectionLimit, Group] | None = None
+
+    async def start(self, group: Group) -> None:
+        """Count the request, and wait until it can start. Raises TooManyRequests when it can be refused."""
+        self._scope.setdefault("state", {})[GROUP] = group
+        # None if the app runs in process
+        limit: ConnectionLimit | None = getattr(self._scope["app"].state, "connection_limit", None)
+        if limit is not None:
+            try:
+                limit.admit(group)
+            except TooManyRequests:
+                await self._wait_for_refusal(group)
+                raise
+            self._counted = limit, group
+        await request_scheduler().wait_to_start(group.owner, group)
+
+    def end(self) -> None:
+        """Note that the request has been answered, or its client has left."""
+        if self._counted is not None:
+            limit, group = self._counted
+            self._counted = None
+            limit.leave(group)
+
+    async def _wait_for_refusal(self, group: Group) -> None:
+        reference: WeakMethod[Callable[[], None]] | None = self._scope["state"].get(ON_REFUSAL)
+        note = None if reference is None else reference()
+        if note is not None:
+            note()
+        await request_scheduler().wait_to_start(group.owner, (group, "refused"))
+
+
+def call_in_turn(owner: str, refuse: Callable[[], None]) -> "asyncio.Future[None]":
+    """Call a function that refuses a request of an owner when it is its turn, unless the result is cancelled."""
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    turn.add_done_callback(lambda turn: None if turn.cancelled() else refuse())
+    request_scheduler().wake(owner, "refused", [turn])
+    return turn
 
 
 def request_scheduler() -> LoopScheduler:

@@ -12,7 +12,7 @@ import orjson
 
 from chains.chat_types import CallDelta, CallFunction, Chunk, ChunkChoice, Delta, Sent, TokenCounts
 from chains.delta_template import DeltaTemplate
-from chains.error_responses import MAX_SHOWN, explain, read_error_response, unquoted
+from chains.error_responses import explain, quoted, read_error_response, unquoted
 from chains.extra_fields import EXTRA_FIELDS, ExtraFields
 from chains.fragments import CallFragments, Fragment, Piece
 from chains.quotes import RequestText
@@ -254,9 +254,9 @@ class ChunkReader:
         return counts or None
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
-        shown = payload[:MAX_SHOWN].decode(errors="replace")
-        message = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
-        return UpstreamFailed(message, kind="garbage", quote=repr(shown))
+        quote = quoted(payload)
+        message = f"{self._host} sent {what} in its stream: {quote}. Check its address, and its log."
+        return UpstreamFailed(message, kind="garbage", quote=quote)
 
 
 def _tool_call(piece: Piece) -> CallDelta:

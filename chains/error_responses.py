@@ -30,9 +30,18 @@ from chains.quotes import RequestText
 from chains.refused_fields import OTHER_STATUSES, UNREAD, named_paths
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
-__all__ = ["ErrorResponse", "error_response_of", "explain", "overflow_body", "read_error_response", "unquoted"]
+__all__ = [
+    "ErrorResponse",
+    "error_response_of",
+    "explain",
+    "overflow_body",
+    "quoted",
+    "read_error_response",
+    "unquoted",
+]
 
-MAX_SHOWN: Final = 500
+_MAX_SHOWN: Final = 500
+"""Maximum characters of an upstream's text that an error repeats."""
 _LISTED_MODELS: Final = 20
 _MAX_READ: Final = 8_000
 """Maximum characters of a message that are searched."""
@@ -338,9 +347,17 @@ def _html_text(text: str) -> str:
     return unescape(" ".join([first, *bare]))
 
 
+def quoted(text: bytes) -> str:
+    """Return the beginning of an upstream's text in quotes. Its escapes count toward the maximum length."""
+    shown = text[:_MAX_SHOWN].decode(errors="replace")
+    while len(quote := repr(shown)) > _MAX_SHOWN:
+        shown = shown[: len(shown) * _MAX_SHOWN // len(quote)]
+    return quote
+
+
 def _one_line(text: str) -> str:
     line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
 
 
 def _count(value: object) -> int | None:

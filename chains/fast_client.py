@@ -15,7 +15,7 @@ import aiohttp
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, read_all, too_long
 from chains.chat_types import ChatRequest
 from chains.chunks import AnyChunk, ChunkReader, split_chunk
-from chains.error_responses import MAX_SHOWN, error_response_of
+from chains.error_responses import error_response_of, quoted
 from chains.extra_fields import ExtraFields, restore
 from chains.read_batching import ReadPauses
 from chains.redaction import redact_error
@@ -295,9 +295,9 @@ class ChunkStream:
             has_answer = has_answer or bool(chunk["choices"])
             yield chunk
         if not has_answer:
-            shown = body[:MAX_SHOWN].decode(errors="replace")
-            message = f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}."
-            raise UpstreamFailed(message, kind="garbage", quote=repr(shown))
+            quote = quoted(body)
+            message = f"{self._endpoint.host} answered with JSON that is no completion: {quote}."
+            raise UpstreamFailed(message, kind="garbage", quote=quote)
 
     async def _page(self) -> AsyncGenerator[AnyChunk]:
         raise UpstreamFailed(

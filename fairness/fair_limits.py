@@ -56,8 +56,13 @@ class FairLimit:
         beyond = self._held[owner] + count - self._least - 1
         if beyond < 0:
             return True
-        left = self._size - self._shared - min(count - 1, beyond)  # before the last of them
+        left = self.left - min(count - 1, beyond)  # before the last of them
         return left > 0 and beyond < self._portion * left
+
+    @property
+    def left(self) -> int:
+        """The number of shared slots that nobody holds."""
+        return self._size - self._shared
 
     def acquire_nowait(self, owner: str, count: int = 1) -> None:
         """Acquire slots that are free, without waiting."""

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -20,6 +19,7 @@ from typing import Final, Self
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
 from fairness.fair_limits import FairLimit
+from retrieval.cancellation import MAX_CHANGED, cancel_files
 from retrieval.index_maintenance import IndexMaintenance
 from retrieval.indexing import Indexer, Limits
 from store.free_space import FreeSpace
@@ -32,7 +32,6 @@ from store.ports import (
     Hold,
     Insert,
     Notify,
-    PageQuery,
     Patch,
     Processes,
     RequireHeld,
@@ -64,16 +63,13 @@ _PARALLEL: Final = 2
 """Maximum files of one owner that are in progress at the same time."""
 _WAITING: Final = 16
 """Maximum vector store files that are looked up at a time."""
-_PAGE: Final = 500
-_REMOVED: Final = 100
-"""Maximum vector store files that are removed in one commit."""
 _RETRY_S: Final = 5.0
 """How long to wait after an error of the store."""
 _SWEEP_S: Final = 20.0
 _MORE_S: Final = 0.05  # between two parts of a sweep
 _FAILED: Final = "The server could not index this file; see its log."
 
-_OPEN = frozenset({"in_progress"})
+_OPEN: Final = frozenset({"in_progress"})
 
 
 class Ingestion:
@@ -196,10 +192,10 @@ class Ingestion:
         if await self._store.get("file", file_id, owner) is None:
             raise MissingRow("file", file_id)
         store_files = await self._file_queries.store_files_of(file_id)
-        for start in range(0, len(store_files) - _REMOVED, _REMOVED):  # a single commit would make others wait
+        for start in range(0, len(store_files) - MAX_CHANGED, MAX_CHANGED):
             gone = [
                 Delete("vector_store_file", store_file.id, owner, if_exists=True)
-                for store_file in store_files[start:][:_REMOVED]
+                for store_file in store_files[start:][:MAX_CHANGED]
             ]
             await self._store.commit(gone, durable=False)
         await self._store.commit([Delete("file", file_id, owner)], durable=True)
@@ -221,27 +217,10 @@ class Ingestion:
     async def cancel(self, owner: str, vector_store_id: str, batch_id: str | None, *also: Change) -> None:
         """Commit `also`, and cancel what is in progress in a batch or a whole store. What is indexed is kept."""
         await self._store.commit(also, durable=True)
-        store_files = await self._in_progress(owner, vector_store_id, batch_id)
-        for store_file in store_files:
-            change = Patch("vector_store_file", store_file.id, owner, {"status": "cancelled"}, only_if=_OPEN)
-            with suppress(MissingRow, StatusConflict):
-                await self._store.commit([change], durable=False)
-        await self._store.commit([], durable=True)  # syncs all of them
-        ids = {store_file.id for store_file in store_files}
+        ids = await cancel_files(self._store, self._file_queries, owner, vector_store_id, batch_id)
         await self._stop(lambda id: id in ids)
         self._purge_needed.set()
         self._notify()
-
-    async def _in_progress(self, owner: str, vector_store_id: str, batch_id: str | None) -> list[Row]:
-        at = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": "in_progress"}
-        found: list[Row] = []
-        query = PageQuery(limit=_PAGE, order="asc")
-        while True:
-            page = await self._file_queries.store_files(owner, query, **at)  # type: ignore[arg-type]
-            found += page.rows
-            if not page.has_more:
-                return found
-            query = replace(query, after=page.rows[-1].id)
 
     async def _stop_deleted(self, which: Callable[[str], bool]) -> None:
         """Stop work on deleted vector store files, and let their space in the index be freed."""

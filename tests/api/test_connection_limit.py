@@ -17,8 +17,10 @@ import uvicorn
 
 from api.access import AccessControl
 from api.connection_limit import ConnectionLimit
+from api.request_starts import Group, request_scheduler
 from tests.process import ServerProcess
 from tests.upstream import Hang, ScriptedUpstream
+from wire.errors import TooManyRequests
 
 NOWHERE = "http://127.0.0.1:9/v1"
 ASK = b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -50,7 +52,9 @@ def test_connections_beyond_the_limit_are_refused_and_others_stay(tmp_path: Path
         httpx2.Client(base_url=server.url, timeout=10) as inside,
     ):
         assert inside.post("/v1/threads", json={}).status_code == 200
-        with idle_connections(server.port, 3):
+        with idle_connections(server.port, 3) as held:
+            for each in held:
+                each.sendall(waiting_request("bodies", "", ""))
             assert inside.post("/v1/threads", json={}).status_code == 200
             long = {"metadata": {"a": "x" * 400_000}}  # a body that arrives in several pieces
             for body, headers in (({}, {}), (long, {}), (long, {"Connection": "Upgrade", "Upgrade": "h2c"})):
@@ -131,6 +135,10 @@ class Impatient(ConnectionLimit):
     IDLE_S = 0.5
 
 
+class Patient(ConnectionLimit):
+    BRIEFLY_IDLE_S = 60.0
+
+
 async def test_a_new_connection_replaces_idle_connections_only() -> None:
     """Connections without a key that request `/health` from time to time do not exclude others."""
     goes_on = asyncio.Event()
@@ -181,10 +189,69 @@ async def test_a_new_connection_replaces_one_that_has_its_answer() -> None:
         assert limit.refused == 0
 
 
+async def test_a_new_connection_replaces_one_that_sends_no_request() -> None:
+    """Clients that connect faster than idle connections end do not exclude others."""
+    goes_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            await goes_on.wait()
+        await empty(scope, receive, send)
+
+    limit = ConnectionLimit(8)
+    async with serving(limit, app) as port, asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+        made = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        for number, (_, writer) in enumerate(made):
+            stack.callback(writer.close)
+            writer.write(ASK % b"slow" if number < 5 else b"GET / HT")
+        await asyncio.sleep(ConnectionLimit.BRIEFLY_IDLE_S + 0.2)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(ASK % b"v1/threads")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+        assert [await reader.read() for reader, _ in made[5:]] == [b""] * 3
+        goes_on.set()
+        assert [(await reader.readexactly(12))[9:] for reader, _ in made[:5]] == [b"204"] * 5
+
+
+POST = b"POST /v1/threads HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
+
+
+@pytest.mark.parametrize(
+    "request_", [b"hello\r\n\r\n", ASK % b"v1/threads", POST], ids=["broken", "too many", "too many posts"]
+)
+async def test_a_new_connection_replaces_one_that_waits_for_its_refusal(request_: bytes) -> None:
+    limit = ConnectionLimit(16)
+    for _ in range(12):
+        limit.admit(Group())
+    app = SimpleNamespace(state=SimpleNamespace(connection_limit=limit))
+    gate = AccessControl(empty, keys={"sk-ann-1": "ann", "sk-bob-1": "bob"}, hosts=None, origins=(), max_body_bytes=9)
+    valid = ASK.replace(b"\r\n\r\n", b"\r\nauthorization: Bearer sk-bob-1\r\n\r\n") % b"v1/threads"
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        await gate({**scope, "app": app}, receive, send)
+
+    async with serving(limit, serve) as port, asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+        await request_scheduler().wait_to_start("cid", work=20_000)  # others wait for some thousand iterations
+        made = []
+        for request in (request_,) * 60 + (valid,):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(request)
+            made.append(reader)
+            while not reader.at_eof() and len(limit.open_connections) < min(len(made), 16):
+                await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) < 40  # those of replaced connections have ended
+        assert (await made[-1].readline()).startswith(b"HTTP/1.1 204 ")
+        assert limit.refused == 0
+        assert len(limit.open_connections) <= 17
+
+
 async def test_connections_beyond_the_limit_are_few_and_short_lived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.connection_limit._Counted.SPARE", 2)
     monkeypatch.setattr("api.connection_limit._Counted.ASK_S", 0.3)
-    limit = ConnectionLimit(2)
+    limit = Patient(2)
 
     async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         made = await asyncio.open_connection("127.0.0.1", port)
@@ -347,7 +414,7 @@ def test_a_single_owner_can_use_all_connections(tmp_path: Path) -> None:
 async def test_requests_without_a_key_leave_connections_to_others(path: str, key: str, status: int) -> None:
     limit = ConnectionLimit(16)
     for _ in range(12):
-        limit.admit("")
+        limit.admit(Group())
     statuses: list[int] = []
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -368,3 +435,58 @@ async def test_requests_without_a_key_leave_connections_to_others(path: str, key
     for _ in range(20):  # an answered request is no longer counted
         await gate({**scope, "app": SimpleNamespace(state=state)}, receive, send)
     assert statuses == [status] * 20
+
+
+@pytest.mark.parametrize("groups", [[Group()], [Group("ann"), Group("bob"), Group()], [Group("", is_alone=True)]])
+def test_each_group_leaves_connections_to_the_others(groups: list[Group]) -> None:
+    limit = ConnectionLimit(1600)
+    taken = {group: admit_all(limit, group) for group in (Group(is_probe=True), *groups)}
+    assert taken.pop(Group(is_probe=True)) == 100
+    assert sum(taken.values()) <= 1500
+    assert min(taken.values()) >= 50
+    limit.leave(groups[-1])
+    assert admit_all(limit, groups[-1]) == 1
+
+
+def admit_all(limit: ConnectionLimit, group: Group) -> int:
+    """Admit requests until one is refused."""
+    for number in range(limit.limit + 1):
+        try:
+            limit.admit(group)
+        except TooManyRequests:
+            return number
+    raise AssertionError("no request was refused")
+
+
+@pytest.mark.parametrize("keys", [{}, {"sk-ann-1": "ann"}, {"sk-ann-1": "ann", "sk-bob-1": "bob"}], ids=len)
+async def test_a_flood_of_probes_is_refused_and_excludes_no_others(keys: dict[str, str]) -> None:
+    goes_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/v1/ready":
+            await goes_on.wait()
+        await empty(scope, receive, send)
+
+    limit = ConnectionLimit(64)
+    state = SimpleNamespace(connection_limit=limit)
+    gate = AccessControl(app, keys=keys, hosts=None, origins=(), max_body_bytes=9)
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        await gate({**scope, "app": SimpleNamespace(state=state)}, receive, send)
+
+    async with serving(limit, serve) as port, asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+
+        async def ask(path: bytes) -> asyncio.StreamReader:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(ASK.replace(b"\r\n\r\n", b"\r\nauthorization: Bearer sk-ann-1\r\n\r\n") % path)
+            return reader
+
+        probes = [await ask(b"v1/ready") for _ in range(150)]
+        assert (await (await ask(b"v1/threads")).readline()).startswith(b"HTTP/1.1 204 ")
+        refused = b"".join(await asyncio.gather(*(probe.read() for probe in probes[16:])))
+        assert refused.count(b"HTTP/1.1 429 ") == refused.count(b"connection: close") == 134
+        goes_on.set()
+        assert [(await probe.readexactly(12))[9:] for probe in probes[:16]] == [b"204"] * 16
+        assert (await (await ask(b"health")).readline()).startswith(b"HTTP/1.1 204 ")
+        assert limit.refused == 0

@@ -1,11 +1,12 @@
 """The exact error messages of servers in use, and their meaning."""
 
+import ast
 from typing import Any
 
 import orjson
 import pytest
 
-from chains.error_responses import explain, read_error_response
+from chains.error_responses import explain, quoted, read_error_response
 from wire.errors import ContextOverflow, PromptRefused, RateLimited, UpstreamFailed
 
 M = "This model's maximum context length is "
@@ -192,3 +193,22 @@ def test_an_image_refused_by_a_text_model_is_not_retried(status: int, message: s
     error = explain(error_response, host="h", model="m")
     assert (error.code, error_response.retryable) == ("invalid_prompt", False)
     assert "model `m` cannot see pictures" in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\n" * 900,
+        b"a" * 900,
+        "\U000e0001".encode() * 900,
+        b"\xff\x00" * 900,
+        b"a\n" * 100 + b"\x1b" * 300,
+        b"",
+    ],
+    ids=["line ends", "letters", "long escapes", "no utf-8", "mixed", "nothing"],
+)
+def test_a_quote_is_short_with_all_its_escapes(text: bytes) -> None:
+    quote = quoted(text)
+    assert len(quote) <= 500
+    assert len(quote) > 200 or len(text) < 10
+    assert text.decode(errors="replace").startswith(ast.literal_eval(quote))
