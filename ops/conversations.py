@@ -5,7 +5,7 @@ or not at all. The rows of a conversation depend on the file alone, so reading i
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ from wire.ids import derive_id
 from wire.items import item_body
 from wire.tool_secrets import drop_masked
 
-__all__ = ["Conversation", "DumpContents", "InvalidEntry", "assistant_rows", "read_dump", "rows_of"]
+__all__ = ["Conversation", "ConversationRows", "DumpContents", "InvalidEntry", "assistant_rows", "read_dump"]
 
 Item = tuple[DumpKind, dict[str, object]]
 
@@ -183,24 +183,38 @@ def assistant_rows(found: DumpContents, dump: Dump, owner: str, *, now: int) -> 
     return sorted(rows, key=lambda row: int(row.body["created_at"]))
 
 
-def rows_of(conversation: Conversation, dump: Dump, owner: str, *, now: int) -> list[Row]:
-    """Make the rows of a conversation, in the order in which they refer to each other. Raises InvalidRequest."""
-    every: list[Item] = []
-    for entry in conversation.entries:
-        for data in _objects(dump.read(entry)):
-            kind = _kind_within(conversation.id, data)
-            every += [(kind, data)] if kind is not None and isinstance(data, dict) else []
-    head = next((data for kind, data in every if kind == "thread"), {})
-    return _rows(conversation.id, head, every, owner, now=now)
+class ConversationRows:
+    """Makes the rows of conversations. It keeps the objects of the entry that it has read last: one listing can contain
+    thousands of threads."""
+
+    def __init__(self, dump: Dump, owner: str, *, now: int) -> None:
+        self._dump = dump
+        self._owner = owner
+        self._now = now
+        self._entry: Entry | None = None
+        self._by_thread: dict[str, list[Item]] = {}
+
+    def of(self, conversation: Conversation) -> list[Row]:
+        """Return the rows of a conversation, in the order in which they refer to each other. Raises InvalidRequest."""
+        every: list[Item] = []
+        for entry in conversation.entries:
+            if entry != self._entry:
+                self._by_thread = _by_thread(_objects(self._dump.read(entry)))
+                self._entry = entry
+            every += self._by_thread.get(conversation.id, [])
+        head = next((data for kind, data in every if kind == "thread"), {})
+        return _rows(conversation.id, head, every, self._owner, now=self._now)
 
 
-def _kind_within(thread_id: str, data: object) -> DumpKind | None:
-    """Return the kind of an object of the thread; None if it belongs to another thread or was refused."""
-    with suppress(InvalidRequest):
-        kind = kind_of(data)
-        if kind != "assistant" and isinstance(data, dict) and thread_id_of(kind, data) == thread_id:
-            return kind
-    return None
+def _by_thread(objects: Iterable[object]) -> dict[str, list[Item]]:
+    """Return thread id → objects of that thread, without those that are refused."""
+    found: dict[str, list[Item]] = {}
+    for data in objects:
+        with suppress(InvalidRequest):
+            kind = kind_of(data)
+            if kind != "assistant" and isinstance(data, dict):
+                found.setdefault(thread_id_of(kind, data), []).append((kind, data))
+    return found
 
 
 def _add_entry(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ops.conversations import DumpContents, assistant_rows, read_dump, rows_of
+from ops.conversations import ConversationRows, DumpContents, assistant_rows, read_dump
 from ops.dump import Dump, open_dump
 from ops.factories import ServerSettings
 from ops.owners import owner_of_import
@@ -121,9 +121,10 @@ async def _write_all(
         await store.purge()  # a deleted thread can be imported again with its id
         assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)
+        rows = ConversationRows(dump, owner, now=now)
         for start in range(0, len(found.conversations), _BATCH):
             some = found.conversations[start : start + _BATCH]
-            await _write(store, [rows_of(each, dump, owner, now=now) for each in some], outcome)
+            await _write(store, [rows.of(each) for each in some], outcome)
             on_progress("importing", start + len(some), len(found.conversations))
         await store.commit([], durable=True)  # after this, all of them are on disk
     return outcome

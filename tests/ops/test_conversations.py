@@ -4,10 +4,11 @@ import tempfile
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ops.conversations import read_dump, rows_of
+from ops.conversations import ConversationRows, read_dump
 from ops.dump import Dump
 from tests.objects import check
 from wire.messages import Message
@@ -76,9 +77,10 @@ def test_accepted_objects_become_the_same_valid_rows_each_time(objects: list[Any
         dump = Dump(file, "line", file.tell())
         found = read_dump(dump, now=9, on_progress=lambda *_: None)
         assert all(1 <= refusal.number <= len(objects) and refusal.why for refusal in found.invalid)
+        again = ConversationRows(dump, "ann", now=9)
         for conversation in found.conversations:
-            rows = rows_of(conversation, dump, "ann", now=9)
-            assert rows == rows_of(conversation, dump, "ann", now=9)
+            rows = ConversationRows(dump, "ann", now=9).of(conversation)
+            assert rows == again.of(conversation)
             assert rows[0].kind == "thread"
             assert len({row.id for row in rows}) == len(rows)
             for row in rows:
@@ -86,3 +88,19 @@ def test_accepted_objects_become_the_same_valid_rows_each_time(objects: list[Any
                 check(_MODELS[row.kind], row.body)
                 assert (row.id, row.owner) == (row.body["id"], "ann")
                 assert row.kind == "thread" or row.thread_id == conversation.id == row.body["thread_id"]
+
+
+def test_a_listing_of_many_threads_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = {
+        "object": "list",
+        "data": [{"object": "thread", "created_at": 1, "id": f"thread_{number}"} for number in range(50)],
+    }
+    with tempfile.TemporaryFile() as file:
+        file.write(orjson.dumps(listing) + b"\n")
+        dump = Dump(file, "line", file.tell())
+        found = read_dump(dump, now=9, on_progress=lambda *_: None)
+        read, reads = dump.read, []
+        monkeypatch.setattr(dump, "read", lambda entry: reads.append(entry) or read(entry))
+        rows = ConversationRows(dump, "ann", now=9)
+        assert [rows.of(each)[0].id for each in found.conversations] == [f"thread_{number}" for number in range(50)]
+    assert len(reads) == 1
