@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -126,7 +127,12 @@ async def test_every_origin_can_call_where_all_are_allowed() -> None:
     async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
         raise AssertionError("a preflight does not reach the app")
 
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(Cors(broken, origins=["*"]))) as client:
+    cors = Cors(broken, origins=["*"])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await cors({**scope, "app": SimpleNamespace(state=SimpleNamespace())}, receive, send)  # as Starlette does
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as client:
         asked = {"access-control-request-method": "POST", "access-control-request-private-network": "true"}
         answer = await client.options("http://localhost/", headers={"origin": "http://any.example", **asked})
     assert (answer.status_code, answer.headers[ALLOW + "origin"]) == (200, "*")
