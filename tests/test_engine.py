@@ -154,10 +154,11 @@ def with_another_demo(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        pytest.param(without_engine, "engine is not installed", id="no wheel", marks=pytest.mark.soak),
+        pytest.param(without_engine, "engine is not installed", id="no wheel"),
         pytest.param(with_another_demo, "damaged or was replaced", id="hash"),
     ],
 )

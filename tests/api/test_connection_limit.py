@@ -296,6 +296,7 @@ def test_the_limit_of_files_is_raised_if_allowed(tmp_path: Path) -> None:
             assert not any(ended(one) for one in made)
 
 
+@pytest.mark.soak
 def test_running_out_of_files_ends_without_a_busy_loop(tmp_path: Path) -> None:
     few = ["sh", "-c", 'ulimit -n 60 && exec "$@"', "sh"]
     with ServerProcess(tmp_path, before=few, MODEL_URL=NOWHERE) as server:

@@ -91,6 +91,7 @@ def check(answer: httpx2.Response, what: object) -> None:
         assert len(answer.content) < MOST, (what, len(answer.content), answer.text[:300])
 
 
+@pytest.mark.soak
 def test_no_error_grows_with_its_body(world: World, roomy: ServerProcess) -> None:
     """Every text of every route's body in turn; a route that is added later is included."""
     document = httpx2.get(f"{roomy.url}/openapi.json", timeout=30).json()

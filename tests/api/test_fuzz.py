@@ -42,12 +42,9 @@ def run_schemathesis(server: ServerProcess, folder: Path, *options: str) -> str:
 
 @pytest.mark.timeout(540)
 def test_every_operation_matches_the_document(fuzzed: ServerProcess, tmp_path: Path) -> None:
-    """Every keyword of every schema once, valid and invalid, then along the links."""
-    report = run_schemathesis(
-        fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage,stateful", "--max-examples", "10"
-    )
+    """Every keyword of every schema once, valid and invalid."""
+    report = run_schemathesis(fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage")
     assert "Coverage" in report
-    assert "Stateful" in report
     assert "Traceback" not in fuzzed.log.read_text()
 
 

@@ -165,6 +165,7 @@ def test_an_unreachable_collector_delays_nothing(upstream: ScriptedUpstream, tmp
         assert time.monotonic() - started < 10  # of which 5 are for a collector that becomes reachable again
 
 
+@pytest.mark.soak
 def test_langsmith_gets_the_run_if_its_variables_are_set(
     upstream: ScriptedUpstream, collector: Collector, tmp_path: Path
 ) -> None:

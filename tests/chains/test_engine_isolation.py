@@ -18,7 +18,7 @@ from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyReque
 pytestmark = [pytest.mark.timeout(270), pytest.mark.xdist_group("engine")]
 
 ASK = [{"role": "user", "content": "Say hello."}]
-LONG = "word " * 600 + "Say hello."
+LONG = "word " * 300 + "Say hello."
 """Takes the engine so long that a test sees it busy, and can end it before an answer begins."""
 
 

@@ -99,6 +99,7 @@ def until(holds: object) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.soak
 def test_the_command_line_connects_to_no_machine(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -55,7 +55,8 @@ NAMED = {"type": "function", "function": {"name": "getCurrentWeather"}}
 ASKED = "What's the weather in San Francisco?"
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("times", [3, 40])
 async def test_a_required_call_is_always_valid_with_any_sampling(times: int) -> None:
     builtin = Builtin(config=EngineConfig(context_size=4096, parallel=4, threads=1))
     replies = OpenAIBackend(builtin)

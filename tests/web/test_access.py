@@ -28,7 +28,7 @@ def _views(page: Page, *, phone_theme: str) -> Iterator[str]:
         yield f"{theme} {width or 'wide'}"
 
 
-_QUICK = ("answer", "requires_action", "assistant_dialog", "files")
+_QUICK = ("answer", "assistant_dialog")
 """The states with the most elements; the others, and those in French, have some of the same."""
 _SPOKEN = [
     pytest.param(state, language, marks=() if language == "en" and state in _QUICK else pytest.mark.soak)
@@ -52,7 +52,7 @@ def test_axe_has_no_findings(page: Page, up: ScriptedUpstream, state: str, langu
 
 
 @pytest.mark.parametrize(
-    "state", [pytest.param(state, marks=() if state in _QUICK[:2] else pytest.mark.soak) for state in STATES]
+    "state", [pytest.param(state, marks=() if state in _QUICK else pytest.mark.soak) for state in STATES]
 )
 def test_a_phone_of_320_px_needs_no_sideways_scrolling(page: Page, up: ScriptedUpstream, state: str) -> None:
     page.fresh(width=320)
@@ -184,6 +184,7 @@ def test_a_screen_reader_gets_the_turns_and_not_the_tokens(page: Page, up: Scrip
     assert (log.get_attribute("role"), log.get_attribute("aria-live")) == ("log", "off")
 
 
+@pytest.mark.soak
 def test_reduced_motion_stops_all_motion(page: Page, up: ScriptedUpstream) -> None:
     moving = "return document.getAnimations().length"
     for reduced_motion in (False, True):

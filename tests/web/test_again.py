@@ -1,5 +1,7 @@
 """Regenerating answers; editing and resending messages."""
 
+import pytest
+
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import ENTER, ESCAPE, Page
 from tests.web.states import DROP, FERRY
@@ -47,6 +49,7 @@ def test_editing_a_message_replaces_all_later_ones(page: Page, up: ScriptedUpstr
     ]
 
 
+@pytest.mark.soak
 def test_a_cancelled_edit_changes_nothing(page: Page) -> None:
     page.send("one")
     page.shows("Echo: one")
@@ -71,6 +74,7 @@ def _waiting_elsewhere(page: Page, up: ScriptedUpstream) -> None:
     page.eventually(lambda: page.runs()[0]["status"] == "requires_action", "the run waits")
 
 
+@pytest.mark.soak
 def test_an_answer_that_cannot_be_regenerated_stays(page: Page, up: ScriptedUpstream) -> None:
     page.send("one")
     page.shows("Echo: one")
@@ -133,6 +137,7 @@ def test_a_refused_message_is_put_back_with_its_files(page: Page, up: ScriptedUp
     assert len(page.all("#log .me")) == 1
 
 
+@pytest.mark.soak
 def test_a_regenerated_question_keeps_its_images_and_files(page: Page, up: ScriptedUpstream) -> None:
     page.send("Look at this")
     page.shows("Echo")
@@ -163,6 +168,7 @@ def test_a_regenerated_question_keeps_its_images_and_files(page: Page, up: Scrip
     assert picture in up.requests[-1].body["messages"][-1]["content"]
 
 
+@pytest.mark.soak
 def test_an_answer_longer_than_a_page_is_replaced_completely(page: Page, up: ScriptedUpstream) -> None:
     id = page.server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Question"}]})["id"]
     for number in range(130):

@@ -75,6 +75,7 @@ def test_editing_an_assistant_keeps_unchanged_fields(page: Page, server: ServerP
     )
 
 
+@pytest.mark.soak
 def test_a_function_is_extracted_from_a_pasted_tool(page: Page, server: ServerProcess) -> None:
     function = {"name": "file_it", "parameters": {"type": "object", "properties": {}}}
     page.click("create")
@@ -122,6 +123,7 @@ def test_a_tool_is_checked_while_typing_and_not_sent_if_invalid(page: Page, serv
     assert server.request("GET", "/assistants")["data"] == []
 
 
+@pytest.mark.soak
 def test_errors_from_the_server_are_shown_in_the_dialog(page: Page, server: ServerProcess) -> None:
     page.click("create")
     page.type("mName", "Bad")

@@ -27,6 +27,7 @@ def test_an_answer_shows_tokens_first_token_time_and_speed(page: Page, up: Scrip
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 
 
+@pytest.mark.soak
 def test_the_speed_is_that_of_the_last_reply_alone(page: Page, up: ScriptedUpstream) -> None:
     made = page.server.request("POST", "/assistants", {"model": "", "name": "Tools", "tools": [TOOL]})
     page.reload()
@@ -46,6 +47,7 @@ def test_the_speed_is_that_of_the_last_reply_alone(page: Page, up: ScriptedUpstr
     assert 5 < float(speed[1].replace(",", "")) < 25
 
 
+@pytest.mark.soak
 def test_numbers_have_the_language_s_format(page: Page, up: ScriptedUpstream) -> None:
     page.fresh(language="fr-FR")
     up.script(Reply("Oui.", usage={"prompt_tokens": 1234, "completion_tokens": 5, "total_tokens": 1239}))

@@ -48,6 +48,7 @@ def test_a_dropped_file_is_cited_and_its_footnote_opens_the_passage(page: Page, 
     page.eventually(lambda: page.all("blockquote"), "the passage again")
 
 
+@pytest.mark.soak
 def test_a_later_question_is_answered_from_the_thread_s_files_too(page: Page, up: ScriptedUpstream) -> None:
     _drop(page)
     up.script(Reply("Noted."), SEARCH, Reply("At seven in the morning from Piraeus."))
@@ -73,6 +74,7 @@ def test_several_files_can_be_chosen_and_removed(page: Page, up: ScriptedUpstrea
     assert len(_chips(page, ".me .mark")) == 1
 
 
+@pytest.mark.soak
 def test_an_unreadable_file_shows_the_error_next_to_its_name(page: Page, up: ScriptedUpstream) -> None:
     _drop(page, "broken.pdf", "%PDF-1.7 no more than this")
     up.script(Reply("Hm."))
@@ -88,6 +90,7 @@ def test_a_failed_upload_is_reported_and_leaves_nothing(page: Page, locked: Serv
     assert _chips(page, "#chips *") == []
 
 
+@pytest.mark.soak
 def test_markers_in_code_stay_text(page: Page, up: ScriptedUpstream) -> None:
     _drop(page)
     up.script(SEARCH, Reply("Write `x` like【0:0†source】\n\n```\n【0:0†source】\n```"))
@@ -151,6 +154,7 @@ def test_an_image_is_sent_to_the_model_instead_of_the_index(page: Page, up: Scri
     assert "[image_file]" not in page.log
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("picture", [BMP, HUGE], ids=["another kind", "too large"])
 def test_an_image_of_an_unsupported_format_is_converted(
     page: Page, up: ScriptedUpstream, picture: tuple[str, str, str, int]
@@ -165,6 +169,7 @@ def test_an_image_of_an_unsupported_format_is_converted(
     assert len(image) < 10_000
 
 
+@pytest.mark.soak
 def test_a_refused_file_does_not_affect_others(page: Page, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("A note.")

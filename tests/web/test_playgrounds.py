@@ -106,6 +106,7 @@ def test_chat_streams_and_its_stop_reaches_the_model(chat: Playground, up: Scrip
     assert not {"temperature", "max_tokens"} & body.keys()
 
 
+@pytest.mark.soak
 def test_chat_is_configured_by_its_form(chat: Playground, up: ScriptedUpstream) -> None:
     chat.fill(temperature="0.5", max_tokens="9", human="Hello")
     chat.click("Start")
@@ -114,6 +115,7 @@ def test_chat_is_configured_by_its_form(chat: Playground, up: ScriptedUpstream) 
     assert [body["temperature"], body["max_tokens"]] == [0.5, 9]
 
 
+@pytest.mark.soak
 def test_a_run_answers_through_its_form(assistant: Playground, up: ScriptedUpstream) -> None:
     fields = ["CONTENT", "INSTRUCTIONS", "MODEL", "THREAD ID", "ASSISTANT ID", "RUN ID", "TOOL OUTPUTS"]
     assert [line.strip() for line in assistant.text.split("\n") if line.strip() in fields] == fields
@@ -129,6 +131,7 @@ def test_a_run_answers_through_its_form(assistant: Playground, up: ScriptedUpstr
     assert not {"temperature", "max_tokens"} & body.keys()
 
 
+@pytest.mark.soak
 def test_a_run_s_stop_reaches_the_model(assistant: Playground, up: ScriptedUpstream) -> None:
     up.script(Reply("one two three four", pause_after=3))
     closed = up.closed_early

@@ -23,12 +23,14 @@ def test_an_unreachable_model_is_named_by_its_address(page: Page, without_model:
     _stays(page, "127.0.0.1:9", "server_error · req_", "look at the server's log, and at its MODEL_URL")
 
 
+@pytest.mark.soak
 def test_an_overloaded_model_is_reported(page: Page, up: ScriptedUpstream) -> None:
     up.default = lambda _: Fail(503, {"error": {"message": "Loading model"}}, headers={"Retry-After": "0"})
     page.send("Wake up")
     _stays(page, "503", "Loading model", "server_error · req_")
 
 
+@pytest.mark.soak
 def test_a_rate_limit_is_reported(page: Page, up: ScriptedUpstream) -> None:
     up.default = lambda _: Fail(429, headers={"Retry-After": "0"})
     page.send("Too often")
@@ -50,6 +52,7 @@ def test_a_failing_model_is_reported_and_again_after_a_reload(page: Page, up: Sc
     page.shows("no such model here", "→ ")
 
 
+@pytest.mark.soak
 def test_a_truncated_answer_keeps_its_text_and_shows_why(page: Page, up: ScriptedUpstream) -> None:
     up.script(Reply("one two three four", cut_after=4))
     page.send("Break")

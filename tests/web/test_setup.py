@@ -1,5 +1,7 @@
 """The settings box: server, model, assistant and metrics; an indicator of reachability; changes without a reload."""
 
+import pytest
+
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 from tests.web.conftest import KEY
@@ -51,6 +53,7 @@ def test_an_assistant_is_chosen_without_a_reload(page: Page, up: ScriptedUpstrea
     assert page.runs()[1]["assistant_id"] == made["id"] != page.runs()[0]["assistant_id"]
 
 
+@pytest.mark.soak
 def test_settings_are_kept_after_a_reload(page: Page) -> None:
     page.type("model", "kept-model")
     page.type("temperature", "1.5")
@@ -100,6 +103,7 @@ def test_a_key_is_remembered_only_on_request(page: Page, locked: ServerProcess, 
     assert KEY not in page.js("return JSON.stringify(localStorage)")
 
 
+@pytest.mark.soak
 def test_a_page_from_disk_can_use_several_servers(page: Page, server: ServerProcess, locked: ServerProcess) -> None:
     page.fresh(PAGE.as_uri())
     page.js("window.__same = true")
@@ -121,6 +125,7 @@ def test_a_page_from_disk_can_use_several_servers(page: Page, server: ServerProc
     assert titles == ["From disk"]
 
 
+@pytest.mark.soak
 def test_a_page_from_disk_without_a_server_shows_advice(page: Page) -> None:
     page.fresh(PAGE.as_uri())
     page.type("server", "http://127.0.0.1:9")

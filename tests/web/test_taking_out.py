@@ -54,6 +54,7 @@ def test_the_copied_curl_works(page: Page, up: ScriptedUpstream) -> None:
     _same_call(up)
 
 
+@pytest.mark.soak
 def test_the_copied_python_works(page: Page, up: ScriptedUpstream, tmp_path: Path) -> None:
     _ask(page)
     up.script(Reply("From Python."))
@@ -99,6 +100,7 @@ def test_a_thread_is_exported_completely_as_json(page: Page, tmp_path: Path) -> 
     assert [run["status"] for run in result["runs"]] == ["completed"]
 
 
+@pytest.mark.soak
 def test_a_thread_is_exported_as_markdown_in_order(page: Page, tmp_path: Path) -> None:
     _ask(page)
     result = _download(page, tmp_path, "markdown")

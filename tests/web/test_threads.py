@@ -1,5 +1,7 @@
 """Threads of the server: listed, created, renamed, deleted, opened by address, resumed in mid-answer."""
 
+import pytest
+
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import ENTER, Page
@@ -126,6 +128,7 @@ def _long_thread(server: ServerProcess, count: int) -> str:
     return id
 
 
+@pytest.mark.soak
 def test_a_long_thread_shows_its_newest_messages_first(page: Page, up: ScriptedUpstream, server: ServerProcess) -> None:
     id = _long_thread(server, 410)
     page.visit(f"{server.url}/#{id}")
@@ -170,6 +173,7 @@ def test_loading_older_messages_keeps_the_scroll_position(page: Page, server: Se
     assert page.all(".older") == []
 
 
+@pytest.mark.soak
 def test_threads_beyond_the_first_page_of_the_list_are_reached(page: Page, server: ServerProcess) -> None:
     for number in range(105):
         _thread(server, f"Thread {number}")
@@ -180,6 +184,7 @@ def test_threads_beyond_the_first_page_of_the_list_are_reached(page: Page, serve
     assert _listed(page)[-1] == "Thread 0"
 
 
+@pytest.mark.soak
 def test_a_run_keeps_its_cards_where_pages_share_seconds(
     page: Page, up: ScriptedUpstream, server: ServerProcess
 ) -> None:
@@ -217,6 +222,7 @@ def test_a_run_keeps_its_cards_where_pages_share_seconds(
     assert len(page.all("details.card")) == 1
 
 
+@pytest.mark.soak
 def test_a_message_sent_while_a_thread_loads_goes_there(page: Page, server: ServerProcess) -> None:
     id = _thread(server, "Slow", "Remember this.")
     page.reload()
@@ -233,6 +239,7 @@ def test_a_message_sent_while_a_thread_loads_goes_there(page: Page, server: Serv
     assert [text for _, text in page.messages()] == ["Remember this.", "And this.", "Echo: And this."]
 
 
+@pytest.mark.soak
 def test_an_export_is_of_the_thread_that_was_open(page: Page, server: ServerProcess) -> None:
     id = _thread(server, "First", "Question one.")
     page.visit(f"{server.url}/#{id}")
@@ -246,6 +253,7 @@ def test_an_export_is_of_the_thread_that_was_open(page: Page, server: ServerProc
     assert text.startswith("# First\n")
 
 
+@pytest.mark.soak
 def test_older_messages_are_read_by_keyboard_at_the_same_position(page: Page, server: ServerProcess) -> None:
     page.visit(f"{server.url}/#{_long_thread(server, 250)}")
     page.shows("Message number 249.")

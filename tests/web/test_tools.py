@@ -111,6 +111,7 @@ def test_an_answer_that_is_not_json_is_refused(page: Page, up: ScriptedUpstream)
     assert _outputs(up) == ['{"is": "mild"}']
 
 
+@pytest.mark.soak
 def test_the_form_shows_the_remaining_time_and_survives_a_reload(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
@@ -146,6 +147,7 @@ def test_no_message_is_sent_while_a_run_waits(page: Page, up: ScriptedUpstream) 
     page.shows("Echo: And tomorrow?")
 
 
+@pytest.mark.soak
 def test_an_expired_run_s_form_disappears_and_its_card_shows_it(
     page: Page, up: ScriptedUpstream, expiring: ServerProcess
 ) -> None:
@@ -164,6 +166,7 @@ def test_an_expired_run_s_form_disappears_and_its_card_shows_it(
     page.idle()
 
 
+@pytest.mark.soak
 def test_the_form_of_a_run_stopped_elsewhere_disappears(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]))
@@ -177,6 +180,7 @@ def test_the_form_of_a_run_stopped_elsewhere_disappears(page: Page, up: Scripted
     page.eventually(lambda: "stopped" in _card(page), "the card says so")
 
 
+@pytest.mark.soak
 def test_typed_text_survives_a_server_outage(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
@@ -238,6 +242,7 @@ def test_the_server_calls_an_action_which_is_shown_as_a_card(page: Page, up: Scr
         assert "done" in result
 
 
+@pytest.mark.soak
 def test_cards_of_a_regenerated_answer_are_gone_after_a_reload(page: Page, up: ScriptedUpstream) -> None:
     with Api(_sunny) as api:
         _assistant(page, _weather_api(api))
