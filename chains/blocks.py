@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import aiohttp
 
-from chains.block_turns import block_scheduler, work_of
+from chains.block_scheduling import block_scheduler, work_of
 from chains.endpoint import Endpoint
 from chains.response_slots import LARGE_BYTES, ResponseSlot
 from chains.transport import failure

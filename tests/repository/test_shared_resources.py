@@ -68,7 +68,7 @@ SHARED = {
     "documents/codepages.py": "a table of a fixed number of code pages",
     "documents/package.py": "in the process that reads one file",
     "graphs/admission.py": "runs: shared fairly by owner; the deque of times has a fixed length",
-    "chains/block_turns.py": "shared fairly by owner",
+    "chains/block_scheduling.py": "shared fairly by owner",
     "graphs/fanout.py": "shared fairly by owner, then by run",
     "graphs/orphans.py": "a lock for each run",
     "graphs/run_context.py": "a lock for each run",
