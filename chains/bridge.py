@@ -40,8 +40,16 @@ class _End(Enum):
 _END: Final = _End.END
 
 
-@cache
+_starting: Final = threading.Lock()
+
+
 def _loop() -> asyncio.AbstractEventLoop:
+    with _starting:  # `cache` calls its function several times if several threads make the first call
+        return _started_loop()
+
+
+@cache
+def _started_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="threadhold-bridge", daemon=True).start()
     return loop

@@ -241,6 +241,8 @@ def _fail(task: _Task, error: Exception) -> None:
 
 _shared: Final = Pool()
 _users = 0
+_changing_users: Final = threading.Lock()
+"""Held while the pool closes: a process can have event loops in several threads, each with users of the pool."""
 atexit.register(_shared.close)
 
 
@@ -252,11 +254,16 @@ def workers() -> Pool:
 @asynccontextmanager
 async def open_workers() -> AsyncIterator[Pool]:
     """Use the pool; its children end when the last user leaves."""
-    global _users
-    _users += 1
+    _change_users(1)
     try:
         yield _shared
     finally:
-        _users -= 1
+        await asyncio.shield(asyncio.to_thread(_change_users, -1))
+
+
+def _change_users(change: int) -> None:
+    global _users
+    with _changing_users:
+        _users += change
         if not _users:
-            await asyncio.shield(asyncio.to_thread(_shared.close))
+            _shared.close()

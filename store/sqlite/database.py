@@ -167,12 +167,18 @@ class Engine:
         failed: Callable[[], None] | None = None,
         frees_space: Callable[[], bool] = never,
         registers: bool = False,
+        owner: str | None = None,
     ) -> "Future[list[Row]]":
         """Queue one commit; cancelling the future does not withdraw it. See `store.sqlite.transactions.Commit`.
+
+        An owner's commits keep their order. Without an `owner`, it follows the commits in progress that touch the same
+        objects; if there are none, it is the current owner's.
 
         Raises LeaseLost (through the future) if this process was declared dead, unless the commit `registers` it.
         """
         future: Future[list[Row]] = self._loop.create_future()
+        if owner is None and (owner := self.pending.owner_of(touches)) is None:
+            owner = current_owner()
         commit = Commit(
             operations,
             durable,
@@ -184,7 +190,7 @@ class Engine:
             saves,
             renews,
             failed,
-            owner=current_owner(),
+            owner=owner,
             frees_space=frees_space,
             process=None if registers else self.fence.process,
         )

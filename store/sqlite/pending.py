@@ -1,8 +1,8 @@
 """Tracks commits in progress, and makes reads wait for them.
 
-Invariant: a read sees every earlier commit that touches the same thread, and waits for no other. Commits are made in
-order, so it is enough to wait for the latest one that touches the thread. Everything here runs on the event loop;
-nothing blocks or locks.
+Invariant: a read sees every earlier commit that touches the same thread, and waits for no other. An owner's commits are
+made in order, and all that touch an object are its owner's, so it is enough to wait for the latest one that touches the
+thread. Everything here runs on the event loop; nothing blocks or locks.
 """
 
 import asyncio
@@ -97,27 +97,35 @@ class Pending:
         if commit.finished is not None and not commit.finished.done():
             commit.finished.set_result(None)
 
+    def owner_of(self, parts: Iterable[str]) -> str | None:
+        """Return the owner of the commits in progress that touch one of `parts`; None if there are none."""
+        return next((commit.owner for part in parts if (commit := self._youngest.get(part)) is not None), None)
+
     async def wait_for(self, *parts: str | None) -> None:
         """Wait until nothing that was queued before now touches any of `parts`. Raises StoreFailed after a minute."""
         if self._order:
-            found = [commit for part in parts if part is not None and (commit := self._youngest.get(part)) is not None]
-            await self._wait(found)
+            await self._wait(
+                commit for part in parts if part is not None and (commit := self._youngest.get(part)) is not None
+            )
 
     async def wait_for_all(self) -> None:
         """Wait until everything that was queued before now is committed. Raises StoreFailed after a minute."""
         if self._order:
-            await self._wait([next(reversed(self._order))])
+            await self._wait(self._order)
 
     def thread_of(self, id: str) -> str | None:
         """Return the thread of an object, if it is known."""
         return self._threads.get(id)
 
-    async def _wait(self, commits: list[Commit]) -> None:
-        if not commits:
+    async def _wait(self, commits: Iterable[Commit]) -> None:
+        latest = {commit.owner: commit for commit in sorted(commits, key=self._order.__getitem__)}
+        if not latest:
             return
-        commit = max(commits, key=self._order.__getitem__)
-        if commit.finished is None:
-            commit.finished = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait([commit.finished], timeout=_MAX_WAIT_S)
-        if not done:
+        loop = asyncio.get_running_loop()
+        for commit in latest.values():
+            if commit.finished is None:
+                commit.finished = loop.create_future()
+        finished = [commit.finished for commit in latest.values() if commit.finished is not None]
+        _, unfinished = await asyncio.wait(finished, timeout=_MAX_WAIT_S)
+        if unfinished:
             raise StoreFailed(f"The store did not commit within {_MAX_WAIT_S:.0f} s.")

@@ -25,6 +25,7 @@ from store.ports import (
     Insert,
     Kind,
     ListKind,
+    Notify,
     Page,
     PageQuery,
     Patch,
@@ -113,6 +114,7 @@ class SqliteStore:
             ends=ends,
             failed=failed,
             frees_space=partial(_frees_space, changes, ends),
+            owner=_owner_of(changes),
         )
 
     async def get(
@@ -207,6 +209,20 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
             case Insert(row) if row.kind == "step" and row.run_id is not None:
                 moves.add(row.run_id)
     return frozenset(moves), frozenset(ends)
+
+
+def _owner_of(changes: Sequence[Change]) -> str | None:
+    """Return the owner of the changed objects; None if no change names it. A task can work for another owner: the end
+    of one owner's run starts the next run of the queue."""
+    for change in changes:
+        match change:
+            case Insert(row):
+                return row.owner
+            case Append() | Retract() | DropCheckpoints() | Notify():
+                pass
+            case _:
+                return change.owner
+    return None
 
 
 def _frees_space(changes: Sequence[Change], ends: Set[str]) -> bool:

@@ -84,7 +84,7 @@ class Commit:
     failed: Callable[[], None] | None = None
     """Called on the event loop if the commit was not kept."""
     owner: str = ""
-    """The owner of the commit; owners are scheduled fairly."""
+    """The owner of what it changes; owners are scheduled fairly, and the commits of each keep their order."""
     frees_space: Callable[[], bool] = never
     """Whether it frees space or ends something; called only when the disk is full."""
     process: int | None = None

@@ -3,7 +3,9 @@
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -60,6 +62,23 @@ def test_the_bridge_works_from_a_thread() -> None:
         if number == 3:
             break
     assert counting.left.wait(2)
+
+
+def test_threads_that_use_the_bridge_first_at_the_same_time_share_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    new_event_loop = asyncio.new_event_loop
+
+    def slow() -> asyncio.AbstractEventLoop:
+        time.sleep(0.05)  # all the threads ask for the loop before the first one has made it
+        return new_event_loop()
+
+    monkeypatch.setattr(asyncio, "new_event_loop", slow)
+    bridge._started_loop.cache_clear()
+
+    async def loop() -> int:
+        return id(asyncio.get_running_loop())
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len({used.result() for used in [threads.submit(bridge.run, loop()) for _ in range(4)]}) == 1
 
 
 async def test_the_bridge_works_from_another_event_loop() -> None:

@@ -10,8 +10,8 @@ from store.sqlite.transactions import Commit
 from tests.store.rows import event, message, run, step, thread
 
 
-def commit(*touches: str) -> Commit:
-    return Commit([], False, frozenset(touches), asyncio.get_running_loop().create_future())
+def commit(*touches: str, owner: str = "ann") -> Commit:
+    return Commit([], False, frozenset(touches), asyncio.get_running_loop().create_future(), owner=owner)
 
 
 async def test_a_reader_waits_for_the_latest_commit_of_its_thread() -> None:
@@ -69,6 +69,21 @@ async def test_unfinished_waits_for_the_last_of_all() -> None:
     await asyncio.wait([waiting], timeout=0.01)
     assert not waiting.done()
     pending.remove(commits[1])
+    await asyncio.wait_for(waiting, 1)
+
+
+@pytest.mark.parametrize("ends_last", [0, 1])
+async def test_unfinished_waits_for_each_owner_as_their_commits_end_in_any_order(ends_last: int) -> None:
+    pending = Pending()
+    commits = [commit("t"), commit("u", owner="bob")]
+    for each in commits:
+        pending.add(each)
+    waiting = asyncio.ensure_future(pending.wait_for_all())
+    await asyncio.sleep(0)
+    pending.remove(commits[1 - ends_last])
+    await asyncio.wait([waiting], timeout=0.01)
+    assert not waiting.done()
+    pending.remove(commits[ends_last])
     await asyncio.wait_for(waiting, 1)
 
 

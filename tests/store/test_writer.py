@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from store.ports import Append, CheckpointKey, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
+from store.ports import Append, Change, CheckpointKey, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
 from store.sqlite.store import open_store
 from telemetry.context import set_current_owner
 from tests.store.rows import assistant, checkpoint, checkpoint_write, event, message, put, put_run, run, step, thread
@@ -59,6 +59,25 @@ async def test_commits_that_wait_together_are_one_transaction(tmp_path: Path) ->
     asked = [store.commit([Insert(thread())], durable=True) for _ in range(100)]
     await asyncio.gather(slow, *asked)
     assert transactions(seen) in (["COMMIT FULL"] * 2, ["COMMIT FULL"] * 3)  # a slow machine leaves some for later
+    await store.close()
+
+
+async def test_an_owner_s_changes_keep_their_order_whoever_makes_them(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    slow = thread("bob")
+    busy = store.commit([Insert(slow), *(Insert(message(slow)) for _ in range(3000))], durable=True)
+
+    def ask(asking: str, *changes: Change) -> "asyncio.Future[list[Row]]":
+        set_current_owner(asking)
+        return store.commit(changes, durable=True)
+
+    first, own = run(of := thread("ann")), run(other := thread("bob"))
+    # The end of bob's run starts ann's next one, which then writes as ann.
+    asked = [ask("bob", Insert(other)), ask("bob", Insert(own)), ask("bob", Insert(of), Insert(first))]
+    store.checkpoints.put(checkpoint(first.id, "1"))
+    asked += [ask("ann", Insert(step(first))), ask("ann", DropCheckpoints(first.id)), ask("", Append(first.id, []))]
+    await asyncio.gather(busy, *asked)
+    assert await store.checkpoints.get(first.id, "", "1") is None
     await store.close()
 
 
