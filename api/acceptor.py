@@ -17,7 +17,7 @@ __all__ = ["Acceptor"]
 
 logger = logging.getLogger("threadhold")
 
-_MOST: Final = 64
+_MAX_ACCEPTS: Final = 64
 """Maximum connections accepted in an iteration; each takes about 0.1 ms."""
 
 _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -62,7 +62,7 @@ class Acceptor:
         self._loop.add_reader(self._listening, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_MOST):
+        for _ in range(_MAX_ACCEPTS):
             try:
                 accepted, _address = self._listening.accept()
             except (BlockingIOError, InterruptedError):

@@ -149,7 +149,7 @@ def build_app(
     )
     app.state.requests, app.state.version = requests, version
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
-    app.state.large_bodies = FairLimit(0, least=LARGE_AT_ONCE)
+    app.state.large_bodies = FairLimit(0, minimum=LARGE_AT_ONCE)
     serve_in_small_blocks(app)
     problems.install(app)
     for router in (_HOT_ROUTER, *(each.router for each in _ROUTERS), build_page(), metrics.router):

@@ -21,8 +21,8 @@ class BodyMemory:
     """Counts bytes by owner. `max_body_bytes` is the limit of one body. `is_shared`: several owners."""
 
     def __init__(self, max_body_bytes: int, *, is_shared: bool) -> None:
-        most = max(MAX_BYTES, 8 * max_body_bytes)
-        self._bytes = FairLimit(most, least=max_body_bytes, portion=1 if is_shared else math.inf)
+        maximum = max(MAX_BYTES, 8 * max_body_bytes)
+        self._bytes = FairLimit(maximum, minimum=max_body_bytes, portion=1 if is_shared else math.inf)
 
     def acquire(self, owner: str, count: int) -> None:
         """Count bytes. Raises Unavailable, and counts nothing then."""

@@ -46,23 +46,23 @@ _PORTION: Final = 3
 """How many times as many requests an owner can have as are free: three quarters of all for the first one."""
 _PROBE_PORTION: Final = 16
 """The part of all connections that only probes can have wait for answers."""
-_FEWEST_PROBES: Final = 16
+_MIN_PROBES: Final = 16
 """Probes that can always be answered at once; if the limit is low, on the extra connections."""
-_FEWEST: Final = 16
+_MIN_CONNECTIONS: Final = 16
 _OWN_FILES: Final = 100  # for the database, uploads and files being indexed; an idle server has 25 open
 
 
-def limit_connections(most: int) -> "ConnectionLimit":
-    """Return a limit of `most` connections, or of as many as the process can open files for.
+def limit_connections(maximum: int) -> "ConnectionLimit":
+    """Return a limit of `maximum` connections, or of as many as the process can open files for.
 
     Each connection needs two files: it can require another connection to a model.
     """
-    files = allow_files(2 * most + _OWN_FILES)
-    possible = most if files is None else max(_FEWEST, (files - _OWN_FILES) // 2)
-    if possible < most:
+    files = allow_files(2 * maximum + _OWN_FILES)
+    possible = maximum if files is None else max(_MIN_CONNECTIONS, (files - _OWN_FILES) // 2)
+    if possible < maximum:
         message = "MAX_CONNECTIONS is %d, but the limit of %d open files allows only %d connections (see ulimit -n)"
-        logger.warning(message, most, files, possible)
-    return ConnectionLimit(min(most, possible))
+        logger.warning(message, maximum, files, possible)
+    return ConnectionLimit(min(maximum, possible))
 
 
 class ConnectionLimit:
@@ -90,7 +90,7 @@ class ConnectionLimit:
             logger, "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
         )
         self._requests = FairLimit(limit - limit // _PROBE_PORTION, portion=_PORTION)
-        self._probes = FairLimit(max(_FEWEST_PROBES, limit // _PROBE_PORTION))
+        self._probes = FairLimit(max(_MIN_PROBES, limit // _PROBE_PORTION))
         self._buffer = memoryview(bytearray(READ_BYTES))
 
     def admit(self, group: Group) -> None:

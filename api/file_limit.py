@@ -22,8 +22,8 @@ def allow_files(wanted: int) -> int | None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return None
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    for files in (most, min(most, _MACOS)):
+    maximum = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    for files in (maximum, min(maximum, _MACOS)):
         if files <= soft:
             break
         try:

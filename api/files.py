@@ -40,8 +40,8 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 async def create_file(request: Request, deps: InjectedDeps, owner: Owner) -> Response:
     """Upload a file. The file and its row are on disk before the response is sent."""
     limit = file_limit(deps.max_file_bytes)
-    announced = announced_bytes(request, limit.most)
-    async with deps.blobs.create(limit.most, limit.message(), announced=announced) as writer:
+    announced = announced_bytes(request, limit.maximum)
+    async with deps.blobs.create(limit.maximum, limit.message(), announced=announced) as writer:
         upload = await read_form(request, writer, limit)
         asked, headers = parse_leniently(FileCreate, upload.fields, request)
         id = new_id("file")

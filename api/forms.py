@@ -180,7 +180,7 @@ async def _received(request: Request, copy: _Copy, limit: ByteLimit) -> AsyncIte
         while more:
             block, more = await receive_block(request.receive)
             size += len(block)
-            if size > limit.most + SLACK:
+            if size > limit.maximum + SLACK:
                 raise limit.refuse()
             waiting += copy.feed(block)
             if len(waiting) >= _BLOCK:

@@ -97,9 +97,9 @@ class Readiness:
             except OSError as error:
                 return f"the free space of `{folder}` cannot be determined: {error.strerror}"
             if free < MIN_FREE_BYTES:
-                least = MIN_FREE_BYTES >> 20
+                minimum = MIN_FREE_BYTES >> 20
                 return (
-                    f"{free >> 20} MB are free for `{folder}`; at least {least} MB are needed. Free some space there."
+                    f"{free >> 20} MB are free for `{folder}`; at least {minimum} MB are needed. Free some space there."
                 )
         return None
 

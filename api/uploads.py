@@ -167,7 +167,7 @@ async def read_form(request: Request, writer: BlobWriter, limit: ByteLimit, *, f
             "Send 'multipart/form-data'."
         )
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit.most + SLACK:
+    if length.isdigit() and int(length) > limit.maximum + SLACK:
         raise replace(limit, what=f"{limit.what}, with its form,").refuse(int(length))
     boundary = boundary_of(request.headers)
     try:

@@ -148,10 +148,10 @@ async def _lm_studio(transport: Transport, model: str) -> _Window | None:
     if not {"", ".", ".."}.isdisjoint(model.split("/")):
         return None  # such a path would be normalized to another one of the upstream's host
     reported = await _get(transport, f"/api/v0/models/{quote(model, safe='/')}")
-    loaded, most = _number(reported, "loaded_context_length"), _number(reported, "max_context_length")
-    if loaded is None and most is None:
+    loaded, maximum = _number(reported, "loaded_context_length"), _number(reported, "max_context_length")
+    if loaded is None and maximum is None:
         return None
-    return _Window(loaded or most, time.monotonic() + (_RETRY_S if loaded else _SOON_S))
+    return _Window(loaded or maximum, time.monotonic() + (_RETRY_S if loaded else _SOON_S))
 
 
 async def _ollama(transport: Transport, model: str) -> _Window | None:

@@ -52,8 +52,8 @@ class EmbeddingRouter:
         self._router = router
         self._embedder = embedder
         self._names = {setting, embedder.name} if embedder is not None else {setting}
-        self._requests = FairLimit(_PARALLEL, least=1, portion=1)
-        self._asking = FairLimit(_ASKING, least=8, portion=1)
+        self._requests = FairLimit(_PARALLEL, minimum=1, portion=1)
+        self._asking = FairLimit(_ASKING, minimum=8, portion=1)
 
     def entries(self) -> list[ModelEntry]:
         """Return the `/models` entry of the built-in model; empty if it is replaced or not installed."""
@@ -134,7 +134,7 @@ class EmbeddingRouter:
                 code="invalid_value",
             )
         try:
-            counts = await model.count_tokens(texts, owner=owner, most=_MAX_REQUEST_TOKENS)
+            counts = await model.count_tokens(texts, owner=owner, maximum=_MAX_REQUEST_TOKENS)
             _check_lengths(counts, model.name)
             vectors = await model.embed(texts, owner=owner)
         except EmbeddingFailed as error:
@@ -147,17 +147,17 @@ class EmbeddingRouter:
 def _check_lengths(counts: list[int], model: str) -> None:
     """Raise InvalidRequest for texts that OpenAI would also refuse. Tokens beyond the limit were not counted."""
     longest = max(counts)
-    least = "at least " if sum(counts) > _MAX_REQUEST_TOKENS else ""
+    at_least = "at least " if sum(counts) > _MAX_REQUEST_TOKENS else ""
     if longest > _MAX_TOKENS:
         raise InvalidRequest(
             f"This model's maximum context length is {_MAX_TOKENS} tokens. However, element {counts.index(longest)} of "
-            f"your input has {least}{longest} tokens. Please reduce the length of the input.",
+            f"your input has {at_least}{longest} tokens. Please reduce the length of the input.",
             param="input",
             code="context_length_exceeded",
         )
     if sum(counts) > _MAX_REQUEST_TOKENS:
         raise InvalidRequest(
-            f"The input has {least}{sum(counts)} tokens, but `{model}` accepts at most {_MAX_REQUEST_TOKENS} per "
+            f"The input has {at_least}{sum(counts)} tokens, but `{model}` accepts at most {_MAX_REQUEST_TOKENS} per "
             "request. Split it into several requests.",
             param="input",
             code="max_tokens_per_request",

@@ -77,7 +77,7 @@ class UpstreamEmbedder:
         self.name = model
         self.dimensions: int | None = None
         self.upstream = upstream
-        self._requests = FairLimit(_PARALLEL, least=1, portion=0.6)
+        self._requests = FairLimit(_PARALLEL, minimum=1, portion=0.6)
 
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """See `Embedder.embed`."""

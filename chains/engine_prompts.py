@@ -54,15 +54,15 @@ def require_fitting(body: Mapping[str, object], context: int) -> None:
 
     llama.cpp would read all of it before refusing it.
     """
-    most = context * _MAX_CHARS_PER_TOKEN
+    maximum = context * _MAX_CHARS_PER_TOKEN
     prompts = split_prompts(body.get("prompt"))
     for tokens in prompts:
         if isinstance(tokens, list) and len(tokens) > context:
             raise _too_long("prompt", context, f"{len(tokens)} tokens")
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     for param, value in ("prompt", texts), ("messages", body.get("messages")), ("tools", body.get("tools")):
-        if (chars := _count_chars(value)) > most:
-            raise _too_long(param, context, f"{chars} characters; at most {most} are allowed")
+        if (chars := _count_chars(value)) > maximum:
+            raise _too_long(param, context, f"{chars} characters; at most {maximum} are allowed")
 
 
 def _count_chars(value: object) -> int:

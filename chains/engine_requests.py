@@ -183,21 +183,21 @@ async def _bound_schemas(tools: Sequence[FunctionTool], described: SchemaFormat 
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
-def _number(least: float, most: float) -> Check:
+def _number(minimum: float, maximum: float) -> Check:
     def check(name: str, value: object) -> float:
-        if not is_number(value) or not math.isfinite(value) or not least <= value <= most:
-            raise _invalid(name, _excerpt(value), f"a number from {least:g} to {most:g}")
+        if not is_number(value) or not math.isfinite(value) or not minimum <= value <= maximum:
+            raise _invalid(name, _excerpt(value), f"a number from {minimum:g} to {maximum:g}")
         return value
 
     return check
 
 
-def _integer(least: int, most: float, expected: str = "") -> Callable[[str, object], int]:
+def _integer(minimum: int, maximum: float, expected: str = "") -> Callable[[str, object], int]:
     def check(name: str, value: object) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if type(value) is not int or not least <= value <= most:
-            raise _invalid(name, _excerpt(value), expected or f"an integer from {least} to {most}")
+        if type(value) is not int or not minimum <= value <= maximum:
+            raise _invalid(name, _excerpt(value), expected or f"an integer from {minimum} to {maximum}")
         return value
 
     return check
@@ -266,8 +266,8 @@ def _logit_bias(name: str, value: object) -> object:
     return value
 
 
-def _is_within(value: object, most: float) -> bool:
-    return is_number(value) and -most <= value <= most
+def _is_within(value: object, maximum: float) -> bool:
+    return is_number(value) and -maximum <= value <= maximum
 
 
 def _stream_options(name: str, value: object) -> object:

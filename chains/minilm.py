@@ -119,10 +119,10 @@ class MiniLm:
         vectors: list[list[float]] = sums.tolist()
         return vectors
 
-    async def count_tokens(self, texts: Sequence[str], *, owner: str = "", most: int | None = None) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str], *, owner: str = "", maximum: int | None = None) -> list[int]:
         """Return how many tokens each text has, including the two that frame it. Raises EmbeddingFailed.
 
-        Counting stops once the total exceeds `most`; the remaining texts count as empty.
+        Counting stops once the total exceeds `maximum`; the remaining texts count as empty.
         """
         counts = [2] * len(texts)
         total = 2 * len(texts)
@@ -130,7 +130,7 @@ class MiniLm:
             for (number, _), ids in zip(some, await self._run_batch(owner, False, self._tokenize, some), strict=True):
                 counts[number] += len(ids)
                 total += len(ids)
-            if most is not None and total > most:
+            if maximum is not None and total > maximum:
                 break
         return counts
 

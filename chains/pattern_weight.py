@@ -122,19 +122,19 @@ class _Reader:
 
     def _repeated(self, part: _Part) -> _Part:
         while (bounds := self._bounds()) is not None:
-            least, most = bounds
-            if part.empty and (most is None or most > 1):
+            minimum, maximum = bounds
+            if part.empty and (maximum is None or maximum > 1):
                 raise PatternRefused("repeats an expression that can be empty")
-            times = max(least, 1) if most is None else most
+            times = max(minimum, 1) if maximum is None else maximum
             varies = part.length is None
-            size = part.size * max(times, 1) + (part.size if most is None and least > 1 else 0)
+            size = part.size * max(times, 1) + (part.size if maximum is None and minimum > 1 else 0)
             part = _checked(
                 _Part(
                     size=size,
                     # If the length of the body varies, the text can have reached any of its repetitions.
                     open=(size if varies and times > 1 else part.open) + 1,
-                    length=part.length * least if least == most and part.length is not None else None,
-                    empty=part.empty or least == 0,
+                    length=part.length * minimum if minimum == maximum and part.length is not None else None,
+                    empty=part.empty or minimum == 0,
                 )
             )
         return part
@@ -155,13 +155,13 @@ class _Reader:
         if not inner or inner == ",":
             raise PatternRefused("has a `{` that is not a quantifier")
         self.at = end + 1
-        least = int(low or 0)
-        most = (int(high) if high else None) if comma else least
-        if max(least, most or 0) > MAX_REPEATS:
-            raise PatternRefused(f"repeats {max(least, most or 0)} times; at most {MAX_REPEATS} are allowed")
-        if most is not None and most < least:
+        minimum = int(low or 0)
+        maximum = (int(high) if high else None) if comma else minimum
+        if max(minimum, maximum or 0) > MAX_REPEATS:
+            raise PatternRefused(f"repeats {max(minimum, maximum or 0)} times; at most {MAX_REPEATS} are allowed")
+        if maximum is not None and maximum < minimum:
             raise PatternRefused("has a repetition whose maximum is below its minimum")
-        return least, most
+        return minimum, maximum
 
     def _peek(self) -> str:
         return self._pattern[self.at : self.at + 1]

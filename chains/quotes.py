@@ -39,9 +39,9 @@ class RequestText:
     def is_quoted(self, text: str, start: int, end: int) -> bool:
         """Return whether a server's text from `start` to `end` is a quote: the request contains it with the same
         adjacent text."""
-        least = end - start + _WINDOW // 2
+        minimum = end - start + _WINDOW // 2
         windows = (text[max(0, start - _WINDOW) : end], text[start : end + _WINDOW])
-        return any(_fold(part) in self._all for part in windows if len(part) >= least)
+        return any(_fold(part) in self._all for part in windows if len(part) >= minimum)
 
 
 def _fold(text: str) -> str:

@@ -22,7 +22,7 @@ LARGE_BYTES: Final = 256 * 1024
 _PARALLEL: Final = 2
 """Large answers at the same time, in addition to one per owner. One owner alone has two."""
 
-_LIMIT: Final = PerLoop(lambda: FairLimit(_PARALLEL, least=1, portion=1))
+_LIMIT: Final = PerLoop(lambda: FairLimit(_PARALLEL, minimum=1, portion=1))
 
 
 class ResponseSlot:

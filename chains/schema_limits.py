@@ -186,7 +186,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return type(value) in (int, float)
 
 
-def limit(what: str, value: int, most: int, advice: str) -> None:
+def limit(what: str, value: int, maximum: int, advice: str) -> None:
     """Raise SchemaRefused, with advice, if the value exceeds the limit."""
-    if value > most:
-        raise SchemaRefused(f"It has too many {what}: {value}; at most {most} are allowed. {advice}")
+    if value > maximum:
+        raise SchemaRefused(f"It has too many {what}: {value}; at most {maximum} are allowed. {advice}")

@@ -75,10 +75,10 @@ _REFERENCE: Final = re.compile(r"#(?:/[^/]+)*")
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """Open continuations: `first` before the first character of a value, `most` at its worst point."""
+    """Open continuations: `first` before the first character of a value, `maximum` at its worst point."""
 
     first: int = 1
-    most: int = 1
+    maximum: int = 1
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ def check_schema(schema: object, totals: _Totals | None = None) -> None:
 
     `totals` carries what the request's other schemas have used up.
     """
-    weight = _Weight(schema, totals or _Totals()).of(schema, 0).most
+    weight = _Weight(schema, totals or _Totals()).of(schema, 0).maximum
     if weight > MAX_WEIGHT:
         raise SchemaRefused(
             f"It has too many possible continuations at one point: a weight of {weight}; at most {MAX_WEIGHT} is "
@@ -162,7 +162,7 @@ class _Weight:
         found = [self._alternatives(schema[key], key, depth) for key in _ALTERNATIVES if key in schema]
         if "allOf" in schema:  # merged into one
             each = [self._merged(part, depth + 1) for part in _list(schema["allOf"], "allOf")]
-            found.append(_Open(sum(part.first for part in each), sum(part.most for part in each)))
+            found.append(_Open(sum(part.first for part in each), sum(part.maximum for part in each)))
         kinds = kinds_of(schema)
         if "enum" in schema or "const" in schema:
             values = _list(schema["enum"], "enum") if "enum" in schema else [schema["const"]]
@@ -175,7 +175,7 @@ class _Weight:
             found.append(self._array(schema, depth))
         if not found:
             return _Open(_TEXT, _TEXT)
-        return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.most for e in found)))
+        return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.maximum for e in found)))
 
     def _scalars(self, schema: JsonSchema, kinds: list[str], depth: int) -> Iterator[_Open]:
         if "string" in kinds:
@@ -248,8 +248,8 @@ class _Weight:
             weight = self.of(branch, depth + 1)
             if is_alike:
                 self._alike.pop()
-                together += weight.most
-            apart = max(apart, weight.most)
+                together += weight.maximum
+            apart = max(apart, weight.maximum)
             first += weight.first
         return _Open(first, max(first, apart, together))
 
@@ -281,10 +281,10 @@ class _Weight:
         self._totals.names.add_object(schema, properties, self._names, depth)
         self._add_text([len(name) for name in properties if name in required], "required properties")
         self._add_text([len(name) for name in optional], "optional properties")
-        most = 1 + _OPTIONAL * len(optional)
+        maximum = 1 + _OPTIONAL * len(optional)
         more = schema.get("additionalProperties")
         inner = [*properties.items(), *([("", more)] if isinstance(more, dict) and more else [])]
-        return _Open(1, max([most, *self._inside(inner, depth)]))
+        return _Open(1, max([maximum, *self._inside(inner, depth)]))
 
     def _array(self, schema: JsonSchema, depth: int) -> _Open:
         items = [schema[name] for name in ("items", "prefixItems", "additionalItems") if name in schema]
@@ -299,7 +299,7 @@ class _Weight:
         before, self._is_merged = self._is_merged, False
         for name, schema in schemas:
             self._names += len(name)
-            yield self.of(schema, depth + 1).most
+            yield self.of(schema, depth + 1).maximum
             self._names -= len(name)
         self._is_merged = before
         self._consumed.pop()

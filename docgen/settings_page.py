@@ -122,9 +122,9 @@ def _allowed(schema: Mapping[str, object]) -> str:
     found = {**schema, **options[0]} if isinstance(options, list) else schema
     if isinstance(values := found.get("enum"), list):
         return f" One of {', '.join(f'`{value}`' for value in values)}."
-    least, above, most = (found.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
-    if least is not None and most is not None:
-        return f" From {least:,} to {most:,}."
-    if least is not None:
-        return f" At least {least:,}."
+    minimum, above, maximum = (found.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if minimum is not None and maximum is not None:
+        return f" From {minimum:,} to {maximum:,}."
+    if minimum is not None:
+        return f" At least {minimum:,}."
     return f" More than {above:,}." if above is not None else ""

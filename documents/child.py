@@ -48,14 +48,14 @@ def _limit(limits: LimitValues) -> None:
         return
     import resource
 
-    for kind, most in (
+    for kind, maximum in (
         (resource.RLIMIT_AS, limits["memory_bytes"]),
         (resource.RLIMIT_CPU, limits["time_s"] + 1),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
         try:
-            resource.setrlimit(kind, (most, most))
+            resource.setrlimit(kind, (maximum, maximum))
         except (ValueError, OSError):  # macOS does not support RLIMIT_AS; a lower hard limit may already be set
             continue
     os.nice(10)

@@ -105,16 +105,16 @@ def guess_encoding(data: bytes) -> str:
     sample = collect_sample(data, _MAX_READ)
     words = _collect_words(sample)
     strange = {encoding: _implausible(words, encoding) for encoding in _LATIN}
-    least = min(strange.values())
+    minimum = min(strange.values())
     if strange["cp1252"] == 0 and not any(_has_letters(word) for word in words):
         return "cp1252"  # only signs, as in "5 €" and "20 °C"
     for encoding in _JAPANESE:
         if _has_kana(sample.decode(encoding, "replace")):
             return encoding
     sure = _detect(collect_sample(sample))
-    if least <= _MAX_IMPLAUSIBLE_SHARE and not _is_east_asian(sure):
+    if minimum <= _MAX_IMPLAUSIBLE_SHARE and not _is_east_asian(sure):
         nordic = any(_NORDIC.intersection(word.decode("cp1252", "replace")) for word in words)
-        alike = [name for name in _LATIN if strange[name] <= least + _TIE]
+        alike = [name for name in _LATIN if strange[name] <= minimum + _TIE]
         return _choose_latin(alike, sure, nordic)
     sure |= _detect_capitals(words)
     others = {
@@ -251,11 +251,11 @@ def _collect_words(data: bytes) -> Counter[bytes]:
     return words
 
 
-def collect_sample(data: bytes, most_bytes: int = _MAX_SAMPLE) -> bytes:
+def collect_sample(data: bytes, max_bytes: int = _MAX_SAMPLE) -> bytes:
     """Return lines with non-ASCII bytes, evenly from the whole text: they reveal most about its encoding."""
     lines = (found[0] for found in _LINE.finditer(data))
     strange = list(dict.fromkeys(line for line in lines if not line.isascii()))  # repetition misleads the detector
-    step = max(1, sum(map(len, strange)) // most_bytes)
+    step = max(1, sum(map(len, strange)) // max_bytes)
     return b"\n".join(strange[::step])
 
 

@@ -19,7 +19,7 @@ logger = logging.getLogger("threadhold.documents")
 
 _ROOT: Final = str(Path(__file__).parents[1])
 _BLOCK: Final = 256 * 1024
-_MOST_STDERR: Final = 64 * 1024
+_MAX_STDERR_BYTES: Final = 64 * 1024
 """Maximum bytes of stderr that are kept."""
 _KILL_S: Final = 5.0
 
@@ -80,7 +80,7 @@ class Extractor:
         try:
             async with asyncio.timeout(limits.time_s):
                 blocks, errors = await asyncio.gather(
-                    _drain(process.stdout, limits.chars * 4 + _BLOCK), _drain(process.stderr, _MOST_STDERR)
+                    _drain(process.stdout, limits.chars * 4 + _BLOCK), _drain(process.stderr, _MAX_STDERR_BYTES)
                 )
                 code = await process.wait()
         except TimeoutError:
@@ -94,13 +94,13 @@ class Extractor:
         return Extracted(blocks, _note(b"".join(errors)))
 
 
-async def _drain(stream: asyncio.StreamReader | None, most: int) -> list[bytes]:
-    """Read to the end, in blocks; those beyond `most` bytes are dropped."""
+async def _drain(stream: asyncio.StreamReader | None, maximum: int) -> list[bytes]:
+    """Read to the end, in blocks; those beyond `maximum` bytes are dropped."""
     assert stream is not None, "piped"
     blocks: list[bytes] = []
     size = 0
     while block := await stream.read(_BLOCK):
-        if size < most:
+        if size < maximum:
             blocks.append(block)
         size += len(block)
     return blocks

@@ -33,10 +33,10 @@ class Chunk:
 
 def split_text(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[Chunk]:
     """Yield the chunks. Those of one text overlap by about `overlap_tokens`, which is at most half of `max_tokens`."""
-    most, overlap = max_tokens * BYTES_PER_TOKEN, overlap_tokens * BYTES_PER_TOKEN
+    maximum, overlap = max_tokens * BYTES_PER_TOKEN, overlap_tokens * BYTES_PER_TOKEN
     start, end, last_end = _skip_space(text, 0), 0, 0
     while start < len(text):
-        limit = _limit(text, start, most)
+        limit = _limit(text, start, maximum)
         stop = limit if limit == len(text) else _best_break(text, start, limit)
         if stop <= end:  # because of the overlap, the break is not after the previous chunk's end
             stop = limit
@@ -50,12 +50,12 @@ def split_text(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[C
         start = _next_start(text, start, stop, overlap)
 
 
-def _limit(text: str, start: int, most: int) -> int:
-    """Return the position `most` bytes after `start`, at least one whole character."""
-    part = text[start : start + most]
+def _limit(text: str, start: int, maximum: int) -> int:
+    """Return the position `maximum` bytes after `start`, at least one whole character."""
+    part = text[start : start + maximum]
     if part.isascii():
         return start + len(part)
-    return start + max(1, len(part.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")))
+    return start + max(1, len(part.encode("utf-8", "replace")[:maximum].decode("utf-8", "ignore")))
 
 
 def _best_break(text: str, start: int, limit: int) -> int:

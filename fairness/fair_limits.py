@@ -32,13 +32,14 @@ _Queue = dict[str, dict["asyncio.Future[None]", None]]
 class FairLimit:
     """Slots that owners share, or other counted units such as bytes. An instance belongs to one event loop.
 
-    An owner can always hold `least` slots, whatever others do. Beyond these, all owners share `size` slots, of which an
-    owner can hold `portion` times as many as are free: with 1, a lone owner gets half and leaves the rest for others.
+    An owner can always hold `minimum` slots, whatever others do. Beyond these, all owners share `size` slots, of which
+    an owner can hold `portion` times as many as are free: with 1, a lone owner gets half and leaves the rest for
+    others.
     """
 
-    def __init__(self, size: int, *, least: int = 0, portion: float = math.inf) -> None:
+    def __init__(self, size: int, *, minimum: int = 0, portion: float = math.inf) -> None:
         self._size = size
-        self._least = least
+        self._minimum = minimum
         self._portion = portion
         self._shared = 0
         self._held: Counter[str] = Counter()
@@ -53,7 +54,7 @@ class FairLimit:
 
     def is_free(self, owner: str, count: int = 1) -> bool:
         """Return whether the owner can get `count` slots, one after the other."""
-        beyond = self._held[owner] + count - self._least - 1
+        beyond = self._held[owner] + count - self._minimum - 1
         if beyond < 0:
             return True
         left = self.left - min(count - 1, beyond)  # before the last of them
@@ -77,7 +78,7 @@ class FairLimit:
     def _change(self, owner: str, count: int) -> None:
         before = self._held[owner]
         self._held[owner] += count
-        self._shared += max(0, before + count - self._least) - max(0, before - self._least)
+        self._shared += max(0, before + count - self._minimum) - max(0, before - self._minimum)
         if not self._held[owner]:
             del self._held[owner]
 

@@ -236,10 +236,10 @@ class Admission:
         limits = self._limits
         wait_s = self._until_next_s()
         own = self._queued[owner] + self._reserved[owner]
-        most = limits.max_queued_per_owner
-        if most is not None and own >= most:
+        maximum = limits.max_queued_per_owner
+        if maximum is not None and own >= maximum:
             raise _too_many(
-                f"{most} of your {self._counted} are already queued, as many as MAX_QUEUED_RUNS_PER_OWNER",
+                f"{maximum} of your {self._counted} are already queued, as many as MAX_QUEUED_RUNS_PER_OWNER",
                 wait_s,
             )
         has_others = limits.share < 1 and limits.max_queued > 0  # then an owner without a queued run can queue one

@@ -123,14 +123,14 @@ async def load_history(
     if (left := reading.add_newer(newer)) is not None:
         return reading.history(clipped=bool(left or page.rows))
     # After `last` messages, no older ones are of use, so the history is not clipped then.
-    most = None if last is None else last + len(reading.messages)
+    maximum = None if last is None else last + len(reading.messages)
     stored = 0
     while True:
         for row in page.rows:
             if run_id is not None and row.run_id == run_id:
                 continue
             is_enough = reading.add(row, max_chars)
-            if len(reading.messages) == most:
+            if len(reading.messages) == maximum:
                 return reading.history()
             if is_enough:
                 return reading.history(clipped=page.has_more or row is not page.rows[-1])

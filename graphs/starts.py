@@ -61,7 +61,7 @@ class RunStarter:
         self._execution = execution
         self._now = now
         self._expiry_s = expiry_s
-        self._start_slots = FairLimit(0, least=1)
+        self._start_slots = FairLimit(0, minimum=1)
 
     # --- new runs -------------------------------------------------------------------------------------------------
 

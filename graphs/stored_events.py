@@ -47,7 +47,7 @@ class StoredEvents:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._limit = FairLimit(0, least=_LARGE_BATCHES)
+        self._limit = FairLimit(0, minimum=_LARGE_BATCHES)
 
     async def next(self, run_id: str, after: int, below: int | None) -> StoredBatch:
         """Read events with numbers above `after`, and below `below` if given; none if there are no more. A batch with

@@ -204,8 +204,8 @@ def _folder(about: str, folder: Path) -> Finding:
 def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(nearest_existing(folder)).free
     state: State = "wrong" if free < _MIN_FREE else "warning" if free < _LOW_FREE else "ok"
-    least = "" if state == "ok" else f"; at least {_MIN_FREE / 1e6:.0f} MB are needed"
-    return Finding("disk", state, f"{free / 1e9:.1f} GB free at {folder}{least}")
+    needed = "" if state == "ok" else f"; at least {_MIN_FREE / 1e6:.0f} MB are needed"
+    return Finding("disk", state, f"{free / 1e9:.1f} GB free at {folder}{needed}")
 
 
 def _port(host: str, port: int, *, served: bool) -> Finding:

@@ -115,11 +115,11 @@ def _allowed(schema: dict[str, object]) -> str:
         *first, last = (f"`{each}`" for each in options)
         return f"{', '.join(first)} or {last}"
     kind = _KINDS.get(str(schema.get("type")), "a value of another kind")
-    least, above, most = (schema.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
-    if least is not None and most is not None:
-        return f"{kind} from {least:g} to {most:g}"
-    if least is not None:
-        return f"{kind} of at least {least:g}"
+    minimum, above, maximum = (schema.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
+    if minimum is not None and maximum is not None:
+        return f"{kind} from {minimum:g} to {maximum:g}"
+    if minimum is not None:
+        return f"{kind} of at least {minimum:g}"
     return f"{kind} above {above:g}" if above is not None else kind
 
 

@@ -69,12 +69,12 @@ def supporting_passages(answer: str, sources: Mapping[str, Source]) -> list[str]
     return list(found)[:_MAX_PASSAGES]
 
 
-def _shorten(text: str, most: int) -> tuple[str, int]:
-    """Return as much of a text's beginning as weighs at most `most`, and its weight."""
+def _shorten(text: str, maximum: int) -> tuple[str, int]:
+    """Return as much of a text's beginning as weighs at most `maximum`, and its weight."""
     weight = 0
     for start in range(0, len(text), _BLOCK):
         added = _weigh(text[start : start + _BLOCK])
-        if weight + added > most:
+        if weight + added > maximum:
             return text[:start], weight
         weight += added
     return text, weight
@@ -88,12 +88,12 @@ def _weigh(text: str) -> int:
     return len(whole) + _NON_ASCII_WEIGHT * (len(whole) - len(whole.encode("ascii", "ignore")))
 
 
-def _latest(sources: Mapping[str, Source], most: int) -> dict[str, Source]:
-    """Return the last sources that weigh at most `most` in total, in their order."""
+def _latest(sources: Mapping[str, Source], maximum: int) -> dict[str, Source]:
+    """Return the last sources that weigh at most `maximum` in total, in their order."""
     kept: list[tuple[str, Source]] = []
     for number, source in reversed(list(sources.items())):
-        most -= _weigh(source["text"]) + _weigh(source["asked"])
-        if most < 0:
+        maximum -= _weigh(source["text"]) + _weigh(source["asked"])
+        if maximum < 0:
             break
         kept.append((number, source))
     return dict(reversed(kept))

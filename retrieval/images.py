@@ -80,11 +80,11 @@ class Images:
                     return _MAX_TOTAL
         return total
 
-    async def _url(self, owner: str, image: ShownFile, most: int) -> str | None:
-        if most <= 0:
+    async def _url(self, owner: str, image: ShownFile, maximum: int) -> str | None:
+        if maximum <= 0:
             return None
         file = await self._store.get("file", image.get("file_id") or "", owner)
-        if file is None or file.body["bytes"] > min(MAX_BYTES, most):
+        if file is None or file.body["bytes"] > min(MAX_BYTES, maximum):
             return None
         try:
             blocks = [block async for block in self._blobs.read(file.id)]

@@ -136,7 +136,7 @@ class Indexer:
 
     async def _split(self, owner: str, text: str, sizes: dict[str, int]) -> Sequence[tuple[int, int]]:
         """Return the start and end of each piece."""
-        most = self._limits.chunks
+        maximum = self._limits.chunks
         chunks = split_text(
             text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"]
         )
@@ -147,10 +147,10 @@ class Indexer:
         spans: list[tuple[int, int]] = []
         while found := await INDEXING.run(owner, some):
             spans += found
-            if len(spans) > most:
+            if len(spans) > maximum:
                 raise UnreadableFile(
-                    f"The file has more than {most} chunks of {sizes['max_chunk_size_tokens']} tokens. Split the file, "
-                    "or choose larger chunks in `chunking_strategy`.",
+                    f"The file has more than {maximum} chunks of {sizes['max_chunk_size_tokens']} tokens. Split the "
+                    "file, or choose larger chunks in `chunking_strategy`.",
                     code="invalid_file",
                 )
         return spans

@@ -100,7 +100,7 @@ class Ingestion:
         self._vectors = vectors
         self._free_space = free_space
         self._indexer = Indexer(store, blobs, vectors, embedder, extractor, limits)
-        self._slots = FairLimit(0, least=parallel)
+        self._slots = FairLimit(0, minimum=parallel)
         self._sweep_s = sweep_s
         self._clock = clock
         self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}

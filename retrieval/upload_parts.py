@@ -247,7 +247,7 @@ class Uploads:
         """Write the parts, in order, as the bytes of a file. Raises InvalidRequest if the MD5 differs, StoreError."""
         md5 = hashlib.md5(usedforsecurity=False)
         limit = ByteLimit("The upload", self._max_bytes, "MAX_FILE_BYTES", "send a smaller file")
-        async with self._blobs.create(limit.most, limit.message(announced), announced=announced) as writer:
+        async with self._blobs.create(limit.maximum, limit.message(announced), announced=announced) as writer:
             for part_id in asked.part_ids:
                 if await self._blobs.size(part_id) is None:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")

@@ -21,8 +21,12 @@ def typical(model: type[BaseModel], name: str, number: int = 1) -> Any:
     kind = schema.get("anyOf", [schema])[0]
     if "enum" in kind:
         return kind["enum"][-number]
-    least, most = kind.get("minimum", 0), kind.get("maximum", 8)
-    values = {"number": least + 0.2 * number * (most - least), "integer": least + 2 + number, "string": "x" * number}
+    minimum, maximum = kind.get("minimum", 0), kind.get("maximum", 8)
+    values = {
+        "number": minimum + 0.2 * number * (maximum - minimum),
+        "integer": minimum + 2 + number,
+        "string": "x" * number,
+    }
     return values[kind["type"]]
 
 

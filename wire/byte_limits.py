@@ -12,7 +12,7 @@ class ByteLimit:
     """A limit in bytes. `what` begins a sentence, such as `The file`. Without `setting`, the limit is fixed."""
 
     what: str
-    most: int
+    maximum: int
     setting: str = ""
     advice: str = ""
 
@@ -20,9 +20,9 @@ class ByteLimit:
         """Return the error message. `size` is the number of bytes that arrived; None if it is unknown."""
         allowed = f"{self.setting} allows" if self.setting else "are allowed"
         if size is None:
-            message = f"{self.what} has more than the {self.most} bytes that {allowed}."
+            message = f"{self.what} has more than the {self.maximum} bytes that {allowed}."
         else:
-            message = f"{self.what} has {size} bytes, which is more than the {self.most} that {allowed}."
+            message = f"{self.what} has {size} bytes, which is more than the {self.maximum} that {allowed}."
         advice = " or ".join(filter(None, (self.advice, f"raise {self.setting}" if self.setting else "")))
         return f"{message} {advice[:1].upper()}{advice[1:]}." if advice else message
 

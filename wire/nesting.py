@@ -5,14 +5,14 @@ from wire.json import Json
 __all__ = ["nesting"]
 
 
-def nesting(value: Json, most: int) -> int:
-    """Return the levels of objects and arrays; some number above `most` if there are more."""
+def nesting(value: Json, maximum: int) -> int:
+    """Return the levels of objects and arrays; some number above `maximum` if there are more."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         current, level = waiting.pop()
         if isinstance(current, dict | list):
             deepest = max(deepest, level)
-            if deepest > most:
+            if deepest > maximum:
                 return deepest
             inner = current.values() if isinstance(current, dict) else current
             waiting.extend((each, level + 1) for each in inner)

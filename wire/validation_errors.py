@@ -40,9 +40,11 @@ def validation_errors(model: type[BaseModel], data: Json) -> ValidationErrors:
     return ValidationErrors()
 
 
-def list_errors(model: type[BaseModel], data: Json, error: ValidationError, most: int = MAX_ERRORS) -> ValidationErrors:
-    """Return the errors of a validation, or only some of the first ones if there are more than `most`."""
-    if error.error_count() <= most:
+def list_errors(
+    model: type[BaseModel], data: Json, error: ValidationError, maximum: int = MAX_ERRORS
+) -> ValidationErrors:
+    """Return the errors of a validation, or only some of the first ones if there are more than `maximum`."""
+    if error.error_count() <= maximum:
         return ValidationErrors(error.errors(include_url=False))
     for width in _WIDTHS:
         try:

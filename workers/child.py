@@ -44,13 +44,13 @@ def _limit_memory(memory_bytes: int) -> None:
         return
     import resource
 
-    for kind, most in (
+    for kind, maximum in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
         try:
-            resource.setrlimit(kind, (most, most))
+            resource.setrlimit(kind, (maximum, maximum))
         except (ValueError, OSError):  # macOS has no RLIMIT_AS, and the hard limit can already be lower
             continue
     os.nice(5)

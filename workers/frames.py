@@ -18,16 +18,16 @@ def frame(body: bytes) -> bytes:
         raise ValueError("a message is too long") from None
 
 
-def read_frame(receive: Callable[[int], bytes], most: int) -> bytes | None:
+def read_frame(receive: Callable[[int], bytes], maximum: int) -> bytes | None:
     """Return the next message, or None at the end of the stream. `receive(size)` returns up to `size` bytes.
 
-    Raises ValueError if a message announces more than `most` bytes.
+    Raises ValueError if a message announces more than `maximum` bytes.
     """
     head = _read(receive, _HEAD.size)
     if head is None:
         return None
     (size,) = _HEAD.unpack(head)
-    if size > most:
+    if size > maximum:
         raise ValueError("a message is too long")
     return _read(receive, size)
 

@@ -54,18 +54,18 @@ class Pool:
         *,
         size: int = 3,
         share: int = 2,
-        most_waiting: int = 64,
+        max_waiting: int = 64,
         patience_s: float = 20.0,
         idle_s: float = 60.0,
-        most_tasks: int = 2_000,
+        max_tasks: int = 2_000,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._size = size
         self._share = share
-        self._most_waiting = most_waiting
+        self._max_waiting = max_waiting
         self._patience_s = patience_s
         self._idle_s = idle_s
-        self._most_tasks = most_tasks
+        self._max_tasks = max_tasks
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, deque[_Task]] = OrderedDict()
@@ -132,7 +132,7 @@ class Pool:
     def _enqueue(self, task: _Task) -> None:
         with self._changed:
             queue = self._waiting.get(task.owner, ())
-            if self._closing or len(queue) >= self._most_waiting:
+            if self._closing or len(queue) >= self._max_waiting:
                 message = (
                     f"{len(queue)} of your checks are already waiting." if queue else "The server is shutting down."
                 )
@@ -188,7 +188,7 @@ class Pool:
         try:
             while (task := self._next(child)) is not None:
                 self._run_task(child, task)
-                if child.tasks >= self._most_tasks:
+                if child.tasks >= self._max_tasks:
                     child.end()
         finally:
             child.end()

@@ -118,17 +118,17 @@ class _Bounds:
         kinds = declared if isinstance(declared, list) else [declared]
         bounds: JsonSchema = {}
         if "string" in kinds:
-            most = bounds["maxLength"] = min(_number(schema, "maxLength", self._max_string), self._max_string)
+            maximum = bounds["maxLength"] = min(_number(schema, "maxLength", self._max_string), self._max_string)
             if lowest := _number(schema, "minLength", 0):
-                bounds["minLength"] = min(lowest, most)
+                bounds["minLength"] = min(lowest, maximum)
         if "array" in kinds and schema.get("prefixItems"):
             each = [self.write(item, above, depth + 1) for item in _list(schema["prefixItems"])[:MAX_ITEMS]]
             bounds |= {"prefixItems": each, "minItems": len(each), "maxItems": len(each)}
         elif "array" in kinds:
             bounds["items"] = self.write(schema.get("items", {"type": "string"}), above, depth + 1)
-            most = bounds["maxItems"] = min(_number(schema, "maxItems", MAX_ITEMS), MAX_STRING)
+            maximum = bounds["maxItems"] = min(_number(schema, "maxItems", MAX_ITEMS), MAX_STRING)
             if lowest := _number(schema, "minItems", 0):
-                bounds["minItems"] = min(lowest, most)
+                bounds["minItems"] = min(lowest, maximum)
         properties = given if isinstance(given := schema.get("properties"), dict) else {}
         if depth == 0 and not any(key in schema for key in (*_ALTERNATIVES, "allOf")):
             more, required = schema.get("additionalProperties", True), _list(schema.get("required", []))

@@ -124,7 +124,7 @@ class Constrained:
             self._without_tools(self._choice_messages()),
             response_format=self._format("choice", choice_schema(names, counted=not self._is_single)),
             options=replace(self.call.options, temperature=0.0, top_p=None),
-            max_tokens=_least(_CHOICE_TOKENS, self.reply_usage.tokens_left),
+            max_tokens=_minimum(_CHOICE_TOKENS, self.reply_usage.tokens_left),
         )
         choice = await object_in(await self.reply_usage.text(self.ask(request))) or {}
         name, count = choice.get("function"), choice.get("calls")
@@ -292,7 +292,7 @@ def _key(checked: Checked) -> tuple[str, str]:
     return checked.name, checked.arguments if checked.value is None else canonical(checked.value)
 
 
-def _least(one: int, other: int | None) -> int:
+def _minimum(one: int, other: int | None) -> int:
     return one if other is None else min(one, other)
 
 

@@ -82,14 +82,14 @@ def is_long(value: object) -> bool:
     return _extent(value, MAX_VALUES) > MAX_VALUES
 
 
-def plain_size(schema: JsonSchema, most: int = MAX_PLAIN) -> int | None:
+def plain_size(schema: JsonSchema, maximum: int = MAX_PLAIN) -> int | None:
     """Return the size of a schema that is a finite tree of linear keywords and so needs no trial; None for any other,
-    and for one of more than `most` values."""
+    and for one of more than `maximum` values."""
     try:
-        size = _written_out(schema, most)
+        size = _written_out(schema, maximum)
     except _UnknownError:
         return None
-    return size if size <= most else None
+    return size if size <= maximum else None
 
 
 def is_brief(schemas: object) -> bool:
@@ -139,21 +139,21 @@ def find_excess(schema: object) -> str:
     return ""
 
 
-def _extent(value: object, most: int) -> int:
-    """Return the size of JSON data, in values and pieces of text; stops soon after `most`."""
+def _extent(value: object, maximum: int) -> int:
+    """Return the size of JSON data, in values and pieces of text; stops soon after `maximum`."""
     size = 0
     waiting = [value]
-    while waiting and size <= most:
+    while waiting and size <= maximum:
         each = waiting.pop()
         size += 1
         if isinstance(each, str):
             size += len(each) // _CHARS
         elif isinstance(each, list):
-            if len(each) > most:
+            if len(each) > maximum:
                 return size + len(each)
             waiting += each
         elif isinstance(each, dict):
-            if len(each) > most:
+            if len(each) > maximum:
                 return size + len(each)
             waiting += each.values()
             size += sum(map(len, each)) // _CHARS
@@ -162,23 +162,23 @@ def _extent(value: object, most: int) -> int:
     return size
 
 
-def _written_out(schema: object, most: int) -> int:
-    """Return the size of a schema with its references expanded. Raises _UnknownError, also beyond `most`."""
+def _written_out(schema: object, maximum: int) -> int:
+    """Return the size of a schema with its references expanded. Raises _UnknownError, also beyond `maximum`."""
     size = 0
     waiting: list[tuple[object, tuple[str, ...]]] = [(schema, ())]
     while waiting:
         node, above = waiting.pop()
         size += 1
-        if size > most:
+        if size > maximum:
             raise _UnknownError
         if isinstance(node, bool):
             continue
         if not isinstance(node, dict):  # invalid schemas are ignored
-            size += _extent(node, most)
+            size += _extent(node, maximum)
             continue
         for name, held in node.items():
             if name in _LINEAR:
-                size += _extent(held, most)
+                size += _extent(held, maximum)
             elif name == "$ref":
                 if not isinstance(held, str) or held in above or len(above) >= _MAX_FOLLOWED:
                     raise _UnknownError

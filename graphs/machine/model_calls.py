@@ -37,9 +37,9 @@ async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Us
         if fitted is None:
             return None
         prompt = fitted
-    most = spec.max_completion_tokens
+    maximum = spec.max_completion_tokens
     return await context.model.fit(
-        spec.model, prompt, answer=None if most is None else most - usage["completion_tokens"]
+        spec.model, prompt, answer=None if maximum is None else maximum - usage["completion_tokens"]
     )
 
 

@@ -92,8 +92,8 @@ class ActionCaller:
             keepalive_expiry=15.0,
             network_backend=GuardedNetwork(AllowList(allow_hosts), resolve),
         )
-        self._connections = FairLimit(_CONNECTIONS, least=_MIN_CALLS, portion=_PORTION)
-        self._hosts = FairLimit(0, least=_PER_HOST)
+        self._connections = FairLimit(_CONNECTIONS, minimum=_MIN_CALLS, portion=_PORTION)
+        self._hosts = FairLimit(0, minimum=_PER_HOST)
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
         """Return the text for the model: the body of a 2xx answer, otherwise status and body, or the error.

@@ -51,17 +51,17 @@ Encode = Callable[[str], str]
 class _ByteLimit:
     """Counts the bytes of one part of a request, such as its URL, before they are written."""
 
-    def __init__(self, part: str, most: int) -> None:
+    def __init__(self, part: str, maximum: int) -> None:
         self._part = part
-        self._most = most
-        self._left = most
+        self._maximum = maximum
+        self._left = maximum
 
     def add(self, size: int) -> None:
         """Count `size` bytes. Raises BadArguments if the part becomes too long."""
         self._left -= size
         if self._left < 0:
             raise BadArguments(
-                f"with them and the defaults, the request's {self._part} has more than {self._most} bytes, which is "
+                f"with them and the defaults, the request's {self._part} has more than {self._maximum} bytes, which is "
                 "the limit; use fewer or shorter values"
             )
 

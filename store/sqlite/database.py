@@ -237,7 +237,7 @@ class Engine:
     async def read_rows(self, owner: str, read: Callable[..., R], *args: object) -> R:
         """Return `read(connection, …)` of a few rows as `read` does. Large ones are limited in number per owner.
 
-        `read` gets `most`, the number of bytes beyond which it raises `LargeRead`, or None.
+        `read` gets `maximum`, the number of bytes beyond which it raises `LargeRead`, or None.
         """
         with suppress(LargeRead):
             return await self.read(_read_small, read, *args)
@@ -281,7 +281,7 @@ def _read_small(connection: sqlite3.Connection, read: Callable[..., R], *args: o
     """Return `read(connection, …, most=…)`. SQLite itself stops at a longer value, before it reads it."""
     usual = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SMALL_READ_BYTES)
     try:
-        return read(connection, *args, most=_SMALL_READ_BYTES)
+        return read(connection, *args, maximum=_SMALL_READ_BYTES)
     except sqlite3.DataError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
             raise LargeRead from None

@@ -92,12 +92,12 @@ def _blocks(events: Sequence[Event]) -> Iterator[Block]:
     """Yield the events as blocks, which end at a gap in the numbers, or when they are full."""
     start = 0
     while start < len(events):
-        most = _first_bytes(events[start : start + _MAX_EVENTS])
-        if most[-1].number - most[0].number != len(most) - 1:  # rare
-            gaps = (at for at, event in enumerate(most) if event.number - at != most[0].number)
-            most = most[: next(gaps)]
-        yield _packed(most)
-        start += len(most)
+        maximum = _first_bytes(events[start : start + _MAX_EVENTS])
+        if maximum[-1].number - maximum[0].number != len(maximum) - 1:  # rare
+            gaps = (at for at, event in enumerate(maximum) if event.number - at != maximum[0].number)
+            maximum = maximum[: next(gaps)]
+        yield _packed(maximum)
+        start += len(maximum)
 
 
 def _first_bytes(events: Sequence[Event]) -> Sequence[Event]:

@@ -88,7 +88,7 @@ class MatchQueryBuilder:
         marks = " OR ".join(f'"{store_token(store)}"' for store in stores)
         return f"store : ({marks}) AND text : ({wanted})"
 
-    def _ask_size(self, conn: sqlite3.Connection, least: int) -> int:
+    def _ask_size(self, conn: sqlite3.Connection, minimum: int) -> int:
         """Return the number of chunks in the whole index, as of at most half a minute ago."""
         with self._lock:
             size, asked_at = self._size
@@ -97,7 +97,7 @@ class MatchQueryBuilder:
             (size,) = conn.execute("SELECT coalesce(sum(chunks), 0) FROM index_files").fetchone()
             with self._lock:
                 self._size = (size, now)
-        return max(size, least)
+        return max(size, minimum)
 
     def _count(self, conn: sqlite3.Connection, words: Sequence[str], size: int) -> list[tuple[str, int]]:
         """Return each word with the number of chunks that contain it."""

@@ -27,10 +27,10 @@ _BLOCK: ContextVar[_Block | None] = ContextVar("block", default=None)
 
 
 class LargeReads:
-    """Limits large reads. An owner has `most` slots; one owner never waits for another."""
+    """Limits large reads. An owner has `maximum` slots; one owner never waits for another."""
 
-    def __init__(self, most: int) -> None:
-        self._limit = FairLimit(0, least=most)
+    def __init__(self, maximum: int) -> None:
+        self._limit = FairLimit(0, minimum=maximum)
 
     @asynccontextmanager
     async def slot(self, owner: str) -> AsyncIterator[None]:

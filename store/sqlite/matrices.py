@@ -239,8 +239,8 @@ class Matrices:
         if idle is not None:
             return idle
         held = {each: self._held[each] + size * (each == owner) for each in (owner, *self._held)}
-        most = max(held, key=held.__getitem__)  # `owner`, if another holds as much
-        return next((store for store, loaded in unused if loaded.owner == most), None)
+        maximum = max(held, key=held.__getitem__)  # `owner`, if another holds as much
+        return next((store for store, loaded in unused if loaded.owner == maximum), None)
 
     def _reserve(self, loaded: LoadedStore, size: int) -> bool:
         with self._lock:

@@ -245,35 +245,35 @@ def _read_row(
     owner: str,
     thread_id: str | None,
     run_id: str | None,
-    most: int | None = None,
+    maximum: int | None = None,
 ) -> StoredRow | None:
     sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
     found = conn.execute(sql, (id, owner, *pins)).fetchone()
-    return _decode_limited(kind, found, most)
+    return _decode_limited(kind, found, maximum)
 
 
-def _decode_limited(kind: Kind, found: SqlRow | None, most: int | None) -> StoredRow | None:
+def _decode_limited(kind: Kind, found: SqlRow | None, maximum: int | None) -> StoredRow | None:
     if found is None:
         return None
-    _remaining(most, found)
+    _remaining(maximum, found)
     return decode(kind, found)
 
 
-def _remaining(most: int | None, found: SqlRow) -> int | None:
+def _remaining(maximum: int | None, found: SqlRow) -> int | None:
     """Return about how many bytes of JSON can follow these columns of `Table.row`. Raises LargeRead."""
-    if most is None:
+    if maximum is None:
         return None
-    most -= len(found[7]) + len(found[8])
-    if most < 0:
+    maximum -= len(found[7]) + len(found[8])
+    if maximum < 0:
         raise LargeRead
-    return most
+    return maximum
 
 
-def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> StoredRow | None:
+def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, maximum: int | None = None) -> StoredRow | None:
     table = TABLES["run"]
     sql = f"SELECT {table.row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}{table.visible}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
-    return _decode_limited("run", found, most)
+    return _decode_limited("run", found, maximum)
 
 
 def _one(kind: Kind, condition: str) -> str:
@@ -296,7 +296,7 @@ def _read_run_start(
     thread_id: str,
     assistant_id: str | None,
     entries: int,
-    most: int | None = None,
+    maximum: int | None = None,
 ) -> RunStart:
     """Read with one statement, which sees one state of the file and locks it once instead of four times."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, entries + 1)
@@ -304,7 +304,7 @@ def _read_run_start(
     newest: list[StoredRow] = []
     size, has_more = 0, False
     for found in conn.execute(_RUN_START, values):
-        most = _remaining(most, found)
+        maximum = _remaining(maximum, found)
         kind = found[9]
         if kind in rows:
             rows[kind].append(decode(kind, found))

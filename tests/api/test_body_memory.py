@@ -23,7 +23,7 @@ def shared(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         yield wait_loaded(process)
 
 
-def send_most(server: ServerProcess, stack: ExitStack, path: str) -> socket.socket:
+def send_up_to(server: ServerProcess, stack: ExitStack, path: str) -> socket.socket:
     """Send a body of 10 MB except its last byte."""
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key-ann\r\n"
@@ -41,7 +41,7 @@ def test_bodies_in_transit_share_one_limit(path: str, shared: ServerProcess) -> 
     before = resident_mb(shared.pid)
     thread = {"messages": [{"role": "user", "content": "x" * 50_000}]}
     with ExitStack() as stack, httpx2.Client(base_url=shared.url, timeout=20) as client:
-        waiting = [send_most(shared, stack, path) for _ in range(16)]
+        waiting = [send_up_to(shared, stack, path) for _ in range(16)]
         refused = []
         while answered := select.select(waiting, [], [], 0.5)[0]:
             waiting = [connection for connection in waiting if connection not in answered]

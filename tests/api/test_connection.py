@@ -543,7 +543,7 @@ async def test_a_client_that_leaves_is_noticed_behind_unread_bytes(behind: bytes
 
 @pytest.mark.parametrize("frame", [b"content-length: 3000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n2dc6c0\r\n"])
 async def test_little_of_an_unread_body_is_kept(frame: bytes) -> None:
-    go, most = asyncio.Event(), 0
+    go, maximum = asyncio.Event(), 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await go.wait()
@@ -554,11 +554,11 @@ async def test_little_of_an_unread_body_is_kept(frame: bytes) -> None:
         writer.write(POST + b"connection: close\r\n" + frame + b"x" * 3_000_000 + b"\r\n0\r\n\r\n")
         for _ in range(20):
             await asyncio.sleep(0.02)
-            most = max(most, *(len(one.cycle.body) for one in CONNECTIONS if one.cycle is not None))
+            maximum = max(maximum, *(len(one.cycle.body) for one in CONNECTIONS if one.cycle is not None))
         go.set()
         assert (await reader.read()).startswith(b"HTTP/1.1 204")
         writer.close()
-    assert 0 < most <= 3 * READ_BYTES
+    assert 0 < maximum <= 3 * READ_BYTES
 
 
 async def test_bytes_that_wait_for_answers_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -597,13 +597,13 @@ async def test_pipelined_requests_are_parsed_gradually() -> None:
     async with serving(app) as port, asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request * 5_000 + HEAD + b"connection: close\r\n\r\n")
-        got, most = 0, 0
+        got, maximum = 0, 0
         while block := await reader.read(65536):
             got += block.count(b"HTTP/1.1 204")
-            most = max(most, max((len(one.pipeline) for one in CONNECTIONS), default=0))
+            maximum = max(maximum, max((len(one.pipeline) for one in CONNECTIONS), default=0))
         writer.close()
     assert started == 5_001
-    assert most < 1000
+    assert maximum < 1000
 
 
 @pytest.mark.parametrize("count", [1, 20_000])

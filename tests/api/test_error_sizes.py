@@ -13,7 +13,7 @@ from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
 LONG = "x" * 100_000
-MOST = 4096
+MAXIMUM = 4096
 """Bytes of an answer."""
 
 
@@ -88,7 +88,7 @@ def check(answer: httpx2.Response, what: object) -> None:
     """Fail for an error that is not one of ours, or too long. Successful answers are not checked."""
     if answer.status_code >= 400:
         assert answer.status_code < 500 or answer.status_code == 502, (what, answer.text[:500])
-        assert len(answer.content) < MOST, (what, len(answer.content), answer.text[:300])
+        assert len(answer.content) < MAXIMUM, (what, len(answer.content), answer.text[:300])
 
 
 @pytest.mark.soak
@@ -146,7 +146,7 @@ def test_no_failure_in_a_stream_grows(field: str, roomy: ServerProcess, world: W
     answer = httpx2.post(f"{roomy.url}/assistant/stream", json={"input": given}, timeout=60)
     frames = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
     errors = [frame["data"] for frame in frames if frame.get("event") == "error"]
-    assert all(len(json.dumps(error)) < MOST for error in errors)
+    assert all(len(json.dumps(error)) < MAXIMUM for error in errors)
     assert errors or field == "model"
 
 
@@ -161,7 +161,7 @@ def test_wrong_outputs_are_named_briefly(count: int, world: World, upstream: Scr
         f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", json={"tool_outputs": outputs}
     )
     assert answer.status_code == 400
-    assert len(answer.content) < MOST
+    assert len(answer.content) < MAXIMUM
     assert run["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"] in answer.text
 
 

@@ -114,7 +114,7 @@ def test_collections_take_at_most_a_share_of_the_time(
 
 @pytest.mark.parametrize(("growth", "most_s"), [(300, 6), (60, None)], ids=["much", "little"])
 async def test_much_growth_shortens_the_pause_after_a_long_collection(
-    monkeypatch: pytest.MonkeyPatch, growth: int, most_s: float | None
+    monkeypatch: pytest.MonkeyPatch, growth: int, max_s: float | None
 ) -> None:
     """Otherwise garbage that appears quickly makes each collection longer than the one before, without end."""
     size, collections = 0, []
@@ -131,8 +131,8 @@ async def test_much_growth_shortens_the_pause_after_a_long_collection(
             await asyncio.sleep(0.05)
         size = growth
         with suppress(TimeoutError):
-            async with asyncio.timeout(most_s or 4):
+            async with asyncio.timeout(max_s or 4):
                 while len(collections) == 1:
                     await asyncio.sleep(0.05)
         monkeypatch.undo()
-    assert collections == ([1, 2] if most_s else [1]), "the pause after 0.4 s is 40 s, or 2 s"
+    assert collections == ([1, 2] if max_s else [1]), "the pause after 0.4 s is 40 s, or 2 s"

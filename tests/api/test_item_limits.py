@@ -78,12 +78,12 @@ def world(roomy: ServerProcess) -> Iterator[World]:
 def test_a_list_beyond_its_limit_is_refused(
     world: World, path: str, body: Callable[[int], Any], limit: tuple[str, int], beyond: int
 ) -> None:
-    where, most = limit
-    error = world.post(path, body(most + beyond), 400)["error"]
+    where, maximum = limit
+    error = world.post(path, body(maximum + beyond), 400)["error"]
     assert (error["code"], error["param"]) == ("array_above_max_length", where)
-    assert f"maximum length {most}," in error["message"]
-    assert f"length {most + beyond} instead" in error["message"]
-    assert world.client.post(path, json=body(most)).json().get("error", {}).get("code") != "array_above_max_length"
+    assert f"maximum length {maximum}," in error["message"]
+    assert f"length {maximum + beyond} instead" in error["message"]
+    assert world.client.post(path, json=body(maximum)).json().get("error", {}).get("code") != "array_above_max_length"
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_the_attachments_of_all_messages_have_a_limit(
     world: World, path: str, body: Callable[[list[Any]], Any], key: str
 ) -> None:
     """They are one commit. Without the limit, allowed messages and attachments could block writes for seconds."""
-    each, most = ({"file_id": "file-x"}, 500) if key == "attachments" else ("file-x", 10)
-    messages = [{**MESSAGE, key: [each] * most} for _ in range(2_000 // most)]
+    each, maximum = ({"file_id": "file-x"}, 500) if key == "attachments" else ("file-x", 10)
+    messages = [{**MESSAGE, key: [each] * maximum} for _ in range(2_000 // maximum)]
     error = world.post(path, body([*messages, {**MESSAGE, key: [each]}]), 400)["error"]
     assert "2001 attachments together, and at most 2000 are allowed" in error["message"]
     assert error["param"].endswith("messages")

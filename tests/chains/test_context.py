@@ -134,19 +134,19 @@ def test_fit_drops_whole_turns_oldest_first() -> None:
     assert [text for _, text in shown(shorter)] == ["be brief", "q2", "a2", "q3"]
     assert shorter.dropped == 2
     newest = build(TALK[-1])
-    least = prompt.fit(newest.tokens())
-    assert least is not None
-    assert shown(least) == shown(newest)
+    minimum = prompt.fit(newest.tokens())
+    assert minimum is not None
+    assert shown(minimum) == shown(newest)
     assert prompt.fit(newest.tokens() - 1) is None
 
 
 def test_old_rounds_are_dropped_last_and_completely() -> None:
     prompt = build(*TALK, exchange=[*round_of(1), *round_of(2)])
-    least = build(TALK[-1], exchange=round_of(2))
-    shorter = prompt.fit(least.tokens())
+    minimum = build(TALK[-1], exchange=round_of(2))
+    shorter = prompt.fit(minimum.tokens())
     assert shorter is not None
-    assert shown(shorter) == shown(least)
-    assert prompt.fit(least.tokens() - 1) is None
+    assert shown(shorter) == shown(minimum)
+    assert prompt.fit(minimum.tokens() - 1) is None
     assert shorter.dropped == 4 + 3
 
 

@@ -61,16 +61,16 @@ def test_a_description_bounds_what_a_name_does_not() -> None:
     assert text("x", description="The text of the mail") > text("x", description="A city")
 
 
-@pytest.mark.parametrize(("format_", "most"), [("date", 10), ("uuid", 36), ("date-time", 35), ("other", 100)])
-def test_a_format_sets_the_length(format_: str, most: int) -> None:
-    assert text("x", format=format_) == most
+@pytest.mark.parametrize(("format_", "maximum"), [("date", 10), ("uuid", 36), ("date-time", 35), ("other", 100)])
+def test_a_format_sets_the_length(format_: str, maximum: int) -> None:
+    assert text("x", format=format_) == maximum
 
 
 @pytest.mark.parametrize(
-    ("given", "most"), [({"maxLength": 7}, 7), ({"maxLength": 1_500}, 1_500), ({"minLength": 900}, 900)]
+    ("given", "maximum"), [({"maxLength": 7}, 7), ({"maxLength": 1_500}, 1_500), ({"minLength": 900}, 900)]
 )
-def test_a_schema_s_own_bound_is_kept(given: dict[str, Any], most: int) -> None:
-    assert text("city", **given) == most
+def test_a_schema_s_own_bound_is_kept(given: dict[str, Any], maximum: int) -> None:
+    assert text("city", **given) == maximum
 
 
 def test_the_default_bound_of_calls_counts_as_none() -> None:

@@ -55,10 +55,10 @@ def test_retry_after_is_parsed_as_seconds_or_a_date() -> None:
 
 def test_back_off_grows_with_jitter_up_to_its_limit() -> None:
     policy = RetryPolicy(backoff_s=0.5, max_backoff_s=4.0)
-    for attempt, most in enumerate([0.5, 1.0, 2.0, 4.0, 4.0, 4.0]):
+    for attempt, maximum in enumerate([0.5, 1.0, 2.0, 4.0, 4.0, 4.0]):
         delays = {policy.delay_s(attempt) for _ in range(50)}
         assert len(delays) > 10
-        assert all(0.75 * most <= delay <= most for delay in delays)
+        assert all(0.75 * maximum <= delay <= maximum for delay in delays)
 
 
 @pytest.mark.parametrize("headers", [None, {"Retry-After": "3600"}], ids=["back-off", "asked for"])

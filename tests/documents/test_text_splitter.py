@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from documents.text_splitter import BYTES_PER_TOKEN, Chunk, split_text
 
 texts = st.text(st.sampled_from("ab \n.é世🦉"), max_size=600)
-sizes = st.integers(2, 40).flatmap(lambda most: st.tuples(st.just(most), st.integers(0, most // 2)))
+sizes = st.integers(2, 40).flatmap(lambda maximum: st.tuples(st.just(maximum), st.integers(0, maximum // 2)))
 
 
-def chunks(text: str, most: int, overlap: int) -> list[Chunk]:
-    return list(split_text(text, max_tokens=most, overlap_tokens=overlap))
+def chunks(text: str, maximum: int, overlap: int) -> list[Chunk]:
+    return list(split_text(text, max_tokens=maximum, overlap_tokens=overlap))
 
 
 @given(texts, sizes)

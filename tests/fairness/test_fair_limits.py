@@ -28,12 +28,12 @@ async def test_owners_take_turns_however_many_requests_one_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "least", "portion", "held"),
+    ("size", "minimum", "portion", "held"),
     [(8, 0, 1, [4, 2, 1, 1, 0]), (120, 4, 4, [100, 24, 8, 4, 4]), (0, 2, 1, [2, 2, 2, 2, 2])],
     ids=["half", "nearly all", "a fixed number"],
 )
-def test_no_owner_can_take_all_slots(size: int, least: int, portion: float, held: list[int]) -> None:
-    limit, taken = FairLimit(size, least=least, portion=portion), []
+def test_no_owner_can_take_all_slots(size: int, minimum: int, portion: float, held: list[int]) -> None:
+    limit, taken = FairLimit(size, minimum=minimum, portion=portion), []
     for owner in "abcde":
         taken.append(0)
         while limit.is_free(owner):
@@ -99,7 +99,7 @@ async def test_an_error_in_a_thread_reaches_the_caller() -> None:
 
 
 def test_bytes_are_shared_like_slots() -> None:
-    limit = FairLimit(100, least=10, portion=1)
+    limit = FairLimit(100, minimum=10, portion=1)
     assert limit.is_free("ann", 60)
     assert not limit.is_free("ann", 61)
     limit.acquire_nowait("ann", 60)

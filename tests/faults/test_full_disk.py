@@ -71,7 +71,7 @@ def held_bytes(small: Small) -> int:
     return sum(path.stat().st_blocks * 512 for path in small.disk.seen.glob("threadhold.db*"))
 
 
-def fill_around_reserve(small: Small, least_bytes: int) -> int:
+def fill_around_reserve(small: Small, min_bytes: int) -> int:
     """Fill the disk while the reserve is not in use; return `held_bytes` afterwards, which is at least `least_bytes`.
 
     A cancelled run is still committed after its answer. The reserve releases space for that, and another program that
@@ -80,10 +80,10 @@ def fill_around_reserve(small: Small, least_bytes: int) -> int:
     limit = time.monotonic() + 60
     while True:
         with small.server.paused():
-            if (held := held_bytes(small)) >= least_bytes:
+            if (held := held_bytes(small)) >= min_bytes:
                 small.disk.fill()
                 return held
-        assert time.monotonic() < limit, f"{least_bytes - held} bytes of the reserve were taken by other programs"
+        assert time.monotonic() < limit, f"{min_bytes - held} bytes of the reserve were taken by other programs"
         time.sleep(0.02)
 
 

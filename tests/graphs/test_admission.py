@@ -210,9 +210,9 @@ def test_others_get_half_of_the_capacity_that_becomes_free(large: dict[str, int]
     assert not admission.is_free("dan", 3, 300)
 
 
-@pytest.mark.parametrize(("most", "weight"), [(8, 1), (64, 8), (1024, 128)])
-def test_a_run_counts_as_at_most_an_eighth_of_the_capacity(most: int, weight: int) -> None:
-    assert Admission(Limits(max_executing=most)).weight_of(10**9) == weight
+@pytest.mark.parametrize(("maximum", "weight"), [(8, 1), (64, 8), (1024, 128)])
+def test_a_run_counts_as_at_most_an_eighth_of_the_capacity(maximum: int, weight: int) -> None:
+    assert Admission(Limits(max_executing=maximum)).weight_of(10**9) == weight
 
 
 @pytest.mark.parametrize(

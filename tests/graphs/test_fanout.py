@@ -10,7 +10,7 @@ from graphs.execution import _follow_live
 from graphs.log import RunLog
 
 READERS = 500
-MOST = 40
+MAXIMUM = 40
 """Batches in one pass of the event loop; 500 without admission."""
 
 
@@ -66,7 +66,7 @@ async def test_a_turn_of_the_loop_serves_few_readers(before: Callable[[RunLog], 
     await asyncio.gather(*readers)
     passes.close()
     assert seen == [list(range(log.next))] * READERS
-    assert max(passes.batches.values(), default=0) <= MOST
+    assert max(passes.batches.values(), default=0) <= MAXIMUM
 
 
 async def test_readers_far_behind_get_few_events_in_a_turn() -> None:

@@ -69,7 +69,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{LO
 
 
 @pytest.mark.parametrize(
-    ("parts", "most"),
+    ("parts", "maximum"),
     [
         ([_text("a")] * 500, 80),
         ([_text("a", *[{"type": "file_citation"}] * 500)], 80),
@@ -79,13 +79,13 @@ PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{LO
     ],
     ids=["parts", "annotations", "images by URL", "images by file", "refusals"],
 )
-async def test_every_part_of_a_message_counts(parts: list[dict[str, Any]], most: int) -> None:
+async def test_every_part_of_a_message_counts(parts: list[dict[str, Any]], maximum: int) -> None:
     store = await open_store()
     row = thread()
     messages = [message(row, content=parts) for _ in range(500)]
     await store.commit([Insert(row), *map(Insert, messages)], durable=True)
     found = await load_history(store, "ann", row.id, run_id=None)
-    assert most / 2 < len(found.messages) <= most
+    assert maximum / 2 < len(found.messages) <= maximum
     assert found.clipped
     assert found.messages[-1]["id"] == messages[-1].id
     assert history_of(messages) == found  # messages of the run's own request

@@ -35,7 +35,7 @@ def text(value: str, annotations: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("messages", "least", "most"),
+    ("messages", "minimum", "maximum"),
     [
         ([message(text("x" * MB))], 3 * MB, 5 * MB),
         ([message(text("\U0001f40b" * MB))], 15 * MB, 17 * MB),
@@ -50,12 +50,12 @@ def text(value: str, annotations: int = 0) -> dict[str, Any]:
     ],
     ids=["ascii", "wide", "mixed", "refusal", "plain", "image", "messages", "parts", "annotations", "small"],
 )
-def test_a_history_counts_with_all_its_contents(messages: list[dict[str, Any]], least: int, most: int) -> None:
-    assert least <= history_memory(messages) <= most
+def test_a_history_counts_with_all_its_contents(messages: list[dict[str, Any]], minimum: int, maximum: int) -> None:
+    assert minimum <= history_memory(messages) <= maximum
     for each in messages[:1]:
         for part in each["content"]:
             str(part).encode()  # a text's UTF-8 form, which is kept with it, does not count again
-    assert least <= history_memory(messages) <= most
+    assert minimum <= history_memory(messages) <= maximum
 
 
 # --- whose turn it is -------------------------------------------------------------------------------------------------
@@ -196,12 +196,12 @@ async def test_runs_resumed_after_a_restart_are_counted(upstream: ScriptedUpstre
         await w.runner.drain(0)
     upstream.default = lambda _: Reply("Hi.", start_s=0.2)
     async with world(upstream, path, limits=Limits(memory_bytes=6 * MB)) as w:
-        most = 0
+        maximum = 0
         while runs := await w.store.unfinished():
-            most = max(most, w.runner.executing)
+            maximum = max(maximum, w.runner.executing)
             await asyncio.sleep(0.01)
         assert not runs
-        assert most == 1
+        assert maximum == 1
         await until(lambda: is_free(w))
 
 

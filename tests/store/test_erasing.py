@@ -24,7 +24,7 @@ TEXTS = {
     "latin": "the ferry leaves at seven " * 150,
 }
 SHORT = {name: text[:500] for name, text in TEXTS.items()}
-MOST = 32 * 1024
+MAXIMUM = 32 * 1024
 """Bytes of folded text that a commit has before its last passage."""
 
 
@@ -77,7 +77,7 @@ async def test_a_commit_is_limited_by_the_folded_text(store: SqliteStore, statem
         found = list(commits(statements, form))
         assert sum(map(len, found)) == 20
         for sizes in found:
-            assert sum(sizes[:-1]) < MOST + 200 * len(sizes)
+            assert sum(sizes[:-1]) < MAXIMUM + 200 * len(sizes)
             assert len(sizes) <= 16
     assert len(found) < 20 or text == TEXTS["ligatures"]
 

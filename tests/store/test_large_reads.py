@@ -72,12 +72,12 @@ async def store() -> AsyncIterator[SqliteStore]:
     await opened.close()
 
 
-async def change(store: SqliteStore, row: Row, going: list[str], *, most: list[int]) -> None:
+async def change(store: SqliteStore, row: Row, going: list[str], *, maximum: list[int]) -> None:
     async with store.for_update():
         kept = await store.get("message", row.id, "ann")
         assert kept is not None
         going.append(row.id)
-        most.append(len(going))
+        maximum.append(len(going))
         await store.commit([Patch("message", row.id, "ann", {"metadata": {}})], durable=True)
         going.remove(row.id)
 
@@ -90,6 +90,6 @@ async def test_changes_that_wait_for_their_commit_keep_few_large_rows(
     row = message(of, text="x" * size)
     await put(store, of, row)
     going: list[str] = []
-    most: list[int] = []
-    await asyncio.gather(*(change(store, row, going, most=most) for _ in range(8)))
-    assert (max(most) <= 2) is is_limited
+    maximum: list[int] = []
+    await asyncio.gather(*(change(store, row, going, maximum=maximum) for _ in range(8)))
+    assert (max(maximum) <= 2) is is_limited

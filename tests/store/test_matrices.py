@@ -196,15 +196,15 @@ async def test_disk_and_memory_comparison_give_the_same_results(
     numbers = np.random.default_rng(1)
     query = numbers.standard_normal(dimensions).tolist()
     results = []
-    for most in (1 << 30, 10_000):
-        kept = limited(most)
+    for maximum in (1 << 30, 10_000):
+        kept = limited(maximum)
         store = await open_store(tmp_path / "t.db")
-        if most > 10_000:
+        if maximum > 10_000:
             for number, count in enumerate(counts):
                 await add(store, f"file-{number}", numbers.standard_normal((count, dimensions)).tolist())
         results.append([await ask(store, query, filters=wanted) for _ in range(2)])
         in_memory = 4 * sum(counts) * dimensions
-        assert (kept[0].size > in_memory) == (most > 10_000 or in_memory < 5_000)
+        assert (kept[0].size > in_memory) == (maximum > 10_000 or in_memory < 5_000)
         await store.close()
     assert results[0] == results[1]
     assert results[0][0]
@@ -312,11 +312,11 @@ async def test_concurrent_searches_stay_within_the_limit(limited: Limited) -> No
     await store.close()
 
 
-@pytest.mark.parametrize("most", [1 << 30, 10_000], ids=["memory", "disk"])
+@pytest.mark.parametrize("maximum", [1 << 30, 10_000], ids=["memory", "disk"])
 async def test_vectors_in_one_row_of_earlier_versions_are_compared(
-    tmp_path: Path, limited: Limited, monkeypatch: pytest.MonkeyPatch, most: int
+    tmp_path: Path, limited: Limited, monkeypatch: pytest.MonkeyPatch, maximum: int
 ) -> None:
-    limited(most)
+    limited(maximum)
     monkeypatch.setattr(vector_slices, "_BLOCK_BYTES", 1_000)
     path = tmp_path / "t.db"
     store = await open_store(path)

@@ -149,11 +149,11 @@ async def test_a_large_row_is_read_only_when_it_is_its_turn(field: str) -> None:
     await put(store, row)
     read_bytes = 0
 
-    def read(conn: sqlite3.Connection, *, most: int | None = None) -> None:
+    def read(conn: sqlite3.Connection, *, maximum: int | None = None) -> None:
         nonlocal read_bytes
         found = conn.execute("SELECT body, private FROM threads").fetchone()
         read_bytes += sum(map(len, found))
-        if most is None:
+        if maximum is None:
             go.wait(10)
 
     reads = [asyncio.create_task(store.engine.read_rows("ann", read)) for _ in range(20)]

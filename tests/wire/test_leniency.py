@@ -55,16 +55,16 @@ def branches(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping
     return [found for one in several for found in branches(one, defs)]
 
 
-def least(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Any:
+def minimum(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Any:
     """Return the smallest value that the schema accepts."""
     one = branches(schema, defs)[0]
     if "const" in one or "enum" in one:
         return one.get("const", one.get("enum", [None])[0])
     match one.get("type"):
         case "object":
-            return {name: least(one["properties"][name], defs) for name in one.get("required", ())}
+            return {name: minimum(one["properties"][name], defs) for name in one.get("required", ())}
         case "array":
-            return [least(one["items"], defs)] * one.get("minItems", 0)
+            return [minimum(one["items"], defs)] * one.get("minItems", 0)
         case "integer" | "number":
             return one.get("minimum", 1)
         case "boolean":
@@ -77,7 +77,7 @@ def positions(schema: Mapping[str, Any], defs: Mapping[str, Any], name: str = ""
         match one.get("type"):
             case "object":
                 yield Position(name or "body", "object", lambda value: value)
-                kept = least(one, defs)
+                kept = minimum(one, defs)
                 inner = dict(one.get("properties", {}))
                 if isinstance(one.get("additionalProperties"), dict):
                     inner["any_key"] = one["additionalProperties"]

@@ -55,6 +55,6 @@ def test_the_actual_length_of_a_truncated_array_is_reported() -> None:
     data = {"tool_resources": resources, "metadata": {f"k{n}": 0 for n in range(200)}}
     with pytest.raises(ValidationError) as raised:
         ThreadCreate.model_validate(data)
-    listed = list_errors(ThreadCreate, data, raised.value, most=100)
+    listed = list_errors(ThreadCreate, data, raised.value, maximum=100)
     assert (listed.complete, len(listed.errors) < 20) == (False, True)
     assert [len(each["input"]) for each in listed.errors if each["type"] == "too_long"] == [300]

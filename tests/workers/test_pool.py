@@ -152,7 +152,7 @@ async def test_one_owners_slow_tasks_do_not_delay_anothers(pool: Pool) -> None:
 
 
 async def test_each_owner_has_a_queue_limit_of_their_own() -> None:
-    pool = Pool(size=1, share=1, most_waiting=2)
+    pool = Pool(size=1, share=1, max_waiting=2)
     set_current_owner("ann")
     tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT)) for _ in range(9)]
     await asyncio.sleep(0.1)
@@ -180,7 +180,7 @@ async def test_an_idle_child_ends_and_leaves_no_zombie() -> None:
 
 
 async def test_a_child_is_replaced_after_many_tasks() -> None:
-    pool = Pool(most_tasks=2)
+    pool = Pool(max_tasks=2)
     await pool.run(FIND, PLACE, {})
     first = pool.pids
     await pool.run(FIND, PLACE, {})

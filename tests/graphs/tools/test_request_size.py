@@ -31,8 +31,8 @@ def _body(media_type: str, encoding: dict[str, Any] | None = None) -> Operation:
 
 
 URL, HEADER, BODY = (
-    f"{part} has more than {most} bytes"
-    for part, most in (("URL", MAX_URL_BYTES), ("header", MAX_HEADER_BYTES), ("body", MAX_BODY_BYTES))
+    f"{part} has more than {maximum} bytes"
+    for part, maximum in (("URL", MAX_URL_BYTES), ("header", MAX_HEADER_BYTES), ("body", MAX_BODY_BYTES))
 )
 
 
