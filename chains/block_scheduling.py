@@ -11,11 +11,11 @@ from fairness.per_loop import PerLoop
 
 __all__ = ["block_scheduler", "work_of"]
 
-_WORK: Final = 32
-"""Units of work per iteration of the loop; one is a read of one event, or 2 KB of a larger block: some 100 to 300
-microseconds."""
+_WORK: Final = 96
+"""Units of work per iteration of the loop; one is a read of one event, or 700 bytes of a larger block: some 50 to 100
+microseconds. With fewer, streams that arrive while runs start would wait for seconds."""
 
-_BYTES: Final = 2048
+_BYTES: Final = 700
 
 _SCHEDULERS: Final = PerLoop(lambda: LoopScheduler(_WORK))
 

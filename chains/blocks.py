@@ -7,7 +7,7 @@ aiohttp drops the limit and the waiting reader.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from typing import Final, TypeVar
 
 import aiohttp
@@ -76,14 +76,15 @@ class Blocks:
     async def next(self) -> bytes:
         """Return the next bytes, at most 64 KiB; empty at the end. Other tasks run before it returns a full block.
 
-        With many streams, the block waits until its owner's work is due.
+        With many streams, the block waits until its owner's work is due; what arrives meanwhile is read as one block.
         Raises aiohttp.SocketTimeoutError after `idle_s` of silence, ClientError or OSError if the connection breaks.
         """
         block = await self._read()
         if len(block) == _MAX_BLOCK_BYTES:
             await asyncio.sleep(0)  # if more is buffered, `read` does not yield to other tasks
         if block:
-            await block_scheduler().wait_to_start(self._owner, None, work_of(block))
+            with self.held() if block_scheduler().is_busy else nullcontext():
+                await block_scheduler().wait_to_start(self._owner, None, work_of(block))
         return block
 
     async def _read(self) -> bytes:

@@ -26,6 +26,11 @@ class LoopScheduler:
         """Waiters by owner and key; the owner and the key that are next come first."""
         self._is_scheduled = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether new work must wait."""
+        return self._left <= 0 or bool(self._queues)
+
     def wake(self, owner: str, key: object, waiters: Iterable["asyncio.Future[None]"]) -> None:
         """Complete futures, each of which starts one unit of work: immediately up to the limit, the others in turn."""
         for waiter in waiters:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -183,3 +184,48 @@ async def test_blocks_of_many_streams_take_turns_by_owner() -> None:
             group.create_task(read(owner))
     assert max(Counter(number for _, number in order).values()) <= 2
     assert "bob" in [owner for owner, _ in order[:4]]
+
+
+class Reading:
+    """A transport that records whether it is read."""
+
+    def __init__(self) -> None:
+        self.reads = True
+
+    def is_reading(self) -> bool:
+        return self.reads
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_extra_info(self, name: str) -> None:
+        """Return None: the connection is not encrypted."""
+
+
+async def test_a_stream_that_waits_for_its_turn_is_read_in_larger_blocks() -> None:
+    """Reading each event that arrives meanwhile would cost as much as the work that it waits for."""
+
+    class Connected(Buffered):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transport = Reading()
+            self.connection = SimpleNamespace(transport=self.transport, protocol=None)
+
+    answers = [Connected() for _ in range(4)]
+    streams = [Blocks(cast("aiohttp.ClientResponse", answer), idle_s=5) for answer in answers]
+    reads = [asyncio.create_task(stream.next()) for stream in streams]
+    seen: set[int] = set()
+    while not all(read.done() for read in reads):
+        await asyncio.sleep(0)
+        waiting = {number for number, read in enumerate(reads) if not read.done()}
+        assert all(answers[number].transport.reads for number in range(4) if number not in waiting)
+        seen |= {number for number in waiting if not answers[number].transport.reads}
+    assert seen
+    for stream in streams:
+        stream.close()
