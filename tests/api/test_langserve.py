@@ -31,7 +31,9 @@ from retrieval.upload_parts import Uploads
 from store.blobs import FolderBlobs
 from store.free_space import Disks
 from store.sqlite.health import SqliteHealth
+from store.sqlite.keys import SqliteKeys
 from store.sqlite.store import open_store
+from store.sqlite.usage import SqliteUsage
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
@@ -72,9 +74,10 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         await stack.enter_async_context(ingestion)
         embeddings = EmbeddingRouter(ModelRouter([RoutedUpstream("", model, OpenAIBackend(model))]), MiniLm())
         uploads = Uploads(store, file_queries, blobs, max_bytes=1000)
-        health, disks = SqliteHealth(store.engine), Disks()
+        engine, disks = store.engine, Disks()
+        health = (SqliteHealth(engine), SqliteKeys(engine), SqliteUsage(engine))
         files = (file_queries, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
-        yield Deps(store, model, runner, {}, *files, health, disks, folder, disks.free_space(folder))
+        yield Deps(store, model, runner, {}, *files, *health, disks, folder, disks.free_space(folder))
 
 
 @pytest.fixture
