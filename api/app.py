@@ -26,6 +26,7 @@ from api import (
     messages,
     metrics,
     models,
+    organization,
     problems,
     runs,
     steps,
@@ -75,6 +76,7 @@ _ROUTERS: Final[Sequence[tuple[RouteScope, APIRouter]]] = (
     ("inference", chat.router),
     ("inference", embeddings.router),
     ("inference", forwarding.router),
+    ("admin", organization.router),
     ("public", health.router),
     ("public", build_page()),
     ("public", metrics.router),
@@ -163,7 +165,7 @@ def build_app(
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
     )
-    app.state.requests, app.state.version = requests, version
+    app.state.requests, app.state.version, app.state.keys = requests, version, keys
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
     app.state.large_bodies = FairLimit(0, minimum=LARGE_AT_ONCE)
     serve_in_small_blocks(app)
