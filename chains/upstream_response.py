@@ -5,7 +5,7 @@ UpstreamResponse closes it. Closing it, or its iterator, before the end closes t
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -26,6 +26,12 @@ __all__ = ["UpstreamResponse", "error_frame", "normalize_error", "open_upstream_
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms")
 """Without `x-request-id`: the answer has ours, which is the request's id in the log."""
+
+_SENDABLE: Final = re.compile(r"[\t -~]+")
+"""Values of headers that every HTTP library sends and reads alike."""
+
+_MAX_STATUS: Final = 599
+"""Higher statuses are invalid (RFC 9110, section 15)."""
 
 _MAX_EMBEDDINGS_BYTES: Final = 256 * 1024 * 1024
 """Enough for 2,048 vectors of 3,072 numbers with 20 digits each."""
@@ -129,10 +135,9 @@ async def open_upstream_response(
         response = await transport.send("POST", transport.endpoint.at(path), body)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise _unreached(error, transport) from error
-    kind = response.headers.get("Content-Type", "application/octet-stream")
     secrets = transport.endpoint.secrets
-    kind = redact(kind, secrets)
-    headers = {name: redact(response.headers[name], secrets) for name in _PASSED_HEADERS if name in response.headers}
+    kind = _header(response, "Content-Type", secrets) or "application/octet-stream"
+    headers = {name: value for name in _PASSED_HEADERS if (value := _header(response, name, secrets)) is not None}
     if 200 <= response.status < 300:
         if "json" not in kind and path != EMBEDDINGS:
             return UpstreamResponse(response.status, kind, headers, _response=response, _transport=transport)
@@ -145,9 +150,14 @@ async def open_upstream_response(
         redirect = await transport.error_response(response)
         raise UpstreamProblem(explain(redirect, **transport.endpoint.named).message, http_status=502)
     redacted = redact((await transport.error_body(response)).decode(errors="replace"), secrets).encode()
-    return normalize_error(
-        UpstreamResponse(response.status, kind, headers, redacted), transport.endpoint, path, overflow_advice
-    )
+    status = response.status if response.status <= _MAX_STATUS else 502
+    return normalize_error(UpstreamResponse(status, kind, headers, redacted), transport.endpoint, path, overflow_advice)
+
+
+def _header(response: aiohttp.ClientResponse, name: str, secrets: Sequence[str]) -> str | None:
+    """Return a header's value without our key; None if it is absent, or has characters that we cannot send."""
+    value = response.headers.get(name)
+    return redact(value, secrets) if value is not None and _SENDABLE.fullmatch(value) else None
 
 
 def normalize_error(answer: UpstreamResponse, endpoint: Endpoint, path: str, overflow_advice: str) -> UpstreamResponse:

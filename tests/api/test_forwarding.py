@@ -213,6 +213,26 @@ def test_errors_keep_their_status(client: httpx2.Client, upstream: ScriptedUpstr
         assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/moderations", "/audio/speech", "/embeddings"])
+def test_headers_that_cannot_be_sent_are_left_out(client: httpx2.Client, upstream: ScriptedUpstream, path: str) -> None:
+    step = Fail(429, {"error": {"message": "m"}}, {"Retry-After": "\u6f22"})
+    upstream.default = lambda _: step
+    answers(upstream, path, step)
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "input": "Hi", "voice": "alloy"}
+    answer = client.post(path, json=body)
+    assert (answer.status_code, "retry-after" in answer.headers) == (429, False)
+
+
+@pytest.mark.parametrize("status", [600, 999])
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_a_status_that_does_not_exist_becomes_502(
+    client: httpx2.Client, upstream: ScriptedUpstream, status: int, kind: str
+) -> None:
+    answers(upstream, "/moderations", Raw([b'{"error": {"message": "m"}}'], status=status, content_type=kind))
+    answer = client.post("/moderations", json={"input": "Hi"})
+    assert (answer.status_code, "m" in answer.json()["error"]["message"]) == (502, True)
+
+
 def test_an_answer_has_only_our_request_id(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     answers(upstream, "/moderations", Fail(429, {"error": {"message": "slower"}}, {"x-request-id": "theirs"}))
     (found,) = client.post("/moderations", json={"input": "Hi"}).headers.get_list("x-request-id")

@@ -65,6 +65,29 @@ async def test_errors_pass_with_status_and_body_without_a_retry(
     assert len(up.requests) == 2
 
 
+@pytest.mark.parametrize("value", [b"\xe6\xbc\xa2", b"\xe9", b"\xff\xfe", b"\x01\x7f"])
+@pytest.mark.parametrize("status", [200, 429])
+async def test_headers_that_cannot_be_sent_do_not_pass(connect: Connect, status: int, value: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 %d X\r\nContent-Type: application/json; x=%b\r\nRetry-After: %b\r\n" % (status, value, value)
+        writer.write(head + b"retry-after-ms: 5\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        upstream = await connect(f"http://127.0.0.1:{port}/v1")
+        if status == 200:
+            response = await upstream.pass_through(BODY)
+            assert (response.content_type, response.headers) == ("application/octet-stream", {"retry-after-ms": "5"})
+            response.close()
+        else:
+            with pytest.raises(UpstreamProblem) as caught:  # without its type, the error is not known to be JSON
+                await upstream.pass_through(BODY)
+            assert caught.value.http_status == 429
+
+
 @pytest.mark.parametrize("status", [401, 200])
 async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, status: int) -> None:
     up.script(Fail(status, {"error": {"message": "Incorrect API key provided: sk-ours"}}))
