@@ -112,7 +112,7 @@ def test_collections_take_at_most_a_share_of_the_time(
     assert pause_after(collection_s, has_grown=True) == pytest.approx(pause_if_grown_s)
 
 
-@pytest.mark.parametrize(("growth", "most_s"), [(300, 6), (60, None)], ids=["much", "little"])
+@pytest.mark.parametrize(("growth", "max_s"), [(300, 6), (60, None)], ids=["much", "little"])
 async def test_much_growth_shortens_the_pause_after_a_long_collection(
     monkeypatch: pytest.MonkeyPatch, growth: int, max_s: float | None
 ) -> None:
