@@ -116,7 +116,7 @@ def wait_until_healthy(container: Container) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # OpenAI's SDK, of the Assistants API
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # OpenAI's SDK, of the Assistants API
 def test_the_image_serves_stops_and_keeps_its_data(image: Image, volume: Path, tmp_path: Path) -> None:
     port = free_port()
     settings = {"API_KEYS": "me=a-long-random-key", "PORT": str(port)}

@@ -22,7 +22,7 @@ from tests.upstream import ScriptedUpstream
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.timeout(1800),
-    pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # OpenAI's SDK, of the Assistants API
+    pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning"),  # OpenAI's SDK, of the Assistants API
 ]
 
 VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
