@@ -25,6 +25,11 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Threadhold" \
     org.opencontainers.image.description="A self-hosted, drop-in server for OpenAI's Assistants API, on any model" \
     org.opencontainers.image.licenses="MIT"
+# The built-in engine needs libgomp. Its version is the base image's: Debian removes older ones from its mirrors.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 threadhold \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin threadhold \
     && install -d -o threadhold -g threadhold -m 0700 /data

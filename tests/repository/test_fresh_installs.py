@@ -209,4 +209,5 @@ def test_every_pin_has_a_wheel(version: str, platform: str, tools: Path, tmp_pat
     pins = [ROOT / "requirements.txt", ROOT / "requirements-engine.txt", ROOT / "requirements-embeddings.txt"]
     files: Sequence[object] = [word for path in pins for word in ("-r", path)]
     wanted = ["--python-version", version, "--python-platform", platform, "--only-binary", ":all:"]
-    run(tools / "uv", "pip", "install", "--dry-run", "--no-deps", "--target", tmp_path, *wanted, *files)
+    oldest = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}  # what onnxruntime needs (docs/quickstart.md)
+    run(tools / "uv", "pip", "install", "--dry-run", "--no-deps", "--target", tmp_path, *wanted, *files, **oldest)
