@@ -55,6 +55,7 @@ def make_active_run(store: Store, row: RunRow, clock: Callable[[], int], metrics
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
     active = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
     active.checkpointed = True
+    active.key_id = row.private.get("key_id", "")
     return active
 
 

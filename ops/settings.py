@@ -3,6 +3,7 @@
 `docs/settings.md` is generated from this module; `make reference` writes it.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -19,10 +20,10 @@ from api.hosts import is_loopback
 from ops.files import ignored_entries, read_text, read_toml
 from ops.upstream_settings import ToolCalls, UpstreamSettings, sendable
 from store.backend import configured_database
-from store.ports import Database
+from store.ports import Database, StoredKey
 from telemetry.log import Format, Level
 from telemetry.masking import url_secrets
-from wire.errors import InvalidSetting
+from wire.errors import InvalidSetting, ThreadholdError
 from wire.lists import split_aliases, split_hosts, split_keys, split_networks, split_origins
 
 if TYPE_CHECKING:  # takes a second to import, so `access` imports it when the port is open
@@ -48,7 +49,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True, allow_inf_nan=False)
 
     host: str = Field(
-        "127.0.0.1", description="Address to listen on. Any address other than loopback requires API_KEYS."
+        "127.0.0.1",
+        description="Address to listen on. Any other than loopback requires API_KEYS or a stored key.",
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(3000, description="Port to listen on.")
     model_url: str = Field(
@@ -120,8 +122,8 @@ class Settings(BaseSettings):
         {},
         description=(
             "`key` or `owner=key`, separated by commas. Owners see only their own objects. The owner of a bare key "
-            "is `default`, who also owns everything that was created without keys. Without keys, the server is open: "
-            "it requires no key."
+            "is `default`, who also owns everything that was created without keys. Without these keys and stored ones "
+            "(`threadhold keys create`), the server is open: it requires no key."
         ),
     )
     cors_origins: Names = Field(
@@ -225,7 +227,7 @@ class Settings(BaseSettings):
         "",
         description=(
             "Key for `/metrics`, sent as `Authorization: Bearer`. Without it, `/metrics` is open in open mode, and "
-            "closed while API_KEYS is set."
+            "closed while the server requires keys."
         ),
     )
     log_level: Level = Field("info", description="Lowest level that is logged.")
@@ -313,8 +315,14 @@ class Settings(BaseSettings):
 
     @property
     def is_shared(self) -> bool:
-        """Whether there are keys of several owners, so that no owner can use the whole capacity."""
-        return len(set(self.api_keys.values())) > 1
+        """Whether there are keys of several owners, so that no owner can use the whole capacity. Reads the store."""
+        return len({*self.api_keys.values(), *(key.owner for key in self._stored_keys())}) > 1
+
+    def _stored_keys(self) -> list[StoredKey]:
+        """Return the stored keys; none if they cannot be read, which prevents a start later."""
+        with suppress(ThreadholdError):
+            return self.database.keys.all()
+        return []
 
     @property
     def unused(self) -> list[str]:
@@ -342,10 +350,10 @@ class Settings(BaseSettings):
             _ = self.database
         except InvalidSetting as error:
             faults.append(error.message)
-        if not self.api_keys and not is_loopback(self.host):
+        if not self.api_keys and not is_loopback(self.host) and not faults and not self._stored_keys():
             faults.append(
-                f"HOST is {self.host or 'every address'}, which others can reach, but API_KEYS is empty. "
-                "Set API_KEYS, or serve on 127.0.0.1."
+                f"HOST is {self.host or 'every address'}, which others can reach, but API_KEYS is empty and no key is "
+                "stored. Create one with `threadhold keys create`, set API_KEYS, or serve on 127.0.0.1."
             )
         if faults:
             raise InvalidSetting("\n".join(faults))
@@ -362,6 +370,7 @@ class Settings(BaseSettings):
             origins=self.cors_origins,
             max_body_bytes=self.max_body_bytes,
             metrics_key=self.metrics_key,
+            is_shared=self.is_shared,
         )
 
 

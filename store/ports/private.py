@@ -59,6 +59,8 @@ class RunPrivate(RunProgress):
     """Whether the event of its cancellation is still missing; see `graphs.cancellation`."""
     client_calls: NotRequired[Literal["pause", "end"]]
     """See `graphs.machine.spec.RunSpec`."""
+    key_id: NotRequired[str]
+    """The stored API key of the request that started it."""
     vector_store_ids: NotRequired[list[str]]
     """The vector stores that it searches."""
 
