@@ -179,7 +179,7 @@ without = $(1:%=-c %) $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1
 
 pins: | python ## Update the pin files from pyproject.toml; ARGS=--upgrade takes the newest versions.
 	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins && .venv-pins/bin/python -m pip install -qq --disable-pip-version-check "uv>=0.13"
-	@$(call compile,requirements.txt,pyproject.toml)
+	@$(call compile,requirements.txt,--extra vectors pyproject.toml)
 	@$(call compile,requirements-build.txt,--group build $(call without,requirements.txt))
 	@$(call compile,requirements-engine.txt,--extra engine pyproject.toml $(call without,$(PINS)))
 	@$(call compile,requirements-embeddings.txt,--extra embeddings pyproject.toml $(call without,$(PINS)))

@@ -3,6 +3,7 @@
 `docs/settings.md` is generated from this module; `make reference` writes it.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -12,6 +13,7 @@ from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
@@ -29,9 +31,11 @@ from wire.lists import split_aliases, split_hosts, split_keys, split_networks, s
 if TYPE_CHECKING:  # takes a second to import, so `access` imports it when the port is open
     from api.app import Access
 
-__all__ = ["DOTENV", "TOML", "Settings"]
+__all__ = ["DOTENV", "SECRETS", "TOML", "Settings"]
 
 DOTENV, TOML = ".env", "threadhold.toml"
+SECRETS: Final = "/run/secrets"
+"""Where engines mount secrets into containers: a file for each, with the name of a setting."""
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -44,7 +48,7 @@ _LISTS: Final = {
 
 
 class Settings(BaseSettings):
-    """Every setting, from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
+    """Every setting: from the environment, else `.env`, else `threadhold.toml` (lower-case keys), else `SECRETS`."""
 
     model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -263,8 +267,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the TOML file last."""
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        """Add the TOML file, and then the files of secrets that an engine mounts into a container."""
+        sources = (init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls))
+        if not os.access(SECRETS, os.R_OK | os.X_OK):
+            return sources
+        return (*sources, SecretsSettingsSource(settings_cls, secrets_dir=SECRETS))
 
     @field_validator("cors_origins", "allowed_hosts", "actions_allow_hosts", mode="before")
     @classmethod

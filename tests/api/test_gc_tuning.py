@@ -15,9 +15,12 @@ import pytest
 from api.gc_tuning import pause_after, tuned_interpreter
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def nothing_frozen() -> Iterator[None]:
-    """Start each test as a server starts, with nothing excluded from collection (see `tests.conftest`)."""
+    """Start as a server starts, with nothing excluded from collection (see `tests.conftest`).
+
+    Both collections examine the objects of all tests, so there is one for the module and not for each test.
+    """
     gc.unfreeze()
     yield
     gc.collect()
