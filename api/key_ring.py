@@ -20,7 +20,7 @@ from telemetry.background import restart_on_error
 from telemetry.repeated_warnings import RepeatedWarning
 from wire.errors import StoreError, Unauthorized
 from wire.ids import DEFAULT_OWNER
-from wire.key_format import DEFAULT_SCOPES, SCOPES, Scope, hash_key, key_id
+from wire.key_format import DEFAULT_SCOPES, ID_LENGTH, SCOPES, Scope, hash_key
 
 __all__ = ["Grant", "KeyRing"]
 
@@ -54,6 +54,8 @@ class KeyRing:
         self.limiter = KeyLimiter()
         self._fixed = {key.encode(): Grant(owner, DEFAULT_SCOPES) for key, owner in api_keys.items()}
         self._stored: dict[str, StoredKey] = {}
+        self._grants: dict[bytes, Grant] = {}
+        """Of the stored keys, by their ids."""
         self._clock = clock
         self._revision: object = None
         self._used_at: dict[str, int] = {}
@@ -89,8 +91,8 @@ class KeyRing:
                 found = grant
         if found is not None:
             return found
-        stored = self._find(given)
-        if stored is None:
+        found = self._find(given)
+        if found is None or (stored := found.key) is None:
             self._refusals["unknown"].add(peer)
             return None
         now = self._clock()
@@ -102,20 +104,16 @@ class KeyRing:
                 f"Incorrect API key provided: the key {stored.id} {was}.", headers={"WWW-Authenticate": "Bearer"}
             )
         self._used_at[stored.id] = int(now)
-        return Grant(stored.owner, stored.scopes, stored)
+        return found
 
     def note_missing_scope(self, grant: Grant, scope: str, peer: str) -> None:
         """Log that a request was refused because its key lacks a scope."""
         self._refusals["scope"].add(peer, "of API_KEYS" if grant.key is None else grant.key.id, scope)
 
-    def _find(self, given: bytes) -> StoredKey | None:
-        try:
-            text = given.decode("ascii")
-        except UnicodeDecodeError:
-            return None
-        stored = self._stored.get(key_id(text) or "")
-        is_same = hmac.compare_digest(_NO_HASH if stored is None else stored.hash, hash_key(text))
-        return stored if is_same else None
+    def _find(self, given: bytes) -> Grant | None:
+        grant = self._grants.get(given[:ID_LENGTH])
+        known = _NO_HASH if grant is None or grant.key is None else grant.key.hash
+        return grant if hmac.compare_digest(known, hash_key(given)) else None
 
     # --- following the store --------------------------------------------------------------------------------------
 
@@ -131,7 +129,7 @@ class KeyRing:
                 task.cancel()
         with suppress(StoreError):
             await self._note_uses(keys, every_s=0)
-        self._stored, self._revision = {}, None
+        self._stored, self._grants, self._revision = {}, {}, None
 
     async def _follow(self, keys: Keys) -> None:
         failing = False
@@ -154,6 +152,7 @@ class KeyRing:
         stored = await keys.all()
         was_open = self.is_open
         self._stored, self._revision = {key.id: key for key in stored}, revision
+        self._grants = {key.id.encode(): Grant(key.owner, key.scopes, key) for key in stored}
         self.limiter.set_keys(self._stored)
         if stored:
             now = self._clock()

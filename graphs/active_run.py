@@ -320,7 +320,11 @@ class ActiveRun:
             }
             for call in calls
         ]
-        self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
+        self.private = {
+            "exchange_bytes": exchange_bytes,
+            "memory": self.history_memory,
+            "cached_tokens": self.recorder.cached_tokens,
+        }
         action: RequiredAction = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
         await self.commit_end(self.recorder.transition("requires_action", required_action=action))
 

@@ -86,6 +86,7 @@ class Recorder:
         self._calls = OpenCalls()
         self._items = RunItems(run["thread_id"], run["id"], owner)
         self._prefix = b""
+        self.cached_tokens = 0
         self.model_calls = 0
         """Replies whose tokens `usage` contains."""
         self._booked: Usage | None = None  # the open step's usage, which is null on the wire until the step ends
@@ -280,6 +281,10 @@ class Recorder:
         """Count tokens on the open step and in the run's total."""
         self._booked = usage
         self._add_usage(usage)
+
+    def count_cached(self, tokens: int) -> None:
+        """Count tokens of prompts that the upstream had cached."""
+        self.cached_tokens += tokens
 
     def _add_usage(self, usage: Usage) -> None:
         self.usage = add_usage(self.usage, usage)

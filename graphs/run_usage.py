@@ -19,5 +19,6 @@ def run_usage(recorder: Recorder, owner: str, key_id: str) -> CountUsage:
         recorder.model_calls,
         recorder.usage["prompt_tokens"],
         recorder.usage["completion_tokens"],
-        key_id=key_id,
+        min(recorder.cached_tokens, recorder.usage["prompt_tokens"]),
+        key_id,
     )

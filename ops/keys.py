@@ -69,7 +69,7 @@ def _new(template: StoredKey) -> tuple[str, StoredKey]:
     text = new_key()
     id = key_id(text)
     assert id is not None, "a new key has an id"
-    return text, replace(template, id=id, hash=hash_key(text))
+    return text, replace(template, id=id, hash=hash_key(text.encode()))
 
 
 def _revoke(keys: KeyAdministration, ids: Sequence[str], now: int) -> int:

@@ -12,7 +12,7 @@ import re
 import secrets
 from typing import Final, Literal, get_args
 
-__all__ = ["DEFAULT_SCOPES", "SCOPES", "Scope", "hash_key", "key_id", "new_key"]
+__all__ = ["DEFAULT_SCOPES", "ID_LENGTH", "SCOPES", "Scope", "hash_key", "key_id", "new_key"]
 
 Scope = Literal["inference", "files", "read", "admin"]
 """What a key is allowed to do.
@@ -26,6 +26,9 @@ Scope = Literal["inference", "files", "read", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 DEFAULT_SCOPES: Final[frozenset[Scope]] = frozenset({"inference", "files", "read"})
 """The scopes of a new key, and of the keys in API_KEYS."""
+
+ID_LENGTH: Final = 15
+"""Characters of an id, with which its key begins."""
 
 _KEY: Final = re.compile(r"(th-[0-9a-f]{12})-[0-9a-f]{64}")
 _ID: Final = re.compile(r"th-[0-9a-f]{12}")
@@ -44,6 +47,6 @@ def key_id(text: str) -> str | None:
     return text if _ID.fullmatch(text) else None
 
 
-def hash_key(key: str) -> bytes:
+def hash_key(key: bytes) -> bytes:
     """Return what the store keeps of a key."""
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key).digest()

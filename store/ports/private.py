@@ -43,6 +43,8 @@ class RunProgress(TypedDict, total=False):
     """Bytes of its calls and outputs so far, as JSON."""
     memory: int
     """Bytes of its history in memory."""
+    cached_tokens: int
+    """Tokens of its prompts that the model had cached."""
     submitted: dict[str, str] | None
     """Outputs by call id that were acknowledged, until the graph has them."""
 

@@ -26,7 +26,7 @@ _BUSY_S: Final = 10.0
 _COLUMNS: Final = (
     "id, owner, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, requests_limit, tokens_limit"
 )
-_ALL: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, id"
+_ALL: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, seq"
 _REPLACE: Final = f"INSERT OR REPLACE INTO api_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _REVISION: Final = "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'api_keys'), (SELECT COUNT(*) FROM api_keys)"
 _USED: Final = "UPDATE api_keys SET last_used_at = ?1 WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)"

@@ -50,6 +50,14 @@ def test_a_run_counts_once_when_it_ends(metered: ServerProcess) -> None:
     assert counted["output_tokens"] > 0
 
 
+def test_cached_tokens_of_a_run_count(metered: ServerProcess, upstream: ScriptedUpstream) -> None:
+    tokens: Any = {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}
+    upstream.script(Reply("Hello", usage={**tokens, "prompt_tokens_details": {"cached_tokens": 7}}))
+    run(metered, new_valid_key(metered, "--owner", "fay"))
+    (counted,) = usage_of(metered, "fay")
+    assert (counted["input_tokens"], counted["cached_tokens"], counted["output_tokens"]) == (30, 7, 2)
+
+
 def test_completions_count_if_the_upstream_reports_tokens(metered: ServerProcess) -> None:
     key = new_valid_key(metered, "--owner", "cid")
     client = openai.OpenAI(base_url=f"{metered.url}/v1", api_key=key)

@@ -26,7 +26,7 @@ def test_create_prints_the_key_alone_and_says_what_follows(tmp_path: Path) -> No
     done = command(tmp_path, "keys", "create", "--owner", "ann", "--name", "laptop")
     (stored,) = keys_in(tmp_path)
     text = done.stdout.strip()
-    assert stored.hash == hash_key(text)
+    assert stored.hash == hash_key(text.encode())
     assert text.startswith(f"{stored.id}-")
     assert (stored.owner, stored.name) == ("ann", "laptop")
     assert stored.scopes == {"inference", "files", "read"}
@@ -96,7 +96,7 @@ def test_rotate_makes_the_same_key_anew(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     now = time.time()
     was, new = sorted(keys_in(tmp_path), key=lambda key: key.revoked_at is None)
-    assert (was.id, new.id, new.hash) == (old[:15], done.stdout[:15], hash_key(done.stdout.strip()))
+    assert (was.id, new.id, new.hash) == (old[:15], done.stdout[:15], hash_key(done.stdout.strip().encode()))
     assert (was.state(now), was.state(now + 3700), new.state(now)) == ("active", "revoked", "active")
     same = ("owner", "name", "scopes", "limits", "expires_at")
     assert [getattr(was, name) for name in same] == [getattr(new, name) for name in same]

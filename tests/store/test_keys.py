@@ -19,7 +19,7 @@ from wire.key_format import hash_key, key_id, new_key
 
 
 def make_key(text: str, **fields: object) -> StoredKey:
-    key = StoredKey(key_id(text) or "", "ann", "laptop", hash_key(text), frozenset({"read"}), 1)
+    key = StoredKey(key_id(text) or "", "ann", "laptop", hash_key(text.encode()), frozenset({"read"}), 1)
     return replace(key, **fields)  # type: ignore[arg-type]
 
 
