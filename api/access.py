@@ -25,16 +25,17 @@ from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.json_response import json_response
+from api.key_ring import Grant, KeyRing
 from api.large_responses import BrokenOff, LargeResponse
 from api.probes import is_probe
 from api.problems import problem_response
 from api.request_starts import CountedRequest, Group
+from api.scopes import RouteScopes, missing_scope
 from api.uploads import is_form
 from fairness.fair_limits import FairLimit
-from telemetry.context import set_current_owner
+from telemetry.context import current_key, set_current_key, set_current_owner
 from telemetry.tracebacks import clear_tracebacks
 from wire.errors import Forbidden, Problem, Unauthorized
-from wire.ids import DEFAULT_OWNER
 from wire.paths import truncated
 
 __all__ = ["AccessControl"]
@@ -52,26 +53,27 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 class AccessControl:
     """Passes requests to `app`, or refuses them.
 
-    `keys` maps keys to owners; without keys, access is open. `hosts` are the names that `Host` can have besides the
-    loopback ones; None allows any. Pages of `origins` can post, besides those of the server's own origin.
+    `keys` checks the keys. `hosts` are the names that `Host` can have besides the loopback ones; None allows any. Pages
+    of `origins` can post, besides those of the server's own origin. `is_shared`: there are several owners.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        keys: Mapping[str, str],
+        keys: KeyRing,
         hosts: Collection[str] | None,
         origins: Collection[str],
         max_body_bytes: int,
         metrics_key: str = "",
+        is_shared: bool = False,
     ) -> None:
         self._app = app
-        self._keys = {key.encode(): owner for key, owner in keys.items()}
+        self._keys = keys
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._origins = frozenset(origins)
         self._max_body_bytes = max_body_bytes
-        self._is_shared = len(set(keys.values())) > 1
+        self._is_shared = is_shared
         self._bodies = BodyMemory(max_body_bytes, is_shared=self._is_shared)
         self._forms = FairLimit(MAX_FORMS, portion=1 if self._is_shared else math.inf)
         self._metrics_key = metrics_key.encode()
@@ -118,6 +120,7 @@ class AccessControl:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _forbid_frames(message)
+                self._add_limits(message)
             await outgoing.send(message)
 
         try:
@@ -126,6 +129,12 @@ class AccessControl:
             if outgoing.refusal is None:
                 logger.warning("an answer was aborted: %s", error)
                 scope["state"][BROKEN_OFF] = True
+
+    def _add_limits(self, start: Message) -> None:
+        """Add the limits of the request's key to the head of its answer."""
+        if key := current_key():
+            limits = self._keys.limiter.headers(key).items()
+            start["headers"] = [*start["headers"], *((name.encode(), value.encode()) for name, value in limits)]
 
     def _admit(self, scope: Scope) -> Literal["json", "form", "none"]:
         """Check everything that needs no route. Return which body the request has: `json` is read now, a form later.
@@ -136,8 +145,14 @@ class AccessControl:
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
         state: dict[str, object] = scope.setdefault("state", {})
-        state["owner"] = owner = self._owner(scope, headers)
+        grant = self._grant(scope, headers)
+        state["owner"] = owner = "" if grant is None else grant.owner
         set_current_owner(owner)
+        set_current_key("" if grant is None or grant.key is None else grant.key.id)
+        if grant is not None:
+            self._check_scope(grant, scope)
+            if grant.key is not None:
+                self._keys.limiter.admit(grant.key.id, owner, scope["method"])
         if scope["method"] in _SAFE:
             return "none"
         if not scope["app"].state.route_paths.matches(scope["method"], scope["path"]):
@@ -177,37 +192,45 @@ class AccessControl:
         if netloc is None or netloc != headers.get("host"):
             raise Forbidden(f"Origin '{truncated(origin)}' is not allowed; name it in CORS_ORIGINS.")
 
-    def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
+    def _grant(self, scope: Scope, headers: Mapping[str, str]) -> Grant | None:
+        """Return what the request is allowed to do; None for public paths. Raises Unauthorized, Forbidden."""
         path = scope["path"]
         if path == "/metrics":
-            return self._check_metrics_key(headers)
-        if not self._keys:
-            return DEFAULT_OWNER
-        is_public = path in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
-        if is_public:
-            return ""
+            self._check_metrics_key(headers)
+            return None
+        if self._keys.is_open:
+            return self._keys.open_grant
+        if path in _PUBLIC or path.startswith(_PUBLIC_FOLDERS):
+            return None
         if path.startswith(_PLAYGROUNDS):
             raise Unauthorized(
-                "The playgrounds are closed while API_KEYS is set: their pages cannot send a key. Use the page at /, "
-                "or LangServe's RemoteRunnable with an Authorization header."
+                "The playgrounds are closed while the server requires keys: their pages cannot send a key. Use the "
+                "page at /, or LangServe's RemoteRunnable with an Authorization header."
             )
-        owners: list[str] = []
-        for given in _sent_keys(headers):
-            for known, its_owner in self._keys.items():  # all of them, so that the time reveals nothing
-                if hmac.compare_digest(known, given):
-                    owners.append(its_owner)
-        if not owners:
+        peer = _peer(scope)
+        grants = [self._keys.grant(given, peer) for given in _sent_keys(headers)]
+        if (grant := next(filter(None, grants), None)) is None:
             raise _incorrect()
-        return owners[0]
+        return grant
 
-    def _check_metrics_key(self, headers: Mapping[str, str]) -> str:
+    def _check_scope(self, grant: Grant, scope: Scope) -> None:
+        if grant.scopes is self._keys.open_grant.scopes:
+            return
+        scopes: RouteScopes = scope["app"].state.route_scopes
+        method, path = scope["method"], scope["path"]
+        if (missing := scopes.missing(grant.scopes, method, path)) is not None:
+            self._keys.note_missing_scope(grant, missing, _peer(scope))
+            raise missing_scope(missing, method, truncated(path))
+
+    def _check_metrics_key(self, headers: Mapping[str, str]) -> None:
         """Metrics are about all owners, so no owner's key gives access to them. A loopback peer gives no access either,
         because it can be a proxy on this machine."""
         if self._metrics_key and not any(hmac.compare_digest(self._metrics_key, key) for key in _sent_keys(headers)):
             raise _incorrect()
-        if self._keys and not self._metrics_key:
-            raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
-        return ""
+        if not self._keys.is_open and not self._metrics_key:
+            raise Forbidden(
+                "/metrics is closed while the server requires keys; set METRICS_KEY, and send it as a Bearer key."
+            )
 
 
 def _forbid_frames(start: Message) -> None:
@@ -239,6 +262,12 @@ def _sent_keys(headers: Mapping[str, str]) -> list[bytes]:
             headers={"WWW-Authenticate": "Bearer"},
         )
     return keys
+
+
+def _peer(scope: Scope) -> str:
+    """Return the address of the client, or of the proxy in front of it."""
+    client: tuple[str, int] | None = scope.get("client")
+    return "an unknown address" if client is None else client[0]
 
 
 def _incorrect() -> Unauthorized:

@@ -24,6 +24,7 @@ from store.ports import (
     AssistantRow,
     Blobs,
     FileQueries,
+    Keys,
     Kind,
     MessageRow,
     PageQuery,
@@ -33,6 +34,7 @@ from store.ports import (
     StoreHealth,
     StoreRow,
     ThreadRow,
+    UsageQueries,
     Vectors,
 )
 from wire.errors import InvalidRequest, MissingRow, NotFound
@@ -91,6 +93,10 @@ class Deps:
     max_file_bytes: int
     health: StoreHealth
     """The state of the store."""
+    keys: Keys
+    """The stored API keys."""
+    usage: UsageQueries
+    """The usage of all owners."""
     disks: Disks
     """The disks that this server writes data to."""
     data_dir: Path

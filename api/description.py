@@ -27,8 +27,8 @@ _METHODS: Final = ("get", "post", "delete")
 
 _MEANINGS: Final = {
     "400": "The request is invalid, or not allowed now; `code` and `param` say where",
-    "401": "No API key, or an incorrect one; only while API_KEYS is set",
-    "403": "The `Host` or `Origin` is not allowed",
+    "401": "No API key, or an incorrect one; only while the server requires keys",
+    "403": "The `Host` or `Origin` is not allowed, or the key lacks a scope",
     "404": "No such object for this key, or no such route",
     "413": "The body is too long",
     "415": "The body has the wrong type",
@@ -134,7 +134,7 @@ def complete(document: Document) -> Document:
         schemas.pop(unused, None)
     schemas["Error"] = _ERROR
     document["components"]["securitySchemes"] = {
-        "key": {"type": "http", "scheme": "bearer", "description": "One of API_KEYS; any or none while it is empty"}
+        "key": {"type": "http", "scheme": "bearer", "description": "Any or none while the server requires no keys"}
     }
     document["security"] = [{"key": []}, {}]
     return document

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from api.azure import DEPLOYMENT
 from api.bodies import decode_filled
 from api.body_threads import is_large, work_on_body
+from api.completion_usage import counted_blocks, counter_of, read_tokens
 from api.depends import Deps, InjectedDeps
 from api.forms import receive_form
 from api.routers import api_router
@@ -111,10 +112,14 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
         response = await while_connected(request.receive, call())
         if response is None:
             return Response(status_code=499)  # the client has left
+        count = counter_of(request, deps, path, body, response)
         if response.body is not None:
+            if count is not None and (tokens := read_tokens(response.body)) is not None:
+                count(tokens)
             response.close()  # from here on, `api.large_responses` counts the answer
             return Response(response.body, response.status, response.headers, response.content_type)
-        stream = ByteStream(response.blocks(), response.close, response.content_type, response.status, response.headers)
+        blocks = response.blocks() if count is None else counted_blocks(response.blocks(), count)
+        stream = ByteStream(blocks, response.close, response.content_type, response.status, response.headers)
         return _Holding(stream, stack.pop_all())
 
 

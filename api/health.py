@@ -13,9 +13,9 @@ router = api_router("health")
 
 @router.head("/health", include_in_schema=False)
 @router.get("/health")
-async def health() -> Response:
-    """Report that the process is up."""
-    return json_response({"status": "ok"})
+async def health(request: Request) -> Response:
+    """Report that the process is up, and its version."""
+    return json_response({"status": "ok", "version": request.app.state.version})
 
 
 @router.head("/ready", include_in_schema=False)

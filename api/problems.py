@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 
 from api.json_response import json_response
 from telemetry.tracebacks import clear_tracebacks
+from wire.answers_to_errors import as_problem
 from wire.errors import (
     InvalidRequest,
     NotFound,
@@ -15,7 +16,6 @@ from wire.errors import (
     StoreError,
     ThreadholdError,
     UpstreamProblem,
-    as_problem,
 )
 from wire.validation import explain, truncated
 

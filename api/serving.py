@@ -58,13 +58,14 @@ def serve(
     *,
     connection_limit: ConnectionLimit,
     drain_s: float,
+    version: str,
     ready: Callable[["FastAPI"], None],
 ) -> None:
     """Serve until a signal ends it. `make_app` runs in a thread; `ready` is called when the app is ready.
 
     Raises every error of building or opening the app.
     """
-    gate = _StartupGate(connection_limit)
+    gate = _StartupGate(connection_limit, version)
     config = uvicorn.Config(
         gate,
         http=connection_limit.connection,  # type: ignore[arg-type] # called like a class
@@ -120,8 +121,9 @@ async def _hold_app(
 class _StartupGate:
     """Answers health checks until the app is ready; other requests wait, and are then passed to it."""
 
-    def __init__(self, connection_limit: ConnectionLimit) -> None:
+    def __init__(self, connection_limit: ConnectionLimit, version: str) -> None:
         self.app: FastAPI | None = None
+        self._health = orjson.dumps({"status": "ok", "version": version})
         self.connection_limit = connection_limit
         self._opened = asyncio.Event()
 
@@ -137,8 +139,9 @@ class _StartupGate:
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if self.app is None:
             if _asks_health(scope):
-                body = b'{"status":"ok"}' if scope["method"] == "GET" else b""
-                headers = [(b"content-type", b"application/json"), (b"content-length", b"15")]
+                body = self._health if scope["method"] == "GET" else b""
+                length = str(len(self._health)).encode()
+                headers = [(b"content-type", b"application/json"), (b"content-length", length)]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
                 return

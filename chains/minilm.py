@@ -17,15 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from fairness.fair_limits import FairThreads
 from wire.errors import EmbeddingFailed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
 __all__ = ["MiniLm", "is_installed"]
@@ -60,7 +59,7 @@ _LATIN: Final = ("LATIN", "FULLWIDTH LATIN")
 
 _PACKAGES: Final = ("onnxruntime", "tokenizers", _TOKENIZER[0], _MODEL[0])
 
-Numbers = NDArray[np.float32]
+Numbers: TypeAlias = "NDArray[np.float32]"
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
@@ -108,6 +107,8 @@ class MiniLm:
             for number, ids in enumerate(await self._tokens(texts, owner, urgent))
             for at in range(0, max(1, len(ids)), _WINDOW)
         ]
+        import numpy as np  # the thread that loaded the model has imported it
+
         sums = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         # Windows of similar length are batched: shorter ones are padded to the longest.
         windows.sort(key=lambda window: len(window.ids))
@@ -175,6 +176,8 @@ class MiniLm:
 
     def _read(self, windows: Sequence[_Window]) -> Numbers:
         """Return the mean of each window's token vectors, of length 1."""
+        import numpy as np
+
         loaded = self._load()
         longest = max(len(window.ids) for window in windows) + 2
         ids = np.zeros((len(windows), longest), dtype=np.int64)

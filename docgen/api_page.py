@@ -27,8 +27,8 @@ Each route exists with and without `/v1`; the paths below have no `/v1`. [From O
 [unknown fields](from-openai.md#unknown-fields) and
 [paths that are passed through](from-openai.md#passed-through-paths).
 
-- Keys are sent as `Authorization: Bearer` or, by Azure's clients, as `api-key`. Without `API_KEYS`, any key is
-  accepted, or none.
+- Keys are sent as `Authorization: Bearer` or, by Azure's clients, as `api-key`. A server that requires
+  no keys accepts any key, or none.
 - The header `OpenAI-Beta` can be `assistants=v2`, `assistants=v1` or missing.
 - Lists accept `limit` (1 to 100, default 20), `order`, `after` and `before`. `/files` accepts a `limit` of up to
   10,000, which is its default, and no `before`.

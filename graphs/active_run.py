@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Unpack
@@ -23,11 +24,12 @@ from graphs.machine.state import GraphInput, RunContext
 from graphs.machine.stream_parts import Call, MessageClosed, RunEnded, StreamPart, TextDeltas
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
+from graphs.run_usage import run_usage
 from store.ports import Append, Change, DropCheckpoints, MessageRow, Patch, Row, RunProgress, StepRow, Store
 from wire.errors import LeaseLost, MissingRow, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
 from wire.events import Event, NewEvent
 from wire.runs import LastError, RequiredAction, Run, RunOutcome, WantedCall
-from wire.status import RunEnd
+from wire.status import ACTIVE, RunEnd
 
 __all__ = ["ActiveRun", "Stop", "last_error", "lost_stop", "shutdown_error"]
 
@@ -63,6 +65,8 @@ class ActiveRun:
     checkpointed: bool = False
     """Whether checkpoints can exist that the end must drop."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    key_id: str = ""
+    """The stored API key of the request that started the run."""
     weight: int = 1
     """The number of runs that it counts as (see `Admission.weight_of`)."""
     size: int = 0
@@ -91,6 +95,7 @@ class ActiveRun:
     _begun_at: float = field(default_factory=time.monotonic)
     _first_at: float | None = None
     _error: BaseException | None = None
+    _reported_tokens: int = 0
 
     @property
     def run(self) -> Run:
@@ -107,6 +112,7 @@ class ActiveRun:
     def restore(self) -> None:
         """Restore the recorder from `steps` and `messages`. Rows to be dropped must be removed from them before."""
         self.recorder.restore(self.steps, self.messages)
+        self._reported_tokens = self.recorder.usage["total_tokens"]
 
     def commit_progress(self, recorded: Recorded, *, durable: bool = False) -> "asyncio.Future[list[Row]]":
         """Queue progress: readers see it immediately; it is synced with the next answer or end (or `durable`)."""
@@ -164,7 +170,8 @@ class ActiveRun:
         # The graph now contains what was submitted, so the row need not keep it.
         done = {"submitted": None} if self.checkpointed else {}
         move = replace(move, private={"next_event": self.log.next, **done, **self.private})
-        changes = [*before, move, *self._flushed(events), *more]
+        counted = [] if self.run["status"] in ACTIVE else [run_usage(self.recorder, self.owner, self.key_id)]
+        changes = [*before, move, *self._flushed(events), *more, *counted]
         await self.store.commit(changes, durable=True)  # it takes place even if this wait is cancelled
         self.log.publish(events)
 
@@ -173,6 +180,8 @@ class ActiveRun:
 
     def _report(self) -> None:
         """Count how the run ended or paused here, and log it."""
+        tokens, self._reported_tokens = self._reported_tokens, self.recorder.usage["total_tokens"]
+        self.metrics.on_tokens(self.key_id, self._reported_tokens - tokens)
         took_s = time.monotonic() - self._begun_at
         first_s = None if self._first_at is None else self._first_at - self._begun_at
         self.metrics.runs[self.run["status"],] += 1
@@ -311,7 +320,11 @@ class ActiveRun:
             }
             for call in calls
         ]
-        self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
+        self.private = {
+            "exchange_bytes": exchange_bytes,
+            "memory": self.history_memory,
+            "cached_tokens": self.recorder.cached_tokens,
+        }
         action: RequiredAction = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
         await self.commit_end(self.recorder.transition("requires_action", required_action=action))
 
@@ -330,6 +343,8 @@ class ActiveRun:
                 # Rows and log lack the last output: the run is ended from what they have, once the store takes writes.
                 raise StoreFailed(_UNWRITTEN)
             case "deleted":
+                with suppress(StoreError):
+                    await self.store.commit([run_usage(self.recorder, self.owner, self.key_id)], durable=True)
                 self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
             case "lost":
                 self.log.close(handed_over_error(self.run_id, self.log.next - 1))

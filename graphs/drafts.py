@@ -11,6 +11,7 @@ from typing import Final, cast
 from graphs.machine.spec import ClientCalls, RunSpec
 from retrieval.assistant_files import files_of
 from store.ports import AssistantRow, Change, Insert, ItemRow, MessageRow, Row, RunRow, ThreadRow, is_message
+from telemetry.context import current_key
 from wire.events import NewEvent, encode
 from wire.ids import derive_id, new_id
 from wire.items import Item
@@ -147,6 +148,8 @@ def spec_assistant_id(owner: str, spec: RunSpec) -> str:
 def _note_choices(row: RunRow, request: RunCreate | ThreadRunCreate | SpecRun, choices: RunChoices) -> None:
     calls = request.spec.client_calls if isinstance(request, SpecRun) else choices.client_calls
     row.private.update({"contents": choices.contents, "client_calls": calls})
+    if key := current_key():
+        row.private["key_id"] = key
 
 
 def message_rows(requests: Sequence[MessageCreate], owner: str, thread_id: str, *, now: int) -> list[MessageRow]:

@@ -86,6 +86,9 @@ class Recorder:
         self._calls = OpenCalls()
         self._items = RunItems(run["thread_id"], run["id"], owner)
         self._prefix = b""
+        self.cached_tokens = 0
+        self.model_calls = 0
+        """Replies whose tokens `usage` contains."""
         self._booked: Usage | None = None  # the open step's usage, which is null on the wire until the step ends
 
     # --- restoring ------------------------------------------------------------------------------------------------
@@ -94,7 +97,7 @@ class Recorder:
         """Restore the state from existing rows."""
         for row in steps:
             usage = row.body["usage"] or row.private.get("usage")
-            self.usage = add_usage(self.usage, usage or NO_USAGE)
+            self._add_usage(usage or NO_USAGE)
             if row.body["status"] == "in_progress":
                 self.step, self._booked = row.body, usage
                 self._calls = OpenCalls(row.body["step_details"], row.private.get("contents"))
@@ -277,7 +280,15 @@ class Recorder:
     def count_usage(self, usage: Usage) -> None:
         """Count tokens on the open step and in the run's total."""
         self._booked = usage
+        self._add_usage(usage)
+
+    def count_cached(self, tokens: int) -> None:
+        """Count tokens of prompts that the upstream had cached."""
+        self.cached_tokens += tokens
+
+    def _add_usage(self, usage: Usage) -> None:
         self.usage = add_usage(self.usage, usage)
+        self.model_calls += usage["total_tokens"] > 0  # of a reply with text and calls, only one step has tokens
 
     def flush(self) -> Recorded:
         """Write the outputs that the open step's row lacks."""

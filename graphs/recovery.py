@@ -55,6 +55,8 @@ def make_active_run(store: Store, row: RunRow, clock: Callable[[], int], metrics
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
     active = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
     active.checkpointed = True
+    recorder.cached_tokens = row.private.get("cached_tokens", 0)
+    active.key_id = row.private.get("key_id", "")
     return active
 
 

@@ -138,6 +138,7 @@ class RunContexts:
             history=messages,
             emit=active.on_part,
             count_usage=active.recorder.count_usage,
+            count_cached=active.recorder.count_cached,
             backpressure=active.backpressure,
             note_output=active.note_output,
             reserve=active.reserve,

@@ -22,8 +22,9 @@ from graphs.machine.spec import RunSpec
 from graphs.runner import Runner, StartedRun
 from store.ports import RunRow, Store
 from telemetry.tracebacks import clear_tracebacks
+from wire.answers_to_errors import as_problem
 from wire.assistants import ModelName
-from wire.errors import InvalidRequest, NotFound, Problem, ThreadholdError, as_problem
+from wire.errors import InvalidRequest, NotFound, Problem, ThreadholdError
 from wire.events import RUN_ENDS, Event, encode
 from wire.ids import DEFAULT_OWNER
 from wire.json import Json, JsonObject

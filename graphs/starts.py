@@ -136,6 +136,7 @@ class RunStarter:
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(draft.run.copy(), draft.row.owner, self._now, shows_contents=shows_contents)
         active = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self._contexts.metrics)
+        active.key_id = draft.row.private.get("key_id", "")
         events = draft.events()
         queued = draft.run
         active.size = len(orjson.dumps(draft.run))

@@ -8,7 +8,9 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -18,11 +20,11 @@ from chains import Builtin, RoutedUpstream
 from chains.embedders import choose_embedder, words_only_notice
 from chains.gguf import check_content, find_models
 from ops.factories import Factories, ServerSettings
-from ops.owners import describe_inaccessible
+from ops.owners import describe_inaccessible, key_owners
 from ops.question import ask
 from ops.terminal import print_line
 from store.path_conflicts import find_path_conflict, nearest_existing
-from store.ports import Maintenance
+from store.ports import Maintenance, StoredKey
 from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
 
@@ -69,7 +71,7 @@ def _findings(settings: ServerSettings, factories: Factories, *, ask_model: bool
     try:
         maintenance = settings.database.maintenance
         served = maintenance.in_use()
-        yield from _store(maintenance, settings.api_keys)
+        yield from _store(maintenance, key_owners(settings))
         yield _folder("files", settings.data_dir / "files")
         yield _disk(maintenance.folder or settings.data_dir)
     except ThreadholdError as error:
@@ -104,8 +106,15 @@ def _usable(settings: ServerSettings) -> Finding:
         return Finding("settings", "warning", f"{', '.join(settings.unused)}: not built yet, and not used")
     if settings.model_url and settings.model_path is not None:
         return Finding("settings", "warning", "MODEL_PATH is not used, as MODEL_URL is set")
-    owners = len(set(settings.api_keys.values()))
-    access = f"{len(settings.api_keys)} API keys of {owners} owners" if owners else "open to this machine, without keys"
+    stored: list[StoredKey] = []
+    with suppress(ThreadholdError):  # the store's own check reports it
+        stored = settings.database.keys.all()
+    now = time.time()
+    valid = [key.owner for key in stored if key.state(now) == "active"]
+    owners = len({*settings.api_keys.values(), *valid})
+    access = f"{len(settings.api_keys)} API keys and {len(valid)} stored keys of {owners} owners"
+    if not settings.api_keys and not stored:
+        access = "open to this machine, without keys"
     ignoring = "; unknown fields of requests are ignored" if settings.unknown_fields == "ignore" else ""
     return Finding("settings", "ok", f"{access}{ignoring}")
 
@@ -178,14 +187,14 @@ def _embeddings(setting: str, router: "ModelRouter") -> Finding | None:
 # --- store, disk, port ----------------------------------------------------------------------------------------------
 
 
-def _store(maintenance: Maintenance, api_keys: Mapping[str, str]) -> Iterator[Finding]:
+def _store(maintenance: Maintenance, owners: Collection[str]) -> Iterator[Finding]:
     status = maintenance.status()
     if status.state != "present":
         yield Finding("store", "ok" if status.state == "new" else "wrong", status.text)
         return
     with maintenance.snapshot(any_schema=True, untouched=True) as snapshot:
         threads, messages = snapshot.counts()
-        lost = describe_inaccessible(snapshot.owners(), api_keys)
+        lost = describe_inaccessible(snapshot.owners(), owners)
     used = "in use by a server" if maintenance.in_use() else "not in use"
     yield Finding("store", "ok", f"{status.text}: {threads} threads, {messages} messages, {used}")
     if lost is not None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from ops.durations import duration
 from ops.factories import Factories, ServerSettings
+from ops.key_options import add_key_commands
 from ops.terminal import print_error
+from ops.usage_options import add_usage_options
 from telemetry.masking import mask_secrets
 from wire.errors import InvalidSetting, ThreadholdError
 
@@ -38,6 +40,16 @@ _IMPORT_MORE = (
     "whole file has been checked. Existing objects are not changed."
 )
 _PRUNE = "delete threads that have not been used for a long time, with everything in them"
+_KEYS = "create, list, revoke and rotate API keys, while the server runs or not"
+_KEYS_MORE = (
+    "Running servers accept a new key, and refuse a revoked one, within a second. As soon as a key was created, every "
+    "request needs a key, even after all keys are revoked. The keys in API_KEYS stay valid."
+)
+_USAGE = "print the tokens that owners used, by day, owner and model, while the server runs or not"
+_USAGE_MORE = (
+    "It counts runs when they end, and completions that are passed through if their upstream reports the tokens. "
+    "Days are in UTC."
+)
 _LICENSES = "list the packages that the server uses, with their licenses"
 _CHECK = "check the settings, the models, the store, the disk and the port"
 
@@ -118,6 +130,8 @@ def _parser(version: str) -> argparse.ArgumentParser:
     old.add_argument("--older-than", type=duration, metavar="30d", help="the age, in h, d or w (RETENTION_DAYS)")
     old.add_argument("--dry-run", action="store_true", help="only count the threads; the server can run meanwhile")
     old.add_argument("--shrink", action="store_true", help="shrink the database afterwards, which takes time")
+    add_key_commands(add("keys", _keys, _KEYS, _KEYS_MORE))
+    add_usage_options(add("usage", _usage, _USAGE, _USAGE_MORE))
     check = add("check", _check, _CHECK, "Nothing is written. The exit code is 1 if a check fails.")
     check.add_argument("--ask", action="store_true", help="also ask the model one question; loads a built-in model")
     add("licenses", _licenses, _LICENSES, _LICENSES_MORE)
@@ -149,6 +163,18 @@ def _check(options: argparse.Namespace, settings: ServerSettings, factories: Fac
     from ops.check import run_check
 
     return run_check(settings, factories, ask_model=options.ask)
+
+
+def _keys(options: argparse.Namespace, settings: ServerSettings, _: Factories) -> int:
+    from ops.keys import run_keys
+
+    return run_keys(settings, options)
+
+
+def _usage(options: argparse.Namespace, settings: ServerSettings, _: Factories) -> int:
+    from ops.usage import run_usage
+
+    return run_usage(settings, options)
 
 
 def _licenses(_: argparse.Namespace, _settings: ServerSettings, _parts: Factories) -> int:

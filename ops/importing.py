@@ -14,7 +14,7 @@ from typing import Final
 from ops.conversations import ConversationRows, DumpContents, assistant_rows, read_dump
 from ops.dump import Dump, open_dump
 from ops.factories import ServerSettings
-from ops.owners import owner_of_import
+from ops.owners import key_owners, owner_of_import
 from ops.progress import progress
 from ops.terminal import print_error, print_line
 from store.ports import Insert, ProgressCallback, Row, Store
@@ -39,7 +39,7 @@ class _Outcome:
 
 def run_import(settings: ServerSettings, source: str, *, owner: str | None, skip_refused: bool, dry_run: bool) -> int:
     """Import a dump and return the exit code. Raises ThreadholdError, OSError."""
-    whose = owner_of_import(owner, settings.api_keys)
+    whose = owner_of_import(owner, key_owners(settings))
     now = int(time.time())
     maintenance = settings.database.maintenance
     if not dry_run and maintenance.is_exclusive and maintenance.in_use():

@@ -1,11 +1,12 @@
 """Determines the owner that a command works for: the given one, or the only possible one."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
+from ops.factories import ServerSettings
 from wire.errors import ThreadholdError
 from wire.ids import DEFAULT_OWNER
 
-__all__ = ["describe_inaccessible", "owner_of_export", "owner_of_import"]
+__all__ = ["describe_inaccessible", "key_owners", "owner_of_export", "owner_of_import"]
 
 
 def owner_of_export(asked: str | None, there: Collection[str]) -> str:
@@ -18,28 +19,39 @@ def owner_of_export(asked: str | None, there: Collection[str]) -> str:
     return asked or next(iter(there), DEFAULT_OWNER)
 
 
-def owner_of_import(asked: str | None, api_keys: Mapping[str, str]) -> str:
-    """Return the owner to import for. Raises ThreadholdError for an owner whose objects no API key could access."""
-    there = set(api_keys.values()) or {DEFAULT_OWNER}
+def owner_of_import(asked: str | None, owners: Collection[str]) -> str:
+    """Return the owner to import for; `owners` have keys. Raises ThreadholdError for one whose objects no key could
+    access."""
+    there = set(owners) or {DEFAULT_OWNER}
     if asked is None and len(there) > 1:
-        raise ThreadholdError(f"API_KEYS has keys of {_join_names(there)}. Choose one with --owner.")
+        raise ThreadholdError(f"There are keys of {_join_names(there)}. Choose one with --owner.")
     if asked is not None and asked not in there:
-        keys = "API_KEYS has keys of" if api_keys else "API_KEYS is empty, so everything belongs to"
-        raise ThreadholdError(f"Objects of `{asked}` could not be accessed: {keys} {_join_names(there)}.")
+        keys = "there are keys of" if owners else "there are no keys, so everything belongs to"
+        raise ThreadholdError(
+            f"Objects of `{asked}` could not be accessed: {keys} {_join_names(there)}. "
+            "`threadhold keys create --owner` creates a key."
+        )
     return asked or next(iter(there))
 
 
-def describe_inaccessible(there: Collection[str], api_keys: Mapping[str, str]) -> str | None:
-    """Return a warning if the store has objects that no request can access, else None."""
-    if not (lost := set(there) - (set(api_keys.values()) or {DEFAULT_OWNER})):
+def describe_inaccessible(there: Collection[str], owners: Collection[str]) -> str | None:
+    """Return a warning if the store has objects that no request can access, else None; `owners` have keys."""
+    if not (lost := set(there) - (set(owners) or {DEFAULT_OWNER})):
         return None
-    if not api_keys:
+    if not owners:
         return (
-            f"Objects of {_join_names(lost)} cannot be accessed: API_KEYS is empty, so requests act for "
+            f"Objects of {_join_names(lost)} cannot be accessed: there are no keys, so requests act for "
             f"`{DEFAULT_OWNER}` only."
         )
-    example = f"{min(lost)}=some-key"
-    return f"Objects of {_join_names(lost)} cannot be accessed: API_KEYS has no key for them. Add one: `{example}`."
+    return (
+        f"Objects of {_join_names(lost)} cannot be accessed: there is no key for them. Create one: `threadhold keys "
+        f"create --owner {min(lost)}`."
+    )
+
+
+def key_owners(settings: ServerSettings) -> set[str]:
+    """Return the owners of API_KEYS and of the stored keys. Reads the store. Raises StoreFailed."""
+    return {*settings.api_keys.values(), *(key.owner for key in settings.database.keys.all())}
 
 
 def _join_names(names: Collection[str]) -> str:

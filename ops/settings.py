@@ -3,6 +3,8 @@
 `docs/settings.md` is generated from this module; `make reference` writes it.
 """
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -11,6 +13,7 @@ from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
@@ -19,18 +22,20 @@ from api.hosts import is_loopback
 from ops.files import ignored_entries, read_text, read_toml
 from ops.upstream_settings import ToolCalls, UpstreamSettings, sendable
 from store.backend import configured_database
-from store.ports import Database
+from store.ports import Database, StoredKey
 from telemetry.log import Format, Level
 from telemetry.masking import url_secrets
-from wire.errors import InvalidSetting
+from wire.errors import InvalidSetting, ThreadholdError
 from wire.lists import split_aliases, split_hosts, split_keys, split_networks, split_origins
 
 if TYPE_CHECKING:  # takes a second to import, so `access` imports it when the port is open
     from api.app import Access
 
-__all__ = ["DOTENV", "TOML", "Settings"]
+__all__ = ["DOTENV", "SECRETS", "TOML", "Settings"]
 
 DOTENV, TOML = ".env", "threadhold.toml"
+SECRETS: Final = "/run/secrets"
+"""Where engines mount secrets into containers: a file for each, with the name of a setting."""
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -43,12 +48,13 @@ _LISTS: Final = {
 
 
 class Settings(BaseSettings):
-    """Every setting, from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
+    """Every setting: from the environment, else `.env`, else `threadhold.toml` (lower-case keys), else `SECRETS`."""
 
     model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True, allow_inf_nan=False)
 
     host: str = Field(
-        "127.0.0.1", description="Address to listen on. Any address other than loopback requires API_KEYS."
+        "127.0.0.1",
+        description="Address to listen on. Any other than loopback requires API_KEYS or a stored key.",
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(3000, description="Port to listen on.")
     model_url: str = Field(
@@ -120,8 +126,8 @@ class Settings(BaseSettings):
         {},
         description=(
             "`key` or `owner=key`, separated by commas. Owners see only their own objects. The owner of a bare key "
-            "is `default`, who also owns everything that was created without keys. Without keys, the server is open: "
-            "it requires no key."
+            "is `default`, who also owns everything that was created without keys. Without these keys and stored ones "
+            "(`threadhold keys create`), the server is open: it requires no key."
         ),
     )
     cors_origins: Names = Field(
@@ -225,7 +231,7 @@ class Settings(BaseSettings):
         "",
         description=(
             "Key for `/metrics`, sent as `Authorization: Bearer`. Without it, `/metrics` is open in open mode, and "
-            "closed while API_KEYS is set."
+            "closed while the server requires keys."
         ),
     )
     log_level: Level = Field("info", description="Lowest level that is logged.")
@@ -261,8 +267,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the TOML file last."""
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        """Add the TOML file, and then the files of secrets that an engine mounts into a container."""
+        sources = (init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls))
+        if not os.access(SECRETS, os.R_OK | os.X_OK):
+            return sources
+        return (*sources, SecretsSettingsSource(settings_cls, secrets_dir=SECRETS))
 
     @field_validator("cors_origins", "allowed_hosts", "actions_allow_hosts", mode="before")
     @classmethod
@@ -313,8 +322,14 @@ class Settings(BaseSettings):
 
     @property
     def is_shared(self) -> bool:
-        """Whether there are keys of several owners, so that no owner can use the whole capacity."""
-        return len(set(self.api_keys.values())) > 1
+        """Whether there are keys of several owners, so that no owner can use the whole capacity. Reads the store."""
+        return len({*self.api_keys.values(), *(key.owner for key in self._stored_keys())}) > 1
+
+    def _stored_keys(self) -> list[StoredKey]:
+        """Return the stored keys; none if they cannot be read, which prevents a start later."""
+        with suppress(ThreadholdError):
+            return self.database.keys.all()
+        return []
 
     @property
     def unused(self) -> list[str]:
@@ -342,10 +357,10 @@ class Settings(BaseSettings):
             _ = self.database
         except InvalidSetting as error:
             faults.append(error.message)
-        if not self.api_keys and not is_loopback(self.host):
+        if not self.api_keys and not is_loopback(self.host) and not faults and not self._stored_keys():
             faults.append(
-                f"HOST is {self.host or 'every address'}, which others can reach, but API_KEYS is empty. "
-                "Set API_KEYS, or serve on 127.0.0.1."
+                f"HOST is {self.host or 'every address'}, which others can reach, but API_KEYS is empty and no key is "
+                "stored. Create one with `threadhold keys create`, set API_KEYS, or serve on 127.0.0.1."
             )
         if faults:
             raise InvalidSetting("\n".join(faults))
@@ -362,6 +377,7 @@ class Settings(BaseSettings):
             origins=self.cors_origins,
             max_body_bytes=self.max_body_bytes,
             metrics_key=self.metrics_key,
+            is_shared=self.is_shared,
         )
 
 

@@ -48,6 +48,7 @@ def _start(settings: ServerSettings, factories: Factories) -> None:
         listening,
         connection_limit=limit_connections(settings.max_connections),
         drain_s=settings.drain_s,
+        version=factories.version,
         ready=lambda app: _announce_ready(url, _models(settings, app.state.deps.upstream)),
     )
 

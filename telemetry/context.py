@@ -1,15 +1,16 @@
-"""The context of a request: its owner, and the ids that each of its log lines carries.
+"""The context of a request: its owner, its stored key, and the ids that each of its log lines carries.
 
-A task inherits both from the task that starts it, so a run's lines name the request that started the run.
+A task inherits them from the task that starts it, so a run's lines name the request that started the run.
 """
 
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-__all__ = ["bind", "bound", "current_owner", "set_current_owner"]
+__all__ = ["bind", "bound", "current_key", "current_owner", "set_current_key", "set_current_owner"]
 
 _BOUND: ContextVar[Mapping[str, str]] = ContextVar("threadhold_bound")
 _OWNER: ContextVar[str] = ContextVar("threadhold_owner")
+_KEY: ContextVar[str] = ContextVar("threadhold_key")
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -41,3 +42,13 @@ def set_current_owner(owner: str) -> None:
 def current_owner() -> str:
     """Return the owner that this task works for; empty outside of requests and runs."""
     return _OWNER.get("")
+
+
+def set_current_key(key_id: str) -> None:
+    """Set the id of the stored key with which this request was made; empty if it was made without one."""
+    _KEY.set(key_id)
+
+
+def current_key() -> str:
+    """Return the id of the stored key with which the current request was made; empty if there is none."""
+    return _KEY.get("")

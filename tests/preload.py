@@ -29,5 +29,7 @@ import graphs.runner
 import ops.start
 import server
 import store.backend
+import telemetry.version
 
+telemetry.version.installed_version()  # runs git, and keeps the result
 gc.freeze()  # so that a child's first collection does not copy all pages

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -241,12 +242,7 @@ def test_a_start_logs_page_base_url_and_model(tmp_path: Path, given: dict[str, s
     assert not [line for line in lines if line["logger"].startswith("uvicorn")]
 
 
-@pytest.mark.parametrize(
-    "is_searched",
-    [pytest.param(False, id="not searched", marks=pytest.mark.soak), pytest.param(True, id="in PYTHONPATH")],
-)
-@pytest.mark.parametrize("command", [SERVER, (sys.executable, "-m", "server")], ids=["script", "module"])
-def test_folders_named_like_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:
+def write_folders(path: Path) -> None:
     for name in (
         "api",
         "chains",
@@ -261,15 +257,34 @@ def test_folders_named_like_ours_shadow_nothing(tmp_path: Path, command: tuple[s
         "workers",
         "xllamacpp",
     ):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('another package was imported')")
-    assert_starts(tmp_path, command, is_searched)
+        (path / name).mkdir()
+        (path / name / "__init__.py").write_text("raise SystemExit('another package was imported')")
 
 
-def test_files_named_like_ours_shadow_nothing(tmp_path: Path) -> None:
+def write_files(path: Path) -> None:
     for name in ("api", "store", "wire"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('another module was imported')")
-    assert_starts(tmp_path, SERVER, is_searched=True)
+        (path / f"{name}.py").write_text("raise SystemExit('another module was imported')")
+
+
+SCRIPT, MODULE = SERVER, (sys.executable, "-m", "server")
+
+
+@pytest.mark.parametrize(
+    ("command", "write", "is_searched"),
+    [
+        pytest.param(SCRIPT, write_folders, True, id="script, folders, in PYTHONPATH"),
+        pytest.param(MODULE, write_files, True, id="module, files, in PYTHONPATH"),
+        pytest.param(MODULE, write_folders, True, marks=pytest.mark.soak, id="module, folders, in PYTHONPATH"),
+        pytest.param(SCRIPT, write_files, True, marks=pytest.mark.soak, id="script, files, in PYTHONPATH"),
+        pytest.param(SCRIPT, write_folders, False, marks=pytest.mark.soak, id="script, folders, not searched"),
+        pytest.param(MODULE, write_folders, False, marks=pytest.mark.soak, id="module, folders, not searched"),
+    ],
+)
+def test_folders_and_files_named_like_ours_shadow_nothing(
+    tmp_path: Path, command: tuple[str, ...], write: Callable[[Path], None], is_searched: bool
+) -> None:
+    write(tmp_path)
+    assert_starts(tmp_path, command, is_searched)
 
 
 def assert_starts(tmp_path: Path, command: tuple[str, ...], is_searched: bool) -> None:

@@ -11,6 +11,7 @@ never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
     │   ├── TooLarge                413: a body over the limit
     │   ├── UnsupportedMedia        415: a body that is not JSON
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
+    │   │   └── KeyLimitReached     the requests or tokens a minute of a stored key
     │   ├── UpstreamProblem         an upstream's answer to a passed-through request: its own status and body
     │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
     │   └── InsufficientStorage     507: the server's disk is full
@@ -51,6 +52,7 @@ __all__ = [
     "InsufficientStorage",
     "InvalidRequest",
     "InvalidSetting",
+    "KeyLimitReached",
     "LeaseLost",
     "MalformedCall",
     "MissingRow",
@@ -77,7 +79,6 @@ __all__ = [
     "UnsupportedMedia",
     "UpstreamFailed",
     "UpstreamProblem",
-    "as_problem",
 ]
 
 
@@ -177,6 +178,22 @@ class TooManyRequests(Problem):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class KeyLimitReached(TooManyRequests):
+    """A stored key has used its `requests` or `tokens` of a minute. The error's `type` says which, as OpenAI's does."""
+
+    def __init__(self, message: str, *, limited: Literal["requests", "tokens"], headers: dict[str, str]) -> None:
+        super().__init__(message, headers=headers)
+        self.limited = limited
+
+    def body(self) -> JsonObject:
+        """Return the wire shape."""
+        body = super().body()
+        error = body["error"]
+        assert isinstance(error, dict), "the error of a problem is an object"
+        error["type"] = self.limited
+        return body
 
 
 class UpstreamProblem(Problem):
@@ -372,28 +389,3 @@ class MalformedCall(UpstreamFailed):
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message, status=status, kind="malformed_call")
-
-
-def as_problem(error: ThreadholdError) -> Problem:
-    """Return the answer to a request that ended in this error."""
-    match error:
-        case Problem():
-            return error
-        case MissingRow():
-            return NotFound(error.message, param="id" if error.kind == "file" else None)
-        case ThreadBusy():
-            return InvalidRequest(error.message)
-        case ReserveReached():
-            return InsufficientStorage(error.message)
-        case StoreFull():
-            return InsufficientStorage(
-                "The server's disk is full; nothing was changed. Free some space there, then try again."
-            )
-        case StoreLocked():
-            message = "Another program has locked the server's database; nothing was changed. Try again in a moment."
-            return Unavailable(message, headers={"Retry-After": "5"})
-        case StoreError():
-            message = "The server cannot store anything right now; nothing was changed. Its log says why."
-            return Unavailable(message, headers={"Retry-After": "5"})
-        case _:
-            return InvalidRequest(error.message)

@@ -114,6 +114,8 @@ class ReplyParts:
         self._shown = 0
         self.finish: str | None = None
         self.usage: Usage | None = None
+        self.cached_tokens = 0
+        """The part of the prompt's tokens that the upstream had cached."""
         self.extra_fields = ""
         """What the engine requires back with the reply's calls; see `chains.extra_fields`."""
         self.requests = 1
@@ -166,6 +168,7 @@ class ReplyParts:
                 completion_tokens=seen["output_tokens"],
                 total_tokens=seen["total_tokens"],
             )
+            self.cached_tokens = seen.get("input_token_details", {}).get("cache_read", 0)
 
     def _feed_texts(self, texts: list[str]) -> Iterator[StreamPart]:
         self._chars += sum(map(len, texts))

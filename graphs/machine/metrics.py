@@ -4,7 +4,7 @@ Invariant: no work is done for a single token. Tokens are counted from the usage
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -33,6 +33,8 @@ class RunMetrics:
         self.reply_seconds = Histogram()
         self.tokens = Counts({("prompt",): 0, ("completion",): 0})
         """By prompt or completion."""
+        self.on_tokens: Callable[[str, int], None] = lambda _key_id, _tokens: None
+        """Called when a run ends or pauses, with the stored key that started it and the tokens since the last call."""
         self.tools = Counts()
         """Calls that the server made itself, by kind: action or file_search."""
         self.tool_seconds = Histogram()

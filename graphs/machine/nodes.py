@@ -82,6 +82,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
             call_usage = parts.usage or estimate_usage(context, sent, parts)
             set_usage(span, call_usage)
         context.metrics.count_tokens(call_usage["prompt_tokens"], call_usage["completion_tokens"])
+        context.count_cached(parts.cached_tokens)
         if parts.usage is not None and parts.requests == 1:
             context.model.calibrate(context.spec.model, chars=sent.chars, prompt_tokens=call_usage["prompt_tokens"])
     calls = parts.calls() if tools.specs else []

@@ -91,6 +91,8 @@ class RunContext:
     """Reports a part to the run, which turns it into rows and events immediately."""
     count_usage: Callable[[Usage], None]
     """Counts the tokens of an aborted reply on the open step."""
+    count_cached: Callable[[int], None]
+    """Counts the tokens of a reply's prompt that the upstream had cached."""
     backpressure: Callable[[], Awaitable[None]]
     """Waits, in rare cases, until the store has caught up; to be awaited between reads of a reply."""
     note_output: Callable[[], None] = lambda: None

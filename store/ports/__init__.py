@@ -14,6 +14,7 @@ from store.ports.files import (
     store_file_id,
 )
 from store.ports.health import StoreHealth, StoreMetrics
+from store.ports.keys import KeyAdministration, KeyLimits, Keys, KeyState, StoredKey
 from store.ports.maintenance import Backup, DatabaseStatus, ExcludedCounts, Maintenance, ProgressCallback, Snapshot
 from store.ports.private import (
     AssistantPrivate,
@@ -68,9 +69,11 @@ from store.ports.rows import (
     is_item,
     is_message,
 )
+from store.ports.usage import DAY_S, CountUsage, UsageKind, UsageQueries, UsageReport, UsageRow
 from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
+    "DAY_S",
     "DUE_AT_ONCE",
     "Append",
     "AssistantPrivate",
@@ -86,6 +89,7 @@ __all__ = [
     "CheckpointWrite",
     "Checkpoints",
     "Chunk",
+    "CountUsage",
     "Database",
     "DatabaseStatus",
     "Delete",
@@ -105,6 +109,10 @@ __all__ = [
     "Insert",
     "ItemPrivate",
     "ItemRow",
+    "KeyAdministration",
+    "KeyLimits",
+    "KeyState",
+    "Keys",
     "Kind",
     "Leadership",
     "ListKind",
@@ -143,6 +151,7 @@ __all__ = [
     "StoreMetrics",
     "StoreRow",
     "StoredCheckpoint",
+    "StoredKey",
     "Tail",
     "ThreadActivity",
     "ThreadActivityQueries",
@@ -151,6 +160,10 @@ __all__ = [
     "Unfinished",
     "UploadPrivate",
     "UploadRow",
+    "UsageKind",
+    "UsageQueries",
+    "UsageReport",
+    "UsageRow",
     "Vectors",
     "Whole",
     "is_item",

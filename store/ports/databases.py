@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from store.ports.files import FileQueries, ThreadActivityQueries
 from store.ports.health import StoreHealth
+from store.ports.keys import KeyAdministration, Keys
 from store.ports.maintenance import Maintenance
 from store.ports.processes import Processes, Sharing
 from store.ports.records import Store
+from store.ports.usage import UsageQueries, UsageReport
 from store.ports.vectors import Vectors
 
 if TYPE_CHECKING:  # the ports import no implementation
@@ -26,6 +28,8 @@ class Backend:
     vectors: Vectors
     thread_activity: ThreadActivityQueries
     health: StoreHealth
+    keys: Keys
+    usage: UsageQueries
     processes: Processes
     free_space: "FreeSpace | None" = None
     """Limits the index of files on the database's disk. None: only the database itself limits it."""
@@ -42,6 +46,16 @@ class Database(Protocol):
     @property
     def maintenance(self) -> Maintenance:
         """The operator's commands for this database."""
+        ...
+
+    @property
+    def keys(self) -> KeyAdministration:
+        """The operator's commands for API keys."""
+        ...
+
+    @property
+    def usage(self) -> UsageReport:
+        """The operator's report of usage."""
         ...
 
     def open(

@@ -43,6 +43,8 @@ class RunProgress(TypedDict, total=False):
     """Bytes of its calls and outputs so far, as JSON."""
     memory: int
     """Bytes of its history in memory."""
+    cached_tokens: int
+    """Tokens of its prompts that the model had cached."""
     submitted: dict[str, str] | None
     """Outputs by call id that were acknowledged, until the graph has them."""
 
@@ -59,6 +61,8 @@ class RunPrivate(RunProgress):
     """Whether the event of its cancellation is still missing; see `graphs.cancellation`."""
     client_calls: NotRequired[Literal["pause", "end"]]
     """See `graphs.machine.spec.RunSpec`."""
+    key_id: NotRequired[str]
+    """The stored API key of the request that started it."""
     vector_store_ids: NotRequired[list[str]]
     """The vector stores that it searches."""
 

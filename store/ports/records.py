@@ -33,6 +33,7 @@ from store.ports.rows import (
     Unfinished,
     UploadRow,
 )
+from store.ports.usage import CountUsage
 from wire.events import Event
 
 __all__ = [
@@ -249,7 +250,7 @@ class Notify:
 
 
 _Required = RequireRow | RequireHeld | RequireUnchanged | RequireNoActiveRun | RequireNewest
-Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropCheckpoints | Notify
+Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropCheckpoints | Notify | CountUsage
 
 
 class Store(Protocol):

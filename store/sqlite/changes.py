@@ -7,6 +7,7 @@ StoreError. Checks and writes share the transaction, so nothing can happen betwe
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, assert_never
 
 import orjson
@@ -14,6 +15,7 @@ import orjson
 from store.ports import (
     Append,
     Change,
+    CountUsage,
     Delete,
     DropCheckpoints,
     HeldKind,
@@ -33,6 +35,7 @@ from store.ports import (
 from store.sqlite.event_log import append, retract
 from store.sqlite.owned_parts import remove_or_defer_parts
 from store.sqlite.tables import ACTIVE_SQL, FREE_SQL, TABLES, decode, insert_values, update_values
+from store.sqlite.usage_sums import count_usage
 from wire.errors import HeldByOther, MissingRow, StaleRow, StaleThread, StatusConflict, StoreError, ThreadBusy
 
 __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "write_unchanged_page"]
@@ -71,6 +74,8 @@ def prepare(change: Change, process: int) -> Prepared:
             return Prepared(drop_checkpoints(run_id))
         case Notify():
             return Prepared(_do_nothing, 0)  # other processes look at the store themselves
+        case CountUsage():
+            return Prepared(partial(count_usage, change=change), 0)
         case _:
             return Prepared(_require(change, process), 0)
 

@@ -34,7 +34,7 @@ from store.sqlite.writer import Writer
 from telemetry.context import current_owner
 from wire.errors import LeaseLost, StoreError, StoreFailed, ThreadholdError
 
-__all__ = ["Engine", "LargeRead", "Trace"]
+__all__ = ["Engine", "LargeRead", "Trace", "create_or_migrate"]
 
 _READERS: Final = 5
 _CLOSE_S: Final = 30.0
@@ -316,6 +316,17 @@ def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, reserv
         raise
     reserve.refill()
     return connection
+
+
+def create_or_migrate(path: Path) -> None:
+    """Create a file that no process has open, or migrate it. Blocks. Raises StoreFailed, OSError, sqlite3.Error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        _open_writing(path, _MIGRATE_S, None, DiskReserve(reserve_path(path), 0)).close()
+    finally:
+        lock.release()
 
 
 def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3.Connection:

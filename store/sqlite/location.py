@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from store.free_space import Disks
-from store.ports import Backend, Maintenance, Sharing
+from store.ports import Backend, KeyAdministration, Maintenance, Sharing, UsageReport
 from store.single_process import single_process
 from wire.errors import InvalidSetting
 
@@ -39,15 +39,29 @@ class SqliteFile:
 
         return SqliteMaintenance(self._path)
 
+    @property
+    def keys(self) -> KeyAdministration:
+        from store.sqlite.keys import SqliteKeyAdministration
+
+        return SqliteKeyAdministration(Path(self._path).expanduser().resolve())
+
+    @property
+    def usage(self) -> UsageReport:
+        from store.sqlite.usage import SqliteUsageReport
+
+        return SqliteUsageReport(Path(self._path).expanduser().resolve())
+
     @asynccontextmanager
     async def open(
         self, *, disks: Disks | None = None, has_reserve: bool = False, sharing: Sharing | None = None
     ) -> AsyncIterator[Backend]:
         from store.sqlite.disk_reserve import DISK_RESERVE_BYTES
         from store.sqlite.health import SqliteHealth
+        from store.sqlite.keys import SqliteKeys
         from store.sqlite.processes import SharedFile
         from store.sqlite.store import open_store
         from store.sqlite.thread_activity import SqliteThreadActivity
+        from store.sqlite.usage import SqliteUsage
 
         free_space = None if disks is None else disks.free_space(Path(self._path).parent)
         async with AsyncExitStack() as stack:
@@ -67,6 +81,8 @@ class SqliteFile:
                 vectors=store.vectors,
                 thread_activity=SqliteThreadActivity(store.engine),
                 health=SqliteHealth(store.engine),
+                keys=SqliteKeys(store.engine),
+                usage=SqliteUsage(store.engine),
                 processes=processes,
                 free_space=free_space,
             )

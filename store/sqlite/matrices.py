@@ -17,14 +17,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from store.sqlite.readers import untimed
 from store.sqlite.vector_slices import Numbers, block_rows, read_blocks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["File", "LoadedStore", "Matrices"]
 
@@ -53,7 +55,7 @@ class _Layout:
     """The files whose vectors are compared together, and the first row of each. The rows of a file are its chunks."""
 
     files: Sequence[File]
-    starts: NDArray[np.int64]
+    starts: "NDArray[np.int64]"
     rows: int
     dimensions: int
 
@@ -93,6 +95,8 @@ class LoadedStore:
     def layout(self, model: _Model) -> _Layout:
         """Return the files that have vectors of this model."""
         if model not in self.layouts:
+            import numpy as np
+
             files = [each for each in self.files.values() if (each.model, each.dimensions) == model and each.count]
             counts = np.array([each.count for each in files], dtype=np.int64)
             self.layouts[model] = _Layout(files, np.cumsum(counts) - counts, int(counts.sum()), model[1])
@@ -141,6 +145,8 @@ class Matrices:
         allowed: frozenset[int] | None,
     ) -> list[tuple[int, int, float]]:
         """Return (file's `seq`, chunk's index, cosine) of the nearest chunks of `allowed` files, nearest first."""
+        import numpy as np
+
         vector = np.asarray(query, dtype=np.float32)
         vector /= max(float(np.linalg.norm(vector)), 1e-12)
         layout = loaded.layout((model, len(vector)))
@@ -256,6 +262,8 @@ class Matrices:
 
 
 def _best(layout: _Layout, scores: Numbers, limit: int, allowed: frozenset[int] | None) -> list[tuple[int, int, float]]:
+    import numpy as np
+
     if allowed is not None:
         excluded = [each.seq not in allowed for each in layout.files]
         scores[np.repeat(excluded, [each.count for each in layout.files])] = -np.inf
@@ -271,6 +279,8 @@ def _best(layout: _Layout, scores: Numbers, limit: int, allowed: frozenset[int] 
 
 
 def _cosines(blocks: Iterator[Numbers], query: Numbers) -> Numbers:
+    import numpy as np
+
     return np.concatenate([block @ query for block in blocks])
 
 
@@ -291,6 +301,8 @@ def _files(conn: sqlite3.Connection, store: int) -> dict[int, File]:
 
 
 def _load(conn: sqlite3.Connection, layout: _Layout, before: _Matrix | None) -> _Matrix:
+    import numpy as np
+
     known = {}
     if before is not None:
         known = dict(zip((each.seq for each in before.layout.files), before.layout.starts.tolist(), strict=True))

@@ -349,6 +349,27 @@ def m013_next_forms(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m014_keys_and_usage(db: Database) -> None:
+    """API keys (see `store/sqlite/keys.py`), and the usage of owners by day (see `store/sqlite/usage.py`).
+
+    `hash` is the key's SHA-256, `scopes` are separated by spaces. `day` is the start of a UTC day in Unix seconds."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE api_keys (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, name TEXT NOT NULL,
+            hash BLOB NOT NULL, scopes TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER,
+            revoked_at INTEGER, last_used_at INTEGER, requests_limit INTEGER, tokens_limit INTEGER);
+
+        CREATE TABLE usage (
+            day INTEGER NOT NULL, owner TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL, key_id TEXT NOT NULL,
+            requests INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+            output_tokens INTEGER NOT NULL, PRIMARY KEY (day, owner, model, kind, key_id)) WITHOUT ROWID
+        """,
+    )
+
+
 STEPS = (
     "m001_objects",
     "m002_events",
@@ -363,5 +384,6 @@ STEPS = (
     "m011_vector_slices",
     "m012_items",
     "m013_next_forms",
+    "m014_keys_and_usage",
 )
 """All migrations, oldest first."""

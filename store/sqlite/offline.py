@@ -17,7 +17,7 @@ from store.sqlite.lock import is_locked
 from store.sqlite.migrations import MIGRATIONS, STEPS
 from wire.errors import StoreFailed
 
-__all__ = ["in_use", "open_read_only", "snapshot"]
+__all__ = ["check_schema", "in_use", "open_read_only", "snapshot"]
 
 _BUSY_S: Final = 10.0
 
@@ -48,7 +48,7 @@ def open_read_only(
     uri = f"{path.as_uri()}?mode=ro{'&immutable=1' if quiet else ''}"
     try:
         with closing(_connect(uri, path)) as connection:
-            _check_schema(connection, path, any_schema=any_schema)
+            check_schema(connection, path, any_schema=any_schema)
             yield connection
     except sqlite3.Error as error:
         raise StoreFailed(f"The database `{path}` could not be read: {error}.") from error
@@ -92,7 +92,8 @@ def _resolve(database: str | Path) -> Path:
     return Path(database).expanduser().resolve()
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path, *, any_schema: bool) -> None:
+def check_schema(connection: sqlite3.Connection, path: Path, *, any_schema: bool) -> None:
+    """Raise StoreFailed unless the file has this code's schema; with `any_schema`, an older one is accepted, too."""
     applied = {step.name for step in MIGRATIONS.applied(Database(connection))}
     if not applied:
         raise StoreFailed(f"The file `{path}` is not a Threadhold database.")

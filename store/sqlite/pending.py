@@ -12,6 +12,7 @@ from typing import Final
 from store.ports import (
     Append,
     Change,
+    CountUsage,
     Delete,
     DropCheckpoints,
     Hold,
@@ -77,7 +78,7 @@ class Pending:
                     touched.add(run_id)
                 case RequireNoActiveRun() | RequireNewest() | RequireRow() | RequireHeld() | RequireUnchanged():
                     pass
-                case Notify():
+                case Notify() | CountUsage():
                     pass
         return frozenset(touched)
 

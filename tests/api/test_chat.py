@@ -5,6 +5,7 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
+from telemetry.version import installed_version
 from tests.process import ServerProcess
 from tests.upstream import Fail, Hang, Reply, ScriptedUpstream
 
@@ -69,7 +70,8 @@ def test_models_are_those_of_the_upstream_and_aliases(client: httpx2.Client) -> 
 
 
 def test_health_and_readiness_are_ok(server: ServerProcess) -> None:
-    assert httpx2.get(f"{server.url}/health").json() == {"status": "ok"}
+    assert httpx2.get(f"{server.url}/health").json() == {"status": "ok", "version": installed_version()}
+    assert f'threadhold_info{{version="{installed_version()}"}} 1' in httpx2.get(f"{server.url}/metrics").text
     assert httpx2.head(f"{server.url}/health").status_code == 200  # some probes send HEAD
     ready = httpx2.get(f"{server.url}/ready")
     assert (ready.status_code, ready.json()) == (

@@ -17,7 +17,9 @@ import uvicorn
 
 from api.access import AccessControl
 from api.connection_limit import ConnectionLimit
+from api.key_ring import KeyRing
 from api.request_starts import Group, request_scheduler
+from api.scopes import RouteScopes
 from tests.process import ServerProcess
 from tests.upstream import Hang, ScriptedUpstream
 from wire.errors import TooManyRequests
@@ -225,8 +227,15 @@ async def test_a_new_connection_replaces_one_that_waits_for_its_refusal(request_
     limit = ConnectionLimit(16)
     for _ in range(12):
         limit.admit(Group())
-    app = SimpleNamespace(state=SimpleNamespace(connection_limit=limit))
-    gate = AccessControl(empty, keys={"sk-ann-1": "ann", "sk-bob-1": "bob"}, hosts=None, origins=(), max_body_bytes=9)
+    app = SimpleNamespace(state=SimpleNamespace(connection_limit=limit, route_scopes=RouteScopes(())))
+    gate = AccessControl(
+        empty,
+        keys=KeyRing({"sk-ann-1": "ann", "sk-bob-1": "bob"}),
+        hosts=None,
+        origins=(),
+        max_body_bytes=9,
+        is_shared=True,
+    )
     valid = ASK.replace(b"\r\n\r\n", b"\r\nauthorization: Bearer sk-bob-1\r\n\r\n") % b"v1/threads"
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
@@ -429,9 +438,9 @@ async def test_requests_without_a_key_leave_connections_to_others(path: str, key
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    gate = AccessControl(app, keys={"sk-ann-1": "ann"}, hosts=None, origins=(), max_body_bytes=1000)
+    gate = AccessControl(app, keys=KeyRing({"sk-ann-1": "ann"}), hosts=None, origins=(), max_body_bytes=1000)
     headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
-    state = SimpleNamespace(connection_limit=limit)
+    state = SimpleNamespace(connection_limit=limit, route_scopes=RouteScopes(()))
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": path, "headers": headers, "state": {}}
     for _ in range(20):  # an answered request is no longer counted
         await gate({**scope, "app": SimpleNamespace(state=state)}, receive, send)
@@ -469,8 +478,8 @@ async def test_a_flood_of_probes_is_refused_and_excludes_no_others(keys: dict[st
         await empty(scope, receive, send)
 
     limit = ConnectionLimit(64)
-    state = SimpleNamespace(connection_limit=limit)
-    gate = AccessControl(app, keys=keys, hosts=None, origins=(), max_body_bytes=9)
+    state = SimpleNamespace(connection_limit=limit, route_scopes=RouteScopes(()))
+    gate = AccessControl(app, keys=KeyRing(keys), hosts=None, origins=(), max_body_bytes=9, is_shared=len(keys) > 1)
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         await gate({**scope, "app": SimpleNamespace(state=state)}, receive, send)

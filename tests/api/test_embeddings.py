@@ -142,7 +142,7 @@ def test_as_many_texts_are_accepted_as_by_openai(builtin: httpx2.Client) -> None
 def test_the_server_answers_others_while_it_embeds(builtin: httpx2.Client) -> None:
     with pytest.raises(httpx2.TimeoutException):  # embedding stops when its client leaves
         builtin.post("/embeddings", json={"model": "m", "input": ["word " * 5000] * 40}, timeout=1)
-    assert builtin.get("/health", timeout=1).json() == {"status": "ok"}
+    assert builtin.get("/health", timeout=1).json()["status"] == "ok"
     assert embed(builtin)["model"] == BUILTIN
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import wait_loaded
-from tests.process import ServerProcess
+from tests.process import ROOT, ServerProcess
 from tests.upstream import ScriptedUpstream
 
 CONFIG = Path(__file__).with_name("fuzz.toml")
@@ -32,8 +32,11 @@ def run_schemathesis(server: ServerProcess, folder: Path, *options: str) -> str:
     """Run schemathesis and return its report, also when it has found an error."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(CONFIG)]
     command += ["run", f"{server.url}/openapi.json", *options]
-    hooked = {**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)}
-    run = subprocess.run(command, cwd=folder, env=hooked, capture_output=True, text=True, check=False)
+    # Hypothesis otherwise computes its tables of characters again in each folder. The HTTP client reads every variable
+    # at each request, so there are few.
+    environment = {"PATH": os.environ["PATH"], "SCHEMATHESIS_HOOKS": str(HOOKS)}
+    environment["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".hypothesis")
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     report = "\n".join(line[:400] for line in run.stdout.splitlines())
     assert run.returncode == 0, f"{report}\n{run.stderr[-2000:]}\nThe server's log:\n{server.log.read_text()[-4000:]}"
     assert re.search(WHOLE, report), report

@@ -15,9 +15,12 @@ import pytest
 from api.gc_tuning import pause_after, tuned_interpreter
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def nothing_frozen() -> Iterator[None]:
-    """Start each test as a server starts, with nothing excluded from collection (see `tests.conftest`)."""
+    """Start as a server starts, with nothing excluded from collection (see `tests.conftest`).
+
+    Both collections examine the objects of all tests, so there is one for the module and not for each test.
+    """
     gc.unfreeze()
     yield
     gc.collect()
@@ -112,7 +115,7 @@ def test_collections_take_at_most_a_share_of_the_time(
     assert pause_after(collection_s, has_grown=True) == pytest.approx(pause_if_grown_s)
 
 
-@pytest.mark.parametrize(("growth", "most_s"), [(300, 6), (60, None)], ids=["much", "little"])
+@pytest.mark.parametrize(("growth", "max_s"), [(300, 6), (60, None)], ids=["much", "little"])
 async def test_much_growth_shortens_the_pause_after_a_long_collection(
     monkeypatch: pytest.MonkeyPatch, growth: int, max_s: float | None
 ) -> None:

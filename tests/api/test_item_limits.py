@@ -238,7 +238,7 @@ def invalid_bodies() -> list[bytes]:
     return [*map(orjson.dumps, values), b"[" + b",".join([b"0"] * 5_000_000) + b"]"]
 
 
-ROUTES = sorted({route.path for module in _ROUTERS for route in module.router.routes
+ROUTES = sorted({route.path for _, router in _ROUTERS for route in router.routes
                  if isinstance(route, APIRoute) and "POST" in route.methods})  # fmt: skip
 LANGSERVE = tuple(
     f"/{runnable}{packed}/{ending}"

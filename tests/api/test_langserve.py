@@ -31,7 +31,9 @@ from retrieval.upload_parts import Uploads
 from store.blobs import FolderBlobs
 from store.free_space import Disks
 from store.sqlite.health import SqliteHealth
+from store.sqlite.keys import SqliteKeys
 from store.sqlite.store import open_store
+from store.sqlite.usage import SqliteUsage
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
@@ -72,9 +74,10 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         await stack.enter_async_context(ingestion)
         embeddings = EmbeddingRouter(ModelRouter([RoutedUpstream("", model, OpenAIBackend(model))]), MiniLm())
         uploads = Uploads(store, file_queries, blobs, max_bytes=1000)
-        health, disks = SqliteHealth(store.engine), Disks()
+        engine, disks = store.engine, Disks()
+        health = (SqliteHealth(engine), SqliteKeys(engine), SqliteUsage(engine))
         files = (file_queries, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
-        yield Deps(store, model, runner, {}, *files, health, disks, folder, disks.free_space(folder))
+        yield Deps(store, model, runner, {}, *files, *health, disks, folder, disks.free_space(folder))
 
 
 @pytest.fixture
@@ -443,7 +446,7 @@ def test_no_input_schema_allows_null(server: ServerProcess) -> None:
 def test_with_keys_playgrounds_are_closed_and_owners_isolated(keyed: ServerProcess) -> None:
     result = httpx2.get(f"{keyed.url}/chat/playground/", headers={"Authorization": "Bearer key-ann"})
     assert result.status_code == 401
-    assert "API_KEYS" in result.json()["error"]["message"]
+    assert "requires keys" in result.json()["error"]["message"]
     url = f"{keyed.url}/assistant/invoke"
     ann, bob = ({"Authorization": f"Bearer key-{name}"} for name in ("ann", "bob"))
     assert httpx2.post(url, json={"input": {"content": "hi"}}).status_code == 401

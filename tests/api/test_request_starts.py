@@ -9,6 +9,8 @@ import pytest
 from api.access import AccessControl
 from api.connection_limit import ConnectionLimit
 from api.cors import Cors
+from api.key_ring import KeyRing
+from api.scopes import RouteScopes
 from tests.api.test_connection_limit import serving
 
 REQUESTS = 300
@@ -22,7 +24,12 @@ class Server:
     def __init__(self) -> None:
         self.answered: list[str] = []
         access = AccessControl(
-            _app, keys={"sk-ann": "ann", "sk-bob": "bob"}, hosts=None, origins=(), max_body_bytes=1000
+            _app,
+            keys=KeyRing({"sk-ann": "ann", "sk-bob": "bob"}),
+            hosts=None,
+            origins=(),
+            max_body_bytes=1000,
+            is_shared=True,
         )
         self._gate = Cors(access, origins=["*"])
 
@@ -39,7 +46,7 @@ class Server:
         method, headers = "GET", [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
         if key == "preflight":
             method, headers = "OPTIONS", [(b"origin", b"http://a"), (b"access-control-request-method", b"POST")]
-        app = SimpleNamespace(state=SimpleNamespace())
+        app = SimpleNamespace(state=SimpleNamespace(route_scopes=RouteScopes(())))
         scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "headers": headers, "app": app}
         await self._gate({**scope, "state": {}}, receive, send)
 
@@ -84,10 +91,10 @@ async def test_probes_wait_for_few_requests_without_a_key() -> None:
 )
 async def test_refusals_of_broken_http_delay_a_request_by_few_starts(broken: bytes) -> None:
     answered: list[bytes] = []
-    gate = AccessControl(_app, keys={"sk-bob": "bob"}, hosts=None, origins=(), max_body_bytes=1000)
+    gate = AccessControl(_app, keys=KeyRing({"sk-bob": "bob"}), hosts=None, origins=(), max_body_bytes=1000)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope["app"] = SimpleNamespace(state=SimpleNamespace(route_paths=_Routes()))
+        scope["app"] = SimpleNamespace(state=SimpleNamespace(route_paths=_Routes(), route_scopes=RouteScopes(())))
         await gate(scope, receive, send)
 
     async with serving(ConnectionLimit(1000), app) as port, asyncio.timeout(60):

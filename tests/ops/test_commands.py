@@ -7,7 +7,7 @@ import pytest
 from server import main
 from tests.process import ROOT
 
-WORDS = ("serve", "check", "backup", "export", "import", "prune", "licenses")
+WORDS = ("serve", "check", "backup", "export", "import", "prune", "keys", "usage", "licenses")
 
 
 def run_main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

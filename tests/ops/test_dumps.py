@@ -592,7 +592,9 @@ KEYED = [
 ]
 
 
-@pytest.mark.parametrize("option", [[], ["--skip-refused"]], ids=["plain", "skip refused"])
+@pytest.mark.parametrize(
+    "option", [[], pytest.param(["--skip-refused"], marks=pytest.mark.soak)], ids=["plain", "skip refused"]
+)
 def test_actions_are_imported_without_their_keys_and_named(
     option: list[str], upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:

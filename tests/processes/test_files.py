@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.process import ServerProcess
 from tests.processes.conftest import Two, sharing_server
@@ -57,8 +58,9 @@ def test_an_upload_in_progress_survives_the_start_of_another_server(own_two: Two
     assert content.content == b"x" * 3_000_000 + b"y" * 1000
 
 
-def test_attachments_at_both_make_one_vector_store_with_all_files(two: Two) -> None:
-    for _ in range(3):
+@pytest.mark.parametrize("threads", [1, pytest.param(3, marks=pytest.mark.soak)])
+def test_attachments_at_both_make_one_vector_store_with_all_files(two: Two, threads: int) -> None:
+    for _ in range(threads):
         thread = two.a.request("POST", "/v1/threads", {})["id"]
         servers = [(two.a, two.b)[number % 2] for number in range(6)]
         files = [add_file(server, f"Cat {number}.") for number, server in enumerate(servers)]

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,7 +21,6 @@ README = TOP / "README.md"
 DOCS = TOP / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LINKED = [*PAGES, *sorted(TOP.glob("*.md")), TOP / "demo_model/README.md"]
-CHANGELOG = (TOP / "CHANGELOG.md").read_text()
 EXAMPLES = [
     pytest.param(example, id=f"{page.stem} {number}")
     for page in (README, *PAGES)
@@ -235,11 +233,6 @@ def test_examples_run_as_printed(
 
 def test_many_pages_have_examples_that_run() -> None:
     assert len(EXAMPLES) >= 10
-
-
-def test_the_changelog_s_newest_version_is_the_project_s() -> None:
-    version = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["version"]
-    assert re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)[0] == version
 
 
 def test_no_file_names_a_registry_or_a_local_path() -> None:

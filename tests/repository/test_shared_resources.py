@@ -92,6 +92,7 @@ SHARED = {
     "store/sqlite/vectors.py": "one clean-up at a time, in slices that alternate with all other writes",
     "store/sqlite/commit_queues.py": "a queue for each owner, and equal shares of time",
     "store/sqlite/writer.py": "owners get equal shares of the time of its thread",
+    "telemetry/version.py": "one value",
     "telemetry/log.py": "a fixed number of lines; further ones are counted and dropped",
     "fairness/loop_scheduler.py": "shared fairly by owner, then by key",
     "fairness/owned_cache.py": "each owner evicts its own entries",

@@ -17,7 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from chains.gguf import find_models
-from tests.repository.test_packages import OURS, SOURCES, TOP
+from telemetry.version import source_version
+from tests.repository.test_packages import OURS, PACKAGES, SOURCES, TOP
 from tests.sdk.conftest import absent
 
 DEMO = TOP / "demo_model"
@@ -69,6 +70,23 @@ def test_the_wheel_contains_every_package_and_the_console_script(released: Path)
         assert "threadhold = server:main" in archive.read(script).decode()
     assert {str(path.relative_to(TOP)) for path in SOURCES} <= held
     assert {name.partition("/")[0].partition(".py")[0] for name in held if "dist-info" not in name} <= set(OURS)
+
+
+def test_every_package_in_the_wheel_is_marked_as_typed(released: Path) -> None:
+    (wheel,) = released.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    assert {f"{package}/py.typed" for package in PACKAGES} <= held
+
+
+def test_archives_of_a_checkout_carry_its_version_and_sdists_keep_it(released: Path, tmp_path: Path) -> None:
+    (sdist,) = released.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
+    build(unpacked, tmp_path / "again").check_returncode()
+    wheels = [*released.glob("*.whl"), *(tmp_path / "again").glob("*.whl")]
+    assert {wheel.name for wheel in wheels} == {f"threadhold-{source_version(TOP)}-py3-none-any.whl"}
 
 
 def test_the_description_for_indexes_has_no_relative_links(released: Path) -> None:

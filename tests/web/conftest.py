@@ -100,15 +100,21 @@ def server(_open_server: ServerProcess) -> ServerProcess:
 
 
 @pytest.fixture
-def page(browser: Browser, server: ServerProcess, up: ScriptedUpstream) -> Iterator[Page]:
-    """A tab with the server's page; its activity is checked at the end."""
+def tab(browser: Browser, server: ServerProcess, up: ScriptedUpstream) -> Iterator[Page]:
+    """A tab in which the test opens a page itself, by `fresh`; its activity is checked at the end."""
     del up  # set before the page looks for it
     browser.forget()
     opened = Page(browser, server)
-    opened.fresh()
     yield opened
     assert browser.foreign_addresses() == []
     assert opened.js("return window.__ran") == []
     assert opened.js("return window.__reports") == []
     assert opened.js("return window.__errors") == []
     opened.look()
+
+
+@pytest.fixture
+def page(tab: Page) -> Page:
+    """A tab with the server's page."""
+    tab.fresh()
+    return tab

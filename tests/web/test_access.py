@@ -38,14 +38,14 @@ _SPOKEN = [
 
 
 @pytest.mark.parametrize(("state", "language"), _SPOKEN)
-def test_axe_has_no_findings(page: Page, up: ScriptedUpstream, state: str, language: str) -> None:
-    page.fresh(language="en", reduced_motion=True)
-    STATES[state](page, up)
+def test_axe_has_no_findings(tab: Page, up: ScriptedUpstream, state: str, language: str) -> None:
+    tab.fresh(language="en", reduced_motion=True)
+    STATES[state](tab, up)
     if language == "fr":
-        page.js("const l = document.getElementById('lang'); l.value = 'fr'; l.dispatchEvent(new Event('change'))")
+        tab.js("const l = document.getElementById('lang'); l.value = 'fr'; l.dispatchEvent(new Event('change'))")
     found: dict[str, list[str]] = {}
-    for view in _views(page, phone_theme="light" if language == "en" else "dark"):
-        for wrong in page.axe():
+    for view in _views(tab, phone_theme="light" if language == "en" else "dark"):
+        for wrong in tab.axe():
             found.setdefault(wrong, []).append(view)
     up.release()
     assert not found, "\n\n".join(f"{' and '.join(views)}: {wrong}" for wrong, views in found.items())
@@ -54,12 +54,12 @@ def test_axe_has_no_findings(page: Page, up: ScriptedUpstream, state: str, langu
 @pytest.mark.parametrize(
     "state", [pytest.param(state, marks=() if state in _QUICK else pytest.mark.soak) for state in STATES]
 )
-def test_a_phone_of_320_px_needs_no_sideways_scrolling(page: Page, up: ScriptedUpstream, state: str) -> None:
-    page.fresh(width=320)
-    STATES[state](page, up)
+def test_a_phone_of_320_px_needs_no_sideways_scrolling(tab: Page, up: ScriptedUpstream, state: str) -> None:
+    tab.fresh(width=320)
+    STATES[state](tab, up)
     up.release()
-    assert page.js(_OVERFLOW) <= 0
-    beyond = page.js(
+    assert tab.js(_OVERFLOW) <= 0
+    beyond = tab.js(
         "return [...document.querySelectorAll('button, input, select, textarea, a, h2, p')]"
         ".filter(e => e.checkVisibility() && !e.closest('nav, .sr, .skip, pre, .wide'))"
         ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.id || e.outerHTML)"

@@ -8,17 +8,17 @@ from tests.web.test_page import strings
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_an_example_fills_both_texts_in_the_page_s_language(page: Page, up: ScriptedUpstream, language: str) -> None:
-    page.fresh(language=language)
+def test_an_example_fills_both_texts_in_the_page_s_language(tab: Page, up: ScriptedUpstream, language: str) -> None:
+    tab.fresh(language=language)
     presets = strings()[language]["presets"]
     assert isinstance(presets, list)
     for number, preset in enumerate(presets):
-        page.choose("preset", str(number))
-        assert page.by_id("system").get_attribute("value") == preset["system"]
-        assert page.by_id("human").get_attribute("value") == preset["human"]
-    page.click("send")
-    page.shows(f"Echo: {presets[-1]['human']}")
-    page.idle()
+        tab.choose("preset", str(number))
+        assert tab.by_id("system").get_attribute("value") == preset["system"]
+        assert tab.by_id("human").get_attribute("value") == preset["human"]
+    tab.click("send")
+    tab.shows(f"Echo: {presets[-1]['human']}")
+    tab.idle()
     system, human = up.requests[-1].body["messages"]
     assert (system["role"], system["content"]) == ("system", presets[-1]["system"])
     assert (human["role"], human["content"]) == ("user", presets[-1]["human"])

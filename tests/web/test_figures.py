@@ -48,11 +48,11 @@ def test_the_speed_is_that_of_the_last_reply_alone(page: Page, up: ScriptedUpstr
 
 
 @pytest.mark.soak
-def test_numbers_have_the_language_s_format(page: Page, up: ScriptedUpstream) -> None:
-    page.fresh(language="fr-FR")
+def test_numbers_have_the_language_s_format(tab: Page, up: ScriptedUpstream) -> None:
+    tab.fresh(language="fr-FR")
     up.script(Reply("Oui.", usage={"prompt_tokens": 1234, "completion_tokens": 5, "total_tokens": 1239}))
-    page.send("Combien ?")
-    page.shows("1\u202f234 lus, 5 écrits", "premier après 0,")
+    tab.send("Combien ?")
+    tab.shows("1\u202f234 lus, 5 écrits", "premier après 0,")
 
 
 _BELOW = """

@@ -83,11 +83,11 @@ def test_an_unreadable_file_shows_the_error_next_to_its_name(page: Page, up: Scr
     page.eventually(lambda: "PDF" in _chips(page, ".me .mark")[0], "why it is not indexed", limit_s=30)
 
 
-def test_a_failed_upload_is_reported_and_leaves_nothing(page: Page, locked: ServerProcess) -> None:
-    page.fresh(server=locked)
-    page.js(DROP, "ferry.txt", FERRY)
-    page.shows("invalid_api_key", "enter the key under Set-up")
-    assert _chips(page, "#chips *") == []
+def test_a_failed_upload_is_reported_and_leaves_nothing(tab: Page, locked: ServerProcess) -> None:
+    tab.fresh(server=locked)
+    tab.js(DROP, "ferry.txt", FERRY)
+    tab.shows("invalid_api_key", "enter the key under Set-up")
+    assert _chips(tab, "#chips *") == []
 
 
 @pytest.mark.soak
@@ -215,15 +215,15 @@ def catalogue(start_server: Callable[..., ServerProcess]) -> Iterator[ServerProc
     [*(pytest.param(model, marks=() if model == "llama.cpp" else pytest.mark.soak) for model in BLIND), "gpt-4o"],
 )
 def test_an_image_for_a_model_without_vision_is_refused_before_sending(
-    page: Page, catalogue: ServerProcess, model: str
+    tab: Page, catalogue: ServerProcess, model: str
 ) -> None:
-    page.fresh(server=catalogue)
-    page.open_setup()
-    page.type("model", model)
-    _give(page, "human", PNG)
-    page.eventually(lambda: f"“{model}” cannot see pictures" in page.by_id("blind").text, "it is said at once")
-    page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
-    page.send("What is this?")
-    assert (len(_chips(page)), page.thread_id()) == (1, "")
-    page.type("model", "unknown")
-    page.eventually(lambda: not page.by_id("blind").is_displayed(), "another model may see it")
+    tab.fresh(server=catalogue)
+    tab.open_setup()
+    tab.type("model", model)
+    _give(tab, "human", PNG)
+    tab.eventually(lambda: f"“{model}” cannot see pictures" in tab.by_id("blind").text, "it is said at once")
+    tab.eventually(lambda: len(_chips(tab)) == 1, "the picture is attached")
+    tab.send("What is this?")
+    assert (len(_chips(tab)), tab.thread_id()) == (1, "")
+    tab.type("model", "unknown")
+    tab.eventually(lambda: not tab.by_id("blind").is_displayed(), "another model may see it")

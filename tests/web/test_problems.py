@@ -17,10 +17,10 @@ def _stays(page: Page, *texts: str) -> None:
     assert "→ " in result
 
 
-def test_an_unreachable_model_is_named_by_its_address(page: Page, without_model: ServerProcess) -> None:
-    page.fresh(server=without_model)
-    page.send("Hello?")
-    _stays(page, "127.0.0.1:9", "server_error · req_", "look at the server's log, and at its MODEL_URL")
+def test_an_unreachable_model_is_named_by_its_address(tab: Page, without_model: ServerProcess) -> None:
+    tab.fresh(server=without_model)
+    tab.send("Hello?")
+    _stays(tab, "127.0.0.1:9", "server_error · req_", "look at the server's log, and at its MODEL_URL")
 
 
 @pytest.mark.soak
@@ -68,12 +68,12 @@ def test_an_overflowing_context_is_reported_with_used_and_limit(page: Page, up: 
 
 
 @pytest.mark.parametrize("language", [pytest.param("en", marks=pytest.mark.soak), "fr"])
-def test_a_refusal_of_the_server_names_parameter_and_request(page: Page, up: ScriptedUpstream, language: str) -> None:
-    page.fresh(language=language)
-    page.type("temperature", "9")
-    page.send("Hot")
-    page.shows("temperature", {"en": "→ change", "fr": "→ changez"}[language])
-    assert re.search(r" · req_\w+", page.log)
+def test_a_refusal_of_the_server_names_parameter_and_request(tab: Page, up: ScriptedUpstream, language: str) -> None:
+    tab.fresh(language=language)
+    tab.type("temperature", "9")
+    tab.send("Hot")
+    tab.shows("temperature", {"en": "→ change", "fr": "→ changez"}[language])
+    assert re.search(r" · req_\w+", tab.log)
     assert up.requests == []
 
 

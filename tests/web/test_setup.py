@@ -72,63 +72,63 @@ def test_the_indicator_shows_whether_the_model_is_reachable(page: Page, without_
     assert "127.0.0.1:9" in page.js("return document.getElementById('reach').textContent")
 
 
-def test_a_server_that_requires_a_key_asks_for_it(page: Page, locked: ServerProcess, up: ScriptedUpstream) -> None:
-    page.fresh(server=locked)
-    page.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the page asks for a key")
-    assert page.js("return document.getElementById('dot').classList.contains('bad')")
-    page.send("Let me in")
-    page.shows("API key", "invalid_api_key · req_", "enter the key under Set-up")
+def test_a_server_that_requires_a_key_asks_for_it(tab: Page, locked: ServerProcess, up: ScriptedUpstream) -> None:
+    tab.fresh(server=locked)
+    tab.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the page asks for a key")
+    assert tab.js("return document.getElementById('dot').classList.contains('bad')")
+    tab.send("Let me in")
+    tab.shows("API key", "invalid_api_key · req_", "enter the key under Set-up")
     assert up.requests == []
-    page.open_setup()
-    page.type("key", KEY)
-    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
-    page.until("return document.querySelector('#models option')", "the models are listed now")
-    page.wait_id("human").clear()
-    page.send("Hello")
-    page.shows("Echo: Hello")
-    page.idle()
-    assert KEY not in page.js("return JSON.stringify([localStorage, sessionStorage, location.href])")
+    tab.open_setup()
+    tab.type("key", KEY)
+    tab.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
+    tab.until("return document.querySelector('#models option')", "the models are listed now")
+    tab.wait_id("human").clear()
+    tab.send("Hello")
+    tab.shows("Echo: Hello")
+    tab.idle()
+    assert KEY not in tab.js("return JSON.stringify([localStorage, sessionStorage, location.href])")
     assert all(KEY not in str(seen.headers) for seen in up.requests)
 
 
-def test_a_key_is_remembered_only_on_request(page: Page, locked: ServerProcess, up: ScriptedUpstream) -> None:
+def test_a_key_is_remembered_only_on_request(tab: Page, locked: ServerProcess, up: ScriptedUpstream) -> None:
     del up
-    page.fresh(server=locked)
-    page.open_setup()
-    page.click("keep")
-    page.type("key", KEY)
-    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
-    page.reload()
-    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key is still there")
-    assert KEY not in page.js("return JSON.stringify(localStorage)")
+    tab.fresh(server=locked)
+    tab.open_setup()
+    tab.click("keep")
+    tab.type("key", KEY)
+    tab.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
+    tab.reload()
+    tab.until("return document.getElementById('reach').textContent === 'Ready'", "the key is still there")
+    assert KEY not in tab.js("return JSON.stringify(localStorage)")
 
 
 @pytest.mark.soak
-def test_a_page_from_disk_can_use_several_servers(page: Page, server: ServerProcess, locked: ServerProcess) -> None:
-    page.fresh(PAGE.as_uri())
-    page.js("window.__same = true")
-    page.type("server", server.url)
-    page.until("return document.getElementById('reach').textContent === 'Ready'", "the first server is found")
-    page.send("From disk")
-    page.shows("Echo: From disk")
-    page.idle()
-    page.type("server", locked.url + "/v1/")
-    page.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the other one is found")
-    page.type("key", KEY)
-    page.until("return document.getElementById('reach').textContent === 'Ready'", "the other one opens")
-    page.click("new")
-    page.send("To the other")
-    page.shows("Echo: To the other")
-    page.idle()
-    assert page.js("return window.__same")
+def test_a_page_from_disk_can_use_several_servers(tab: Page, server: ServerProcess, locked: ServerProcess) -> None:
+    tab.fresh(PAGE.as_uri())
+    tab.js("window.__same = true")
+    tab.type("server", server.url)
+    tab.until("return document.getElementById('reach').textContent === 'Ready'", "the first server is found")
+    tab.send("From disk")
+    tab.shows("Echo: From disk")
+    tab.idle()
+    tab.type("server", locked.url + "/v1/")
+    tab.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the other one is found")
+    tab.type("key", KEY)
+    tab.until("return document.getElementById('reach').textContent === 'Ready'", "the other one opens")
+    tab.click("new")
+    tab.send("To the other")
+    tab.shows("Echo: To the other")
+    tab.idle()
+    assert tab.js("return window.__same")
     titles = [thread["metadata"]["title"] for thread in server.request("GET", "/threads")["data"]]
     assert titles == ["From disk"]
 
 
 @pytest.mark.soak
-def test_a_page_from_disk_without_a_server_shows_advice(page: Page) -> None:
-    page.fresh(PAGE.as_uri())
-    page.type("server", "http://127.0.0.1:9")
-    page.until("return document.getElementById('reach').textContent === 'Not reachable'", "no server is reachable")
-    page.send("Anyone?")
-    page.shows("Not reachable", "http://127.0.0.1:9", "CORS_ORIGINS")
+def test_a_page_from_disk_without_a_server_shows_advice(tab: Page) -> None:
+    tab.fresh(PAGE.as_uri())
+    tab.type("server", "http://127.0.0.1:9")
+    tab.until("return document.getElementById('reach').textContent === 'Not reachable'", "no server is reachable")
+    tab.send("Anyone?")
+    tab.shows("Not reachable", "http://127.0.0.1:9", "CORS_ORIGINS")

@@ -66,16 +66,16 @@ def test_the_copied_python_works(page: Page, up: ScriptedUpstream, tmp_path: Pat
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_a_copied_call_contains_no_key(page: Page, up: ScriptedUpstream, locked: ServerProcess) -> None:
-    page.fresh(server=locked)
-    page.open_setup()
-    page.type("key", KEY)
-    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
-    page.send("Hello")
-    page.shows("Echo: Hello")
-    page.idle()
-    page.press("Copy curl")
-    command = page.eventually(lambda: (text := page.copied()).startswith("curl ") and text, "it is copied")
+def test_a_copied_call_contains_no_key(tab: Page, up: ScriptedUpstream, locked: ServerProcess) -> None:
+    tab.fresh(server=locked)
+    tab.open_setup()
+    tab.type("key", KEY)
+    tab.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
+    tab.send("Hello")
+    tab.shows("Echo: Hello")
+    tab.idle()
+    tab.press("Copy curl")
+    command = tab.eventually(lambda: (text := tab.copied()).startswith("curl ") and text, "it is copied")
     assert KEY not in command
     assert "thread.run.completed" in _run(["sh", "-c", command], API_KEY=KEY)
     assert len(up.requests) == 2

@@ -149,21 +149,21 @@ def test_no_message_is_sent_while_a_run_waits(page: Page, up: ScriptedUpstream) 
 
 @pytest.mark.soak
 def test_an_expired_run_s_form_disappears_and_its_card_shows_it(
-    page: Page, up: ScriptedUpstream, expiring: ServerProcess
+    tab: Page, up: ScriptedUpstream, expiring: ServerProcess
 ) -> None:
-    page.fresh(server=expiring)
-    _assistant(page, WEATHER)
+    tab.fresh(server=expiring)
+    _assistant(tab, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]))
-    page.send("Weather?")
-    page.shows("The run waits for you")
-    assert "waits for you" in _card(page)
-    page.eventually(lambda: page.all("form.ask") == [], "the form goes")
-    page.eventually(lambda: "expired" in _card(page), "the card tells")
-    page.idle()
-    assert page.runs()[0]["status"] == "expired"
-    page.send("Again")
-    page.shows("Echo: Again")
-    page.idle()
+    tab.send("Weather?")
+    tab.shows("The run waits for you")
+    assert "waits for you" in _card(tab)
+    tab.eventually(lambda: tab.all("form.ask") == [], "the form goes")
+    tab.eventually(lambda: "expired" in _card(tab), "the card tells")
+    tab.idle()
+    assert tab.runs()[0]["status"] == "expired"
+    tab.send("Again")
+    tab.shows("Echo: Again")
+    tab.idle()
 
 
 @pytest.mark.soak

@@ -12,13 +12,13 @@ from tests.web.test_page import strings
 @pytest.mark.parametrize(
     ("browser_says", "page_speaks"), [("fr-CA", "fr"), ("fr", "fr"), ("en-GB", "en"), ("de-DE", "en")]
 )
-def test_the_page_has_the_browser_s_language_or_english(page: Page, browser_says: str, page_speaks: str) -> None:
-    page.fresh(language=browser_says)
+def test_the_page_has_the_browser_s_language_or_english(tab: Page, browser_says: str, page_speaks: str) -> None:
+    tab.fresh(language=browser_says)
     words = strings()[page_speaks]
-    assert page.js("return document.documentElement.lang") == page_speaks
-    assert page.by_id("send").text == words["send"]
-    assert page.by_id("new").text == words["newThread"]
-    assert str(words["helloTitle"]) in page.log
+    assert tab.js("return document.documentElement.lang") == page_speaks
+    assert tab.by_id("send").text == words["send"]
+    assert tab.by_id("new").text == words["newThread"]
+    assert str(words["helloTitle"]) in tab.log
 
 
 def test_the_switch_changes_every_text_immediately_and_is_kept(page: Page, up: ScriptedUpstream) -> None:
