@@ -22,7 +22,7 @@ class TooMuchError(Exception):
 
 
 def refusal(status: HTTPStatus, message: str) -> bytes:
-    """Return the bytes of an answer after which the connection is closed."""
+    """Return the bytes of a response after which the connection is closed."""
     body = _body(message)
     head = (
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"

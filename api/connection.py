@@ -3,14 +3,14 @@
 Invariants:
 
 - A connection closes after a limited time unless it makes progress. Progress is a complete head, a block of a body, the
-  end of a request, or bytes of an answer that the client takes. Other bytes (empty lines, chunk extensions, trailers,
+  end of a request, or bytes of a response that the client reads. Other bytes (empty lines, chunk extensions, trailers,
   the rest of a refused body) do not extend a limit, and their number is limited, too.
-- Progress has a minimum average rate: for a body that the server waits for, and for an answer that the client reads
-  late. The time that a body or an answer can take therefore depends on its length only.
-- Answers are sent in the order of their requests. Broken HTTP is answered in OpenAI's shape after the requests before
-  it, and nothing after it is read. Such refusals are scheduled like the starts of requests.
-- The end of a connection is noticed while requests of it wait: their bytes are kept unparsed, up to a limit.
-- A connection that closes before it has read a whole body lets the client read the answer first.
+- Progress has a minimum average rate: for a body that the server waits for, and for a response that the client reads
+  slowly. The time that a body or a response can take therefore depends only on its length.
+- Responses are sent in the order of their requests. Invalid HTTP gets an error in OpenAI's shape after the responses to
+  earlier requests, and nothing after it is read. Such refusals are scheduled like the starts of requests.
+- A disconnect is detected even while requests of the connection wait: their bytes are kept unparsed, up to a limit.
+- A connection that closes before it has read a whole body lets the client read the response first.
 - Small pieces of requests are read fairly by owner: see `api.small_reads`.
 """
 
@@ -47,7 +47,7 @@ class Connection(HttpToolsProtocol):
     """Time between two checks. A connection without progress between them is closed, which is after 30 to 60 s."""
 
     MAX_HEAD_BYTES: ClassVar[int] = 64 * 1024
-    """Maximum bytes without progress, such as those of a head, and maximum bytes that wait for earlier answers; one
+    """Maximum bytes without progress, such as those of a head, and maximum bytes that wait for earlier responses; one
     read can exceed it."""
 
     MAX_TARGET_BYTES: ClassVar[int] = 8 * 1024
@@ -60,7 +60,7 @@ class Connection(HttpToolsProtocol):
     """A body in chunks can have so many, and one more for each so many bytes: a chunk takes as long as 5 KB."""
 
     MAX_HELD_BYTES: ClassVar[int] = 32 * 1024 * 1024
-    """Maximum bytes of all connections together that wait for earlier answers."""
+    """Maximum bytes of all connections together that wait for earlier responses."""
 
     MIN_BODY_BYTES: ClassVar[int] = 1024
     """Bytes of a body that count as progress between two checks."""
@@ -93,14 +93,14 @@ class Connection(HttpToolsProtocol):
         self._behind: tuple[int, int] = (0, 0)
         """Consecutive checks at which the client was behind, and the bytes that it had read at the first of them."""
         self._answering: RequestResponseCycle | None = None
-        """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
+        """The request whose response is next. `cycle` is the latest one; those in between are in `pipeline`."""
         self._running: CancelOnDisconnect | None = None
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
         """Unparsed bytes after requests that wait."""
         self._small_reads = SmallReads(self._resume_reading)
         self._refusal: bytes | None = None
-        """The last answer, to an unreadable request; can be empty. It is sent after those that are due."""
+        """The last response, to an unreadable request; can be empty. It is sent after the responses that are due."""
         self._refusal_turn: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -124,8 +124,8 @@ class Connection(HttpToolsProtocol):
         self._keep(b"")
         self._disconnect()
         super().connection_lost(exc)
-        # So the connection is freed now, and not by the garbage collector: a client can open thousands a second, each
-        # with 10 KB. A request that is still executed does not need its connection.
+        # Break reference cycles, so that the connection is freed now and not by the garbage collector: a client can
+        # open thousands a second, of 10 KB each. A request that is still executing does not need its connection.
         self.flow.detach()  # type: ignore[attr-defined]
         self.cycle = self._answering = self._running = self._refusal_turn = None  # type: ignore[assignment]
 
@@ -197,7 +197,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, self._running)
 
     def on_response_complete(self) -> None:
-        """Continue with what waits: the next request, unparsed bytes, or the last answer."""
+        """Continue with what waits: the next request, unparsed bytes, or the last response."""
         super().on_response_complete()
         if self.pipeline or self.transport.is_closing():
             return
@@ -261,7 +261,7 @@ class Connection(HttpToolsProtocol):
     def _hold(self, data: memoryview) -> None:
         self._keep(self._held + data)
         if Connection._held_by_all > self.MAX_HELD_BYTES:
-            self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
+            self._end_reading(b"")  # a client repeats requests that got no response (RFC 9112, section 9.3.2)
         elif self._is_full():
             self.flow.pause_reading()
 
@@ -321,7 +321,7 @@ class Connection(HttpToolsProtocol):
         return (seen[0] == self._pauses and waiting >= seen[1]) or taken - since < (looks - 1) * self._min_bytes
 
     def _holds_too_long(self) -> bool:
-        """Return whether the held bytes reach the limit and no answer has ended since the last check.
+        """Return whether the held bytes reach the limit and no response has ended since the last check.
 
         The socket is then not read, so a client that left would not be noticed.
         """
@@ -353,7 +353,7 @@ class Connection(HttpToolsProtocol):
         return ""
 
     def _is_idle(self) -> bool:
-        """Return whether no answer is due."""
+        """Return whether no response is due."""
         return self._answering is None or self._answering.response_complete
 
     def _lingers(self) -> bool:
@@ -365,11 +365,11 @@ class Connection(HttpToolsProtocol):
         return unread
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer and close the connection, after the answers to earlier requests."""
+        """Respond and close the connection, after the responses to earlier requests."""
         self._end_reading(refusal(status, message))
 
     def _end_reading(self, last: bytes) -> None:
-        """Discard further input, and close the connection after the answers that are due and this one."""
+        """Discard further input, and close the connection after the responses that are due and this one."""
         self._refusal = last
         self._keep(b"")
         self.flow.resume_reading()  # further input is discarded
@@ -380,11 +380,11 @@ class Connection(HttpToolsProtocol):
             self._refusal_turn = call_in_turn(self._owner, self._disconnect_client)
 
     def _wait_for_refusal(self) -> None:
-        """Note that the connection will be closed when its turn comes."""
+        """Record that the connection waits for its turn to be refused and closed."""
 
     def _disconnect_client(self) -> None:
-        """Send the last answer, and close. A request that has received an answer, or a part of it, gets no other."""
-        is_lost = self.transport.is_closing()  # after its turn had come
+        """Send the last response, and close. A request that has received a response, or part of one, gets no other."""
+        is_lost = self.transport.is_closing()  # the client left after the turn was granted
         if self._refusal and not is_lost and not (self._in_body and self.cycle.response_started):
             self.transport.write(self._refusal)
         self.transport.close()

@@ -1,18 +1,18 @@
 """Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
-Invariants: a connection beyond the limit replaces another one, the first that there is of these:
+Invariants: a connection beyond the limit replaces the first of these that exists:
 
-1. one that has received its answer but not sent all of its request, or that only waits for a refusal;
-2. the oldest one that has not sent a whole head in half a second;
+1. one that has received its response but not sent all of its request, or that only waits for a refusal;
+2. the oldest one that has not sent a complete head within half a second;
 3. the one that has been idle longest, for at least 5 s;
-4. if one group (see `api.request_starts`) has more than half of all connections idle, its longest idle one.
+4. the longest idle one of a group (see `api.request_starts`) whose idle connections are more than half of all.
 
-If there is none of these, its request gets 503 with `Retry-After`. Probes are still answered, on a few extra
-connections that close soon; connections beyond these are aborted.
+If none exists, the request on the new connection gets 503 with `Retry-After`. Probes still get a response, on a few
+extra connections that close soon; connections beyond these are aborted.
 
-A connection that waits for another answer is never closed for a new one. Therefore, each group can have only a portion
-of the connections wait for answers: one of several owners, and all clients without a key, three times as many as the
-other groups leave; probes a sixteenth of all; a lone owner all but this sixteenth.
+A connection that waits for any other response is never closed for a new one. Therefore, each group has a limit on its
+connections that wait for responses: three times as many as are free for one of several owners, and for all clients
+without a key; a sixteenth of all connections for probes; all but this sixteenth for a single owner.
 """
 
 import asyncio
@@ -45,9 +45,9 @@ _RETRY_S: Final = 5
 _PORTION: Final = 3
 """How many times as many requests an owner can have as are free: three quarters of all for the first one."""
 _PROBE_PORTION: Final = 16
-"""The part of all connections that only probes can have wait for answers."""
+"""Divisor of the limit: this part of all connections is reserved for probes that wait for responses."""
 _MIN_PROBES: Final = 16
-"""Probes that can always be answered at once; if the limit is low, on the extra connections."""
+"""Concurrent probes that are always allowed; if the limit is low, they use the extra connections."""
 _MIN_CONNECTIONS: Final = 16
 _OWN_FILES: Final = 100  # for the database, uploads and files being indexed; an idle server has 25 open
 
@@ -73,7 +73,7 @@ class ConnectionLimit:
     requests."""
 
     BRIEFLY_IDLE_S: ClassVar[float] = 0.5
-    """The same for a connection that has sent no whole head yet, and for those of a group that has more than half."""
+    """The same for a connection without a complete head, and for those of a group with more than half of all."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -84,8 +84,8 @@ class ConnectionLimit:
         """Idle connections by the group of their last request → since when (monotonic seconds), longest idle first. The
         group is None if a connection has not sent a request yet."""
         self._discarding: OrderedDict[Connection, None] = OrderedDict()
-        """Connections that have sent their answer and discard the rest of the request, or that wait for a refusal; the
-        oldest ones first."""
+        """Connections that have sent their response and discard the rest of the request, or that wait for a refusal;
+        oldest first."""
         self._refused = RepeatedWarning(
             logger, "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
         )
@@ -94,7 +94,7 @@ class ConnectionLimit:
         self._buffer = memoryview(bytearray(READ_BYTES))
 
     def admit(self, group: Group) -> None:
-        """Count a request of a group until `leave`. Raises TooManyRequests."""
+        """Count a request of a group until `leave`. Raises TooManyRequests if the group has reached its limit."""
         limit = self._limit_of(group)
         if not (limit.left > 0 if group.is_alone else limit.is_free(group.owner)):
             if group.is_probe:
@@ -109,7 +109,7 @@ class ConnectionLimit:
         limit.acquire_nowait(group.owner)
 
     def leave(self, group: Group) -> None:
-        """Note that a request has been answered or its client has left."""
+        """Record that a request has its response, or that its client has disconnected."""
         self._limit_of(group).release(group.owner)
 
     def _limit_of(self, group: Group) -> FairLimit:
@@ -130,7 +130,7 @@ class ConnectionLimit:
             del self._idle[group]
 
     def add_discarding(self, connection: Connection) -> None:
-        """Note that a connection has sent its answer and discards the rest of the request, or waits for a refusal."""
+        """Record that a connection discards the rest of a request after its response, or waits for a refusal."""
         self._discarding[connection] = None
 
     def remove_discarding(self, connection: Connection) -> None:
@@ -252,7 +252,7 @@ class _Counted(Connection):
                 self._limit.add_idle(self, self._group, self.loop.time())
 
     def _note_refusal(self) -> None:
-        """Note that the request that is being answered only waits for its refusal."""
+        """Record that the current request only waits for its refusal."""
         if self._running is not None:
             self._running.is_refused = True
         self._wait_for_refusal()

@@ -42,7 +42,7 @@ _PREFLIGHT: Final = frozenset({b"origin", b"access-control-request-method"})
 
 
 class Cors(CORSMiddleware):
-    """Answers preflights, and adds CORS headers to all other answers, errors included."""
+    """Responds to preflights, and adds CORS headers to all other responses, errors included."""
 
     def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
         super().__init__(
@@ -71,7 +71,7 @@ class Cors(CORSMiddleware):
             counted.end()
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a preflight. Starlette 1.10 allows private networks even when it refuses the origin."""
+        """Respond to a preflight. Starlette 1.10 allows private networks even when it refuses the origin."""
         response = super().preflight_response(request_headers)
         if response.status_code != 200:
             del response.headers["access-control-allow-private-network"]
@@ -79,5 +79,5 @@ class Cors(CORSMiddleware):
 
 
 def _is_preflight(scope: Scope) -> bool:
-    """Return whether Starlette answers the request without the app."""
+    """Return whether Starlette responds to the request without calling the app."""
     return scope["method"] == "OPTIONS" and {name for name, _ in scope["headers"]} >= _PREFLIGHT

@@ -1,4 +1,4 @@
-"""Changes to uvicorn's cycles of request and answer: how they end.
+"""Changes to uvicorn's cycles of request and response: how they end.
 
 Invariant: each change uses only what the `RequestResponseCycle` of uvicorn 0.54 (`httptools_impl.py`) reads.
 """
@@ -19,18 +19,18 @@ __all__ = [
 ]
 
 BROKEN_OFF: Final = "broken_off"
-"""The key of a request's state that is true if its answer was broken off because memory was short."""
+"""The key of a request's state that is true if its response was aborted because memory was short."""
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class CancelOnDisconnect:
-    """An app whose call for one request is cancelled if its client disconnects before the answer has started. An answer
-    that the app has aborted keeps no bytes.
+    """An app whose call for one request is cancelled if its client disconnects before the response has started. A
+    response that the app has aborted keeps no bytes.
 
-    This holds for GET and HEAD, which change nothing: a client that repeats them and disconnects would otherwise keep
-    all threads busy with unread answers. It also holds for requests that wait for their refusal. All other requests are
-    carried out.
+    This applies to GET and HEAD, which change nothing: a client that repeats them and disconnects would otherwise keep
+    all threads busy with unread responses. It also applies to requests that wait for their refusal. All other requests
+    are executed to the end.
     """
 
     is_refused = False
@@ -75,14 +75,14 @@ def expects_100_continue(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def restore_send(*cycles: RequestResponseCycle) -> None:
-    """Undo the changes to `send` below: their functions and the cycle refer to each other, which only the garbage
-    collector could free."""
+    """Undo the changes to `send` that the functions below make: these closures and the cycle refer to each other, so
+    that only the garbage collector could free them."""
     for cycle in cycles:
         vars(cycle).pop("send", None)
 
 
 def end_if_refused(cycle: RequestResponseCycle) -> None:
-    """Close the connection after an answer that is sent instead of status 100: it is unknown whether the client still
+    """Close the connection after a response that is sent instead of status 100: it is unknown whether the client still
     sends the body, and where its next request would start (RFC 9110, section 10.1.1)."""
     send = cycle.send
 
@@ -95,9 +95,9 @@ def end_if_refused(cycle: RequestResponseCycle) -> None:
 
 
 def end_by_closing(cycle: RequestResponseCycle) -> None:
-    """Send answers of unknown length to an HTTP/1.0 client unencoded, and end them by closing the connection.
+    """Send responses of unknown length to an HTTP/1.0 client unencoded, and end them by closing the connection.
 
-    HTTP/1.0 has no chunked coding (RFC 9112, section 6.1), but uvicorn 0.54 applies it to every answer without
+    HTTP/1.0 has no chunked coding (RFC 9112, section 6.1), but uvicorn 0.54 applies it to every response without
     `Content-Length`, and no setting prevents that. `chunked_encoding` and `expected_content_length` are what its cycle
     goes by. It looks `send` up when its task starts, which is after this.
     """

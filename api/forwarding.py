@@ -82,12 +82,12 @@ async def _forward_form(request: Request, deps: Deps, path: str) -> Response:
         form = await stack.enter_async_context(received)
         named = with_model(form, getattr(request.state, DEPLOYMENT, ""))
         response = await _passed(request, deps, path, named)
-        # An upstream can begin its answer before it has read the whole form.
+        # An upstream can start its response before it has read the whole form.
         return _Holding(response, stack.pop_all())
 
 
 class _Holding(Response):
-    """An answer, and the resources that must stay open until it is sent."""
+    """A response, and the resources that must stay open until it is sent."""
 
     def __init__(self, response: Response, stack: AsyncExitStack) -> None:
         super().__init__(status_code=response.status_code)
@@ -95,7 +95,7 @@ class _Holding(Response):
         self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, then close."""
+        """Send the response, then close."""
         async with self._stack:
             await self._response(scope, receive, send)
 
@@ -116,7 +116,7 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
         if response.body is not None:
             if count is not None and (tokens := read_tokens(response.body)) is not None:
                 count(tokens)
-            response.close()  # from here on, `api.large_responses` counts the answer
+            response.close()  # from here on, `api.large_responses` counts the response
             return Response(response.body, response.status, response.headers, response.content_type)
         blocks = response.blocks() if count is None else counted_blocks(response.blocks(), count)
         stream = ByteStream(blocks, response.close, response.content_type, response.status, response.headers)

@@ -23,8 +23,9 @@ _PAUSE_S: Final = 1.0
 _SHARE: Final = 0.01
 """Maximum share of the time that collections take."""
 _SHARE_IF_GROWN: Final = 0.2
-"""The same while the process has grown by `_MAX_GROWTH` times as much as makes a collection full. Otherwise garbage
-that appears faster than it is collected would make each pause, and each collection, longer than the one before."""
+"""The same while the process has grown by `_MAX_GROWTH` times the growth that makes a collection full.
+Otherwise, garbage that appears faster than it is collected would make each pause and each collection longer than the
+one before."""
 _MAX_GROWTH: Final = 2
 _FULL_S: Final = 600.0
 """Time after which the next collection is full, even if the process has not grown."""

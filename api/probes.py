@@ -1,4 +1,4 @@
-"""The paths that monitoring requests repeatedly: health, readiness and metrics."""
+"""The paths that monitoring systems request repeatedly: health, readiness and metrics."""
 
 from typing import Final
 

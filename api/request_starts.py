@@ -1,11 +1,11 @@
 """Counts requests and schedules their starts fairly by group, so that one group's requests, however many, delay those
 of others only slightly.
 
-Invariants: every request belongs to one group, which is counted from its arrival to its end. A request that needs
+Invariants: every request belongs to one group and is counted in it from its arrival to its end. A request that needs
 nothing but the event loop (such as one for an unknown path) waits for no other shared resource. Without a scheduler,
-all connections of one owner would start such requests in the same iteration of the loop, and other requests would wait
-that long in each iteration. Refusals are scheduled, too. A request that waits for its refusal is not counted, but a new
-connection can replace its own.
+all connections of one owner would start such requests in the same iteration of the loop, and all other requests would
+wait for them in each iteration. Refusals are scheduled, too. A request that waits for its refusal is not counted, but a
+new connection can replace the connection of this request.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ if TYPE_CHECKING:  # the port opens before Starlette is imported
 __all__ = ["GROUP", "ON_REFUSAL", "CountedRequest", "Group", "call_in_turn", "request_scheduler"]
 
 GROUP: Final = "group"
-"""The key of a request's state that has its group."""
+"""The key of a request's state that holds its group."""
 
 ON_REFUSAL: Final = "on_refusal"
-"""The key of a request's state that has a weak reference to a method of its connection, which notes that the request
-only waits for its refusal."""
+"""The key of a request's state that holds a weak reference to a method of its connection. The method records that the
+request only waits for its refusal."""
 
 _STARTS: Final = 3
 """Requests that start in one iteration of the event loop, each of which takes 0.3 to 1 ms there."""
@@ -50,14 +50,15 @@ class Group(NamedTuple):
 
 
 class CountedRequest:
-    """The count of one request in the server's limit of connections, and its start."""
+    """Counts one request in the server's limit of connections, and schedules its start."""
 
     def __init__(self, scope: "Scope") -> None:
         self._scope = scope
         self._counted: tuple[ConnectionLimit, Group] | None = None
 
     async def start(self, group: Group) -> None:
-        """Count the request, and wait until it can start. Raises TooManyRequests when it can be refused."""
+        """Count the request, and wait until it can start. Raises TooManyRequests when it is the request's turn to be
+        refused."""
         self._scope.setdefault("state", {})[GROUP] = group
         # None if the app runs in process
         limit: ConnectionLimit | None = getattr(self._scope["app"].state, "connection_limit", None)
@@ -71,7 +72,7 @@ class CountedRequest:
         await request_scheduler().wait_to_start(group.owner, group)
 
     def end(self) -> None:
-        """Note that the request has been answered, or its client has left."""
+        """Record that the request has its response, or that its client has disconnected."""
         if self._counted is not None:
             limit, group = self._counted
             self._counted = None
@@ -86,7 +87,7 @@ class CountedRequest:
 
 
 def call_in_turn(owner: str, refuse: Callable[[], None]) -> "asyncio.Future[None]":
-    """Call a function that refuses a request of an owner when it is its turn, unless the result is cancelled."""
+    """Call `refuse`, which refuses a request of `owner`, when it is its turn; cancel the result to prevent the call."""
     turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     turn.add_done_callback(lambda turn: None if turn.cancelled() else refuse())
     request_scheduler().wake(owner, "refused", [turn])

@@ -1,4 +1,4 @@
-"""Transports between a connection and its socket: fewer writes, no lost answers at the end, and limits for reading."""
+"""Transports between a connection and its socket: fewer writes, no lost last responses, and limits for reading."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 __all__ = ["READ_BYTES", "Flow", "JoiningTransport", "ShortReads"]
 
 _LINGER_S: Final = 5.0
-"""How long the rest of a body is discarded after the last answer. Data that arrives at a closed socket resets the
-connection, and the client loses the answer."""
+"""How long the rest of a body is discarded after the last response. Data that arrives at a closed socket resets the
+connection, and the client loses the response."""
 
 
 READ_BYTES: Final = 32 * 1024
@@ -46,7 +46,7 @@ class ShortReads(asyncio.BufferedProtocol):
 
 
 class JoiningTransport:
-    """A transport that writes an answer's head together with what follows it in the same iteration of the loop: each
+    """A transport that writes a response's head together with what follows it in the same iteration of the loop: each
     write costs both sides a system call and a wake-up, 50 µs. Everything else is delegated to the transport.
 
     `close` ends sending. If `lingers()` is true, it leaves the connection open for reading for up to 5 s.

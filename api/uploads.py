@@ -157,7 +157,7 @@ def announced_bytes(request: Request, max_bytes: int) -> int:
 async def read_form(request: Request, writer: BlobWriter, limit: ByteLimit, *, file: str = "file") -> Upload:
     """Read a form, and write its part named `file` to `writer`. The file's name is cleaned.
 
-    `writer` enforces `limit`, the limit of the file. A request that announces more bytes is refused unread.
+    `writer` enforces `limit`, the limit of the file. A request that announces more is refused before its body is read.
 
     Raises TooLarge, UnsupportedMedia (not a form), InvalidRequest (malformed, without a file, or cut off).
     """

@@ -1,7 +1,7 @@
-"""Schedules the reads of upstreams' answers fairly by owner: many streams do not delay other requests.
+"""Schedules reads of upstreams' responses fairly by owner, so that many streams do not delay other requests.
 
-A block of 64 KB can have hundreds of events, which take milliseconds to decode and to pass on. The event loop would
-process a block of each stream in every iteration.
+A block of 64 KB can have hundreds of events, which take milliseconds to decode and to pass on. Without a scheduler, the
+event loop would process a block of every stream in each iteration.
 """
 
 from typing import Final
@@ -26,5 +26,5 @@ def block_scheduler() -> LoopScheduler:
 
 
 def work_of(block: bytes) -> int:
-    """Return the work of decoding a block and of passing its events on."""
+    """Return the units of work that decoding a block and passing on its events take."""
     return 1 + len(block) // _BYTES

@@ -44,7 +44,7 @@ _starting: Final = threading.Lock()
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    with _starting:  # `cache` calls its function several times if several threads make the first call
+    with _starting:  # without it, several first calls at once would run the function several times
         return _started_loop()
 
 
@@ -144,7 +144,7 @@ def _is_on_bridge() -> bool:
 
 def _submit(work: Coroutine[object, object, T]) -> _BridgedTask[T]:
     submitted: _BridgedTask[T] = _BridgedTask(Future())
-    submitted.done.set_running_or_notify_cancel()  # the caller may leave; only the task sets the result
+    submitted.done.set_running_or_notify_cancel()  # the caller can stop waiting; only the task sets the result
 
     def begin() -> None:
         submitted.task = asyncio.ensure_future(work)

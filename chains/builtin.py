@@ -315,7 +315,7 @@ class Builtin(Upstream):
         slot = await self._take_slots(name, count, exclusive=exclusive)
         try:
             async with self._engines.asking(name) as engine:
-                self._suspensions.check(current_owner())  # another of the owner's requests can have ended it meanwhile
+                self._suspensions.check(current_owner())  # another request of this owner can have ended it meanwhile
                 yield engine, slot
         except BaseException as error:
             if isinstance(error, EngineEnded):

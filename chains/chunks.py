@@ -1,8 +1,8 @@
 """Validates stream data: one payload in, one chunk in exactly OpenAI's shape out, or a run error. Pure.
 
-LangChain receives only chunks that are built here, so that nothing an upstream sends can surprise it. Tool calls get
-unique indexes, and their id and name once. A whole completion (from an upstream that ignores `stream`) becomes one
-chunk. Reasoning is moved from the content to `reasoning_content` (see `chains.reasoning`).
+LangChain receives only chunks that are built here, never an upstream's own objects. Tool calls get unique indexes, and
+their id and name once. A whole completion (from an upstream that ignores `stream`) becomes one chunk. Reasoning is
+moved from the content to `reasoning_content` (see `chains.reasoning`).
 """
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence

@@ -174,7 +174,7 @@ async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner:
     if not 200 <= response.status < 300:
         return response
     assert response.body is not None, "answers of this path are read whole"
-    with contextlib.closing(response):  # a large answer has its slot until it is converted
+    with contextlib.closing(response):  # a large response keeps its slot until it is converted
         small = len(response.body) < _SMALL_BYTES
         converted = (
             _convert(response.body, request, model)

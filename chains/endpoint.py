@@ -87,7 +87,7 @@ class Endpoint:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The texts that must not be shown (see `chains.redaction`)."""
+        """The texts to remove from everything that is shown or passed on (see `chains.redaction`)."""
         return spellings((self.secret, self.basic, *self.url_secrets))
 
     def at(self, path: str) -> str:

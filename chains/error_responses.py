@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _MAX_SHOWN: Final = 500
-"""Maximum characters of an upstream's text that an error repeats."""
+"""Maximum characters of an upstream's text that an error quotes."""
 _LISTED_MODELS: Final = 20
 _MAX_READ: Final = 8_000
 """Maximum characters of a message that are searched."""

@@ -121,7 +121,7 @@ class MiniLm:
         return vectors
 
     async def count_tokens(self, texts: Sequence[str], *, owner: str = "", maximum: int | None = None) -> list[int]:
-        """Return how many tokens each text has, including the two that frame it. Raises EmbeddingFailed.
+        """Return how many tokens each text has, including the two special tokens around it. Raises EmbeddingFailed.
 
         Counting stops once the total exceeds `maximum`; the remaining texts count as empty.
         """

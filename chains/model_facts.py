@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class RecentModels(dict[str, T]):
-    """A dict that holds the latest `MAX_MODELS` names, and no overlong ones. Add items only by assignment."""
+    """A dict that holds the latest `MAX_MODELS` names, and none that are too long. Add items only by assignment."""
 
     def __setitem__(self, name: str, value: T) -> None:
         """Add a name; drop the oldest one if there are too many."""
@@ -27,10 +27,10 @@ class RecentModels(dict[str, T]):
 
 
 class ModelFacts(Generic[T]):
-    """Facts learned about models from the answers to one owner, for this owner's requests only.
+    """Facts learned about models from the responses to one owner, for this owner's requests only.
 
-    Answers depend on the request, and errors quote it: what one owner writes must change nothing for another. Each
-    owner has at most `MAX_MODELS` names. The same number of owners is kept, those who learned most recently.
+    Responses depend on the request, and errors quote it: what one owner writes must not affect another. Each owner has
+    at most `MAX_MODELS` names. The same number of owners is kept: those with the most recent facts.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ class ModelSource(Protocol):
         ...
 
     async def wait_for_listing(self) -> None:
-        """Wait, for a limited time, until `has_listed`. A listing that fails raises nothing."""
+        """Wait, for a limited time, until `has_listed`. If the listing fails, nothing is raised."""
         ...
 
     def names(self) -> list[str]:

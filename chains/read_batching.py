@@ -1,7 +1,7 @@
 """Decides how often a stream is read: as its tokens arrive while the event loop keeps up, otherwise in batches.
 
 Invariants: an answer's first text never waits; no stream waits while the loop keeps up, however many streams there are;
-a stream with large reads is not delayed. Through all layers, one read costs as much as several tokens. When the loop is
+a stream with large reads is not delayed. In total, one read costs as much as several tokens. When the loop is
 late, fewer and larger reads let it catch up.
 """
 

@@ -1,8 +1,9 @@
 """Separates a model's reasoning from its text: `<think>` blocks in a stream. Pure.
 
 A block can open at the start of the answer or of a line, and its tags can be split anywhere. Some chat templates put
-the opening tag into the prompt. Then the answer begins with reasoning, which only `</think>` reveals, and the text
-yielded until then is retracted. This happens once per model: its next answers are known to begin with reasoning.
+the opening tag into the prompt. The answer then starts with reasoning, which is recognised only at `</think>`, and the
+text yielded until then is retracted. This happens once per model: its later answers are expected to start with
+reasoning.
 """
 
 import re
@@ -42,7 +43,7 @@ class ReasoningParser:
 
     @property
     def has_unclosed_reasoning(self) -> bool:
-        """Whether the answer was assumed to begin with reasoning but did not close it; known at the `end`."""
+        """Whether the answer was assumed to start with reasoning but never closed it; known at the `end`."""
         return self._assumed and self._thinking
 
     @property
@@ -76,7 +77,7 @@ class ReasoningParser:
         return Split("".join(texts), "".join(reasoning), reclassified)
 
     def end(self) -> Split:
-        """Return what was held back. If reasoning was assumed wrongly, it is returned as the answer's text."""
+        """Return what was held back. A wrong assumption of reasoning is reverted: all of it becomes text."""
         held, self._held = "".join(self._blank) + self._held, ""
         self._blank.clear()
         if self.has_unclosed_reasoning:

@@ -1,7 +1,7 @@
 """Removes an upstream's credentials from what it sends: errors often quote the key that was refused.
 
-A secret is found as it is, with JSON's escaped slashes (also in Python's notation), and percent-encoded. Secrets of
-fewer than four characters stay: they would match ordinary text.
+A secret is found verbatim, with JSON's escaped slashes (also where the backslash itself is escaped), and
+percent-encoded. Secrets of fewer than four characters are not removed, because they would match ordinary text.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ _MASK: Final = "***"
 
 
 def spellings(secrets: Iterable[str | None]) -> tuple[str, ...]:
-    """Return the texts to remove."""
+    """Return the spellings of these secrets that are removed; those that are too short have none."""
     found = [
         spelling
         for secret in secrets
@@ -35,7 +35,7 @@ def redact(text: str, spelled: Sequence[str]) -> str:
 
 
 def redact_bytes(body: bytes, spelled: Sequence[str]) -> bytes:
-    """Return a body without the secrets; the same object if there are none in it."""
+    """Return a body without the secrets; the same object if it contains none."""
     for each in spelled:
         if (sought := each.encode()) in body:
             body = body.replace(sought, _MASK.encode())
@@ -49,7 +49,7 @@ def redact_error(error: RunError, spelled: Sequence[str]) -> None:
 
 
 class BlockRedactor:
-    """Removes the secrets from a stream of blocks, also where two blocks share one."""
+    """Removes the secrets from a stream of blocks, including secrets that are split between blocks."""
 
     def __init__(self, spelled: Sequence[str]) -> None:
         self._spelled = spelled
@@ -58,7 +58,7 @@ class BlockRedactor:
         self._held = b""
 
     def feed(self, block: bytes) -> bytes:
-        """Return what can be passed on: all but the end of the block, if a secret can begin there."""
+        """Return what can be passed on. The end of the block is held back if it could be the start of a secret."""
         block = redact_bytes(self._held + block if self._held else block, self._spelled)
         self._held = b""
         if block.endswith(self._beginnings):

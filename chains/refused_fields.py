@@ -102,10 +102,10 @@ def find_request_changes(
     body: dict[str, object], sent: RequestText, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
 ) -> list[RequestChange]:
     """Return changes for the fields that a refusal names, if the request can do without them. `paths` are those of
-    `named_paths`, `sent` the texts of the request.
+    `named_paths`, `sent` holds the texts of the request.
 
-    If it refuses a field without naming it, the changes drop the engine's own fields that were sent back. `status` is
-    None for an error inside a stream. Empty if the refusal has another cause.
+    If it refuses a field without naming it, the changes drop the engine's own fields that were sent back. The list is
+    empty if the refusal has another cause. `status` is None for an error inside a stream.
     """
     text = text[:_MAX_CHARS]
     is_failure = status is not None and status >= 500 and status != 501

@@ -34,7 +34,7 @@ class ResponseSlot:
         self._finalizer: weakref.finalize[[asyncio.AbstractEventLoop, FairLimit, str], ResponseSlot] | None = None
 
     async def acquire(self) -> None:
-        """Wait for a slot of the current owner, unless the answer has one. Cancelling withdraws the wait."""
+        """Wait for a slot of the current owner, unless the response has one. Cancelling the call ends the wait."""
         if self._finalizer is not None:
             return
         loop, owner = asyncio.get_running_loop(), current_owner()

@@ -75,7 +75,8 @@ _REFERENCE: Final = re.compile(r"#(?:/[^/]+)*")
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """Open continuations: `first` before the first character of a value, `maximum` at its worst point."""
+    """Open continuations: `first` is their number before the first character of a value, `maximum` the highest number
+    at any point."""
 
     first: int = 1
     maximum: int = 1

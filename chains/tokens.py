@@ -12,7 +12,7 @@ DEFAULT_RATIO: Final = 0.3
 _LOWEST: Final = 0.02
 _HIGHEST: Final = 4.0
 _WEIGHT: Final = 0.5
-_MIN_CHARS: Final = 200  # shorter prompts are mostly the template's own tokens
+_MIN_CHARS: Final = 200  # in shorter prompts, most tokens are the template's own
 
 
 class Calibration:

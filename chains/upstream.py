@@ -136,7 +136,7 @@ class Upstream:
 
     @property
     def has_listed(self) -> bool:
-        """Whether `names` is complete without waiting; see `wait_for_listing`."""
+        """Whether `names` is already complete; see `wait_for_listing`."""
         return self._transport is None or self._models.has_listed
 
     async def wait_for_listing(self) -> None:

@@ -25,10 +25,10 @@ from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProble
 __all__ = ["UpstreamResponse", "error_frame", "normalize_error", "open_upstream_response", "with_openai_error"]
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms")
-"""Without `x-request-id`: the answer has ours, which is the request's id in the log."""
+"""Without `x-request-id`: the response has ours, which is the request's id in the log."""
 
 _SENDABLE: Final = re.compile(r"[\t -~]+")
-"""Values of headers that every HTTP library sends and reads alike."""
+"""Header values that every HTTP library sends and reads in the same way."""
 
 _MAX_STATUS: Final = 599
 """Higher statuses are invalid (RFC 9110, section 15)."""
@@ -155,7 +155,7 @@ async def open_upstream_response(
 
 
 def _header(response: aiohttp.ClientResponse, name: str, secrets: Sequence[str]) -> str | None:
-    """Return a header's value without our key; None if it is absent, or has characters that we cannot send."""
+    """Return a header's value without our key; None if it is absent or contains characters that we cannot send."""
     value = response.headers.get(name)
     return redact(value, secrets) if value is not None and _SENDABLE.fullmatch(value) else None
 

@@ -1,7 +1,8 @@
 """Checks that CHANGELOG.md, the version in the code and the tags agree. `make check` runs it.
 
-CHANGELOG.md begins with *Unreleased*, then has the releases with their dates, the newest first. The newest one is
-`telemetry.version.RELEASE`. A release needs no tag. A tag `v1.2.3` needs a section, and *Unreleased* is empty there.
+CHANGELOG.md starts with *Unreleased*, followed by the releases with their dates, newest first. The newest release is
+`telemetry.version.RELEASE`. A release needs no tag. A tag `v1.2.3` needs a section, and *Unreleased* must be empty in
+the tagged commit.
 """
 
 import re
@@ -23,7 +24,7 @@ _RELEASE: Final = re.compile(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d{2}-\d{2})")
 
 
 def find_faults(root: Path, release: str) -> list[str]:
-    """Return a line for each disagreement between the changelog in `root`, this release, and the tags of `root`."""
+    """Return a line for each inconsistency between the changelog in `root`, this release, and the tags of `root`."""
     _, first, unreleased, *rest = _SECTION.split((root / "CHANGELOG.md").read_text(encoding="utf-8"))
     faults = [] if first == "[Unreleased]" else ["CHANGELOG.md: the first section must be `[Unreleased]`"]
     dated = {heading: _RELEASE.fullmatch(heading) for heading in rest[::2]}
@@ -54,7 +55,7 @@ def _is_date(text: str) -> bool:
 
 
 def _tags(root: Path, *options: str) -> list[str]:
-    """Return the versions that tags name; none outside a repository."""
+    """Return the versions of the tags; none outside a repository."""
     command = ["git", "-C", str(root), "tag", "--list", "v[0-9]*", *options]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -91,7 +91,8 @@ _SURER: Final = 2.0
 _MARGIN: Final = 0.004
 _MIN_SURE: Final = 0.03
 _MUCH_SURER: Final = 10.0
-"""The detector's confidence in an East Asian code page must exceed `_MIN_SURE`, and that in Latin ones times this."""
+"""The detector's confidence in an East Asian code page must exceed `_MIN_SURE`, and this many times its confidence in
+Latin ones."""
 _TURKISH: Final = 0.7
 """The same factor for Turkish if its letters would be Nordic: Turkish is commoner than Icelandic."""
 _NORDIC: Final = frozenset("ðþýÐÞÝ")

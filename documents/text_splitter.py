@@ -19,7 +19,7 @@ _WINDOW: Final = 64 * 1024
 """Characters that are searched at a time, in less than a millisecond."""
 
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
-"""Preferred ends of a chunk, the best first. They are searched in its second half."""
+"""Preferred ends of a chunk, best first. They are searched for in its second half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def split_text(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[C
     while start < len(text):
         limit = _limit(text, start, maximum)
         stop = limit if limit == len(text) else _best_break(text, start, limit)
-        if stop <= end:  # because of the overlap, the break is not after the previous chunk's end
+        if stop <= end:  # with the overlap, the break is at or before the previous chunk's end
             stop = limit
         chunk = text[start:stop].rstrip()
         if start + len(chunk) > last_end:
@@ -51,7 +51,7 @@ def split_text(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[C
 
 
 def _limit(text: str, start: int, maximum: int) -> int:
-    """Return the position `maximum` bytes after `start`, at least one whole character."""
+    """Return the position at most `maximum` bytes after `start`, but after at least one whole character."""
     part = text[start : start + maximum]
     if part.isascii():
         return start + len(part)

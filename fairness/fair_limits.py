@@ -57,12 +57,12 @@ class FairLimit:
         beyond = self._held[owner] + count - self._minimum - 1
         if beyond < 0:
             return True
-        left = self.left - min(count - 1, beyond)  # before the last of them
+        left = self.left - min(count - 1, beyond)  # before the last slot is acquired
         return left > 0 and beyond < self._portion * left
 
     @property
     def left(self) -> int:
-        """The number of shared slots that nobody holds."""
+        """The number of free shared slots."""
         return self._size - self._shared
 
     def acquire_nowait(self, owner: str, count: int = 1) -> None:

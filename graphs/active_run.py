@@ -377,7 +377,7 @@ def lost_stop(error: BaseException) -> Stop | None:
     match error:
         case LeaseLost():
             return "lost"
-        case MissingRow(kind="run" | "step" | "thread"):  # they leave the store only with the thread
+        case MissingRow(kind="run" | "step" | "thread"):  # these rows are deleted only with the thread
             return "deleted"
         case _:
             return None

@@ -210,7 +210,7 @@ class RunRunnable(BackpressureRunnable[JsonObject, JsonObject], BridgedRunnable[
             yield (event,)
 
     def _on_disconnect(self, follower: _Follower) -> None:
-        """Stop the run that a reader started, when the reader leaves, unless it has ended, paused or is to continue."""
+        """Stop a run when the reader that started it disconnects, unless it has ended, paused or is to continue."""
         if follower.is_finished or follower.run_input.on_disconnect == "continue" or follower.starting is None:
             return
         owner = follower.owner

@@ -87,8 +87,10 @@ class RunStarter:
     ) -> StartedRun:
         """Start a run on the thread as it is now, up to the message `cut`.
 
-        Raises StaleRow if a message was added or deleted meanwhile, as the model would not be shown the current thread;
-        StartDeferred if it needs a slot and has none."""
+        Raises:
+            StaleRow: a message was added or deleted meanwhile, so the model would not get the current thread.
+            StartDeferred: the start needs a slot and has none.
+        """
         self.require_accepting(owner)
         assistant_id = None if isinstance(request, SpecRun) else request.assistant_id
         found = await self._store.run_start(owner, thread_id, assistant_id, FIRST_PAGE.limit)

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def _findings(settings: ServerSettings, factories: Factories, *, ask_model: bool
     try:
         maintenance = settings.database.maintenance
         served = maintenance.in_use()
-        yield from _store(maintenance, key_owners(settings))
+        yield from _store(maintenance, settings)
         yield _folder("files", settings.data_dir / "files")
         yield _disk(maintenance.folder or settings.data_dir)
     except ThreadholdError as error:
@@ -187,14 +187,14 @@ def _embeddings(setting: str, router: "ModelRouter") -> Finding | None:
 # --- store, disk, port ----------------------------------------------------------------------------------------------
 
 
-def _store(maintenance: Maintenance, owners: Collection[str]) -> Iterator[Finding]:
+def _store(maintenance: Maintenance, settings: ServerSettings) -> Iterator[Finding]:
     status = maintenance.status()
     if status.state != "present":
         yield Finding("store", "ok" if status.state == "new" else "wrong", status.text)
         return
     with maintenance.snapshot(any_schema=True, untouched=True) as snapshot:
         threads, messages = snapshot.counts()
-        lost = describe_inaccessible(snapshot.owners(), owners)
+        lost = describe_inaccessible(snapshot.owners(), key_owners(settings))
     used = "in use by a server" if maintenance.in_use() else "not in use"
     yield Finding("store", "ok", f"{status.text}: {threads} threads, {messages} messages, {used}")
     if lost is not None:

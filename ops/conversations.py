@@ -176,7 +176,7 @@ def assistant_rows(found: DumpContents, dump: Dump, owner: str, *, now: int) -> 
         objects = _objects(dump.read(entry))
         for index in indexes:
             data = objects[index]
-            assert isinstance(data, dict)  # as `read_dump` has found
+            assert isinstance(data, dict)  # `read_dump` has checked this
             body, tools, sampling = assistant_parts(data, now=now)
             private = AssistantPrivate(tools=tools, sampling=sampling)
             rows.append(Row("assistant", body["id"], owner, body, private=private))
@@ -184,8 +184,8 @@ def assistant_rows(found: DumpContents, dump: Dump, owner: str, *, now: int) -> 
 
 
 class ConversationRows:
-    """Makes the rows of conversations. It keeps the objects of the entry that it has read last: one listing can contain
-    thousands of threads."""
+    """Creates the rows of conversations. It keeps the objects of the last entry read, because one listing can
+    contain thousands of threads."""
 
     def __init__(self, dump: Dump, owner: str, *, now: int) -> None:
         self._dump = dump
@@ -195,7 +195,7 @@ class ConversationRows:
         self._by_thread: dict[str, list[Item]] = {}
 
     def of(self, conversation: Conversation) -> list[Row]:
-        """Return the rows of a conversation, in the order in which they refer to each other. Raises InvalidRequest."""
+        """Return the rows of a conversation, each after the rows that it refers to. Raises InvalidRequest."""
         every: list[Item] = []
         for entry in conversation.entries:
             if entry != self._entry:

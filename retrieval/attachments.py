@@ -110,8 +110,10 @@ class Attachments:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def require(self, owner: str, file_ids: Sequence[str]) -> None:
-        """Raise MissingRow if one of many files does not exist. The commit checks all files anyway; this check avoids
-        the work before the commit."""
+        """Raise MissingRow if one of many files does not exist.
+
+        The commit checks all files anyway. This check avoids unnecessary work before it.
+        """
         if len(file_ids) > _FEW:
             known = await self._file_queries.statuses("file", owner, file_ids)
             if (missing := next((id for id in file_ids if id not in known), None)) is not None:

@@ -1,6 +1,6 @@
 """Cancels the vector store files that are in progress, in groups.
 
-Invariant: a file that has ended, or that is gone, stays so, and does not keep the others from being cancelled.
+Invariant: a file that has ended or was removed is not changed, and does not prevent the others from being cancelled.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from wire.errors import MissingRow, StatusConflict
 __all__ = ["MAX_CHANGED", "cancel_files"]
 
 MAX_CHANGED: Final = 100
-"""Maximum vector store files that are removed or cancelled in one commit: with more, other writes would wait."""
+"""Maximum vector store files that are removed or cancelled in one commit: larger commits would delay other writes."""
 
 _PAGE: Final = 500
 _OPEN: Final = frozenset({"in_progress"})
@@ -23,11 +23,11 @@ _OPEN: Final = frozenset({"in_progress"})
 async def cancel_files(
     store: Store, file_queries: FileQueries, owner: str, vector_store_id: str, batch_id: str | None
 ) -> set[str]:
-    """Cancel what is in progress in a batch or a whole vector store, and return the ids of these vector store files."""
+    """Cancel the files in progress of a batch or a whole vector store, and return their vector store file ids."""
     store_files = await _in_progress(file_queries, owner, vector_store_id, batch_id)
     for start in range(0, len(store_files), MAX_CHANGED):
         await _cancel_group(store, store_files[start:][:MAX_CHANGED])
-    await store.commit([], durable=True)  # syncs all of them
+    await store.commit([], durable=True)  # one sync to disk for all groups
     return {store_file.id for store_file in store_files}
 
 
@@ -38,7 +38,7 @@ async def _cancel_group(store: Store, store_files: Sequence[Row]) -> None:
     with suppress(MissingRow, StatusConflict):
         await store.commit(changes, durable=False)
         return
-    for change in changes:  # one of them was refused, and the others with it
+    for change in changes:  # one change was refused, and the whole group with it
         with suppress(MissingRow, StatusConflict):
             await store.commit([change], durable=False)
 

@@ -70,7 +70,7 @@ def supporting_passages(answer: str, sources: Mapping[str, Source]) -> list[str]
 
 
 def _shorten(text: str, maximum: int) -> tuple[str, int]:
-    """Return as much of a text's beginning as weighs at most `maximum`, and its weight."""
+    """Return the start of a text, with a weight of at most `maximum`, and this weight."""
     weight = 0
     for start in range(0, len(text), _BLOCK):
         added = _weigh(text[start : start + _BLOCK])

@@ -36,7 +36,7 @@ _LARGE_FILES: Final = 4
 """Maximum texts of more than `_LARGE_BYTES` in memory; one owner gets two of them. Smaller ones do not wait."""
 
 _CHUNKS_PER_BLOCK: Final = 256
-"""Chunks that are split off in one block, a few milliseconds of work."""
+"""Chunks that are split in one block: a few milliseconds of work."""
 
 _EMBEDDED: Final = 64
 _EMBEDDED_CHARS: Final = 64 * 1024

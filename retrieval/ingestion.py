@@ -66,7 +66,7 @@ _WAITING: Final = 16
 _RETRY_S: Final = 5.0
 """How long to wait after an error of the store."""
 _SWEEP_S: Final = 20.0
-_MORE_S: Final = 0.05  # between two parts of a sweep
+_MORE_S: Final = 0.05  # pause between two parts of a sweep
 _FAILED: Final = "The server could not index this file; see its log."
 
 _OPEN: Final = frozenset({"in_progress"})
@@ -356,7 +356,7 @@ class Ingestion:
             await asyncio.sleep(_MORE_S if more else self._sweep_s)
 
     async def _expire_due(self, now: int) -> bool:
-        """Process some of the files and vector stores that are due; return whether there can be more."""
+        """Remove or expire a part of the files and vector stores that are due; return whether more can be due."""
         files = await self._file_queries.due("file", now)
         for file in files:
             with suppress(MissingRow):

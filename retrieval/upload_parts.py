@@ -55,7 +55,7 @@ __all__ = ["Uploads"]
 logger = logging.getLogger("threadhold.uploads")
 
 _SWEEP_S: Final = 20.0
-_MORE_S: Final = 0.05  # between two parts of a sweep
+_MORE_S: Final = 0.05  # pause between two parts of a sweep
 _MAX_TIMES: Final = 3
 """The parts of an upload can total this many times its bytes, as a part whose answer was lost is sent again."""
 

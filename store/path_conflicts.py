@@ -1,4 +1,4 @@
-"""Finds files and folders that are where a folder or a file of the store must be."""
+"""Finds files where the store needs a folder, and folders where it needs a file."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Removes stop words of questions from queries in languages written without spaces or with joined endings. Pure.
 
-Such a query is searched as pairs of characters, and words decide the ranking of its hits, as the built-in embedder
-supports only English. Without this, "how" and "please" would find every other question. Passages keep all their words.
+Such a query is searched as pairs of characters, and words rank its hits, because the built-in embedder supports only
+English. Without this, "how" and "please" would find every other question. Passages keep all their words.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Warnings about what clients can cause thousands of times a second.
+"""Warnings about events that clients can cause thousands of times a second.
 
-Invariant: one line a minute, with the number of events that it stands for.
+Invariant: at most one line per minute is logged for a warning, with the number of events since the previous line.
 """
 
 import logging
@@ -15,7 +15,7 @@ _EVERY_S: Final = 60.0
 
 
 class RepeatedWarning:
-    """A warning whose events are counted; the first is logged at once, further ones once a minute.
+    """A warning whose events are counted; the first is logged immediately, later ones once a minute.
 
     `message` ends in a placeholder for the number of events since the last line.
     """
@@ -28,7 +28,7 @@ class RepeatedWarning:
         self._unlogged = 0
 
     def add(self, *values: object) -> None:
-        """Count an event, and log a line if it is time for one. `values` are for the message's other placeholders."""
+        """Count an event, and log a line if none was logged for a minute. `values` fill the other placeholders."""
         self._unlogged += 1
         now = self._clock()
         if now - self._logged_at >= _EVERY_S:

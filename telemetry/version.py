@@ -1,7 +1,7 @@
 """The version of the running code, for `--version`, `/health`, metrics, traces, the log and the User-Agent.
 
-`RELEASE` is the newest release in CHANGELOG.md. Code after that release has the next version with the number of commits
-since then and the commit: `1.0.1.dev3+gabc1234`. Tags are not needed. Builds store the version in their metadata
+`RELEASE` is the newest release in CHANGELOG.md. Later code has the next version, with the number of commits since the
+release and the commit's hash: `1.0.1.dev3+gabc1234`. Tags are not needed. Builds store the version in their metadata
 (`tool.hatch.version` in pyproject.toml), and code in a checkout finds it at each start.
 """
 
@@ -15,7 +15,7 @@ __all__ = ["RELEASE", "ROOT", "installed_version", "source_version"]
 
 RELEASE: Final = "1.0.0"
 ROOT: Final = Path(__file__).resolve().parents[1]
-"""The folder of the sources, or the one that they are installed into."""
+"""The folder of the sources, or the folder that they are installed into."""
 
 _FILE: Final = "telemetry/version.py"
 _GIT_LIMIT_S: Final = 10.0
@@ -25,7 +25,7 @@ _GIT_LIMIT_S: Final = 10.0
 def installed_version() -> str:
     """Return the version of this code: of its sources if it runs from them, else of the installed distribution.
 
-    The distribution's version can be outdated for sources, which change after an editable install.
+    In an editable install, the distribution's version can be outdated, because the sources change later.
     """
     if (ROOT / "pyproject.toml").exists():
         return source_version(ROOT)
@@ -38,7 +38,7 @@ def installed_version() -> str:
 def source_version(root: Path) -> str:
     """Return the version of the sources in `root`: a checkout, an archive of a commit, or an unpacked sdist.
 
-    `RELEASE+unknown` if nothing says which commit they have.
+    Return `RELEASE+unknown` if their commit is unknown.
     """
     if (root / "PKG-INFO").exists():
         lines = (root / "PKG-INFO").read_text(encoding="utf-8").splitlines()
@@ -59,7 +59,7 @@ def _of_checkout(root: Path) -> str | None:
     released = _git(root, "rev-parse", "--quiet", "--verify", f"refs/tags/v{RELEASE}^{{commit}}")
     if not released:
         if _git(root, "rev-parse", "--is-shallow-repository") != "false":
-            return _next(0, commit)  # the oldest commit that it has seems to set every line
+            return _next(0, commit)  # in a shallow clone, the oldest commit appears to add every line
         released = _git(root, "log", "-1", "--format=%H", f'-GRELEASE: Final = "{RELEASE}"', "--", _FILE)
     count = _git(root, "rev-list", "--count", f"{released}..HEAD") if released else None
     return RELEASE if count == "0" else _next(int(count or 0), commit)
@@ -68,7 +68,7 @@ def _of_checkout(root: Path) -> str | None:
 def _of_archive(root: Path) -> str | None:
     """Return the version that `commit.txt` describes; None if it names no commit.
 
-    `git archive`, and hosts that offer archives, replace its placeholder by the commit and its tags (.gitattributes).
+    `git archive`, and hosts that offer archives, replace its placeholder with the commit and its tags (.gitattributes).
     """
     try:
         commit, _, names = (root / "commit.txt").read_text(encoding="utf-8").strip().partition(" ")
@@ -90,7 +90,7 @@ def _next(distance: int, commit: str) -> str:
 
 
 def _git(root: Path, *words: str) -> str | None:
-    """Return what git prints; None if it fails."""
+    """Return git's output; None if the command fails."""
     command = ["git", "-C", str(root), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_LIMIT_S)

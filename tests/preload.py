@@ -31,5 +31,5 @@ import server
 import store.backend
 import telemetry.version
 
-telemetry.version.installed_version()  # runs git, and keeps the result
+telemetry.version.installed_version()  # runs git, and caches the result
 gc.freeze()  # so that a child's first collection does not copy all pages

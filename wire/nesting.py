@@ -1,4 +1,4 @@
-"""Counts the levels of nested JSON without recursion, before anything that recurses works on it."""
+"""Counts the levels of nested JSON without recursion, so that the data can be refused before recursive code gets it."""
 
 from wire.json import Json
 
@@ -6,7 +6,7 @@ __all__ = ["nesting"]
 
 
 def nesting(value: Json, maximum: int) -> int:
-    """Return the levels of objects and arrays; some number above `maximum` if there are more."""
+    """Return the number of nested levels of objects and arrays; a number above `maximum` if there are more."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         current, level = waiting.pop()

@@ -91,7 +91,7 @@ def _function(path_and_name: str) -> Callable[..., object]:
 
 
 class _BarePackages(MetaPathFinder):
-    """Finds the packages of `chains` and `graphs` without their `__init__`, whoever imports them: these import
+    """Finds `chains`, `graphs` and the packages in them without running their `__init__` modules. These import
     LangChain, which takes two seconds and 80 MB, and no check needs it."""
 
     def find_spec(

@@ -44,9 +44,9 @@ class _Task:
 class Pool:
     """Children and the tasks that wait for them. All methods are thread-safe.
 
-    There are at most `size` children. One owner has at most `share` of them, and at most `most_waiting` tasks in the
+    There are at most `size` children. One owner has at most `share` of them, and at most `max_waiting` tasks in the
     queue. A task waits in it for at most `patience_s`. A child ends after `idle_s` without a task, or after
-    `most_tasks`.
+    `max_tasks` tasks.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ def _fail(task: _Task, error: Exception) -> None:
 _shared: Final = Pool()
 _users = 0
 _changing_users: Final = threading.Lock()
-"""Held while the pool closes: a process can have event loops in several threads, each with users of the pool."""
+"""Held while the pool closes: several threads can each have an event loop whose tasks use the pool."""
 atexit.register(_shared.close)
 
 

@@ -51,7 +51,7 @@ PROBE: Final[FunctionTool] = {
 _PROBE_TOKENS: Final = 400  # a reasoning model thinks first
 _PROBE_CHARS: Final = 200  # a longer text is an answer, not a call
 _PROBE_S: Final = 60.0
-_RETRY_S: Final = 60.0  # after a probe that decided nothing
+_RETRY_S: Final = 60.0  # after an inconclusive probe
 
 _MAX_UNREADABLE: Final = 3
 _NATIVE_RETRY_S: Final = 600.0
@@ -134,7 +134,7 @@ class Capabilities:
     def count_unreadable(self, model: str) -> None:
         """Count a reply in which the server could not parse its model's calls.
 
-        After `_MAX_UNREADABLE` such replies in a row the model is in mode schema for `_NATIVE_RETRY_S` seconds.
+        After `_MAX_UNREADABLE` such replies in a row, the model is in mode schema for `_NATIVE_RETRY_S` seconds.
         """
         count = self._unreadable[model] = self._unreadable.get(model, 0) + 1
         if count >= _MAX_UNREADABLE:

@@ -24,7 +24,7 @@ async def check_arguments(schema: object, value: object, *, nulls_are_absent: bo
         raise BudgetExceeded(f"They have more than {MAX_VALUES} values.", why="size")
     if not isinstance(schema, dict) or is_small(schema, value) or nests(value):
         return find_problems(schema, value, nulls_are_absent=nulls_are_absent)
-    if found := find_excess(schema):  # stored before the limit existed
+    if found := find_excess(schema):  # it was stored by a version without the limit
         raise BudgetExceeded(f"The schema {found}.", why="size")
     function = "chains.calls.arguments:find_problems"
     problems: list[str] = await workers().run(function, schema, value, nulls_are_absent=nulls_are_absent)
@@ -32,12 +32,12 @@ async def check_arguments(schema: object, value: object, *, nulls_are_absent: bo
 
 
 async def find_uncheckable(schemas: Sequence[object]) -> tuple[int | None, str] | None:
-    """Return the index of the first schema that cannot be used for a check, and the reason as the end of a sentence
-    about it.
+    """Return the index of the first schema that cannot be used for a check, and the reason, as the predicate of a
+    sentence about the schema.
 
-    Return None if all can be used. The index is None if several are too much work together.
+    Return None if all can be used. The index is None if several together are too much work.
 
-    Raises BudgetExceeded, `late` only: the schemas could not be tried now.
+    Raises BudgetExceeded with the reason `late` only: the schemas could not be tried now.
     """
     tried: list[int] = []
     left = MAX_PLAIN
@@ -65,7 +65,7 @@ async def find_uncheckable(schemas: Sequence[object]) -> tuple[int | None, str] 
 
 
 async def bounded_schemas(schemas: Sequence[object]) -> list[BoundSchema]:
-    """Return the result of `bound_schemas`. Raises BudgetExceeded, `late` only."""
+    """Return the result of `bound_schemas`. Raises BudgetExceeded with the reason `late` only."""
     if is_brief(schemas):
         return bound_schemas(schemas)
     refused = [f"It {found}." if (found := find_excess(schema)) else "" for schema in schemas]
@@ -80,7 +80,7 @@ async def bounded_schemas(schemas: Sequence[object]) -> list[BoundSchema]:
 
 
 async def bounded_call_schema(tool: FunctionTool, *, tight: bool = False) -> JsonSchema:
-    """Return the result of `call_schema`. If that is too much work, the arguments can be any object."""
+    """Return the result of `call_schema`. If that is too much work, its schema allows any object as arguments."""
     name, parameters = tool["function"]["name"], parameters_of(tool)
     if is_brief(parameters):
         return call_schema(tool, tight=tight)

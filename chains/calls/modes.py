@@ -1,8 +1,8 @@
 """Generates replies with functions, each in the mode of its model; all modes yield the same kinds of chunks.
 
 Invariants: the mode is chosen here, by model (see `capabilities`). If a server cannot parse its model's call, the reply
-is requested once more, then in mode schema. A server that does not obey a form is asked in the next one, down to
-prompts. A model that repeats the same calls with the same outputs is offered no functions.
+is requested once more, then in mode schema. If a server ignores or refuses a form, the next one is
+tried; the last form is a prompt. A model that repeats the same calls with the same outputs is offered no functions.
 """
 
 import asyncio
@@ -180,7 +180,7 @@ class Modes:
                 if started or not call.tools or form == "prompt" or not _is_about_form(error):
                     break
                 form = self._capabilities.reject_form(call.model, form)
-        self._capabilities.restore_form(call.model, first)  # it was not the form that was refused
+        self._capabilities.restore_form(call.model, first)  # the refusal was not about the form
         assert refused is not None
         raise refused
 

@@ -1,8 +1,8 @@
 """Converts prompts whose roles or order of roles a server refuses, and sends them again.
 
-Invariants: a prompt is sent unchanged until its server refuses it. The first conversion is the smallest. If none helps,
-the first refusal is reported. A conversion is remembered for prompts with all the traits of a refused prompt (see
-`traits`); other prompts never change, and prompts with traits that were accepted are never converted.
+Invariants: a prompt is sent unchanged until its server refuses it. The smallest conversion is tried first.
+If none helps, the first refusal is reported. A conversion is remembered for prompts with all the traits of a refused
+prompt (see `traits`); other prompts never change, and prompts with traits that were accepted are never converted.
 """
 
 import logging
@@ -104,7 +104,7 @@ class RoleSupport:
     accepted: set[int] = field(default_factory=set)
 
     def conversion(self, kind: int) -> int:
-        """Return the conversion for prompts with these traits: the plainest that any subset of them needs."""
+        """Return the conversion for prompts with these traits: the strongest that any subset of them needs."""
         if not self.conversions or kind in self.accepted:
             return 0
         return max((each for known, each in self.conversions.items() if known & kind == known), default=0)
@@ -126,7 +126,7 @@ class _Attempts:
         self.messages = _CONVERSIONS[self._conversion](call.messages, prompts) if self._conversion else call.messages
 
     def choose_next(self, error: RunError) -> bool:
-        """Choose the next conversion after a refusal. Returns False when none is left."""
+        """Choose the next conversion after a refusal; return whether there was one."""
         if isinstance(error, MalformedCall):
             self._was_repeated, was_repeated = True, self._was_repeated
             return not was_repeated

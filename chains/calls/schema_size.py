@@ -83,8 +83,10 @@ def is_long(value: object) -> bool:
 
 
 def plain_size(schema: JsonSchema, maximum: int = MAX_PLAIN) -> int | None:
-    """Return the size of a schema that is a finite tree of linear keywords and so needs no trial; None for any other,
-    and for one of more than `maximum` values."""
+    """Return the size of a schema that needs no trial, because it is a finite tree of keywords with linear cost.
+
+    None for any other schema, and for one of more than `maximum` values.
+    """
     try:
         size = _written_out(schema, maximum)
     except _UnknownError:
@@ -163,7 +165,7 @@ def _extent(value: object, maximum: int) -> int:
 
 
 def _written_out(schema: object, maximum: int) -> int:
-    """Return the size of a schema with its references expanded. Raises _UnknownError, also beyond `maximum`."""
+    """Return the size of a schema with its references expanded. Raises _UnknownError, also above `maximum`."""
     size = 0
     waiting: list[tuple[object, tuple[str, ...]]] = [(schema, ())]
     while waiting:

@@ -28,8 +28,8 @@ from chains.chat_types import JsonSchema
 __all__ = ["DATA", "MAX_STEPS", "StepLimitExceeded", "find_errors", "try_errors"]
 
 MAX_STEPS: Final = 50_000
-"""Maximum keywords applied in one check. It counts calls, not work, which `chains.calls.schema_size` and the budget of
-the child process bound; this limit ends endless expansion early."""
+"""Maximum keywords applied in one check. This limit stops endless expansion early. It counts calls, not work:
+`chains.calls.schema_size` and the budget of the child process limit the work."""
 
 DATA: Final = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords that hold values, not schemas."""

@@ -149,8 +149,8 @@ class ActionCaller:
 
     @asynccontextmanager
     async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
-        """Hold one of the current owner's connections. The host's share comes first, so that a wait for one host delays
-        no other."""
+        """Hold one of the current owner's connections. The host's slot is acquired first, so that a wait for
+        one host delays no other."""
         owner = current_owner()
         progress.waits = True
         async with self._hosts.slot(f"{owner} {host}"), self._connections.slot(owner):

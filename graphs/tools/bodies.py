@@ -113,7 +113,7 @@ def _as_object(schema: JsonObject) -> JsonObject | None:
 
 
 def _all_of(schemas: list[UncheckedJson]) -> UncheckedJson:
-    """Return one schema for a property that several parts of an `allOf` have; the result does not nest."""
+    """Return one schema for a property that several parts of an `allOf` have, without nested `allOf`s."""
     if len(schemas) == 1:
         return schemas[0]
     parts: dict[str, UncheckedJson] = {}  # by content: a document can repeat one schema thousands of times

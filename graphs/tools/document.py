@@ -72,7 +72,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 _PREFIX = "tag:yaml.org,2002:"
 _PATTERNS: dict[str, re.Pattern[str]] = {}
-"""Tag of a scalar → how it is written."""
+"""Tag of a scalar → the pattern of its text."""
 
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -86,7 +86,7 @@ for _tag, _pattern, _first in (
 
 
 def _construct_scalar(loader: Json, node: yaml.ScalarNode) -> Scalar:
-    if not _PATTERNS[node.tag].match(node.value):  # only with an explicit tag, for which PyYAML accepts more forms
+    if not _PATTERNS[node.tag].match(node.value):  # an explicit tag, for which PyYAML accepts more
         kind = node.tag.removeprefix(_PREFIX)
         raise yaml.constructor.ConstructorError(
             None, None, f"`{node.value[:40]}` is not of type {kind}", node.start_mark
@@ -96,7 +96,7 @@ def _construct_scalar(loader: Json, node: yaml.ScalarNode) -> Scalar:
 
 for _tag in ("bool", "int", "float", "null"):
     _Loader.add_constructor(_PREFIX + _tag, _construct_scalar)
-for _tag in ("timestamp", "binary", "omap", "pairs", "set"):  # not JSON; some of their constructors fail on odd texts
+for _tag in ("timestamp", "binary", "omap", "pairs", "set"):  # not JSON; some constructors fail on invalid text
     del _Loader.yaml_constructors[_PREFIX + _tag]
 
 
@@ -167,7 +167,7 @@ def _plain(value: Json, refuse: ErrorFactory) -> UncheckedJson:
 
 
 def _repaired(text: str) -> str:
-    """Replace halves of surrogate pairs, which cannot be encoded."""
+    """Replace unpaired surrogates, which cannot be encoded."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -11,7 +11,8 @@ from wire.json import JsonObject, JsonView
 from wire.nesting import nesting
 
 _MAX_LEVELS: Final = 200
-"""Levels of nesting in the schema of an operation's arguments, with `$ref`s expanded; encoders fail beyond 254."""
+"""Maximum levels of nesting in the schema of an operation's arguments, with `$ref`s expanded. JSON encoders fail beyond
+254."""
 
 __all__ = ["operations_from_json", "parse_to_json", "refused"]
 
@@ -39,7 +40,7 @@ def parse_to_json(source: str | JsonObject, base_url: str | None) -> JsonObject:
 
 
 def operations_from_json(packed: JsonView, refuse: ErrorFactory) -> tuple[Operation, ...]:
-    """Return the operations that `parse_to_json` has packed. Raises the error that `refuse` makes from a refusal."""
+    """Return the operations that `parse_to_json` has packed. Raises the error that `refuse` creates."""
     if "refused" in packed:
         raise refuse(packed["refused"])
     servers: dict[str, str] = {}  # most operations have the same one

@@ -103,7 +103,7 @@ class FileQueries(Protocol):
 
     async def due(self, kind: Expiring, before: int) -> Sequence[Row]:
         """Return every owner's files, unexpired vector stores, or pending uploads, with an `expires_at` (Unix s) not
-        after `before`: the earliest ones first, at most `DUE_AT_ONCE`."""
+        after `before`: earliest first, at most `DUE_AT_ONCE`."""
         ...
 
     async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
@@ -112,7 +112,7 @@ class FileQueries(Protocol):
 
 
 DUE_AT_ONCE: Final = 500
-"""Expired objects that are read together: an owner can have made any number of them."""
+"""Maximum expired objects that one query returns: an owner can have any number of them."""
 
 
 @dataclass(frozen=True, slots=True)

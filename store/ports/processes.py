@@ -75,8 +75,8 @@ class Notifications(Protocol):
     """What other processes have committed. The other half is the change `Notify`."""
 
     def subscribe(self, topic: Topic, wake: Callable[[], None]) -> None:
-        """Call `wake`, on the event loop, after other processes committed something of this topic; possibly also
-        without a reason. What it is about is in the store."""
+        """Call `wake`, on the event loop, after other processes have committed a change of this topic, and possibly
+        also without one. The store holds the change."""
         ...
 
 
@@ -85,7 +85,7 @@ class Leadership(Protocol):
 
     async def is_leader(self, task: SharedTask) -> bool:
         """Return whether this process leads the task; it takes the lead if no live process has it, and keeps it until
-        the process ends or is declared dead. Ask before each piece of work. Raises StoreError."""
+        the process ends or is declared dead. Call this before each piece of work. Raises StoreError."""
         ...
 
 

@@ -171,8 +171,8 @@ class Engine:
     ) -> "Future[list[Row]]":
         """Queue one commit; cancelling the future does not withdraw it. See `store.sqlite.transactions.Commit`.
 
-        An owner's commits keep their order. Without an `owner`, it follows the commits in progress that touch the same
-        objects; if there are none, it is the current owner's.
+        An owner's commits keep their order. Without an `owner`, the commit belongs to the owner of the commits in
+        progress that touch the same objects, or to the current owner if there are none.
 
         Raises LeaseLost (through the future) if this process was declared dead, unless the commit `registers` it.
         """

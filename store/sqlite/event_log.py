@@ -40,8 +40,8 @@ Block = tuple[int, int, str, bytes]
 
 
 def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection], None]:
-    """Return the addition of events to a run's log. It raises MissingRow if there is no such run, and StoreError for a
-    number that exists."""
+    """Return a function that adds events to a run's log. It raises MissingRow if the run does not exist, and StoreError
+    if an event's number is already in the log."""
     rows = [(first, last, names, data, run_id, run_id, last, first) for first, last, names, data in _blocks(events)]
 
     def run(conn: sqlite3.Connection) -> None:
@@ -101,7 +101,7 @@ def _blocks(events: Sequence[Event]) -> Iterator[Block]:
 
 
 def _first_bytes(events: Sequence[Event]) -> Sequence[Event]:
-    """Return the first events, up to the one with which they have `_MAX_BYTES`."""
+    """Return the first events, up to the one with which their size reaches `_MAX_BYTES`."""
     for count, size in enumerate(accumulate(len(event.json) for event in events), 1):
         if size >= _MAX_BYTES:
             return events[:count]

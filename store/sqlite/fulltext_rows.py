@@ -1,8 +1,8 @@
 """The rows of passages in the full-text index: their words, in slices that a commit can write or erase.
 
-Invariant: a slice is limited by the size of its folded text, because folding can make 18 characters of one. The index
+Invariant: a slice is limited by the size of its folded text, because folding can turn one character into 18. The index
 keeps no text, so words are erased by passing the same words again. Folding takes longer than a commit, so texts are
-folded before it, and never on the writer's thread.
+folded before the commit, and never on the writer's thread.
 """
 
 import sqlite3
@@ -29,14 +29,14 @@ MAX_BYTES: Final = 32 * 1024
 writer's thread, depending on the number of distinct words."""
 
 FulltextRow = tuple[int, str, str]
-"""A passage's number, the token of its store, and its folded text."""
+"""A passage's number, the token of its vector store, and its folded text."""
 
 
 _FOLDINGS: Final[Mapping[int, Callable[[str], str]]] = {1: fold_v1, 2: fold_v2, FORM: fold_passage}
 
 
 def store_token(store: int) -> str:
-    """Return the token in the rows of the chunks of a store."""
+    """Return the token that marks the rows of a vector store."""
     return f"s{store}"
 
 

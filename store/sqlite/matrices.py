@@ -33,10 +33,10 @@ __all__ = ["File", "LoadedStore", "Matrices"]
 _MAX_BYTES: Final = 1 << 30
 _STORE_BYTES: Final = 2_048
 _FILE_BYTES: Final = 512
-"""What a store and each of its files takes in memory besides the vectors, rounded up."""
+"""Memory that a store and each of its files take besides the vectors, rounded up."""
 
 _IDLE_S: Final = 600.0
-"""A store that was not searched for so long gives up its memory for anybody."""
+"""A store that has not been searched for this long can be dropped in favour of any owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class Matrices:
         if idle is not None:
             return idle
         held = {each: self._held[each] + size * (each == owner) for each in (owner, *self._held)}
-        maximum = max(held, key=held.__getitem__)  # `owner`, if another holds as much
+        maximum = max(held, key=held.__getitem__)  # `owner` in case of a tie
         return next((store for store, loaded in unused if loaded.owner == maximum), None)
 
     def _reserve(self, loaded: LoadedStore, size: int) -> bool:

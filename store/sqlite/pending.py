@@ -1,8 +1,8 @@
 """Tracks commits in progress, and makes reads wait for them.
 
 Invariant: a read sees every earlier commit that touches the same thread, and waits for no other. An owner's commits are
-made in order, and all that touch an object are its owner's, so it is enough to wait for the latest one that touches the
-thread. Everything here runs on the event loop; nothing blocks or locks.
+made in order, and only its owner's commits touch an object, so it is enough to wait for the latest commit that touches
+the thread. Everything here runs on the event loop; nothing blocks or locks.
 """
 
 import asyncio

@@ -212,8 +212,8 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _owner_of(changes: Sequence[Change]) -> str | None:
-    """Return the owner of the changed objects; None if no change names it. A task can work for another owner: the end
-    of one owner's run starts the next run of the queue."""
+    """Return the owner of the changed objects; None if no change names it. A task can change another owner's objects:
+    the end of one owner's run starts the next run of the queue."""
     for change in changes:
         match change:
             case Insert(row):

@@ -84,7 +84,7 @@ class Commit:
     failed: Callable[[], None] | None = None
     """Called on the event loop if the commit was not kept."""
     owner: str = ""
-    """The owner of what it changes; owners are scheduled fairly, and the commits of each keep their order."""
+    """The owner of the changed objects. Owners are scheduled fairly, and each owner's commits keep their order."""
     frees_space: Callable[[], bool] = never
     """Whether it frees space or ends something; called only when the disk is full."""
     process: int | None = None

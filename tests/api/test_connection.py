@@ -139,7 +139,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("sent", ENDINGS.values(), ids=ENDINGS)
 async def test_a_closed_connection_needs_no_garbage_collection(sent: bytes) -> None:
-    """A client can open and close thousands of connections a second, more than are collected in time."""
+    """A client can open and close thousands of connections a second, more than the garbage collector frees in time."""
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):

@@ -192,7 +192,7 @@ async def test_a_new_connection_replaces_one_that_has_its_answer() -> None:
 
 
 async def test_a_new_connection_replaces_one_that_sends_no_request() -> None:
-    """Clients that connect faster than idle connections end do not exclude others."""
+    """Clients that connect faster than idle connections time out do not exclude others."""
     goes_on = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -221,7 +221,7 @@ POST = b"POST /v1/threads HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r
 
 
 @pytest.mark.parametrize(
-    "request_", [b"hello\r\n\r\n", ASK % b"v1/threads", POST], ids=["broken", "too many", "too many posts"]
+    "request_", [b"hello\r\n\r\n", ASK % b"v1/threads", POST], ids=["invalid HTTP", "too many GETs", "too many POSTs"]
 )
 async def test_a_new_connection_replaces_one_that_waits_for_its_refusal(request_: bytes) -> None:
     limit = ConnectionLimit(16)
@@ -242,7 +242,7 @@ async def test_a_new_connection_replaces_one_that_waits_for_its_refusal(request_
         await gate({**scope, "app": app}, receive, send)
 
     async with serving(limit, serve) as port, asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
-        await request_scheduler().wait_to_start("cid", work=20_000)  # others wait for some thousand iterations
+        await request_scheduler().wait_to_start("cid", work=20_000)  # makes the others wait for thousands of iterations
         made = []
         for request in (request_,) * 60 + (valid,):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

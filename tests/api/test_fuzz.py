@@ -45,7 +45,7 @@ def run_schemathesis(server: ServerProcess, folder: Path, *options: str) -> str:
 
 @pytest.mark.timeout(540)
 def test_every_operation_matches_the_document(fuzzed: ServerProcess, tmp_path: Path) -> None:
-    """Every keyword of every schema once, valid and invalid."""
+    """Schemathesis tries every keyword of every schema once with valid and once with invalid values."""
     report = run_schemathesis(fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage")
     assert "Coverage" in report
     assert "Traceback" not in fuzzed.log.read_text()

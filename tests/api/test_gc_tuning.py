@@ -116,10 +116,10 @@ def test_collections_take_at_most_a_share_of_the_time(
 
 
 @pytest.mark.parametrize(("growth", "max_s"), [(300, 6), (60, None)], ids=["much", "little"])
-async def test_much_growth_shortens_the_pause_after_a_long_collection(
+async def test_fast_growth_shortens_the_pause_after_a_long_collection(
     monkeypatch: pytest.MonkeyPatch, growth: int, max_s: float | None
 ) -> None:
-    """Otherwise garbage that appears quickly makes each collection longer than the one before, without end."""
+    """Otherwise, garbage that appears quickly would make each collection longer than the one before."""
     size, collections = 0, []
 
     def collect_slowly(generation: int) -> None:

@@ -68,7 +68,7 @@ async def _app(_scope: Any, _receive: Any, send: Any) -> None:
 async def test_requests_of_others_delay_an_owner_by_few_starts(others: str, path: str) -> None:
     server = Server()
     flood = [asyncio.ensure_future(server.request(others, path)) for _ in range(REQUESTS)]
-    await asyncio.sleep(0)  # they are all there first
+    await asyncio.sleep(0)  # all of them arrive first
     await server.request("sk-bob", path)
     assert server.answered.index("sk-bob") < SOON
     await asyncio.gather(*flood)
@@ -89,7 +89,7 @@ async def test_probes_wait_for_few_requests_without_a_key() -> None:
     [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n"],
     ids=["a head", "a body"],
 )
-async def test_refusals_of_broken_http_delay_a_request_by_few_starts(broken: bytes) -> None:
+async def test_refusals_of_invalid_http_delay_a_request_by_few_starts(broken: bytes) -> None:
     answered: list[bytes] = []
     gate = AccessControl(_app, keys=KeyRing({"sk-bob": "bob"}), hosts=None, origins=(), max_body_bytes=1000)
 

@@ -147,7 +147,7 @@ async def test_a_compressed_answer_does_not_delay_other_tasks(
 
 
 class Buffered:
-    """An answer whose body is already in memory, and never ends."""
+    """A response whose body is already in memory and never ends."""
 
     connection = None
 
@@ -159,7 +159,7 @@ class Buffered:
 
 
 async def test_blocks_of_many_streams_take_turns_by_owner() -> None:
-    """Each block is milliseconds of work on the event loop."""
+    """Each block takes milliseconds of work on the event loop."""
     loop, iteration, order = asyncio.get_running_loop(), 0, []
 
     def count() -> None:

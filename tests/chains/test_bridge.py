@@ -68,7 +68,7 @@ def test_threads_that_use_the_bridge_first_at_the_same_time_share_its_loop(monke
     new_event_loop = asyncio.new_event_loop
 
     def slow() -> asyncio.AbstractEventLoop:
-        time.sleep(0.05)  # all the threads ask for the loop before the first one has made it
+        time.sleep(0.05)  # all threads request the loop before the first one has created it
         return new_event_loop()
 
     monkeypatch.setattr(asyncio, "new_event_loop", slow)

@@ -1,4 +1,4 @@
-"""An upstream's credentials are removed from texts, bodies and streams, wherever blocks are divided."""
+"""An upstream's credentials are removed from texts, bodies and streams, however streams are split into blocks."""
 
 import pytest
 

@@ -121,7 +121,7 @@ def found(error: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> 
         ("'strict' is not a recognized parameter", [RequestChange("function", "strict")]),
     ],
 )  # fmt: skip
-def test_refused_fields_are_found_in_many_servers_words(error: Any, changes: list[RequestChange]) -> None:
+def test_refused_fields_are_found_in_the_errors_of_many_servers(error: Any, changes: list[RequestChange]) -> None:
     assert sorted(found(error), key=str) == sorted(changes, key=str)
 
 

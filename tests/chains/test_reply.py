@@ -438,7 +438,7 @@ async def test_the_key_is_in_no_message(up: ScriptedUpstream, connect: Connect) 
         (b'{"error": {"message": "Wrong key: %s"}}', "application/json"),
         (b'{"wrong": "%s"}', "application/json"),
     ],
-    ids=["event", "event that is no JSON", "body", "another body"],
+    ids=["event", "event that is not JSON", "body", "another body"],
 )
 async def test_the_key_is_in_no_error_with_status_200(
     up: ScriptedUpstream, connect: Connect, answer: bytes, kind: str, written: str

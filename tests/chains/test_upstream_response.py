@@ -67,7 +67,7 @@ async def test_errors_pass_with_status_and_body_without_a_retry(
 
 @pytest.mark.parametrize("value", [b"\xe6\xbc\xa2", b"\xe9", b"\xff\xfe", b"\x01\x7f"])
 @pytest.mark.parametrize("status", [200, 429])
-async def test_headers_that_cannot_be_sent_do_not_pass(connect: Connect, status: int, value: bytes) -> None:
+async def test_headers_that_cannot_be_sent_are_not_passed_on(connect: Connect, status: int, value: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         head = b"HTTP/1.1 %d X\r\nContent-Type: application/json; x=%b\r\nRetry-After: %b\r\n" % (status, value, value)
@@ -89,14 +89,14 @@ async def test_headers_that_cannot_be_sent_do_not_pass(connect: Connect, status:
 
 
 @pytest.mark.parametrize("status", [401, 200])
-async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, status: int) -> None:
+async def test_our_key_is_not_passed_on(up: ScriptedUpstream, connect: Connect, status: int) -> None:
     up.script(Fail(status, {"error": {"message": "Incorrect API key provided: sk-ours"}}))
     response = await (await connect(up.url, api_key="sk-ours")).pass_through(BODY)
     assert b"sk-ours" not in (response.body or b"")
     assert b"Incorrect" in (response.body or b"")
 
 
-async def test_our_key_does_not_pass_in_a_stream(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_our_key_is_not_passed_on_in_a_stream(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Raw([b'data: {"error": {"message": "Incorrect API key provided: sk-o', b'urs"}}\n\n'], delay_s=0.05))
     response = await (await connect(up.url, api_key="sk-ours")).pass_through({**BODY, "stream": True})
     assert b"".join([block async for block in response.blocks()]).endswith(b'provided: ***"}}\n\n')

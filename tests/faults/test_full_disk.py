@@ -72,7 +72,7 @@ def held_bytes(small: Small) -> int:
 
 
 def fill_around_reserve(small: Small, min_bytes: int) -> int:
-    """Fill the disk while the reserve is not in use; return `held_bytes` afterwards, which is at least `least_bytes`.
+    """Fill the disk while the reserve is not in use; return `held_bytes` afterwards, which is at least `min_bytes`.
 
     A cancelled run is still committed after its answer. The reserve releases space for that, and another program that
     writes at that moment, such as this function, could take it.

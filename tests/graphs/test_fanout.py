@@ -11,7 +11,7 @@ from graphs.log import RunLog
 
 READERS = 500
 MAXIMUM = 40
-"""Batches in one pass of the event loop; 500 without admission."""
+"""Maximum batches in one pass of the event loop; without admission there are 500."""
 
 
 class LoopScheduler:

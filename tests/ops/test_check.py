@@ -188,7 +188,10 @@ def test_entries_without_effect_are_named(upstream: ScriptedUpstream, tmp_path: 
 def test_objects_that_no_key_can_access_are_reported(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     command(tmp_path, "import", "-", given='{"id": "thread_a", "messages": [{"role": "user", "content": "x"}]}')
     given = {"MODEL_URL": upstream.url, "PORT": str(free_port())}
-    report = "Objects of `default` cannot be accessed: API_KEYS has no key for them. Add one: `default=some-key`."
+    report = (
+        "Objects of `default` cannot be accessed: there is no key for them. Create one: `threadhold keys create "
+        "--owner default`."
+    )
     assert report in command(tmp_path, "check", API_KEYS="bob=k1", **given).stdout
     for keys in ("", "k1", "default=k1,bob=k2"):
         assert "cannot be accessed" not in command(tmp_path, "check", API_KEYS=keys, **given).stdout

@@ -12,7 +12,7 @@ from ops.factories import Factories
 from ops.prune import run_prune
 from server import Settings, _router, create_app
 from store.free_space import Disks
-from store.ports import Backend, Database, Insert, Maintenance, Row, Sharing
+from store.ports import Backend, Database, Insert, KeyAdministration, Maintenance, Row, Sharing, UsageReport
 from store.sqlite.location import SqliteFile
 from store.sqlite.maintenance import SqliteMaintenance
 from tests.upstream import ScriptedUpstream
@@ -36,6 +36,14 @@ class _Database:
     @property
     def maintenance(self) -> Maintenance:
         return _Elsewhere(self._path)
+
+    @property
+    def keys(self) -> KeyAdministration:
+        return SqliteFile(self._path).keys
+
+    @property
+    def usage(self) -> UsageReport:
+        return SqliteFile(self._path).usage
 
     def open(
         self,

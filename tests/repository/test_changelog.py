@@ -1,4 +1,4 @@
-"""The changelog, the version and the tags agree; disagreements are found."""
+"""The changelog, the version and the tags agree; inconsistencies are reported."""
 
 import subprocess
 from pathlib import Path

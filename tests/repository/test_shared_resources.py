@@ -37,11 +37,11 @@ RESOURCES = {
 SHARED = {
     "api/access.py": "forms: slots are shared fairly by owner, half of them for one of several",
     "api/app.py": "large bodies: a fixed number for each owner",
-    "api/broken_http.py": "bodies of a few refusals, none of which contains text of a client",
+    "api/broken_http.py": "bodies of a few refusals, none of which contains a client's text",
     "api/body_memory.py": "bytes of bodies: one body for each owner, half of the rest for one of several",
     "api/body_threads.py": "shared fairly by owner",
     "api/connection_limit.py": "connections: shared fairly by owner, and idle ones are replaced per owner",
-    "api/description.py": "the OpenAPI document, which is made once",
+    "api/description.py": "the OpenAPI document, which is created once",
     "api/request_starts.py": "shared fairly by owner",
     "api/small_reads.py": "shared fairly by owner",
     "api/model_calls.py": "a semaphore for each owner",

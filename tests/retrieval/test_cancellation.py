@@ -34,7 +34,7 @@ async def test_many_files_are_cancelled_in_few_commits(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_files_that_end_meanwhile_keep_their_status_and_stop_no_others(tmp_path: Path) -> None:
+async def test_files_that_end_meanwhile_keep_their_status_and_block_no_others(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     vector_store_id, ids = await files_in_progress(store, 150)
 

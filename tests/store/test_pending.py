@@ -73,7 +73,7 @@ async def test_unfinished_waits_for_the_last_of_all() -> None:
 
 
 @pytest.mark.parametrize("ends_last", [0, 1])
-async def test_unfinished_waits_for_each_owner_as_their_commits_end_in_any_order(ends_last: int) -> None:
+async def test_wait_for_all_waits_for_the_commits_of_every_owner(ends_last: int) -> None:
     pending = Pending()
     commits = [commit("t"), commit("u", owner="bob")]
     for each in commits:

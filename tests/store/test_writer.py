@@ -62,7 +62,7 @@ async def test_commits_that_wait_together_are_one_transaction(tmp_path: Path) ->
     await store.close()
 
 
-async def test_an_owner_s_changes_keep_their_order_whoever_makes_them(tmp_path: Path) -> None:
+async def test_an_owner_s_changes_keep_their_order_whichever_task_makes_them(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     slow = thread("bob")
     busy = store.commit([Insert(slow), *(Insert(message(slow)) for _ in range(3000))], durable=True)

@@ -1,4 +1,4 @@
-"""Warnings that clients can cause thousands of times a second."""
+"""Warnings about events that clients can cause thousands of times a second."""
 
 import logging
 

@@ -91,7 +91,7 @@ def test_an_unpacked_sdist_has_the_version_of_its_metadata(tmp_path: Path) -> No
     assert source_version(tmp_path) == "1.2.3.dev4+gabc"
 
 
-def test_sources_show_their_present_commit_whatever_was_installed() -> None:
+def test_sources_show_their_current_commit_whatever_is_installed() -> None:
     program = "from telemetry.version import installed_version; print(installed_version())"
     printed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
     assert printed.stdout.strip() == source_version(ROOT) == installed_version()

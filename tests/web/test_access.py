@@ -29,7 +29,7 @@ def _views(page: Page, *, phone_theme: str) -> Iterator[str]:
 
 
 _QUICK = ("answer", "assistant_dialog")
-"""The states with the most elements; the others, and those in French, have some of the same."""
+"""The states with the most elements; the other states, and the French ones, have a part of these elements."""
 _SPOKEN = [
     pytest.param(state, language, marks=() if language == "en" and state in _QUICK else pytest.mark.soak)
     for state in STATES

@@ -105,7 +105,7 @@ _INVALID = {
         ('{"openapi": "3.0.3", ', "Not JSON"),
     ],
 }
-"""The button that adds a tool → invalid texts with a part of the problem that is shown."""
+"""The button that adds a tool → invalid texts, each with a part of the problem that the page shows."""
 
 
 @pytest.mark.parametrize("button", _INVALID)

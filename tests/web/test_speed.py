@@ -1,8 +1,8 @@
 """A long answer streams without noticeable dropped frames.
 
-The machine is shared with server and model: the limits on time apply to shares and to most frames, not to the slowest
-one, a second attempt is allowed, and only `make soak` runs the test. How often styles are computed does not depend on
-the machine.
+The machine is shared with the server and the model. Therefore, the time limits apply to shares and to most frames, not
+to the slowest one; a second attempt is allowed; and only `make soak` runs this test. How often styles are computed does
+not depend on the machine.
 """
 
 import json
@@ -59,7 +59,7 @@ def _styles(page: Page) -> float:
 
 
 def _send(page: Page, up: ScriptedUpstream, count: int) -> None:
-    """Stream an answer of so many tokens, and check that the page shows all of it."""
+    """Stream an answer of `count` tokens, and check that the page shows all of it."""
     up.script(_stream(count))
     page.js(_WATCH)
     page.send("Long")

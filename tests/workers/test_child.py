@@ -1,4 +1,4 @@
-"""What a child imports for its tasks."""
+"""The modules that a child imports for its tasks."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from tests.process import ROOT
 from workers.process import child_environment
 
 HEAVY: Final = ("langchain_core", "langchain_openai", "langgraph", "openai", "fastapi", "numpy")
-"""Libraries that no check needs, with starts of up to several seconds."""
+"""Libraries that no check needs and that take up to several seconds to import."""
 
 FUNCTIONS: Final = sorted(
     {

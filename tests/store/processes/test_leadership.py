@@ -1,9 +1,9 @@
-"""Work that one process does for all."""
+"""Work that only one process does at a time."""
 
 from tests.store.processes.conftest import Pair, SharedStore, eventually
 
 
-async def test_one_process_has_a_duty_until_it_leaves(shared: SharedStore) -> None:
+async def test_one_process_leads_a_task_until_it_leaves(shared: SharedStore) -> None:
     async with shared.open() as b:
         async with shared.open() as a:
             assert await a.processes.leadership.is_leader("expiry")
