@@ -117,6 +117,8 @@ class ActiveRun:
     def commit_progress(self, recorded: Recorded, *, durable: bool = False) -> "asyncio.Future[list[Row]]":
         """Queue progress: readers see it immediately; it is synced with the next answer or end (or `durable`)."""
         events = self.log.number(recorded.events)
+        if self.task is None:
+            self._reserve_used(recorded)
         commit = self._write([*recorded.changes, *self._flushed(events)], durable=durable)
         self.log.publish(events)
         self._reserve()
@@ -220,6 +222,13 @@ class ActiveRun:
             if stop == "unwritten":
                 logger.error("run %s: a commit failed, so the run is stopped: %s", self.run_id, error)
             self.stop_for(stop)
+
+    def _reserve_used(self, recorded: Recorded) -> None:
+        """Store the used numbers with the run's change: a run that no task executes has no block of numbers."""
+        *before, change = recorded.changes
+        if not isinstance(change, Patch) or change.id != self.run_id:
+            raise AssertionError("the last change of a run that no task executes must be the run's own")
+        recorded.changes = [*before, replace(change, private={**change.private, "next_event": self.log.next})]
 
     def _reserve(self) -> None:
         """Reserve the next block of event numbers in the run's row before the current one is used up."""

@@ -6,7 +6,7 @@ decides conflicts.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -18,12 +18,16 @@ from graphs.recovery import Plan, load_rows, make_active_run, plan_recovery, res
 from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, object_memory
 from store.ports import Append, Hold, Patch, Processes, RunRow, Store, Unfinished
+from telemetry.repeated_warnings import RepeatedWarning
 from wire.errors import HeldByOther, MissingRow, StatusConflict, StoreError
 
 __all__ = ["OrphanedRuns"]
 
 logger = logging.getLogger("threadhold.runs")
 
+_UNENDED: Final = RepeatedWarning(
+    logger, "runs could not be continued or ended because of errors of the store, and are tried again: %d"
+)
 _SWEEP_S: Final = 1.0
 _STARTABLE: Final = frozenset({"queued", "in_progress"})
 
@@ -80,7 +84,7 @@ class OrphanedRuns:
             active = self._execution.get(run.id)
             if active is None:
                 if run.id not in self._execution.broken:  # the sweep ends it
-                    await self._queue_or_cancel(run)
+                    await self._end_alone(run, self._queue_or_cancel(run))
             elif run.status == "cancelling" and active.run["status"] != "cancelling":
                 active.cancel_as_stored()
         for active in executed:
@@ -160,7 +164,7 @@ class OrphanedRuns:
                 for active in self._execution.executing_longer_than(self._expiry_s):
                     active.stop_for("expired")
                 for run in await self._store.unfinished(due_before=self._clock()):
-                    await self._expire(run)
+                    await self._end_alone(run, self._expire(run))
                 if self._execution.broken:
                     await self._end_broken()
                 self._execution.start_queued()  # retries the runs that could not start because of a store error
@@ -181,13 +185,28 @@ class OrphanedRuns:
         """End the runs that are broken now; one that breaks meanwhile is ended in the next sweep."""
         broken = dict(self._execution.broken)
         for run in await self._store.unfinished():
-            if run.id in broken and self._execution.get(run.id) is None:
-                async with self.lock(run.id):
-                    if (row := await self._row(run)) is not None:
-                        active = await restore_run(self._store, row, self._clock, self._contexts.metrics)
-                        await active.failed(broken[run.id])
+            if run.id in broken and not await self._end_alone(run, self._end_as_failed(run, broken[run.id])):
+                del broken[run.id]  # the next sweep tries again
         for run_id in broken:
             self._execution.broken.pop(run_id, None)
+
+    async def _end_as_failed(self, run: Unfinished, error: BaseException) -> None:
+        if self._execution.get(run.id) is not None:
+            return
+        async with self.lock(run.id):
+            if (row := await self._row(run)) is not None:
+                active = await restore_run(self._store, row, self._clock, self._contexts.metrics)
+                await active.failed(error)
+
+    async def _end_alone(self, run: Unfinished, work: Coroutine[object, object, None]) -> bool:
+        """Return whether this work on a run succeeded. An error of the store is logged, and prevents no other work."""
+        try:
+            await work
+        except StoreError as error:
+            _UNENDED.add()
+            logger.info("run %s could not be continued or ended: %s", run.id, error)
+            return False
+        return True
 
     async def finish(self, run_id: str, owner: str, status: str, stop: Stop) -> None:
         """End a run that no task executes, if it still has this status and no other process holds it. Raises

@@ -61,7 +61,12 @@ def make_active_run(store: Store, row: RunRow, clock: Callable[[], int], metrics
 
 
 async def load_rows(active: ActiveRun, row: RunRow) -> None:
-    """Read the run's steps and messages; the recorder is not restored from them yet."""
+    """Read the run's steps and messages; the recorder is not restored from them yet.
+
+    Also skip the numbers of events that the log has: older versions could end between the storing of a
+    cancellation's event and of its number."""
+    while stored := await active.store.events(row.id, after=active.log.next - 1, limit=_READ_EVENTS):
+        active.log = RunLog(stored[-1].number + 1)
     active.steps += await _rows(active.store, "step", row)
     active.messages += await _rows(active.store, "message", row)
 
