@@ -27,7 +27,7 @@ def test_one_task_opens_and_closes_the_app() -> None:
 
     with open_port("127.0.0.1", 0) as listening, pytest.raises(ValueError, match="no address to announce"):
         limit = limit_connections(10)
-        serve(lambda: FastAPI(lifespan=lifespan), listening, connection_limit=limit, drain_s=0, ready=stop)
+        serve(lambda: FastAPI(lifespan=lifespan), listening, connection_limit=limit, drain_s=0, version="1", ready=stop)
     opened, closed = tasks
     assert opened is closed is not None
 
@@ -44,5 +44,12 @@ def test_an_app_whose_task_fails_ends_the_server() -> None:
 
     with open_port("127.0.0.1", 0) as listening, pytest.raises(ExceptionGroup) as caught:
         limit = limit_connections(10)
-        serve(lambda: FastAPI(lifespan=lifespan), listening, connection_limit=limit, drain_s=0, ready=lambda _: None)
+        serve(
+            lambda: FastAPI(lifespan=lifespan),
+            listening,
+            connection_limit=limit,
+            drain_s=0,
+            version="1",
+            ready=lambda _: None,
+        )
     assert caught.group_contains(ValueError, match="a defect")
