@@ -166,10 +166,8 @@ class ActiveRun:
     async def _commit_last(self, recorded: Recorded, *more: Change) -> None:
         events = self.log.number(recorded.events)
         *before, move = recorded.changes
-        if not isinstance(move, Patch):
-            raise AssertionError("the last change of a pause or an end must be the run's status")
-        # A commit can have only one patch for each row, so the event numbers go with the status.
-        # The graph now contains what was submitted, so the row need not keep it.
+        assert isinstance(move, Patch), "the last change of a pause or an end is the run's status"
+        # One patch for each row in a commit: the numbers go with the status. The graph has what was submitted.
         done = {"submitted": None} if self.checkpointed else {}
         move = replace(move, private={"next_event": self.log.next, **done, **self.private})
         counted = [] if self.run["status"] in ACTIVE else [run_usage(self.recorder, self.owner, self.key_id)]
@@ -224,11 +222,10 @@ class ActiveRun:
             self.stop_for(stop)
 
     def _reserve_used(self, recorded: Recorded) -> None:
-        """Store the used numbers with the run's change: a run that no task executes has no block of numbers."""
-        *before, change = recorded.changes
-        if not isinstance(change, Patch) or change.id != self.run_id:
-            raise AssertionError("the last change of a run that no task executes must be the run's own")
-        recorded.changes = [*before, replace(change, private={**change.private, "next_event": self.log.next})]
+        """Store the used numbers with the run's change: without a task, it has no block of numbers."""
+        change = recorded.changes[-1]
+        assert isinstance(change, Patch), "the last change of a run that no task executes is the run's own"
+        recorded.changes[-1] = replace(change, private={**change.private, "next_event": self.log.next})
 
     def _reserve(self) -> None:
         """Reserve the next block of event numbers in the run's row before the current one is used up."""
@@ -322,11 +319,7 @@ class ActiveRun:
 
     async def _pause(self, calls: Sequence[Call], exchange_bytes: int = 0) -> None:
         wanted: list[WantedCall] = [
-            {
-                "id": call["id"],
-                "type": "function",
-                "function": {"name": call["name"], "arguments": call["arguments"]},
-            }
+            {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
             for call in calls
         ]
         self.private = {
