@@ -294,8 +294,10 @@ class Execution:
                 yield tail
 
     def _log(self, run_id: str) -> RunLog | None:
+        """Return the log of a run that is executed here. None also while a run stops that another process has taken
+        over: its events that are not stored are generated again there."""
         active = self._active_runs.get(run_id)
-        return None if active is None else active.log
+        return None if active is None or active.stop == "lost" else active.log
 
     async def _wait_for_stored_events(self, run_id: str, after: int) -> list[Event] | None:
         """Wait until the log of a run that is not executed here can have grown; returns its new events if they are

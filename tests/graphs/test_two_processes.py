@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chains import CallLimits, OpenAIBackend, Upstream
+from graphs.active_run import ActiveRun
 from graphs.admission import Limits
 from graphs.runner import Runner, StartedRun
 from graphs.tools.kinds import open_resources
@@ -116,6 +117,33 @@ async def test_a_dead_holder_s_cancellation_is_completed_by_another(upstream: Sc
         assert names(events).count("run.cancelling") == 1
         await until(lambda: upstream.closed_early)
         assert await a.events(started.run_id) == events
+
+
+async def test_a_reader_during_a_handover_reads_the_store(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run still stops here when the reader starts: its events that are not stored are generated again elsewhere."""
+    stopping, proceed = asyncio.Event(), asyncio.Event()
+    stopped = ActiveRun.stopped
+
+    async def stopped_late(run: ActiveRun) -> None:
+        if run.stop == "lost":
+            stopping.set()
+            await proceed.wait()
+        await stopped(run)
+
+    monkeypatch.setattr(ActiveRun, "stopped", stopped_late)
+    upstream.script(Reply(chunks=WORDS, pause_after=3), Reply("Done."))
+    async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
+        started = await a.start_run()
+        await until(lambda: upstream.requests)
+        await asyncio.to_thread(declare_oldest_dead, tmp_path / "store.db")
+        async with asyncio.timeout(10):
+            await stopping.wait()
+            events = await a.events(started.run_id)
+        assert text_of(events) == "Done."
+        assert events == await b.events(started.run_id)
+        proceed.set()
 
 
 async def start_once_registered(world: World) -> StartedRun:
