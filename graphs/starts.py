@@ -181,7 +181,7 @@ class RunStarter:
         run = active.run.copy()
         # If the commit is refused, the model call is stopped, even if the client's request is gone.
         changed = [*changes, Append(active.run_id, numbered)]
-        commit = self._store.commit(changed, durable=True, failed=lambda: active.stop_for("refused"))
+        commit = self._store.commit(changed, durable=True, on_failure=lambda: active.stop_for("refused"))
         active.log.publish(numbered)
         work = self._execution.drive(active, given[0], context, resumed=given[1], commit=commit)
         self._execution.start_run(active, work)

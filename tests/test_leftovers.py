@@ -13,7 +13,7 @@ import pytest
 
 from ops.settings import Settings
 from server import create_app
-from tests.graphs.world import WEATHER
+from tests.graphs.harness import WEATHER
 from tests.upstream import Hang, Reply, ScriptedUpstream
 
 WAIT_S = 60

@@ -258,7 +258,7 @@ class Store(Protocol):
     process that was declared dead is refused with LeaseLost (see `store.ports.processes`)."""
 
     def commit(
-        self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
+        self, changes: Sequence[Change], *, durable: bool, on_failure: Callable[[], None] | None = None
     ) -> "Future[list[Row]]":
         """Queue changes as one transaction, without waiting and in the order of the calls; the future ends when it is
         committed.
@@ -266,7 +266,7 @@ class Store(Protocol):
         Returns the rows after each Insert and Patch, in order. `durable` syncs the batch to disk before the future
         ends; without it, the commit survives an end of the process, but not a power failure. Raises (through the
         future) StoreError: nothing of this commit is kept then, but other commits of the same batch are. An empty list
-        of changes fails whenever a write would fail, so it tests whether the store is writable. `failed` is called
+        of changes fails whenever a write would fail, so it tests whether the store is writable. `on_failure` is called
         before the future raises, even if the future is no longer awaited. Cancelling the future withdraws nothing.
         """
         ...

@@ -57,8 +57,8 @@ class SqliteCheckpoints:
                 conn.execute(_DROP_OLDER_WRITES, (key.run_id, key.namespace, parent_id))
             return None
 
-        touches = frozenset({key.run_id})
-        self._engine.queue([put], touches=touches, size=size, saves=key.run_id, renews=True)
+        touched = frozenset({key.run_id})
+        self._engine.queue([put], touched=touched, size=size, checkpointed_run=key.run_id, completes_checkpoint=True)
 
     def put_writes(self, key: CheckpointKey, writes: Sequence[CheckpointWrite]) -> None:
         rows = [
@@ -77,7 +77,7 @@ class SqliteCheckpoints:
             return None
 
         size = sum(len(write.value[1]) for write in writes)
-        self._engine.queue([put], touches=frozenset({key.run_id}), size=size, saves=key.run_id)
+        self._engine.queue([put], touched=frozenset({key.run_id}), size=size, checkpointed_run=key.run_id)
 
     async def get(self, run_id: str, namespace: str, id: str | None) -> StoredCheckpoint | None:
         await self._engine.pending.wait_for(run_id)
@@ -97,7 +97,7 @@ class SqliteCheckpoints:
 
     async def drop(self, run_id: str) -> None:
         gone = frozenset({run_id})
-        await self._engine.queue([drop_checkpoints(run_id)], touches=gone, ends=gone)
+        await self._engine.queue([drop_checkpoints(run_id)], touched=gone, ended_runs=gone)
 
 
 def _read_one(conn: sqlite3.Connection, run_id: str, namespace: str, id: str | None) -> StoredCheckpoint | None:

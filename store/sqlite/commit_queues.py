@@ -67,9 +67,9 @@ class CommitQueues:
         return batch
 
     def charge(self, commits: Iterable[Commit]) -> None:
-        """Add the time that commits took (`Commit.took_s`) to their owners' virtual times."""
+        """Add the time that commits took (`Commit.duration_s`) to their owners' virtual times."""
         for commit in commits:
-            self._times[commit.owner] = self._times.get(commit.owner, self._now) + commit.took_s
+            self._times[commit.owner] = self._times.get(commit.owner, self._now) + commit.duration_s
         if not self._waiting:  # no owner is waiting
             self._times.clear()
 

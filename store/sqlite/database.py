@@ -157,14 +157,14 @@ class Engine:
         self,
         operations: Sequence[Operation],
         *,
-        touches: frozenset[str],
+        touched: frozenset[str],
         durable: bool = False,
         size: int | None = None,
-        moves: frozenset[str] = frozenset(),
-        ends: frozenset[str] = frozenset(),
-        saves: str | None = None,
-        renews: bool = False,
-        failed: Callable[[], None] | None = None,
+        changed_runs: frozenset[str] = frozenset(),
+        ended_runs: frozenset[str] = frozenset(),
+        checkpointed_run: str | None = None,
+        completes_checkpoint: bool = False,
+        on_failure: Callable[[], None] | None = None,
         frees_space: Callable[[], bool] = never,
         registers: bool = False,
         owner: str | None = None,
@@ -177,19 +177,19 @@ class Engine:
         Raises LeaseLost (through the future) if this process was declared dead, unless the commit `registers` it.
         """
         future: Future[list[Row]] = self._loop.create_future()
-        if owner is None and (owner := self.pending.owner_of(touches)) is None:
+        if owner is None and (owner := self.pending.owner_of(touched)) is None:
             owner = current_owner()
         commit = Commit(
             operations,
             durable,
-            touches,
+            touched,
             future,
             size,
-            moves,
-            ends,
-            saves,
-            renews,
-            failed,
+            changed_runs,
+            ended_runs,
+            checkpointed_run,
+            completes_checkpoint,
+            on_failure,
             owner=owner,
             frees_space=frees_space,
             process=None if registers else self.fence.process,
@@ -207,7 +207,7 @@ class Engine:
 
     async def probe(self) -> None:
         """Commit and sync an empty change that counts as growth, so that a full disk refuses it. Raises StoreError."""
-        await self.queue([write_unchanged_page], touches=frozenset(), durable=True)
+        await self.queue([write_unchanged_page], touched=frozenset(), durable=True)
 
     def _put(self) -> None:
         held, self._held = self._held, []
@@ -360,8 +360,8 @@ def _use_wal(connection: sqlite3.Connection, *, until: float) -> None:
 
 
 def _fail(commit: Commit, error: StoreError) -> None:
-    if commit.failed is not None:
-        commit.failed()
+    if commit.on_failure is not None:
+        commit.on_failure()
     if not commit.future.done():
         commit.future.set_exception(error)
         # Retrieved so that asyncio does not log an unretrieved exception of a commit that is not awaited.

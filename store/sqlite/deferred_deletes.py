@@ -86,7 +86,7 @@ class DeferredDeletes:
     async def _remove_slice(self, kind: Kind, id: str, owner: str) -> None:
         """Remove some parts when it is the owner's turn: large deletions delay only their own owner."""
         set_current_owner(owner)
-        await self._engine.queue([_slice(kind, id)], touches=frozenset(), frees_space=lambda: True)
+        await self._engine.queue([_slice(kind, id)], touched=frozenset(), frees_space=lambda: True)
 
 
 def _slice(kind: Kind, id: str) -> Callable[[sqlite3.Connection], None]:

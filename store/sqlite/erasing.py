@@ -35,7 +35,7 @@ async def erase(engine: Engine, file: int) -> None:
         words = await INDEXING.run(
             part.owner, fold_slice, part.store, part.rows, form=part.form, refolded=part.refolded
         )
-        await engine.queue([_erase(part.store, file, words)], touches=frozenset(), frees_space=lambda: True)
+        await engine.queue([_erase(part.store, file, words)], touched=frozenset(), frees_space=lambda: True)
 
 
 def _next_part(conn: sqlite3.Connection, file: int) -> _Part | None:

@@ -92,12 +92,12 @@ def _blocks(events: Sequence[Event]) -> Iterator[Block]:
     """Yield the events as blocks, which end at a gap in the numbers, or when they are full."""
     start = 0
     while start < len(events):
-        maximum = _first_bytes(events[start : start + _MAX_EVENTS])
-        if maximum[-1].number - maximum[0].number != len(maximum) - 1:  # rare
-            gaps = (at for at, event in enumerate(maximum) if event.number - at != maximum[0].number)
-            maximum = maximum[: next(gaps)]
-        yield _packed(maximum)
-        start += len(maximum)
+        block = _first_bytes(events[start : start + _MAX_EVENTS])
+        if block[-1].number - block[0].number != len(block) - 1:  # rare
+            gaps = (at for at, event in enumerate(block) if event.number - at != block[0].number)
+            block = block[: next(gaps)]
+        yield _packed(block)
+        start += len(block)
 
 
 def _first_bytes(events: Sequence[Event]) -> Sequence[Event]:

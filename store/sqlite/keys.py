@@ -50,7 +50,7 @@ class SqliteKeys:
         def update(conn: sqlite3.Connection) -> None:
             conn.executemany(_USED, values)
 
-        await self._engine.queue([update], touches=frozenset(), size=0)
+        await self._engine.queue([update], touched=frozenset(), size=0)
 
 
 class SqliteKeyAdministration:

@@ -231,13 +231,13 @@ class Matrices:
     def _evict(self, owner: str, size: int) -> bool:
         """Drop loaded stores until `size` more bytes fit; return whether they do."""
         while size <= self._max_bytes and self.size + size > self._max_bytes:
-            store = self._dispensable(owner, size)
+            store = self._evictable(owner, size)
             if store is None:
                 return False
             self._drop(store)
         return size <= self._max_bytes
 
-    def _dispensable(self, owner: str, size: int) -> int | None:
+    def _evictable(self, owner: str, size: int) -> int | None:
         """Return an unused store: one not searched for long, or one of the owner who would hold the most."""
         unused = [(store, loaded) for store, loaded in self._loaded.items() if not loaded.users]
         since = time.monotonic() - _IDLE_S
@@ -245,8 +245,8 @@ class Matrices:
         if idle is not None:
             return idle
         held = {each: self._held[each] + size * (each == owner) for each in (owner, *self._held)}
-        maximum = max(held, key=held.__getitem__)  # `owner` in case of a tie
-        return next((store for store, loaded in unused if loaded.owner == maximum), None)
+        largest = max(held, key=held.__getitem__)  # `owner` in case of a tie
+        return next((store for store, loaded in unused if loaded.owner == largest), None)
 
     def _reserve(self, loaded: LoadedStore, size: int) -> bool:
         with self._lock:

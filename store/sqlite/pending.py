@@ -86,13 +86,13 @@ class Pending:
         """Add a commit that is being queued."""
         self._count += 1
         self._order[commit] = self._count
-        for part in commit.touches:
+        for part in commit.touched:
             self._youngest[part] = commit
 
     def remove(self, commit: Commit) -> None:
         """Remove a commit that has ended, and wake the reads that wait for it."""
         del self._order[commit]
-        for part in commit.touches:
+        for part in commit.touched:
             if self._youngest.get(part) is commit:
                 del self._youngest[part]
         if commit.finished is not None and not commit.finished.done():

@@ -172,7 +172,7 @@ class SharedFile:
         return bool(taken)
 
     async def _queue(self, operation: Operation, *, durable: bool = False, registers: bool = False) -> None:
-        await self._engine.queue([operation], touches=frozenset(), durable=durable, registers=registers)
+        await self._engine.queue([operation], touched=frozenset(), durable=durable, registers=registers)
 
 
 # --- operations on the writer's thread ----------------------------------------------------------------------------

@@ -63,7 +63,7 @@ async def reindex(engine: Engine, changed: Callable[[], None]) -> AsyncIterator[
             since = time.monotonic()
             found = await engine.read(_fold_slice, file)
             if more := found is not None:
-                await engine.queue([_rewrite(found)], touches=frozenset())
+                await engine.queue([_rewrite(found)], touched=frozenset())
                 changed()
                 await asyncio.sleep(time.monotonic() - since)
 

@@ -98,22 +98,22 @@ class SqliteStore:
         self.deferred_deletes = DeferredDeletes(engine)
 
     def commit(
-        self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
+        self, changes: Sequence[Change], *, durable: bool, on_failure: Callable[[], None] | None = None
     ) -> "Future[list[Row]]":
-        moves, ends = _runs(changes)
+        changed_runs, ended_runs = _runs(changes)
         process = self.engine.fence.process
         prepared = [prepare(change, process) for change in changes]
         if any(isinstance(change, Delete) and change.kind in DEFERRED for change in changes):
             self.deferred_deletes.wake()
         return self.engine.queue(
             [one.run for one in prepared] or [write_unchanged_page],
-            touches=self.engine.pending.touched_by(changes),
+            touched=self.engine.pending.touched_by(changes),
             durable=durable,
             size=_size(prepared),
-            moves=moves,
-            ends=ends,
-            failed=failed,
-            frees_space=partial(_frees_space, changes, ends),
+            changed_runs=changed_runs,
+            ended_runs=ended_runs,
+            on_failure=on_failure,
+            frees_space=partial(_frees_space, changes, ended_runs),
             owner=_owner_of(changes),
         )
 
@@ -195,20 +195,20 @@ def _size(prepared: Sequence[Prepared]) -> int | None:
 
 def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the runs that the changes modify, and those that they end or whose checkpoints they drop."""
-    moves, ends = set(), set()
+    changed_runs, ended_runs = set(), set()
     for change in changes:
         match change:
             case Patch("run", id):
-                moves.add(id)
+                changed_runs.add(id)
                 if change.body.get("status", "queued") not in ACTIVE:
-                    ends.add(id)
+                    ended_runs.add(id)
             case Append(run_id) | Retract(run_id):
-                moves.add(run_id)
+                changed_runs.add(run_id)
             case DropCheckpoints(run_id):
-                ends.add(run_id)
+                ended_runs.add(run_id)
             case Insert(row) if row.kind == "step" and row.run_id is not None:
-                moves.add(row.run_id)
-    return frozenset(moves), frozenset(ends)
+                changed_runs.add(row.run_id)
+    return frozenset(changed_runs), frozenset(ended_runs)
 
 
 def _owner_of(changes: Sequence[Change]) -> str | None:
@@ -225,10 +225,10 @@ def _owner_of(changes: Sequence[Change]) -> str | None:
     return None
 
 
-def _frees_space(changes: Sequence[Change], ends: Set[str]) -> bool:
+def _frees_space(changes: Sequence[Change], ended_runs: Set[str]) -> bool:
     """Return whether a commit frees space, ends a run, only takes one (to end it) or is a barrier: these must succeed
     even on a full disk."""
-    if ends or all(isinstance(change, Hold) for change in changes):
+    if ended_runs or all(isinstance(change, Hold) for change in changes):
         return True
     if any(isinstance(change, Insert) for change in changes):
         return False

@@ -67,21 +67,21 @@ def never() -> bool:
 class Commit:
     """Operations that are committed or refused together, and the future of their caller.
 
-    `size` is what they write, in bytes; None if they can touch any number of rows. `saves` is the run whose checkpoint
-    this writes, `renews` whether the checkpoint is complete; `ends` are runs whose checkpoints it drops, `moves` are
-    runs that it changes.
+    `size` is what they write, in bytes; None if they can touch any number of rows. `checkpointed_run` is the run
+    whose checkpoint this writes, `completes_checkpoint` whether the checkpoint is complete; `ended_runs` are runs whose
+    checkpoints it drops, `changed_runs` are runs that it changes.
     """
 
     operations: Sequence[Operation]
     durable: bool
-    touches: frozenset[str]
+    touched: frozenset[str]
     future: "Future[list[Row]]"
     size: int | None = None
-    moves: frozenset[str] = frozenset()
-    ends: frozenset[str] = frozenset()
-    saves: str | None = None
-    renews: bool = False
-    failed: Callable[[], None] | None = None
+    changed_runs: frozenset[str] = frozenset()
+    ended_runs: frozenset[str] = frozenset()
+    checkpointed_run: str | None = None
+    completes_checkpoint: bool = False
+    on_failure: Callable[[], None] | None = None
     """Called on the event loop if the commit was not kept."""
     owner: str = ""
     """The owner of the changed objects. Owners are scheduled fairly, and each owner's commits keep their order."""
@@ -89,7 +89,7 @@ class Commit:
     """Whether it frees space or ends something; called only when the disk is full."""
     process: int | None = None
     """The number of this process when it made the commit; None if the commit registers it."""
-    took_s: float = 0.0
+    duration_s: float = 0.0
     """The time that it took, including its share of the transaction's overhead; set after it has run."""
     finished: "Future[None] | None" = field(default=None)
     """Made by the first read that has to wait. The caller's own future can be cancelled, this one is not."""
@@ -153,7 +153,9 @@ class Transactions:
                 self._conn.execute("COMMIT")
         except (sqlite3.Error, MemoryError) as error:
             self._abort()
-            self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
+            self._unsaved = unsaved | {
+                commit.checkpointed_run for commit in batch if commit.checkpointed_run is not None
+            }
             return self._failed(batch, error)
         return self._kept(outcomes, begun_at)
 
@@ -162,9 +164,9 @@ class Transactions:
         batch_s = time.perf_counter() - begun_at
         self.metrics.batch_commits.add(len(outcomes))
         self.metrics.batch_seconds.add(batch_s)
-        statements_s = sum(commit.took_s for commit, _ in outcomes) or 1.0
+        statements_s = sum(commit.duration_s for commit, _ in outcomes) or 1.0
         for commit, _ in outcomes:
-            commit.took_s *= batch_s / statements_s
+            commit.duration_s *= batch_s / statements_s
         if self._reserve is not None:
             self._reserve.refill()
         self._log_limit.enforce()
@@ -281,21 +283,21 @@ class Transactions:
         try:
             return self._apply(commit)
         finally:
-            commit.took_s = time.perf_counter() - begun_at
+            commit.duration_s = time.perf_counter() - begun_at
 
     def _apply(self, commit: Commit) -> list[Row]:
         if commit.process != self._admitted and commit.process is not None:
             raise LeaseLost
         self._check_saved(commit)
         rows = [row for operation in commit.operations if (row := operation(self._conn)) is not None]
-        self._unsaved -= commit.ends
-        if commit.renews and commit.saves is not None:
-            self._unsaved.discard(commit.saves)
+        self._unsaved -= commit.ended_runs
+        if commit.completes_checkpoint and commit.checkpointed_run is not None:
+            self._unsaved.discard(commit.checkpointed_run)
         return rows
 
     def _refuse(self, commit: Commit, error: Exception) -> StoreError:
-        if commit.saves is not None and not isinstance(error, LeaseLost):  # then the run is stopped
-            self._unsaved.add(commit.saves)
+        if commit.checkpointed_run is not None and not isinstance(error, LeaseLost):  # then the run is stopped
+            self._unsaved.add(commit.checkpointed_run)
         self.metrics.refused += 1
         if isinstance(error, StoreError):
             return error
@@ -304,5 +306,5 @@ class Transactions:
 
     def _check_saved(self, commit: Commit) -> None:
         """Refuse to acknowledge a run whose checkpoint, which is not awaited, was lost; it can only be ended."""
-        if commit.durable and (lost := self._unsaved & commit.moves - commit.ends):
+        if commit.durable and (lost := self._unsaved & commit.changed_runs - commit.ended_runs):
             raise StoreFailed(f"The checkpoint of the run '{min(lost)}' could not be stored.")

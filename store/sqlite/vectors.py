@@ -158,7 +158,7 @@ class SqliteVectors:
             chunks = chunks[count:]
 
     async def _commit(self, operation: Operation, *, durable: bool = False, frees_space: bool = False) -> None:
-        await self._engine.queue([operation], touches=frozenset(), durable=durable, frees_space=lambda: frees_space)
+        await self._engine.queue([operation], touched=frozenset(), durable=durable, frees_space=lambda: frees_space)
 
 
 async def _blocks(chunks: Sequence[Chunk] | AsyncIterable[Sequence[Chunk]]) -> AsyncIterator[Sequence[Chunk]]:

@@ -92,7 +92,7 @@ def script(upstream: ScriptedUpstream) -> Callable[..., None]:
     return script_replies
 
 
-class World:
+class ApiClient:
     """Creates and fetches the objects that tests need."""
 
     def __init__(self, client: httpx2.Client) -> None:
@@ -153,5 +153,5 @@ class World:
 
 
 @pytest.fixture
-def world(client: httpx2.Client) -> World:
-    return World(client)
+def api(client: httpx2.Client) -> ApiClient:
+    return ApiClient(client)

@@ -8,15 +8,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.process import ServerProcess
 
 
 @contextmanager
-def as_owner(server: ServerProcess, key: str) -> Iterator[World]:
+def as_owner(server: ServerProcess, key: str) -> Iterator[ApiClient]:
     headers = {"authorization": f"Bearer {key}"}
     with httpx2.Client(base_url=f"{server.url}/v1", headers=headers, timeout=10) as client:
-        yield World(client)
+        yield ApiClient(client)
 
 
 def test_open_mode_accepts_any_key(client: httpx2.Client) -> None:
@@ -46,7 +46,7 @@ def test_an_owner_cannot_see_another_owner_s_objects(keyed: ServerProcess) -> No
         cross_every_route(ann, bob)
 
 
-def cross_every_route(ann: World, bob: World) -> None:
+def cross_every_route(ann: ApiClient, bob: ApiClient) -> None:
     run = ann.wait_ended(ann.run())
     thread, assistant = run["thread_id"], run["assistant_id"]
     message = ann.get(f"/threads/{thread}/messages")["data"][0]["id"]

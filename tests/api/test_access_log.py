@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.process import ServerProcess
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 
@@ -29,14 +29,14 @@ def lines(server: ServerProcess, **wanted: Any) -> list[dict[str, Any]]:
         time.sleep(0.02)
 
 
-def run_streamed(world: World, text: str = QUESTION) -> httpx2.Response:
+def run_streamed(api: ApiClient, text: str = QUESTION) -> httpx2.Response:
     thread = {"messages": [{"role": "user", "content": text}]}
-    body = {"assistant_id": world.assistant(), "thread": thread, "stream": True}
-    return world.client.post("/threads/runs", json=body)
+    body = {"assistant_id": api.assistant(), "thread": thread, "stream": True}
+    return api.client.post("/threads/runs", json=body)
 
 
-def test_a_request_is_one_line_with_the_id_of_its_answer(server: ServerProcess, world: World) -> None:
-    answer = world.client.get("/threads/thread_nobodyhasthisone0000000?limit=1")
+def test_a_request_is_one_line_with_the_id_of_its_answer(server: ServerProcess, api: ApiClient) -> None:
+    answer = api.client.get("/threads/thread_nobodyhasthisone0000000?limit=1")
     (line,) = lines(server, request_id=answer.headers["x-request-id"])
     assert (line["method"], line["status"], line["owner"]) == ("GET", 404, "default")
     assert (line["path"], line["route"]) == ("/v1/threads/thread_nobodyhasthisone0000000", "/threads/{thread_id}")
@@ -44,10 +44,10 @@ def test_a_request_is_one_line_with_the_id_of_its_answer(server: ServerProcess, 
 
 
 def test_a_run_is_one_line_with_the_id_of_its_request(
-    server: ServerProcess, world: World, script: Callable[..., None]
+    server: ServerProcess, api: ApiClient, script: Callable[..., None]
 ) -> None:
     script(Reply(ANSWERED, usage={"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}))
-    answer = run_streamed(world)
+    answer = run_streamed(api)
     mine = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.runs")
     (line,) = mine
     assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == ("completed", 7, 5)
@@ -62,28 +62,28 @@ def test_a_queued_run_s_line_has_its_own_request_s_id(tmp_path: Path) -> None:
         httpx2.Client(base_url=f"{server.url}/v1", timeout=30) as client,
     ):
         upstream.script(Hang())
-        world = World(client)
-        body = {"assistant_id": world.assistant(), "thread": {"messages": [{"role": "user", "content": "Well?"}]}}
+        api = ApiClient(client)
+        body = {"assistant_id": api.assistant(), "thread": {"messages": [{"role": "user", "content": "Well?"}]}}
         answers = [client.post("/threads/runs", json=body) for _ in range(3)]
         asked = {answer.json()["id"]: answer.headers["x-request-id"] for answer in answers}
         first = answers[0].json()
-        world.post(f"/threads/{first['thread_id']}/runs/{first['id']}/cancel")
+        api.post(f"/threads/{first['thread_id']}/runs/{first['id']}/cancel")
         for answer in answers[1:]:
-            assert world.wait_ended(answer.json())["status"] == "completed"
+            assert api.wait_ended(answer.json())["status"] == "completed"
         found = [line for id in asked for line in lines(server, run_id=id, logger="threadhold.runs")]
     assert [line["status"] for line in found] == ["cancelled", "completed", "completed"]
     assert {line["run_id"]: line["request_id"] for line in found} == asked
 
 
 def test_content_of_clients_models_and_upstreams_is_not_logged(
-    server: ServerProcess, world: World, script: Callable[..., None]
+    server: ServerProcess, api: ApiClient, script: Callable[..., None]
 ) -> None:
     garbage = Raw([b"data: {" + ANSWERED.encode() + b"\n\n"])
     script(Reply(ANSWERED), Fail(400, {"error": {"message": f"I refuse {QUESTION}"}}), garbage)
-    answers = [run_streamed(world) for _ in range(3)]
+    answers = [run_streamed(api) for _ in range(3)]
     assert QUESTION in answers[1].text  # the run has the reason
     key = "sk-of-a-client-0123456789"
-    world.client.get("/assistants", headers={"authorization": f"Bearer {key}"})
+    api.client.get("/assistants", headers={"authorization": f"Bearer {key}"})
     for answer in answers:
         assert lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.requests")
     log = server.log.read_text()
@@ -92,18 +92,18 @@ def test_content_of_clients_models_and_upstreams_is_not_logged(
     assert {line["level"] for line in failed} == {"warning"}
 
 
-def test_a_path_cannot_forge_a_log_line(server: ServerProcess, world: World) -> None:
-    answer = world.client.get('/no%0A{"level": "error", "message": "forged"}%1b[31m')
+def test_a_path_cannot_forge_a_log_line(server: ServerProcess, api: ApiClient) -> None:
+    answer = api.client.get('/no%0A{"level": "error", "message": "forged"}%1b[31m')
     (line,) = lines(server, request_id=answer.headers["x-request-id"])
     assert line["route"] == "none"
     assert "\x1b" not in server.log.read_text()
     assert [line for line in server.log.read_text().splitlines() if line.startswith('{"level"')] == []
 
 
-def test_a_client_that_leaves_is_logged(server: ServerProcess, world: World, script: Callable[..., None]) -> None:
+def test_a_client_that_leaves_is_logged(server: ServerProcess, api: ApiClient, script: Callable[..., None]) -> None:
     script(Reply("slow " * 50, delay_s=0.02))
-    body = {"assistant_id": world.assistant(), "stream": True}
-    with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
+    body = {"assistant_id": api.assistant(), "stream": True}
+    with api.client.stream("POST", f"/threads/{api.thread('x')}/runs", json=body) as answer:
         next(answer.iter_raw())
     (line,) = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.requests")
     assert line["left"] is True
@@ -122,10 +122,10 @@ def test_successful_probes_are_not_logged(server: ServerProcess) -> None:
 def test_content_is_logged_on_request(upstream: ScriptedUpstream, tmp_path: Path, content: str) -> None:
     settings = {"MODEL_URL": upstream.url, "LOG_CONTENT": content, "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json"}
     with ServerProcess(tmp_path, **settings) as server, httpx2.Client(base_url=f"{server.url}/v1") as client:
-        run_streamed(World(client))
+        run_streamed(ApiClient(client))
         assert lines(server, logger="threadhold.runs", status="completed")
         upstream.script(Fail(400, {"error": {"message": QUOTED}}))
-        run_streamed(World(client), "Hello")
+        run_streamed(ApiClient(client), "Hello")
         assert lines(server, logger="threadhold.runs", status="failed")
         said = server.log.read_text()
         assert (QUESTION in said) is (QUOTED in said) is (content == "true")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.graphs.tools.apis import Api, document
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
@@ -24,9 +24,9 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def world(server: ServerProcess) -> Iterator[World]:
+def api(server: ServerProcess) -> Iterator[ApiClient]:
     with httpx2.Client(base_url=server.url, timeout=30) as client:
-        yield World(client)
+        yield ApiClient(client)
 
 
 def order_api(url: str, media_type: str, *, note: str = "") -> dict[str, Any]:
@@ -56,15 +56,15 @@ def order_api(url: str, media_type: str, *, note: str = "") -> dict[str, Any]:
     ],
 )
 def test_an_approval_shows_the_request_that_is_sent(
-    world: World, script: Callable[..., None], media_type: str, body: str
+    api: ApiClient, script: Callable[..., None], media_type: str, body: str
 ) -> None:
     with Api() as api:
         given = {"shop": "a/b", "rush": True, "X-Count": 2, "item": "tea & salt"}
         script(Reply(tool_calls=[("order", given)]), Reply("Done."))
-        run = world.wait_ended(world.run(tools=[order_api(api.url, media_type)]))
+        run = api.wait_ended(api.run(tools=[order_api(api.url, media_type)]))
         assert run["status"] == "requires_action"
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
-        (approval,) = world.get(f"{path}/approvals")["data"]
+        (approval,) = api.get(f"{path}/approvals")["data"]
         (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
         assert approval == {
             "object": "run.approval",
@@ -77,51 +77,51 @@ def test_an_approval_shows_the_request_that_is_sent(
             "problem": None,
         }
         outputs = [{"tool_call_id": call["id"], "output": "approved"}]
-        world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
-        world.wait_ended(run)
+        api.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
+        api.wait_ended(run)
         (seen,) = api.seen
         assert seen.path == f"/shops/a%2Fb/orders?rush=true&key={KEY}"
-        assert world.get(f"{path}/approvals")["data"] == []
+        assert api.get(f"{path}/approvals")["data"] == []
 
 
-def test_arguments_that_make_no_request_are_reported(world: World, script: Callable[..., None]) -> None:
+def test_arguments_that_make_no_request_are_reported(api: ApiClient, script: Callable[..., None]) -> None:
     with Api() as api:
         script(Reply(tool_calls=[("order", {"shop": "..", "item": "tea"})]), Reply("Done."))
-        run = world.wait_ended(world.run(tools=[order_api(api.url, "application/json")]))
-        (approval,) = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
+        run = api.wait_ended(api.run(tools=[order_api(api.url, "application/json")]))
+        (approval,) = api.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
         assert "path" in approval["problem"]
         assert (approval["method"], approval["body"]) == ("POST", "")
 
 
 @pytest.mark.parametrize("name", ["shop", "note"])
-def test_an_unpaired_surrogate_in_the_url_is_replaced(world: World, script: Callable[..., None], name: str) -> None:
+def test_an_unpaired_surrogate_in_the_url_is_replaced(api: ApiClient, script: Callable[..., None], name: str) -> None:
     with Api() as api:
         given = json.dumps({"shop": "a", "note": "b", "item": "tea"} | {name: "c\ud83d"})
         script(Reply(tool_calls=[("order", given)]), Reply("Done."))
-        run = world.wait_ended(world.run(tools=[order_api(api.url, "application/json")]))
+        run = api.wait_ended(api.run(tools=[order_api(api.url, "application/json")]))
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
-        (approval,) = world.get(f"{path}/approvals")["data"]
+        (approval,) = api.get(f"{path}/approvals")["data"]
         assert "c%EF%BF%BD" in approval["url"]
         outputs = [{"tool_call_id": approval["tool_call_id"], "output": "approved"}]
-        world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
-        assert world.wait_ended(run)["status"] == "completed"
+        api.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
+        assert api.wait_ended(run)["status"] == "completed"
         (seen,) = api.seen
         assert "c%EF%BF%BD" in seen.path
 
 
-def test_another_thread_s_run_has_no_approvals(world: World, script: Callable[..., None]) -> None:
+def test_another_thread_s_run_has_no_approvals(api: ApiClient, script: Callable[..., None]) -> None:
     script(Reply("Hi."))
-    run = world.wait_ended(world.run())
-    other = world.thread("Hello")
-    world.get(f"/threads/{other}/runs/{run['id']}/approvals", status=404)
+    run = api.wait_ended(api.run())
+    other = api.thread("Hello")
+    api.get(f"/threads/{other}/runs/{run['id']}/approvals", status=404)
 
 
-def test_previews_share_one_size_limit(world: World, script: Callable[..., None]) -> None:
+def test_previews_share_one_size_limit(api: ApiClient, script: Callable[..., None]) -> None:
     long, short = {"shop": "a", "item": "é" * 3_000}, {"shop": "a", "item": "tea", "note": "b"}
     script(Reply(tool_calls=[("order", long)] * 127 + [("order", short)]))
     tool = order_api("http://api.test", "application/x-www-form-urlencoded", note="é" * 9_000)
-    run = world.wait_ended(world.run(tools=[tool]))
-    approvals = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
+    run = api.wait_ended(api.run(tools=[tool]))
+    approvals = api.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
     shown = [each for each in approvals if each["problem"] is None]
     assert 100 < len(shown) < 128
     assert shown == approvals[: len(shown)]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from tests.api.conftest import World, wait_loaded
+from tests.api.conftest import ApiClient, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Raw, ScriptedUpstream
 
@@ -16,32 +16,32 @@ VERSION = "api-version=2024-05-01-preview"
 USER = {"role": "user", "content": "Hi"}
 
 
-def azure(server: ServerProcess, prefix: str = "/openai", key: str = "any") -> World:
+def azure(server: ServerProcess, prefix: str = "/openai", key: str = "any") -> ApiClient:
     options = {"params": {"api-version": "2024-05-01-preview"}, "headers": {"api-key": key}}
-    return World(httpx2.Client(base_url=f"{server.url}{prefix}", timeout=10, **options))  # type: ignore[arg-type]
+    return ApiClient(httpx2.Client(base_url=f"{server.url}{prefix}", timeout=10, **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "prefix", ["/openai", "/openai/v1", "//openai", "/openai/deployments/any", "/openai/v1/deployments/any"]
 )
 def test_azure_s_addresses_serve_the_complete_api(server: ServerProcess, prefix: str) -> None:
-    world = azure(server, prefix)
-    with world.client:
-        run = world.wait_ended(world.run())
+    api = azure(server, prefix)
+    with api.client:
+        run = api.wait_ended(api.run())
         assert run["status"] == "completed"
-        assert world.get(f"/threads/{run['thread_id']}/messages")["data"][0]["run_id"] == run["id"]
-        assert world.get("/models")["object"] == "list"
-        file = world.file()
-        assert world.get(f"/files/{file}")["id"] == file
-        store = world.post("/vector_stores", {"file_ids": [file]})
-        assert world.wait_processed(f"/vector_stores/{store['id']}")["file_counts"]["completed"] == 1
-        assert world.delete(f"/threads/{run['thread_id']}")["deleted"]
+        assert api.get(f"/threads/{run['thread_id']}/messages")["data"][0]["run_id"] == run["id"]
+        assert api.get("/models")["object"] == "list"
+        file = api.file()
+        assert api.get(f"/files/{file}")["id"] == file
+        store = api.post("/vector_stores", {"file_ids": [file]})
+        assert api.wait_processed(f"/vector_stores/{store['id']}")["file_counts"]["completed"] == 1
+        assert api.delete(f"/threads/{run['thread_id']}")["deleted"]
 
 
 def test_a_stream_works_on_azure_s_address(server: ServerProcess) -> None:
     with azure(server).client as client:
-        world = World(client)
-        asked = {"assistant_id": world.assistant(), "stream": True, "thread": {"messages": [USER]}}
+        api = ApiClient(client)
+        asked = {"assistant_id": api.assistant(), "stream": True, "thread": {"messages": [USER]}}
         text = client.post("/threads/runs", json=asked).text
     assert "thread.run.completed" in text
     assert text.endswith("event: done\ndata: [DONE]\n\n")
@@ -86,8 +86,8 @@ def test_the_deployment_is_the_model_of_a_form(
 
 def test_stored_objects_have_no_deployment(server: ServerProcess) -> None:
     with azure(server, "/openai/deployments/any").client as client:
-        assert World(client).post("/threads", {"messages": [USER]})["object"] == "thread"
-        assert World(client).post("/assistants", {"model": "mine"})["model"] == "mine"
+        assert ApiClient(client).post("/threads", {"messages": [USER]})["object"] == "thread"
+        assert ApiClient(client).post("/assistants", {"model": "mine"})["model"] == "mine"
 
 
 @pytest.mark.parametrize(
@@ -141,16 +141,16 @@ def test_other_addresses_are_a_404(server: ServerProcess, path: str) -> None:
     ],
 )
 def test_an_api_version_selects_the_api_s_version(
-    world: World, server: ServerProcess, query: str, beta: str | None, kind: str
+    api: ApiClient, server: ServerProcess, query: str, beta: str | None, kind: str
 ) -> None:
-    made = world.assistant(tools=[{"type": "file_search"}])
+    made = api.assistant(tools=[{"type": "file_search"}])
     headers = {} if beta is None else {"openai-beta": beta}
     answer = httpx2.get(f"{server.url}/openai/assistants/{made}?{query}", headers=headers)
     assert answer.json()["tools"] == [{"type": kind}]
 
 
-def test_an_api_version_is_ignored_on_other_routes(client: httpx2.Client, world: World) -> None:
-    run = world.wait_ended(world.run())
+def test_an_api_version_is_ignored_on_other_routes(client: httpx2.Client, api: ApiClient) -> None:
+    run = api.wait_ended(api.run())
     thread = f"/threads/{run['thread_id']}"
     paths = [
         "/assistants",
@@ -176,10 +176,10 @@ def test_azure_s_requests_are_logged_and_counted_as_ours(upstream: ScriptedUpstr
     ) as process:
         wait_loaded(process)
         with azure(process, key="secret-of-ann").client as client:
-            world = World(client)
-            world.thread()
-            world.client.post("/deployments/m/chat/completions", json={"messages": [USER]})
-            world.client.post("/threads", json={}, headers={"api-key": "secret-of-nobody"})
+            api = ApiClient(client)
+            api.thread()
+            api.client.post("/deployments/m/chat/completions", json={"messages": [USER]})
+            api.client.post("/threads", json={}, headers={"api-key": "secret-of-nobody"})
         metrics = httpx2.get(f"{process.url}/metrics", headers={"api-key": "watching"}).text
         wanted = {("/v1/threads", "/threads", "ann"), ("/v1/chat/completions", "/chat/completions", "ann")}
         end = time.monotonic() + 60  # lines are written a moment after they are logged

@@ -9,27 +9,27 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.process import ServerProcess
 
 
-def test_a_partial_body_is_not_treated_as_empty(server: ServerProcess, world: World) -> None:
-    before = world.get("/threads", params={"limit": 1})["first_id"]
+def test_a_partial_body_is_not_treated_as_empty(server: ServerProcess, api: ApiClient) -> None:
+    before = api.get("/threads", params={"limit": 1})["first_id"]
     head = (
         "POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(head.encode() + b'{"metadata": {')
     time.sleep(0.3)
-    assert world.get("/threads", params={"limit": 1})["first_id"] == before
+    assert api.get("/threads", params={"limit": 1})["first_id"] == before
 
 
-def post(world: World, body: bytes, **headers: str) -> tuple[int, Any]:
+def post(api: ApiClient, body: bytes, **headers: str) -> tuple[int, Any]:
     headers_sent = {
         "content-type": "application/json",
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
-    answer = world.client.post("/threads", content=body, headers=headers_sent)
+    answer = api.client.post("/threads", content=body, headers=headers_sent)
     return answer.status_code, answer.json()
 
 
@@ -47,10 +47,10 @@ def post(world: World, body: bytes, **headers: str) -> tuple[int, Any]:
     ],
     ids=["bom", "twice", "twice within", "nul", "pair", "odd letters", "space around", "nothing"],
 )
-def test_valid_json_is_accepted_and_returned_unchanged(world: World, body: bytes, metadata: dict[str, str]) -> None:
-    status, made = post(world, body)
+def test_valid_json_is_accepted_and_returned_unchanged(api: ApiClient, body: bytes, metadata: dict[str, str]) -> None:
+    status, made = post(api, body)
     assert (status, made.get("metadata")) == (200, metadata), made
-    assert world.get(f"/threads/{made['id']}")["metadata"] == metadata
+    assert api.get(f"/threads/{made['id']}")["metadata"] == metadata
 
 
 @pytest.mark.parametrize(
@@ -77,21 +77,21 @@ def test_valid_json_is_accepted_and_returned_unchanged(world: World, body: bytes
         *("comment", "nul behind", "utf-16", "utf-32", "latin-1", "space"),
     ],
 )
-def test_invalid_json_or_utf_8_is_refused(world: World, body: bytes) -> None:
+def test_invalid_json_or_utf_8_is_refused(api: ApiClient, body: bytes) -> None:
     for content_type in ("application/json", "application/json; charset=utf-16", "application/vnd.x+json"):
-        status, headers_sent = post(world, body, content_type=content_type)
+        status, headers_sent = post(api, body, content_type=content_type)
         assert (status, headers_sent["error"]["code"]) == (400, "invalid_json")
 
 
-def test_a_compressed_body_is_refused_without_decompression(world: World) -> None:
+def test_a_compressed_body_is_refused_without_decompression(api: ApiClient) -> None:
     bomb = gzip.compress(b'{"metadata": {"a": "' + b"x" * 50_000_000 + b'"}}')
     assert len(bomb) < 100_000
     start = time.monotonic()
     for coding in ("gzip", "br", "gzip, identity"):
-        status, headers_sent = post(world, bomb, content_encoding=coding)
+        status, headers_sent = post(api, bomb, content_encoding=coding)
         assert (status, headers_sent["error"]["code"]) == (415, "unsupported_media_type")
     assert time.monotonic() - start < 2
-    assert post(world, b"{}", content_encoding="identity")[0] == 200
+    assert post(api, b"{}", content_encoding="identity")[0] == 200
 
 
 def test_a_chunked_body_is_read_as_one(server: ServerProcess) -> None:
@@ -110,10 +110,10 @@ def test_a_chunked_body_is_read_as_one(server: ServerProcess) -> None:
     assert json.loads(got.partition(b"\r\n\r\n")[2])["metadata"] == {"a": "b"}
 
 
-def test_text_that_looks_like_a_stream_stays_text(world: World) -> None:
+def test_text_that_looks_like_a_stream_stays_text(api: ApiClient) -> None:
     source_text = "a\r\n\r\nevent: done\rdata: [DONE]\n\nevent: error\ndata: {}\n\n\u2028\u2029\x00"
-    thread, assistant = world.thread(source_text), world.assistant()
-    with world.client.stream(
+    thread, assistant = api.thread(source_text), api.assistant()
+    with api.client.stream(
         "POST", f"/threads/{thread}/runs", json={"assistant_id": assistant, "stream": True}
     ) as answer:
         events = answer.read().decode().strip().split("\n\n")
@@ -129,7 +129,7 @@ def test_text_that_looks_like_a_stream_stays_text(world: World) -> None:
     assert "".join(spoken) == f"Echo: {source_text}"
 
 
-def test_a_corrupted_form_is_accepted_or_refused(world: World) -> None:
+def test_a_corrupted_form_is_accepted_or_refused(api: ApiClient) -> None:
     chance = random.Random(20260826)
     form = (
         b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
@@ -141,11 +141,9 @@ def test_a_corrupted_form_is_accepted_or_refused(world: World) -> None:
         start = chance.randrange(len(form))
         stop = start + chance.choice((0, 1, 1, 2, 20))
         changed = form[:start] + chance.choice((b"", b"\0", b"\r\n", b"--b", b'"', b";", b"\xff", b"=")) + form[stop:]
-        answer = world.client.post(
-            "/files", content=changed, headers={"content-type": "multipart/form-data; boundary=b"}
-        )
+        answer = api.client.post("/files", content=changed, headers={"content-type": "multipart/form-data; boundary=b"})
         assert answer.status_code in (200, 400, 413), (changed, answer.text)
         if answer.status_code == 200:
-            assert world.delete(f"/files/{answer.json()['id']}")["deleted"]
+            assert api.delete(f"/files/{answer.json()['id']}")["deleted"]
         seen.add(answer.status_code)
     assert seen == {200, 400}

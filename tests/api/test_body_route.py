@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from api.app import _ROUTERS
 from api.body_route import IGNORED, BodyRoute
 from api.body_threads import is_large
-from tests.api.conftest import World, wait_loaded
+from tests.api.conftest import ApiClient, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Raw, ScriptedUpstream
 
@@ -31,9 +31,9 @@ def ignoring(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def lenient(ignoring: ServerProcess) -> Iterator[World]:
+def lenient(ignoring: ServerProcess) -> Iterator[ApiClient]:
     with httpx2.Client(base_url=f"{ignoring.url}/v1", timeout=10) as client:
-        yield World(client)
+        yield ApiClient(client)
 
 
 def test_every_route_with_a_body_repairs_it() -> None:
@@ -49,7 +49,7 @@ def test_every_route_with_a_body_repairs_it() -> None:
 # --- PHP --------------------------------------------------------------------------------------------------------------
 
 
-def test_php_s_empty_arrays_are_stored_as_empty_objects(world: World) -> None:
+def test_php_s_empty_arrays_are_stored_as_empty_objects(api: ApiClient) -> None:
     asked = {
         "model": "m",
         "metadata": [],
@@ -58,42 +58,42 @@ def test_php_s_empty_arrays_are_stored_as_empty_objects(world: World) -> None:
             {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": []}}}
         ],
     }
-    made = world.post("/assistants", asked)
-    read = world.client.get(f"/assistants/{made['id']}")
+    made = api.post("/assistants", asked)
+    read = api.client.get(f"/assistants/{made['id']}")
     assert read.json() == made
     assert '"metadata":{}' in read.text
     assert '"tool_resources":{"file_search":{}}' in read.text
     assert '"properties":{}' in read.text
-    assert '"tools":[]' in world.client.post(f"/assistants/{made['id']}", json={"tools": []}).text
+    assert '"tools":[]' in api.client.post(f"/assistants/{made['id']}", json={"tools": []}).text
 
 
 @pytest.mark.parametrize("body", [b"[]", b" [ ] ", b"\xef\xbb\xbf[]"])
-def test_php_s_empty_body_is_an_empty_object(world: World, body: bytes) -> None:
+def test_php_s_empty_body_is_an_empty_object(api: ApiClient, body: bytes) -> None:
     result = {"content-type": "application/json"}
-    made = world.client.post("/threads", content=body, headers=result)
+    made = api.client.post("/threads", content=body, headers=result)
     assert (made.status_code, made.json()["metadata"]) == (200, {})
     path = f"/threads/{made.json()['id']}"
-    assert world.client.post(path, content=body, headers=result).status_code == 200
-    missing = world.client.post(f"{path}/runs", content=body, headers=result)
+    assert api.client.post(path, content=body, headers=result).status_code == 200
+    missing = api.client.post(f"{path}/runs", content=body, headers=result)
     assert missing.json()["error"]["code"] == "missing_required_parameter"
-    run = world.run()
-    assert world.client.post(f"/threads/{run['thread_id']}/runs/{run['id']}/cancel", content=body, headers=result)
+    run = api.run()
+    assert api.client.post(f"/threads/{run['thread_id']}/runs/{run['id']}/cancel", content=body, headers=result)
 
 
-def test_a_php_client_s_turn_is_answered(world: World) -> None:
+def test_a_php_client_s_turn_is_answered(api: ApiClient) -> None:
     asked = {
-        "assistant_id": world.assistant(),
+        "assistant_id": api.assistant(),
         "thread": {"messages": [{**USER, "metadata": []}], "metadata": [], "tool_resources": []},
         "metadata": [],
         "tool_resources": {"code_interpreter": []},
     }
-    run = world.wait_ended(world.post("/threads/runs", asked))
+    run = api.wait_ended(api.post("/threads/runs", asked))
     assert (run["status"], run["metadata"]) == ("completed", {})
 
 
-def test_a_filled_array_is_not_accepted_as_an_object(world: World) -> None:
+def test_a_filled_array_is_not_accepted_as_an_object(api: ApiClient) -> None:
     for body in ([1], {"metadata": ["a"]}, {"messages": [{**USER, "metadata": [[]]}]}):
-        assert world.post("/threads", body, 400)["error"]["code"] == "invalid_type"
+        assert api.post("/threads", body, 400)["error"]["code"] == "invalid_type"
 
 
 def test_langserve_accepts_php_s_empty_arrays(server: ServerProcess) -> None:
@@ -106,77 +106,77 @@ def test_langserve_accepts_php_s_empty_arrays(server: ServerProcess) -> None:
         assert "Echo: Hi" in httpx2.post(f"{server.url}/assistant/{path}", json=turn).text
 
 
-def test_chat_sends_objects_upstream(world: World, upstream: ScriptedUpstream) -> None:
+def test_chat_sends_objects_upstream(api: ApiClient, upstream: ScriptedUpstream) -> None:
     tools = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": []}}}]
-    world.post("/chat/completions", {"model": "m", "messages": [USER], "tools": tools, "metadata": [], "stop": []})
+    api.post("/chat/completions", {"model": "m", "messages": [USER], "tools": tools, "metadata": [], "stop": []})
     sent = upstream.requests[-1].body
     assert sent["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
     assert (sent["metadata"], sent["stop"]) == ({}, [])
 
 
-def test_text_completions_send_objects_upstream(world: World, upstream: ScriptedUpstream) -> None:
+def test_text_completions_send_objects_upstream(api: ApiClient, upstream: ScriptedUpstream) -> None:
     upstream.raw["/v1/completions"] = Raw([b"{}"], content_type="application/json")
-    world.post("/completions", {"model": "m", "prompt": "Hi", "logit_bias": [], "stream_options": [], "stop": []})
+    api.post("/completions", {"model": "m", "prompt": "Hi", "logit_bias": [], "stream_options": [], "stop": []})
     sent = json.loads(upstream.raw_seen[-1].body)
     assert (sent["logit_bias"], sent["stream_options"], sent["stop"]) == ({}, {}, [])
 
 
-def test_an_upload_accepts_php_s_empty_arrays(world: World) -> None:
+def test_an_upload_accepts_php_s_empty_arrays(api: ApiClient) -> None:
     asked = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"}
-    refused = world.post("/uploads", {**asked, "expires_after": []}, 400)["error"]
+    refused = api.post("/uploads", {**asked, "expires_after": []}, 400)["error"]
     assert (refused["code"], refused["param"]) == ("missing_required_parameter", "expires_after.anchor")
-    upload = world.post("/uploads", asked)["id"]
-    assert world.post(f"/uploads/{upload}/complete", [], 400)["error"]["param"] == "part_ids"
-    assert world.post("/embeddings", [], 400)["error"]["code"] == "missing_required_parameter"
+    upload = api.post("/uploads", asked)["id"]
+    assert api.post(f"/uploads/{upload}/complete", [], 400)["error"]["param"] == "part_ids"
+    assert api.post("/embeddings", [], 400)["error"]["code"] == "missing_required_parameter"
 
 
 # --- v1 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_v1_metadata_is_converted_for_v1_only(world: World) -> None:
+def test_v1_metadata_is_converted_for_v1_only(api: ApiClient) -> None:
     body = b'{"metadata": {"on": true, "price": 1.0, "number": 123456789012345678901}}'
     result = {"content-type": "application/json"}
-    made = world.client.post("/threads", content=body, headers={**result, **V1})
+    made = api.client.post("/threads", content=body, headers={**result, **V1})
     assert made.json()["metadata"] == {"on": "true", "price": "1.0", "number": "123456789012345678901"}
-    assert world.get(f"/threads/{made.json()['id']}")["metadata"] == made.json()["metadata"]
+    assert api.get(f"/threads/{made.json()['id']}")["metadata"] == made.json()["metadata"]
     for beta in ({}, {"openai-beta": "assistants=v2"}):
-        refused = world.client.post("/threads", content=body, headers={**result, **beta})
+        refused = api.client.post("/threads", content=body, headers={**result, **beta})
         assert refused.json()["error"]["param"] == "metadata.on"
 
 
-def test_v1_metadata_is_converted_on_every_route(world: World) -> None:
+def test_v1_metadata_is_converted_on_every_route(api: ApiClient) -> None:
     number, text = {"metadata": {"n": 7}}, {"n": "7"}
-    assistant = world.post("/assistants", {"model": "m", **number}, headers=V1)
-    thread = world.post("/threads", {"messages": [{**USER, **number}]}, headers=V1)["id"]
-    message = world.get(f"/threads/{thread}/messages")["data"][0]
-    made = [assistant, message, world.post(f"/threads/{thread}/messages", {**USER, **number}, headers=V1)]
+    assistant = api.post("/assistants", {"model": "m", **number}, headers=V1)
+    thread = api.post("/threads", {"messages": [{**USER, **number}]}, headers=V1)["id"]
+    message = api.get(f"/threads/{thread}/messages")["data"][0]
+    made = [assistant, message, api.post(f"/threads/{thread}/messages", {**USER, **number}, headers=V1)]
     made += [
-        world.post(path, number, headers=V1)
+        api.post(path, number, headers=V1)
         for path in (
             f"/assistants/{assistant['id']}",
             f"/threads/{thread}",
             f"/threads/{thread}/messages/{message['id']}",
         )
     ]
-    run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant["id"], **number}, headers=V1)
-    world.wait_ended(run)
-    made += [run, world.post(f"/threads/{thread}/runs/{run['id']}", number, headers=V1)]
-    made += [world.post("/threads/runs", {"assistant_id": assistant["id"], "thread": number, **number}, headers=V1)]
-    made += [world.get(f"/threads/{made[-1]['thread_id']}")]
+    run = api.post(f"/threads/{thread}/runs", {"assistant_id": assistant["id"], **number}, headers=V1)
+    api.wait_ended(run)
+    made += [run, api.post(f"/threads/{thread}/runs/{run['id']}", number, headers=V1)]
+    made += [api.post("/threads/runs", {"assistant_id": assistant["id"], "thread": number, **number}, headers=V1)]
+    made += [api.get(f"/threads/{made[-1]['thread_id']}")]
     assert [one["metadata"] for one in made] == [text] * len(made)
 
 
 # --- UNKNOWN_FIELDS ---------------------------------------------------------------------------------------------------
 
 
-def test_unknown_fields_are_refused_by_default(world: World) -> None:
-    thread = world.post("/threads")
-    answer = world.client.post("/threads", json=thread)
+def test_unknown_fields_are_refused_by_default(api: ApiClient) -> None:
+    thread = api.post("/threads")
+    answer = api.client.post("/threads", json=thread)
     assert answer.json()["error"]["code"] == "unknown_parameter"
     assert IGNORED not in answer.headers
 
 
-def test_ignored_fields_are_listed_in_a_header(lenient: World) -> None:
+def test_ignored_fields_are_listed_in_a_header(lenient: ApiClient) -> None:
     thread = lenient.post("/threads", {"metadata": {"a": "b"}})
     answer = lenient.client.post("/threads", json=thread, headers={"origin": "http://allowed.example"})
     assert answer.headers[IGNORED] == "id, object, created_at"
@@ -186,7 +186,7 @@ def test_ignored_fields_are_listed_in_a_header(lenient: World) -> None:
     assert IGNORED not in lenient.client.post("/threads", json={}).headers
 
 
-def test_a_stream_lists_its_ignored_fields(lenient: World) -> None:
+def test_a_stream_lists_its_ignored_fields(lenient: ApiClient) -> None:
     assistant = lenient.assistant()
     asked = {"assistant_id": assistant, "stream": True, "stream_options": {"include_usage": True}}
     for path, body in (
@@ -200,14 +200,14 @@ def test_a_stream_lists_its_ignored_fields(lenient: World) -> None:
         assert "thread.run.completed" in text
 
 
-def test_a_form_s_unknown_fields_are_ignored(lenient: World, world: World) -> None:
+def test_a_form_s_unknown_fields_are_ignored(lenient: ApiClient, api: ApiClient) -> None:
     file, fields = {"file": ("a.txt", b"x")}, {"purpose": "assistants", "ttl": "5"}
     answer = lenient.client.post("/files", files=file, data=fields)
     assert (answer.status_code, answer.headers.get(IGNORED)) == (200, "ttl")
-    assert world.client.post("/files", files=file, data=fields).json()["error"]["param"] == "ttl"
+    assert api.client.post("/files", files=file, data=fields).json()["error"]["param"] == "ttl"
 
 
-def test_an_upload_s_unknown_fields_are_ignored(lenient: World) -> None:
+def test_an_upload_s_unknown_fields_are_ignored(lenient: ApiClient) -> None:
     asked = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain", "ttl": 5}
     made = lenient.client.post("/uploads", json=asked)
     path = f"/uploads/{made.json()['id']}"
@@ -218,11 +218,11 @@ def test_an_upload_s_unknown_fields_are_ignored(lenient: World) -> None:
     assert (done.json()["status"], done.headers[IGNORED]) == ("completed", "id, object, created_at, upload_id")
 
 
-def test_an_unknown_field_called_body_is_named(world: World) -> None:
-    assert world.post("/threads", {"metadata": [], "body": 1}, 400)["error"]["param"] == "body"
+def test_an_unknown_field_called_body_is_named(api: ApiClient) -> None:
+    assert api.post("/threads", {"metadata": [], "body": 1}, 400)["error"]["param"] == "body"
 
 
-def test_a_thread_is_created_from_response_objects(lenient: World) -> None:
+def test_a_thread_is_created_from_response_objects(lenient: ApiClient) -> None:
     run = lenient.wait_ended(lenient.run())
     listed = lenient.get(f"/threads/{run['thread_id']}/messages", params={"order": "asc"})["data"]
     answer = lenient.client.post("/threads", json={"messages": listed})
@@ -233,7 +233,7 @@ def test_a_thread_is_created_from_response_objects(lenient: World) -> None:
 
 @pytest.mark.parametrize("beta", [{}, V1], ids=["v2", "v1"])
 @pytest.mark.parametrize("php", [False, True], ids=["json", "php"])
-def test_response_objects_can_be_sent_back(lenient: World, beta: dict[str, str], php: bool) -> None:
+def test_response_objects_can_be_sent_back(lenient: ApiClient, beta: dict[str, str], php: bool) -> None:
     """PHP's `json_decode($json, true)` and encoding turn `{}` into `[]`."""
 
     def back(made: dict[str, Any]) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def test_response_objects_can_be_sent_back(lenient: World, beta: dict[str, str],
     lenient.wait_ended(lenient.post("/threads/runs", both, headers=beta))
 
 
-def test_other_errors_are_refused_where_unknown_fields_are_ignored(lenient: World) -> None:
+def test_other_errors_are_refused_where_unknown_fields_are_ignored(lenient: ApiClient) -> None:
     error = lenient.post("/threads", {"id": "x", "metadata": {"a": 1}}, 400)["error"]
     assert (error["code"], error["param"]) == ("invalid_type", "metadata.a")
     misspelled = lenient.client.post("/threads/runs", json={"assistantId": "x"})

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from api.cors import Cors
-from tests.api.conftest import World, wait_loaded
+from tests.api.conftest import ApiClient, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -114,8 +114,8 @@ def test_a_page_can_read_every_error(
     assert (answer.status_code, answer.headers[ALLOW + "origin"]) == (status, ALLOWED)
 
 
-def test_a_page_can_read_the_headers_of_answers_and_streams(server: ServerProcess, world: World) -> None:
-    run = world.run()
+def test_a_page_can_read_the_headers_of_answers_and_streams(server: ServerProcess, api: ApiClient) -> None:
+    run = api.run()
     for path in ("/v1/models", f"/v1/threads/{run['thread_id']}/runs/{run['id']}/events"):
         answer = httpx2.get(server.url + path, headers={"origin": ALLOWED})
         exposed = answer.headers["access-control-expose-headers"].split(", ")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -18,9 +18,9 @@ MAXIMUM = 4096
 
 
 @pytest.fixture
-def world(roomy: ServerProcess) -> Iterator[World]:
+def api(roomy: ServerProcess) -> Iterator[ApiClient]:
     with httpx2.Client(base_url=f"{roomy.url}/v1", timeout=60) as client:
-        yield World(client)
+        yield ApiClient(client)
 
 
 class Sampler:
@@ -92,19 +92,19 @@ def check(answer: httpx2.Response, what: object) -> None:
 
 
 @pytest.mark.soak
-def test_no_error_grows_with_its_body(world: World, roomy: ServerProcess) -> None:
+def test_no_error_grows_with_its_body(api: ApiClient, roomy: ServerProcess) -> None:
     """Every text of every route's body in turn; a route that is added later is included."""
     document = httpx2.get(f"{roomy.url}/openapi.json", timeout=30).json()
     sampler, tried = Sampler(document), 0
-    ids = {"thread_id": world.thread("a"), "assistant_id": world.assistant()}
-    ids["vector_store_id"] = world.post("/vector_stores")["id"]
+    ids = {"thread_id": api.thread("a"), "assistant_id": api.assistant()}
+    ids["vector_store_id"] = api.post("/vector_stores")["id"]
     for path, methods in document["paths"].items():
         content = methods.get("post", {}).get("requestBody", {}).get("content", {})
         if "application/json" not in content:
             continue
         sample = sampler.complete(content["application/json"]["schema"])
         for body in variants(sample if isinstance(sample, dict) else {"k": "v"}):
-            check(world.client.post(at(path, ids), json=body), path)
+            check(api.client.post(at(path, ids), json=body), path)
             tried += 1
     assert tried > 300
 
@@ -137,12 +137,12 @@ def test_no_error_of_langserve_grows_with_its_body(path: str, ending: str, roomy
 
 
 @pytest.mark.parametrize("field", ["thread_id", "run_id", "assistant_id", "replaces", "model"])
-def test_no_failure_in_a_stream_grows(field: str, roomy: ServerProcess, world: World) -> None:
+def test_no_failure_in_a_stream_grows(field: str, roomy: ServerProcess, api: ApiClient) -> None:
     given = {"content": "a", field: LONG}
     if field == "run_id":
         del given["content"]
     if field == "replaces":
-        given["thread_id"] = world.thread("a")
+        given["thread_id"] = api.thread("a")
     answer = httpx2.post(f"{roomy.url}/assistant/stream", json={"input": given}, timeout=60)
     frames = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
     errors = [frame["data"] for frame in frames if frame.get("event") == "error"]
@@ -151,13 +151,13 @@ def test_no_failure_in_a_stream_grows(field: str, roomy: ServerProcess, world: W
 
 
 @pytest.mark.parametrize("count", [1, 1000])
-def test_wrong_outputs_are_named_briefly(count: int, world: World, upstream: ScriptedUpstream) -> None:
+def test_wrong_outputs_are_named_briefly(count: int, api: ApiClient, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Reply(tool_calls=[("now", "{}")])
     function = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
-    run = world.wait_ended(world.run(tools=[function]))
+    run = api.wait_ended(api.run(tools=[function]))
     assert run["status"] == "requires_action"
     outputs = [{"tool_call_id": LONG[: 9_000_000 // count], "output": "a"}] * count
-    answer = world.client.post(
+    answer = api.client.post(
         f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", json={"tool_outputs": outputs}
     )
     assert answer.status_code == 400
@@ -177,18 +177,18 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", [*NAMES, "authorization", "api-key", "expect", "accept-encoding"])
-def test_no_error_grows_with_a_header(name: str, world: World) -> None:
+def test_no_error_grows_with_a_header(name: str, api: ApiClient) -> None:
     for method, path in (("GET", "/threads/thread_x/runs/run_x/events"), ("POST", "/threads"), ("POST", "/files")):
-        check(world.client.request(method, path, headers={name: LONG[:50_000]}, content=b"{}"), path)
+        check(api.client.request(method, path, headers={name: LONG[:50_000]}, content=b"{}"), path)
 
 
 QUERIES = ["after", "before", "limit", "order", "include[]", "purpose", "extensions", "run_id", "filter", "after_x"]
 
 
 @pytest.mark.parametrize("path", ["/assistants", "/threads/thread_x/messages", "/files", "/vector_stores", "/models"])
-def test_no_error_grows_with_a_url(path: str, world: World) -> None:
+def test_no_error_grows_with_a_url(path: str, api: ApiClient) -> None:
     for name in QUERIES:
-        check(world.client.get(path, params={name: LONG[:50_000]}), name)
+        check(api.client.get(path, params={name: LONG[:50_000]}), name)
     for method in ("GET", "POST", "DELETE", "PUT"):
-        check(world.client.request(method, f"{path}/{LONG[:50_000]}"), method)
-        check(world.client.request(method, f"/{LONG[:50_000]}{path}"), method)
+        check(api.client.request(method, f"{path}/{LONG[:50_000]}"), method)
+        check(api.client.request(method, f"/{LONG[:50_000]}{path}"), method)

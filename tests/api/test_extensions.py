@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from pydantic import BaseModel
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.api.test_runs import TIME, stream
 from tests.process import ServerProcess
 from tests.sdk_types import SDK_TYPES, UNDECLARED
@@ -53,9 +53,9 @@ def extension_fields(body: dict[str, Any]) -> set[str]:
     return {f"{kind}{name}" for name in set(unknown(SDK_TYPES[kind].model_validate(body))) - allowed}
 
 
-def overlong_thread(world: World) -> str:
+def overlong_thread(api: ApiClient) -> str:
     """Create a thread that does not fit into 500 tokens."""
-    return world.thread(*(f"old {number} " + "word " * 300 for number in range(6)), "short")
+    return api.thread(*(f"old {number} " + "word " * 300 for number in range(6)), "short")
 
 
 def extensions_in(seen: list[tuple[str | None, str, str]]) -> set[str]:
@@ -66,14 +66,14 @@ def extensions_in(seen: list[tuple[str | None, str, str]]) -> set[str]:
 
 
 @pytest.mark.parametrize("beta", ["assistants=v2", "assistants=v1"])
-def test_a_stream_has_only_openai_s_events_and_fields(world: World, script: Callable[..., None], beta: str) -> None:
+def test_a_stream_has_only_openai_s_events_and_fields(api: ApiClient, script: Callable[..., None], beta: str) -> None:
     script(THINKING, Reply(chunks=["hm", "</think>", "42"]), Reply("42"))
-    assistant, headers = world.assistant(), {"OpenAI-Beta": beta}
+    assistant, headers = api.assistant(), {"OpenAI-Beta": beta}
     body = {"assistant_id": assistant, "stream": True}
-    asked = [(f"/threads/{world.thread('6 x 7?')}/runs", body), ("/threads/runs", body)]
-    asked.append((f"/threads/{overlong_thread(world)}/runs", {**body, "max_prompt_tokens": 500}))
+    asked = [(f"/threads/{api.thread('6 x 7?')}/runs", body), ("/threads/runs", body)]
+    asked.append((f"/threads/{overlong_thread(api)}/runs", {**body, "max_prompt_tokens": 500}))
     for path, given in asked:
-        seen = stream(world, path, given, headers=headers)
+        seen = stream(api, path, given, headers=headers)
         assert seen[-1][1] == "done"
         assert "thread.run.completed" in [name for _, name, _ in seen]
         if beta.endswith("v2"):
@@ -82,28 +82,28 @@ def test_a_stream_has_only_openai_s_events_and_fields(world: World, script: Call
         assert not [data for _, _, data in seen if '"threadhold"' in data]
 
 
-def test_a_stream_of_tool_calls_has_only_openai_s_events(world: World, script: Callable[..., None]) -> None:
+def test_a_stream_of_tool_calls_has_only_openai_s_events(api: ApiClient, script: Callable[..., None]) -> None:
     script(Reply(chunks=["<think>time</think>"], tool_calls=[("getTime", {}, "c1")]), THINKING)
-    assistant, thread = world.assistant(tools=[TIME]), world.thread("What time is it?")
-    seen = stream(world, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
+    assistant, thread = api.assistant(tools=[TIME]), api.thread("What time is it?")
+    seen = stream(api, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
     run = json.loads(seen[-2][2])
     (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}], "stream": True}
-    more = stream(world, f"/threads/{thread}/runs/{run['id']}/submit_tool_outputs", outputs)
+    more = stream(api, f"/threads/{thread}/runs/{run['id']}/submit_tool_outputs", outputs)
     assert "thread.run.completed" in [name for _, name, _ in more]
     assert extensions_in([*seen, *more]) == set()
 
 
 @pytest.mark.parametrize("way", [*ASKED, "events"])
-def test_extensions_include_every_event_and_field(world: World, script: Callable[..., None], way: str) -> None:
+def test_extensions_include_every_event_and_field(api: ApiClient, script: Callable[..., None], way: str) -> None:
     script(THINKING, THINKING)
-    given = {"assistant_id": world.assistant(), "max_prompt_tokens": 500, "stream": way != "events"}
-    path = f"/threads/{overlong_thread(world)}/runs"
+    given = {"assistant_id": api.assistant(), "max_prompt_tokens": 500, "stream": way != "events"}
+    path = f"/threads/{overlong_thread(api)}/runs"
     if way == "events":
-        run = world.post(path, given)
-        seen = stream(world, f"{path}/{run['id']}/events")
+        run = api.post(path, given)
+        seen = stream(api, f"{path}/{run['id']}/events")
     else:
-        seen = stream(world, path, given, **ASKED[way])
+        seen = stream(api, path, given, **ASKED[way])
     names = [name for _, name, _ in seen]
     assert {"threadhold.context", "threadhold.reasoning.delta"} <= set(names)
     ended = json.loads({name: data for _, name, data in seen}["thread.run.completed"])
@@ -117,27 +117,27 @@ def test_langserve_s_readers_get_every_event(server: ServerProcess, script: Call
     assert "threadhold.reasoning.delta" in answer.text
 
 
-def test_a_run_shows_omitted_messages_on_request(world: World) -> None:
-    path = f"/threads/{overlong_thread(world)}/runs"
-    run = world.post(path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500})
-    stream(world, f"{path}/{run['id']}/events")
+def test_a_run_shows_omitted_messages_on_request(api: ApiClient) -> None:
+    path = f"/threads/{overlong_thread(api)}/runs"
+    run = api.post(path, {"assistant_id": api.assistant(), "max_prompt_tokens": 500})
+    stream(api, f"{path}/{run['id']}/events")
     for url in (f"{path}/{run['id']}", path):
-        assert extension_fields(world.get(url)) == set()
+        assert extension_fields(api.get(url)) == set()
         for asked in ASKED.values():
-            assert extension_fields(world.get(url, **asked)) == {"thread.run.threadhold"}
-    changed = world.post(f"{path}/{run['id']}", {"metadata": {"a": "b"}})
+            assert extension_fields(api.get(url, **asked)) == {"thread.run.threadhold"}
+    changed = api.post(f"{path}/{run['id']}", {"metadata": {"a": "b"}})
     assert extension_fields(changed) == set()
-    assert extension_fields(world.post(f"{path}/{run['id']}", {"metadata": {}}, **ASKED["header"])) == {
+    assert extension_fields(api.post(f"{path}/{run['id']}", {"metadata": {}}, **ASKED["header"])) == {
         "thread.run.threadhold"
     }
 
 
-def test_a_replay_from_any_number_is_the_same_with_gaps(world: World, script: Callable[..., None]) -> None:
+def test_a_replay_from_any_number_is_the_same_with_gaps(api: ApiClient, script: Callable[..., None]) -> None:
     script(THINKING)
-    path = f"/threads/{overlong_thread(world)}/runs"
-    live = stream(world, path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500, "stream": True})
+    path = f"/threads/{overlong_thread(api)}/runs"
+    live = stream(api, path, {"assistant_id": api.assistant(), "max_prompt_tokens": 500, "stream": True})
     events = f"{path}/{json.loads(live[0][2])['id']}/events"
-    complete = stream(world, events)
+    complete = stream(api, events)
     numbers = [int(number) for number, _, _ in complete if number is not None]
     assert numbers == list(range(len(numbers)))
     kept = [(number, name) for number, name, _ in complete if not name.startswith("threadhold.")]
@@ -145,24 +145,24 @@ def test_a_replay_from_any_number_is_the_same_with_gaps(world: World, script: Ca
     assert len(kept) < len(complete)
     for number, _, _ in live[:-1]:
         expected = complete[int(number or 0) + 1 :]
-        assert stream(world, events, headers={"Last-Event-ID": number}) == expected
-        assert stream(world, events, params={"after": number}) == expected
+        assert stream(api, events, headers={"Last-Event-ID": number}) == expected
+        assert stream(api, events, params={"after": number}) == expected
 
 
-def test_stored_objects_have_only_openai_s_fields(world: World) -> None:
-    file = world.file()
-    store = world.post("/vector_stores", {"name": "n", "description": "mine", "file_ids": [file]})
+def test_stored_objects_have_only_openai_s_fields(api: ApiClient) -> None:
+    file = api.file()
+    store = api.post("/vector_stores", {"name": "n", "description": "mine", "file_ids": [file]})
     path = f"/vector_stores/{store['id']}"
-    batch = world.post(f"{path}/file_batches", {"file_ids": [world.file("Dogs bark.")]})
-    world.wait_processed(path)
+    batch = api.post(f"{path}/file_batches", {"file_ids": [api.file("Dogs bark.")]})
+    api.wait_processed(path)
     search = {"type": "file_search"}
     fields = {"tools": [search, TIME], "tool_resources": {"file_search": {"vector_store_ids": [store["id"]]}}}
-    assistant = world.post("/assistants", {"model": "m", **fields})
-    thread = world.post("/threads", {"messages": [{"role": "user", "content": "Hi"}]})
+    assistant = api.post("/assistants", {"model": "m", **fields})
+    thread = api.post("/threads", {"messages": [{"role": "user", "content": "Hi"}]})
     message = {"role": "user", "content": "Hi", "attachments": [{"file_id": file, "tools": [search]}]}
-    made = [store, batch, assistant, thread, world.post(f"/threads/{thread['id']}/messages", message)]
+    made = [store, batch, assistant, thread, api.post(f"/threads/{thread['id']}/messages", message)]
     listed = [path, f"{path}/files", f"{path}/files/{file}", "/vector_stores", "/files", "/models", "/models/gpt-4o"]
-    found = [world.get(url) for url in (*listed, "/assistants", f"/threads/{thread['id']}/messages")]
+    found = [api.get(url) for url in (*listed, "/assistants", f"/threads/{thread['id']}/messages")]
     assert set().union(*map(extension_fields, (*made, *found))) == set()
 
 
@@ -178,41 +178,41 @@ def test_a_model_has_only_openai_s_fields(tmp_path: Path) -> None:
     assert asked["context_length"] == 4096
 
 
-def test_v1_s_file_ids_are_for_v1_clients_only(world: World) -> None:
+def test_v1_s_file_ids_are_for_v1_clients_only(api: ApiClient) -> None:
     v1 = {"headers": {"OpenAI-Beta": "assistants=v1"}}
-    fields = {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [world.file()]}
-    assistant = world.post("/assistants", fields, **v1)["id"]
-    path, body = f"/threads/{world.thread('Hi')}/runs", {"assistant_id": assistant, "stream": True}
-    assert extensions_in(stream(world, path, body)) == set()
-    for _, name, data in stream(world, path, body, **v1):
+    fields = {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [api.file()]}
+    assistant = api.post("/assistants", fields, **v1)["id"]
+    path, body = f"/threads/{api.thread('Hi')}/runs", {"assistant_id": assistant, "stream": True}
+    assert extensions_in(stream(api, path, body)) == set()
+    for _, name, data in stream(api, path, body, **v1):
         if name.startswith("thread.run.") and ".step." not in name:
             assert json.loads(data)["file_ids"] == fields["file_ids"], name
-    assert extension_fields(world.get(path)) == set()
+    assert extension_fields(api.get(path)) == set()
 
 
-def test_objects_of_v1_have_only_v1_s_fields(world: World) -> None:
-    file, v1 = world.file(), {"headers": {"OpenAI-Beta": "assistants=v1"}}
+def test_objects_of_v1_have_only_v1_s_fields(api: ApiClient) -> None:
+    file, v1 = api.file(), {"headers": {"OpenAI-Beta": "assistants=v1"}}
     fields = {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [file]}
-    assistant = world.post("/assistants", fields, **v1)
+    assistant = api.post("/assistants", fields, **v1)
     message = {"role": "user", "content": "Hi", "file_ids": [file]}
-    thread = world.post("/threads", {"messages": [message]}, **v1)
+    thread = api.post("/threads", {"messages": [message]}, **v1)
     path = f"/threads/{thread['id']}"
     body = {"assistant_id": assistant["id"], "stream": True}
-    streams = [stream(world, f"{path}/runs", body, **v1), stream(world, "/threads/runs", body, **v1)]
+    streams = [stream(api, f"{path}/runs", body, **v1), stream(api, "/threads/runs", body, **v1)]
     found = [json.loads(data) for seen in streams for _, name, data in seen if name != "done"]
-    found += [assistant, thread, world.post(f"{path}/messages", message, **v1)]
-    found += [world.post(url, {"metadata": {"a": "b"}}, **v1) for url in (path, f"/assistants/{assistant['id']}")]
-    found.append(world.get(path, **v1))
+    found += [assistant, thread, api.post(f"{path}/messages", message, **v1)]
+    found += [api.post(url, {"metadata": {"a": "b"}}, **v1) for url in (path, f"/assistants/{assistant['id']}")]
+    found.append(api.get(path, **v1))
     for url in ("/assistants", "/threads", f"{path}/messages", f"{path}/runs"):
-        found += world.get(url, **v1)["data"]
+        found += api.get(url, **v1)["data"]
     known = {each["object"]: set(each) for each in found if each["object"] in OF_V1}
     assert known == {kind: set(names.split()) for kind, names in OF_V1.items()}
     assert all(set(each) == known[each["object"]] for each in found if each["object"] in known)
 
 
-def test_an_invalid_request_for_extensions_is_refused(world: World) -> None:
+def test_an_invalid_request_for_extensions_is_refused(api: ApiClient) -> None:
     for asked in ({"params": {"extensions": "perhaps"}}, {"headers": {"x-threadhold-extensions": "perhaps"}}):
         ((name, _),) = next(iter(asked.values())).items()
-        error = world.get("/models", 400, **asked)["error"]
+        error = api.get("/models", 400, **asked)["error"]
         assert error["param"] == name
         assert f"'{name}'" in error["message"]

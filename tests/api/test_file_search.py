@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.upstream import Reply, ScriptedUpstream
 
 FERRY = "The ferry to Naxos leaves Piraeus at seven in the morning, on every day but Monday.\n"
@@ -16,12 +15,7 @@ CONTENT = "step_details.tool_calls[*].file_search.results[*].content"
 SEARCH = {"type": "file_search"}
 
 
-@pytest.fixture
-def api(client: httpx2.Client) -> World:
-    return World(client)
-
-
-def store(api: World, *texts: str, name: str = "notes") -> str:
+def store(api: ApiClient, *texts: str, name: str = "notes") -> str:
     """Create a vector store with an indexed file for each text."""
     files = [api.file(text, name=f"{name}{number}.txt") for number, text in enumerate(texts)]
     made: str = api.post("/vector_stores", {"name": name, "file_ids": files})["id"]
@@ -29,13 +23,13 @@ def store(api: World, *texts: str, name: str = "notes") -> str:
     return made
 
 
-def searching(api: World, *stores: str, **tool: Any) -> str:
+def searching(api: ApiClient, *stores: str, **tool: Any) -> str:
     resources = {"file_search": {"vector_store_ids": list(stores)}}
     tools = [{**SEARCH, **({"file_search": tool} if tool else {})}]
     return api.assistant(tools=tools, tool_resources=resources)
 
 
-def ask(api: World, assistant: str, text: str = "When does the ferry leave?", **thread: Any) -> dict[str, Any]:
+def ask(api: ApiClient, assistant: str, text: str = "When does the ferry leave?", **thread: Any) -> dict[str, Any]:
     """Run a new thread to its end; returns the run, its steps, the answer and the events."""
     body = {
         "assistant_id": assistant,
@@ -45,7 +39,7 @@ def ask(api: World, assistant: str, text: str = "When does the ferry leave?", **
     return finished(api, "/threads/runs", body)
 
 
-def finished(api: World, path: str, body: dict[str, Any], **options: Any) -> dict[str, Any]:
+def finished(api: ApiClient, path: str, body: dict[str, Any], **options: Any) -> dict[str, Any]:
     events = []
     with api.client.stream("POST", path, json=body, **options) as answer:
         assert answer.status_code == 200, answer.read()
@@ -73,7 +67,7 @@ def shown(upstream: ScriptedUpstream) -> str:
 
 
 def test_an_answer_cites_the_passages_that_the_model_was_shown(
-    api: World, script: Callable[..., None], upstream: ScriptedUpstream
+    api: ApiClient, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     at = store(api, FERRY, TEA)
     file_id = search(api, at, "Piraeus")[0]["file_id"]
@@ -100,12 +94,12 @@ def test_an_answer_cites_the_passages_that_the_model_was_shown(
     assert FERRY.strip() in passages
 
 
-def search(api: World, at: str, query: str) -> list[dict[str, Any]]:
+def search(api: ApiClient, at: str, query: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = api.post(f"/vector_stores/{at}/search", {"query": query})["data"]
     return found
 
 
-def test_the_step_shows_results_and_their_content_on_request(api: World, script: Callable[..., None]) -> None:
+def test_the_step_shows_results_and_their_content_on_request(api: ApiClient, script: Callable[..., None]) -> None:
     at = store(api, FERRY, TEA)
     script(called(), Reply("Seven."))
     seen = ask(api, searching(api, at, max_num_results=1, ranking_options={"score_threshold": 0.0}))
@@ -133,7 +127,7 @@ def test_the_step_shows_results_and_their_content_on_request(api: World, script:
     assert done["step_details"]["tool_calls"] == [plain]
 
 
-def test_a_stream_shows_content_if_include_asks_for_it(api: World, script: Callable[..., None]) -> None:
+def test_a_stream_shows_content_if_include_asks_for_it(api: ApiClient, script: Callable[..., None]) -> None:
     assistant = searching(api, store(api, FERRY))
     script(called(), Reply("Seven."))
     at = f"/threads/{api.thread('When?')}/runs"
@@ -144,7 +138,7 @@ def test_a_stream_shows_content_if_include_asks_for_it(api: World, script: Calla
 
 
 def test_only_stores_of_this_assistant_and_thread_are_searched(
-    api: World, script: Callable[..., None], upstream: ScriptedUpstream
+    api: ApiClient, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     mine, threads, _ = (store(api, FERRY.replace("Naxos", island)) for island in ("Naxos", "Paros", "Tinos"))
     script(called(), Reply("Seven."))
@@ -155,7 +149,7 @@ def test_only_stores_of_this_assistant_and_thread_are_searched(
     assert [island in passages for island in ("Naxos", "Paros", "Tinos")] == [True, True, False]
 
 
-def test_an_attached_file_is_searched_when_it_is_indexed(api: World, script: Callable[..., None]) -> None:
+def test_an_attached_file_is_searched_when_it_is_indexed(api: ApiClient, script: Callable[..., None]) -> None:
     file_id = api.file(FERRY)
     script(called(), Reply("Seven 【0:0†source】."))
     message = {"role": "user", "content": "When?", "attachments": [{"file_id": file_id, "tools": [SEARCH]}]}
@@ -163,7 +157,7 @@ def test_an_attached_file_is_searched_when_it_is_indexed(api: World, script: Cal
     assert [each["file_citation"]["file_id"] for each in seen["text"]["annotations"]] == [file_id]
 
 
-def test_each_search_of_a_run_has_its_own_markers(api: World, script: Callable[..., None]) -> None:
+def test_each_search_of_a_run_has_its_own_markers(api: ApiClient, script: Callable[..., None]) -> None:
     at = store(api, FERRY, TEA)
     ferry, tea = (search(api, at, query)[0]["file_id"] for query in ("ferry", "tea"))
     two = Reply("", tool_calls=[("file_search", {"query": "ferry"}, "a"), ("file_search", {"query": "tea"}, "b")])
@@ -174,7 +168,7 @@ def test_each_search_of_a_run_has_its_own_markers(api: World, script: Callable[.
 
 
 def test_markers_of_older_answers_are_not_shown_to_the_model(
-    api: World, script: Callable[..., None], upstream: ScriptedUpstream
+    api: ApiClient, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     assistant = searching(api, store(api, FERRY))
     script(called(), Reply("It leaves at seven 【0:0†source】."), Reply("Yes 【0:0†source】."))
@@ -187,7 +181,7 @@ def test_markers_of_older_answers_are_not_shown_to_the_model(
 
 
 def test_the_tool_is_not_offered_without_files(
-    api: World, script: Callable[..., None], upstream: ScriptedUpstream
+    api: ApiClient, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     script(Reply("Hello."))
     ask(api, api.assistant(tools=[SEARCH]))
@@ -195,7 +189,7 @@ def test_the_tool_is_not_offered_without_files(
 
 
 def test_search_errors_are_reported_to_the_model(
-    api: World, script: Callable[..., None], upstream: ScriptedUpstream
+    api: ApiClient, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     at = store(api, FERRY)
     assistant = searching(api, at)
@@ -209,7 +203,7 @@ def test_search_errors_are_reported_to_the_model(
 
 
 def test_a_choice_of_file_search_binds_the_first_reply(
-    api: World, script: Callable[..., None], upstream: ScriptedUpstream
+    api: ApiClient, script: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     function = {"type": "function", "function": {"name": "file_search", "parameters": {"type": "object"}}}
     at = store(api, FERRY)
@@ -225,7 +219,7 @@ def test_a_choice_of_file_search_binds_the_first_reply(
 
 
 def test_without_tool_calls_the_newest_message_is_searched_first(
-    api: World, script: Callable[..., None], upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    api: ApiClient, script: Callable[..., None], upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such a model cannot decide whether to search."""
     monkeypatch.setattr(upstream, "tools", "refused")
@@ -239,7 +233,7 @@ def test_without_tool_calls_the_newest_message_is_searched_first(
     assert len(upstream.requests) == before + 1
 
 
-def test_an_answer_without_markers_cites_its_sources_at_the_end(api: World, script: Callable[..., None]) -> None:
+def test_an_answer_without_markers_cites_its_sources_at_the_end(api: ApiClient, script: Callable[..., None]) -> None:
     at = store(api, FERRY, TEA)
     ferry = search(api, at, "Piraeus")[0]["file_id"]
     script(called(), Reply(chunks=["It leaves Piraeus at ", "seven in the morning."]))

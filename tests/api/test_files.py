@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World, client_of
+from tests.api.conftest import ApiClient, client_of
 from tests.objects import check
 from tests.process import ServerProcess
 from wire.files import File
@@ -29,9 +29,9 @@ DATA = ('form-data; name="file"; filename="a.txt"', b"hello")
 SECONDS = ('form-data; name="expires_after[seconds]"', b"3600")
 
 
-def test_a_file_has_every_field_and_is_returned_unchanged(world: World) -> None:
+def test_a_file_has_every_field_and_is_returned_unchanged(api: ApiClient) -> None:
     data = bytes(range(256)) * 1000
-    made = upload(world.client, "Zoë.bin", data).json()
+    made = upload(api.client, "Zoë.bin", data).json()
     check(File, made)
     assert re.fullmatch(r"file-[A-Za-z0-9]{24}", made["id"])
     result = {name: made[name] for name in ("object", "bytes", "filename", "purpose", "status", "expires_at")}
@@ -43,8 +43,8 @@ def test_a_file_has_every_field_and_is_returned_unchanged(world: World) -> None:
         "status": "processed",
         "expires_at": None,
     }
-    assert world.get(f"/files/{made['id']}") == made
-    answer = world.client.get(f"/files/{made['id']}/content")
+    assert api.get(f"/files/{made['id']}") == made
+    answer = api.client.get(f"/files/{made['id']}/content")
     assert answer.content == data
     assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''Zo%C3%AB.bin"
     assert (answer.headers["x-content-type-options"], answer.headers["content-type"]) == (
@@ -53,23 +53,23 @@ def test_a_file_has_every_field_and_is_returned_unchanged(world: World) -> None:
     )
 
 
-def test_an_empty_file_is_accepted(world: World) -> None:
-    made = upload(world.client, data=b"").json()
+def test_an_empty_file_is_accepted(api: ApiClient) -> None:
+    made = upload(api.client, data=b"").json()
     assert made["bytes"] == 0
-    assert world.client.get(f"/files/{made['id']}/content").content == b""
+    assert api.client.get(f"/files/{made['id']}/content").content == b""
 
 
-def test_a_deleted_file_is_reported_with_openai_s_message(world: World) -> None:
-    file = world.file()
-    assert world.delete(f"/files/{file}") == {"id": file, "object": "file", "deleted": True}
+def test_a_deleted_file_is_reported_with_openai_s_message(api: ApiClient) -> None:
+    file = api.file()
+    assert api.delete(f"/files/{file}") == {"id": file, "object": "file", "deleted": True}
     for path in (f"/files/{file}", f"/files/{file}/content"):
-        error = world.get(path, 404)["error"]
+        error = api.get(path, 404)["error"]
         assert (error["message"], error["param"]) == (f"No such File object: {file}", "id")
-    assert world.delete(f"/files/{file}", 404)["error"]["message"] == f"No such File object: {file}"
+    assert api.delete(f"/files/{file}", 404)["error"]["message"] == f"No such File object: {file}"
 
 
-def test_files_for_assistants_cannot_be_downloaded(world: World) -> None:
-    error = world.get(f"/files/{world.file()}/content", 400)["error"]
+def test_files_for_assistants_cannot_be_downloaded(api: ApiClient) -> None:
+    error = api.get(f"/files/{api.file()}/content", 400)["error"]
     assert error["message"] == "Not allowed to download files of purpose: assistants"
 
 
@@ -87,16 +87,16 @@ def test_files_for_assistants_cannot_be_downloaded(world: World) -> None:
     ],
     ids=["up", "windows", "dots", "slash", "control", "header", "unicode", "long"],
 )
-def test_a_file_name_never_becomes_a_path_or_a_header(world: World, given: str, kept: str) -> None:
-    made = upload(world.client, given).json()
+def test_a_file_name_never_becomes_a_path_or_a_header(api: ApiClient, given: str, kept: str) -> None:
+    made = upload(api.client, given).json()
     assert made["filename"] == kept
-    answer = world.client.get(f"/files/{made['id']}/content")
+    answer = api.client.get(f"/files/{made['id']}/content")
     assert "x-injected" not in answer.headers
     assert answer.headers["content-disposition"].isascii()
 
 
-def test_files_are_stored_under_their_ids_only(world: World, server: ServerProcess) -> None:
-    made = upload(world.client, "../../../escape.txt").json()
+def test_files_are_stored_under_their_ids_only(api: ApiClient, server: ServerProcess) -> None:
+    made = upload(api.client, "../../../escape.txt").json()
     folder = server.log.parent / "files"
     kept = [path.name for path in folder.rglob("*") if path.is_file()]
     assert made["id"] in kept
@@ -104,23 +104,23 @@ def test_files_are_stored_under_their_ids_only(world: World, server: ServerProce
     assert not list(server.log.parent.rglob("*escape*"))
 
 
-def test_files_are_listed_by_purpose_and_in_pages(world: World) -> None:
-    made = [upload(world.client, f"{number}.txt", purpose="evals").json()["id"] for number in range(3)]
-    listed = world.get("/files", params={"purpose": "evals", "limit": 2})
+def test_files_are_listed_by_purpose_and_in_pages(api: ApiClient) -> None:
+    made = [upload(api.client, f"{number}.txt", purpose="evals").json()["id"] for number in range(3)]
+    listed = api.get("/files", params={"purpose": "evals", "limit": 2})
     assert ([one["id"] for one in listed["data"]], listed["has_more"]) == (made[:0:-1], True)
-    rest = world.get("/files", params={"purpose": "evals", "after": made[1]})
+    rest = api.get("/files", params={"purpose": "evals", "after": made[1]})
     assert ([one["id"] for one in rest["data"]], rest["has_more"]) == (made[:1], False)
-    assert world.get("/files", params={"purpose": "evals", "after": made[0]})["data"] == []
-    assert [one["id"] for one in world.get("/files", params={"purpose": "evals", "order": "asc"})["data"]] == made
-    assert {one["purpose"] for one in world.get("/files", params={"limit": 10_000})["data"]} > {"evals"}
-    world.get("/files", 400, params={"limit": 10_001})
+    assert api.get("/files", params={"purpose": "evals", "after": made[0]})["data"] == []
+    assert [one["id"] for one in api.get("/files", params={"purpose": "evals", "order": "asc"})["data"]] == made
+    assert {one["purpose"] for one in api.get("/files", params={"limit": 10_000})["data"]} > {"evals"}
+    api.get("/files", 400, params={"limit": 10_001})
 
 
-def test_a_file_can_expire(world: World) -> None:
+def test_a_file_can_expire(api: ApiClient) -> None:
     expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
-    made = upload(world.client, **expiry).json()
+    made = upload(api.client, **expiry).json()
     assert made["expires_at"] == made["created_at"] + 3600
-    error = upload(world.client, **{**expiry, "expires_after[seconds]": "60"})
+    error = upload(api.client, **{**expiry, "expires_after[seconds]": "60"})
     assert (error.status_code, error.json()["error"]["param"]) == (400, "expires_after.seconds")
 
 
@@ -156,19 +156,19 @@ def test_a_file_can_expire(world: World) -> None:
     ],
 )
 def test_an_invalid_form_is_refused(
-    world: World, server: ServerProcess, parts: Any, end: bytes, status: int, result: str
+    api: ApiClient, server: ServerProcess, parts: Any, end: bytes, status: int, result: str
 ) -> None:
-    answer = world.client.post("/files", **form(*parts, end=end))
+    answer = api.client.post("/files", **form(*parts, end=end))
     assert (answer.status_code, result in answer.json()["error"]["message"]) == (status, True), answer.text
     assert not list((server.log.parent / "files" / "incoming").iterdir())
 
 
-def test_a_body_that_is_no_form_is_refused(world: World) -> None:
-    assert world.post("/files", {"purpose": "assistants"}, 415)["error"]["code"] == "unsupported_media_type"
+def test_a_body_that_is_no_form_is_refused(api: ApiClient) -> None:
+    assert api.post("/files", {"purpose": "assistants"}, 415)["error"]["code"] == "unsupported_media_type"
     broken = {"content": b"garbage", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
-    assert "could not parse" in world.client.post("/files", **broken).json()["error"]["message"]
+    assert "could not parse" in api.client.post("/files", **broken).json()["error"]["message"]
     nameless = {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}
-    assert world.client.post("/files", **nameless).status_code == 400
+    assert api.client.post("/files", **nameless).status_code == 400
 
 
 def test_a_file_over_the_limit_is_refused_announced_or_not(tight: ServerProcess) -> None:

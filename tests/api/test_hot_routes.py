@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 
 STRAY = "/threads/thread_aaaaaaaaaaaaaaaaaaaaaaaa"
 RUN = {"assistant_id": "ASSISTANT"}
@@ -34,17 +34,17 @@ WRONG: list[tuple[str, Any, int, str | None]] = [
 betas = pytest.mark.parametrize("beta", ["assistants=v2", "assistants=v1"])
 
 
-def post(world: World, path: str, body: Any, **headers: str) -> Any:
+def post(api: ApiClient, path: str, body: Any, **headers: str) -> Any:
     if body.get("assistant_id") == "ASSISTANT":
-        body = {**body, "assistant_id": world.assistant()}
-    url = path.replace("THREAD", world.thread("Hello")) if "THREAD" in path else path
-    return world.client.post(url, json=body, headers=headers)
+        body = {**body, "assistant_id": api.assistant()}
+    url = path.replace("THREAD", api.thread("Hello")) if "THREAD" in path else path
+    return api.client.post(url, json=body, headers=headers)
 
 
 @betas
 @pytest.mark.parametrize(("path", "body"), GOOD)
-def test_a_valid_request_is_answered(world: World, path: str, body: Any, beta: str) -> None:
-    answer = post(world, path, body, **{"OpenAI-Beta": beta})
+def test_a_valid_request_is_answered(api: ApiClient, path: str, body: Any, beta: str) -> None:
+    answer = post(api, path, body, **{"OpenAI-Beta": beta})
     assert answer.status_code == 200, answer.text
     assert answer.json()["id"]
 
@@ -52,8 +52,8 @@ def test_a_valid_request_is_answered(world: World, path: str, body: Any, beta: s
 @betas
 @pytest.mark.parametrize(("path", "body", "status", "param"), WRONG)
 def test_an_invalid_request_is_refused_with_the_parameter_named(
-    world: World, path: str, body: Any, status: int, param: str | None, beta: str
+    api: ApiClient, path: str, body: Any, status: int, param: str | None, beta: str
 ) -> None:
-    answer = post(world, path, body, **{"OpenAI-Beta": beta})
+    answer = post(api, path, body, **{"OpenAI-Beta": beta})
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["param"] == param

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.api.conftest import World, wait_loaded
+from tests.api.conftest import ApiClient, wait_loaded
 from tests.process import ServerProcess
 from tests.upstream import Fail, ScriptedUpstream
 
@@ -21,9 +21,9 @@ def test_headers_and_log_lines_cannot_be_forged(
 ) -> None:
     with ServerProcess(tmp_path, MODEL_URL=upstream.url, LOG_LEVEL="debug") as server:
         with httpx2.Client(base_url=f"{wait_loaded(server).url}/v1", timeout=10) as client:
-            world = World(client)
+            api = ApiClient(client)
             script(Fail(400, {"error": {"message": FORGED, "type": FORGED, "code": FORGED}}))
-            assert world.wait_ended(world.run(model=FORGED))["status"] == "failed"
+            assert api.wait_ended(api.run(model=FORGED))["status"] == "failed"
             answers = [
                 client.get(f"/threads/thread_{QUOTED}"),
                 client.get(f"/{QUOTED}"),
@@ -35,7 +35,7 @@ def test_headers_and_log_lines_cannot_be_forged(
                 client.post("/chat/completions", json={"model": FORGED, "messages": []}),
                 client.post("/files", files={"file": (FORGED, b"x")}, data={"purpose": FORGED}),
             ]
-            file = world.file("x", name=FORGED, purpose="user_data")
+            file = api.file("x", name=FORGED, purpose="user_data")
             answers += [client.get(f"/files/{file}"), client.get(f"/files/{file}/content")]
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
             raw.sendall(f"GET /{QUOTED}?{QUOTED} HTTP/1.1\r\nhost: x{QUOTED}\r\nconnection: close\r\n\r\n".encode())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import World, client_of
+from tests.api.conftest import ApiClient, client_of
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 from wire.ids import new_id
@@ -68,35 +68,35 @@ def document(keyed: ServerProcess) -> dict[str, Any]:
 
 
 @pytest.fixture
-def ann(keyed: ServerProcess) -> Iterator[World]:
+def ann(keyed: ServerProcess) -> Iterator[ApiClient]:
     with client_of(keyed, "key-ann", timeout=15) as made:
-        yield World(made)
+        yield ApiClient(made)
 
 
 @pytest.fixture
-def bob(keyed: ServerProcess) -> Iterator[World]:
+def bob(keyed: ServerProcess) -> Iterator[ApiClient]:
     with client_of(keyed, "key-bob", timeout=15) as made:
-        yield World(made)
+        yield ApiClient(made)
 
 
-def make_objects(world: World, upstream: ScriptedUpstream) -> Ids:
+def make_objects(api: ApiClient, upstream: ScriptedUpstream) -> Ids:
     """Make one object of every kind; the keys are the names of path parameters."""
     upstream.default = lambda body: Reply(tool_calls=[("getWeather", {})])
-    file = world.file("Cats purr.", purpose="user_data")
-    store = world.post("/vector_stores", {"file_ids": [file]})["id"]
-    world.wait_processed(f"/vector_stores/{store}")
-    batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
-    world.wait_processed(f"/vector_stores/{store}/file_batches/{batch}")
+    file = api.file("Cats purr.", purpose="user_data")
+    store = api.post("/vector_stores", {"file_ids": [file]})["id"]
+    api.wait_processed(f"/vector_stores/{store}")
+    batch = api.post(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
+    api.wait_processed(f"/vector_stores/{store}/file_batches/{batch}")
     asked = {"filename": "a.txt", "purpose": "user_data", "bytes": 4, "mime_type": "text/plain"}
-    upload = world.post("/uploads", asked)["id"]
-    part = world.client.post(f"/uploads/{upload}/parts", files={"data": b"data"}).json()["id"]
-    assistant = world.assistant(tools=[WEATHER])
-    world.post(f"/assistants/{assistant}/files", {"file_id": file})
-    thread = world.thread("Hello")
-    message = world.post(f"/threads/{thread}/messages", {"role": "user", "content": "Hi", "file_ids": [file]})["id"]
-    run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
-    assert world.wait_ended(run)["status"] == "requires_action"
-    (step,) = world.get(f"/threads/{thread}/runs/{run['id']}/steps")["data"]
+    upload = api.post("/uploads", asked)["id"]
+    part = api.client.post(f"/uploads/{upload}/parts", files={"data": b"data"}).json()["id"]
+    assistant = api.assistant(tools=[WEATHER])
+    api.post(f"/assistants/{assistant}/files", {"file_id": file})
+    thread = api.thread("Hello")
+    message = api.post(f"/threads/{thread}/messages", {"role": "user", "content": "Hi", "file_ids": [file]})["id"]
+    run = api.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
+    assert api.wait_ended(run)["status"] == "requires_action"
+    (step,) = api.get(f"/threads/{thread}/runs/{run['id']}/steps")["data"]
     return {
         "assistant_id": assistant,
         "thread_id": thread,
@@ -150,12 +150,12 @@ def filled(value: Any, ids: Ids) -> Any:
             return value
 
 
-def answer(world: World, send: Send, ids: Ids) -> tuple[int, str, list[tuple[str, str]]]:
+def answer(api: ApiClient, send: Send, ids: Ids) -> tuple[int, str, list[tuple[str, str]]]:
     """Return status, body and headers, with the sent ids replaced by their names."""
     _, method, path, body, query = send
     field = {"/v1/files": "file", "/v1/uploads/{upload_id}/parts": "data"}.get(path)
     files = {field: ("a.txt", b"a")} if field and method == "post" else None
-    got = world.client.request(
+    got = api.client.request(
         method.upper(),
         filled(path.removeprefix("/v1"), ids),
         json=filled(body, ids) if files is None else None,
@@ -176,7 +176,7 @@ def mixtures(names: set[str]) -> Iterator[set[str]]:
 
 
 def test_another_owner_s_object_looks_like_a_missing_one(
-    document: dict[str, Any], ann: World, bob: World, upstream: ScriptedUpstream
+    document: dict[str, Any], ann: ApiClient, bob: ApiClient, upstream: ScriptedUpstream
 ) -> None:
     hers, his, none = make_objects(ann, upstream), make_objects(bob, upstream), unknown_ids()
     before = seen(document, ann, hers)
@@ -201,9 +201,9 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
             yield operation["operationId"], operation, path
 
 
-def seen(document: Mapping[str, Any], world: World, ids: Ids) -> list[Any]:
+def seen(document: Mapping[str, Any], api: ApiClient, ids: Ids) -> list[Any]:
     """Return everything that an owner can read."""
-    return [answer(world, send, ids) for send in requests_of(document, ids) if send[1] == "get" and not send[4]]
+    return [answer(api, send, ids) for send in requests_of(document, ids) if send[1] == "get" and not send[4]]
 
 
 def test_every_body_that_can_name_an_object_is_tested(document: dict[str, Any]) -> None:
@@ -228,7 +228,7 @@ def test_every_body_that_can_name_an_object_is_tested(document: dict[str, Any]) 
 
 
 def test_lists_show_nothing_of_other_owners(
-    document: dict[str, Any], ann: World, bob: World, upstream: ScriptedUpstream
+    document: dict[str, Any], ann: ApiClient, bob: ApiClient, upstream: ScriptedUpstream
 ) -> None:
     hers = make_objects(ann, upstream)
     for name, operation, path in operations(document):
@@ -248,7 +248,9 @@ def test_lists_show_nothing_of_other_owners(
     ],
     ids=["thread", "assistant", "follow", "outputs", "both"],
 )
-def test_langserve_reveals_no_more(ann: World, bob: World, upstream: ScriptedUpstream, named: dict[str, Any]) -> None:
+def test_langserve_reveals_no_more(
+    ann: ApiClient, bob: ApiClient, upstream: ScriptedUpstream, named: dict[str, Any]
+) -> None:
     hers, none = make_objects(ann, upstream), unknown_ids()
     for path in ("/assistant/invoke", "/assistant/stream"):
         result = []
@@ -266,7 +268,7 @@ def test_langserve_reveals_no_more(ann: World, bob: World, upstream: ScriptedUps
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_the_time_of_a_404_reveals_nothing(
-    record_property: Callable[[str, object], None], ann: World, bob: World, upstream: ScriptedUpstream
+    record_property: Callable[[str, object], None], ann: ApiClient, bob: ApiClient, upstream: ScriptedUpstream
 ) -> None:
     """Medians of 3,000 requests each, in turns: another owner's id takes at most a twentieth longer than an unknown
     one."""

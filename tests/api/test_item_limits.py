@@ -14,7 +14,7 @@ from api.app import _ROUTERS
 from api.bodies import MAX_VALUES
 from api.body_threads import LARGE
 from api.forwarding import FORWARDED
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.loop_delays import longest_wait
 from tests.process import ServerProcess, resident_mb
 
@@ -25,9 +25,9 @@ NEARLY = MAX_VALUES * 9 // 10
 
 
 @pytest.fixture
-def world(roomy: ServerProcess) -> Iterator[World]:
+def api(roomy: ServerProcess) -> Iterator[ApiClient]:
     with httpx2.Client(base_url=f"{roomy.url}/v1", timeout=60) as client:
-        yield World(client)
+        yield ApiClient(client)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def world(roomy: ServerProcess) -> Iterator[World]:
 )
 @pytest.mark.parametrize("beyond", [1, 5_000], ids=["one too many", "many too many"])
 def test_a_list_beyond_its_limit_is_refused(
-    world: World, path: str, body: Callable[[int], Any], limit: tuple[str, int], beyond: int
+    api: ApiClient, path: str, body: Callable[[int], Any], limit: tuple[str, int], beyond: int
 ) -> None:
     where, maximum = limit
-    error = world.post(path, body(maximum + beyond), 400)["error"]
+    error = api.post(path, body(maximum + beyond), 400)["error"]
     assert (error["code"], error["param"]) == ("array_above_max_length", where)
     assert f"maximum length {maximum}," in error["message"]
     assert f"length {maximum + beyond} instead" in error["message"]
-    assert world.client.post(path, json=body(maximum)).json().get("error", {}).get("code") != "array_above_max_length"
+    assert api.client.post(path, json=body(maximum)).json().get("error", {}).get("code") != "array_above_max_length"
 
 
 @pytest.mark.parametrize(
@@ -97,21 +97,21 @@ def test_a_list_beyond_its_limit_is_refused(
 )
 @pytest.mark.parametrize("key", ["attachments", "file_ids"])
 def test_the_attachments_of_all_messages_have_a_limit(
-    world: World, path: str, body: Callable[[list[Any]], Any], key: str
+    api: ApiClient, path: str, body: Callable[[list[Any]], Any], key: str
 ) -> None:
     """They are one commit. Without the limit, allowed messages and attachments could block writes for seconds."""
     each, maximum = ({"file_id": "file-x"}, 500) if key == "attachments" else ("file-x", 10)
     messages = [{**MESSAGE, key: [each] * maximum} for _ in range(2_000 // maximum)]
-    error = world.post(path, body([*messages, {**MESSAGE, key: [each]}]), 400)["error"]
+    error = api.post(path, body([*messages, {**MESSAGE, key: [each]}]), 400)["error"]
     assert "2001 attachments together, and at most 2000 are allowed" in error["message"]
     assert error["param"].endswith("messages")
-    answer = world.client.post(path, json=body(messages))
+    answer = api.client.post(path, json=body(messages))
     assert "attachments together" not in answer.text
 
 
-def test_every_list_of_a_request_has_a_limit(world: World) -> None:
+def test_every_list_of_a_request_has_a_limit(api: ApiClient) -> None:
     """Every list in the OpenAPI document, including any that is added later."""
-    document = httpx2.get(f"{str(world.client.base_url).removesuffix('/v1/')}/openapi.json", timeout=30).json()
+    document = httpx2.get(f"{str(api.client.base_url).removesuffix('/v1/')}/openapi.json", timeout=30).json()
     schemas = document["components"]["schemas"]
     sent = {
         each["post"]["requestBody"]["content"].get("application/json", {}).get("schema", {}).get("$ref", "")
@@ -153,8 +153,8 @@ def parts_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     ids=["numbers", "arrays", "objects", "9 MB", "between escapes"],
 )
 @pytest.mark.parametrize("path", ["/threads", "/chat/completions", "/embeddings"])
-def test_more_values_than_the_limit_are_refused(world: World, path: str, body: bytes) -> None:
-    answer = world.client.post(path, content=body, headers={"content-type": "application/json"})
+def test_more_values_than_the_limit_are_refused(api: ApiClient, path: str, body: bytes) -> None:
+    answer = api.client.post(path, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert str(MAX_VALUES) in answer.json()["error"]["message"]
 
@@ -164,36 +164,36 @@ def test_more_values_than_the_limit_are_refused(world: World, path: str, body: b
     ["a," * 100_000, ',"' * 100_000, "[{\\" * 60_000, '\\",' * 60_000, "\\" * 131_071 + ",", "é,[" * 80_000],
     ids=["commas", "quotes", "backslashes", "escaped quotes", "backslashes over a block", "letters"],
 )
-def test_characters_in_texts_do_not_count_as_values(world: World, text: str) -> None:
-    thread = world.post("/threads", {"messages": [{**MESSAGE, "content": text}]})["id"]
-    found = world.get(f"/threads/{thread}/messages")["data"][0]
+def test_characters_in_texts_do_not_count_as_values(api: ApiClient, text: str) -> None:
+    thread = api.post("/threads", {"messages": [{**MESSAGE, "content": text}]})["id"]
+    found = api.get(f"/threads/{thread}/messages")["data"][0]
     assert found["content"][0]["text"]["value"] == text
 
 
 # --- large bodies are handled like small ones -------------------------------------------------------------------------
 
 
-def test_the_texts_of_a_message_share_one_limit(world: World) -> None:
-    thread = world.thread()
+def test_the_texts_of_a_message_share_one_limit(api: ApiClient) -> None:
+    thread = api.thread()
     for size, status in ((256_000, 200), (256_001, 400)):
         parts = [{**TEXT, "text": "x" * min(size, 256_000)}] * 4 + [{**TEXT, "text": "x"}] * (size > 256_000)
-        answer = world.post(f"/threads/{thread}/messages", {**MESSAGE, "content": parts}, status)
+        answer = api.post(f"/threads/{thread}/messages", {**MESSAGE, "content": parts}, status)
         assert status == 200 or (answer["error"]["param"], "1024000" in answer["error"]["message"]) == ("content", True)
 
 
-def test_large_bodies_are_repaired_like_small_ones(world: World) -> None:
+def test_large_bodies_are_repaired_like_small_ones(api: ApiClient) -> None:
     long = "x" * LARGE
-    made = world.post("/threads", {"messages": [{**MESSAGE, "content": long, "metadata": []}], "metadata": []})
+    made = api.post("/threads", {"messages": [{**MESSAGE, "content": long, "metadata": []}], "metadata": []})
     assert made["metadata"] == {}
     body = {"messages": [{**MESSAGE, "content": long}], "metadata": {"on": True}}
-    assert world.post("/threads", body, headers=V1)["metadata"] == {"on": "true"}
-    assert world.post("/threads", body, 400)["error"]["param"] == "metadata.on"
+    assert api.post("/threads", body, headers=V1)["metadata"] == {"on": "true"}
+    assert api.post("/threads", body, 400)["error"]["param"] == "metadata.on"
     retrieval = {"model": "m", "instructions": long, "tools": [{"type": "retrieval"}]}
-    assert world.post("/assistants", retrieval)["tools"] == [{"type": "file_search"}]
-    error = world.post("/assistants", {"instructions": long, "modell": "m"}, 400)["error"]
+    assert api.post("/assistants", retrieval)["tools"] == [{"type": "file_search"}]
+    error = api.post("/assistants", {"instructions": long, "modell": "m"}, 400)["error"]
     assert (error["code"], error["param"]) == ("unknown_parameter", "modell")
-    assert world.post("/assistants", {"instructions": long}, 400)["error"]["param"] == "model"
-    assert world.post(f"/threads/{made['id']}/messages?x=1", {**MESSAGE, "content": long})["content"]
+    assert api.post("/assistants", {"instructions": long}, 400)["error"]["param"] == "model"
+    assert api.post(f"/threads/{made['id']}/messages?x=1", {**MESSAGE, "content": long})["content"]
 
 
 # --- no other request waits -------------------------------------------------------------------------------------------
@@ -257,9 +257,9 @@ Body = tuple[str, bytes, dict[str, str]]
 """Path, bytes, and headers."""
 
 
-def bodies_of(world: World, paths: Sequence[str], **headers: str) -> Iterator[Body]:
+def bodies_of(api: ApiClient, paths: Sequence[str], **headers: str) -> Iterator[Body]:
     """Yield the largest valid and invalid bodies of these routes."""
-    ids = {"thread_id": world.thread("a"), "vector_store_id": world.post("/vector_stores")["id"]}
+    ids = {"thread_id": api.thread("a"), "vector_store_id": api.post("/vector_stores")["id"]}
     wrong, sent = invalid_bodies(), {"content-type": "application/json", **headers}
     for path in paths:
         at = re.sub(r"{(\w+)}", lambda name: ids.get(name[1], f"{name[1]}_x"), path)
@@ -289,13 +289,13 @@ def post(client: httpx2.Client, body: Body) -> None:
 
 @pytest.mark.timeout(900)
 def test_no_body_on_any_route_delays_other_requests(
-    roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
+    roomy: ServerProcess, api: ApiClient, record_property: Callable[[str, object], None]
 ) -> None:
     """The limits are generous, because tests share two cores."""
     idle = longest_wait(roomy, lambda: time.sleep(0.5))
     before, waits = resident_mb(roomy.pid), dict[str, float]()
     with httpx2.Client(base_url=roomy.url, timeout=60) as client:
-        for body in bodies_of(world, [*(f"/v1{path}" for path in ROUTES), *QUICK]):
+        for body in bodies_of(api, [*(f"/v1{path}" for path in ROUTES), *QUICK]):
             waits[body[0]] = max(waits.get(body[0], 0), longest_wait(roomy, lambda body=body: post(client, body)))  # type: ignore[misc]
     worst = max(waits, key=lambda name: waits[name])
     record_property("idle, worst", f"{idle * 1e3:.0f} ms, {waits[worst] * 1e3:.0f} ms at {worst}")
@@ -306,14 +306,14 @@ def test_no_body_on_any_route_delays_other_requests(
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_no_body_on_any_address_delays_others_by_50_ms(
-    roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
+    roomy: ServerProcess, api: ApiClient, record_property: Callable[[str, object], None]
 ) -> None:
     """All paths of all routes, also for v1 clients. The shortest of three attempts counts, because the machine is
     shared."""
     azure = ["/openai/deployments/m/chat/completions", "/openai/deployments/m/embeddings", "/openai/threads"]
     bodies = [
-        *bodies_of(world, [*(f"/v1{path}" for path in ROUTES), *LANGSERVE, *azure]),
-        *bodies_of(world, [path for path in ROUTES if not path.endswith(PASSED_ON)], **V1),
+        *bodies_of(api, [*(f"/v1{path}" for path in ROUTES), *LANGSERVE, *azure]),
+        *bodies_of(api, [path for path in ROUTES if not path.endswith(PASSED_ON)], **V1),
         *forms(),
     ]
     idle = longest_wait(roomy, lambda: time.sleep(2))
@@ -328,12 +328,12 @@ def test_no_body_on_any_address_delays_others_by_50_ms(
 
 
 @pytest.mark.soak
-def test_a_refused_body_s_memory_is_freed(roomy: ServerProcess, world: World) -> None:
+def test_a_refused_body_s_memory_is_freed(roomy: ServerProcess, api: ApiClient) -> None:
     """Remaining memory does not grow with the number of refusals."""
 
     def refuse(count: int) -> float:
         for body in invalid_bodies() * count:
-            world.client.post("/threads", content=body, headers={"content-type": "application/json"})
+            api.client.post("/threads", content=body, headers={"content-type": "application/json"})
         return resident_mb(roomy.pid)
 
     assert refuse(1) + 100 > refuse(4)

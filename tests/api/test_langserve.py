@@ -34,7 +34,7 @@ from store.sqlite.health import SqliteHealth
 from store.sqlite.keys import SqliteKeys
 from store.sqlite.store import open_store
 from store.sqlite.usage import SqliteUsage
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
 
@@ -148,9 +148,9 @@ async def test_a_run_serves_asynchronous_calls(assistant: RemoteRunnable) -> Non
     assert "thread.run.completed" in str([patch async for patch in assistant.astream_log({"content": "hi"})])
 
 
-def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, world: World, script: Any) -> None:
+def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, api: ApiClient, script: Any) -> None:
     script(Reply(tool_calls=[("now", {}, "c1")]), Reply("Noon."))
-    waiting = assistant.invoke({"content": "time?", "assistant_id": world.assistant(tools=[TOOL])})
+    waiting = assistant.invoke({"content": "time?", "assistant_id": api.assistant(tools=[TOOL])})
     assert waiting["event"] == "thread.run.requires_action"
     (call,) = waiting["data"]["required_action"]["submit_tool_outputs"]["tool_calls"]
     outputs = [{"tool_call_id": call["id"], "output": "12:00"}]
@@ -160,16 +160,16 @@ def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, world:
 
 
 def test_files_of_a_turn_are_searched_in_it_and_the_next(
-    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, script: Any
+    assistant: RemoteRunnable, api: ApiClient, upstream: ScriptedUpstream, script: Any
 ) -> None:
-    file_id = world.file("The ferry to Naxos leaves Piraeus at seven.", name="ferry.txt")
-    made = world.assistant(tools=[TOOL])
+    file_id = api.file("The ferry to Naxos leaves Piraeus at seven.", name="ferry.txt")
+    made = api.assistant(tools=[TOOL])
     script(Reply(tool_calls=[("file_search", {"query": "ferry"})]), Reply("At seven 【0:0†source】."))
     done = assistant.invoke({"content": "When?", "assistant_id": made, "file_ids": [file_id]})
     assert done["event"] == "thread.run.completed", done
     assert [tool["type"] for tool in done["data"]["tools"]] == ["function", "file_search"]
     thread = done["data"]["thread_id"]
-    asked, answer = world.get(f"/threads/{thread}/messages", params={"order": "asc"})["data"]
+    asked, answer = api.get(f"/threads/{thread}/messages", params={"order": "asc"})["data"]
     assert [attached["file_id"] for attached in asked["attachments"]] == [file_id]
     assert [each["file_citation"]["file_id"] for each in answer["content"][0]["text"]["annotations"]] == [file_id]
     script(Reply("As I said."))
@@ -182,9 +182,9 @@ def test_files_of_a_turn_are_searched_in_it_and_the_next(
 
 
 def test_images_of_a_turn_are_shown_to_the_model(
-    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, script: Any
+    assistant: RemoteRunnable, api: ApiClient, upstream: ScriptedUpstream, script: Any
 ) -> None:
-    picture = world.file(b"\x89PNG\r\n\x1a\n" + b"dot" * 9, name="dot.png", purpose="vision")
+    picture = api.file(b"\x89PNG\r\n\x1a\n" + b"dot" * 9, name="dot.png", purpose="vision")
     for content in ("What is it?", ""):
         script(Reply("A dot."))
         done = assistant.invoke({"content": content, "image_ids": [picture]})
@@ -196,16 +196,16 @@ def test_images_of_a_turn_are_shown_to_the_model(
     assert missing["data"]["error"]["status"] == 404
 
 
-def _thread(world: World, *texts: str) -> tuple[str, list[str]]:
+def _thread(api: ApiClient, *texts: str) -> tuple[str, list[str]]:
     """Create a thread with these messages, alternating between user and assistant; returns its id and theirs."""
-    thread = world.thread()
+    thread = api.thread()
     roles = ["user", "assistant"] * len(texts)
     result = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
-    return thread, [world.post(f"/threads/{thread}/messages", one)["id"] for one in result]
+    return thread, [api.post(f"/threads/{thread}/messages", one)["id"] for one in result]
 
 
-def _ids(world: World, thread: str) -> list[str]:
-    rows = world.get(f"/threads/{thread}/messages", params={"order": "asc", "limit": 100})["data"]
+def _ids(api: ApiClient, thread: str) -> list[str]:
+    rows = api.get(f"/threads/{thread}/messages", params={"order": "asc", "limit": 100})["data"]
     return [row["id"] for row in rows]
 
 
@@ -214,28 +214,28 @@ def _said(upstream: ScriptedUpstream) -> list[str]:
 
 
 def test_a_turn_without_content_runs_the_unchanged_thread(
-    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream
+    assistant: RemoteRunnable, api: ApiClient, upstream: ScriptedUpstream
 ) -> None:
-    thread, ids = _thread(world, "one")
+    thread, ids = _thread(api, "one")
     assert assistant.invoke({"thread_id": thread})["text"] == "Echo: one"
     assert _said(upstream) == ["one"]
-    assert _ids(world, thread)[:-1] == ids
+    assert _ids(api, thread)[:-1] == ids
     assert assistant.invoke({"thread_id": thread, "file_ids": ["file-a"]})["data"]["error"]["param"] == "content"
 
 
 @pytest.mark.parametrize("count", [4, 46, 150])
 @pytest.mark.parametrize("content", ["anew", ""])
 def test_a_turn_replaces_a_message_and_all_later_ones(
-    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, count: int, content: str
+    assistant: RemoteRunnable, api: ApiClient, upstream: ScriptedUpstream, count: int, content: str
 ) -> None:
     """For any number of messages before and after it."""
     texts = [f"n{number}" for number in range(count)]
-    thread, ids = _thread(world, *texts)
+    thread, ids = _thread(api, *texts)
     for index in (count - 1, 2):
         result = assistant.invoke({"thread_id": thread, "content": content, "replaces": ids[index]})
         assert result["event"] == "thread.run.completed", result
         assert _said(upstream) == [*texts[:index], *([content] if content else [])]
-        left = _ids(world, thread)
+        left = _ids(api, thread)
         assert left[:index] == ids[:index][:100]
         assert len(left) == min(index + 1 + bool(content), 100)
         ids = left
@@ -243,17 +243,17 @@ def test_a_turn_replaces_a_message_and_all_later_ones(
 
 
 @pytest.mark.parametrize("why", ["waiting", "assistant", "parameter", "message", "other thread"])
-def test_a_refused_turn_replaces_nothing(assistant: RemoteRunnable, world: World, script: Any, why: str) -> None:
-    thread, ids = _thread(world, "one", "two")
-    made = world.assistant(tools=[TOOL])
+def test_a_refused_turn_replaces_nothing(assistant: RemoteRunnable, api: ApiClient, script: Any, why: str) -> None:
+    thread, ids = _thread(api, "one", "two")
+    made = api.assistant(tools=[TOOL])
     turn = {"thread_id": thread, "assistant_id": made, "content": "anew", "replaces": ids[0]}
     if why == "waiting":
         script(Reply(tool_calls=[("now", {}, "c1")]))
         assert assistant.invoke({"thread_id": thread, "assistant_id": made})["event"] == "thread.run.requires_action"
     elif why == "assistant":
-        world.delete(f"/assistants/{made}")
+        api.delete(f"/assistants/{made}")
     else:
-        other, (elsewhere,) = _thread(world, "elsewhere")
+        other, (elsewhere,) = _thread(api, "elsewhere")
         changes: dict[str, dict[str, Any]] = {
             "parameter": {"max_completion_tokens": 0},
             "message": {"replaces": "msg_none"},
@@ -262,9 +262,9 @@ def test_a_refused_turn_replaces_nothing(assistant: RemoteRunnable, world: World
         turn |= changes[why]
     result = assistant.invoke(turn)
     assert result["event"] == "error", result
-    assert _ids(world, thread) == ids
+    assert _ids(api, thread) == ids
     if why == "other thread":
-        assert _ids(world, other) == [elsewhere]
+        assert _ids(api, other) == [elsewhere]
         assert assistant.invoke({"content": "x", "replaces": elsewhere})["data"]["error"]["param"] == "thread_id"
 
 
@@ -302,11 +302,11 @@ def test_leaving_closes_the_upstream_within_a_fifth_of_a_second(
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
 def test_a_reader_that_resumes_a_run_owns_it(
-    on_disconnect: str, server: ServerProcess, world: World, upstream: ScriptedUpstream, script: Any
+    on_disconnect: str, server: ServerProcess, api: ApiClient, upstream: ScriptedUpstream, script: Any
 ) -> None:
     script(Reply(tool_calls=[("now", {}, "c1")]), Reply("one two three four", pause_after=3))
     url, closed = f"{server.url}/assistant", upstream.closed_early
-    given = {"content": "time?", "assistant_id": world.assistant(tools=[TOOL])}
+    given = {"content": "time?", "assistant_id": api.assistant(tools=[TOOL])}
     waiting = httpx2.post(f"{url}/invoke", json={"input": given}).json()["output"]["data"]
     (call,) = waiting["required_action"]["submit_tool_outputs"]["tool_calls"]
     outputs = [{"tool_call_id": call["id"], "output": "12:00"}]

@@ -15,7 +15,7 @@ import openai
 import orjson
 import pytest
 
-from tests.api.conftest import World, wait_loaded
+from tests.api.conftest import ApiClient, wait_loaded
 from tests.process import ServerProcess, resident_mb
 from tests.upstream import Hang, Reply, ScriptedUpstream
 
@@ -30,29 +30,29 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-def world() -> Iterator[Callable[..., World]]:
+def api() -> Iterator[Callable[..., ApiClient]]:
     with contextlib.ExitStack() as stack:
 
-        def make(server: ServerProcess, key: str = "any") -> World:
+        def make(server: ServerProcess, key: str = "any") -> ApiClient:
             headers = {"Authorization": f"Bearer {key}"}
             client = httpx2.Client(base_url=f"{wait_loaded(server).url}/v1", headers=headers, timeout=60)
-            return World(stack.enter_context(client))
+            return ApiClient(stack.enter_context(client))
 
         yield make
 
 
-def statuses(world: World, *runs: dict[str, Any]) -> list[str]:
-    return [world.get(f"/threads/{run['thread_id']}/runs/{run['id']}")["status"] for run in runs]
+def statuses(api: ApiClient, *runs: dict[str, Any]) -> list[str]:
+    return [api.get(f"/threads/{run['thread_id']}/runs/{run['id']}")["status"] for run in runs]
 
 
 @pytest.mark.parametrize("kind", ["image_file", "image_url"])
 def test_images_count_as_memory_of_their_runs(
-    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path, kind: str
+    api: Callable[..., ApiClient], upstream: ScriptedUpstream, tmp_path: Path, kind: str
 ) -> None:
     upstream.default = lambda body: Hang()
     picture = b"\x89PNG\r\n\x1a\n" + bytes(1_500_000)
     with ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_RUN_MEMORY_BYTES="6000000") as server:
-        ann = world(server)
+        ann = api(server)
         if kind == "image_file":
             form = {"files": {"file": ("a.png", picture)}, "data": {"purpose": "vision"}}
             shown = {"file_id": ann.client.post("/files", **form).json()["id"]}
@@ -69,12 +69,12 @@ def test_images_count_as_memory_of_their_runs(
 
 
 def test_excess_runs_are_a_429_for_their_owner_only(
-    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
+    api: Callable[..., ApiClient], upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.default = lambda body: Hang()
     settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MAX_RUNS_PER_OWNER": "1", "MAX_QUEUED_RUNS_PER_OWNER": "1"}
     with ServerProcess(tmp_path, MODEL_URL=upstream.url, **settings) as server:
-        ann, bob = world(server, "key-ann"), world(server, "key-bob")
+        ann, bob = api(server, "key-ann"), api(server, "key-bob")
         first, second = ann.run(), ann.run()
         upstream.wait_for(lambda up: len(up.requests) == 1)
         assert statuses(ann, first, second) == ["in_progress", "queued"]
@@ -113,11 +113,11 @@ def stalled_reader(server: ServerProcess, path: str, body: Any) -> socket.socket
 
 
 def test_a_stalled_reader_delays_neither_its_run_nor_others(
-    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
+    api: Callable[..., ApiClient], upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     """Each run has 5 MB of events, many times the capacity of a socket."""
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server, contextlib.ExitStack() as stack:
-        here = world(server)
+        here = api(server)
         stall_readers(server, here, upstream, stack, 2)
         upstream.default = lambda body: Reply("quick")
         assert here.wait_ended(here.run())["status"] == "completed"
@@ -127,14 +127,14 @@ def test_a_stalled_reader_delays_neither_its_run_nor_others(
 @pytest.mark.timeout(600)
 def test_stalled_readers_do_not_fill_the_memory(
     record_property: Callable[[str, object], None],
-    world: Callable[..., World],
+    api: Callable[..., ApiClient],
     upstream: ScriptedUpstream,
     tmp_path: Path,
 ) -> None:
     """Forty runs, more than a gigabyte in all if it were kept. The first twenty set the level, which depends on how
     many answers accumulate; the others add nothing."""
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server, contextlib.ExitStack() as stack:
-        here = world(server)
+        here = api(server)
         found = []
         for _ in range(10):
             stall_readers(server, here, upstream, stack, 4)
@@ -144,7 +144,7 @@ def test_stalled_readers_do_not_fill_the_memory(
 
 
 def stall_readers(
-    server: ServerProcess, here: World, upstream: ScriptedUpstream, stack: contextlib.ExitStack, count: int
+    server: ServerProcess, here: ApiClient, upstream: ScriptedUpstream, stack: contextlib.ExitStack, count: int
 ) -> None:
     """Complete runs whose readers stay connected and read nothing."""
     upstream.default = lambda body: Reply(chunks=["x" * 400] * 10_000)
@@ -157,7 +157,7 @@ def stall_readers(
     complete(here, threads)
 
 
-def complete(here: World, threads: list[str]) -> None:
+def complete(here: ApiClient, threads: list[str]) -> None:
     end = time.monotonic() + 40
     for thread in threads:
         while not (runs := here.get(f"/threads/{thread}/runs")["data"]) or runs[0]["status"] != "completed":
@@ -169,7 +169,7 @@ def complete(here: World, threads: list[str]) -> None:
 @pytest.mark.timeout(900)
 def test_ten_thousand_queued_runs_use_bounded_memory_and_fair_order(
     record_property: Callable[[str, object], None],
-    world: Callable[..., World],
+    api: Callable[..., ApiClient],
     upstream: ScriptedUpstream,
     tmp_path: Path,
 ) -> None:
@@ -180,16 +180,16 @@ def test_ten_thousand_queued_runs_use_bounded_memory_and_fair_order(
     keys = ",".join(f"{owner}=key-{owner}" for owner in owners)
     settings = {"API_KEYS": keys, "MAX_RUNS": "8", "RUN_EXPIRY_S": "86400", "MODEL_URL": upstream.url}
     with ServerProcess(tmp_path, **settings) as server:
-        worlds = {owner: world(server, f"key-{owner}") for owner in owners}
-        assistants = {owner: one.assistant() for owner, one in worlds.items()}
+        harnesses = {owner: api(server, f"key-{owner}") for owner in owners}
+        assistants = {owner: one.assistant() for owner, one in harnesses.items()}
         mine = [owners[0]] * (greedy + 8) + [owner for owner in owners[1:] for _ in range((count - greedy) // 9)]
         before = resident_mb(server.pid)
         for owner in mine:
             body = {"assistant_id": assistants[owner], "thread": {"messages": [{"role": "user", "content": owner}]}}
-            worlds[owner].post("/threads/runs", body)
+            harnesses[owner].post("/threads/runs", body)
         queued_mb = resident_mb(server.pid) - before
         body = {"assistant_id": assistants[owners[1]]}
-        assert worlds[owners[1]].client.post("/threads/runs", json=body).status_code == 429
+        assert harnesses[owners[1]].client.post("/threads/runs", json=body).status_code == 429
         server.terminate()
         server.wait(30)
         upstream.default = lambda body: Reply("done")
@@ -212,14 +212,14 @@ def test_ten_thousand_queued_runs_use_bounded_memory_and_fair_order(
 @pytest.mark.timeout(900)
 def test_a_thousand_concurrent_streams_each_get_everything(
     record_property: Callable[[str, object], None],
-    world: Callable[..., World],
+    api: Callable[..., ApiClient],
     upstream: ScriptedUpstream,
     tmp_path: Path,
 ) -> None:
     """Each stream stalls in the middle of its answer until all are open, however long that takes on a busy machine."""
     upstream.default = lambda body: Reply(chunks=["x"] * 10, delay_s=0.5, pause_after=6)  # the first chunk has the role
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
-        here = world(server)
+        here = api(server)
         assistant = here.assistant()
         threads = [here.thread("Hi") for _ in range(1_000)]
         with contextlib.ExitStack() as stack:

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.api.test_access_log import lines
 from tests.api.test_runs import TIME
 from tests.process import ROOT, ServerProcess, free_port
@@ -47,11 +47,11 @@ def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
 
 
 def test_a_run_is_counted_with_its_tokens_and_first_token_time(
-    server: ServerProcess, world: World, script: Callable[..., None]
+    server: ServerProcess, api: ApiClient, script: Callable[..., None]
 ) -> None:
     script(Reply("Hello there", usage={"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}))
     before = metrics(server)
-    world.wait_ended(world.run())
+    api.wait_ended(api.run())
     grown = risen(server, before)
     assert grown["runs_total", "completed"] == 1
     assert (grown["tokens_total", "prompt"], grown["tokens_total", "completion"]) == (11, 3)
@@ -77,14 +77,14 @@ CALLING = Reply(tool_calls=[("getTime", {}, "c1")], start_s=SLOW_S)
 )
 @pytest.mark.parametrize("fits", [True, False], ids=["complete prompt", "shortened prompt"])
 def test_the_first_token_is_the_model_s_and_not_a_notice(
-    server: ServerProcess, world: World, script: Callable[..., None], reply: Reply, fits: bool
+    server: ServerProcess, api: ApiClient, script: Callable[..., None], reply: Reply, fits: bool
 ) -> None:
     script(reply)
     before = metrics(server)
-    thread = world.thread(*(() if fits else ("word " * 1_000 for _ in range(5))), "short")
-    body = {"assistant_id": world.assistant(tools=[TIME]), "max_prompt_tokens": 500}
-    run = world.wait_ended(world.post(f"/threads/{thread}/runs", body))
-    shown = world.get(f"/threads/{thread}/runs/{run['id']}", params={"extensions": "true"})
+    thread = api.thread(*(() if fits else ("word " * 1_000 for _ in range(5))), "short")
+    body = {"assistant_id": api.assistant(tools=[TIME]), "max_prompt_tokens": 500}
+    run = api.wait_ended(api.post(f"/threads/{thread}/runs", body))
+    shown = api.get(f"/threads/{thread}/runs/{run['id']}", params={"extensions": "true"})
     assert ("threadhold" in shown) is not fits
     grown = risen(server, before)
     assert grown["first_token_seconds_count",] == 1
@@ -94,14 +94,14 @@ def test_the_first_token_is_the_model_s_and_not_a_notice(
 
 
 def test_a_resumed_run_has_its_own_first_token(
-    server: ServerProcess, world: World, script: Callable[..., None]
+    server: ServerProcess, api: ApiClient, script: Callable[..., None]
 ) -> None:
     script(Reply(tool_calls=[("getTime", {}, "c1")]), Reply("It is noon.", start_s=SLOW_S))
-    run = world.wait_ended(world.run(tools=[TIME]))
+    run = api.wait_ended(api.run(tools=[TIME]))
     (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}]}
     before = metrics(server)
-    world.wait_ended(world.post(f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", outputs))
+    api.wait_ended(api.post(f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", outputs))
     grown = risen(server, before)
     assert grown["first_token_seconds_count",] == 1
     assert grown["first_token_seconds_sum",] >= SLOW_S
@@ -114,22 +114,22 @@ def test_a_search_by_the_server_is_not_a_first_token(tmp_path: Path) -> None:
         httpx2.Client(base_url=f"{server.url}/v1", timeout=10) as client,
     ):
         upstream.default = lambda body: Reply("Cats do.", start_s=SLOW_S)
-        world = World(client)
-        store = world.post("/vector_stores", {"file_ids": [world.file("Cats purr.")]})["id"]
-        world.wait_processed(f"/vector_stores/{store}")
+        api = ApiClient(client)
+        store = api.post("/vector_stores", {"file_ids": [api.file("Cats purr.")]})["id"]
+        api.wait_processed(f"/vector_stores/{store}")
         resources = {"file_search": {"vector_store_ids": [store]}}
-        assistant = world.assistant(tools=[{"type": "file_search"}], tool_resources=resources)
-        run = world.wait_ended(world.post(f"/threads/{world.thread('Who purrs?')}/runs", {"assistant_id": assistant}))
-        steps = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps")["data"]
+        assistant = api.assistant(tools=[{"type": "file_search"}], tool_resources=resources)
+        run = api.wait_ended(api.post(f"/threads/{api.thread('Who purrs?')}/runs", {"assistant_id": assistant}))
+        steps = api.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps")["data"]
         assert [step["type"] for step in steps] == ["message_creation", "tool_calls"]
         assert metrics(server)["first_token_seconds_sum",] >= SLOW_S
 
 
-def test_every_concurrent_run_has_its_own_first_token(server: ServerProcess, world: World, upstream: Any) -> None:
+def test_every_concurrent_run_has_its_own_first_token(server: ServerProcess, api: ApiClient, upstream: Any) -> None:
     upstream.default = lambda body: Reply("late", start_s=SLOW_S)
     before = metrics(server)
-    for run in [world.run() for _ in range(12)]:
-        world.wait_ended(run)
+    for run in [api.run() for _ in range(12)]:
+        api.wait_ended(run)
     grown = risen(server, before)
     assert grown["first_token_seconds_count",] == 12
     assert grown["first_token_seconds_sum",] >= 12 * SLOW_S
@@ -137,35 +137,35 @@ def test_every_concurrent_run_has_its_own_first_token(server: ServerProcess, wor
 
 @pytest.mark.parametrize("reply", [Reply(chunks=[]), Fail(400)], ids=["empty reply", "refused"])
 def test_a_run_without_output_has_no_first_token(
-    server: ServerProcess, world: World, script: Callable[..., None], reply: Any
+    server: ServerProcess, api: ApiClient, script: Callable[..., None], reply: Any
 ) -> None:
     script(reply)
     before = metrics(server)
-    run = world.wait_ended(world.run())
+    run = api.wait_ended(api.run())
     assert ("first_token_seconds_count",) not in risen(server, before)
     (line,) = lines(server, run_id=run["id"], logger="threadhold.runs", status=run["status"])
     assert line.get("first_token_ms") is None
 
 
-def test_labels_do_not_grow_with_client_input(server: ServerProcess, world: World) -> None:
-    world.client.get("/threads")
-    world.client.request("BREW", "/threads")
-    world.client.get("/nowhere")
+def test_labels_do_not_grow_with_client_input(server: ServerProcess, api: ApiClient) -> None:
+    api.client.get("/threads")
+    api.client.request("BREW", "/threads")
+    api.client.get("/nowhere")
     before = metrics(server)
     for number in range(20):
-        world.client.get(f"/nowhere/{number}")
-        world.client.get(f"/threads/thread_{number:024}")
-        world.client.request(f"BREW{number}", "/threads")
+        api.client.get(f"/nowhere/{number}")
+        api.client.get(f"/threads/thread_{number:024}")
+        api.client.request(f"BREW{number}", "/threads")
     new = {at for at in metrics(server).keys() - before.keys() if at[0] == "requests_total"}
     assert new <= {("requests_total", "GET", "/threads/{thread_id}", "404")}
 
 
 def test_a_stream_counts_as_open_until_it_ends(
-    server: ServerProcess, world: World, script: Callable[..., None]
+    server: ServerProcess, api: ApiClient, script: Callable[..., None]
 ) -> None:
     script(Reply("slow " * 20, delay_s=0.05))
-    body = {"assistant_id": world.assistant(), "stream": True}
-    with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
+    body = {"assistant_id": api.assistant(), "stream": True}
+    with api.client.stream("POST", f"/threads/{api.thread('x')}/runs", json=body) as answer:
         blocks = answer.iter_raw()  # kept, because an answer is closed without its iterator
         next(blocks)
         seen = metrics(server)
@@ -180,8 +180,8 @@ def served_metrics(server: ServerProcess) -> set[str]:
     return {f"{family.name}{'_total' if family.type == 'counter' else ''}" for family in families}
 
 
-def test_the_documentation_describes_every_metric(server: ServerProcess, world: World) -> None:
-    world.wait_ended(world.run())
+def test_the_documentation_describes_every_metric(server: ServerProcess, api: ApiClient) -> None:
+    api.wait_ended(api.run())
     ours = {name.removeprefix("threadhold_") for name in served_metrics(server) if name.startswith("threadhold_")}
     section = (OBSERVE / "../observe.md").read_text().partition("## Metrics")[2].partition("### Dashboard")[0]
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
@@ -189,8 +189,8 @@ def test_the_documentation_describes_every_metric(server: ServerProcess, world: 
 
 
 @pytest.mark.parametrize("name", ["alerts.yaml", "grafana-dashboard.json"])
-def test_alerts_and_dashboard_use_only_metrics_that_exist(name: str, server: ServerProcess, world: World) -> None:
-    world.wait_ended(world.run())
+def test_alerts_and_dashboard_use_only_metrics_that_exist(name: str, server: ServerProcess, api: ApiClient) -> None:
+    api.wait_ended(api.run())
     used = set(re.findall(r"\b(?:threadhold|process)_[a-z_]+", (OBSERVE / name).read_text()))
     assert len(used) > 5
     assert {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in used} - served_metrics(server) == set()
@@ -236,14 +236,14 @@ def test_an_upstream_failure_and_recovery_are_seen_without_loss(tmp_path: Path) 
         ServerProcess(tmp_path, **settings) as server,
         httpx2.Client(base_url=f"{server.url}/v1", timeout=30) as client,
     ):
-        world = World(client)
+        api = ApiClient(client)
         with ScriptedUpstream(port=port):
             until(lambda: ready(server)["status"] == "ready")
-            thread, assistant = world.thread("Hello"), world.assistant()
-            run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
-            assert world.wait_ended(run)["status"] == "completed"
+            thread, assistant = api.thread("Hello"), api.assistant()
+            run = api.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
+            assert api.wait_ended(run)["status"] == "completed"
         until(lambda: "cannot be reached" in ready(server)["checks"]["upstream"])
-        broken = world.wait_ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+        broken = api.wait_ended(api.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
         assert broken["status"] == "failed"
         seen = metrics(server)
         assert (seen["ready", "upstream"], seen["ready", "store"]) == (0, 1)
@@ -252,13 +252,13 @@ def test_an_upstream_failure_and_recovery_are_seen_without_loss(tmp_path: Path) 
         with ScriptedUpstream(port=port) as up:
             up.script(Fail(503))
             until(lambda: ready(server)["status"] == "ready")
-            again = world.wait_ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+            again = api.wait_ended(api.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
             assert again["status"] == "completed"
             seen = metrics(server)
             assert (seen["ready", "upstream"], seen["upstream_requests_total", "failed", "default"]) == (1, 1)
-        roles = [message["role"] for message in world.get(f"/threads/{thread}/messages?order=asc")["data"]]
+        roles = [message["role"] for message in api.get(f"/threads/{thread}/messages?order=asc")["data"]]
         assert roles == ["user", "assistant", "assistant"]
-        assert {at["id"] for at in world.get(f"/threads/{thread}/runs")["data"]} == {
+        assert {at["id"] for at in api.get(f"/threads/{thread}/runs")["data"]} == {
             run["id"],
             broken["id"],
             again["id"],

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.objects import OPTION_VALUES, OTHER_VALUES
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
@@ -15,62 +15,64 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 EVERY = pytest.mark.parametrize(("name", "value"), OPTION_VALUES.items(), ids=OPTION_VALUES)
 
 
-def sent(world: World, upstream: ScriptedUpstream, run: dict[str, Any]) -> dict[str, Any]:
+def sent(api: ApiClient, upstream: ScriptedUpstream, run: dict[str, Any]) -> dict[str, Any]:
     """The options in the request for the run's answer."""
-    assert world.wait_ended(run)["status"] == "completed"
+    assert api.wait_ended(run)["status"] == "completed"
     return {name: value for name, value in upstream.requests[-1].body.items() if name in OPTIONS}
 
 
 @EVERY
 def test_an_assistant_s_option_applies_to_its_runs(
-    world: World, upstream: ScriptedUpstream, name: str, value: Any
+    api: ApiClient, upstream: ScriptedUpstream, name: str, value: Any
 ) -> None:
-    assistant = world.assistant(**{name: value})
-    assert world.get(f"/assistants/{assistant}")[name] == value
-    run = world.post(f"/threads/{world.thread('Hi')}/runs", {"assistant_id": assistant})
+    assistant = api.assistant(**{name: value})
+    assert api.get(f"/assistants/{assistant}")[name] == value
+    run = api.post(f"/threads/{api.thread('Hi')}/runs", {"assistant_id": assistant})
     assert run[name] == value
-    assert sent(world, upstream, run) == {name: value}
-    run = world.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": MESSAGES}})
-    assert sent(world, upstream, run) == {name: value}
+    assert sent(api, upstream, run) == {name: value}
+    run = api.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": MESSAGES}})
+    assert sent(api, upstream, run) == {name: value}
 
 
 @EVERY
-def test_a_modification_applies_to_later_runs(world: World, upstream: ScriptedUpstream, name: str, value: Any) -> None:
-    assistant = world.assistant()
+def test_a_modification_applies_to_later_runs(
+    api: ApiClient, upstream: ScriptedUpstream, name: str, value: Any
+) -> None:
+    assistant = api.assistant()
     for given, expected in ((value, {name: value}), (None, {})):
-        world.post(f"/assistants/{assistant}", {name: given})
-        run = world.post(f"/threads/{world.thread('Hi')}/runs", {"assistant_id": assistant})
-        assert sent(world, upstream, run) == expected
+        api.post(f"/assistants/{assistant}", {name: given})
+        run = api.post(f"/threads/{api.thread('Hi')}/runs", {"assistant_id": assistant})
+        assert sent(api, upstream, run) == expected
 
 
 @EVERY
 def test_a_run_s_option_replaces_the_assistant_s(
-    world: World, upstream: ScriptedUpstream, name: str, value: Any
+    api: ApiClient, upstream: ScriptedUpstream, name: str, value: Any
 ) -> None:
-    for assistant in (world.assistant(), world.assistant(**{name: OTHER_VALUES[name]})):
-        run = world.post(f"/threads/{world.thread('Hi')}/runs", {"assistant_id": assistant, name: value})
+    for assistant in (api.assistant(), api.assistant(**{name: OTHER_VALUES[name]})):
+        run = api.post(f"/threads/{api.thread('Hi')}/runs", {"assistant_id": assistant, name: value})
         assert run[name] == value
-        assert sent(world, upstream, run) == {name: value}
+        assert sent(api, upstream, run) == {name: value}
 
 
 @EVERY
 def test_a_run_with_its_thread_takes_the_options_of_openai(
-    world: World, upstream: ScriptedUpstream, name: str, value: Any
+    api: ApiClient, upstream: ScriptedUpstream, name: str, value: Any
 ) -> None:
-    body = {"assistant_id": world.assistant(), "thread": {"messages": MESSAGES}, name: value}
+    body = {"assistant_id": api.assistant(), "thread": {"messages": MESSAGES}, name: value}
     if name in ThreadRunCreate.model_fields:
-        assert sent(world, upstream, world.post("/threads/runs", body)) == {name: value}
+        assert sent(api, upstream, api.post("/threads/runs", body)) == {name: value}
     else:
-        error = world.post("/threads/runs", body, 400)["error"]
+        error = api.post("/threads/runs", body, 400)["error"]
         assert (error["param"], error["code"]) == (name, "unknown_parameter")
 
 
 @EVERY
 def test_an_assistant_s_option_applies_to_turns_of_langserve(
-    world: World, server: ServerProcess, upstream: ScriptedUpstream, name: str, value: Any
+    api: ApiClient, server: ServerProcess, upstream: ScriptedUpstream, name: str, value: Any
 ) -> None:
-    turn = {"assistant_id": world.assistant(**{name: value}), "content": "Hi"}
-    answer = world.client.post(f"{server.url}/assistant/invoke", json={"input": turn})
+    turn = {"assistant_id": api.assistant(**{name: value}), "content": "Hi"}
+    answer = api.client.post(f"{server.url}/assistant/invoke", json={"input": turn})
     run = answer.json()["output"]["data"]
     assert run[name] == value
-    assert sent(world, upstream, run) == {name: value}
+    assert sent(api, upstream, run) == {name: value}

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from api.part_names import part_names
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.cpu_time import limit_cpu_time
 from wire.errors import InvalidRequest
 
@@ -102,11 +102,11 @@ NAMES: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize(("disposition", "kept"), NAMES.values(), ids=NAMES)
-def test_a_file_keeps_the_name_that_was_sent(world: World, disposition: str | bytes, kept: str) -> None:
-    answer = upload(world.client, disposition)
+def test_a_file_keeps_the_name_that_was_sent(api: ApiClient, disposition: str | bytes, kept: str) -> None:
+    answer = upload(api.client, disposition)
     assert answer.status_code == 200, answer.text
     assert answer.json()["filename"] == kept
-    assert world.get(f"/files/{answer.json()['id']}")["filename"] == kept
+    assert api.get(f"/files/{answer.json()['id']}")["filename"] == kept
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_file_keeps_the_name_that_was_sent(world: World, disposition: str | by
     ],
     ids=["plain", "extended", "word", "none"],
 )
-def test_a_name_only_in_the_content_type_is_used(world: World, content_type: str, kept: str) -> None:
-    assert upload(world.client, "", content_type).json()["filename"] == kept
-    assert upload(world.client, "; filename=b.txt", content_type).json()["filename"] == "b.txt"
+def test_a_name_only_in_the_content_type_is_used(api: ApiClient, content_type: str, kept: str) -> None:
+    assert upload(api.client, "", content_type).json()["filename"] == kept
+    assert upload(api.client, "; filename=b.txt", content_type).json()["filename"] == "b.txt"
 
 
 LENGTH = 8_000
@@ -149,8 +149,8 @@ def test_a_header_of_a_part_takes_little_time(disposition: bytes) -> None:
 
 
 @pytest.mark.parametrize("semicolons", [255, 301])
-def test_a_name_of_semicolons_is_kept_up_to_the_limit(world: World, semicolons: int) -> None:
-    answer = upload(world.client, f'; filename="{";" * semicolons}"')
+def test_a_name_of_semicolons_is_kept_up_to_the_limit(api: ApiClient, semicolons: int) -> None:
+    answer = upload(api.client, f'; filename="{";" * semicolons}"')
     assert answer.status_code == (200 if semicolons == 255 else 400), answer.text
 
 
@@ -165,15 +165,15 @@ def test_a_name_of_semicolons_is_kept_up_to_the_limit(world: World, semicolons: 
     ],
     ids=["long, extended", "long, word", "contradiction", "number", "huge"],
 )
-def test_a_name_that_cannot_be_kept_is_refused(world: World, disposition: str) -> None:
-    answer = upload(world.client, disposition)
+def test_a_name_that_cannot_be_kept_is_refused(api: ApiClient, disposition: str) -> None:
+    answer = upload(api.client, disposition)
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_a_name_in_any_notation_does_not_change_the_field(world: World) -> None:
+def test_a_name_in_any_notation_does_not_change_the_field(api: ApiClient) -> None:
     body = (
         b"--b\r\nContent-Disposition: form-data; name=purpose; filename*=utf-8''x\r\n\r\nuser_data\r\n"
         b"--b\r\nContent-Disposition: form-data; name=file; filename=a.txt\r\n\r\nhello\r\n--b--\r\n"
     )
-    answer = world.client.post("/files", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    answer = api.client.post("/files", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert (answer.json()["purpose"], answer.json()["filename"]) == ("user_data", "a.txt")

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 
 
 def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
@@ -93,11 +93,11 @@ def test_a_large_body_without_a_length_is_refused_too(client: httpx2.Client) -> 
     assert error["message"].startswith("The request body has more than the 200000 bytes that MAX_BODY_BYTES allows. ")
 
 
-def test_a_number_beyond_64_bits_can_be_stored(world: World) -> None:
+def test_a_number_beyond_64_bits_can_be_stored(api: ApiClient) -> None:
     tool = b'{"model":"m","tools":[{"type":"function","function":{"name":"f","parameters":{"maximum":%d}}}]}' % 10**30
-    made = world.client.post("/assistants", content=tool, headers={"content-type": "application/json"})
+    made = api.client.post("/assistants", content=tool, headers={"content-type": "application/json"})
     assert made.status_code == 200
-    world.get(f"/assistants/{made.json()['id']}")
+    api.get(f"/assistants/{made.json()['id']}")
 
 
 def test_a_body_of_another_type_is_a_415(client: httpx2.Client) -> None:
@@ -115,8 +115,8 @@ def test_an_unknown_cursor_is_named(client: httpx2.Client) -> None:
     assert error_of(client.get("/assistants", params={"after": "asst_never"}), 400)["param"] == "after"
 
 
-def test_the_assistant_id_of_a_run_must_look_like_one(world: World) -> None:
-    error = world.post(f"/threads/{world.thread()}/runs", {"assistant_id": "gpt-4"}, 400)["error"]
+def test_the_assistant_id_of_a_run_must_look_like_one(api: ApiClient) -> None:
+    error = api.post(f"/threads/{api.thread()}/runs", {"assistant_id": "gpt-4"}, 400)["error"]
     assert error["message"] == "Invalid 'assistant_id': 'gpt-4'. Expected an ID that begins with 'asst'."
-    error = world.post(f"/threads/{world.thread()}/runs", {}, 400)["error"]
+    error = api.post(f"/threads/{api.thread()}/runs", {}, 400)["error"]
     assert error["message"] == "Missing required parameter: 'assistant_id'."

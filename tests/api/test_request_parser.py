@@ -13,7 +13,7 @@ import uvicorn
 import uvloop
 
 from api.connection import Connection
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.process import ServerProcess
 
 BODY = b'{"metadata":{"k":"v"}}'
@@ -242,11 +242,9 @@ def test_an_upload_survives_an_upgrade_offer(server: ServerProcess) -> None:
         assert client.answer()["bytes"] == 100_000
 
 
-def test_http_1_0_gets_the_stream_of_a_run(server: ServerProcess, world: World) -> None:
-    body = json.dumps({"assistant_id": world.assistant(), "stream": True}).encode()
-    head = (
-        b"POST /v1/threads/" + world.thread("Hello").encode() + b"/runs HTTP/1.0\r\nContent-Type: application/json\r\n"
-    )
+def test_http_1_0_gets_the_stream_of_a_run(server: ServerProcess, api: ApiClient) -> None:
+    body = json.dumps({"assistant_id": api.assistant(), "stream": True}).encode()
+    head = b"POST /v1/threads/" + api.thread("Hello").encode() + b"/runs HTTP/1.0\r\nContent-Type: application/json\r\n"
     with Client(server.port) as client:
         client.send(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         assert b"transfer-encoding" not in client.head().lower()

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.process import ROOT, ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
 
@@ -94,10 +94,10 @@ def collector() -> Iterator[Collector]:
 def converse(server: ServerProcess, *, tools: tuple[Any, ...] = (), **headers: str) -> dict[str, Any]:
     """Complete one run."""
     with httpx2.Client(base_url=f"{server.url}/v1", timeout=20, headers=headers) as client:
-        world = World(client)
+        api = ApiClient(client)
         thread = {"messages": [{"role": "user", "content": QUESTION}]}
-        body = {"assistant_id": world.assistant(tools=list(tools)), "thread": thread}
-        return world.wait_ended(world.post("/threads/runs", body))
+        body = {"assistant_id": api.assistant(tools=list(tools)), "thread": thread}
+        return api.wait_ended(api.post("/threads/runs", body))
 
 
 def test_a_run_is_part_of_the_trace_that_the_client_names(
@@ -113,14 +113,14 @@ def test_a_run_is_part_of_the_trace_that_the_client_names(
     }
     with ServerProcess(tmp_path, **settings) as server:
         with httpx2.Client(base_url=f"{server.url}/v1", timeout=20) as client:
-            world = World(client)
-            vectors = world.post("/vector_stores", {"file_ids": [world.file("Cats are private.")]})["id"]
-            world.wait_processed(f"/vector_stores/{vectors}")
+            api = ApiClient(client)
+            vectors = api.post("/vector_stores", {"file_ids": [api.file("Cats are private.")]})["id"]
+            api.wait_processed(f"/vector_stores/{vectors}")
             found = {"file_search": {"vector_store_ids": [vectors]}}
-            assistant = world.assistant(tools=[store], tool_resources=found)
+            assistant = api.assistant(tools=[store], tool_resources=found)
             body = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": QUESTION}]}}
             client.headers["traceparent"] = f"00-{TRACE}-{PARENT}-01"
-            run = world.wait_ended(world.post("/threads/runs", body))
+            run = api.wait_ended(api.post("/threads/runs", body))
         spans = collector.until("POST /v1/threads/runs", "invoke_agent", "chat m", "execute_tool file_search")
         log = [json.loads(line) for line in server.log.read_text().splitlines()]
     request, complete = spans["POST /v1/threads/runs"], spans["invoke_agent"]

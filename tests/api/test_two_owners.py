@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World, client_of
+from tests.api.conftest import ApiClient, client_of
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -33,15 +33,15 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def ann(server: ServerProcess) -> Iterator[World]:
+def ann(server: ServerProcess) -> Iterator[ApiClient]:
     with client_of(server, "key-ann", timeout=60, limits=LIMITS) as made:
-        yield World(made)
+        yield ApiClient(made)
 
 
 @pytest.fixture
-def bob(server: ServerProcess) -> Iterator[World]:
+def bob(server: ServerProcess) -> Iterator[ApiClient]:
     with client_of(server, "key-bob", timeout=60, limits=LIMITS) as made:
-        yield World(made)
+        yield ApiClient(made)
 
 
 @contextmanager
@@ -87,15 +87,15 @@ def host(answer: bytes) -> Iterator[str]:
             each.close()
 
 
-def store(world: World, text: str, **fields: Any) -> str:
-    made: str = world.post("/vector_stores", {"file_ids": [world.file(text)], **fields})["id"]
+def store(api: ApiClient, text: str, **fields: Any) -> str:
+    made: str = api.post("/vector_stores", {"file_ids": [api.file(text)], **fields})["id"]
     return made
 
 
-def action(world: World, url: str) -> str:
+def action(api: ApiClient, url: str) -> str:
     paths = {"/go": {"get": {"operationId": "go", "responses": {"200": {"description": "Done"}}}}}
     spec = {"openapi": "3.0.3", "info": {"title": "x", "version": "1"}, "servers": [{"url": url}], "paths": paths}
-    return world.assistant(tools=[{"type": "action", "data": {"openapi_spec": spec}}])
+    return api.assistant(tools=[{"type": "action", "data": {"openapi_spec": spec}}])
 
 
 def took(work: Callable[[], Any]) -> float:
@@ -104,7 +104,7 @@ def took(work: Callable[[], Any]) -> float:
     return time.monotonic() - since
 
 
-def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: ScriptedUpstream) -> None:
+def test_a_silent_api_delays_no_other_owner(ann: ApiClient, bob: ApiClient, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: (
         Reply("Done") if body["messages"][-1]["role"] == "tool" else Reply(tool_calls=[("go", {})] * 8)
     )
@@ -112,9 +112,9 @@ def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: Sc
     with host(b"") as silent, host(ok) as quick:
         anns, bobs = action(ann, silent), action(bob, quick)
 
-        def run(world: World, assistant: str) -> dict[str, Any]:
+        def run(api: ApiClient, assistant: str) -> dict[str, Any]:
             thread = {"messages": [{"role": "user", "content": "Go"}]}
-            made: dict[str, Any] = world.post("/threads/runs", {"assistant_id": assistant, "thread": thread})
+            made: dict[str, Any] = api.post("/threads/runs", {"assistant_id": assistant, "thread": thread})
             return made
 
         runs = [run(ann, anns) for _ in range(26)]
@@ -128,7 +128,7 @@ def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: Sc
         assert json.dumps(steps).count("4 seconds") == 8, "waiting for the host counts as well"
 
 
-def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) -> None:
+def test_a_small_file_is_indexed_while_large_ones_are(ann: ApiClient, bob: ApiClient) -> None:
     smallest = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50}}
     large = store(ann, SENTENCE * 20_000, chunking_strategy=smallest)
     store(ann, SENTENCE * 20_001, chunking_strategy=smallest)
@@ -175,7 +175,7 @@ def kept_alive(server: ServerProcess, head: str, connections: int) -> Iterator[N
 @pytest.mark.parametrize(
     "key", ["Authorization: Bearer key-ann", "X-Key: none"], ids=["unknown paths", "without a key"]
 )
-def test_requests_for_the_event_loop_only_delay_no_other_owner(server: ServerProcess, bob: World, key: str) -> None:
+def test_requests_for_the_event_loop_only_delay_no_other_owner(server: ServerProcess, bob: ApiClient, key: str) -> None:
     thread = bob.thread("x")
     with kept_alive(server, f"GET /v1/nothing HTTP/1.1\r\n{key}", 300):
         waits = sorted(took(lambda: bob.get(f"/threads/{thread}")) for _ in range(3))
@@ -192,12 +192,12 @@ FLOODS: dict[str, tuple[str, Any, int]] = {
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_of_one_owner_does_not_stop_another(name: str, ann: World, bob: World) -> None:
+def test_a_flood_of_one_owner_does_not_stop_another(name: str, ann: ApiClient, bob: ApiClient) -> None:
     path, body, times = FLOODS[name]
     stores = {}
-    for world in (ann, bob):
-        stores[world] = store(world, SENTENCE * 100)
-        assert world.wait_processed(f"/vector_stores/{stores[world]}")["status"] == "completed"
+    for api in (ann, bob):
+        stores[api] = store(api, SENTENCE * 100)
+        assert api.wait_processed(f"/vector_stores/{stores[api]}")["status"] == "completed"
     data = json.dumps(body)
     path = path.replace("{store}", stores[ann])
     with flood(

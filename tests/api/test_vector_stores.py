@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import World, client_of
+from tests.api.conftest import ApiClient, client_of
 from tests.documents.files import pdf_file
 from tests.objects import check
 from tests.process import ServerProcess
@@ -18,202 +18,202 @@ SLOW = "<p></p>" * 100_000 + "cats"
 """A page that takes a moment to read and contains one word."""
 
 
-def made(world: World, *file_ids: str, **fields: Any) -> str:
+def made(api: ApiClient, *file_ids: str, **fields: Any) -> str:
     """Return a vector store whose files are all processed."""
-    store: str = world.post("/vector_stores", {"file_ids": list(file_ids), **fields})["id"]
-    world.wait_processed(f"/vector_stores/{store}")
+    store: str = api.post("/vector_stores", {"file_ids": list(file_ids), **fields})["id"]
+    api.wait_processed(f"/vector_stores/{store}")
     return store
 
 
-def found(world: World, store: str, query: Any = "cats", **fields: Any) -> list[Any]:
-    page = world.post(f"/vector_stores/{store}/search", {"query": query, **fields})
+def found(api: ApiClient, store: str, query: Any = "cats", **fields: Any) -> list[Any]:
+    page = api.post(f"/vector_stores/{store}/search", {"query": query, **fields})
     assert (page["object"], page["has_more"], page["next_page"]) == ("vector_store.search_results.page", False, None)
     data: list[Any] = page["data"]
     return data
 
 
-def test_a_vector_store_has_every_field_and_expires(world: World) -> None:
-    file = world.file("Cats purr.")
+def test_a_vector_store_has_every_field_and_expires(api: ApiClient) -> None:
+    file = api.file("Cats purr.")
     expiry = {"anchor": "last_active_at", "days": 3}
-    store = world.post("/vector_stores", {"name": "docs", "file_ids": [file], "expires_after": expiry})
+    store = api.post("/vector_stores", {"name": "docs", "file_ids": [file], "expires_after": expiry})
     check(VectorStore, store)
     assert store["file_counts"] == {"in_progress": 1, "completed": 0, "failed": 0, "cancelled": 0, "total": 1}
     assert (store["status"], store["name"], store["description"]) == ("in_progress", "docs", None)
     assert store["expires_at"] == store["last_active_at"] + 3 * 86_400
-    done = world.wait_processed(f"/vector_stores/{store['id']}")
+    done = api.wait_processed(f"/vector_stores/{store['id']}")
     assert done["file_counts"] == {"in_progress": 0, "completed": 1, "failed": 0, "cancelled": 0, "total": 1}
     assert done["usage_bytes"] > 0
-    listed = world.get("/vector_stores", params={"limit": 1})["data"]
+    listed = api.get("/vector_stores", params={"limit": 1})["data"]
     assert listed == [done]
-    entry = world.get(f"/vector_stores/{store['id']}/files/{file}")
+    entry = api.get(f"/vector_stores/{store['id']}/files/{file}")
     check(VectorStoreFile, entry)
     result = {name: entry[name] for name in ("id", "status", "last_error", "attributes")}
     assert result == {"id": file, "status": "completed", "last_error": None, "attributes": {}}
     assert entry["chunking_strategy"]["static"] == {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
 
 
-def test_a_file_s_text_is_found_and_can_be_read(world: World) -> None:
-    file = world.file(pdf_file("Bears are big", "Cats purr"), "zoo.pdf")
-    store = made(world, file)
-    (hit,) = found(world, store, "bears")
+def test_a_file_s_text_is_found_and_can_be_read(api: ApiClient) -> None:
+    file = api.file(pdf_file("Bears are big", "Cats purr"), "zoo.pdf")
+    store = made(api, file)
+    (hit,) = found(api, store, "bears")
     assert (hit["file_id"], hit["filename"], hit["attributes"]) == (file, "zoo.pdf", {})
     assert 0 < hit["score"] <= 1
-    content = world.get(f"/vector_stores/{store}/files/{file}/content")
+    content = api.get(f"/vector_stores/{store}/files/{file}/content")
     assert content["object"] == "vector_store.file_content.page"
     assert content["data"] == [{"type": "text", "text": "Bears are big\nCats purr\n"}]
     assert hit["content"][0]["text"] in content["data"][0]["text"]
 
 
-def test_a_bad_file_fails_alone_with_a_reason(world: World) -> None:
-    files = [world.file("Cats purr."), world.file(b"", "empty.txt"), world.file(bytes(range(256)) * 9, "x.bin")]
-    store = made(world, *files)
-    counts = world.get(f"/vector_stores/{store}")["file_counts"]
+def test_a_bad_file_fails_alone_with_a_reason(api: ApiClient) -> None:
+    files = [api.file("Cats purr."), api.file(b"", "empty.txt"), api.file(bytes(range(256)) * 9, "x.bin")]
+    store = made(api, *files)
+    counts = api.get(f"/vector_stores/{store}")["file_counts"]
     assert counts == {"in_progress": 0, "completed": 1, "failed": 2, "cancelled": 0, "total": 3}
-    errors = [world.get(f"/vector_stores/{store}/files/{file}")["last_error"] for file in files]
+    errors = [api.get(f"/vector_stores/{store}/files/{file}")["last_error"] for file in files]
     assert [error and error["code"] for error in errors] == [None, "invalid_file", "unsupported_file"]
     assert errors[1]["message"] == "The file is empty."
-    failed = world.get(f"/vector_stores/{store}/files", params={"filter": "failed"})["data"]
+    failed = api.get(f"/vector_stores/{store}/files", params={"filter": "failed"})["data"]
     assert {one["id"] for one in failed} == set(files[1:])
-    assert "failed" in world.get(f"/vector_stores/{store}/files/{files[1]}/content", 400)["error"]["message"]
+    assert "failed" in api.get(f"/vector_stores/{store}/files/{files[1]}/content", 400)["error"]["message"]
 
 
-def test_only_given_fields_change(world: World) -> None:
-    store = made(world, name="a", metadata={"k": "v"})
-    changed = world.post(f"/vector_stores/{store}", {"name": "b"})
+def test_only_given_fields_change(api: ApiClient) -> None:
+    store = made(api, name="a", metadata={"k": "v"})
+    changed = api.post(f"/vector_stores/{store}", {"name": "b"})
     assert (changed["name"], changed["metadata"], changed["expires_at"]) == ("b", {"k": "v"}, None)
-    changed = world.post(f"/vector_stores/{store}", {"expires_after": {"anchor": "last_active_at", "days": 1}})
+    changed = api.post(f"/vector_stores/{store}", {"expires_after": {"anchor": "last_active_at", "days": 1}})
     assert changed["expires_at"] == changed["last_active_at"] + 86_400
-    changed = world.post(f"/vector_stores/{store}", {"expires_after": None, "name": None})
+    changed = api.post(f"/vector_stores/{store}", {"expires_after": None, "name": None})
     assert (changed["expires_at"], changed["expires_after"], changed["name"]) == (None, None, "")
 
 
-def test_a_removed_file_is_no_longer_found_and_stays_a_file(world: World) -> None:
-    file = world.file()
-    store = made(world, file)
-    assert found(world, store)
-    gone = world.delete(f"/vector_stores/{store}/files/{file}")
+def test_a_removed_file_is_no_longer_found_and_stays_a_file(api: ApiClient) -> None:
+    file = api.file()
+    store = made(api, file)
+    assert found(api, store)
+    gone = api.delete(f"/vector_stores/{store}/files/{file}")
     assert gone == {"id": file, "object": "vector_store.file.deleted", "deleted": True}
-    assert found(world, store) == []
-    world.get(f"/vector_stores/{store}/files/{file}", 404)
-    world.get(f"/files/{file}")
-    world.post(f"/vector_stores/{store}/files", {"file_id": file})
-    assert world.wait_processed(f"/vector_stores/{store}/files/{file}")["status"] == "completed"
-    assert found(world, store)
+    assert found(api, store) == []
+    api.get(f"/vector_stores/{store}/files/{file}", 404)
+    api.get(f"/files/{file}")
+    api.post(f"/vector_stores/{store}/files", {"file_id": file})
+    assert api.wait_processed(f"/vector_stores/{store}/files/{file}")["status"] == "completed"
+    assert found(api, store)
 
 
-def test_a_deleted_file_leaves_every_store(world: World) -> None:
-    file = world.file()
-    stores = [made(world, file), made(world, file, world.file("Dogs bark."))]
-    world.delete(f"/files/{file}")
-    assert [file in {hit["file_id"] for hit in found(world, store)} for store in stores] == [False, False]
-    assert [world.get(f"/vector_stores/{store}")["file_counts"]["total"] for store in stores] == [0, 1]
+def test_a_deleted_file_leaves_every_store(api: ApiClient) -> None:
+    file = api.file()
+    stores = [made(api, file), made(api, file, api.file("Dogs bark."))]
+    api.delete(f"/files/{file}")
+    assert [file in {hit["file_id"] for hit in found(api, store)} for store in stores] == [False, False]
+    assert [api.get(f"/vector_stores/{store}")["file_counts"]["total"] for store in stores] == [0, 1]
 
 
-def test_a_deleted_store_is_not_found_and_keeps_its_files(world: World) -> None:
-    file = world.file()
-    store = made(world, file)
-    deleted = world.delete(f"/vector_stores/{store}")
+def test_a_deleted_store_is_not_found_and_keeps_its_files(api: ApiClient) -> None:
+    file = api.file()
+    store = made(api, file)
+    deleted = api.delete(f"/vector_stores/{store}")
     assert deleted == {"id": store, "object": "vector_store.deleted", "deleted": True}
     for path in ("", "/files", f"/files/{file}"):
-        error = world.get(f"/vector_stores/{store}{path}", 404)["error"]
+        error = api.get(f"/vector_stores/{store}{path}", 404)["error"]
         assert error["message"] == f"No vector store found with id '{store}'."
-    world.get(f"/files/{file}")
+    api.get(f"/files/{file}")
 
 
-def test_attributes_are_kept_changed_and_filter_a_search(world: World) -> None:
-    file, other = world.file("Cats purr."), world.file("Cats sleep.")
-    store = made(world, other)
+def test_attributes_are_kept_changed_and_filter_a_search(api: ApiClient) -> None:
+    file, other = api.file("Cats purr."), api.file("Cats sleep.")
+    store = made(api, other)
     attributes = {"year": 2020, "kind": "pet", "wild": False, "weight": 4.5}
-    entry = world.post(f"/vector_stores/{store}/files", {"file_id": file, "attributes": attributes})
+    entry = api.post(f"/vector_stores/{store}/files", {"file_id": file, "attributes": attributes})
     assert entry["attributes"] == attributes
-    world.wait_processed(f"/vector_stores/{store}/files/{file}")
+    api.wait_processed(f"/vector_stores/{store}/files/{file}")
     only = {"type": "eq", "key": "year", "value": 2020}
-    assert [hit["file_id"] for hit in found(world, store, filters=only)] == [file]
-    changed = world.post(f"/vector_stores/{store}/files/{file}", {"attributes": {"year": 2021}})
+    assert [hit["file_id"] for hit in found(api, store, filters=only)] == [file]
+    changed = api.post(f"/vector_stores/{store}/files/{file}", {"attributes": {"year": 2021}})
     assert changed["attributes"] == {"year": 2021}
-    assert found(world, store, filters=only) == []
+    assert found(api, store, filters=only) == []
     both = {"type": "and", "filters": [{"type": "gt", "key": "year", "value": 2020}]}
-    assert [hit["attributes"] for hit in found(world, store, filters=both)] == [{"year": 2021}]
+    assert [hit["attributes"] for hit in found(api, store, filters=both)] == [{"year": 2021}]
 
 
-def test_several_queries_find_the_best_of_all(world: World) -> None:
-    store = made(world, world.file("Cats purr."), world.file("Dogs bark."))
-    assert {hit["filename"] for hit in found(world, store, ["cats", "dogs"])} == {"cats.txt"}
-    assert len(found(world, store, ["cats", "dogs"])) == 2
-    assert len(found(world, store, ["cats", "dogs"], max_num_results=1)) == 1
+def test_several_queries_find_the_best_of_all(api: ApiClient) -> None:
+    store = made(api, api.file("Cats purr."), api.file("Dogs bark."))
+    assert {hit["filename"] for hit in found(api, store, ["cats", "dogs"])} == {"cats.txt"}
+    assert len(found(api, store, ["cats", "dogs"])) == 2
+    assert len(found(api, store, ["cats", "dogs"], max_num_results=1)) == 1
 
 
-def test_a_batch_completes_with_settings_for_each_file(world: World) -> None:
-    files = [world.file(f"Cat number {number}. " * 60) for number in range(3)]
-    store = made(world)
+def test_a_batch_completes_with_settings_for_each_file(api: ApiClient) -> None:
+    files = [api.file(f"Cat number {number}. " * 60) for number in range(3)]
+    store = made(api)
     given = [{"file_id": files[0], "attributes": {"n": 0}, "chunking_strategy": STATIC}, {"file_id": files[1]}]
-    batch = world.post(f"/vector_stores/{store}/file_batches", {"files": given})
+    batch = api.post(f"/vector_stores/{store}/file_batches", {"files": given})
     check(FileBatch, batch)
     path = f"/vector_stores/{store}/file_batches/{batch['id']}"
-    done = world.wait_processed(path)
+    done = api.wait_processed(path)
     assert (done["status"], done["file_counts"]["completed"], done["file_counts"]["total"]) == ("completed", 2, 2)
-    world.post(f"/vector_stores/{store}/files", {"file_id": files[2]})
-    world.wait_processed(f"/vector_stores/{store}")
-    listed = world.get(f"{path}/files", params={"order": "asc"})["data"]
+    api.post(f"/vector_stores/{store}/files", {"file_id": files[2]})
+    api.wait_processed(f"/vector_stores/{store}")
+    listed = api.get(f"{path}/files", params={"order": "asc"})["data"]
     assert [one["id"] for one in listed] == files[:2]
     assert [one["chunking_strategy"]["static"]["max_chunk_size_tokens"] for one in listed] == [100, 800]
-    assert world.get(f"{path}/files", params={"order": "asc", "after": files[0]})["data"][0]["id"] == files[1]
-    assert world.get(f"{path}/files", params={"filter": "failed"})["data"] == []
-    assert len(found(world, store, "cat", max_num_results=50)) > 3
-    error = world.post(f"{path}/cancel", None, 400)["error"]
+    assert api.get(f"{path}/files", params={"order": "asc", "after": files[0]})["data"][0]["id"] == files[1]
+    assert api.get(f"{path}/files", params={"filter": "failed"})["data"] == []
+    assert len(found(api, store, "cat", max_num_results=50)) > 3
+    error = api.post(f"{path}/cancel", None, 400)["error"]
     assert error["message"] == "Cannot cancel file batch with status 'completed'."
 
 
-def test_a_batch_of_broken_files_has_failed(world: World) -> None:
-    store = made(world)
-    batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": [world.file(b"")]})
-    assert world.wait_processed(f"/vector_stores/{store}/file_batches/{batch['id']}")["status"] == "failed"
+def test_a_batch_of_broken_files_has_failed(api: ApiClient) -> None:
+    store = made(api)
+    batch = api.post(f"/vector_stores/{store}/file_batches", {"file_ids": [api.file(b"")]})
+    assert api.wait_processed(f"/vector_stores/{store}/file_batches/{batch['id']}")["status"] == "failed"
 
 
-def test_a_cancelled_batch_indexes_no_more(world: World) -> None:
-    store = made(world)
-    slow = [world.file(SLOW, f"{number}.html") for number in range(6)]
-    batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": slow})
+def test_a_cancelled_batch_indexes_no_more(api: ApiClient) -> None:
+    store = made(api)
+    slow = [api.file(SLOW, f"{number}.html") for number in range(6)]
+    batch = api.post(f"/vector_stores/{store}/file_batches", {"file_ids": slow})
     path = f"/vector_stores/{store}/file_batches/{batch['id']}"
-    cancelled = world.post(f"{path}/cancel")
+    cancelled = api.post(f"{path}/cancel")
     assert cancelled["status"] == "cancelled"
     counts = cancelled["file_counts"]
     assert (counts["in_progress"], counts["total"]) == (0, 6)
     assert counts["cancelled"] >= 4
-    assert world.get(path) == cancelled
-    assert world.wait_processed(f"/vector_stores/{store}")["file_counts"] == counts
+    assert api.get(path) == cancelled
+    assert api.wait_processed(f"/vector_stores/{store}")["file_counts"] == counts
 
 
-def test_a_store_or_file_deleted_during_ingestion_leaves_nothing(world: World) -> None:
-    slow = [world.file(SLOW, f"{number}.html") for number in range(2)]
-    store = world.post("/vector_stores", {"file_ids": slow})["id"]
-    other = world.post("/vector_stores", {"file_ids": slow})["id"]
-    world.delete(f"/vector_stores/{store}")
-    world.delete(f"/files/{slow[0]}")
-    assert world.wait_processed(f"/vector_stores/{other}")["file_counts"]["completed"] == 1
-    assert {hit["file_id"] for hit in found(world, other)} == {slow[1]}
-    world.get(f"/vector_stores/{store}", 404)
+def test_a_store_or_file_deleted_during_ingestion_leaves_nothing(api: ApiClient) -> None:
+    slow = [api.file(SLOW, f"{number}.html") for number in range(2)]
+    store = api.post("/vector_stores", {"file_ids": slow})["id"]
+    other = api.post("/vector_stores", {"file_ids": slow})["id"]
+    api.delete(f"/vector_stores/{store}")
+    api.delete(f"/files/{slow[0]}")
+    assert api.wait_processed(f"/vector_stores/{other}")["file_counts"]["completed"] == 1
+    assert {hit["file_id"] for hit in found(api, other)} == {slow[1]}
+    api.get(f"/vector_stores/{store}", 404)
 
 
-def test_an_unknown_file_or_store_is_a_404_without_effect(world: World) -> None:
-    file, store = world.file(), made(world)
+def test_an_unknown_file_or_store_is_a_404_without_effect(api: ApiClient) -> None:
+    file, store = api.file(), made(api)
     missing = "No such File object: file-none"
-    assert world.post("/vector_stores", {"file_ids": [file, "file-none"]}, 404)["error"]["message"] == missing
+    assert api.post("/vector_stores", {"file_ids": [file, "file-none"]}, 404)["error"]["message"] == missing
     bodies: list[tuple[str, Any]] = [
         ("files", {"file_id": "file-none"}),
         ("file_batches", {"file_ids": [file, "file-none"]}),
     ]
     for path, body in bodies:
-        assert world.post(f"/vector_stores/{store}/{path}", body, 404)["error"]["message"] == missing
-    assert world.get(f"/vector_stores/{store}")["file_counts"]["total"] == 0
+        assert api.post(f"/vector_stores/{store}/{path}", body, 404)["error"]["message"] == missing
+    assert api.get(f"/vector_stores/{store}")["file_counts"]["total"] == 0
     unknown = "No vector store found with id 'vs_none'."
     resources = {"file_search": {"vector_store_ids": ["vs_none"]}}
     for path in ("/threads", "/assistants"):
-        error = world.post(
+        error = api.post(
             path, {"model": "m", "tool_resources": resources} if "ass" in path else {"tool_resources": resources}, 404
         )["error"]
         assert error["message"] == unknown
-    assert world.post("/vector_stores/vs_none/files", {"file_id": file}, 404)["error"]["message"] == unknown
+    assert api.post("/vector_stores/vs_none/files", {"file_id": file}, 404)["error"]["message"] == unknown
 
 
 EQUAL = {"type": "eq", "key": "k"}
@@ -248,22 +248,22 @@ EQUAL = {"type": "eq", "key": "k"}
     ],
 )
 def test_an_invalid_request_is_a_400_with_its_position(
-    world: World, path: str, body: Any, param: str | None, code: str | None
+    api: ApiClient, path: str, body: Any, param: str | None, code: str | None
 ) -> None:
-    where = f"/vector_stores/{made(world)}{path}" if path else "/vector_stores"
-    error = world.post(where, body, 400)["error"]
+    where = f"/vector_stores/{made(api)}{path}" if path else "/vector_stores"
+    error = api.post(where, body, 400)["error"]
     assert error["type"] == "invalid_request_error"
     assert param is None or error["param"] == param
     assert code is None or error["code"] == code
 
 
 @pytest.fixture
-def ann_and_bob(keyed: ServerProcess) -> Iterator[tuple[World, World]]:
+def ann_and_bob(keyed: ServerProcess) -> Iterator[tuple[ApiClient, ApiClient]]:
     with client_of(keyed, "key-ann") as ann, client_of(keyed, "key-bob") as bob:
-        yield World(ann), World(bob)
+        yield ApiClient(ann), ApiClient(bob)
 
 
-def test_owners_cannot_see_each_other_s_stores(ann_and_bob: tuple[World, World]) -> None:
+def test_owners_cannot_see_each_other_s_stores(ann_and_bob: tuple[ApiClient, ApiClient]) -> None:
     ann, bob = ann_and_bob
     file = ann.file()
     store = made(ann, file)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_disk import streaming_run, take_next_turn, waiting_run
-from tests.graphs.world import Clock, world
+from tests.graphs.harness import Clock, harness
 from tests.process import ServerProcess
 from tests.test_crash import create_thread, messages, wait_for_run
 from tests.upstream import Hang, ScriptedUpstream
@@ -29,7 +29,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 async def test_a_run_expires_in_time_after_the_clock_was_set_back(upstream: ScriptedUpstream) -> None:
     clock = Clock()
     upstream.script(Hang())
-    async with world(upstream, clock=clock, expiry_s=1) as deps:
+    async with harness(upstream, clock=clock, expiry_s=1) as deps:
         started = await deps.start_run()
         await upstream.eventually(lambda up: up.open_streams == 1)
         clock.now -= 1_000_000

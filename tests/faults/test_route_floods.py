@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.api.conftest import World, client_of
+from tests.api.conftest import ApiClient, client_of
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
             yield process
 
 
-def objects_of(ann: World) -> dict[str, str]:
+def objects_of(ann: ApiClient) -> dict[str, str]:
     """Create an object of each kind; returns their ids by the parameter names of paths."""
     assistant = ann.post("/assistants", {"model": "test-model", "tools": [{"type": "file_search"}]})["id"]
     thread = ann.post("/threads", {"messages": [{"role": "user", "content": "hi " * 50}] * 32})["id"]
@@ -93,7 +93,7 @@ def request_of(method: str, path: str, body: Any) -> bytes:
     return head.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data
 
 
-def waits_of(bob: World, thread: str, seconds: float) -> list[float]:
+def waits_of(bob: ApiClient, thread: str, seconds: float) -> list[float]:
     """Send small requests of another owner for `seconds`; returns how long each took, in seconds."""
     waits, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
@@ -112,7 +112,7 @@ def waits_of(bob: World, thread: str, seconds: float) -> list[float]:
 @pytest.mark.timeout(3600)
 def test_no_route_of_one_owner_stops_another(server: ServerProcess, record_property: Record) -> None:
     with client_of(server, "key-ann", timeout=60) as anns, client_of(server, "key-bob", timeout=60) as bobs:
-        ann, bob = World(anns), World(bobs)
+        ann, bob = ApiClient(anns), ApiClient(bobs)
         ids, own = objects_of(ann), bob.thread("x")
         bodies = bodies_of(ids)
         paths = anns.get(f"{server.url}/openapi.json").json()["paths"]

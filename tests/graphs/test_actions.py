@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.graphs.harness import OWNER, TIME, harness, names
 from tests.graphs.test_runner import answer, wanted
 from tests.graphs.tools.apis import Answer, Api, Seen, document
-from tests.graphs.world import OWNER, TIME, names, world
 from tests.upstream import Reply, ScriptedUpstream
 
 
@@ -22,7 +22,7 @@ def outputs_in(body: dict[str, Any]) -> list[str]:
 async def test_the_server_calls_an_action_and_the_model_gets_its_answer(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("One moment.", tool_calls=[("getCity", {})]), Reply("Paris."))
     with Api(lambda _: Answer(body=b'{"city":"Paris"}')) as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             started = await small.start_run(tools=[action(api, headers={"X-Key": "s3cret"})])
             events = await small.events(started.run_id)
             assert names(events)[-1] == "run.completed"
@@ -45,7 +45,7 @@ async def test_actions_and_functions_of_one_turn_are_all_answered_first(
 ) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {}), ("getTime", {}), ("makeOrder", {})]), Reply("Done."))
     with Api() as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             started = await small.start_run(tools=[action(api), TIME])
             await small.events(started.run_id)
             assert sorted(seen.path for seen in api.seen) == ["/city", "/order"]
@@ -69,7 +69,7 @@ async def test_a_chosen_function_is_the_one_that_the_model_must_call(upstream: S
     upstream.script(Reply("Done."))
     choice = {"type": "function", "function": {"name": name}}
     with Api() as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             started = await small.start_run(tools=[action(api), TIME], tool_choice=choice)
             await small.events(started.run_id)
     assert upstream.requests[0].body["tool_choice"] == choice
@@ -81,7 +81,7 @@ async def test_a_consequential_call_is_made_only_after_approval(
 ) -> None:
     upstream.script(Reply(tool_calls=[("makeOrder", {})]), Reply("Well."))
     with Api() as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             started = await small.start_run(tools=[action(api, is_consequential=True)])
             await small.events(started.run_id)
             (call,) = wanted(await small.run(started))
@@ -106,7 +106,7 @@ async def test_the_model_gets_an_action_s_failure_and_the_run_continues(
 
     upstream.script(Reply(tool_calls=[("getCity", {})]), Reply("Sorry."))
     with Api(fails) as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             started = await small.start_run(tools=[action(api)])
             await small.events(started.run_id)
             assert (await small.run(started))["status"] == "completed"
@@ -117,7 +117,7 @@ async def test_the_model_gets_an_action_s_failure_and_the_run_continues(
 async def test_an_action_s_secrets_are_in_no_row_and_no_event(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("x"))
     with Api() as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             tool = action(api, auth={"type": "bearer", "token": "t0ken-of-ours"})
             started = await small.start_run(tools=[tool])
             events = await small.events(started.run_id)

@@ -8,7 +8,7 @@ import pytest
 
 from graphs.admission import Admission, Limits, QueuedRun
 from store.ports import PageQuery, Row
-from tests.graphs.world import OWNER, WEATHER, Clock, World, names, world
+from tests.graphs.harness import OWNER, WEATHER, Clock, Harness, harness, names
 from tests.upstream import Hang, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, TooManyRequests, Unavailable
 from wire.runs import RunCreate
@@ -244,14 +244,14 @@ def test_nothing_is_reserved_for_a_run_that_its_owner_delays(large: dict[str, in
 async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Hang())
     limits = Limits(max_executing=64, max_executing_per_owner=1)
-    async with world(upstream, tmp_path / "t.db", limits=limits) as w:
+    async with harness(upstream, tmp_path / "t.db", limits=limits) as w:
         await w.start_run()
         queued = await w.start_run(instructions="x" * 5 * 16 * 1024)
         weight = w.runner._execution.admission.get(queued.run_id).weight  # type: ignore[union-attr]
         await w.runner.drain(0)
     assert weight == 6
     upstream.script(Hang())
-    async with world(upstream, tmp_path / "t.db", limits=limits) as w:
+    async with harness(upstream, tmp_path / "t.db", limits=limits) as w:
         again = w.runner._execution.admission.get(queued.run_id)
         assert again is not None
         assert again.weight == weight
@@ -262,24 +262,24 @@ async def test_a_run_that_was_admitted_before_the_end_does_not_delay_it(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.script(Hang(), Hang())
-    async with world(upstream, tmp_path / "t.db") as w:
+    async with harness(upstream, tmp_path / "t.db") as w:
         started = await w.start_run()
         await upstream.eventually(lambda up: len(up.requests) == 1)
         await w.runner.drain(0)
-    async with world(upstream, tmp_path / "t.db") as w:
+    async with harness(upstream, tmp_path / "t.db") as w:
         assert w.runner.executing == 0, "it was admitted, and has not begun"
         begun = asyncio.get_running_loop().time()
         await w.runner.drain(0)
     assert asyncio.get_running_loop().time() - begun < 30, "the model is silent for 60 s"
     assert len(upstream.requests) == 1
     upstream.release()
-    async with world(upstream, tmp_path / "t.db") as w:
+    async with harness(upstream, tmp_path / "t.db") as w:
         await upstream.eventually(lambda up: len(up.requests) == 2)
         await w.runner.drain(0)
         assert (await w.run(started))["status"] == "in_progress"
 
 
-async def start_runs(w: World, owner: str, count: int) -> list[str]:
+async def start_runs(w: Harness, owner: str, count: int) -> list[str]:
     """Start runs of an owner, each on a thread of its own."""
     assistant = await w.assistant(owner=owner)
     return [
@@ -292,7 +292,7 @@ async def test_a_queued_run_starts_in_turn_and_its_reader_sees_everything(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=ONE) as w:
+    async with harness(upstream, limits=ONE) as w:
         first = await w.start_run()
         second = await w.start_run()
         assert second.run["status"] == "queued"
@@ -311,7 +311,7 @@ async def test_a_queued_run_starts_in_turn_and_its_reader_sees_everything(
 
 
 async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as w:
+    async with harness(upstream) as w:
         assistant = await w.assistant(instructions="x" * 200_000)
         threads = [await w.thread("Hello") for _ in range(5)]
         async with asyncio.TaskGroup() as starts:
@@ -326,7 +326,7 @@ async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: Scrip
 
 async def test_owners_share_the_model_evenly_in_any_order(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=ONE) as w:
+    async with harness(upstream, limits=ONE) as w:
         first = await w.start_run()
         owners = dict.fromkeys(await start_runs(w, "greedy", 12), "greedy")
         for name in ("ann", "bob"):
@@ -348,7 +348,7 @@ async def test_owners_share_the_model_evenly_in_any_order(upstream: ScriptedUpst
 
 async def test_a_full_queue_refuses_runs_and_stores_nothing_of_them(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=Limits(max_executing=1, max_queued=2)) as w:
+    async with harness(upstream, limits=Limits(max_executing=1, max_queued=2)) as w:
         for _ in range(3):
             await w.start_run()
         thread = await w.thread("Hello")
@@ -360,7 +360,7 @@ async def test_a_full_queue_refuses_runs_and_stores_nothing_of_them(upstream: Sc
 
 async def test_a_cancelled_queued_run_never_calls_the_model(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=ONE) as w:
+    async with harness(upstream, limits=ONE) as w:
         first, second = await w.start_run(), await w.start_run()
         reading = asyncio.create_task(w.events(second.run_id))
         await asyncio.sleep(0)
@@ -378,7 +378,7 @@ async def test_a_cancelled_queued_run_never_calls_the_model(upstream: ScriptedUp
 
 async def test_a_queued_run_expires_in_the_queue(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=ONE, expiry_s=100) as w:
+    async with harness(upstream, limits=ONE, expiry_s=100) as w:
         await w.start_run()
         second = await w.start_run()
         w.clock.now += 101
@@ -390,7 +390,7 @@ async def test_a_queued_run_expires_in_the_queue(upstream: ScriptedUpstream) -> 
 
 async def test_deleting_a_thread_removes_its_queued_run(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=ONE) as w:
+    async with harness(upstream, limits=ONE) as w:
         await w.start_run()
         second = await w.start_run()
         reading = asyncio.create_task(w.events(second.run_id))
@@ -402,7 +402,7 @@ async def test_deleting_a_thread_removes_its_queued_run(upstream: ScriptedUpstre
 
 async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=ONE) as w:
+    async with harness(upstream, limits=ONE) as w:
         first, second = await w.start_run(), await w.start_run()
         await w.runner.update_metadata(OWNER, second.run["thread_id"], second.run_id, {"a": "b"})
         await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
@@ -414,7 +414,7 @@ async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream
 async def test_outputs_are_accepted_at_full_capacity_and_continue_first(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Rome"})]), Hang(), Reply("Sunny."))
     clock = Clock()
-    async with world(upstream, clock=clock, limits=Limits(max_executing=1, max_queued=1)) as w:
+    async with harness(upstream, clock=clock, limits=Limits(max_executing=1, max_queued=1)) as w:
         asked = await w.start_run(tools=[WEATHER])
         paused = await w.events(asked.run_id)
         call = paused[-1].data()["required_action"]["submit_tool_outputs"]["tool_calls"][0]
@@ -436,7 +436,7 @@ async def test_outputs_are_accepted_at_full_capacity_and_continue_first(upstream
 
 async def test_the_queue_survives_a_restart_of_the_server(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Hang())
-    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+    async with harness(upstream, tmp_path / "t.db", limits=ONE) as w:
         await w.start_run()
         queued = [await w.start_run() for _ in range(3)]
         reading = asyncio.create_task(w.events(queued[0].run_id, after=1))
@@ -445,7 +445,7 @@ async def test_the_queue_survives_a_restart_of_the_server(upstream: ScriptedUpst
         await w.runner.drain(0)
         with pytest.raises(Unavailable, match="read its events from number 1"):
             await reading
-    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+    async with harness(upstream, tmp_path / "t.db", limits=ONE) as w:
         for one in queued:
             events = await w.events(one.run_id)
             assert names(events)[-1] == "run.completed"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.graphs.world import TIME, WEATHER, World, text_of, world
+from tests.graphs.harness import TIME, WEATHER, Harness, harness, text_of
 from tests.process import ROOT
 from tests.upstream import Hang, Raw, Reply, ScriptedUpstream
 
@@ -17,7 +17,7 @@ WRONG = ("getWeather", {"city": "Rome"}, "up1")
 STRICT: dict[str, Any] = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}
 
 
-async def answer(small: World, started: Any, output: str) -> Any:
+async def answer(small: Harness, started: Any, output: str) -> Any:
     run = await small.run(started)
     calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     given = [{"tool_call_id": call["id"], "output": output} for call in calls]
@@ -28,7 +28,7 @@ async def test_only_the_model_sees_a_strict_call_that_stays_invalid(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[WRONG]), Reply("Where?"))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[STRICT])
         events = await small.events(started.run_id)
         assert not [event.name for event in events if "requires_action" in event.name]
@@ -46,7 +46,7 @@ async def test_only_the_model_sees_a_strict_call_that_stays_invalid(
 async def test_of_several_strict_calls_the_client_gets_the_valid_ones(upstream: ScriptedUpstream) -> None:
     fly = ("fly", {"to": "Rome"}, "up2")
     upstream.script(Reply(tool_calls=[WRONG, fly, ("getTime", {}, "up3")]), Reply("no"), Reply("Done."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[STRICT, TIME])
         await small.events(started.run_id)
         (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
@@ -85,7 +85,7 @@ async def test_invalid_arguments_reach_the_client_unchanged(
     parameters = {"type": "object", "properties": properties, "required": ["place"], "additionalProperties": False}
     tool = {**WEATHER, "function": {"name": "getWeather", "parameters": parameters}}
     upstream.script(*[Reply(tool_calls=[("getWeather", arguments, "up1")])] * requests, Reply("Well."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[tool])
         await small.events(started.run_id)
         (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
@@ -105,7 +105,7 @@ async def test_of_parallel_calls_only_the_invalid_one_is_repaired(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply(tool_calls=[WRONG, ("getTime", "", "up3")]), Reply(tool_calls=[WRONG]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         calls = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
@@ -116,7 +116,7 @@ async def test_of_parallel_calls_only_the_invalid_one_is_repaired(
 
 async def test_the_client_gets_a_valid_repair(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[ROME]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER])
         await small.events(started.run_id)
         (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
@@ -125,7 +125,7 @@ async def test_the_client_gets_a_valid_repair(upstream: ScriptedUpstream) -> Non
 
 async def test_a_model_that_repeats_a_call_forever_is_stopped(upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Reply(tool_calls=[ROME]) if body.get("tools") else Reply("68, as I said.")
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER])
         after = -1
         for _ in range(2):
@@ -142,7 +142,7 @@ async def test_a_model_without_tools_repeats_an_answered_call_only_once(upstream
     chosen = Reply('{"function": "getWeather", "calls": 1}')
     call = Reply('{"name": "getWeather", "arguments": {"place": "Rome"}}')
     upstream.script(chosen, call, chosen, call, Reply("It is 68."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER], tool_choice="required")
         await small.events(started.run_id)
         again = await answer(small, started, "68")
@@ -155,13 +155,13 @@ async def test_a_model_without_tools_repeats_an_answered_call_only_once(upstream
 async def test_an_invalid_call_is_not_shown_after_a_resume_either(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     path = tmp_path / "threadhold.db"
     upstream.script(Reply(tool_calls=[WRONG, ("getTime", {}, "up3")]), Reply("no"), Hang())
-    async with world(upstream, path) as small:
+    async with harness(upstream, path) as small:
         started = await small.start_run(tools=[STRICT, TIME])
         await small.events(started.run_id)
         await answer(small, started, "noon")
         await upstream.eventually(lambda seen: len(seen.requests) == 3)
     upstream.script(Reply("Done."))
-    async with world(upstream, path) as small:
+    async with harness(upstream, path) as small:
         events = await small.events(started.run_id)
         assert text_of(events) == "Done."
         calls_step, _ = await small.rows("step", started)
@@ -173,7 +173,7 @@ async def test_an_invalid_call_is_not_shown_after_a_resume_either(upstream: Scri
 
 
 def test_the_first_call_of_a_process_does_not_block_the_loop() -> None:
-    """Its dependencies are loaded in a thread; the loop of `world` allows no blocking call."""
+    """Its dependencies are loaded in a thread; the loop of `harness` allows no blocking call."""
     test = "tests/graphs/test_runner.py::test_a_function_call_pauses_the_run_until_its_output"
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
@@ -202,15 +202,15 @@ async def test_an_engine_s_fields_are_sent_back_within_the_run(
     upstream.script(*[thinking(number) for number in range(rounds)], thinking(rounds, ends=True), Reply("Fine."))
     shown: list[Any] = []
     with caplog.at_level("DEBUG"):
-        async with world(upstream, path) as small:
+        async with harness(upstream, path) as small:
             started = await small.start_run(tools=[WEATHER])
             shown += [event.data() for event in await small.events(started.run_id)]
         for _ in range(rounds):  # each round after a restart
-            async with world(upstream, path) as small:
+            async with harness(upstream, path) as small:
                 started = await answer(small, started, "68")
                 shown += [event.data() for event in await small.events(started.run_id, after=started.after)]
                 shown += [*await small.rows("step", started), *await small.rows("message", started)]
-        async with world(upstream, path) as small:
+        async with harness(upstream, path) as small:
             assert (await small.run(started))["status"] == "completed"
             thread_id = started.run["thread_id"]
             later = await small.start(thread_id, await small.assistant(tools=[WEATHER]))

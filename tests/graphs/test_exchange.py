@@ -26,11 +26,11 @@ from graphs.machine.stream_parts import CallAnswered, CallsMade, CallsOpened
 from graphs.tools.port import Outcome
 from retrieval.grounding import Source
 from store.ports import Patch
+from tests.graphs.harness import OWNER, TIME, Harness, harness, names, until
 from tests.graphs.test_actions import action, outputs_in
 from tests.graphs.test_record import USAGE, Rows, record, recorder
 from tests.graphs.test_runner import answer
 from tests.graphs.tools.apis import Answer, Api, Seen
-from tests.graphs.world import OWNER, TIME, World, names, until, world
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, RunError
 
@@ -45,7 +45,7 @@ MANY = 60
 )
 async def test_outputs_of_one_request_are_limited(upstream: ScriptedUpstream, outputs: list[str]) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})] * len(outputs)), Reply("Noon."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         with pytest.raises(InvalidRequest, match=f"512kb.*{MAX_SUBMITTED_BYTES}.*Submit shorter") as refused:
@@ -59,7 +59,7 @@ async def test_outputs_of_one_request_are_limited(upstream: ScriptedUpstream, ou
 @pytest.mark.parametrize("output", ["y" * 500_000, "\x01" * 85_000], ids=["letters", "escaped"])
 async def test_outputs_of_all_rounds_are_limited(upstream: ScriptedUpstream, output: str) -> None:
     upstream.script(*[ASKS] * 7, Reply("Noon."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         after, rounds = -1, 0
         with pytest.raises(InvalidRequest, match=f"left of the {MAX_EXCHANGE_BYTES}") as refused:
@@ -79,7 +79,7 @@ async def test_outputs_of_all_rounds_are_limited(upstream: ScriptedUpstream, out
         assert "tools" not in upstream.requests[-1].body, "the model is still offered calls"
 
 
-async def checkpoints(small: World) -> list[int]:
+async def checkpoints(small: Harness) -> list[int]:
     """Return the sizes of the checkpoints in the store."""
     await small.store.engine.pending.wait_for_all()
     return await small.store.engine.read(
@@ -99,7 +99,7 @@ async def checkpoints(small: World) -> list[int]:
 )
 async def test_calls_of_one_reply_are_limited(upstream: ScriptedUpstream, calls: list[tuple[str, Any]]) -> None:
     upstream.script(Reply(tool_calls=calls))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         assert names(await small.events(started.run_id))[-1] == "run.failed"
         error = (await small.run(started))["last_error"]
@@ -132,7 +132,7 @@ def test_a_reply_s_text_is_limited(delta: str) -> None:
 async def test_outputs_of_actions_share_the_remaining_limit(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {})] * MANY), Reply("Done."))
     with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             started = await small.start_run(tools=[action(api)])
             assert names(await small.events(started.run_id))[-1] == "run.completed"
             assert outputs_in(upstream.requests[-1].body) == [LEFT_OUT] * MANY
@@ -144,7 +144,7 @@ async def test_outputs_of_actions_share_the_remaining_limit(upstream: ScriptedUp
 async def test_outputs_within_the_limit_reach_the_model_unchanged(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {})] * 20), Reply("Done."))
     with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
-        async with world(upstream) as small:
+        async with harness(upstream) as small:
             started = await small.start_run(tools=[action(api)])
             assert names(await small.events(started.run_id))[-1] == "run.completed"
             assert {len(output) for output in outputs_in(upstream.requests[-1].body)} == {90_000}
@@ -218,7 +218,7 @@ async def test_outputs_before_a_stop_are_in_the_step(upstream: ScriptedUpstream,
     big = {"note": "x" * 50_000}
     upstream.script(Reply(tool_calls=[("getCity", big), ("getCity", big), ("getCity", big)]))
     with Api(slow_last) as api:
-        async with world(upstream, tmp_path / "t.db") as small:
+        async with harness(upstream, tmp_path / "t.db") as small:
             started = await small.start_run(tools=[action(api)])
             await until(lambda: len(called) == 3)
             await asyncio.sleep(0.1)

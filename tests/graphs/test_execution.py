@@ -12,7 +12,7 @@ from graphs.admission import Limits
 from graphs.machine.build import compile_reply_graph, compile_run_graph
 from retrieval.images import Images
 from store.blobs import FolderBlobs
-from tests.graphs.world import TIME, WEATHER, until, world
+from tests.graphs.harness import TIME, WEATHER, harness, until
 from tests.upstream import Reply, ScriptedUpstream
 
 with_and_without_tools = pytest.mark.parametrize("tools", [[], [TIME]], ids=["without tools", "with tools"])
@@ -56,7 +56,7 @@ class SlowToClose:
 async def test_a_run_ends_with_its_reply_however_often_it_is_stopped(
     upstream: ScriptedUpstream, tools: list[Any], stops: int
 ) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         contexts: Any = small.runner.contexts
         contexts._model = model = SlowToClose(contexts._model)
         started = await small.start_run(tools=tools)
@@ -73,7 +73,7 @@ async def test_a_run_ends_with_its_reply_however_often_it_is_stopped(
 @with_and_without_tools
 async def test_a_stop_before_the_first_step_ends_the_run_too(upstream: ScriptedUpstream, tools: list[Any]) -> None:
     upstream.script(Reply("Yes."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         thread, assistant = await small.thread("Hello"), await small.assistant(tools=tools)
         start_run = small.runner._execution.start_run
 
@@ -105,7 +105,7 @@ async def test_slow_images_are_read_once_and_messages_shown_once(
     upstream: ScriptedUpstream, tmp_path: Path, stands_in_line: bool
 ) -> None:
     upstream.script(Reply("First.", start_s=0.3), Reply(tool_calls=[("nobodyKnows", {})]), Reply("Sunny."))
-    async with world(upstream, limits=Limits(max_executing=1 if stands_in_line else 2)) as small:
+    async with harness(upstream, limits=Limits(max_executing=1 if stands_in_line else 2)) as small:
         contexts: Any = small.runner.contexts
         contexts._pictures = pictures = SlowImages(small.store, FolderBlobs(tmp_path))
         await small.start_run()

@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from graphs.drafts import RunChoices
 from store.ports import PageQuery, Row
 from store.sqlite.migrations import MIGRATIONS
-from tests.graphs.world import OWNER, TIME, WEATHER, World, text_of, world
+from tests.graphs.harness import OWNER, TIME, WEATHER, Harness, harness, text_of
 from tests.upstream import Hang, Raw, Reply, ScriptedUpstream
 from wire.runs import RunCreate
 
@@ -20,7 +20,7 @@ ROME = ("getWeather", {"place": "Rome"}, "up1")
 NOON = ("getTime", {}, "up2")
 
 
-async def entries(small: World, thread_id: str) -> list[Row]:
+async def entries(small: Harness, thread_id: str) -> list[Row]:
     page = await small.store.page("entry", OWNER, PageQuery(limit=100, order="asc"), thread_id=thread_id)
     return page.rows
 
@@ -29,21 +29,21 @@ def shapes(rows: list[Row]) -> list[str]:
     return [row.body["role"] if row.kind == "message" else row.body["type"] for row in rows]
 
 
-async def answer(small: World, started: Any, *outputs: str) -> Any:
+async def answer(small: Harness, started: Any, *outputs: str) -> Any:
     action = (await small.run(started))["required_action"]
     calls = action["submit_tool_outputs"]["tool_calls"]
     given = [{"tool_call_id": call["id"], "output": output} for call, output in zip(calls, outputs, strict=True)]
     return await small.runner.submit(OWNER, started.run["thread_id"], started.run_id, given)
 
 
-async def continue_thread(small: World, started: Any, text: str, **fields: Any) -> Any:
+async def continue_thread(small: Harness, started: Any, text: str, **fields: Any) -> Any:
     """Run again in the thread of a run that has ended."""
     asked = [{"role": "user", "content": text}]
     run = started.run
     return await small.start(run["thread_id"], run["assistant_id"], additional_messages=asked, **fields)
 
 
-async def called(small: World, upstream: ScriptedUpstream, **fields: Any) -> Any:
+async def called(small: Harness, upstream: ScriptedUpstream, **fields: Any) -> Any:
     """Complete a run with a text, two calls and an answer."""
     upstream.script(Reply("Let me see.", tool_calls=[ROME, NOON]), Reply("Sunny at noon."))
     started = await small.start_run("How is Rome?", tools=[WEATHER, TIME], **fields)
@@ -54,7 +54,7 @@ async def called(small: World, upstream: ScriptedUpstream, **fields: Any) -> Any
 
 
 async def test_calls_and_outputs_are_items_between_the_messages(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await called(small, upstream)
         rows = await entries(small, started.run["thread_id"])
         kinds = ["function_call"] * 2 + ["function_call_output"] * 2
@@ -69,7 +69,7 @@ async def test_calls_and_outputs_are_items_between_the_messages(upstream: Script
 
 
 async def test_a_run_without_calls_has_no_items(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         assert shapes(await entries(small, started.run["thread_id"])) == ["user", "assistant"]
@@ -79,7 +79,7 @@ async def test_the_reasoning_of_a_reply_is_an_item_before_its_message(upstream: 
     deltas: list[dict[str, str]] = [{"reasoning_content": "Hm, "}, {"reasoning_content": "noon."}, {"content": "Noon."}]
     chunks = [json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() for delta in deltas]
     upstream.script(Raw([b"data: %b\n\n" % chunk for chunk in (*chunks, b"[DONE]")]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         await small.events(started.run_id)
         rows = await entries(small, started.run["thread_id"])
@@ -88,7 +88,7 @@ async def test_the_reasoning_of_a_reply_is_an_item_before_its_message(upstream: 
 
 
 async def test_a_later_run_sees_the_calls_of_earlier_ones(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await called(small, upstream)
         later = await continue_thread(small, started, "And tomorrow?")
         await small.events(later.run_id)
@@ -102,7 +102,7 @@ async def test_a_later_run_sees_the_calls_of_earlier_ones(upstream: ScriptedUpst
 
 
 async def test_a_run_without_tools_is_shown_the_messages_only(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await called(small, upstream)
         await small.events((await continue_thread(small, started, "And tomorrow?", tools=[])).run_id)
     prompt = upstream.requests[-1].body["messages"]
@@ -118,7 +118,7 @@ async def test_a_model_without_tool_calls_can_repeat_an_earlier_call(upstream: S
             return Reply("At noon." if "noon" in asked else "Hm.")
         return Reply('{"function": "none"}' if "noon" in asked.split("again")[-1] else '{"function": "getTime"}')
 
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         thread_id, assistant_id = await small.thread("What time is it?"), await small.assistant(tools=[TIME])
         for text in ("", "And what time is it again?"):
             upstream.default = respond
@@ -133,7 +133,7 @@ async def test_a_model_without_tool_calls_can_repeat_an_earlier_call(upstream: S
 @pytest.mark.parametrize("end", ["cancelled", "expired"])
 async def test_unanswered_calls_of_an_ended_run_are_not_sent(upstream: ScriptedUpstream, end: str) -> None:
     upstream.script(Reply(tool_calls=[ROME]))
-    async with world(upstream, expiry_s=60) as small:
+    async with harness(upstream, expiry_s=60) as small:
         started = await small.start_run("How is Rome?", tools=[WEATHER])
         await small.events(started.run_id)
         if end == "cancelled":
@@ -156,7 +156,7 @@ async def test_unanswered_calls_of_an_ended_run_are_not_sent(upstream: ScriptedU
 async def test_the_last_messages_keep_the_calls_that_follow_them(
     upstream: ScriptedUpstream, last: int, roles: list[str]
 ) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await called(small, upstream)
         strategy = {"type": "last_messages", "last_messages": last}
         await small.events(
@@ -166,7 +166,7 @@ async def test_the_last_messages_keep_the_calls_that_follow_them(
 
 
 async def test_replaced_messages_take_the_later_items_with_them(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await called(small, upstream)
         first = (await small.rows("message", started))[0]["id"]
         request = RunCreate.model_validate(
@@ -179,7 +179,7 @@ async def test_replaced_messages_take_the_later_items_with_them(upstream: Script
 
 async def test_client_calls_can_end_a_run_and_later_ones_continue(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[ROME]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         thread_id, assistant_id = await small.thread("How is Rome?"), await small.assistant(tools=[WEATHER])
         request = RunCreate(assistant_id=assistant_id)
         started = await small.runner.start(OWNER, thread_id, request, RunChoices(client_calls="end"))
@@ -199,14 +199,14 @@ async def test_client_calls_can_end_a_run_and_later_ones_continue(upstream: Scri
 
 async def test_a_regenerated_reply_has_its_items_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(tool_calls=[ROME]), Hang())
-    async with world(upstream, tmp_path / "t.db") as small:
+    async with harness(upstream, tmp_path / "t.db") as small:
         started = await small.start_run("How is Rome?", tools=[WEATHER])
         await small.events(started.run_id)
         again = await answer(small, started, "sunny")
         await upstream.eventually(lambda up: len(up.requests) == 2)
         before = await entries(small, again.run["thread_id"])
     upstream.script(Reply("Sunny."))
-    async with world(upstream, tmp_path / "t.db") as small:
+    async with harness(upstream, tmp_path / "t.db") as small:
         assert text_of(await small.events(started.run_id, after=again.after)) == "Sunny."
         rows = await entries(small, started.run["thread_id"])
         assert shapes(rows) == ["user", "function_call", "function_call_output", "assistant"]
@@ -215,7 +215,7 @@ async def test_a_regenerated_reply_has_its_items_once(upstream: ScriptedUpstream
 
 async def test_items_of_a_discarded_reply_are_replaced(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply("One.", tool_calls=[ROME]), Reply("Two.", tool_calls=[ROME, NOON]))
-    async with world(upstream, tmp_path / "t.db") as small:
+    async with harness(upstream, tmp_path / "t.db") as small:
         started = await small.start_run("How is Rome?", tools=[WEATHER, TIME])
         await small.events(started.run_id)
         before = await entries(small, started.run["thread_id"])
@@ -224,7 +224,7 @@ async def test_items_of_a_discarded_reply_are_replaced(upstream: ScriptedUpstrea
         conn.execute(f"UPDATE runs SET status = 'in_progress', body = {body}")
         conn.execute("DELETE FROM checkpoints")
         conn.commit()
-    async with world(upstream, tmp_path / "t.db") as small:
+    async with harness(upstream, tmp_path / "t.db") as small:
         await small.events(started.run_id)
         rows = await entries(small, started.run["thread_id"])
         assert shapes(rows) == ["user", "assistant", "function_call", "function_call"]
@@ -242,7 +242,7 @@ def former(path: Path) -> None:
 async def test_a_store_of_the_previous_revision_can_be_used(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     former(tmp_path / "t.db")
     upstream.script(Reply("Noon again."), Reply(tool_calls=[NOON]), Reply("Late."))
-    async with world(upstream, tmp_path / "t.db") as small:
+    async with harness(upstream, tmp_path / "t.db") as small:
         (waiting,) = await small.store.unfinished()
         row = await small.store.get("run", waiting.id, OWNER)
         assert row is not None

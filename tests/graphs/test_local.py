@@ -20,7 +20,7 @@ from langgraph.types import Command
 
 from chains import bridge
 from graphs import RunGraph, build_run_graph
-from tests.graphs.world import TIME, WEATHER
+from tests.graphs.harness import TIME, WEATHER
 from tests.process import ROOT
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, NotFound, ThreadholdError, Unavailable

@@ -8,7 +8,7 @@ import pytest
 
 from store.ports import Insert, Row
 from tests.chains.test_context_window import serve_llama
-from tests.graphs.world import OWNER, World, world
+from tests.graphs.harness import OWNER, Harness, harness
 from tests.objects import check
 from tests.upstream import Reply, ScriptedUpstream
 from wire.ids import new_id
@@ -24,7 +24,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield scripted
 
 
-async def add(deps: World, thread_id: str, text: str) -> None:
+async def add(deps: Harness, thread_id: str, text: str) -> None:
     body = new_message(MessageCreate(role="user", content=text), id=new_id("msg"), thread_id=thread_id, now=1)
     await deps.store.commit([Insert(Row("message", body["id"], OWNER, body, thread_id))], durable=True)
 
@@ -42,7 +42,7 @@ async def test_a_conversation_of_a_hundred_turns_never_fails_for_its_length(
         serve_llama(upstream, CONTEXT, chars_per_token=4)
     upstream.default = lambda body: Reply(f"Answer to: {body['messages'][-1]['content'][:20]} " + "word " * 40)
     caplog.set_level(logging.INFO, "threadhold.runs")
-    async with world(upstream) as deps:
+    async with harness(upstream) as deps:
         assistant, thread = await deps.assistant(instructions="Be brief."), await deps.thread()
         for turn in range(110):
             await add(deps, thread, f"Question {turn}: " + "why " * (20 + turn % 60))
@@ -72,7 +72,7 @@ async def test_a_conversation_of_a_hundred_turns_never_fails_for_its_length(
 
 
 async def test_messages_that_fit_are_not_reported_as_left_out(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as deps:
+    async with harness(upstream) as deps:
         started = await deps.start_run("Hello")
         events = await deps.events(started.run_id)
         assert "threadhold" not in await deps.run(started)
@@ -81,7 +81,7 @@ async def test_messages_that_fit_are_not_reported_as_left_out(upstream: Scripted
 
 async def test_unread_messages_are_reported_with_at_least(upstream: ScriptedUpstream) -> None:
     serve_llama(upstream, CONTEXT, chars_per_token=4)
-    async with world(upstream) as deps:
+    async with harness(upstream) as deps:
         await deps.events((await deps.start_run()).run_id)  # the context is known from now on
         thread = await deps.thread(*("why " * 500 for _ in range(30)))
         started = await deps.start(thread, await deps.assistant())

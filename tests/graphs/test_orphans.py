@@ -9,7 +9,7 @@ import pytest
 from graphs import orphans
 from graphs.active_run import ActiveRun
 from graphs.started import StartedRun
-from tests.graphs.world import OWNER, WEATHER, Clock, World, world
+from tests.graphs.harness import OWNER, WEATHER, Clock, Harness, harness
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import StoreFailed
 
@@ -20,7 +20,7 @@ class KilledError(Exception):
     """The process ends here."""
 
 
-async def leave_cancelling(small: World, monkeypatch: pytest.MonkeyPatch, count: int) -> list[StartedRun]:
+async def leave_cancelling(small: Harness, monkeypatch: pytest.MonkeyPatch, count: int) -> list[StartedRun]:
     """Return runs that waited for outputs, and whose process ended between the two commits of a cancellation."""
 
     async def stopped(_: ActiveRun) -> None:
@@ -46,13 +46,13 @@ async def test_a_cancellation_that_a_crash_cut_off_ends_at_the_next_start(
 ) -> None:
     if is_old:
         monkeypatch.setattr(ActiveRun, "_reserve_used", lambda *_: None)
-    async with world(upstream, tmp_path / "t.db") as small:
+    async with harness(upstream, tmp_path / "t.db") as small:
         (left,) = await leave_cancelling(small, monkeypatch, 1)
         row = await small.store.get("run", left.run_id, OWNER)
         stored = await small.store.events(left.run_id, after=-1, limit=1000)
         assert row is not None
         assert (row.private["next_event"] > stored[-1].number) is not is_old
-    async with world(upstream, tmp_path / "t.db") as small:
+    async with harness(upstream, tmp_path / "t.db") as small:
         assert (await small.run(left))["status"] == "cancelled"
         events = await small.events(left.run_id)
         assert [event.number for event in events] == sorted({event.number for event in events})
@@ -64,7 +64,7 @@ async def test_a_run_that_cannot_be_ended_prevents_neither_the_start_nor_other_e
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    async with world(upstream, tmp_path / "t.db", clock) as small:
+    async with harness(upstream, tmp_path / "t.db", clock) as small:
         broken, other = await leave_cancelling(small, monkeypatch, 2)
     restore_run = orphans.restore_run
 
@@ -74,7 +74,7 @@ async def test_a_run_that_cannot_be_ended_prevents_neither_the_start_nor_other_e
         return await restore_run(store, row, *others)
 
     monkeypatch.setattr(orphans, "restore_run", fail)
-    async with world(upstream, tmp_path / "t.db", clock) as small:
+    async with harness(upstream, tmp_path / "t.db", clock) as small:
         assert (await small.run(other))["status"] == "cancelled"
         assert (await small.run(broken))["status"] == "cancelling"
         late = await small.start_run("Hello")

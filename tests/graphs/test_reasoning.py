@@ -3,7 +3,7 @@
 from typing import Any
 
 from store.ports import Retract
-from tests.graphs.world import WEATHER, names, text_of, world
+from tests.graphs.harness import WEATHER, harness, names, text_of
 from tests.upstream import Reply, ScriptedUpstream
 
 
@@ -13,7 +13,7 @@ def reasoning_of(events: Any) -> str:
 
 async def test_reasoning_is_shown_and_never_sent_again(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["<think>", "let me", " see</think>", "4", "2"]))
-    async with world(upstream) as deps:
+    async with harness(upstream) as deps:
         started = await deps.start_run("6 x 7?")
         events = await deps.events(started.run_id)
         assert names(events)[3:] == [
@@ -45,7 +45,7 @@ async def test_reasoning_before_a_call_opens_no_message(upstream: ScriptedUpstre
     upstream.script(
         Reply(chunks=["<think>rain?</think>"], tool_calls=[("getWeather", {"place": "Pau"})]), Reply("Dry.")
     )
-    async with world(upstream) as deps:
+    async with harness(upstream) as deps:
         started = await deps.start_run("Rain?", tools=[WEATHER])
         events = await deps.events(started.run_id)
         assert "message.created" not in names(events)
@@ -56,7 +56,7 @@ async def test_reasoning_before_a_call_opens_no_message(upstream: ScriptedUpstre
 
 async def test_text_reclassified_as_reasoning_leaves_the_message(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["let me", " see\n", "</think>", "\n\n42"]))
-    async with world(upstream) as deps:
+    async with harness(upstream) as deps:
         started = await deps.start_run("6 x 7?")
         events = await deps.events(started.run_id)
         result = [event.data() for event in events if event.name == "threadhold.reasoning.delta"]
@@ -70,7 +70,7 @@ async def test_text_reclassified_as_reasoning_leaves_the_message(upstream: Scrip
 async def test_reasoning_is_stored_in_batches(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["<think>", *["hm "] * 500, "</think>", "42"]))
     seen: list[str] = []
-    async with world(upstream, trace=seen.append) as deps:
+    async with harness(upstream, trace=seen.append) as deps:
         started = await deps.start_run("6 x 7?")
         events = await deps.events(started.run_id)
         assert reasoning_of(events) == "hm " * 500

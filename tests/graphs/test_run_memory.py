@@ -11,10 +11,10 @@ from langchain_core.messages import HumanMessage
 from graphs.admission import Admission, Limits, QueuedRun
 from graphs.machine.exchange import NO_MEMORY
 from graphs.run_memory import UNKNOWN_BYTES, exchange_memory, history_memory
+from tests.graphs.harness import OWNER, TIME, Harness, harness, names, until
 from tests.graphs.test_actions import action, outputs_in
 from tests.graphs.test_runner import answer
 from tests.graphs.tools.apis import Answer, Api
-from tests.graphs.world import OWNER, TIME, World, names, until, world
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 from wire.runs import ThreadRunCreate
 from wire.threads import ThreadCreate
@@ -123,12 +123,12 @@ def test_a_run_smaller_than_expected_frees_memory() -> None:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def is_free(w: World) -> bool:
+def is_free(w: Harness) -> bool:
     """Return whether no run holds memory."""
     return w.runner._execution.admission.has_memory(OWNER, 6 * MB)
 
 
-async def started(w: World, kind: str, assistant: str) -> str:
+async def started(w: Harness, kind: str, assistant: str) -> str:
     """Start a run that holds about 4 MB; return its status."""
     if kind == "new thread":
         thread = ThreadCreate(messages=[{"role": "user", "content": "x" * 250_000}] * 4)  # type: ignore[list-item]
@@ -142,7 +142,7 @@ async def started(w: World, kind: str, assistant: str) -> str:
 async def test_runs_beyond_the_memory_limit_are_queued(upstream: ScriptedUpstream, kind: str) -> None:
     upstream.script(Hang())
     upstream.default = lambda _: Reply("Hi.")
-    async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
+    async with harness(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
         assistant = await w.assistant()
         assert await started(w, kind, assistant) == "in_progress"
         await upstream.eventually(lambda up: len(up.requests) == 1)
@@ -159,7 +159,7 @@ async def test_runs_beyond_the_memory_limit_are_queued(upstream: ScriptedUpstrea
 
 async def test_starts_beyond_the_memory_limit_read_in_turn(upstream: ScriptedUpstream) -> None:
     upstream.default = lambda _: Reply("Hi.")
-    async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
+    async with harness(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
         assistant = await w.assistant()
         threads = [await w.thread(*["x" * 250_000] * 4) for _ in range(5)]
         async with asyncio.TaskGroup() as starts:
@@ -172,7 +172,7 @@ async def test_starts_beyond_the_memory_limit_read_in_turn(upstream: ScriptedUps
 async def test_a_waiting_run_holds_no_memory_until_it_continues(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Hang())
     upstream.default = lambda _: Reply("Hi.")
-    async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
+    async with harness(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
         assistant = await w.assistant(tools=[TIME])
         first = await w.start(await w.thread(*["x" * 250_000] * 4), assistant)
         await w.events(first.run_id)
@@ -189,13 +189,13 @@ async def test_a_waiting_run_holds_no_memory_until_it_continues(upstream: Script
 async def test_runs_resumed_after_a_restart_are_counted(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.default = lambda _: Hang()
     path = tmp_path / "a.db"
-    async with world(upstream, path) as w:
+    async with harness(upstream, path) as w:
         assistant = await w.assistant()
         for _ in range(3):
             await started(w, "thread", assistant)
         await w.runner.drain(0)
     upstream.default = lambda _: Reply("Hi.", start_s=0.2)
-    async with world(upstream, path, limits=Limits(memory_bytes=6 * MB)) as w:
+    async with harness(upstream, path, limits=Limits(memory_bytes=6 * MB)) as w:
         maximum = 0
         while runs := await w.store.unfinished():
             maximum = max(maximum, w.runner.executing)
@@ -209,7 +209,7 @@ async def test_action_outputs_without_free_memory_are_omitted(upstream: Scripted
     upstream.script(Hang(), Reply(tool_calls=[("getCity", {}), ("getCity", {"a": 1})]), Reply("Done."))
     small = [b"y" * 90_000, b"z" * 90]
     with Api(lambda _: Answer(body=small.pop(0))) as api:
-        async with world(upstream, limits=Limits(memory_bytes=4_100_000)) as w:
+        async with harness(upstream, limits=Limits(memory_bytes=4_100_000)) as w:
             await started(w, "thread", await w.assistant())
             await upstream.eventually(lambda up: len(up.requests) == 1)
             run = await w.start_run(tools=[action(api)])
@@ -221,7 +221,7 @@ async def test_action_outputs_without_free_memory_are_omitted(upstream: Scripted
 async def test_a_single_run_keeps_its_outputs(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {})]), Reply("Done."))
     with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
-        async with world(upstream, limits=Limits(memory_bytes=exchange_memory(1_000))) as w:
+        async with harness(upstream, limits=Limits(memory_bytes=exchange_memory(1_000))) as w:
             run = await w.start_run(tools=[action(api)])
             assert names(await w.events(run.run_id))[-1] == "run.completed"
             assert len(outputs_in(upstream.requests[-1].body)[0]) == 90_000
@@ -230,12 +230,12 @@ async def test_a_single_run_keeps_its_outputs(upstream: ScriptedUpstream) -> Non
 async def test_small_runs_resumed_after_a_restart_run_concurrently(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.default = lambda _: Hang()
     path = tmp_path / "a.db"
-    async with world(upstream, path) as w:
+    async with harness(upstream, path) as w:
         for _ in range(3):
             await w.start_run()
         await w.runner.drain(0)
     before = len(upstream.requests)
-    async with world(upstream, path, limits=Limits(memory_bytes=6 * MB)):
+    async with harness(upstream, path, limits=Limits(memory_bytes=6 * MB)):
         await upstream.eventually(lambda up: len(up.requests) == before + 3)
 
 
@@ -255,7 +255,7 @@ def long_texts() -> int:
 )
 async def test_the_history_is_not_kept_after_a_run(upstream: ScriptedUpstream, step: Any, tools: list[Any]) -> None:
     """An error refers to the frames that it passed through, and they refer to the prompt."""
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         upstream.script(*[step] * 20)
         started = await small.start_run("word " * 4_000, tools=tools)  # imports and caches
         await small.events(started.run_id)

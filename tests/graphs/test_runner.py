@@ -11,7 +11,7 @@ import pytest
 from graphs.log import BLOCK
 from graphs.runner import StartedRun
 from store.ports import Delete, Insert, Patch, RequireNoActiveRun, Row
-from tests.graphs.world import OWNER, TIME, WEATHER, Clock, World, names, text_of, until, world
+from tests.graphs.harness import OWNER, TIME, WEATHER, Clock, Harness, harness, names, text_of, until
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, NotFound, ThreadBusy, ThreadholdError, Unavailable
 from wire.ids import new_id
@@ -28,7 +28,7 @@ def wanted(run: dict[str, Any]) -> list[dict[str, Any]]:
     return calls
 
 
-async def answer(small: World, started: StartedRun, *outputs: str) -> StartedRun:
+async def answer(small: Harness, started: StartedRun, *outputs: str) -> StartedRun:
     calls = wanted(await small.run(started))
     given = [{"tool_call_id": call["id"], "output": text} for call, text in zip(calls, outputs, strict=True)]
     return await small.runner.submit(OWNER, started.run["thread_id"], started.run_id, given)
@@ -39,7 +39,7 @@ async def answer(small: World, started: StartedRun, *outputs: str) -> StartedRun
 
 async def test_events_have_the_reference_order_and_the_message_s_text(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("One two three."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         assert started.run["status"] == "queued"
         events = await small.events(started.run_id)
@@ -60,7 +60,7 @@ async def test_events_have_the_reference_order_and_the_message_s_text(upstream: 
 
 async def test_a_read_after_an_event_sees_at_least_its_state(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("a b c d"))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             for event in batch:
@@ -72,7 +72,7 @@ async def test_a_read_after_an_event_sees_at_least_its_state(upstream: ScriptedU
 
 async def test_the_log_replays_from_every_number_live_and_afterwards(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("a b c d e f", delay_s=0.01))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         live = await asyncio.gather(*(small.events(started.run_id, after) for after in range(-1, 12)))
         whole = live[0]
@@ -92,7 +92,7 @@ async def test_texts_of_one_read_are_separate_ordered_deltas(upstream: ScriptedU
     ]
     ended = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     upstream.script(Raw([b"".join(events) + ended]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         events = await small.events((await small.start_run()).run_id)
     deltas = [event.data()["delta"]["content"] for event in events if event.name == "thread.message.delta"]
     assert [[part["text"]["value"] for part in delta] for delta in deltas] == [[text] for text in texts if text]
@@ -100,7 +100,7 @@ async def test_texts_of_one_read_are_separate_ordered_deltas(upstream: ScriptedU
 
 async def test_numbers_are_reserved_in_the_row_before_they_are_used(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["x"] * (3 * BLOCK)))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         seen = -1
         async for batch in small.runner.follow(started.run_id, after=-1):
@@ -114,7 +114,7 @@ async def test_numbers_are_reserved_in_the_row_before_they_are_used(upstream: Sc
 
 async def test_a_reader_that_leaves_does_not_stop_the_run(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("a b c d e f", delay_s=0.01))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         async for _ in small.runner.follow(started.run_id, after=-1):
             break
@@ -127,7 +127,7 @@ async def test_the_prompt_has_instructions_history_and_additional_messages(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply("first"), Reply("second"))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         assistant = await small.assistant(instructions="Be brief.")
         thread = await small.thread("Hello")
         await small.events((await small.start(thread, assistant)).run_id)
@@ -145,7 +145,7 @@ async def test_the_prompt_has_instructions_history_and_additional_messages(
 
 async def test_a_function_call_pauses_the_run_until_its_output(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Paris"})]), Reply("It is 20 degrees."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER])
         first = await small.events(started.run_id)
         assert names(first) == [*START, *CALLS, "run.requires_action"]
@@ -172,7 +172,7 @@ async def test_a_function_call_pauses_the_run_until_its_output(upstream: Scripte
 
 async def test_parallel_calls_are_answered_in_one_request_in_any_order(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Rome"}), ("getTime", {})]), Reply("Done."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         first, second = wanted(await small.run(started))
@@ -190,7 +190,7 @@ async def test_rounds_of_calls_follow_each_other(upstream: ScriptedUpstream) -> 
     upstream.script(
         Reply(tool_calls=[("getTime", {})]), Reply(tool_calls=[("getWeather", {"place": "x"})]), Reply("Both.")
     )
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         again = await answer(small, started, "noon")
@@ -203,7 +203,7 @@ async def test_rounds_of_calls_follow_each_other(upstream: ScriptedUpstream) -> 
 
 async def test_after_the_last_round_the_model_replies_without_tools(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Enough."))
-    async with world(upstream, max_tool_rounds=1) as small:
+    async with harness(upstream, max_tool_rounds=1) as small:
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         again = await answer(small, started, "noon")
@@ -215,7 +215,7 @@ async def test_after_the_last_round_the_model_replies_without_tools(upstream: Sc
 
 async def test_a_required_choice_binds_until_the_first_call(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Noon."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME], tool_choice="required")
         await small.events(started.run_id)
         again = await answer(small, started, "noon")
@@ -226,7 +226,7 @@ async def test_a_required_choice_binds_until_the_first_call(upstream: ScriptedUp
 
 async def test_only_the_model_sees_a_call_of_an_unknown_function(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("inventedOne", {})]), Reply("Sorry."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         assert names(await small.events(started.run_id)) == WHOLE
         assert "inventedOne" in upstream.requests[1].body["messages"][-1]["content"]
@@ -245,7 +245,7 @@ async def test_outputs_must_be_for_exactly_the_waiting_calls(
     upstream: ScriptedUpstream, give: Any, message: str
 ) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "x"}), ("getTime", {})]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[WEATHER, TIME])
         await small.events(started.run_id)
         ids = [call["id"] for call in wanted(await small.run(started))]
@@ -258,7 +258,7 @@ async def test_outputs_must_be_for_exactly_the_waiting_calls(
 
 async def test_two_concurrent_submissions_count_once(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Noon."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         results = await asyncio.gather(*(answer(small, started, "noon") for _ in range(3)), return_exceptions=True)
@@ -274,7 +274,7 @@ async def test_a_second_run_is_refused_and_its_call_is_stopped(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(*[Reply("a b c", delay_s=0.05)] * 9)  # one more for the next turn
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         thread, assistant = await small.thread("Hi"), await small.assistant()
         results = await asyncio.gather(*(small.start(thread, assistant) for _ in range(8)), return_exceptions=True)
         (won,) = [result for result in results if isinstance(result, StartedRun)]
@@ -288,7 +288,7 @@ async def test_a_second_run_is_refused_and_its_call_is_stopped(
 
 
 async def test_a_message_stored_before_the_run_is_shown_to_the_model(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         assistant = await small.assistant()
         for _ in range(10):
             thread = await small.thread("base")
@@ -310,7 +310,7 @@ async def test_a_message_stored_before_the_run_is_shown_to_the_model(upstream: S
 
 async def test_deleting_an_unfinished_message_does_not_fail_its_run(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", pause_after=2))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             if batch[-1].name == "thread.message.delta":
@@ -325,7 +325,7 @@ async def test_deleting_an_unfinished_message_does_not_fail_its_run(upstream: Sc
 
 async def test_metadata_of_an_unfinished_message_is_kept(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", pause_after=2))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             if batch[-1].name == "thread.message.delta":
@@ -341,7 +341,7 @@ async def test_metadata_of_an_unfinished_message_is_kept(upstream: ScriptedUpstr
 
 
 async def test_unknown_objects_are_named(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         thread, assistant = await small.thread("Hi"), await small.assistant()
         with pytest.raises(NotFound, match="No assistant found with id 'asst_x'"):
             await small.start(thread, "asst_x")
@@ -356,7 +356,7 @@ async def test_unknown_objects_are_named(upstream: ScriptedUpstream) -> None:
 
 async def test_cancel_stops_the_upstream_and_keeps_the_partial_text(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three four", pause_after=3))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         seen = 0
         async for batch in small.runner.follow(started.run_id, after=-1):
@@ -384,7 +384,7 @@ async def test_cancel_stops_the_upstream_and_keeps_the_partial_text(upstream: Sc
 
 async def test_cancel_works_before_the_first_token(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         await until(lambda: len(upstream.requests) == 1)
         await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
@@ -393,7 +393,7 @@ async def test_cancel_works_before_the_first_token(upstream: ScriptedUpstream) -
 
 async def test_cancel_works_while_the_run_waits_for_outputs(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         run = await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
@@ -409,7 +409,7 @@ async def test_cancel_works_while_the_run_waits_for_outputs(upstream: ScriptedUp
 
 async def test_an_ended_run_cannot_be_cancelled(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("x"))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         await small.events(started.run_id)
         with pytest.raises(InvalidRequest, match=r"^Cannot cancel run with status 'completed'\.$"):
@@ -429,7 +429,7 @@ async def test_a_run_with_any_final_status_cannot_be_cancelled(
     upstream: ScriptedUpstream, step: Any, status: str
 ) -> None:
     upstream.script(step)
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         await until(lambda: len(upstream.requests) == 1)
         if status == "expired":
@@ -442,7 +442,7 @@ async def test_a_run_with_any_final_status_cannot_be_cancelled(
 
 async def test_concurrent_cancels_cancel_once(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         await until(lambda: upstream.open_streams == 1)
         calls = [small.runner.cancel(OWNER, started.run["thread_id"], started.run_id) for _ in range(4)]
@@ -453,7 +453,7 @@ async def test_concurrent_cancels_cancel_once(upstream: ScriptedUpstream) -> Non
 
 async def test_deleting_the_thread_stops_the_run_and_its_upstream(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         await until(lambda: upstream.open_streams == 1)
         reading = asyncio.ensure_future(small.events(started.run_id))
@@ -471,7 +471,7 @@ async def test_deleting_the_thread_stops_the_run_and_its_upstream(upstream: Scri
 
 async def test_a_run_beyond_its_time_limit_expires_and_stops_its_upstream(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
-    async with world(upstream, expiry_s=600) as small:
+    async with harness(upstream, expiry_s=600) as small:
         started = await small.start_run()
         async for batch in small.runner.follow(started.run_id, after=-1):
             if batch[-1].name == "thread.message.delta":
@@ -485,7 +485,7 @@ async def test_a_run_beyond_its_time_limit_expires_and_stops_its_upstream(upstre
 
 async def test_late_outputs_find_the_run_expired(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
         run = await small.run(started)
@@ -515,7 +515,7 @@ async def test_an_upstream_failure_fails_the_run_with_its_code(
     upstream: ScriptedUpstream, step: Any, code: str
 ) -> None:
     upstream.script(*[step] * 3)
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         assert names(await small.events(started.run_id)) == [*START, "run.failed"]
         run = await small.run(started)
@@ -526,7 +526,7 @@ async def test_an_upstream_failure_fails_the_run_with_its_code(
 
 async def test_a_broken_stream_closes_open_objects_before_it_fails(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two three", cut_after=2))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run()
         assert names(await small.events(started.run_id)) == [
             *START, *MESSAGE, "message.incomplete", "run.step.failed", "run.failed",
@@ -536,7 +536,7 @@ async def test_a_broken_stream_closes_open_objects_before_it_fails(upstream: Scr
 
 async def test_a_completion_budget_makes_the_run_incomplete(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", finish="length"))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         started = await small.start_run(max_completion_tokens=300)
         assert names(await small.events(started.run_id))[-3:] == [
             "message.incomplete",
@@ -553,7 +553,7 @@ async def test_a_prompt_budget_fails_only_if_the_newest_message_exceeds_it(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply("ok"))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         assistant = await small.assistant()
         long = await small.thread("old " * 4000, "short question")
         fits = await small.start(long, assistant, max_prompt_tokens=300)
@@ -573,7 +573,7 @@ async def test_an_overlong_prompt_is_shortened_without_an_error(upstream: Script
     message = "This model's maximum context length is 2048 tokens. However, you requested 2078 tokens"
     error = {"error": {"message": message, "type": "invalid_request_error", "code": "context_length_exceeded"}}
     upstream.script(Fail(400, error), Reply("Fine."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         thread = await small.thread(*[f"message {number} " * 60 for number in range(12)], "the question")
         started = await small.start(thread, await small.assistant(instructions="Rules."))
         assert [name for name in names(await small.events(started.run_id)) if name != "threadhold.context"] == WHOLE
@@ -591,7 +591,7 @@ async def test_parked_runs_continue_after_a_restart_with_the_same_ids(
 ) -> None:
     upstream.script(Reply("one two three", pause_after=3), Reply("four five"))
     path, clock = tmp_path / "t.db", Clock()
-    async with world(upstream, path, clock) as small:
+    async with harness(upstream, path, clock) as small:
         started = await small.start_run()
         seen = []
         with pytest.raises(Unavailable):
@@ -602,7 +602,7 @@ async def test_parked_runs_continue_after_a_restart_with_the_same_ids(
         await until(lambda: upstream.open_streams == 0, 1.0)
         with pytest.raises(Unavailable):
             await small.start_run()
-    async with world(upstream, path, clock) as small:
+    async with harness(upstream, path, clock) as small:
         later = await small.events(started.run_id, after=seen[-1].number)
         assert later[0].name == "threadhold.reset"
         assert names(later)[1:] == [*MESSAGE, "message.completed", "run.step.completed", "run.completed"]
@@ -618,10 +618,10 @@ async def test_parked_runs_continue_after_a_restart_with_the_same_ids(
 async def test_a_waiting_run_still_waits_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Noon."))
     path, clock = tmp_path / "t.db", Clock()
-    async with world(upstream, path, clock) as small:
+    async with harness(upstream, path, clock) as small:
         started = await small.start_run(tools=[TIME])
         await small.events(started.run_id)
-    async with world(upstream, path, clock) as small:
+    async with harness(upstream, path, clock) as small:
         again = await answer(small, started, "noon")
         assert names(await small.events(started.run_id, again.after))[-1] == "run.completed"
         assert len(upstream.requests) == 2
@@ -630,7 +630,7 @@ async def test_a_waiting_run_still_waits_after_a_restart(upstream: ScriptedUpstr
 async def test_a_reader_that_returns_late_continues_without_a_gap(upstream: ScriptedUpstream) -> None:
     """By then the run has released its events, and they are read from the store."""
     upstream.script(Reply(chunks=["x"] * 3000))
-    async with world(upstream) as w:
+    async with harness(upstream) as w:
         started = await w.start_run()
         reading = w.runner.follow(started.run_id, after=-1)
         numbers = [event.number for event in await anext(reading)]
@@ -645,7 +645,7 @@ async def test_a_reader_that_returns_late_continues_without_a_gap(upstream: Scri
 
 async def test_a_long_run_keeps_few_events_but_late_readers_get_all(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["x"] * 6000, pause_after=5000))
-    async with world(upstream) as w:
+    async with harness(upstream) as w:
         started = await w.start_run()
         log = w.runner._execution.get(started.run_id).log  # type: ignore[union-attr]
         async with asyncio.timeout(20):

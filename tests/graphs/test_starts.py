@@ -10,7 +10,7 @@ from graphs.admission import Limits
 from graphs.drafts import DEFAULTS, SpecRun, draft_run
 from graphs.machine.spec import RunSpec
 from store.ports import PageQuery
-from tests.graphs.world import OWNER, TIME, WEATHER, World, text_of, world
+from tests.graphs.harness import OWNER, TIME, WEATHER, Harness, harness, text_of
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, NotFound
 from wire.ids import new_id
@@ -47,7 +47,7 @@ def spec(**fields: Any) -> RunSpec:
     return RunSpec(**{"model": "m", "instructions": "Be short.", "tools": [WEATHER, TIME], **fields})
 
 
-async def shapes(small: World, thread_id: str) -> list[str]:
+async def shapes(small: Harness, thread_id: str) -> list[str]:
     page = await small.store.page("entry", OWNER, PageQuery(limit=100, order="asc"), thread_id=thread_id)
     return [row.body["role"] if row.kind == "message" else row.body["type"] for row in page.rows]
 
@@ -99,7 +99,7 @@ def test_the_secrets_of_a_spec_s_actions_are_private() -> None:
 
 async def test_a_run_needs_no_stored_assistant(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("Sunny."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         thread_id = await small.thread("How is Rome?")
         request = SpecRun(spec(options=ModelOptions(temperature=0.3)), metadata={"a": "b"})
         started = await small.runner.start(OWNER, thread_id, request)
@@ -117,7 +117,7 @@ async def test_a_run_needs_no_stored_assistant(upstream: ScriptedUpstream) -> No
 
 
 async def test_it_shows_the_same_assistant_id_for_the_same_values(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         ids = []
         for given in (spec(), spec(), spec(model="n"), spec(instructions="")):
             started = await small.runner.create_and_start(OWNER, SpecRun(given, [user("Hi")]))
@@ -140,7 +140,7 @@ async def test_items_join_the_thread_in_its_order_with_the_run(upstream: Scripte
         call("call_c"),
         output("call_c", "rain"),
     ]
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         upstream.script(Reply("Rain."))
         thread = ThreadCreate(messages=[user("Hello")], metadata={"a": "b"})
         started = await small.runner.create_and_start(OWNER, SpecRun(spec(), entries, thread=thread))
@@ -171,7 +171,7 @@ async def test_items_join_the_thread_in_its_order_with_the_run(upstream: Scripte
 async def test_outputs_continue_the_run_that_its_calls_ended(upstream: ScriptedUpstream) -> None:
     given = spec(client_calls="end")
     upstream.script(Reply("Let me see.", tool_calls=[ROME]))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         first = await small.runner.create_and_start(OWNER, SpecRun(given, [user("How is Rome?")]))
         events = await small.events(first.run_id)
         assert events[-1].name == "thread.run.completed"
@@ -193,7 +193,7 @@ async def test_outputs_continue_the_run_that_its_calls_ended(upstream: ScriptedU
 
 async def test_a_thread_can_begin_with_calls(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("Sunny."))
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         entries = [call("call_a"), output("call_a", "sunny")]
         started = await small.runner.create_and_start(OWNER, SpecRun(spec(instructions=""), entries))
         await small.events(started.run_id)
@@ -204,7 +204,7 @@ async def test_a_thread_can_begin_with_calls(upstream: ScriptedUpstream) -> None
 
 
 async def test_a_refused_run_adds_nothing_to_its_thread(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as small:
+    async with harness(upstream) as small:
         upstream.script(Reply(tool_calls=[ROME]))
         waiting = await small.runner.create_and_start(OWNER, SpecRun(spec(), [user("How is Rome?")]))
         await small.events(waiting.run_id)
@@ -220,7 +220,7 @@ async def test_a_refused_run_adds_nothing_to_its_thread(upstream: ScriptedUpstre
 
 async def test_a_queued_run_from_a_spec_reads_its_items_again(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("One."), Reply("Two."))
-    async with world(upstream, limits=Limits(max_executing=1)) as small:
+    async with harness(upstream, limits=Limits(max_executing=1)) as small:
         first = await small.runner.create_and_start(OWNER, SpecRun(spec(), [user("Wait")]))
         entries = [user("How is Rome?"), call("call_a"), output("call_a", "sunny")]
         second = await small.runner.create_and_start(OWNER, SpecRun(spec(), entries))

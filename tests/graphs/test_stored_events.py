@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from telemetry.context import set_current_owner
-from tests.graphs.world import WEATHER, World, world
+from tests.graphs.harness import WEATHER, Harness, harness
 from tests.upstream import Reply, ScriptedUpstream
 from wire.events import Event
 from wire.runs import RunCreate
@@ -18,7 +18,7 @@ TOOLS = [
 ]
 
 
-async def ended(here: World, tools: Any, owner: str = "default") -> str:
+async def ended(here: Harness, tools: Any, owner: str = "default") -> str:
     """Create a run whose events are in the store only."""
     assistant = await here.assistant(tools=tools, owner=owner)
     thread = await here.thread("Hello", owner=owner)
@@ -32,7 +32,7 @@ async def ended(here: World, tools: Any, owner: str = "default") -> str:
 class Reader:
     """Reads one batch at a time."""
 
-    def __init__(self, here: World, run_id: str, owner: str = "default") -> None:
+    def __init__(self, here: Harness, run_id: str, owner: str = "default") -> None:
         self.events: list[Event] = []
         self._go = asyncio.Semaphore(0)
         self._batches: AsyncGenerator[list[Event]] = here.runner.follow(run_id, after=-1)  # type: ignore[assignment]
@@ -53,7 +53,7 @@ class Reader:
 @pytest.mark.parametrize(("tools", "at_once"), [(TOOLS, 8), ([WEATHER], 20)], ids=["large", "small"])
 async def test_one_owner_s_readers_keep_few_large_batches(tools: Any, at_once: int, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda _: Reply("Hi")
-    async with world(upstream) as here, asyncio.timeout(30):
+    async with harness(upstream) as here, asyncio.timeout(30):
         run_id = await ended(here, tools)
         readers = [Reader(here, run_id) for _ in range(20)]
         await asyncio.sleep(1)
@@ -70,7 +70,7 @@ async def test_one_owner_s_readers_keep_few_large_batches(tools: Any, at_once: i
 
 async def test_a_reader_that_leaves_frees_its_turn(upstream: ScriptedUpstream) -> None:
     upstream.default = lambda _: Reply("Hi")
-    async with world(upstream) as here, asyncio.timeout(30):
+    async with harness(upstream) as here, asyncio.timeout(30):
         run_id = await ended(here, TOOLS)
         readers = [Reader(here, run_id) for _ in range(12)]
         await asyncio.sleep(1)

@@ -18,7 +18,7 @@ from retrieval.attachments import Attachments
 from store.backend import open_backend
 from store.ports import Sharing
 from store.sqlite.store import SqliteStore
-from tests.graphs.world import OWNER, TIME, World, names, text_of, until
+from tests.graphs.harness import OWNER, TIME, Harness, names, text_of, until
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, LeaseLost, NotFound, Unavailable
 
@@ -28,13 +28,13 @@ WORDS = [f"w{number} " for number in range(8)]
 @asynccontextmanager
 async def two(
     upstream: ScriptedUpstream, folder: Path, *, first_poll_s: float = 0.05, limits: Limits | None = None
-) -> AsyncIterator[tuple[World, World]]:
-    """Open two worlds on one store. With a long `first_poll_s`, the first one does not notice what the other does."""
+) -> AsyncIterator[tuple[Harness, Harness]]:
+    """Open two harnesses on one store. With a long `first_poll_s`, the first does not notice what the other does."""
     async with AsyncExitStack() as stack:
         model = Upstream(upstream.url, limits=CallLimits(idle_s=10))
         stack.push_async_callback(model.close)
         await model.open()
-        worlds = []
+        harnesses = []
         for poll_s in (first_poll_s, 0.05):
             sharing = Sharing(lease_s=5, beat_s=0.1, poll_s=poll_s)
             backend = await stack.enter_async_context(open_backend(folder / "store.db", sharing=sharing))
@@ -46,8 +46,8 @@ async def two(
             runner = Runner(
                 store, OpenAIBackend(model), resources, attachments=attachments, processes=processes, limits=limits
             )
-            worlds.append(World(store, await stack.enter_async_context(runner), upstream))
-        yield worlds[0], worlds[1]
+            harnesses.append(Harness(store, await stack.enter_async_context(runner), upstream))
+        yield harnesses[0], harnesses[1]
 
 
 async def test_an_end_during_a_cancellation_becomes_cancelled(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -146,30 +146,30 @@ async def test_a_reader_during_a_handover_reads_the_store(
         proceed.set()
 
 
-async def start_once_registered(world: World) -> StartedRun:
+async def start_once_registered(harness: Harness) -> StartedRun:
     """Start a run when the process has registered again."""
     async with asyncio.timeout(5):
         while True:
             with suppress(LeaseLost):
-                return await world.start_run()
+                return await harness.start_run()
             await asyncio.sleep(0.05)
 
 
 async def test_outputs_submitted_to_both_are_accepted_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    async with two(upstream, tmp_path) as worlds:
+    async with two(upstream, tmp_path) as harnesses:
         for _ in range(8):
             upstream.script(Reply(tool_calls=[("getTime", "{}")]), Reply("It is noon."))
-            started = await worlds[0].start_run(tools=[TIME])
-            await worlds[0].events(started.run_id)
-            (call,) = (await worlds[1].run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
+            started = await harnesses[0].start_run(tools=[TIME])
+            await harnesses[0].events(started.run_id)
+            (call,) = (await harnesses[1].run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
             outputs = [{"tool_call_id": call["id"], "output": "noon"}]
             where = (OWNER, started.run["thread_id"], started.run_id)
-            asked = [each.runner.submit(*where, outputs) for each in worlds]
+            asked = [each.runner.submit(*where, outputs) for each in harnesses]
             done = await asyncio.gather(*asked, return_exceptions=True)
             (refused,) = [each for each in done if isinstance(each, BaseException)]
             assert isinstance(refused, InvalidRequest)
             assert "do not accept tool outputs" in refused.message
-            for each in worlds:
+            for each in harnesses:
                 assert text_of(await each.events(started.run_id)) == "It is noon."
         assert len(upstream.requests) == 16
 

@@ -21,7 +21,7 @@ from store.blobs import FolderBlobs
 from store.ports import Delete, Insert, Query, Row, store_file_id
 from store.sqlite import files as store_files
 from store.sqlite.store import SqliteStore, open_store
-from tests.graphs.world import Clock
+from tests.graphs.harness import Clock
 from wire.errors import EmbeddingFailed, MissingRow
 from wire.files import FileCreate, new_file
 from wire.ids import new_id
@@ -52,7 +52,7 @@ class Scripted:
 
 
 @dataclass
-class World:
+class Harness:
     store: SqliteStore
     blobs: FolderBlobs
     ingestion: Ingestion
@@ -84,9 +84,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(
+async def harness(
     folder: Path, embedder: Embedder | None = None, clock: Clock | None = None, **options: Any
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Harness]:
     clock = clock or Clock()
     store = await open_store(folder / "t.db")
     blobs = FolderBlobs(folder / "files")
@@ -96,7 +96,7 @@ async def world(
     )
     try:
         async with ingestion:
-            yield World(store, blobs, ingestion, clock)
+            yield Harness(store, blobs, ingestion, clock)
     finally:
         await store.close()
 
@@ -114,11 +114,11 @@ async def test_interrupted_files_are_indexed_after_the_next_start(tmp_path: Path
         stuck.set()
         await asyncio.sleep(60)
 
-    async with world(tmp_path, Scripted(hang)) as w:
+    async with harness(tmp_path, Scripted(hang)) as w:
         files = [await w.file(f"Cat {number}.") for number in range(3)]
         store = await w.vector_store(*files)
         await stuck.wait()
-    async with world(tmp_path, Scripted()) as w:
+    async with harness(tmp_path, Scripted()) as w:
         assert await w.ingestion.wait_until_indexed([store], 10)
         assert [(await w.store_file(store, file))["status"] for file in files] == ["completed"] * 3
         assert await w.found(store, "cat") == set(files)
@@ -131,7 +131,7 @@ async def test_a_failing_embedder_fails_its_file_only(tmp_path: Path) -> None:
         if any("worse" in text for text in texts):
             raise ZeroDivisionError
 
-    async with world(tmp_path, Scripted(fail)) as w:
+    async with harness(tmp_path, Scripted(fail)) as w:
         files = [await w.file(content) for content in ("a bad cat", "a good cat", "a worse cat")]
         store = await w.vector_store(*files)
         assert await w.ingestion.wait_until_indexed([store], 10)
@@ -153,7 +153,7 @@ async def test_a_failing_embedder_fails_its_file_only(tmp_path: Path) -> None:
     ids=["certain", "guessed", "repaired", "replaced"],
 )
 async def test_guessed_encodings_are_in_the_status_details(tmp_path: Path, content: bytes, details: str | None) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         file = await w.file(content)
         vector_store = await w.vector_store(file)
         assert await w.ingestion.wait_until_indexed([vector_store], 10)
@@ -167,7 +167,7 @@ async def test_guessed_encodings_are_in_the_status_details(tmp_path: Path, conte
 
 
 async def test_a_file_is_read_once_for_all_stores(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         file = await w.file("Cats purr.")
         assert await w.ingestion.wait_until_indexed([await w.vector_store(file)], 10)
         async with w.blobs.local_file(file) as path:
@@ -185,7 +185,7 @@ async def test_objects_deleted_during_embedding_leave_nothing(tmp_path: Path, wh
         embedding.set()
         await go_on.wait()
 
-    async with world(tmp_path, Scripted(wait)) as w:
+    async with harness(tmp_path, Scripted(wait)) as w:
         file = await w.file()
         store = await w.vector_store(file)
         await embedding.wait()
@@ -219,7 +219,7 @@ async def test_indexing_of_deleted_or_cancelled_files_stops_immediately(tmp_path
         finally:
             stopped.set()
 
-    async with world(tmp_path, Scripted(hang), parallel=1) as w:
+    async with harness(tmp_path, Scripted(hang), parallel=1) as w:
         file = await w.file()
         store = await w.vector_store(file)
         await stuck.wait()
@@ -248,7 +248,7 @@ SMALL_CHUNKS = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chun
 
 
 async def test_indexing_uses_memory_for_one_block_of_vectors(tmp_path: Path) -> None:
-    async with world(tmp_path, Long()) as w:
+    async with harness(tmp_path, Long()) as w:
         file = await w.file(TEXT_OF_800_CHUNKS)
         tracemalloc.start()
         store = await w.vector_store(file, chunking_strategy=SMALL_CHUNKS)
@@ -261,7 +261,7 @@ async def test_indexing_uses_memory_for_one_block_of_vectors(tmp_path: Path) -> 
         assert peak < 5_000_000
 
 
-async def rows_in_index(w: World) -> int:
+async def rows_in_index(w: Harness) -> int:
     sql = "SELECT (SELECT count(*) FROM index_files) + (SELECT count(*) FROM index_chunks)"
     return int(await w.store.engine.read(lambda conn: conn.execute(sql).fetchone()[0]))
 
@@ -290,7 +290,7 @@ async def test_a_file_that_fails_half_way_leaves_no_index_rows(tmp_path: Path, h
 
     embedder = Changing(stop)
     limits = Limits(stall_s=1.0 if how == "stall" else 60.0)
-    async with world(tmp_path, embedder, limits=limits) as w:
+    async with harness(tmp_path, embedder, limits=limits) as w:
         file = await w.file(TEXT_OF_800_CHUNKS)
         store = await w.vector_store(file, chunking_strategy=SMALL_CHUNKS)
         await half_way.wait()
@@ -323,7 +323,7 @@ async def test_files_of_a_deleted_store_do_not_hide_waiting_ones(
         stuck.set()
         await go_on.wait()
 
-    async with world(tmp_path, Scripted(wait)) as w:
+    async with harness(tmp_path, Scripted(wait)) as w:
         files = [await w.file(f"Cat {number}.") for number in range(200)]
         deleted = await w.vector_store(*files)
         other = await w.vector_store(files[0])
@@ -338,14 +338,14 @@ async def test_ready_waits_up_to_its_timeout(tmp_path: Path) -> None:
     async def hang(_: Sequence[str]) -> None:
         await asyncio.sleep(60)
 
-    async with world(tmp_path, Scripted(hang), Clock(0)) as w:
+    async with harness(tmp_path, Scripted(hang), Clock(0)) as w:
         store = await w.vector_store(await w.file())
         assert await w.ingestion.wait_until_indexed([], 0)
         assert not await w.ingestion.wait_until_indexed([store], 0)
 
 
 async def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
-    async with world(tmp_path, sweep_s=0.02) as w:
+    async with harness(tmp_path, sweep_s=0.02) as w:
         file = await w.file()
         short = await w.file(expires_after={"anchor": "created_at", "seconds": 3600})
         store = await w.vector_store(file, expires_after={"anchor": "last_active_at", "days": 2})
@@ -376,17 +376,17 @@ async def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
 
 
 async def test_bytes_without_a_row_are_removed_at_the_start(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         file = await w.file()
         async with w.blobs.create(100, "") as writer:
             await writer.commit("file-orphan")
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         assert await w.blobs.size("file-orphan") is None
         assert await w.blobs.size(file) is not None
 
 
 async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         attachments = Attachments(w.store, w.store.file_queries, wake=w.ingestion.wake, clock=w.clock)
         body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)
         await w.store.commit([Insert(Row("thread", body["id"], OWNER, body))], durable=True)
@@ -408,7 +408,7 @@ async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path:
 
 async def test_thousands_of_missing_files_are_handled_quickly(tmp_path: Path) -> None:
     ids = [f"file-{number}" for number in range(10_000)]
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         attachments = Attachments(w.store, w.store.file_queries)
         since = time.process_time()
         with pytest.raises(MissingRow):

@@ -12,11 +12,11 @@ from store.backend import open_backend
 from store.blobs import FolderBlobs
 from store.ports import Sharing
 from store.sqlite.store import SqliteStore
-from tests.graphs.world import Clock
-from tests.retrieval.test_ingestion import OWNER, Scripted, World, until
+from tests.graphs.harness import Clock
+from tests.retrieval.test_ingestion import OWNER, Harness, Scripted, until
 
 
-async def join(stack: AsyncExitStack, folder: Path, embedder: Scripted) -> World:
+async def join(stack: AsyncExitStack, folder: Path, embedder: Scripted) -> Harness:
     """Open one more process on the store."""
     sharing = Sharing(lease_s=5, beat_s=0.1, poll_s=0.05)
     backend = await stack.enter_async_context(open_backend(folder / "t.db", sharing=sharing))
@@ -26,7 +26,7 @@ async def join(stack: AsyncExitStack, folder: Path, embedder: Scripted) -> World
     ingestion = Ingestion(
         store, backend.file_queries, blobs, backend.vectors, embedder, Extractor(), processes=backend.processes
     )
-    return World(store, blobs, await stack.enter_async_context(ingestion), Clock())
+    return Harness(store, blobs, await stack.enter_async_context(ingestion), Clock())
 
 
 async def test_each_file_is_indexed_by_one_process(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from retrieval.upload_parts import Uploads
 from store.blobs import FolderBlobs
 from store.ports import BlobWriter, PageQuery
 from store.sqlite.store import SqliteStore, open_store
-from tests.graphs.world import Clock
+from tests.graphs.harness import Clock
 from tests.retrieval.test_ingestion import until
 from wire.errors import InvalidRequest, StoreFailed
 from wire.uploads import UploadComplete, UploadCreate
@@ -20,7 +20,7 @@ OWNER = "ann"
 
 
 @dataclass
-class World:
+class Harness:
     store: SqliteStore
     blobs: FolderBlobs
     uploads: Uploads
@@ -49,7 +49,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, clock: Clock | None = None, *, sweep_s: float = 0.01) -> AsyncIterator[World]:
+async def harness(folder: Path, clock: Clock | None = None, *, sweep_s: float = 0.01) -> AsyncIterator[Harness]:
     clock = clock or Clock()
     store = await open_store(folder / "t.db")
     blobs = FolderBlobs(folder / "files")
@@ -58,13 +58,13 @@ async def world(folder: Path, clock: Clock | None = None, *, sweep_s: float = 0.
     uploads = Uploads(store, store.file_queries, blobs, max_bytes=1000, sweep_s=sweep_s, clock=clock)
     try:
         async with uploads:
-            yield World(store, blobs, uploads, clock, folder / "files")
+            yield Harness(store, blobs, uploads, clock, folder / "files")
     finally:
         await store.close()
 
 
 async def test_an_upload_expires_after_an_hour_with_its_parts(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         upload, young = await w.upload(), await w.upload()
         part, done = await w.part(upload), await w.upload()
         finished = await w.uploads.complete(OWNER, done, UploadComplete(part_ids=[await w.part(done)]))
@@ -89,10 +89,10 @@ async def test_more_uploads_than_are_read_together_expire_in_one_sweep(
     monkeypatch.setattr("store.sqlite.files.DUE_AT_ONCE", 2)
     monkeypatch.setattr("retrieval.upload_parts.DUE_AT_ONCE", 2)
     clock = Clock()
-    async with world(tmp_path, clock) as w:
+    async with harness(tmp_path, clock) as w:
         uploads = [await w.upload() for _ in range(5)]
     clock.now += 3600
-    async with world(tmp_path, clock, sweep_s=600) as w:
+    async with harness(tmp_path, clock, sweep_s=600) as w:
 
         async def are_expired() -> bool:
             return {await w.status(upload) for upload in uploads} == {"expired"}
@@ -101,20 +101,20 @@ async def test_more_uploads_than_are_read_together_expire_in_one_sweep(
 
 
 async def test_a_start_keeps_only_parts_of_pending_uploads(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         upload = await w.upload()
         part = await w.part(upload)
         async with w.blobs.create(10, "") as writer:  # a crash between the bytes and their row
             await writer.write(b"lost")
             await writer.commit("part_lost")
         assert w.kept() == sorted(["part_lost", part])
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         assert w.kept() == [part]
         assert (await w.uploads.complete(OWNER, upload, UploadComplete(part_ids=[part])))["status"] == "completed"
 
 
 async def test_a_part_that_the_store_refuses_leaves_no_bytes(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         upload = await w.upload()
 
         async def receive(writer: BlobWriter) -> None:
@@ -127,13 +127,13 @@ async def test_a_part_that_the_store_refuses_leaves_no_bytes(tmp_path: Path) -> 
 
 
 async def test_a_completion_that_the_store_refuses_leaves_the_upload_pending(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         upload = await w.upload()
         part = await w.part(upload)
         await w.store.close()
         with pytest.raises(StoreFailed):
             await w.uploads.complete(OWNER, upload, UploadComplete(part_ids=[part]))
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         assert await w.status(upload) == "pending"
         assert w.kept() == [part]
         assert (await w.store.page("file", OWNER, PageQuery())).rows == []
@@ -141,7 +141,7 @@ async def test_a_completion_that_the_store_refuses_leaves_the_upload_pending(tmp
 
 
 async def test_missing_bytes_are_reported(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+    async with harness(tmp_path) as w:
         upload = await w.upload()
         part = await w.part(upload)
         await w.blobs.remove(part)

@@ -14,7 +14,7 @@ def queue_of(*commits: Commit) -> CommitQueues:
 
 
 def made(owner: str, took_s: float = 0.0) -> Commit:
-    return Commit([], durable=False, touches=frozenset(), future=asyncio.Future(), size=1, owner=owner, took_s=took_s)
+    return Commit([], durable=False, touched=frozenset(), future=asyncio.Future(), size=1, owner=owner, duration_s=took_s)
 
 
 async def test_an_owner_waits_until_others_have_had_as_much_time() -> None:

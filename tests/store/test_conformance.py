@@ -46,7 +46,7 @@ from wire.status import ACTIVE
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-async def world(store: Store) -> dict[Kind, Row]:
+async def one_row_of_each(store: Store) -> dict[Kind, Row]:
     """Return one row of each kind, all of one thread and run, or of one vector store and batch."""
     a, t, f, v = assistant(), thread(), file(), vector_store()
     r, b = run(t), file_batch(v)
@@ -57,13 +57,13 @@ async def world(store: Store) -> dict[Kind, Row]:
 
 @pytest.mark.parametrize("kind", get_args(Kind))
 async def test_an_inserted_row_is_returned_unchanged(store: Store, kind: Kind) -> None:
-    row = (await world(store))[kind]
+    row = (await one_row_of_each(store))[kind]
     assert await store.get(kind, row.id, "ann") == row
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
 async def test_a_row_of_another_owner_looks_unknown(store: Store, kind: Kind) -> None:
-    row = (await world(store))[kind]
+    row = (await one_row_of_each(store))[kind]
     assert await store.get(kind, row.id, "bob") is None
     listed = await store.page(kind, "bob", PageQuery(), thread_id=row.thread_id, run_id=row.run_id)
     assert listed.rows == []
@@ -76,7 +76,7 @@ async def test_a_row_of_another_owner_looks_unknown(store: Store, kind: Kind) ->
 
 @pytest.mark.parametrize("kind", ["message", "item", "run", "step"])
 async def test_get_compares_the_thread_and_the_run(store: Store, kind: Kind) -> None:
-    rows = await world(store)
+    rows = await one_row_of_each(store)
     row, run_id = rows[kind], rows["run"].id
     assert await store.get(kind, row.id, "ann", thread_id=row.thread_id) == row
     assert await store.get(kind, row.id, "ann", thread_id="thread_other") is None
@@ -86,7 +86,7 @@ async def test_get_compares_the_thread_and_the_run(store: Store, kind: Kind) -> 
 
 
 async def test_an_id_of_another_kind_is_unknown(store: Store) -> None:
-    rows = await world(store)
+    rows = await one_row_of_each(store)
     assert await store.get("thread", rows["assistant"].id, "ann") is None
 
 
@@ -253,7 +253,7 @@ async def test_run_start_returns_what_each_part_reads_alone(store: Store) -> Non
 
 
 async def test_entries_are_measured_from_a_message_on(store: Store) -> None:
-    rows, others = await world(store), await world(store)
+    rows, others = await one_row_of_each(store), await one_row_of_each(store)
     t, first = rows["thread"].id, rows["message"].id
     large = [message(rows["thread"], content=[{"type": "text", "text": {"value": "é" * 5_000}}]) for _ in range(3)]
     put_soon = store.commit([Insert(row) for row in large], durable=False)
@@ -295,7 +295,7 @@ async def test_nothing_is_added_to_a_missing_thread(store: Store, owner: str) ->
 
 
 async def test_a_deleted_thread_removes_everything_below_it(store: Store) -> None:
-    rows, others = await world(store), await world(store)
+    rows, others = await one_row_of_each(store), await one_row_of_each(store)
     for each in (rows, others):
         await store.commit([Append(each["run"].id, [event(0)])], durable=False)
     await store.commit([Delete("thread", rows["thread"].id, "ann")], durable=True)
@@ -309,7 +309,7 @@ async def test_a_deleted_thread_removes_everything_below_it(store: Store) -> Non
 
 
 async def test_a_deleted_run_removes_steps_and_log_and_frees_the_thread(store: Store) -> None:
-    rows = await world(store)
+    rows = await one_row_of_each(store)
     r = rows["run"]
     await store.commit([Append(r.id, [event(0)]), Delete("run", r.id, "ann")], durable=False)
     assert await store.get("step", rows["step"].id, "ann") is None
@@ -490,7 +490,7 @@ async def test_a_cursor_from_outside_the_list_is_refused(store: Store, param: st
 
 
 async def test_a_list_belongs_to_one_thread_or_run(store: Store) -> None:
-    rows, others = await world(store), await world(store)
+    rows, others = await one_row_of_each(store), await one_row_of_each(store)
     t, r = rows["thread"], rows["run"]
     own = message(t)
     await put(store, own)
@@ -634,7 +634,7 @@ async def test_get_sees_a_queued_insert_patch_and_delete_of_its_row(store: Store
 
 
 async def test_a_thread_that_is_being_deleted_is_not_found(store: Store) -> None:
-    rows = await world(store)
+    rows = await one_row_of_each(store)
     t = rows["thread"]
     asked = store.commit([Delete("thread", t.id, "ann")], durable=True)
     assert await store.get("message", rows["message"].id, "ann", thread_id=t.id) is None

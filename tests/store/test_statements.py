@@ -140,7 +140,7 @@ async def test_a_defect_in_the_writer_leaves_no_caller_waiting(monkeypatch: pyte
         raise ValueError("a defect")
 
     row = thread()
-    asked = [store.engine.queue([broken], touches=frozenset(), durable=True, size=1) for _ in range(20)]
+    asked = [store.engine.queue([broken], touched=frozenset(), durable=True, size=1) for _ in range(20)]
     await asyncio.sleep(0)
     asked += [
         store.commit([Insert(row)], durable=True),

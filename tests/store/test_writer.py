@@ -284,7 +284,7 @@ async def test_a_commit_without_enough_memory_fails_alone(tmp_path: Path) -> Non
         raise MemoryError
 
     store = await open_store(tmp_path / "t.db")
-    large = [store.engine.queue([grow], touches=frozenset()) for _ in range(2)]
+    large = [store.engine.queue([grow], touched=frozenset()) for _ in range(2)]
     others = [store.commit([Insert(thread())], durable=True) for _ in range(3)]
     for one in large:
         with pytest.raises(StoreFailed, match="memory is full"):

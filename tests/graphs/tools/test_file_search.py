@@ -38,7 +38,7 @@ class Embedder:
 
 
 @dataclass
-class World:
+class Harness:
     store: SqliteStore
     embedder: Embedder = field(default_factory=Embedder)
     whole: bool = True
@@ -73,17 +73,17 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def harness() -> AsyncIterator[Harness]:
     store = await open_store()
     try:
-        yield World(store)
+        yield Harness(store)
     finally:
         await store.close()
 
 
-async def test_passages_have_markers_and_file_names(world: World) -> None:
-    await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
-    found = await world.search()
+async def test_passages_have_markers_and_file_names(harness: Harness) -> None:
+    await harness.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
+    found = await harness.search()
     assert found.sources == {
         "3:0": {"file_id": "file-isles", "text": "The ferry leaves at seven.", "asked": "ferry"},
         "3:1": {"file_id": "file-isles", "text": "Tea is steeped.", "asked": "ferry"},
@@ -93,54 +93,54 @@ async def test_passages_have_markers_and_file_names(world: World) -> None:
         "The ferry leaves at seven.",
         "Tea is steeped.",
     ]
-    assert world.waited == [60.0]
+    assert harness.waited == [60.0]
 
 
-async def test_passages_stay_within_the_limit_and_the_best_is_always_shown(world: World) -> None:
-    await world.add("isles", "ferry " * 100, "boat " * 100, "tea " * 100)
-    assert [len(result["content"][0]["text"]) for result in (await world.search(chars=1200)).results] == [600, 500]
-    assert [len(result["content"][0]["text"]) for result in (await world.search(chars=50)).results] == [50]
+async def test_passages_stay_within_the_limit_and_the_best_is_always_shown(harness: Harness) -> None:
+    await harness.add("isles", "ferry " * 100, "boat " * 100, "tea " * 100)
+    assert [len(result["content"][0]["text"]) for result in (await harness.search(chars=1200)).results] == [600, 500]
+    assert [len(result["content"][0]["text"]) for result in (await harness.search(chars=50)).results] == [50]
 
 
-async def test_without_vectors_a_search_uses_words(world: World) -> None:
-    await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
-    world.embedder.fails = True
-    assert len((await world.search()).results) == 1
+async def test_without_vectors_a_search_uses_words(harness: Harness) -> None:
+    await harness.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
+    harness.embedder.fails = True
+    assert len((await harness.search()).results) == 1
 
 
 @pytest.mark.parametrize(("share", "first"), [(None, "ferry boat trip"), (0.1, "ferry"), (0.9, "ferry boat trip")])
-async def test_the_embedder_decides_the_weight_of_similarity(world: World, share: float | None, first: str) -> None:
-    world.embedder.share = share
-    await world.add("a", "ferry boat trip", "ferry")  # the first is nearest by meaning, the second by words
-    results = (await world.search()).results
+async def test_the_embedder_decides_the_weight_of_similarity(harness: Harness, share: float | None, first: str) -> None:
+    harness.embedder.share = share
+    await harness.add("a", "ferry boat trip", "ferry")  # the first is nearest by meaning, the second by words
+    results = (await harness.search()).results
     assert results[0]["content"][0]["text"] == first
 
 
-async def test_the_model_gets_the_error_of_a_search(world: World) -> None:
-    await world.add("isles", "The ferry leaves at seven.")
-    await world.add("old", "The ferry leaves at nine.", store="vs_old", status="expired")
-    assert "`query` is missing" in (await world.search("  ")).output
+async def test_the_model_gets_the_error_of_a_search(harness: Harness) -> None:
+    await harness.add("isles", "The ferry leaves at seven.")
+    await harness.add("old", "The ferry leaves at nine.", store="vs_old", status="expired")
+    assert "`query` is missing" in (await harness.search("  ")).output
     for stores in ((), ("vs_gone",), ("vs_old",)):
-        assert "no files to search" in (await world.search(stores=stores)).output
-    both = await world.search(stores=("vs_1", "vs_old"))
+        assert "no files to search" in (await harness.search(stores=stores)).output
+    both = await harness.search(stores=("vs_1", "vs_old"))
     assert {source["file_id"] for source in both.sources.values()} == {"file-isles"}
-    world.whole = False
-    assert "still being indexed" in (await world.search()).output
-    await world.store.close()
-    assert "cannot be searched right now" in (await world.search()).output
+    harness.whole = False
+    assert "still being indexed" in (await harness.search()).output
+    await harness.store.close()
+    assert "cannot be searched right now" in (await harness.search()).output
 
 
-async def test_a_deleted_file_is_not_shown(world: World) -> None:
-    await world.add("isles", "The ferry leaves at seven.")
+async def test_a_deleted_file_is_not_shown(harness: Harness) -> None:
+    await harness.add("isles", "The ferry leaves at seven.")
     chunks = [Chunk(0, "A ferry of a file that is gone.", 0, 31, [1.0, 0.0])]
-    await world.store.vectors.add(OWNER, "vs_1", "file-gone", chunks, model="m")
-    assert {source["file_id"] for source in (await world.search()).sources.values()} == {"file-isles"}
+    await harness.store.vectors.add(OWNER, "vs_1", "file-gone", chunks, model="m")
+    assert {source["file_id"] for source in (await harness.search()).sources.values()} == {"file-isles"}
 
 
-async def test_a_search_extends_the_store_s_expiry(world: World) -> None:
-    await world.add("isles", "ferry")
-    await world.search()
-    row = await world.store.get("vector_store", "vs_1", OWNER)
+async def test_a_search_extends_the_store_s_expiry(harness: Harness) -> None:
+    await harness.add("isles", "ferry")
+    await harness.search()
+    row = await harness.store.get("vector_store", "vs_1", OWNER)
     assert row is not None
     assert row.body["last_active_at"] == 1000
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import ApiClient
 from tests.graphs.tools.apis import Answer, Api, Seen
 from tests.ops.command import command
 from tests.process import ServerProcess
@@ -55,9 +55,9 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def world(server: ServerProcess) -> Iterator[World]:
+def api(server: ServerProcess) -> Iterator[ApiClient]:
     with httpx2.Client(base_url=server.url, timeout=30) as client:
-        yield World(client)
+        yield ApiClient(client)
 
 
 @pytest.fixture
@@ -66,26 +66,26 @@ def directory() -> Directory:
 
 
 @pytest.fixture
-def api(directory: Directory) -> Iterator[Api]:
+def remote(directory: Directory) -> Iterator[Api]:
     with Api(directory.answer) as served:
         yield served
 
 
-def tool(api: Api, **more: Any) -> dict[str, Any]:
-    return {"type": "directory", "label": "people", "server_url": api.url, "token": TOKEN, **more}
+def tool(remote: Api, **more: Any) -> dict[str, Any]:
+    return {"type": "directory", "label": "people", "server_url": remote.url, "token": TOKEN, **more}
 
 
-def steps(world: World, run: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps?order=asc")["data"]
+def steps(api: ApiClient, run: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps?order=asc")["data"]
     return found
 
 
-def test_a_run_calls_the_functions_that_were_listed(world: World, upstream: ScriptedUpstream, api: Api) -> None:
+def test_a_run_calls_the_functions_that_were_listed(api: ApiClient, upstream: ScriptedUpstream, remote: Api) -> None:
     upstream.script(Reply(tool_calls=[("look_up", {"name": "bob"})]), Reply("Done."))
-    run = world.wait_ended(world.run(tools=[tool(api)]))
+    run = api.wait_ended(api.run(tools=[tool(remote)]))
     assert run["status"] == "completed", run["last_error"]
     assert [(seen.method, seen.path) for seen in api.seen] == [("GET", "/functions"), ("POST", "/functions/look%20up")]
-    (call,) = steps(world, run)[0]["step_details"]["tool_calls"]
+    (call,) = steps(api, run)[0]["step_details"]["tool_calls"]
     result = 'found {"name":"bob"}'
     assert call["type"] == "directory"
     assert call["directory"] == {"function": "look_up", "arguments": {"name": "bob"}, "result": result}
@@ -93,12 +93,12 @@ def test_a_run_calls_the_functions_that_were_listed(world: World, upstream: Scri
 
 
 def test_its_secret_is_masked_and_kept_out_of_dumps(
-    world: World, server: ServerProcess, upstream: ScriptedUpstream, api: Api
+    api: ApiClient, server: ServerProcess, upstream: ScriptedUpstream, remote: Api
 ) -> None:
     upstream.script(Reply("Hello."))
-    run = world.wait_ended(world.run(tools=[tool(api)]))
-    read = world.get(f"/assistants/{run['assistant_id']}")
-    assert (read["tools"], run["tools"]) == ([tool(api, token=MASK)], [tool(api, token=MASK)])
+    run = api.wait_ended(api.run(tools=[tool(remote)]))
+    read = api.get(f"/assistants/{run['assistant_id']}")
+    assert (read["tools"], run["tools"]) == ([tool(remote, token=MASK)], [tool(remote, token=MASK)])
     dump = command(server.log.parent, "export")
     assert TOKEN not in dump.stdout
     assert MASK in dump.stdout
@@ -108,16 +108,18 @@ def test_its_secret_is_masked_and_kept_out_of_dumps(
     assert not any(TOKEN in str(body) for body in bodies)
 
 
-def test_its_secret_is_restored_for_the_same_origin_only(world: World, upstream: ScriptedUpstream, api: Api) -> None:
-    assistant = world.assistant(tools=[tool(api)])
-    world.post(f"/assistants/{assistant}", {"tools": [tool(api, token=MASK, server_url=f"{api.url}/v2")]})
+def test_its_secret_is_restored_for_the_same_origin_only(
+    api: ApiClient, upstream: ScriptedUpstream, remote: Api
+) -> None:
+    assistant = api.assistant(tools=[tool(remote)])
+    api.post(f"/assistants/{assistant}", {"tools": [tool(remote, token=MASK, server_url=f"{remote.url}/v2")]})
     for changed in ({"server_url": "http://evil.example"}, {"server_url": "no URL"}):
-        refused = world.post(f"/assistants/{assistant}", {"tools": [tool(api, token=MASK, **changed)]}, 400)
+        refused = api.post(f"/assistants/{assistant}", {"tools": [tool(remote, token=MASK, **changed)]}, 400)
         assert refused["error"]["param"] == "tools[0].token"
         assert "the directory calls another address now" in refused["error"]["message"]
     upstream.script(Reply("Hello."))
-    run = world.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": []}})
-    assert world.wait_ended(run)["status"] == "completed"
+    run = api.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": []}})
+    assert api.wait_ended(run)["status"] == "completed"
     assert [(seen.path, seen.headers["Authorization"]) for seen in api.seen] == [("/v2/functions", f"Bearer {TOKEN}")]
 
 
@@ -131,44 +133,44 @@ def test_its_secret_is_restored_for_the_same_origin_only(world: World, upstream:
     ids=["approved", "denied", "no longer listed"],
 )
 def test_its_calls_wait_for_approval(
-    world: World,
+    api: ApiClient,
     upstream: ScriptedUpstream,
     directory: Directory,
-    api: Api,
+    remote: Api,
     decision: str,
     functions: list[str],
     result: str,
 ) -> None:
     upstream.script(Reply(tool_calls=[("look_up", {})]), Reply("Done."))
-    run = world.wait_ended(world.run(tools=[tool(api, require_approval=True)]))
+    run = api.wait_ended(api.run(tools=[tool(remote, require_approval=True)]))
     assert run["status"] == "requires_action"
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
-    (approval,) = world.get(f"{path}/approvals")["data"]
-    assert (approval["url"], approval["body"]) == (f"{api.url}/functions/look up", "{}")
+    (approval,) = api.get(f"{path}/approvals")["data"]
+    assert (approval["url"], approval["body"]) == (f"{remote.url}/functions/look up", "{}")
     assert TOKEN not in json.dumps(approval)
     directory.functions[:] = functions
     outputs = [{"tool_call_id": approval["tool_call_id"], "output": decision}]
-    world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
-    assert world.wait_ended(run)["status"] == "completed"
-    (call,) = steps(world, run)[0]["step_details"]["tool_calls"]
+    api.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
+    assert api.wait_ended(run)["status"] == "completed"
+    (call,) = steps(api, run)[0]["step_details"]["tool_calls"]
     assert call["directory"]["result"] == result
     called = [seen.path for seen in api.seen if seen.method == "POST"]
     assert called == (["/functions/look%20up"] if result.startswith("found") else [])
 
 
-def test_a_list_that_fails_fails_the_run(world: World, directory: Directory, api: Api) -> None:
+def test_a_list_that_fails_fails_the_run(api: ApiClient, directory: Directory, remote: Api) -> None:
     directory.status = 503
-    run = world.wait_ended(world.run(tools=[tool(api)]))
+    run = api.wait_ended(api.run(tools=[tool(remote)]))
     assert (run["status"], run["last_error"]) == (
         "failed",
         {"code": "server_error", "message": "The directory `people` answered with status 503."},
     )
-    assert world.get(f"/threads/{run['thread_id']}/messages")["data"][0]["role"] == "user"
+    assert api.get(f"/threads/{run['thread_id']}/messages")["data"][0]["role"] == "user"
 
 
-def test_an_invalid_tool_is_refused_without_asking_its_server(world: World, api: Api) -> None:
-    refused = world.post("/assistants", {"model": "m", "tools": [tool(api, server_url="ftp://x")]}, 400)
+def test_an_invalid_tool_is_refused_without_asking_its_server(api: ApiClient, remote: Api) -> None:
+    refused = api.post("/assistants", {"model": "m", "tools": [tool(remote, server_url="ftp://x")]}, 400)
     assert refused["error"]["param"] == "tools[0].server_url"
-    unknown = world.post("/assistants", {"model": "m", "tools": [{"type": "none"}]}, 400)
+    unknown = api.post("/assistants", {"model": "m", "tools": [{"type": "none"}]}, 400)
     assert "'directory'" not in unknown["error"]["message"]
     assert api.seen == []

@@ -27,7 +27,7 @@ from wire.runs import RunCreate
 from wire.threads import ThreadCreate, new_thread
 
 OWNER = "default"
-_TRUST = ssl.create_default_context()  # one for all worlds, because it takes long to make
+_TRUST = ssl.create_default_context()  # one for all harnesses, because it takes long to make
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -51,7 +51,7 @@ class Clock:
 
 
 @dataclass
-class World:
+class Harness:
     """What a test works with."""
 
     store: SqliteStore
@@ -105,14 +105,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(
+async def harness(
     upstream: ScriptedUpstream,
     path: Path | None = None,
     clock: Clock | None = None,
     trace: Trace | None = None,
     **options: Any,
-) -> AsyncIterator[World]:
-    """Open a world; `path` keeps the store on disk, `trace` receives every SQL statement."""
+) -> AsyncIterator[Harness]:
+    """Open a harness; `path` keeps the store on disk, `trace` receives every SQL statement."""
     clock = clock or Clock()
     store = await open_store(":memory:" if path is None else path, trace=trace)
     model = Upstream(upstream.url, limits=CallLimits(idle_s=60))
@@ -124,7 +124,7 @@ async def world(
             store, OpenAIBackend(model), Resources({CALLER: caller}), attachments=attachments, clock=clock, **options
         ) as runner:
             with no_blocking_calls(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop from here on
-                yield World(store, runner, upstream, clock)
+                yield Harness(store, runner, upstream, clock)
     finally:
         await caller.close()
         await model.close()
