@@ -58,10 +58,10 @@ def order_api(url: str, media_type: str, *, note: str = "") -> dict[str, Any]:
 def test_an_approval_shows_the_request_that_is_sent(
     api: ApiClient, script: Callable[..., None], media_type: str, body: str
 ) -> None:
-    with Api() as api:
+    with Api() as remote:
         given = {"shop": "a/b", "rush": True, "X-Count": 2, "item": "tea & salt"}
         script(Reply(tool_calls=[("order", given)]), Reply("Done."))
-        run = api.wait_ended(api.run(tools=[order_api(api.url, media_type)]))
+        run = api.wait_ended(api.run(tools=[order_api(remote.url, media_type)]))
         assert run["status"] == "requires_action"
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
         (approval,) = api.get(f"{path}/approvals")["data"]
@@ -71,7 +71,7 @@ def test_an_approval_shows_the_request_that_is_sent(
             "tool_call_id": call["id"],
             "name": "order",
             "method": "POST",
-            "url": f"{api.url}/shops/a%2Fb/orders?rush=true",
+            "url": f"{remote.url}/shops/a%2Fb/orders?rush=true",
             "headers": {"X-Count": "2"} | ({} if "multipart" in media_type else {"Content-Type": media_type}),
             "body": body,
             "problem": None,
@@ -79,15 +79,15 @@ def test_an_approval_shows_the_request_that_is_sent(
         outputs = [{"tool_call_id": call["id"], "output": "approved"}]
         api.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
         api.wait_ended(run)
-        (seen,) = api.seen
+        (seen,) = remote.seen
         assert seen.path == f"/shops/a%2Fb/orders?rush=true&key={KEY}"
         assert api.get(f"{path}/approvals")["data"] == []
 
 
 def test_arguments_that_make_no_request_are_reported(api: ApiClient, script: Callable[..., None]) -> None:
-    with Api() as api:
+    with Api() as remote:
         script(Reply(tool_calls=[("order", {"shop": "..", "item": "tea"})]), Reply("Done."))
-        run = api.wait_ended(api.run(tools=[order_api(api.url, "application/json")]))
+        run = api.wait_ended(api.run(tools=[order_api(remote.url, "application/json")]))
         (approval,) = api.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
         assert "path" in approval["problem"]
         assert (approval["method"], approval["body"]) == ("POST", "")
@@ -95,17 +95,17 @@ def test_arguments_that_make_no_request_are_reported(api: ApiClient, script: Cal
 
 @pytest.mark.parametrize("name", ["shop", "note"])
 def test_an_unpaired_surrogate_in_the_url_is_replaced(api: ApiClient, script: Callable[..., None], name: str) -> None:
-    with Api() as api:
+    with Api() as remote:
         given = json.dumps({"shop": "a", "note": "b", "item": "tea"} | {name: "c\ud83d"})
         script(Reply(tool_calls=[("order", given)]), Reply("Done."))
-        run = api.wait_ended(api.run(tools=[order_api(api.url, "application/json")]))
+        run = api.wait_ended(api.run(tools=[order_api(remote.url, "application/json")]))
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
         (approval,) = api.get(f"{path}/approvals")["data"]
         assert "c%EF%BF%BD" in approval["url"]
         outputs = [{"tool_call_id": approval["tool_call_id"], "output": "approved"}]
         api.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
         assert api.wait_ended(run)["status"] == "completed"
-        (seen,) = api.seen
+        (seen,) = remote.seen
         assert "c%EF%BF%BD" in seen.path
 
 

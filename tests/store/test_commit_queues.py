@@ -2,6 +2,7 @@
 
 import asyncio
 
+from store.ports import Row
 from store.sqlite.commit_queues import CommitQueues
 from store.sqlite.transactions import Commit
 
@@ -13,8 +14,9 @@ def queue_of(*commits: Commit) -> CommitQueues:
     return queues
 
 
-def made(owner: str, took_s: float = 0.0) -> Commit:
-    return Commit([], durable=False, touched=frozenset(), future=asyncio.Future(), size=1, owner=owner, duration_s=took_s)
+def made(owner: str, duration_s: float = 0.0) -> Commit:
+    future: asyncio.Future[list[Row]] = asyncio.Future()
+    return Commit([], False, frozenset(), future, size=1, owner=owner, duration_s=duration_s)
 
 
 async def test_an_owner_waits_until_others_have_had_as_much_time() -> None:

@@ -66,13 +66,13 @@ def directory() -> Directory:
 
 
 @pytest.fixture
-def remote(directory: Directory) -> Iterator[Api]:
+def other(directory: Directory) -> Iterator[Api]:
     with Api(directory.answer) as served:
         yield served
 
 
-def tool(remote: Api, **more: Any) -> dict[str, Any]:
-    return {"type": "directory", "label": "people", "server_url": remote.url, "token": TOKEN, **more}
+def tool(other: Api, **more: Any) -> dict[str, Any]:
+    return {"type": "directory", "label": "people", "server_url": other.url, "token": TOKEN, **more}
 
 
 def steps(api: ApiClient, run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -80,11 +80,14 @@ def steps(api: ApiClient, run: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_run_calls_the_functions_that_were_listed(api: ApiClient, upstream: ScriptedUpstream, remote: Api) -> None:
+def test_a_run_calls_the_functions_that_were_listed(api: ApiClient, upstream: ScriptedUpstream, other: Api) -> None:
     upstream.script(Reply(tool_calls=[("look_up", {"name": "bob"})]), Reply("Done."))
-    run = api.wait_ended(api.run(tools=[tool(remote)]))
+    run = api.wait_ended(api.run(tools=[tool(other)]))
     assert run["status"] == "completed", run["last_error"]
-    assert [(seen.method, seen.path) for seen in api.seen] == [("GET", "/functions"), ("POST", "/functions/look%20up")]
+    assert [(seen.method, seen.path) for seen in other.seen] == [
+        ("GET", "/functions"),
+        ("POST", "/functions/look%20up"),
+    ]
     (call,) = steps(api, run)[0]["step_details"]["tool_calls"]
     result = 'found {"name":"bob"}'
     assert call["type"] == "directory"
@@ -93,12 +96,12 @@ def test_a_run_calls_the_functions_that_were_listed(api: ApiClient, upstream: Sc
 
 
 def test_its_secret_is_masked_and_kept_out_of_dumps(
-    api: ApiClient, server: ServerProcess, upstream: ScriptedUpstream, remote: Api
+    api: ApiClient, server: ServerProcess, upstream: ScriptedUpstream, other: Api
 ) -> None:
     upstream.script(Reply("Hello."))
-    run = api.wait_ended(api.run(tools=[tool(remote)]))
+    run = api.wait_ended(api.run(tools=[tool(other)]))
     read = api.get(f"/assistants/{run['assistant_id']}")
-    assert (read["tools"], run["tools"]) == ([tool(remote, token=MASK)], [tool(remote, token=MASK)])
+    assert (read["tools"], run["tools"]) == ([tool(other, token=MASK)], [tool(other, token=MASK)])
     dump = command(server.log.parent, "export")
     assert TOKEN not in dump.stdout
     assert MASK in dump.stdout
@@ -109,18 +112,18 @@ def test_its_secret_is_masked_and_kept_out_of_dumps(
 
 
 def test_its_secret_is_restored_for_the_same_origin_only(
-    api: ApiClient, upstream: ScriptedUpstream, remote: Api
+    api: ApiClient, upstream: ScriptedUpstream, other: Api
 ) -> None:
-    assistant = api.assistant(tools=[tool(remote)])
-    api.post(f"/assistants/{assistant}", {"tools": [tool(remote, token=MASK, server_url=f"{remote.url}/v2")]})
+    assistant = api.assistant(tools=[tool(other)])
+    api.post(f"/assistants/{assistant}", {"tools": [tool(other, token=MASK, server_url=f"{other.url}/v2")]})
     for changed in ({"server_url": "http://evil.example"}, {"server_url": "no URL"}):
-        refused = api.post(f"/assistants/{assistant}", {"tools": [tool(remote, token=MASK, **changed)]}, 400)
+        refused = api.post(f"/assistants/{assistant}", {"tools": [tool(other, token=MASK, **changed)]}, 400)
         assert refused["error"]["param"] == "tools[0].token"
         assert "the directory calls another address now" in refused["error"]["message"]
     upstream.script(Reply("Hello."))
     run = api.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": []}})
     assert api.wait_ended(run)["status"] == "completed"
-    assert [(seen.path, seen.headers["Authorization"]) for seen in api.seen] == [("/v2/functions", f"Bearer {TOKEN}")]
+    assert [(seen.path, seen.headers["Authorization"]) for seen in other.seen] == [("/v2/functions", f"Bearer {TOKEN}")]
 
 
 @pytest.mark.parametrize(
@@ -136,17 +139,17 @@ def test_its_calls_wait_for_approval(
     api: ApiClient,
     upstream: ScriptedUpstream,
     directory: Directory,
-    remote: Api,
+    other: Api,
     decision: str,
     functions: list[str],
     result: str,
 ) -> None:
     upstream.script(Reply(tool_calls=[("look_up", {})]), Reply("Done."))
-    run = api.wait_ended(api.run(tools=[tool(remote, require_approval=True)]))
+    run = api.wait_ended(api.run(tools=[tool(other, require_approval=True)]))
     assert run["status"] == "requires_action"
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
     (approval,) = api.get(f"{path}/approvals")["data"]
-    assert (approval["url"], approval["body"]) == (f"{remote.url}/functions/look up", "{}")
+    assert (approval["url"], approval["body"]) == (f"{other.url}/functions/look up", "{}")
     assert TOKEN not in json.dumps(approval)
     directory.functions[:] = functions
     outputs = [{"tool_call_id": approval["tool_call_id"], "output": decision}]
@@ -154,13 +157,13 @@ def test_its_calls_wait_for_approval(
     assert api.wait_ended(run)["status"] == "completed"
     (call,) = steps(api, run)[0]["step_details"]["tool_calls"]
     assert call["directory"]["result"] == result
-    called = [seen.path for seen in api.seen if seen.method == "POST"]
+    called = [seen.path for seen in other.seen if seen.method == "POST"]
     assert called == (["/functions/look%20up"] if result.startswith("found") else [])
 
 
-def test_a_list_that_fails_fails_the_run(api: ApiClient, directory: Directory, remote: Api) -> None:
+def test_a_list_that_fails_fails_the_run(api: ApiClient, directory: Directory, other: Api) -> None:
     directory.status = 503
-    run = api.wait_ended(api.run(tools=[tool(remote)]))
+    run = api.wait_ended(api.run(tools=[tool(other)]))
     assert (run["status"], run["last_error"]) == (
         "failed",
         {"code": "server_error", "message": "The directory `people` answered with status 503."},
@@ -168,9 +171,9 @@ def test_a_list_that_fails_fails_the_run(api: ApiClient, directory: Directory, r
     assert api.get(f"/threads/{run['thread_id']}/messages")["data"][0]["role"] == "user"
 
 
-def test_an_invalid_tool_is_refused_without_asking_its_server(api: ApiClient, remote: Api) -> None:
-    refused = api.post("/assistants", {"model": "m", "tools": [tool(remote, server_url="ftp://x")]}, 400)
+def test_an_invalid_tool_is_refused_without_asking_its_server(api: ApiClient, other: Api) -> None:
+    refused = api.post("/assistants", {"model": "m", "tools": [tool(other, server_url="ftp://x")]}, 400)
     assert refused["error"]["param"] == "tools[0].server_url"
     unknown = api.post("/assistants", {"model": "m", "tools": [{"type": "none"}]}, 400)
     assert "'directory'" not in unknown["error"]["message"]
-    assert api.seen == []
+    assert other.seen == []
