@@ -7,11 +7,11 @@ records whichever comes first, the graph's end or a stop (compare-and-set).
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 from langchain_core.runnables import RunnableConfig
 
@@ -24,20 +24,17 @@ from graphs.machine.state import GraphInput, RunContext
 from graphs.machine.stream_parts import Call, MessageClosed, RunEnded, StreamPart, TextDeltas
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
+from graphs.run_stops import UNWRITTEN, Stop, handed_over_error, last_error, lost_stop, shutdown_error
 from graphs.run_usage import run_usage
 from store.ports import Append, Change, DropCheckpoints, MessageRow, Patch, Row, RunProgress, StepRow, Store
-from wire.errors import LeaseLost, MissingRow, NotFound, RunError, StatusConflict, StoreError, StoreFailed, Unavailable
+from wire.errors import NotFound, StatusConflict, StoreError, StoreFailed
 from wire.events import Event, NewEvent
-from wire.runs import LastError, RequiredAction, Run, RunOutcome, WantedCall
+from wire.runs import RequiredAction, Run, RunOutcome, WantedCall
 from wire.status import ACTIVE, RunEnd
 
-__all__ = ["ActiveRun", "Stop", "last_error", "lost_stop", "shutdown_error"]
+__all__ = ["ActiveRun"]
 
 logger = logging.getLogger("threadhold.runs")
-
-Stop = Literal["cancelled", "expired", "shutdown", "refused", "unwritten", "deleted", "lost"]
-"""Why a task was stopped: the client cancelled; the run expired; the server shuts down; the first commit was refused;
-a later commit failed; the thread was deleted; this process was declared dead, so another one continues the run."""
 
 _RESERVE_BEFORE = BLOCK // 2
 _READ_EVENTS = 1024
@@ -81,6 +78,8 @@ class ActiveRun:
     """Changes the bytes that are counted for the run; the second argument: only if they are free."""
     begun_at: float = 0.0
     """When this process began to execute it, on the event loop's clock, which cannot be set."""
+    restore_rows: "Callable[[ActiveRun], Awaitable[None]] | None" = None
+    """Restores a run that was left from its rows; None once that is done. An end before that must restore it first."""
     _reserving: "asyncio.Future[list[Row]] | None" = None
     steps: list[StepRow] = field(default_factory=list)
     """The run's steps, as stored when this process took the run over."""
@@ -111,6 +110,7 @@ class ActiveRun:
 
     def restore(self) -> None:
         """Restore the recorder from `steps` and `messages`. Rows to be dropped must be removed from them before."""
+        self.restore_rows = None
         self.recorder.restore(self.steps, self.messages)
         self._reported_tokens = self.recorder.usage["total_tokens"]
 
@@ -192,6 +192,9 @@ class ActiveRun:
 
     async def end(self, status: RunEnd, **fields: Unpack[RunOutcome]) -> None:
         """End the run with this status."""
+        if self.restore_rows is not None:
+            self.ending = True  # nothing stops the end
+            await self.restore_rows(self)
         recorded = Recorded()
         if status in ("completed", "incomplete"):
             recorded = self._last_close()
@@ -343,7 +346,7 @@ class ActiveRun:
                 self.log.close(shutdown_error(self.run_id, self.log.next - 1))
             case "unwritten":
                 # Rows and log lack the last output: the run is ended from what they have, once the store takes writes.
-                raise StoreFailed(_UNWRITTEN)
+                raise StoreFailed(UNWRITTEN)
             case "deleted":
                 with suppress(StoreError):
                     await self.store.commit([run_usage(self.recorder, self.owner, self.key_id)], durable=True)
@@ -357,41 +360,3 @@ class ActiveRun:
         """End the run as failed."""
         self._error = error
         await self.end("failed", last_error=last_error(error))
-
-
-def shutdown_error(run_id: str, after: int) -> Unavailable:
-    """Return the error for readers of a run that continues when the server is back."""
-    return Unavailable(
-        f"The server is shutting down. Run {run_id} continues when it is back: read its events from number {after}."
-    )
-
-
-def handed_over_error(run_id: str, after: int) -> Unavailable:
-    """Return the error for readers of a run that another process continues."""
-    return Unavailable(
-        f"Another server process continues run {run_id}: read its events from number {after}.",
-        headers={"Retry-After": "5"},
-    )
-
-
-def lost_stop(error: BaseException) -> Stop | None:
-    """Return why a failed commit means that the run is no longer this process's; None if it still is."""
-    match error:
-        case LeaseLost():
-            return "lost"
-        case MissingRow(kind="run" | "step" | "thread"):  # these rows are deleted only with the thread
-            return "deleted"
-        case _:
-            return None
-
-
-_UNWRITTEN = "The server could not store the run's progress; see its log. Nothing that was acknowledged is lost."
-
-
-def last_error(error: BaseException) -> LastError:
-    """Return the wire's `last_error`: that of a RunError, or OpenAI's own sentence for an unexpected error."""
-    if isinstance(error, RunError):
-        return {"code": error.code, "message": error.message}
-    if isinstance(error, StoreError):
-        return {"code": "server_error", "message": _UNWRITTEN}
-    return {"code": "server_error", "message": "Sorry, something went wrong."}

@@ -13,7 +13,7 @@ from typing import Final
 
 from langchain_core.runnables import RunnableConfig
 
-from graphs.active_run import ActiveRun, lost_stop, shutdown_error
+from graphs.active_run import ActiveRun
 from graphs.admission import Admission, Limits, QueuedRun
 from graphs.checkpoints import StoreSaver
 from graphs.fanout import SOME_EVENTS, fanout, work_of
@@ -21,6 +21,7 @@ from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import GraphInput, RunContext
+from graphs.run_stops import lost_stop, shutdown_error
 from graphs.started import StartedRun
 from graphs.stored_events import StoredEvents
 from store.ports import Processes, Row, Store

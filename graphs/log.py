@@ -44,6 +44,14 @@ class RunLog:
         self._events: list[Event] = []
         self._waiting: dict[asyncio.Future[None], None] = {}
 
+    def skip(self, number: int) -> None:
+        """Continue the numbers at `number` if they are lower. The store has the events in between."""
+        if number > self.next:
+            self.first = self.next = number
+            self.ceiling = number + BLOCK
+            self._events = []
+            self._wake()
+
     def number(self, events: Sequence[NewEvent]) -> list[Event]:
         """Assign the next numbers to events. Readers do not see the events yet."""
         # The same as Event(…) without its constructor in Python: this is the hot path.

@@ -10,13 +10,14 @@ from collections.abc import Callable, Coroutine
 from typing import Final
 from weakref import WeakValueDictionary
 
-from graphs.active_run import ActiveRun, Stop
+from graphs.active_run import ActiveRun
 from graphs.admission import QueuedRun
 from graphs.cancellation import UNANNOUNCED, announced
 from graphs.execution import Execution
 from graphs.recovery import Plan, load_rows, make_active_run, plan_recovery, restore_run
 from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, object_memory
+from graphs.run_stops import Stop
 from store.ports import Append, Hold, Patch, Processes, RunRow, Store, Unfinished
 from telemetry.repeated_warnings import RepeatedWarning
 from wire.errors import HeldByOther, MissingRow, StatusConflict, StoreError
@@ -141,7 +142,8 @@ class OrphanedRuns:
         used = exchange_memory(row.private.get("exchange_bytes", 0))
         active.resize(active.history_memory + used, False)
         if row.body["started_at"] is None:
-            plan = Plan(given={}, resumed=False)  # it was only queued: there is nothing to discard
+            active.restore()  # it was only queued: it has no rows
+            plan = Plan(given={}, resumed=False)
         else:
             logger.info("run %s is continued", row.id)
             plan = await plan_recovery(self._execution.graph, active, row)

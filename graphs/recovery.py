@@ -8,6 +8,7 @@ any that was ever sent.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, cast, overload
 
 from langgraph.types import Command, StateSnapshot
@@ -51,12 +52,13 @@ class Plan:
 
 
 def make_active_run(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
-    """Return the run, ready to be continued; its rows are not read yet."""
+    """Return the run, ready to be continued. Its rows are read later, at the latest when it ends."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
     active = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
     active.checkpointed = True
     recorder.cached_tokens = row.private.get("cached_tokens", 0)
     active.key_id = row.private.get("key_id", "")
+    active.restore_rows = partial(_restore_rows, row=row)
     return active
 
 
@@ -66,9 +68,9 @@ async def load_rows(active: ActiveRun, row: RunRow) -> None:
     Also skip the numbers of events that the log has: older versions could end between the storing of a
     cancellation's event and of its number."""
     while stored := await active.store.events(row.id, after=active.log.next - 1, limit=_READ_EVENTS):
-        active.log = RunLog(stored[-1].number + 1)
-    active.steps += await _rows(active.store, "step", row)
-    active.messages += await _rows(active.store, "message", row)
+        active.log.skip(stored[-1].number + 1)
+    active.steps = await _rows(active.store, "step", row)
+    active.messages = await _rows(active.store, "message", row)
 
 
 @overload
@@ -90,17 +92,22 @@ async def _rows(store: Store, kind: Kind, run: RunRow) -> Sequence[Row]:
 
 
 async def restore_run(store: Store, row: RunRow, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
-    """Return a waiting or orphaned run, restored from all of its rows and, if a message is open, from its log."""
+    """Return a waiting or orphaned run, restored from its rows."""
     active = make_active_run(store, row, clock, metrics)
+    await _restore_rows(active, row)
+    return active
+
+
+async def _restore_rows(active: ActiveRun, row: RunRow) -> None:
+    """Restore a run from all of its rows and, if a message is open, from its log."""
     await load_rows(active, row)
     active.restore()
     after = -1
     while active.recorder.is_writing_message and (
-        events := await store.events(row.id, after=after, limit=_READ_EVENTS)
+        events := await active.store.events(row.id, after=after, limit=_READ_EVENTS)
     ):
         active.recorder.restore_text(events)
         after = events[-1].number
-    return active
 
 
 async def plan_recovery(graph: CompiledRun, active: ActiveRun, row: RunRow) -> Plan:

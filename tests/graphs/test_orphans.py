@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from graphs import orphans
+from graphs import orphans, recovery
 from graphs.active_run import ActiveRun
+from graphs.run_context import RunContexts
 from graphs.started import StartedRun
-from tests.graphs.harness import OWNER, WEATHER, Clock, Harness, harness
+from tests.graphs.harness import OWNER, WEATHER, Clock, Harness, harness, text_of, until
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import StoreFailed
 
@@ -84,3 +85,52 @@ async def test_a_run_that_cannot_be_ended_prevents_neither_the_start_nor_other_e
         async with asyncio.timeout(20):
             while (await small.run(broken))["status"] != "cancelled":
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+@pytest.mark.parametrize("reads", ["no rows", "some rows", "all rows"])
+async def test_an_end_before_a_run_has_been_resumed_closes_its_step_and_message(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, reads: str
+) -> None:
+    upstream.script(Reply(chunks=["One ", "two "], pause_after=2))
+    clock = Clock()
+    async with harness(upstream, tmp_path / "t.db", clock) as small:
+        left = await small.start_run(tools=[WEATHER])
+        await until(lambda: upstream.requests)
+        async with asyncio.timeout(20):
+            while [row["status"] for row in await small.rows("step", left)] != ["in_progress"]:
+                await asyncio.sleep(0.02)
+    blocked = asyncio.Event()
+
+    async def block(*_: Any) -> None:
+        blocked.set()
+        await asyncio.sleep(3600)
+
+    match reads:
+        case "no rows":
+            monkeypatch.setattr(orphans, "load_rows", block)
+        case "some rows":
+            rows_of = recovery._rows
+
+            async def block_once(store: Any, kind: Any, run: Any) -> Any:
+                if kind == "message" and not blocked.is_set():
+                    await block()
+                return await rows_of(store, kind, run)
+
+            monkeypatch.setattr(recovery, "_rows", block_once)
+        case _:
+            monkeypatch.setattr(RunContexts, "reload", block)
+    async with harness(upstream, tmp_path / "t.db", clock, expiry_s=600) as small:
+        async with asyncio.timeout(20):
+            await blocked.wait()
+        if end == "cancelled":
+            await small.runner.cancel(OWNER, left.run["thread_id"], left.run_id)
+        else:
+            clock.now += 3600
+        async with asyncio.timeout(20):
+            events = await small.events(left.run_id)
+        assert events[-1].name == f"thread.run.{end}"
+        (step,) = await small.rows("step", left)
+        (message,) = [row for row in await small.rows("message", left) if row["role"] == "assistant"]
+        assert (step["status"], message["status"]) == (end, "incomplete")
+        assert message["content"][0]["text"]["value"] == text_of(events)
