@@ -43,7 +43,7 @@ __all__ = ["AccessControl"]
 logger = logging.getLogger("threadhold.api")
 
 _PUBLIC: Final = frozenset({"/", "/v1/health", "/v1/ready", "/docs", "/openapi.json"})
-_PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
+_PUBLIC_FOLDERS: Final = ("/page/", "/docs/", "/static-offline-docs/")
 _PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
 _PARTS: Final = re.compile(r"/uploads/[^/]+/parts")
 _UNFRAMED: Final = ((b"content-security-policy", b"frame-ancestors 'none'"), (b"x-frame-options", b"DENY"))

@@ -1,9 +1,8 @@
-// Extracts the parser of events from the page (first argument) and feeds it a hostile stream, split at every position.
-import { readFileSync } from 'node:fs';
+// Loads the parser of events from the page's folder (first argument) and feeds it a hostile stream, split at every position.
 import { deepStrictEqual } from 'node:assert';
+import { load } from './sources.mjs';
 
-const [, source] = /\/\* sse:begin \*\/([\s\S]*?)\/\* sse:end \*\//.exec(readFileSync(process.argv[2], 'utf8'));
-const readEvents = new Function(`${source}; return readEvents;`)();
+const { readEvents } = load(process.argv[2], ['sse'], ['readEvents']);
 const stream = Buffer.from('\ufeff: hello\r\n\r\nid: 1\nevent: a\ndata: {"x":"é😀"}\n\n' +
   'data: one\r\ndata:two\r\ndata\r\n\r\nevent: cr\rdata: 3\rid: 7\r\r:ping\n\nevent: end\r\n\r\nretry: 5\nother: x\ndata:  spaced\n\nid: 9\ndata: never ended\n');
 const wanted = [

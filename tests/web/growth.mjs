@@ -1,16 +1,15 @@
-// Extracts the code that reads untrusted text from the page (first argument), and feeds it hostile text of some length
+// Loads the scripts that read untrusted text from the page's folder (first argument), and feeds it hostile text of some length
 // (second argument). The law: four times the text takes about four times the work, drawn at once or piece by piece
 // while it arrives.
-import { readFileSync } from 'node:fs';
 import { deepStrictEqual, ok } from 'node:assert';
+import { load } from './sources.mjs';
 
 const SIZE = Number(process.argv[3]); // characters, and four times as many
 const MOST_GROWTH = 9; // for four times the text; quadratic code takes sixteen times as long
 const NOTHING_MS = 4; // shorter times do not show growth
 const TRIES = 8; // on a machine with other load
 
-const html = readFileSync(process.argv[2], 'utf8');
-const part = name => new RegExp(`/\\* ${name}:begin \\*/([\\s\\S]*?)/\\* ${name}:end \\*/`).exec(html)[1];
+const folder = process.argv[2];
 
 const ENDLESS = { isLeft: () => true, spend: () => {} };
 class Element {
@@ -42,12 +41,12 @@ const surroundings = {
   el, now: () => performance.now(), copier: text => Object.assign(el('button'), { copied: text }),
   unfinished: new Set(), stick: () => {}, drawLater: () => {}, allowance: () => ENDLESS,
 };
-const { blocks, inline, Markdown } = new Function(...Object.keys(surroundings), `${part('markdown')}; return { blocks, inline, Markdown };`)(...Object.values(surroundings));
-const readEvents = new Function(`${part('sse')}; return readEvents;`)();
-
+const MARKDOWN = ['markdown_scanner', 'markdown_inline', 'markdown_blocks', 'markdown'];
+const { blocks, inline, Markdown } = load(folder, MARKDOWN, ['blocks', 'inline', 'Markdown'], surroundings);
+const { readEvents } = load(folder, ['sse'], ['readEvents']);
 const laidOut = value => JSON.stringify(value, null, 2);
-const pretty = new Function('parse', 'laidOut', `${part('json')}; return pretty;`)(JSON.parse, laidOut);
-const tokenCounts = new Function(`${part('counts')}; return tokenCounts;`)();
+const { pretty } = load(folder, ['json'], ['pretty'], { parse: JSON.parse, laidOut });
+const { tokenCounts } = load(folder, ['problems'], ['tokenCounts']);
 const fill = (text, size) => text.repeat(Math.ceil(size / text.length)).slice(0, size);
 const growing = (make, size) => {
   let text = '';

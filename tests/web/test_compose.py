@@ -4,13 +4,13 @@ import pytest
 
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import Page
-from tests.web.test_page import strings
+from tests.web.sources import texts
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_an_example_fills_both_texts_in_the_page_s_language(tab: Page, up: ScriptedUpstream, language: str) -> None:
     tab.fresh(language=language)
-    presets = strings()[language]["presets"]
+    presets = texts(language)["presets"]
     assert isinstance(presets, list)
     for number, preset in enumerate(presets):
         tab.choose("preset", str(number))

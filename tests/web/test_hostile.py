@@ -17,7 +17,8 @@ from tests.web.hostile import HOSTILE, HOSTILE_MARKDOWN
 from tests.web.page import Page
 
 _ELEMENTS = (
-    "script:not([type=module]), img, iframe, object, embed, base, video, audio, source, math, template, form[action]"
+    "script:not([defer][src^='page/']), img, iframe, object, embed, base, video, audio, source, math, template, "
+    "form[action]"
 )
 _ALLOWED = ["http:", "https:", "mailto:"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import Page
-from tests.web.seal import PAGE
+from tests.web.sources import FILES
 
 _GROWTH = Path(__file__).parent / "growth.mjs"
 _SIZE = 200_000
@@ -44,7 +44,7 @@ def test_drawing_time_grows_linearly_with_the_text(size: int) -> None:
     # The garbage collector's time depends on the machine, so it gets no threads, and enough space for the new objects
     # of a measurement.
     collector = ["--single-threaded-gc", "--min-semi-space-size=256", "--max-semi-space-size=256"]
-    command = ["node", *collector, str(_GROWTH), str(PAGE), str(size)]
+    command = ["node", *collector, str(_GROWTH), str(FILES), str(size)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

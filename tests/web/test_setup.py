@@ -6,7 +6,7 @@ from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 from tests.web.conftest import KEY
 from tests.web.page import Page
-from tests.web.seal import PAGE
+from tests.web.sources import INDEX
 
 
 def test_the_server_s_models_are_offered(page: Page, up: ScriptedUpstream) -> None:
@@ -105,7 +105,7 @@ def test_a_key_is_remembered_only_on_request(tab: Page, locked: ServerProcess, u
 
 @pytest.mark.soak
 def test_a_page_from_disk_can_use_several_servers(tab: Page, server: ServerProcess, locked: ServerProcess) -> None:
-    tab.fresh(PAGE.as_uri())
+    tab.fresh(INDEX.as_uri())
     tab.js("window.__same = true")
     tab.type("server", server.url)
     tab.until("return document.getElementById('reach').textContent === 'Ready'", "the first server is found")
@@ -127,7 +127,7 @@ def test_a_page_from_disk_can_use_several_servers(tab: Page, server: ServerProce
 
 @pytest.mark.soak
 def test_a_page_from_disk_without_a_server_shows_advice(tab: Page) -> None:
-    tab.fresh(PAGE.as_uri())
+    tab.fresh(INDEX.as_uri())
     tab.type("server", "http://127.0.0.1:9")
     tab.until("return document.getElementById('reach').textContent === 'Not reachable'", "no server is reachable")
     tab.send("Anyone?")

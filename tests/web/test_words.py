@@ -6,7 +6,7 @@ import pytest
 
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import Page
-from tests.web.test_page import strings
+from tests.web.sources import texts
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from tests.web.test_page import strings
 )
 def test_the_page_has_the_browser_s_language_or_english(tab: Page, browser_says: str, page_speaks: str) -> None:
     tab.fresh(language=browser_says)
-    words = strings()[page_speaks]
+    words = texts(page_speaks)
     assert tab.js("return document.documentElement.lang") == page_speaks
     assert tab.by_id("send").text == words["send"]
     assert tab.by_id("new").text == words["newThread"]
@@ -31,9 +31,9 @@ def test_the_switch_changes_every_text_immediately_and_is_kept(page: Page, up: S
     page.shows("The run waits for you")
     page.idle()
     page.choose("lang", "fr")
-    page.shows(str(strings()["fr"]["asks"]), "Tout envoyer")
-    english = {word for word in strings()["en"].values() if isinstance(word, str) and not re.search("^.{,6}$|{", word)}
-    french = set(map(str, strings()["fr"].values()))
+    page.shows(str(texts("fr")["asks"]), "Tout envoyer")
+    english = {word for word in texts("en").values() if isinstance(word, str) and not re.search("^.{,6}$|{", word)}
+    french = set(map(str, texts("fr").values()))
     shown = page.js(
         "return [...document.querySelectorAll('body *')].flatMap(e => [e.getAttribute('aria-label'), e.title,"
         " e.placeholder, e.childElementCount ? null : e.textContent]).filter(Boolean)"
@@ -41,7 +41,7 @@ def test_the_switch_changes_every_text_immediately_and_is_kept(page: Page, up: S
     assert [text for text in shown if text in english - french and text != "English"] == []
     page.reload()
     assert page.js("return document.documentElement.lang") == "fr"
-    page.shows(str(strings()["fr"]["asks"]))
+    page.shows(str(texts("fr")["asks"]))
     page.choose("lang", "en")
     page.shows("The run waits for you")
     page.by_id("log").click()
