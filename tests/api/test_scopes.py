@@ -9,7 +9,7 @@ from api.app import _ROUTERS, Access, build_app
 from wire.key_format import SCOPES, Scope
 
 APP: Any = build_app(nullcontext, access=Access(hosts=None), version="0")  # type: ignore[arg-type] # never entered
-PUBLIC = {"/", "/metrics", "/v1/health", "/v1/ready"}
+PUBLIC = {"/", "/page/{name}", "/metrics", "/v1/health", "/v1/ready"}
 
 
 def missing(granted: set[Scope], method: str, path: str) -> Scope | None:
