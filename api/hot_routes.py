@@ -102,7 +102,8 @@ def _asks_v1(request: Request) -> bool:
 def _asks_extensions(request: Request) -> bool:
     header = head_of(request.scope).get(EXTENSIONS_HEADER)
     query = request.query_params.get("extensions") if request.scope["query_string"] else None
-    return _boolean(query, "query", "extensions") or _boolean(header, "header", EXTENSIONS_HEADER)
+    asked = _boolean(query, "query", "extensions"), _boolean(header, "header", EXTENSIONS_HEADER)  # both are checked
+    return any(asked)
 
 
 def _boolean(text: str | None, *loc: str) -> bool:

@@ -57,3 +57,9 @@ def test_an_invalid_request_is_refused_with_the_parameter_named(
     answer = post(api, path, body, **{"OpenAI-Beta": beta})
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("path", ["/threads/THREAD/runs", "/threads/THREAD/runs?extensions=true", "/threads/runs"])
+def test_a_wrong_header_is_refused_whatever_the_query_says(api: ApiClient, path: str) -> None:
+    answer = post(api, path, RUN, **{"x-threadhold-extensions": "perhaps"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-threadhold-extensions")

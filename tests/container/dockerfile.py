@@ -167,6 +167,8 @@ class Container:
                 if secrets is None
                 else [f"mkdir -p {root}/run/secrets", f"mount --bind {secrets} {root}/run/secrets"]
             ),
+            # a write that has just ended can keep the mount busy for a moment
+            f"for _ in 1 2 3 4 5 6 7 8 9; do ! mount -o remount,ro,bind {root} || break; sleep 0.2; done",
             f"mount -o remount,ro,bind {root}",
         ]
         server = self._command([*image.entrypoint, *image.command])
