@@ -32,6 +32,9 @@ MAX_VALUES: Final = 60_000
 """Elements of arrays and fields of objects in one body. Each is a Python object and microseconds of work, however few
 bytes it has."""
 
+_MAX_FIELDS: Final = 1000
+"""Fields of the object that a body is. Requests have a few dozen; each further one is one more error to list."""
+
 _BLOCK: Final = 64 * 1024
 """Bytes that are scanned at a time."""
 
@@ -113,6 +116,8 @@ def _normal(body: bytes, *, model: str | None) -> bytes:
         )
     try:
         value = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
+        if isinstance(value, dict) and len(value) > _MAX_FIELDS:
+            raise InvalidRequest(f"The request body has {len(value)} fields; at most {_MAX_FIELDS} are allowed.")
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and nesting(value, MAX_DEPTH) > MAX_DEPTH:
             raise _unparsable(f"it is nested more than {MAX_DEPTH} levels deep")
         if model is not None and (isinstance(value, dict) or value == []):

@@ -22,6 +22,7 @@ from chains.model_facts import ModelFacts
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
 from chains.read_batching import LoopLag
+from chains.request_body import encode_request
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
@@ -215,7 +216,7 @@ class Upstream:
         model = str(payload.get("model", ""))
         body = self._dialect(payload)
         while True:
-            sent = _encode(negotiation.applied(body))
+            sent = await encode_request(negotiation.applied(body))
             answer = await self.require_transport().post(sent, retries=retries)
             if not isinstance(answer, ErrorResponse):
                 return answer
@@ -226,7 +227,7 @@ class Upstream:
         """Post to `/embeddings` with retries, and return what `read` makes of the answer's body, in a thread. Raises
         RunError; a ValueError of `read` is reported as an answer that is not JSON."""
         transport = self.require_transport()
-        body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
+        body = await encode_request({"model": model, "input": list(texts), "encoding_format": "float"})
         answer = await transport.post(body, transport.endpoint.embeddings)
         if isinstance(answer, ErrorResponse):
             raise await self._explained(answer, model)
@@ -253,7 +254,11 @@ class Upstream:
         model = model_of(body)
         try:
             named = with_model(body, await self.resolve(model) if model or path in GENERATING else "")
-            encoded = _encode(self._limited(named, path)) if isinstance(named, dict) else named.encode(named.model)
+            encoded = (
+                await encode_request(self._limited(named, path))
+                if isinstance(named, dict)
+                else named.encode(named.model)
+            )
         except PromptRefused as error:
             raise InvalidRequest(error.message) from error
         except RunError as error:
@@ -330,13 +335,6 @@ class Upstream:
             is_openai = self.endpoint is not None and self.endpoint.is_openai
             kept["max_completion_tokens" if is_openai else "max_tokens"] = limit
         return kept
-
-
-def _encode(payload: dict[str, object]) -> bytes:
-    try:
-        return orjson.dumps(payload)
-    except orjson.JSONEncodeError as error:
-        raise PromptRefused(f"The prompt cannot be sent as JSON: {error}.") from error
 
 
 def _entries(body: bytes, endpoint: Endpoint) -> list[ModelEntry]:

@@ -147,3 +147,10 @@ def test_a_corrupted_form_is_accepted_or_refused(api: ApiClient) -> None:
             assert api.delete(f"/files/{answer.json()['id']}")["deleted"]
         seen.add(answer.status_code)
     assert seen == {200, 400}
+
+
+@pytest.mark.parametrize(("count", "status"), [(1_000, "x0"), (1_001, None)])
+def test_a_body_has_a_limit_of_fields(api: ApiClient, count: int, status: str | None) -> None:
+    error = api.post("/threads", {f"x{number}": number for number in range(count)}, 400)["error"]
+    assert error["param"] == status
+    assert status or "1001 fields; at most 1000 are allowed" in error["message"]

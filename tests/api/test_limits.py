@@ -173,8 +173,8 @@ def test_thousands_of_queued_runs_use_bounded_memory_and_fair_order(
     upstream: ScriptedUpstream,
     tmp_path: Path,
 ) -> None:
-    """Ten owners, the first of whom queues as many runs as one of several can, which is three quarters of 10,000; then a
-    restart, after which all runs complete."""
+    """Ten owners, the first of whom queues as many runs as one of several can; then a restart, after which all runs
+    complete."""
     executing, others = 8, 250
     greedy = 7_500 + executing * 3 // 4
     upstream.default = lambda body: Hang()
