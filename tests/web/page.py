@@ -201,9 +201,9 @@ class Page:
         )
 
     def open_setup(self) -> None:
-        """Open the settings box unless it is open."""
-        if not self.js("return document.getElementById('setup').open"):
-            self.driver.find_element("css selector", "#setup > summary").click()
+        """Open the set-up unless it is open."""
+        if not self.by_id("panel").is_displayed():
+            self.click("panelButton")
 
     def send(self, text: str) -> None:
         """Type a message and press Enter."""

@@ -126,7 +126,7 @@ def test_a_conversation_works_by_keyboard(page: Page, up: ScriptedUpstream) -> N
     _keys(page, ESCAPE)
     page.shows("Stopped")
     page.idle()
-    _tab_to(page, "rename")
+    _tab_to(page, "rename", key=SHIFT + TAB)
     _keys(page, ENTER)
     page.answer("Renamed")
     page.until("return document.getElementById('title').textContent === 'Renamed'", "it is renamed")

@@ -19,6 +19,8 @@ def test_model_temperature_and_limit_apply_from_the_next_message(page: Page, up:
     page.type("model", "one-model")
     page.send("First")
     page.shows("Echo: First")
+    page.until("return document.querySelector('.it .who span').textContent === 'one-model'", "the model is named")
+    page.until("return /\\d:\\d\\d/.test(document.querySelector('.me .who time').textContent)", "the time is shown")
     page.idle()
     page.type("model", "other-model")
     page.type("temperature", "0.3")

@@ -87,21 +87,20 @@ def test_stop_is_visible_and_usable_on_a_phone(page: Page, up: ScriptedUpstream)
     up.script(Reply("\n\n".join(f"line{number}" for number in range(60)), pause_after=50))
     page.send("Count")
     page.shows("line40")
-    page.until("return scrollY > 100", "the page follows the answer")
-    for y in ("scrollY", "300"):
-        page.js(f"scrollTo(0, {y})")
+    page.until("return document.getElementById('log').scrollTop > 100", "the page follows the answer")
+    for y in ("1e9", "300"):
+        page.js(f"document.getElementById('log').scrollTop = {y}")
         seen = page.js(
             "const b = document.getElementById('send').getBoundingClientRect();"
             "return b.top >= 0 && b.bottom <= innerHeight &&"
             " document.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2).id"
         )
         assert seen == "send"
-    page.js("scrollTo(0, 1e9)")
+    page.js("document.getElementById('log').scrollTop = 1e9")
     covered = (
         "const last = [...document.querySelectorAll('.busy .md > *')].at(-1).getBoundingClientRect();"
-        "return last.bottom - document.getElementById('send').getBoundingClientRect().top"
+        "return last.bottom - document.getElementById('compose').getBoundingClientRect().top"
     )
-    page.js("document.querySelector('.busy').scrollIntoView(false)")
     assert page.js(covered) <= 0
     page.js("document.getElementById('send').click()")
     page.shows("Stopped")

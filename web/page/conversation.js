@@ -8,16 +8,13 @@ let edited;
 let atEnd = true;
 let lastCall;
 
-/** Pixels of the conversation below the visible part; narrow screens scroll the page, others the log. */
-const gap = () =>
-  ($('log').lastElementChild?.getBoundingClientRect().bottom ?? 0) -
-  Math.min(innerHeight, $('log').getBoundingClientRect().bottom);
+/** Pixels of the conversation below the visible part. */
+const gap = () => $('log').scrollHeight - $('log').clientHeight - $('log').scrollTop;
 
 function stick(force) {
   atEnd ||= force;
   if (atEnd) {
     $('log').scrollTop = 1e9;
-    scrollBy(0, Math.max(0, gap()));
   }
   $('down').hidden = atEnd;
 }
@@ -29,7 +26,7 @@ const onScroll = () => {
 function setLive(next) {
   live = next;
   $('log').ariaBusy = !!live;
-  $('send').className = (live ? 'stop' : 'main') + ' grow';
+  $('send').className = live ? 'stop' : 'main';
   say($('send'), live ? 'stop' : 'send');
 }
 
@@ -175,7 +172,11 @@ function start(turn, old, chips) {
   const view = Object.assign(new RunView(), { old, chips });
   const of = (id, none = '') => $(id).value.trim() || none;
   if (turn.content || turn.image_ids?.length)
-    view.question = userMessage(turn.content, '', [...turn.image_ids, ...turn.file_ids], !turn.image_ids.length);
+    view.question = userMessage(turn.content, {
+      files: [...turn.image_ids, ...turn.file_ids],
+      isPlain: !turn.image_ids.length,
+      at: Date.now() / 1000,
+    });
   view.input = {
     ...turn,
     thread_id: thread?.id ?? '',

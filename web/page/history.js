@@ -57,7 +57,6 @@ function olderButton(history, mine) {
       if (nodes.some(one => one.querySelector('[data-file]'))) watch();
       const moved = next.getBoundingClientRect().top - before;
       $('log').scrollTop += moved;
-      if (getComputedStyle($('log')).overflowY === 'visible') scrollBy(0, moved);
     } finally {
       reading = false;
     }
@@ -112,12 +111,12 @@ async function past(history, { messages, runs }, active) {
       const pictures = m.content.flatMap(part => part.image_file?.file_id ?? []);
       const text = textOf({ content: m.content.filter(part => !part.image_file) });
       nodes.push(
-        userMessage(
-          text,
-          m.id,
-          [...pictures, ...m.attachments.map(file => file.file_id)],
-          m.content.every(part => part.text),
-        ),
+        userMessage(text, {
+          id: m.id,
+          files: [...pictures, ...m.attachments.map(file => file.file_id)],
+          isPlain: m.content.every(part => part.text),
+          at: m.created_at,
+        }),
       );
     } else if (m.run_id !== active?.id) {
       const run = history.known.get(m.run_id);

@@ -32,7 +32,11 @@ for (const [id, work] of Object.entries({
     leave();
     $('human').focus();
   },
-  more: () => nav(!$('nav').classList.contains('open')),
+  more: () => toggle('nav'),
+  panelButton: () => toggle('panel'),
+  actionsButton: () => {
+    $('actionsButton').ariaExpanded = $('bar').classList.toggle('open');
+  },
   down: () => stick(true),
   create: () => make(null),
   edit: () => make(chosen()),
@@ -96,7 +100,6 @@ addEventListener('drop', event => {
 });
 
 on('log', 'scroll', onScroll);
-addEventListener('scroll', onScroll);
 on(
   'lang',
   'change',
@@ -130,10 +133,8 @@ const hasTypedOutput = () => [...every('.ask textarea')].some(box => box.value !
 addEventListener('popstate', open);
 addEventListener('keydown', event => {
   if (event.key !== 'Escape' || every('dialog[open]')[0]) return;
-  if ($('nav').classList.contains('open')) {
-    nav(false);
-    $('more').focus();
-  } else if (edited) unedit();
+  if (closeDrawer()) return;
+  if (edited) unedit();
   else if (live || !hasTypedOutput()) stop(); // what is typed stays
 });
 
@@ -153,7 +154,7 @@ $('server').value = base;
 $('server').readOnly = !disk;
 $('key').value = secret.get() ?? '';
 $('keep').checked = !!$('key').value;
-$('setup').open = !kept.used;
+arrange();
 connect();
 setInterval(() => {
   if (document.hidden) return;

@@ -3,34 +3,6 @@
 
 const CLOSED = ['completed', 'failed', 'cancelled', 'incomplete', 'expired'];
 
-const textOf = message =>
-  message.content
-    .map(part => part.text?.value ?? part.image_url?.url ?? `[${part.image_file?.file_id ?? part.type}]`)
-    .join('\n');
-
-function userMessage(text, id = '', files = [], isPlain = true) {
-  const node = el(
-    'article.me',
-    { 'data-id': id },
-    el('div.who', { t: 'you' }),
-    el('div.text', text),
-    ...files.map(chip),
-  );
-  const resend = () => {
-    edit(node);
-    $('human').value = text;
-    $('human').focus();
-  };
-  node.append(
-    el(
-      'div.tools',
-      copier(() => text),
-      isPlain && !files.length && button('resend', resend),
-    ),
-  );
-  return node;
-}
-
 /** The view of one run. Takes events one by one. */
 class RunView {
   messages = new Map();
@@ -52,8 +24,17 @@ class RunView {
       button('again', shield(again), 'bare again'),
       this.foot,
     );
-    this.node = el('article.it', el('div.who', { t: 'answer' }), this.body, this.tools);
+    this.head = author(word('answer'));
+    this.node = el('article.it', this.head, this.body, this.tools);
     this.node.view = this;
+    if (run) this.name(run);
+  }
+  /** Shows who answers: the assistant, or else the model. The server's own choice of a model has no name. */
+  name({ assistant_id, model, created_at }) {
+    const assistant = assistants.find(each => each.id === assistant_id)?.name;
+    this.head.replaceWith(
+      (this.head = author(assistant || model ? el('span', assistant || model) : word('answer'), created_at)),
+    );
   }
   get path() {
     return `/threads/${this.run.thread_id}/runs/${this.run.id}`;
@@ -214,6 +195,7 @@ class RunView {
       }
   }
   state(run) {
+    if (!this.run) this.name(run);
     this.run = run;
     this.form?.close();
     if (waiting === this) waiting = null;

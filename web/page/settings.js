@@ -24,7 +24,7 @@ async function look() {
     show('ok', 'reachable');
   } catch (error) {
     show('bad', error.status === 401 ? 'locked' : 'unreachable');
-    if (error.status === 401) $('setup').open = true;
+    if (error.status === 401) drawer('panel', true);
   }
 }
 
@@ -41,6 +41,7 @@ async function lists() {
   $('assistant').value = assistants.some(a => a.id === kept.assistant) ? kept.assistant : '';
   chosen();
   warnBlind();
+  nameModel();
 }
 
 function chosen() {
@@ -55,6 +56,19 @@ function reconnect() {
   look();
   listThreads();
   open();
+}
+
+/** Names the model that will answer, where a new conversation begins. */
+function nameModel() {
+  const entry = modelEntry() ?? models[0];
+  if ($('helloModel') && entry) say($('helloModel'), 'modelIs', entry.id);
+}
+
+/** Fills in an example, by its number. */
+function choose(number) {
+  $('preset').value = number;
+  preset();
+  $('human').focus();
 }
 
 function preset() {

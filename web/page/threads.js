@@ -8,7 +8,7 @@ const titled = (node, th) =>
 
 function heading() {
   titled($('title'), thread);
-  for (const id of ['rename', 'remove', 'json', 'markdown']) $(id).hidden = !thread;
+  for (const id of ['actionsButton', 'rename', 'remove', 'json', 'markdown']) $(id).hidden = !thread;
   $('curl').hidden = $('python').hidden = !lastCall;
   document.title = [thread?.metadata.title, 'Threadhold'].filter(Boolean).join(' · ');
   for (const a of every('#threads a')) a.ariaCurrent = a.hash === '#' + thread?.id ? 'page' : null;
@@ -40,7 +40,19 @@ async function threadPage(after) {
 }
 
 function hello() {
-  $('log').replaceChildren(el('div.hello', el('h2', { t: 'helloTitle' }), el('p', { t: 'hello' })));
+  const examples = texts.presets.map((preset, i) =>
+    el('button.example', { type: 'button', onclick: () => choose(i) }, el('b', preset.name), el('span', preset.human)),
+  );
+  $('log').replaceChildren(
+    el(
+      'div.hello',
+      el('h2', { t: 'helloTitle' }),
+      el('p', { t: 'hello' }),
+      el('p.dim', { id: 'helloModel' }),
+      ...examples,
+    ),
+  );
+  nameModel();
 }
 
 /** Shows the thread in the address; an active run is followed from its first event. */
@@ -52,7 +64,7 @@ const showThread = shield(async () => {
   waiting?.form.pause();
   setLive(null);
   unedit();
-  nav(false);
+  drawer('nav', false);
   thread = waiting = null;
   heading();
   if (!id.startsWith('thread_')) return hello();
@@ -76,11 +88,6 @@ const showThread = shield(async () => {
     drive(view, { run_id: active.id });
   }
 });
-
-function nav(is) {
-  $('nav').classList.toggle('open', is);
-  $('more').ariaExpanded = is;
-}
 
 async function rename() {
   const title = prompt(t('renameAsk'), thread.metadata.title ?? '');

@@ -50,6 +50,7 @@ function translate() {
   }
   for (const node of every('[data-l]')) node.ariaLabel = node.title = t(node.dataset.l);
   for (const node of every('[data-p]')) node.placeholder = t(node.dataset.p);
+  for (const node of every('[data-at]')) node.textContent = timeText(+node.dataset.at);
   $('preset').replaceChildren(
     el('option', { value: '', t: 'ownText' }),
     ...texts.presets.map((preset, i) => el('option', { value: i }, preset.name)),
