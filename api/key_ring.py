@@ -141,7 +141,7 @@ class KeyRing:
                 failing = False
             except StoreError as error:
                 if not failing:
-                    logger.error("the stored keys could not be read; those that are known stay valid: %s", error)
+                    logger.error("the stored keys could not be read; the last known keys remain valid: %s", error)
                 failing = True
 
     async def _read(self, keys: Keys) -> None:
@@ -157,9 +157,9 @@ class KeyRing:
         if stored:
             now = self._clock()
             active = sum(key.state(now) == "active" for key in stored)
-            logger.info("stored keys: %d, of which %d are valid", len(stored), active)
+            logger.info("stored keys: %d, of which %d are active", len(stored), active)
         if was_open and stored and not is_first:
-            logger.warning("from now on, every request needs a key, because a key was created")
+            logger.warning("a key was created: from now on, every API request needs a key")
 
     async def _note_uses(self, keys: Keys, *, every_s: int) -> None:
         due = {id: at for id, at in self._used_at.items() if at - self._noted_at.get(id, 0) >= every_s}

@@ -43,7 +43,7 @@ async def create_message(
     except ThreadBusy as busy:
         message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
         raise InvalidRequest(message) from busy
-    raise InvalidRequest(f"The resources of {thread_id} keep being changed; try again once they are not.")
+    raise InvalidRequest(f"The resources of {thread_id} are changing at the moment. Try again.")
 
 
 HOT_ENDPOINTS = (HotEndpoint("/threads/{thread_id}/messages", "messages", create_message, Message),)

@@ -96,7 +96,7 @@ async def get_store_content(
     if file.body["status"] != "completed":
         raise InvalidRequest(f"The file '{file_id}' is {file.body['status']}; only completed files have content.")
     if await deps.blobs.size(f"{file_id}.text") is None:
-        raise NotFound(f"The text of the file '{file_id}' is not in this server's folder any more. Add the file again.")
+        raise NotFound(f"The text of the file '{file_id}' is no longer in this server's folder. Add the file again.")
     return StreamingResponse(_content(deps, f"{file_id}.text"), media_type="application/json")
 
 

@@ -31,7 +31,7 @@ _MAX_TOKENS: Final = 8_192
 """Maximum tokens of one text for the built-in model, as for OpenAI's models."""
 
 _MAX_REQUEST_TOKENS: Final = 300_000
-"""Maximum tokens of all texts of a request to the built-in model, as at OpenAI: about 40 s of one core."""
+"""Maximum tokens of all texts of a request to the built-in model, as with OpenAI: about 40 s of one core."""
 
 _PARALLEL: Final = 4
 """Requests that the built-in model processes, in addition to one per owner; searches go first."""

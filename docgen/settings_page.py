@@ -20,10 +20,11 @@ _HEAD: Final = """\
 
 This page is for operators. It lists all settings of a server.
 
-Settings come from the environment, then `.env`, then `threadhold.toml` in the working directory, then files in
-`/run/secrets` with the name of a setting, such as `/run/secrets/API_KEYS` (see [Container](container.md#secrets)).
+Settings come, in this order of priority, from the options `--host` and `--port`, the environment, `.env`,
+`threadhold.toml` in the working directory, and files in `/run/secrets` with the name of a setting, such as
+`/run/secrets/API_KEYS` (see [Container](container.md#secrets)).
 
-In `threadhold.toml`, names are in lower case. `threadhold --host … --port …` overrides all of them. Unknown settings in
+In `threadhold.toml`, names are in lower case. Unknown settings in
 `.env` and `threadhold.toml` are reported when the server starts, and by `threadhold check`. In `.env`, only unknown
 names that resemble a setting's are reported, because the file can also contain variables of other programs, such as
 OpenTelemetry and LangSmith (see [Traces](observe.md#traces)).

@@ -239,19 +239,19 @@ class Admission:
         maximum = limits.max_queued_per_owner
         if maximum is not None and own >= maximum:
             raise _too_many(
-                f"{maximum} of your {self._counted} are already queued, as many as MAX_QUEUED_RUNS_PER_OWNER",
+                f"{own} of your {self._counted} are already queued; MAX_QUEUED_RUNS_PER_OWNER is {maximum}",
                 wait_s,
             )
         has_others = limits.share < 1 and limits.max_queued > 0  # then an owner without a queued run can queue one
         if has_others and own >= max(1, int(limits.share * limits.max_queued)):
             raise _too_many(
-                f"{own} of your {self._counted} are already queued, as many as MAX_QUEUED_RUNS "
-                f"({limits.max_queued}) for one of several owners",
+                f"{own} of your {self._counted} are already queued, the most for one of several owners; "
+                f"MAX_QUEUED_RUNS is {limits.max_queued}",
                 wait_s,
             )
         if (own or not has_others) and len(self._known) + self._reserved.total() >= limits.max_queued:
             raise _too_many(
-                f"{limits.max_queued} {self._counted} are already queued, as many as MAX_QUEUED_RUNS", wait_s
+                f"{limits.max_queued} {self._counted} are already queued, the maximum (MAX_QUEUED_RUNS)", wait_s
             )
 
     @contextmanager
@@ -347,6 +347,6 @@ def _take(counts: Counter[str], owner: str, count: int = 1) -> None:
 
 def _too_many(what: str, wait_s: int) -> TooManyRequests:
     return TooManyRequests(
-        f"{what} allows. Try again in {wait_s} s.",
+        f"{what}. Try again in {wait_s} s.",
         headers={"Retry-After": str(wait_s)},
     )

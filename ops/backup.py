@@ -1,4 +1,4 @@
-"""`threadhold backup`: copies all stored data to a folder, while a server runs or not."""
+"""`threadhold backup`: copies all stored data to a folder, whether or not a server is running."""
 
 from pathlib import Path
 

@@ -21,39 +21,38 @@ from wire.errors import InvalidSetting, ThreadholdError
 __all__ = ["run"]
 
 _EPILOG = """\
-Settings come from the environment, .env and threadhold.toml; docs/settings.md lists them.
+Settings come from the environment, .env, threadhold.toml and /run/secrets; docs/settings.md lists them.
 Threadhold is under the MIT license. LangServe, which serves /chat and /assistant, is not open source: its license
-forbids offering it to third parties as a hosted or managed service. `threadhold licenses` lists every package's.
+forbids offering it to third parties as a hosted or managed service. `threadhold licenses` lists all licenses.
 Exit codes: 0 success, 1 failure (stderr says why), 2 invalid arguments or settings, 130 interrupted.
 """
 
-_BACKUP = "copy all stored data, while the server runs or not, and verify the copy"
+_BACKUP = "copy all stored data, and verify the copy; the server can be running"
 _EXPORT = "write assistants and threads, with messages, runs and steps, as JSON lines in OpenAI's shapes"
 _EXPORT_MORE = (
-    "The server can run meanwhile. The export does not include files, vector stores (`backup` does), keys of tools, "
-    "or runs in progress."
+    "The server can be running. The export does not include files, vector stores, keys of tools or runs in progress; "
+    "`backup` copies these."
 )
 _IMPORT = "import threads and assistants from a dump, with their ids and times"
 _IMPORT_MORE = (
-    "A dump is a file that `export` wrote, or objects that you saved from OpenAI: objects or listings of threads (with "
-    "their `messages`), messages, runs, steps and assistants. The server must not run. Nothing is written until the "
-    "whole file has been checked. Existing objects are not changed."
+    "A dump is a file that `export` wrote, or objects that you saved from OpenAI: objects or lists of threads (with "
+    "their `messages`), messages, runs, steps and assistants. The server must be stopped. Nothing is written until "
+    "the whole file has been checked. Existing objects are not changed."
 )
 _PRUNE = "delete threads that have not been used for a long time, with everything in them"
-_KEYS = "create, list, revoke and rotate API keys, while the server runs or not"
+_KEYS = "create, list, revoke and rotate API keys; the server can be running"
 _KEYS_MORE = (
-    "Running servers accept a new key, and refuse a revoked one, within a second. As soon as a key was created, every "
-    "request needs a key, even after all keys are revoked. The keys in API_KEYS stay valid."
+    "A running server accepts new keys and refuses revoked ones within a second. Once a key has been created, every "
+    "API request needs a key, even if all keys are revoked later. The keys in API_KEYS remain valid."
 )
-_USAGE = "print the tokens that owners used, by day, owner and model, while the server runs or not"
+_USAGE = "print the tokens that owners used, by day, owner and model; the server can be running"
 _USAGE_MORE = (
-    "It counts runs when they end, and completions that are passed through if their upstream reports the tokens. "
-    "Days are in UTC."
+    "Runs count when they end, and passed-through completions if their upstream reports the tokens. Days are in UTC."
 )
 _LICENSES = "list the packages that the server uses, with their licenses"
 _CHECK = "check the settings, the models, the store, the disk and the port"
 
-_LICENSES_MORE = "All licenses except LangServe's are open source; docs/operate.md says what LangServe's forbids."
+_LICENSES_MORE = "All licenses except LangServe's are open source; docs/operate.md describes its restrictions."
 
 Command = Callable[[argparse.Namespace, ServerSettings, Factories], int]
 
@@ -109,7 +108,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
         added.set_defaults(command=name, run=run)
         return added
 
-    _add_address(add("serve", _serve, "serve until a signal ends the server (the default command)"))
+    _add_address(add("serve", _serve, "run the server until a signal ends it (the default command)"))
     backup = add(
         "backup",
         _backup,
@@ -123,24 +122,31 @@ def _parser(version: str) -> argparse.ArgumentParser:
     dump.add_argument("--thread", action="append", default=[], metavar="ID", help="this thread only; can be repeated")
     load = add("import", _import, _IMPORT, _IMPORT_MORE)
     load.add_argument("file", help="JSON lines or one JSON document; - for standard input")
-    load.add_argument("--owner", help="the owner of the imported objects; needed if API_KEYS has several owners")
-    load.add_argument("--dry-run", action="store_true", help="read and check, write nothing")
+    load.add_argument("--owner", help="the owner of the imported objects; needed if several owners have keys")
+    load.add_argument("--dry-run", action="store_true", help="only read and check the file")
     load.add_argument("--skip-refused", action="store_true", help="leave out refused entries and their threads")
-    old = add("prune", _prune, _PRUNE, "The server must not run; a running server prunes with RETENTION_DAYS.")
-    old.add_argument("--older-than", type=duration, metavar="30d", help="the age, in h, d or w (RETENTION_DAYS)")
-    old.add_argument("--dry-run", action="store_true", help="only count the threads; the server can run meanwhile")
-    old.add_argument("--shrink", action="store_true", help="shrink the database afterwards, which takes time")
+    old = add(
+        "prune",
+        _prune,
+        _PRUNE,
+        "The server must be stopped. With RETENTION_DAYS, a running server deletes them itself.",
+    )
+    old.add_argument(
+        "--older-than", type=duration, metavar="30d", help="the age: 12h, 30d or 4w (default: RETENTION_DAYS)"
+    )
+    old.add_argument("--dry-run", action="store_true", help="only count the threads; the server can be running")
+    old.add_argument("--shrink", action="store_true", help="also shrink the database file, which takes time")
     add_key_commands(add("keys", _keys, _KEYS, _KEYS_MORE))
     add_usage_options(add("usage", _usage, _USAGE, _USAGE_MORE))
     check = add("check", _check, _CHECK, "Nothing is written. The exit code is 1 if a check fails.")
-    check.add_argument("--ask", action="store_true", help="also ask the model one question; loads a built-in model")
+    check.add_argument("--ask", action="store_true", help="also ask the model a question; this loads a built-in model")
     add("licenses", _licenses, _LICENSES, _LICENSES_MORE)
     return parser
 
 
 def _add_address(parser: argparse.ArgumentParser, default: object = argparse.SUPPRESS) -> None:
-    parser.add_argument("--host", default=default, help="address to listen on (HOST, default 127.0.0.1)")
-    parser.add_argument("--port", default=default, type=int, help="port to listen on (PORT, default 3000)")
+    parser.add_argument("--host", default=default, help="address to listen on (default: HOST, or 127.0.0.1)")
+    parser.add_argument("--port", default=default, type=int, help="port to listen on (default: PORT, or 3000)")
 
 
 # --- one function per command, which imports what it needs ----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`threadhold export`: writes assistants and threads as JSON lines in OpenAI's shapes, while a server runs or not.
+"""`threadhold export`: writes assistants and threads as JSON lines in OpenAI's shapes. A server can be running.
 
 Invariant: a file with the given name is complete, because it is written under another name, synced and renamed.
 """
@@ -46,7 +46,7 @@ def run_export(settings: ServerSettings, target: str, *, owner: str | None, thre
             "files": left.files,
             "vector stores": left.vector_stores,
             "keys of tools": keys,
-            "runs under way": left.active_runs,
+            "runs in progress": left.active_runs,
         }
     print_error(f"{count} objects of {whose}")
     if listed := [f"{number} {name}" for name, number in counts.items() if number]:
@@ -73,7 +73,7 @@ def _written(target: str) -> Iterator[IO[bytes]]:
         return
     path = Path(target)
     if path.exists():
-        raise ThreadholdError(f"`{path}` exists already: name a new file.")
+        raise ThreadholdError(f"`{path}` exists already. Choose another name.")
     aside = path.with_name(f"{path.name}.partial")
     opened = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # private conversations
     try:

@@ -45,13 +45,13 @@ def run_import(settings: ServerSettings, source: str, *, owner: str | None, skip
     if not dry_run and maintenance.is_exclusive and maintenance.in_use():
         raise StoreFailed(
             f"A server uses the database `{settings.database.name}`. Stop it, import, and start it again. --dry-run "
-            "only reads the dump and works while the server runs."
+            "only reads the dump, and works while the server is running."
         )
     with open_dump(source) as dump, progress() as on_progress:
         found = read_dump(dump, now=now, on_progress=on_progress)
         _report_refusals(found, dump.unit)
         _report_pages(found, dump.unit)
-        incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""
+        incomplete = f"; {len(found.pages)} lists are incomplete" if found.pages else ""
         if found.invalid and not skip_refused:
             print_error("nothing was imported; correct these entries, or leave them out with --skip-refused")
             return 1

@@ -27,38 +27,53 @@ def add_key_commands(parser: argparse.ArgumentParser) -> None:
 
     create = add("create", "create a key, and print it", "The key is printed only once, on standard output.")
     create.add_argument(
-        "--owner", type=_owner, default=DEFAULT_OWNER, help=f"whose objects it gives access to ({DEFAULT_OWNER})"
+        "--owner",
+        type=_owner,
+        default=DEFAULT_OWNER,
+        help=f"the owner whose objects it can access (default: {DEFAULT_OWNER})",
     )
-    create.add_argument("--name", type=_name, default="", help="what the key is for, for lists")
+    create.add_argument("--name", type=_name, default="", help="a name that `list` shows")
     create.add_argument(
         "--scope",
         type=_scopes,
         action="extend",
         dest="scopes",
         metavar="SCOPE",
-        help=f"what it is allowed to do: {', '.join(_SCOPES)}; repeated or with commas "
-        f"({','.join(each for each in _SCOPES if each in DEFAULT_SCOPES)})",
+        help=f"what it is allowed to do: {', '.join(_SCOPES)}; can be repeated or a list with commas (default: "
+        f"{','.join(each for each in _SCOPES if each in DEFAULT_SCOPES)})",
     )
     create.add_argument(
-        "--expires", type=_expiry, metavar="90d", help="when it expires: 90d, 12h, 4w or 2027-01-31 (UTC)"
+        "--expires",
+        type=_expiry,
+        metavar="90d",
+        help="when it expires: 90d, 12h, 4w, or the end of a day in UTC: 2027-01-31 (default: never)",
     )
-    create.add_argument("--rpm", type=_limit, metavar="N", help="requests a minute, not counting GET (unlimited)")
-    create.add_argument("--tpm", type=_limit, metavar="N", help="tokens a minute (unlimited)")
-    listing = add("list", "list the keys, without the keys themselves")
-    listing.add_argument("--owner", help="this owner's keys only")
+    create.add_argument(
+        "--rpm", type=_limit, metavar="N", help="requests per minute, except GET requests (default: unlimited)"
+    )
+    create.add_argument("--tpm", type=_limit, metavar="N", help="tokens per minute (default: unlimited)")
+    listing = add("list", "list the stored keys; their secret parts are not shown")
+    listing.add_argument("--owner", help="list only this owner's keys")
     listing.add_argument("--json", action="store_true", help="print a JSON object for each key")
-    revoke = add("revoke", "revoke keys")
+    revoke = add("revoke", "invalidate keys")
     revoke.add_argument("keys", type=_id, nargs="+", metavar="ID", help="the id of a key, as `list` shows it")
-    rotate = add("rotate", "replace a key by a new one with the same owner, name, scopes and limits")
+    rotate = add("rotate", "replace a key with a new one that has the same owner, name, scopes, limits and expiry")
     rotate.add_argument("key", type=_id, metavar="ID", help="the id of the key, as `list` shows it")
-    rotate.add_argument("--grace", type=duration, metavar="1h", help="how long the old key stays valid (not at all)")
-    rotate.add_argument("--expires", type=_expiry, metavar="90d", help="when the new key expires (as the old one)")
+    rotate.add_argument(
+        "--grace",
+        type=duration,
+        metavar="1h",
+        help="how long the old key remains valid (default: it is revoked immediately)",
+    )
+    rotate.add_argument(
+        "--expires", type=_expiry, metavar="90d", help="when the new key expires (default: like the old key)"
+    )
 
 
 def _owner(text: str) -> str:
     if not text or not text.isprintable() or text != text.strip() or len(text) > _MAX_NAME or set(text) & {",", "="}:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not an owner; write up to {_MAX_NAME} characters without commas and equals signs"
+            f"{text!r} is not an owner; write 1 to {_MAX_NAME} printable characters without commas or equals signs"
         )
     return text
 
@@ -104,5 +119,5 @@ def _limit(text: str) -> int:
 def _id(text: str) -> str:
     found = key_id(text.strip())
     if found is None:
-        raise argparse.ArgumentTypeError("that is not the id of a key; write one as `threadhold keys list` shows it")
+        raise argparse.ArgumentTypeError("that is not the id of a key; `threadhold keys list` shows the ids")
     return found

@@ -1,4 +1,4 @@
-"""`threadhold keys`: creates, lists, revokes and rotates stored API keys, next to a running server or without one.
+"""`threadhold keys`: creates, lists, revokes and rotates stored API keys, whether or not a server is running.
 
 Invariant: a key is printed once, when it is created, and it is the only line on standard output.
 """
@@ -56,12 +56,14 @@ def _create(settings: ServerSettings, options: argparse.Namespace, now: int) -> 
     print_line(text)
     until = "" if stored.expires_at is None else f", until {_minute(stored.expires_at)}"
     print_error(f"created the key {stored.id} of `{stored.owner}` for {_scopes(stored)}{until}")
-    print_error("the key is not shown again: save it now")
+    print_error("save the key now: it is not shown again")
     if not earlier and not settings.api_keys:
-        print_error("from now on, every request needs a key: until now, the server was open")
+        print_error("the server was open; from now on, every API request needs a key")
     before = {*settings.api_keys.values(), *(key.owner for key in earlier)}
     if len(before) == 1 and stored.owner not in before:
-        print_error("restart the server once so that its owners share it fairly: until now, it had one owner")
+        print_error(
+            "restart the server once, so that it shares its capacity between the owners: this is the second owner"
+        )
     return 0
 
 
@@ -75,7 +77,9 @@ def _new(template: StoredKey) -> tuple[str, StoredKey]:
 def _revoke(keys: KeyAdministration, ids: Sequence[str], now: int) -> int:
     there = {key.id: key for key in keys.all()}
     if unknown := [id for id in ids if id not in there]:
-        raise ThreadholdError(f"There is no key {unknown[0]}; `threadhold keys list` shows all. Nothing was revoked.")
+        raise ThreadholdError(
+            f"There is no key {unknown[0]}; `threadhold keys list` lists all keys. Nothing was revoked."
+        )
     for id in dict.fromkeys(ids):
         if there[id].state(now) == "revoked":
             print_line(f"the key {id} of `{there[id].owner}` was already revoked")
@@ -88,20 +92,20 @@ def _revoke(keys: KeyAdministration, ids: Sequence[str], now: int) -> int:
 def _rotate(keys: KeyAdministration, options: argparse.Namespace, now: int) -> int:
     old = next((key for key in keys.all() if key.id == options.key), None)
     if old is None:
-        raise ThreadholdError(f"There is no key {options.key}; `threadhold keys list` shows all.")
+        raise ThreadholdError(f"There is no key {options.key}; `threadhold keys list` lists all keys.")
     if (state := old.state(now)) == "revoked" or old.revoked_at is not None:
         when = "is revoked" if state == "revoked" else "was already rotated"
         raise ThreadholdError(f"The key {old.id} {when}. Create a new one with `threadhold keys create`.")
     expires_at = options.expires if options.expires is not None else old.expires_at
     if expires_at is not None and expires_at <= now:
-        raise ThreadholdError(f"The key {old.id} has expired, and the new one would, too. Use --expires.")
+        raise ThreadholdError(f"The key {old.id} has expired, so the new key would be expired, too. Use --expires.")
     text, new = _new(replace(old, created_at=now, expires_at=expires_at, last_used_at=None))
     revoked_at = now + int(options.grace or 0)
     keys.revoke(old.id, revoked_at, replacement=new)
     print_line(text)
     print_error(f"created the key {new.id} of `{new.owner}` for {_scopes(new)}")
-    print_error("the key is not shown again: save it now")
-    valid = f"stays valid until {_minute(revoked_at)}" if options.grace else "is revoked"
+    print_error("save the key now: it is not shown again")
+    valid = f"remains valid until {_minute(revoked_at)}" if options.grace else "is revoked"
     print_error(f"the key {old.id} {valid}")
     return 0
 

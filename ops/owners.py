@@ -14,8 +14,8 @@ def owner_of_export(asked: str | None, there: Collection[str]) -> str:
     if asked is None and len(there) > 1:
         raise ThreadholdError(f"The store has objects of {_join_names(there)}. Choose one with --owner.")
     if asked is not None and asked not in there:
-        has = f"objects of {_join_names(there)} only" if there else "no objects"
-        raise ThreadholdError(f"The store has nothing of `{asked}`: it has {has}.")
+        has = f"objects of {_join_names(there)} only" if there else "none at all"
+        raise ThreadholdError(f"The store has no objects of `{asked}`: it has {has}.")
     return asked or next(iter(there), DEFAULT_OWNER)
 
 
@@ -28,7 +28,7 @@ def owner_of_import(asked: str | None, owners: Collection[str]) -> str:
     if asked is not None and asked not in there:
         keys = "there are keys of" if owners else "there are no keys, so everything belongs to"
         raise ThreadholdError(
-            f"Objects of `{asked}` could not be accessed: {keys} {_join_names(there)}. "
+            f"Objects of `{asked}` would be inaccessible: {keys} {_join_names(there)}. "
             "`threadhold keys create --owner` creates a key."
         )
     return asked or next(iter(there))

@@ -35,8 +35,8 @@ def run_prune(settings: ServerSettings, *, older_s: float | None, dry_run: bool,
         return 0
     if maintenance.is_exclusive and maintenance.in_use():
         raise StoreFailed(
-            f"A server uses the database `{settings.database.name}`. Set RETENTION_DAYS to make it prune, or stop it, "
-            "prune, and start it again. --dry-run only counts and works while the server runs."
+            f"A server uses the database `{settings.database.name}`. Set RETENTION_DAYS so that it prunes, or stop "
+            "it, prune, and start it again. --dry-run only counts, and works while the server is running."
         )
     # Raises if there is no database, which `Database.open` would create.
     with maintenance.snapshot(any_schema=True) as snapshot:

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
 
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on. Any other than loopback requires API_KEYS or a stored key.",
+        description="Address to listen on. Any address other than loopback requires API_KEYS or a stored key.",
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(3000, description="Port to listen on.")
     model_url: str = Field(
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
             "engine answers."
         ),
     )
-    model_api_key: str = Field("", description="Key for the model's address. A client's own key is never sent there.")
+    model_api_key: str = Field("", description="Key for MODEL_URL. A client's own key is never sent there.")
     default_model: str = Field(
         "", description="Model for requests that name none. Without it, the first model that the engine lists."
     )
@@ -74,8 +74,8 @@ class Settings(BaseSettings):
     model_context_size: Annotated[int, Field(ge=256)] = Field(
         8_192,
         description=(
-            "Context of a built-in model in tokens, for each answer. It is never larger than the model was trained "
-            "with. Memory grows with it."
+            "Context of a built-in model for each answer, in tokens. It is never larger than the context that the "
+            "model was trained with. A larger context needs more memory."
         ),
     )
     model_parallel: Annotated[int, Field(ge=1)] = Field(
@@ -117,8 +117,8 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "",
         description=(
-            "`sqlite:///path` of the database. Without it, `threadhold.db` in DATA_DIR. The server supports no "
-            "other databases."
+            "Address of the database: `sqlite:///path`. Without it, `threadhold.db` in DATA_DIR. Other databases are "
+            "not supported."
         ),
     )
     data_dir: Path = Field(Path("data"), description="Folder of the database, and of uploaded files in `files/`.")
@@ -156,7 +156,7 @@ class Settings(BaseSettings):
     )
     upstream_timeout_s: Annotated[float, Field(gt=0)] = Field(
         600.0,
-        description="Longest time without data from a model, and for loading a built-in model, in seconds.",
+        description="Longest time without data from a model, and longest time to load a built-in model, in seconds.",
     )
     upstream_retries: Annotated[int, Field(ge=0, le=10)] = Field(
         2,
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
         1024,
         description=(
             "Runs that are executed concurrently; further runs are queued. Runs that wait for outputs do not count. "
-            "The same limit applies separately to model calls that are not runs."
+            "The same limit applies separately to model calls that are not part of a run."
         ),
     )
     max_run_memory_bytes: Annotated[int, Field(gt=0)] = Field(
@@ -194,24 +194,23 @@ class Settings(BaseSettings):
     max_queued_runs: Annotated[int, Field(ge=0)] = Field(
         10_000,
         description=(
-            "Runs that can be queued; further runs get 429 with `Retry-After`. As many other model calls can be queued."
+            "Runs that can be queued; further runs get 429 with `Retry-After`. The same limit applies separately to "
+            "other model calls."
         ),
     )
-    max_runs_per_owner: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="As MAX_RUNS, for one owner of API_KEYS."
-    )
+    max_runs_per_owner: Annotated[int, Field(ge=1)] | None = Field(None, description="As MAX_RUNS, for each owner.")
     max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="As MAX_QUEUED_RUNS, for one owner."
+        None, description="As MAX_QUEUED_RUNS, for each owner."
     )
     max_connections: Annotated[int, Field(ge=1)] = Field(
         8192,
         description=(
-            "Client connections. Further ones replace idle ones, or get 503 with `Retry-After`. The limit is lower "
-            "if the process can open fewer than twice as many files."
+            "Maximum number of client connections. Further ones replace idle ones, or get 503 with `Retry-After`. The "
+            "limit is lower if the process can open fewer than twice as many files."
         ),
     )
     drain_s: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Seconds that runs can continue after SIGTERM, before they are left for the next start."
+        10.0, description="Seconds that runs can continue after SIGTERM. The next start resumes the others."
     )
     max_body_bytes: Annotated[int, Field(gt=0)] = Field(10 * 1024 * 1024, description="Longest JSON body, in bytes.")
     max_file_bytes: Annotated[int, Field(gt=0)] = Field(
@@ -240,7 +239,7 @@ class Settings(BaseSettings):
         description="`text` for people, `json` for machines. `auto` is text if stderr is a terminal, otherwise JSON.",
     )
     log_content: bool = Field(
-        False, description="Whether the log includes what users and models write, and what errors quote of it."
+        False, description="Whether the log includes the texts of users and models, and quotations of them in errors."
     )
     redis_url: str = Field(
         "", description="Reserved. It has no effect yet, and the server logs a warning if it is set."

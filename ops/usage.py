@@ -1,4 +1,4 @@
-"""`threadhold usage`: prints how many tokens owners have used, while the server runs or not."""
+"""`threadhold usage`: prints how many tokens owners have used, whether or not the server is running."""
 
 import argparse
 import csv
@@ -51,7 +51,7 @@ def run_usage(settings: ServerSettings, options: argparse.Namespace) -> int:
     elif sums:
         _print_table(groups, sums)
     else:
-        print_error("nothing was used in this time")
+        print_error("there is no usage in this period")
     return 0
 
 

@@ -10,20 +10,20 @@ _BY = ("day", "owner", "model", "kind", "key")
 
 def add_usage_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--owner", help="this owner's usage only")
+    parser.add_argument("--owner", help="print only this owner's usage")
     parser.add_argument(
-        "--from", dest="since", type=_day, metavar="DAY", help="the first day: 2026-12-01 (30 days ago)"
+        "--from", dest="since", type=_day, metavar="DAY", help="the first day: 2026-12-01 (default: 30 days ago)"
     )
-    parser.add_argument("--to", dest="until", type=_end_of_day, metavar="DAY", help="the last day (today)")
+    parser.add_argument("--to", dest="until", type=_end_of_day, metavar="DAY", help="the last day (default: today)")
     parser.add_argument(
         "--by",
         type=_groups,
         action="extend",
         metavar="FIELD",
-        help=f"what to sum by: {', '.join(_BY)}; repeated or with commas (day,owner,model)",
+        help=f"what to group by: {', '.join(_BY)}; can be repeated or a list with commas (default: day,owner,model)",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print a JSON object for each line")
+    form.add_argument("--json", action="store_true", help="print a JSON object for each row")
     form.add_argument("--csv", action="store_true", help="print comma-separated values")
 
 

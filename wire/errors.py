@@ -1,17 +1,17 @@
 """Every error that the project raises on purpose, in one tree. Lower packages raise them. Only `api/problems.py` turns
 them into HTTP responses (`api/connection_limit.py`, `api/connection.py` and `api/serving.py` do so for requests that
-never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
+never reach the app), and only `graphs/run_stops.py` into a run's `last_error`.
 
     ThreadholdError
     ├── Problem                     the answer to a request
     │   ├── InvalidRequest          400: the request is invalid; `code` and `param` say where
     │   ├── Unauthorized            401: no key, or an incorrect one
-    │   ├── Forbidden               403: a host or origin that is not allowed
+    │   ├── Forbidden               403: a host or origin that is not allowed, or a missing scope
     │   ├── NotFound                404: no such object for this owner
     │   ├── TooLarge                413: a body over the limit
     │   ├── UnsupportedMedia        415: a body that is not JSON
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
-    │   │   └── KeyLimitReached     the requests or tokens a minute of a stored key
+    │   │   └── KeyLimitReached     a stored key has used its requests or tokens per minute
     │   ├── UpstreamProblem         an upstream's answer to a passed-through request: its own status and body
     │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
     │   └── InsufficientStorage     507: the server's disk is full
@@ -139,14 +139,14 @@ class InvalidRequest(Problem):
 
 
 class Unauthorized(Problem):
-    """No API key, or one that `API_KEYS` does not list."""
+    """No API key, or one that is unknown, revoked or expired."""
 
     status = 401
     code = "invalid_api_key"
 
 
 class Forbidden(Problem):
-    """The `Host` or `Origin` is not on the allow-list."""
+    """The `Host` or `Origin` is not allowed, or the key lacks a scope."""
 
     status = 403
     code = "forbidden"
@@ -181,7 +181,7 @@ class TooManyRequests(Problem):
 
 
 class KeyLimitReached(TooManyRequests):
-    """A stored key has used its `requests` or `tokens` of a minute. The error's `type` says which, as OpenAI's does."""
+    """A stored key has used its `requests` or `tokens` per minute. The error's `type` says which, as OpenAI's does."""
 
     def __init__(self, message: str, *, limited: Literal["requests", "tokens"], headers: dict[str, str]) -> None:
         super().__init__(message, headers=headers)

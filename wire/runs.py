@@ -58,7 +58,7 @@ _MAX_TOOL_OUTPUTS: Final = 1_000
 
 
 _MAX_OUTPUT: Final = 1_048_576
-"""Maximum characters of one output, as at OpenAI. The total of all outputs in a request has a lower limit, in bytes."""
+"""Maximum characters of one output, as with OpenAI. All outputs of a request together have a lower limit, in bytes."""
 
 
 def _unlimited(value: object) -> object:

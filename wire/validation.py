@@ -1,6 +1,6 @@
 """Validates requests, and translates pydantic's errors into one InvalidRequest in OpenAI's wording. Pure.
 
-Invariant: only the first error is reported, as at OpenAI, but an unknown parameter outranks a missing one.
+Invariant: only the first error is reported, as with OpenAI, but an unknown parameter outranks a missing one.
 """
 
 import re

@@ -36,7 +36,7 @@ _MAX_RESULTS: Final = 20
 """OpenAI's default. How many of them the model gets also depends on its context."""
 
 _INDEXED_S: Final = 60.0
-"""How long a search waits for files that are being indexed, as at OpenAI."""
+"""How long a search waits for files that are being indexed, as with OpenAI."""
 
 _MAX_QUERY_CHARS: Final = 4000
 _RANKER: Final = "default_2024_08_21"
@@ -129,7 +129,7 @@ FILE_SEARCH_CALLS: Final = StepCalls(
     with_contents=_with_contents,
     waiting_item=search_item_id,
 )
-"""Searches: results with files and scores, but neither the query nor the output, as at OpenAI."""
+"""Searches: results with files and scores, but neither the query nor the output, as with OpenAI."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ def test_csv_has_the_same_counts(metered: ServerProcess) -> None:
         (["--from", "yesterday"], 2, "'yesterday' is not a day; write, for example, 2026-12-01"),
         (["--by", "week"], 2, "'week' is not one of day, owner, model, kind, key"),
         (["--json", "--csv"], 2, "not allowed with argument"),
-        (["--from", "2020-01-01", "--to", "2020-01-02"], 0, "nothing was used in this time"),
+        (["--from", "2020-01-01", "--to", "2020-01-02"], 0, "there is no usage in this period"),
     ],
 )
 def test_arguments_of_usage_are_explained(words: list[str], code: int, message: str, tmp_path: Path) -> None:

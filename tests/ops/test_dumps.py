@@ -310,7 +310,7 @@ def test_an_incomplete_listing_is_reported_and_imported(tmp_path: Path) -> None:
         assert (done.returncode, refusal.startswith("threadhold: line 6: Invalid type")) == (0, True)
         assert warnings == [f"threadhold: line {line_number}: {expected}" for line_number in places]
         assert done.stdout.startswith(summary)
-        assert done.stdout.endswith("; 6 listings are incomplete\n")
+        assert done.stdout.endswith("; 6 lists are incomplete\n")
     assert rows(tmp_path, "SELECT COUNT(*) FROM messages") == [(4,)]
 
 
@@ -318,7 +318,7 @@ def test_a_file_that_is_one_page_is_reported(tmp_path: Path) -> None:
     listing = {"data": [listed_message("a", 1, "x", at=1)], "has_more": True}
     done = command(tmp_path, "import", "-", given=json.dumps(listing, indent=2))
     assert (done.returncode, done.stderr.startswith("threadhold: the file: `has_more` is true")) == (0, True)
-    assert "1 listings are incomplete" in done.stdout
+    assert "1 lists are incomplete" in done.stdout
 
 
 BAD = [
@@ -512,7 +512,7 @@ def test_an_ambiguous_owner_is_refused(tmp_path: Path) -> None:
     keys = {"API_KEYS": "ann=ka,bob=kb"}
     dump = lines({"id": "thread_a", "messages": []})
     assert "Choose one with --owner" in command(tmp_path, "import", "-", given=dump, **keys).stderr
-    assert "could not be accessed" in command(tmp_path, "import", "-", "--owner", "eve", given=dump, **keys).stderr
+    assert "would be inaccessible" in command(tmp_path, "import", "-", "--owner", "eve", given=dump, **keys).stderr
     assert command(tmp_path, "import", "-", "--owner", "ann", given=dump, **keys).returncode == 0
     other = dump.replace("thread_a", "thread_b")
     assert command(tmp_path, "import", "-", "--owner", "bob", given=other, **keys).returncode == 0
@@ -549,7 +549,7 @@ def test_unfinished_runs_and_messages_are_left_out_of_an_export(
     ]
     assert [each["status"] for each in exported["runs"]] == ["completed"]
     for each in (done, of_all):
-        assert re.search(r"left out: (.* and )?1 runs under way of default; only", each.stderr)
+        assert re.search(r"left out: (.* and )?1 runs in progress of default; only", each.stderr)
     assert "under way" not in of_other.stderr
 
 

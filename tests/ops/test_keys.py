@@ -30,7 +30,7 @@ def test_create_prints_the_key_alone_and_says_what_follows(tmp_path: Path) -> No
     assert text.startswith(f"{stored.id}-")
     assert (stored.owner, stored.name) == ("ann", "laptop")
     assert stored.scopes == {"inference", "files", "read"}
-    assert "every request needs a key" in done.stderr
+    assert "every API request needs a key" in done.stderr
     assert text not in done.stderr
 
 

@@ -91,7 +91,7 @@ def test_a_function_is_extracted_from_a_pasted_tool(page: Page, server: ServerPr
 
 _INVALID = {
     "addFunction": [
-        ('{"name": ', "Not JSON"),
+        ('{"name": ', "Invalid JSON"),
         ('{"name": "two words"}', '"name"'),
         ("{}", '"name"'),
         ("", '"name"'),
@@ -102,7 +102,7 @@ _INVALID = {
     "addAction": [
         ("openapi: 2.0\npaths: {}", '"openapi'),
         ("openapi: 3.0.3\n", '"paths"'),
-        ('{"openapi": "3.0.3", ', "Not JSON"),
+        ('{"openapi": "3.0.3", ', "Invalid JSON"),
     ],
 }
 """The button that adds a tool → invalid texts, each with a part of the problem that the page shows."""

@@ -14,7 +14,7 @@ def test_an_answer_shows_tokens_first_token_time_and_speed(page: Page, up: Scrip
     page.send("Measure")
     page.shows("1,234 in, 56 out")
     result = page.log
-    first = re.search(r"first after (\d+\.\d+) s", result)
+    first = re.search(r"first token after (\d+\.\d+) s", result)
     assert first
     assert 0.3 <= float(first[1]) < 3
     speed = re.search(r"([\d.]+) tokens/s", result)
@@ -52,7 +52,7 @@ def test_numbers_have_the_language_s_format(tab: Page, up: ScriptedUpstream) -> 
     tab.fresh(language="fr-FR")
     up.script(Reply("Oui.", usage={"prompt_tokens": 1234, "completion_tokens": 5, "total_tokens": 1239}))
     tab.send("Combien ?")
-    tab.shows("1\u202f234 lus, 5 écrits", "premier après 0,")
+    tab.shows("1\u202f234 en entrée, 5 en sortie", "premier jeton après 0,")
 
 
 _BELOW = """

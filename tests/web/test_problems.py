@@ -20,7 +20,7 @@ def _stays(page: Page, *texts: str) -> None:
 def test_an_unreachable_model_is_named_by_its_address(tab: Page, without_model: ServerProcess) -> None:
     tab.fresh(server=without_model)
     tab.send("Hello?")
-    _stays(tab, "127.0.0.1:9", "server_error · req_", "look at the server's log, and at its MODEL_URL")
+    _stays(tab, "127.0.0.1:9", "server_error · req_", "check the server's log, and MODEL_URL in its settings")
 
 
 @pytest.mark.soak
@@ -72,7 +72,7 @@ def test_a_refusal_of_the_server_names_parameter_and_request(tab: Page, up: Scri
     tab.fresh(language=language)
     tab.type("temperature", "9")
     tab.send("Hot")
-    tab.shows("temperature", {"en": "→ change", "fr": "→ changez"}[language])
+    tab.shows("temperature", {"en": "→ correct", "fr": "→ corrigez"}[language])
     assert re.search(r" · req_\w+", tab.log)
     assert up.requests == []
 

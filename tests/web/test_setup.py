@@ -76,7 +76,9 @@ def test_the_indicator_shows_whether_the_model_is_reachable(page: Page, without_
 
 def test_a_server_that_requires_a_key_asks_for_it(tab: Page, locked: ServerProcess, up: ScriptedUpstream) -> None:
     tab.fresh(server=locked)
-    tab.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the page asks for a key")
+    tab.until(
+        "return document.getElementById('reach').textContent === 'Requires an API key'", "the page asks for a key"
+    )
     assert tab.js("return document.getElementById('dot').classList.contains('bad')")
     tab.send("Let me in")
     tab.shows("API key", "invalid_api_key · req_", "enter the key under Set-up")
@@ -115,7 +117,7 @@ def test_a_page_from_disk_can_use_several_servers(tab: Page, server: ServerProce
     tab.shows("Echo: From disk")
     tab.idle()
     tab.type("server", locked.url + "/v1/")
-    tab.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the other one is found")
+    tab.until("return document.getElementById('reach').textContent === 'Requires an API key'", "the other one is found")
     tab.type("key", KEY)
     tab.until("return document.getElementById('reach').textContent === 'Ready'", "the other one opens")
     tab.click("new")

@@ -10,7 +10,7 @@ def test_thoughts_are_folded_above_the_answer_and_separate(page: Page, up: Scrip
     page.shows("Forty-two.")
     page.idle()
     (card,) = page.all("#log details.card")
-    assert "Thoughts" in card.text
+    assert "Reasoning" in card.text
     assert "six by seven" not in page.log
     card.find_element("css selector", "summary").click()
     page.shows("six by seven")

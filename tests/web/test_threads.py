@@ -75,7 +75,7 @@ def test_a_thread_is_renamed_and_deleted_by_keyboard(page: Page, server: ServerP
     page.answer(yes=False)
     assert len(server.request("GET", "/threads")["data"]) == 1
     page.wait_id("remove").send_keys(ENTER)
-    assert "with all that is in it" in page.answer()
+    assert "and everything in it" in page.answer()
     page.eventually(lambda: not server.request("GET", "/threads")["data"], "the thread is gone")
     page.eventually(lambda: _listed(page) == [], "the list is empty")
     assert page.thread_id() == ""

@@ -98,13 +98,13 @@ def test_an_answer_that_is_not_json_is_refused(page: Page, up: ScriptedUpstream)
     page.shows("The run waits for you")
     box = page.eventually(lambda: page.all("form.ask textarea"), "an answer is wanted")[0]
     page.fill(box, '{"is": "mild"')
-    page.shows("Not JSON")
+    page.shows("Invalid JSON")
     page.press("Send all")
     assert len(page.all("form.ask")) == 1
     assert len(up.requests) == 1
     assert page.runs()[0]["status"] == "requires_action"
     page.fill(box, '{"is": "mild"}')
-    page.eventually(lambda: "Not JSON" not in page.log, "the complaint goes")
+    page.eventually(lambda: "Invalid JSON" not in page.log, "the complaint goes")
     page.press("Send all")
     page.shows("Sunny.")
     page.idle()
