@@ -14,7 +14,7 @@ from api.app import _ROUTERS, Access, build_app
 from api.route_paths import RoutePaths
 from api.unversioned_paths import UnversionedPaths
 
-OTHERS = {"/", "/metrics"}
+OTHERS = {"/", "/page/{name}", "/metrics"}
 PATHS = sorted({route.path for _, router in _ROUTERS for route in router.routes} - OTHERS)  # type: ignore[attr-defined]
 
 
@@ -40,7 +40,7 @@ def test_every_route_of_the_api_is_found_without_its_prefix(shown: TestClient, p
     assert shown.get(path).text.split()[0] == path
 
 
-@pytest.mark.parametrize("path", ["/", "/chat/invoke", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/page/main.js", "/chat/invoke", "/metrics"])
 def test_other_paths_stay(shown: TestClient, path: str) -> None:
     assert shown.get(path).text == f"{path} {path}"
 
